@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Acquire, release, reconcile: the only place that changes a host.
+
+Each of the three changes the ledger first and then takes the steps that are due, reading
+back what each step did, because a write that succeeds proves little here: a mask write
+does not report queues that failed to rebind, and an assign does not say what the guest gets.
+"""
+
+from __future__ import annotations
+
+import time
+from errno import EBUSY, ENODEV, ENOENT
+from typing import NamedTuple
+
+from apvfio import ledger as ledgers
+from apvfio.errors import ApvfioError, ConflictError
+from apvfio.host import (
+    BUS,
+    UNBOUND,
+    Host,
+    in_use,
+    read_driver,
+    read_guest_queues,
+    read_host,
+    read_mask,
+    read_matrix,
+)
+from apvfio.ledger import ENDING, HELD, STARTING, Ledger
+from apvfio.mask import NO_IDS, parse_edit
+from apvfio.plan.planner import Plan, make_plan
+from apvfio.plan.steps import FREE, REMOVE, RETURN, Step, due, forgiven
+from apvfio.policy import POLICY, Policy, parse_policy
+from apvfio.sysfs import refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.ledger import Lease
+    from apvfio.mask import Edit
+    from apvfio.matrix import Apqn
+    from apvfio.request import Request
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import System
+
+_LET_GO = 3.0
+"""Seconds a release waits for the last guest to let go of a device: its queues are being reset."""
+_NAP = 0.05
+
+
+class Outcome(NamedTuple):
+    """What a call did: the steps taken, and the debts that could not be paid yet."""
+
+    steps: list[Step]
+    unpaid: ledgers.Debt
+
+
+def current(system: System) -> tuple[Host, Ledger, Policy]:
+    """What planning needs: the host, the ledger and the policy as they are now."""
+    host = read_host(system.sysfs)
+    return host, ledgers.load(system.files, system.boot_id), parse_policy(system.files.read(POLICY))
+
+
+def plan(system: System, request: Request) -> Plan:
+    """What `acquire` would do now; changes nothing."""
+    host, ledger, policy = current(system)
+    return make_plan(request, host, _settled(ledger, host), policy)
+
+
+def acquire(system: System, request: Request) -> Plan:
+    """Give a starting guest its queues: plan, free, create, assign, verify.
+
+    On any error all goes back; a request that cannot be met leaves the host untouched.
+    """
+    with system.lock():
+        found = plan(system, request)
+        lease = found.lease
+        ledgers.save(system.files, found.ledger)
+        try:
+            _take(system.sysfs, found.steps)
+            _bind_queues(system.sysfs, lease.matrix.queues())
+            _verify_guest(system.sysfs, lease)
+        except ApvfioError as error:
+            _give_up(system, found.ledger, lease)
+            raise error.for_guest(lease.guest) from None
+        ledgers.save(system.files, found.ledger.with_lease(lease._replace(state=HELD)))
+        return found
+
+
+def release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
+    """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
+
+    A device that a guest still has open is not pulled away unless ``force``: ConflictError.
+    Releasing what is not held is no error: there may be debts to pay.
+    """
+    with system.lock():
+        host = read_host(system.sysfs)
+        found = ledgers.load(system.files, system.boot_id)
+        if not force:
+            for lease in found.of_guest(guest_uuid):
+                _wait_until_idle(system.sysfs, lease)
+        return _settle(system, host, found, _settled(found, host).ending(guest_uuid))
+
+
+def reconcile(system: System) -> Outcome:
+    """Take whatever steps are due: what a crash left half done, and debts that can be paid now."""
+    with system.lock():
+        host = read_host(system.sysfs)
+        found = ledgers.load(system.files, system.boot_id)
+        return _settle(system, host, found, _settled(found, host))
+
+
+def _settled(ledger: Ledger, host: Host) -> Ledger:
+    """The ledger as one finds it under the lock, made true.
+
+    A lease still starting belongs to a hook that died: libvirt has counted that as a failed
+    start, so the lease ends. A debt that somebody else paid is forgotten.
+    """
+    for lease in ledger.leases.values():
+        if lease.state == STARTING:
+            ledger = ledger.with_lease(lease._replace(state=ENDING))
+    return ledger._replace(owed=ledger.owed - forgiven(ledger, host))
+
+
+def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcome:
+    """Make the host what ``ledger`` says and strike from it what is over; ``found`` is what was saved."""
+    steps = due(ledger, host)
+    if ledger != found:
+        ledgers.save(system.files, ledger)
+    if steps:
+        _take(system.sysfs, steps)
+        host = read_host(system.sysfs)
+    found = ledger
+    for lease in ledger.leases.values():
+        if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs):
+            ledger = ledger.without(lease.mdev)
+    ledger = ledger._replace(owed=ledger.owed - forgiven(ledger, host))
+    if ledger != found:
+        ledgers.save(system.files, ledger)
+    return Outcome(steps, ledger.owed - ledger.needed())
+
+
+def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
+    try:
+        _settle(system, read_host(system.sysfs), ledger, ledger.ending(lease.uuid))
+    except ApvfioError:
+        # The ledger says what is left to undo and the next call will; the first error is the one to tell.
+        return
+
+
+def _take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
+    for step in steps:
+        try:
+            sysfs.write(step.path, step.value)
+        except OSError as error:
+            if (step.op, error.errno) in _HARMLESS:
+                continue
+            raise refused(error, step.path, step.value) from None
+        if step.op in (FREE, RETURN):
+            _check_mask(sysfs, step)
+
+
+_HARMLESS = {
+    (REMOVE, ENODEV),  # gone already, which is what was wanted
+    (REMOVE, ENOENT),
+    (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
+}
+
+
+def _check_mask(sysfs: Sysfs, step: Step) -> None:
+    """Read a mask back, and bind what the write left unbound (bus:__ap_revise_reserved skips those)."""
+    change = parse_edit(step.value)
+    now = read_mask(sysfs, step.path.rpartition("/")[2])
+    if change.apply(now) != now:
+        raise ApvfioError(
+            f"/sys/{step.path} reads {now} after {step.value!r} was written.",
+            remedy="Another program is changing the masks; see that it ends, then try again.",
+        )
+    if step.op == RETURN:
+        _bind_queues(sysfs, (queue for queue in _lost(read_host(sysfs), change)))
+
+
+def _lost(host: Host, change: Edit) -> Iterator[Apqn]:
+    """The queues that a return gave to the host and no driver has."""
+    returned = change.apply(NO_IDS)
+    for queue, driver in host.drivers.items():
+        given = queue.adapter in returned or queue.domain in returned
+        if given and driver == UNBOUND and host.masks_give_host(queue):
+            yield queue
+
+
+def _bind_queues(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
+    for queue in queues:
+        if read_driver(sysfs, queue) == UNBOUND:
+            try:
+                sysfs.write(f"{BUS}/drivers_probe", str(queue))
+            except OSError as error:
+                raise refused(error, f"{BUS}/drivers_probe", str(queue)) from None
+
+
+def _verify_guest(sysfs: Sysfs, lease: Lease) -> None:
+    """See that the guest will get all it was promised: an assign that succeeds does not say so."""
+    held = read_matrix(sysfs, lease.mdev)
+    if held != lease.matrix:
+        raise ApvfioError(f"the mediated device {lease.mdev} holds {held} where {lease.matrix} was assigned.")
+    seen = read_guest_queues(sysfs, lease.mdev, lease.matrix)
+    missing = [queue for queue in lease.matrix.queues() if seen is not None and queue not in seen]
+    if missing:
+        drivers = {read_driver(sysfs, queue) or "no driver" for queue in missing}
+        raise ApvfioError(
+            f"{', '.join(map(str, missing[:8]))} would not reach the guest (bound to {', '.join(drivers)}).",
+            queues=missing,
+            remedy="See 'apvfio queues' for their state.",
+        )
+
+
+def _wait_until_idle(sysfs: Sysfs, lease: Lease) -> None:
+    deadline = time.monotonic() + _LET_GO
+    while busy := [queue for queue in lease.matrix.queues() if in_use(sysfs, queue)]:
+        if time.monotonic() > deadline:
+            raise ConflictError(
+                f"it still has {busy[0]} in use.",
+                guest=lease.guest,
+                queues=busy,
+                remedy="Stop the guest first.",
+            )
+        time.sleep(_NAP)

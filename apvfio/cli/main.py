@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``apvfio``: parse, run, and the one place where errors become text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import NoReturn
+
+from apvfio._version import __version__
+from apvfio.cli import demo, dump, guest, masks, plan, queues, reconcile, release, sim, status
+from apvfio.errors import ApvfioError, Exit, UsageError
+
+_COMMANDS = (status, queues, plan, guest, masks, reconcile, release, dump, demo, sim)
+_EXITS = """\
+exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,
+5 the host lacks something, 6 bad request
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one of our errors, so that ``--json`` holds for it too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}.", remedy=f"See '{self.prog} --help'.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="apvfio",
+        description="Crypto Express queues for KVM guests on IBM Z: given at start, taken home at shutdown.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"apvfio {__version__}")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--sim",
+        metavar="FILE",
+        default=os.environ.get("APVFIO_SIM"),
+        help="work on the simulated host in FILE (or APVFIO_SIM); made by 'sim new' or 'dump'",
+    )
+    place.add_argument(
+        "--root",
+        metavar="DIR",
+        default=os.environ.get("APVFIO_ROOT", "/"),
+        help="find /sys, /etc and /run below DIR (or APVFIO_ROOT), such as a mounted simulated host",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code is an `Exit`."""
+    words = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in words
+    try:
+        args = build_parser().parse_args(words)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except ApvfioError as error:
+        _tell(error, as_json)
+        return error.code
+    except BrokenPipeError:
+        # The reader has left ('apvfio queues | head'): nobody to tell, and nothing more to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILURE
+    except KeyboardInterrupt:
+        return Exit.FAILURE
+    except Exception as error:  # a traceback must not be what a user reads
+        if os.environ.get("APVFIO_TRACEBACK"):
+            raise
+        _tell(
+            ApvfioError(
+                f"unexpected {type(error).__name__}: {error}.",
+                remedy="Please report this, with what APVFIO_TRACEBACK=1 prints.",
+            ),
+            as_json,
+        )
+        return Exit.FAILURE
+
+
+def _tell(error: ApvfioError, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(error.as_json(), indent=2))
+    else:
+        print(f"apvfio: {error}", file=sys.stderr)

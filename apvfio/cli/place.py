@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands share: the system they work on, and ``--json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import contextmanager
+
+from apvfio.system import RealSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.system import System
+
+DEFAULT_URI = "qemu:///system"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def print_json(document: object) -> None:
+    """Print ``document`` as JSON for machines and people."""
+    print(json.dumps(document, indent=2))
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[System]:
+    """The system that ``--sim`` or ``--root`` names, or this machine."""
+    if args.sim:
+        # Only a simulated host needs the simulator.
+        from apvfio.sim.store import open_sim  # noqa: PLC0415
+
+        with open_sim(args.sim) as system:
+            yield system
+    else:
+        yield RealSystem(args.root)
+
+
+def add_connect(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--connect``."""
+    parser.add_argument("-c", "--connect", metavar="URI", default=DEFAULT_URI, help="libvirt's daemon")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio reconcile``: finish what was left half done, pay debts that can be paid."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio import broker
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.errors import Exit
+from apvfio.ledger import debt_json
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("reconcile", help="make the host what the ledger says it should be")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reconcile and say what was done."""
+    with opened(args) as system:
+        outcome = broker.reconcile(system)
+    print_outcome(outcome, args.json)
+    return Exit.OK
+
+
+def print_outcome(outcome: broker.Outcome, as_json: bool) -> None:
+    """Print the steps taken and what is still owed."""
+    if as_json:
+        print_json({"steps": [s.as_json() for s in outcome.steps], "unpaid": debt_json(outcome.unpaid)})
+        return
+    for step in outcome.steps:
+        print(f"{step.op:<7} echo {step.value} > /sys/{step.path}")
+    if not outcome.steps:
+        print("nothing to do")
+    for name, ids in zip(("apmask", "aqmask"), outcome.unpaid, strict=True):
+        if ids:
+            print(f"still owed to the host: {name} {ids} (held by a mediated device that is not apvfio's)")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio release``: take home what a guest holds, when libvirt no longer will."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio import broker, ledger
+from apvfio.cli.place import add_json, opened
+from apvfio.cli.reconcile import print_outcome
+from apvfio.errors import Exit, RequestError, UsageError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.system import System
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("release", help="return a guest's queues to the host")
+    parser.add_argument("guest", metavar="GUEST", help="the guest's name or uuid, as 'status' shows it")
+    parser.add_argument("--force", action="store_true", help="even if the guest still uses its queues")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Release and say what was done."""
+    with opened(args) as system:
+        outcome = broker.release(system, _uuid(system, args.guest), force=args.force)
+    print_outcome(outcome, args.json)
+    return Exit.OK
+
+
+def _uuid(system: System, guest: str) -> str:
+    leases = ledger.load(system.files, system.boot_id).leases.values()
+    uuids = {lease.uuid for lease in leases if guest in (lease.guest, lease.uuid)}
+    if not uuids:
+        held = ", ".join(sorted(printable(lease.guest) for lease in leases)) or "none"
+        raise RequestError(
+            f"no guest {printable(guest)} holds queues.", remedy=f"Guests with a lease: {held}."
+        )
+    if len(uuids) > 1:
+        raise UsageError(
+            f"{len(uuids)} guests were named {printable(guest)}.",
+            remedy=f"Name one by its uuid: {', '.join(sorted(uuids))}.",
+        )
+    return uuids.pop()

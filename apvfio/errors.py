@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One tree of errors. Each holds its facts in attributes and knows what to do about itself."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.matrix import Apqn
+
+
+class Exit(IntEnum):
+    """The exit codes of every command and of the hook."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    CONFLICT = 3
+    POLICY = 4
+    HOST = 5
+    REQUEST = 6
+
+
+class ApvfioError(Exception):
+    """Something a user must hear of: one sentence, the queues it is about, and what to do.
+
+    ``kind`` is the stable name of the error in JSON, ``code`` the process' exit code.
+    """
+
+    code = Exit.FAILURE
+    kind = "failure"
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        remedy: str = "",
+        guest: str = "",
+        queues: Iterable[Apqn] = (),
+    ) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.remedy = remedy
+        self.guest = guest
+        self.queues = tuple(sorted(queues))
+
+    def for_guest(self, guest: str) -> ApvfioError:
+        """The same error, naming ``guest`` if it names none yet."""
+        self.guest = self.guest or guest
+        return self
+
+    def __str__(self) -> str:
+        who = f"guest {printable(self.guest)}: " if self.guest else ""
+        what_to_do = f" {self.remedy}" if self.remedy else ""
+        return f"{who}{self.sentence}{what_to_do}"
+
+    def as_json(self) -> dict[str, object]:
+        """The error as ``--json`` prints it."""
+        return {
+            "error": self.sentence,
+            "kind": self.kind,
+            "guest": self.guest or None,
+            "queues": [str(queue) for queue in self.queues],
+            "remedy": self.remedy or None,
+        }
+
+
+class UsageError(ApvfioError):
+    """The command line is wrong."""
+
+    code = Exit.USAGE
+    kind = "usage"
+
+
+class ConflictError(ApvfioError):
+    """A queue, or the mediated device, belongs to somebody else."""
+
+    code = Exit.CONFLICT
+    kind = "conflict"
+
+
+class PolicyError(ApvfioError):
+    """The administrator's policy forbids it."""
+
+    code = Exit.POLICY
+    kind = "policy"
+
+
+class HostError(ApvfioError):
+    """The host lacks something: the AP bus, a driver, an adapter, a right."""
+
+    code = Exit.HOST
+    kind = "host"
+
+
+class RequestError(ApvfioError):
+    """The request, or another text given to us, cannot be understood."""
+
+    code = Exit.REQUEST
+    kind = "request"
+
+
+class KernelRefusedError(ApvfioError):
+    """The kernel refused a write. ``errno``, ``path`` (below /sys) and ``value`` say which."""
+
+    kind = "kernel"
+
+    def __init__(self, sentence: str, *, errno: int, path: str, value: str, remedy: str = "") -> None:
+        super().__init__(sentence, remedy=remedy)
+        self.errno = errno
+        self.path = path
+        self.value = value
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Untrusted text made fit for one line of a terminal or a log, at most ``limit`` characters."""
+    clean = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"

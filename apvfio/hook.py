@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The qemu hook: libvirt's operations mapped to the broker.
+
+hooks/qemu passes on only guests that may be ours. Of libvirt's operations ``prepare`` alone
+can refuse a guest; a failing ``reconnect`` would kill one that runs. Nothing is printed on
+standard output, which libvirt takes for a replacement XML at ``migrate`` and ``restore``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from apvfio.errors import ApvfioError, Exit, HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.request import Request
+    from apvfio.system import System
+
+_XML_LIMIT = 16 << 20
+
+
+def main(argv: list[str], system: System | None = None, xml: bytes | None = None) -> int:
+    """Serve one call: ``argv`` as libvirt gives it, guest name, operation, sub-operation, extra.
+
+    ``xml`` is the domain's XML, standard input if not given. The exit code is 0 for all but a
+    refused ``prepare``, whose reason, one line, goes to standard error and so to virsh's user.
+    """
+    operation = argv[1] if len(argv) > 1 else ""
+    serve = _OPERATIONS.get(operation)
+    if serve is None:
+        return Exit.OK
+    if xml is None:
+        xml = sys.stdin.buffer.read(_XML_LIMIT)
+    try:
+        serve(xml, system)
+    except ApvfioError as error:
+        _say(error)
+        return error.code if operation == "prepare" else Exit.OK
+    except Exception as error:  # a traceback must not be what virsh's user reads
+        _say(ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this."))
+        return Exit.FAILURE if operation == "prepare" else Exit.OK
+    return Exit.OK
+
+
+def prepare(xml: bytes, system: System | None) -> None:
+    """Give the guest what its annotation asks for; a guest without one is none of our business."""
+    from apvfio.broker import acquire  # noqa: PLC0415
+
+    request = _request(xml)
+    if request:
+        acquire(system or _this_system(), request)
+
+
+def release(xml: bytes, system: System | None) -> None:
+    """Take home what the guest holds. The ledger counts, not the XML: its metadata may have changed since."""
+    from apvfio.broker import release as take_home  # noqa: PLC0415
+    from apvfio.request import guest_uuid  # noqa: PLC0415
+
+    take_home(system or _this_system(), guest_uuid(xml))
+
+
+def reconnect(xml: bytes, system: System | None) -> None:
+    """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
+    from apvfio.broker import reconcile  # noqa: PLC0415
+
+    if _request(xml):
+        reconcile(system or _this_system())
+
+
+_OPERATIONS = {"prepare": prepare, "release": release, "reconnect": reconnect}
+
+
+def _request(xml: bytes) -> Request | None:
+    from apvfio.request import parse_domain  # noqa: PLC0415
+
+    return parse_domain(xml)
+
+
+def _this_system() -> System:
+    if os.geteuid() != 0:
+        raise HostError(
+            "a guest with AP queues can be started by the system's libvirt daemon only.",
+            remedy="Define it under qemu:///system.",
+        )
+    from apvfio.system import RealSystem  # noqa: PLC0415
+
+    return RealSystem()
+
+
+def _say(error: ApvfioError) -> None:
+    print(f"apvfio: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

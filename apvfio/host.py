@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One frozen snapshot of a host: its masks, its queues and their drivers, its AP mdevs."""
+
+from __future__ import annotations
+
+from errno import EIO, ENODEV
+from typing import NamedTuple
+
+from apvfio.errors import HostError
+from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet, parse_hex
+from apvfio.matrix import Apqn, Matrix
+from mdev.devices import MdevType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.sysfs import Sysfs
+
+BUS = "bus/ap"
+AP_MDEVS = MdevType("devices/vfio_ap/matrix", "vfio_ap-passthrough")
+VFIO_DRIVER = "vfio_ap"
+HOST_DRIVER = "cex4queue"
+UNBOUND = ""
+
+MASKS = "masks"
+OVERRIDES = "overrides"
+
+_WHOLE_MATRIX_FITS = 500
+"""``matrix`` stops at 4095 bytes (7.2) or overruns a page (before): read it for fewer queues only."""
+
+
+class Abilities(NamedTuple):
+    """What this kernel can do, found by the presence of files, never by its version."""
+
+    override: bool
+    """Queues have ``driver_override`` (7.x)."""
+    ap_config: bool
+    """A mediated device takes its whole matrix in one write (6.12 on)."""
+    strict_return: bool
+    """A mask bit cannot be set while any mdev holds the id, whatever the other mask says (7.x)."""
+
+
+class Host(NamedTuple):
+    """A host at one instant. ``drivers`` has every queue, '' standing for an unbound one."""
+
+    apmask: IdSet
+    aqmask: IdSet
+    drivers: dict[Apqn, str]
+    overrides: dict[Apqn, str]
+    mdevs: dict[str, Matrix]
+    abilities: Abilities
+    vfio_ap: bool
+    max_adapter: int
+    max_domain: int
+
+    @property
+    def mode(self) -> str:
+        """By which of the kernel's two exclusive mechanisms queues change hands on this host."""
+        return OVERRIDES if self.overrides else MASKS
+
+    @property
+    def adapters(self) -> IdSet:
+        """The adapters that have a queue."""
+        return IdSet(queue.adapter for queue in self.drivers)
+
+    @property
+    def domains(self) -> IdSet:
+        """The usage domains that have a queue."""
+        return IdSet(queue.domain for queue in self.drivers)
+
+    def masks_give_host(self, queue: Apqn) -> bool:
+        """Whether the masks leave ``queue`` to the host's drivers: both bits set."""
+        return queue.adapter in self.apmask and queue.domain in self.aqmask
+
+
+def read_host(sysfs: Sysfs) -> Host:
+    """Take the snapshot; HostError if this machine has no AP bus or it says nonsense."""
+    if not sysfs.exists(f"{BUS}/apmask"):
+        raise HostError(
+            "this host has no AP bus (/sys/bus/ap/apmask is not there).",
+            remedy="Load it with 'modprobe ap', or work on a simulated host with --sim FILE.",
+        )
+    apmask, aqmask = (read_mask(sysfs, name) for name in ("apmask", "aqmask"))
+    drivers = _read_drivers(sysfs)
+    first = next(iter(drivers), None)
+    override = first is not None and sysfs.exists(f"{BUS}/devices/{first}/driver_override")
+    vfio_ap = sysfs.exists(AP_MDEVS.parent) and sysfs.exists(f"{BUS}/drivers/{VFIO_DRIVER}")
+    masks_full = apmask == ALL_IDS == aqmask
+    return Host(
+        apmask=apmask,
+        aqmask=aqmask,
+        drivers=drivers,
+        overrides=_read_overrides(sysfs, drivers) if override and masks_full else {},
+        mdevs=_read_mdevs(sysfs) if vfio_ap else {},
+        abilities=Abilities(
+            override=override,
+            ap_config=vfio_ap and "ap_config" in _read_or(sysfs, f"{AP_MDEVS.parent}/features", ""),
+            strict_return=sysfs.exists(f"{BUS}/bindings_complete_count"),
+        ),
+        vfio_ap=vfio_ap,
+        max_adapter=_read_number(sysfs, "ap_max_adapter_id"),
+        max_domain=_read_number(sysfs, "ap_max_domain_id"),
+    )
+
+
+def read_mask(sysfs: Sysfs, name: str) -> IdSet:
+    """``apmask`` or ``aqmask`` as it is now."""
+    return parse_hex(sysfs.read(f"{BUS}/{name}"), f"/sys/{BUS}/{name}")
+
+
+def read_driver(sysfs: Sysfs, queue: Apqn) -> str:
+    """The driver ``queue`` is bound to, '' if none; trustworthy once the write that moved it is over."""
+    try:
+        return sysfs.readlink(f"{BUS}/devices/{queue}/driver").rpartition("/")[2]
+    except OSError:
+        return UNBOUND
+
+
+def read_matrix(sysfs: Sysfs, uuid: str) -> Matrix:
+    """What is assigned to the mdev ``uuid``; OSError if it goes away meanwhile."""
+    directory = AP_MDEVS.device(uuid)
+    if sysfs.exists(f"{directory}/ap_config"):
+        return Matrix.from_ap_config(sysfs.read(f"{directory}/ap_config"))
+    control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
+    adapters, domains = _parse_matrix(sysfs.read(f"{directory}/matrix"))
+    return Matrix(adapters, domains, control)
+
+
+def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | None:
+    """The queues a guest with mdev ``uuid`` would see, or None where the kernel cannot print so many."""
+    if len(matrix.adapters) * len(matrix.domains) > _WHOLE_MATRIX_FITS:
+        return None
+    lines = sysfs.read(f"{AP_MDEVS.device(uuid)}/guest_matrix").split()
+    return {queue for queue in map(Apqn.parse, lines) if queue}
+
+
+def in_use(sysfs: Sysfs, queue: Apqn) -> bool:
+    """Whether a guest has ``queue`` attached at this moment (vops:status_show)."""
+    return _read_or(sysfs, f"{BUS}/devices/{queue}/status", "").strip() == "in use"
+
+
+def _read_drivers(sysfs: Sysfs) -> dict[Apqn, str]:
+    # A listing for each driver, not a link for each queue: a full host has 1,360 of them.
+    drivers = {queue: UNBOUND for queue in map(Apqn.parse, sysfs.list(f"{BUS}/devices")) if queue}
+    for driver in sysfs.list(f"{BUS}/drivers"):
+        for name in sysfs.list(f"{BUS}/drivers/{driver}"):
+            queue = Apqn.parse(name)
+            if queue in drivers:
+                drivers[queue] = driver
+    return drivers
+
+
+def _read_overrides(sysfs: Sysfs, queues: dict[Apqn, str]) -> dict[Apqn, str]:
+    found = {}
+    for queue in queues:
+        # Only the newline is not part of the name: the kernel stores blanks as they are.
+        override = _read_or(sysfs, f"{BUS}/devices/{queue}/driver_override", "").removesuffix("\n")
+        if override and override != "(null)":
+            found[queue] = override
+    return found
+
+
+def _read_mdevs(sysfs: Sysfs) -> dict[str, Matrix]:
+    mdevs = {}
+    for uuid in sysfs.list(AP_MDEVS.devices):
+        try:
+            mdevs[uuid] = read_matrix(sysfs, uuid)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # removed since the listing
+        except OSError as error:
+            if error.errno not in (ENODEV, EIO):
+                raise
+    return mdevs
+
+
+def _parse_matrix(text: str) -> tuple[IdSet, IdSet]:
+    adapters, domains = NO_IDS, NO_IDS
+    for line in text.split():
+        adapter, _, domain = line.partition(".")
+        adapters |= IdSet([int(adapter, 16)] if adapter else [])
+        domains |= IdSet([int(domain, 16)] if domain else [])
+    return adapters, domains
+
+
+def _read_number(sysfs: Sysfs, name: str) -> int:
+    text = _read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip()
+    if not text.isdigit() or int(text) > MAX_ID:
+        raise HostError(f"/sys/{BUS}/{name} reads {text[:80]!r} where an id belongs.")
+    return int(text)
+
+
+def _read_or(sysfs: Sysfs, path: str, default: str) -> str:
+    try:
+        return sysfs.read(path)
+    except OSError:
+        return default

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds what, and what is owed to the host: /run/apvfio/ledger.json.
+
+The ledger says what should be. It is written before the first step of a change, so a
+crash anywhere leaves a ledger from which the next call can finish or undo the work. It
+lives in /run because masks and mediated devices die with the boot as well.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from apvfio.errors import ApvfioError, RequestError, printable
+from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
+from apvfio.matrix import Matrix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from apvfio.system import Files
+
+LEDGER = "run/apvfio/ledger.json"
+VERSION = 1
+
+BY_ADAPTERS = "adapters"
+BY_DOMAINS = "domains"
+
+STARTING = "starting"
+"""The ledger has it, the host perhaps not yet. Seen by another process it belongs to a hook that died."""
+HELD = "held"
+ENDING = "ending"
+
+_WAYS = (BY_ADAPTERS, BY_DOMAINS)
+_STATES = (STARTING, HELD, ENDING)
+
+
+class Lease(NamedTuple):
+    """One guest's hold on its queues."""
+
+    guest: str
+    uuid: str
+    """The guest's uuid: a guest is told by it, because names change."""
+    mdev: str
+    matrix: Matrix
+    way: str
+    """Which mask keeps its queues from the host: `BY_ADAPTERS` or `BY_DOMAINS`."""
+    state: str
+    made: bool
+    """Whether apvfio made the mdev, and so removes it."""
+
+
+class Debt(NamedTuple):
+    """The mask bits that apvfio cleared and the host shall have back."""
+
+    apmask: IdSet = NO_IDS
+    aqmask: IdSet = NO_IDS
+
+    def __or__(self, other: object) -> Debt:
+        assert isinstance(other, Debt)
+        return Debt(self.apmask | other.apmask, self.aqmask | other.aqmask)
+
+    def __sub__(self, other: Debt) -> Debt:
+        return Debt(self.apmask - other.apmask, self.aqmask - other.aqmask)
+
+    def __and__(self, other: Debt) -> Debt:
+        return Debt(self.apmask & other.apmask, self.aqmask & other.aqmask)
+
+    def __bool__(self) -> bool:
+        return bool(self.apmask) or bool(self.aqmask)
+
+
+class Ledger(NamedTuple):
+    """All leases, by the uuid of their mdev, and the debt; valid for one boot."""
+
+    boot_id: str
+    leases: dict[str, Lease]
+    owed: Debt = Debt()
+
+    def of_guest(self, uuid: str) -> list[Lease]:
+        """The leases of the guest ``uuid``; more than one only while an older one is ending."""
+        return [lease for lease in self.leases.values() if lease.uuid == uuid]
+
+    def with_lease(self, lease: Lease) -> Ledger:
+        """The ledger with ``lease`` added, or put in place of an older one of the same mdev."""
+        return self._replace(leases={**self.leases, lease.mdev: lease})
+
+    def without(self, mdev: str) -> Ledger:
+        """The ledger without the lease of that mdev."""
+        return self._replace(leases={k: v for k, v in self.leases.items() if k != mdev})
+
+    def ending(self, guest_uuid: str) -> Ledger:
+        """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""
+        ledger = self
+        for lease in self.of_guest(guest_uuid):
+            ledger = ledger.with_lease(lease._replace(state=ENDING))
+        return ledger
+
+    def doomed(self) -> set[str]:
+        """The mdevs that go when the ending leases end."""
+        return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.made}
+
+    def needed(self) -> Debt:
+        """The mask bits that the leases not about to end keep clear."""
+        live = [lease for lease in self.leases.values() if lease.state != ENDING]
+        rows, columns = NO_IDS, NO_IDS
+        for lease in live:
+            if lease.way == BY_ADAPTERS:
+                rows |= lease.matrix.adapters
+            else:
+                columns |= lease.matrix.domains
+        return Debt(rows, columns)
+
+
+def load(files: Files, boot_id: str) -> Ledger:
+    """The ledger of this boot, empty if there is none; ApvfioError if it cannot be understood."""
+    text = files.read(LEDGER)
+    if text is None:
+        return Ledger(boot_id, {})
+    try:
+        document = json.loads(text)
+        _expect(isinstance(document, dict), "it is not an object")
+        _expect(type(document.get("version")) is int, "it has no version")
+        if document["version"] > VERSION:
+            raise ApvfioError(
+                f"/{LEDGER} was written by a newer apvfio (version {document['version']}).",
+                remedy="Use that one; nothing was changed.",
+            )
+        if document.get("boot_id") != boot_id:
+            return Ledger(boot_id, {})  # masks and mdevs have died with that boot
+        leases = [_lease_from(item) for item in _get(document, "leases", list)]
+        owed = _get(document, "owed", dict)
+        debt = Debt(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
+    except (ValueError, RecursionError, RequestError) as error:
+        raise ApvfioError(
+            f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
+            remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
+        ) from None
+    return Ledger(boot_id, {lease.mdev: lease for lease in leases}, debt)
+
+
+def save(files: Files, ledger: Ledger) -> None:
+    """Write the ledger atomically, readable by a person."""
+    document = {
+        "version": VERSION,
+        "boot_id": ledger.boot_id,
+        "leases": [lease_json(lease) for lease in ledger.leases.values()],
+        "owed": debt_json(ledger.owed),
+    }
+    files.write(LEDGER, json.dumps(document, indent=1) + "\n")
+
+
+def lease_json(lease: Lease) -> dict[str, object]:
+    """A lease as the ledger and ``status --json`` write it; lists in chzdev's notation."""
+    return {
+        "guest": lease.guest,
+        "uuid": lease.uuid,
+        "mdev": lease.mdev,
+        "adapters": format_list(lease.matrix.adapters),
+        "domains": format_list(lease.matrix.domains),
+        "control_domains": format_list(lease.matrix.control_domains),
+        "way": lease.way,
+        "state": lease.state,
+        "made": lease.made,
+    }
+
+
+def debt_json(debt: Debt) -> dict[str, object]:
+    """The debt as the ledger and ``status --json`` write it."""
+    return {"apmask": format_list(debt.apmask), "aqmask": format_list(debt.aqmask), "overrides": {}}
+
+
+def _lease_from(item: object) -> Lease:
+    _expect(isinstance(item, dict), "a lease is not an object")
+    assert isinstance(item, dict)
+    lease = Lease(
+        guest=_get(item, "guest", str),
+        uuid=_get(item, "uuid", str),
+        mdev=_get(item, "mdev", str),
+        matrix=Matrix(*(_ids_from(item, key) for key in ("adapters", "domains", "control_domains"))),
+        way=_get(item, "way", str, _WAYS.__contains__),
+        state=_get(item, "state", str, _STATES.__contains__),
+        made=_get(item, "made", bool),
+    )
+    _expect(not lease.matrix.empty, "a lease has no queues")
+    return lease
+
+
+def _ids_from(item: dict[str, Any], key: str) -> IdSet:
+    text = _get(item, key, str)
+    return parse_list(text, key) if text else NO_IDS
+
+
+def _get(item: dict[str, Any], key: str, kind: type, fits: Callable[[Any], bool] = lambda _: True) -> Any:
+    value = item.get(key)
+    _expect(type(value) is kind and fits(value), f"{key} is {str(value)[:40]!r}")
+    return value
+
+
+def _expect(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two locks, always in this order: apvfio's own, then the one that s390-tools share.
+
+The second is s390-tools' existence lock (libutil/util_lockfile.c): a temporary file with
+the holder's pid, linked to the lock's name. It is racy by design and must never be held
+while chzdev, lszdev or mdevctl runs, because those take it themselves.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager, suppress
+from errno import ELOOP
+
+from apvfio.errors import ApvfioError, HostError, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN_LOCK = "run/apvfio/lock"
+S390_LOCK = "run/lock/s390apconfig.lock"
+OWN_WAIT = 20.0
+"""Seconds to wait for another apvfio; giving back 85 queues takes about 3 s."""
+S390_WAIT = 5.0
+"""Seconds to wait for a tool of s390-tools, which hold their lock for milliseconds."""
+_NAP = 0.01
+_EMPTY_IS_STALE = 120
+"""Seconds after which s390-tools regard a lock file without a pid as left behind."""
+
+
+@contextmanager
+def holding_locks(root: str = "/") -> Iterator[None]:
+    """Hold both locks of the host at ``root``; ApvfioError naming the holder when the wait is over."""
+    with _own_lock(os.path.join(root, OWN_LOCK)), s390_lock(os.path.join(root, S390_LOCK)):
+        yield
+
+
+@contextmanager
+def _own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == ELOOP else os.strerror(error.errno or 0)
+        raise HostError(f"the lock {path} cannot be opened: {why}.", remedy="Run this as root.") from error
+    try:
+        deadline = time.monotonic() + wait
+        while not _try_flock(fd):
+            if time.monotonic() > deadline:
+                raise _still_held(path, wait, _first_number(os.pread(fd, 40, 0)))
+            time.sleep(_NAP)
+        os.pwrite(fd, f"{os.getpid():<10}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
+    """Hold s390-tools' lock at ``path``, exactly by their protocol."""
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+    new = f"{path}{os.getpid() % 100000:05d}{time.time_ns() & 0xFF:02x}"
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, f"{os.getpid()}\n".encode())
+        os.close(fd)
+        deadline = time.monotonic() + wait
+        while not _try_link(new, path):
+            if _stale(path):
+                _unlink(path)
+            elif time.monotonic() > deadline:
+                raise _still_held(path, wait, _holder(path))
+            else:
+                time.sleep(_NAP)
+    finally:
+        _unlink(new)
+    try:
+        yield
+    finally:
+        if _holder(path) == os.getpid():
+            _unlink(path)
+
+
+def _try_flock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _try_link(new: str, path: str) -> bool:
+    try:
+        os.link(new, path, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _holder(path: str) -> int:
+    """The pid in the lock file, 0 if there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return _first_number(os.read(fd, 40))
+    finally:
+        os.close(fd)
+
+
+def _stale(path: str) -> bool:
+    pid = _holder(path)
+    if pid:
+        return not os.path.exists(f"/proc/{pid}")
+    try:
+        return time.time() - os.lstat(path).st_mtime > _EMPTY_IS_STALE
+    except FileNotFoundError:
+        return False
+
+
+def _first_number(data: bytes) -> int:
+    words = data.split()
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _still_held(path: str, wait: float, pid: int) -> ApvfioError:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        command = ""
+    who = f"pid {pid}" + (f" ({printable(command)})" if command else "") if pid else "an unknown process"
+    return ApvfioError(
+        f"the lock {path} was held by {who} for {wait:.0f} s.",
+        remedy="Try again when that has ended.",
+    )

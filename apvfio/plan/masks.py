@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two ways to free a rectangle of queues with the masks, and what each costs the host.
+
+A queue is the host's iff its adapter's bit in apmask and its domain's bit in aqmask are both
+set. All of a rectangle S x U can be taken only by clearing every adapter of S or every
+domain of U: a mixture that takes it all contains one of the two.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, Debt
+from apvfio.mask import NO_IDS, IdSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.host import Host
+    from apvfio.matrix import Apqn, Matrix
+    from apvfio.policy import Policy
+
+
+class Way(NamedTuple):
+    """One way to free a matrix on a given host."""
+
+    name: str
+    clear: Debt
+    """The bits still set that it clears."""
+    collateral: tuple[Apqn, ...]
+    """Queues the host loses though nobody asked for them."""
+    reserved: tuple[Apqn, ...]
+    """Those of the collateral that the policy forbids to take: with any, the way is closed."""
+    stuck: int
+    """How many of the bits cannot go back before another guest's mdev ends (kernel 7.x)."""
+    leans_on: int
+    """How many bits cleared by apvfio before must stay clear for this guest's sake."""
+
+    @property
+    def bits(self) -> int:
+        """How many mask bits it clears."""
+        return len(self.clear.apmask) + len(self.clear.aqmask)
+
+    @property
+    def cost(self) -> tuple[int, int, int, int]:
+        """What ways are compared by: queues taken unasked, bits, late returns, debts kept open."""
+        return (len(self.collateral), self.bits, self.stuck, self.leans_on)
+
+
+def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: Policy) -> list[Way]:
+    """Both ways to free ``matrix`` beside what ``others`` hold, the cheaper first."""
+    others = [held for held in others if host.abilities.strict_return and not held.empty]
+    rows = _way(
+        BY_ADAPTERS,
+        Debt(matrix.adapters & host.apmask, NO_IDS),
+        stuck_ids=_union(held.adapters for held in others),
+        leans_on=len(matrix.adapters & owed.apmask),
+        matrix=matrix,
+        host=host,
+        policy=policy,
+    )
+    columns = _way(
+        BY_DOMAINS,
+        Debt(NO_IDS, matrix.domains & host.aqmask),
+        stuck_ids=_union(held.domains for held in others),
+        leans_on=len(matrix.domains & owed.aqmask),
+        matrix=matrix,
+        host=host,
+        policy=policy,
+    )
+    return sorted((rows, columns), key=lambda way: (bool(way.reserved), way.cost))
+
+
+def _way(
+    name: str, clear: Debt, *, stuck_ids: IdSet, leans_on: int, matrix: Matrix, host: Host, policy: Policy
+) -> Way:
+    taken = tuple(
+        queue
+        for queue in sorted(host.drivers)
+        if host.masks_give_host(queue)
+        and (queue.adapter in clear.apmask or queue.domain in clear.aqmask)
+        and not matrix.holds(queue)
+    )
+    return Way(
+        name=name,
+        clear=clear,
+        collateral=taken,
+        reserved=tuple(queue for queue in taken if policy.reserves(queue)),
+        stuck=len((clear.apmask | clear.aqmask) & stuck_ids),
+        leans_on=leans_on,
+    )
+
+
+def _union(sets: Iterable[IdSet]) -> IdSet:
+    union = NO_IDS
+    for ids in sets:
+        union |= ids
+    return union

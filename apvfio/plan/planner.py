@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan for one guest: may it have what it asks for, by which way, at what cost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
+from apvfio.host import AP_MDEVS, MASKS, Host
+from apvfio.ledger import ENDING, STARTING, Lease, Ledger
+from apvfio.mask import format_change
+from apvfio.plan.masks import Way, ways
+from apvfio.plan.steps import Step, due
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.matrix import Matrix
+    from apvfio.policy import Policy
+    from apvfio.request import Request
+
+NO_WAY_NEEDED = "none"
+_SHOWN = 8
+
+
+class Plan(NamedTuple):
+    """What starting a guest will do to the host, decided and explained."""
+
+    request: Request
+    mode: str
+    chosen: Way
+    runner_up: Way | None
+    ledger: Ledger
+    """The ledger with the guest's lease: what should be."""
+    steps: list[Step]
+    warnings: tuple[str, ...]
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that the plan gives."""
+        return self.ledger.leases[self.request.mdev]
+
+    @property
+    def way(self) -> str:
+        """``adapters``, ``domains``, or ``none`` when all its queues are free already."""
+        return self.chosen.name if self.chosen.clear else NO_WAY_NEEDED
+
+    def chzdev(self) -> list[str]:
+        """The mask changes as the chzdev command a person would type."""
+        if not self.chosen.clear:
+            return []
+        masks = zip(("apmask", "aqmask"), self.chosen.clear, strict=True)
+        words = [f"{name}={format_change(ids)}" for name, ids in masks if ids]
+        return [" ".join(["chzdev --type ap --active", *words])]
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as ``plan --json`` prints it."""
+        runner_up = self.runner_up
+        return {
+            "guest": self.request.guest,
+            "mdev": self.request.mdev,
+            "mode": self.mode,
+            "way": self.way,
+            "collateral": [str(queue) for queue in self.chosen.collateral],
+            "runner_up": runner_up
+            and {"way": runner_up.name, "collateral": [str(queue) for queue in runner_up.collateral]},
+            "steps": [step.as_json() for step in self.steps],
+            "chzdev": self.chzdev(),
+            "warnings": list(self.warnings),
+        }
+
+
+def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> Plan:
+    """The cheapest plan that ``host`` and ``policy`` allow, or an error that names guest and queues.
+
+    A guest that starts is not running: what it still holds of an earlier life comes to its end.
+    """
+    ledger = ledger.ending(request.guest_uuid)
+    try:
+        _require_masks(host)
+        _require_queues(request.matrix, host)
+        made = _require_free(request, host, ledger)
+        _require_unreserved(request.matrix, policy)
+        both = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
+        _require_open(both)
+    except ApvfioError as error:
+        raise error.for_guest(request.guest) from None
+    chosen, other = both
+    lease = Lease(
+        guest=request.guest,
+        uuid=request.guest_uuid,
+        mdev=request.mdev,
+        matrix=request.matrix,
+        way=chosen.name,
+        state=STARTING,
+        made=made,
+    )
+    after = ledger.with_lease(lease)._replace(owed=ledger.owed | chosen.clear)
+    return Plan(
+        request=request,
+        mode=host.mode,
+        chosen=chosen,
+        runner_up=other if chosen.clear and not other.reserved else None,
+        ledger=after,
+        steps=due(after, host),
+        warnings=tuple(_warnings(chosen)),
+    )
+
+
+def _require_masks(host: Host) -> None:
+    if not host.vfio_ap:
+        raise HostError(
+            f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} is not there).",
+            remedy="Load it with 'modprobe vfio_ap'.",
+        )
+    if host.mode != MASKS:
+        raise HostError(
+            f"the queues of this host are moved by driver_override ({_names(host.overrides)}), "
+            "which shuts the AP masks.",
+            remedy="Clear the overrides first.",
+        )
+
+
+def _require_queues(matrix: Matrix, host: Host) -> None:
+    for what, asked, there in (
+        ("adapter", matrix.adapters, host.adapters),
+        ("domain", matrix.domains, host.domains),
+    ):
+        missing = asked - there
+        if missing:
+            named = ", ".join(f"{i} (0x{i:x})" for i in missing)
+            plural = "s" if len(missing) > 1 else ""
+            raise HostError(
+                f"this host has no {what}{plural} {named}; it has {there or 'none'}.",
+                remedy=f"Correct the {what}s of the annotation, or assign them to this partition.",
+            )
+    absent = [queue for queue in matrix.queues() if queue not in host.drivers]
+    if absent:
+        raise HostError(
+            f"this host has no queue {_names(absent)}.", queues=absent, remedy="See 'apvfio queues'."
+        )
+
+
+def _require_free(request: Request, host: Host, ledger: Ledger) -> bool:
+    """Whether the mdev is ours to make and remove; ConflictError if anything asked for is not free."""
+    for lease in ledger.leases.values():
+        if lease.state == ENDING:
+            continue
+        if lease.mdev == request.mdev:
+            raise ConflictError(
+                f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
+                remedy="Give each guest a device of its own.",
+            )
+        _require_no_overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
+    doomed = ledger.doomed()
+    for uuid, matrix in host.mdevs.items():
+        if uuid != request.mdev and uuid not in doomed:
+            _require_no_overlap(request.matrix, matrix, f"the mediated device {uuid}")
+    there = host.mdevs.get(request.mdev)
+    if there is None or request.mdev in doomed:
+        return True
+    if there == request.matrix:
+        return False
+    raise ConflictError(
+        f"the mediated device {request.mdev} is there already, with {there} "
+        f"where the annotation asks for {request.matrix}.",
+        remedy="Remove the device, or make the two agree.",
+    )
+
+
+def _others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
+    """What the mdevs hold that stay when this guest has started."""
+    going = {request.mdev, *ledger.doomed()}
+    return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
+
+
+def _require_no_overlap(asked: Matrix, held: Matrix, holder: str) -> None:
+    queues = list(asked.overlap(held).queues())
+    if queues:
+        raise ConflictError(
+            f"{_names(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
+            queues=queues,
+            remedy="Stop that guest, or ask for other queues.",
+        )
+
+
+def _require_unreserved(matrix: Matrix, policy: Policy) -> None:
+    reserved = [queue for queue in matrix.queues() if policy.reserves(queue)]
+    if reserved:
+        raise PolicyError(
+            f"{_names(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
+            queues=reserved,
+            remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+        )
+
+
+def _require_open(both: list[Way]) -> None:
+    cheapest = both[0]
+    if cheapest.reserved:
+        queues = sorted({queue for way in both for queue in way.reserved})
+        why = "; ".join(f"freeing its {way.name} would take {_names(way.reserved)}" for way in both)
+        raise PolicyError(
+            f"its queues cannot be freed without queues reserved for the host: {why}.",
+            queues=queues,
+            remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
+        )
+
+
+def _warnings(way: Way) -> list[str]:
+    if not way.collateral:
+        return []
+    n = len(way.collateral)
+    lost = f"{n} queue{'s' if n > 1 else ''}"
+    return [f"the host loses {lost} nobody asked for: {_names(way.collateral)}"]
+
+
+def _names(queues: object) -> str:
+    """Queues in a sentence: the first few by name, then how many more."""
+    assert isinstance(queues, list | tuple | dict)
+    names = [str(queue) for queue in queues]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

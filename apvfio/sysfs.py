@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam to the kernel: five operations on paths below /sys, and the real side of it.
+
+Paths are relative to /sys (``bus/ap/apmask``). Every side raises OSError with the kernel's
+errno; `refused` turns one into an error that says what the kernel means by it.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import (
+    EACCES,
+    EADDRINUSE,
+    EADDRNOTAVAIL,
+    EBUSY,
+    EEXIST,
+    EINVAL,
+    ENODEV,
+    ENOENT,
+    ENOTDIR,
+    EPERM,
+    EUSERS,
+    errorcode,
+)
+from typing import Protocol
+
+from apvfio.errors import HostError, KernelRefusedError
+
+_PAGE = 4096
+_READ_LIMIT = 1 << 20
+
+
+class Sysfs(Protocol):
+    """A host's /sys, real or simulated. All methods raise OSError with the kernel's errno."""
+
+    def read(self, path: str) -> str:
+        """The whole text of an attribute."""
+
+    def write(self, path: str, text: str) -> None:
+        """Store ``text`` with one write(2): one call of the attribute's store function."""
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+
+    def readlink(self, path: str) -> str:
+        """The target of a symbolic link."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file, directory or link of that name."""
+
+
+class RealSysfs:
+    """The kernel's own sysfs, or a tree mounted elsewhere, at ``root``/sys."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._sys = os.path.join(root, "sys")
+
+    def _path(self, path: str) -> str:
+        return f"{self._sys}/{path}"
+
+    def read(self, path: str) -> str:
+        fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            chunks = []
+            while chunk := os.read(fd, _READ_LIMIT):
+                chunks.append(chunk)
+        finally:
+            os.close(fd)
+        return b"".join(chunks).decode("utf-8", "replace")
+
+    def write(self, path: str, text: str) -> None:
+        data = text.encode()
+        if len(data) >= _PAGE:
+            # The kernel would cut it and take the rest for a second store.
+            raise OSError(EINVAL, "longer than a page", path)
+        fd = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(self._path(path)))
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self._path(path))
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self._path(path))
+
+
+_MASK = ("apmask", "aqmask")
+_ASSIGN = ("ap_config", "assign_adapter", "assign_domain")
+# What an errno of a store function means (facts: ap_bus.c, ap_queue.c, vfio_ap_ops.c, mdev_sysfs.c).
+_MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
+    (_MASK, EBUSY): (
+        "a mediated device still holds one of these ids",
+        "Stop the guest or remove the mediated device first.",
+    ),
+    (_MASK, EINVAL): (
+        "a queue of this host has a driver_override, which shuts the masks",
+        "Clear the overrides (see /sys/bus/ap/devices/*/driver_override) or use them throughout.",
+    ),
+    (("driver_override",), EINVAL): (
+        "the AP masks of this host are in use, which shuts driver_override",
+        "Return all bits to apmask and aqmask first.",
+    ),
+    (_ASSIGN, EADDRNOTAVAIL): (
+        "one of these queues still belongs to the host's drivers",
+        "Look at 'apvfio queues' for queues that are not bound to vfio_ap.",
+    ),
+    (_ASSIGN, EADDRINUSE): (
+        "one of these queues is assigned to another mediated device",
+        "Look at 'apvfio status' for who holds it.",
+    ),
+    (_ASSIGN, ENODEV): ("an id is larger than this host allows", "Look at 'apvfio queues'."),
+    (("create",), EEXIST): ("a mediated device with this uuid exists already", ""),
+    (("create",), EUSERS): ("no more mediated devices can be made", ""),
+}
+
+
+def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostError:
+    """The error to raise when writing ``value`` to ``path`` (below /sys) ended with ``error``."""
+    number = error.errno or 0
+    if number in (EACCES, EPERM):
+        return HostError(f"writing /sys/{path} is not permitted.", remedy="Run this as root.")
+    if number in (ENOENT, ENOTDIR):
+        return HostError(f"/sys/{path} is not there.", remedy="See whether the AP drivers are loaded.")
+    name = path.rpartition("/")[2]
+    reason, remedy = next(
+        (meaning for (names, errno), meaning in _MEANING.items() if name in names and errno == number),
+        (os.strerror(number), ""),
+    )
+    code = errorcode.get(number, str(number))
+    return KernelRefusedError(
+        f"the kernel refused {value.strip()!r} for /sys/{path}: {reason} ({code}).",
+        errno=number,
+        path=path,
+        value=value,
+        remedy=remedy,
+    )

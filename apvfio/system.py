@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole machine as apvfio sees it: /sys, the few files it keeps, a lock, and the boot.
+
+`RealSystem` is this machine, or a tree that stands for one (``--root``). The simulated one
+is `apvfio.sim.store.SimSystem`. Nothing else in apvfio opens a file of the host.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import ELOOP, ENOENT, ENOTDIR
+from typing import Protocol
+
+from apvfio.errors import ApvfioError, HostError
+from apvfio.locks import holding_locks
+from apvfio.sysfs import RealSysfs, Sysfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_BOOT_ID = "proc/sys/kernel/random/boot_id"
+_SIZE_LIMIT = 64 << 20
+
+
+class Files(Protocol):
+    """The files apvfio reads and keeps below /etc and /run; paths without the leading slash."""
+
+    def read(self, path: str) -> str | None:
+        """The text of the file, or None where there is none."""
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        """Replace the file atomically; missing directories are made with mode 0700."""
+
+    def remove(self, path: str) -> None:
+        """Remove the file if it is there."""
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted; empty where there is none."""
+
+
+class System(Protocol):
+    """What the broker works on."""
+
+    @property
+    def sysfs(self) -> Sysfs:
+        """The seam to the kernel."""
+
+    @property
+    def files(self) -> Files:
+        """The files kept for the host."""
+
+    @property
+    def boot_id(self) -> str:
+        """Changes with every boot of the host, never between."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold this host against every other apvfio and the tools of s390-tools; not re-entrant."""
+
+
+class RealFiles:
+    """Files of the machine whose root directory is ``root``, kept as root's own."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._root = root
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self._root, path)
+
+    def read(self, path: str) -> str | None:
+        try:
+            fd = os.open(self._path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (ENOENT, ENOTDIR):
+                return None
+            raise _unusable(self._path(path), error) from error
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(_SIZE_LIMIT + 1)
+        if len(data) > _SIZE_LIMIT:
+            raise ApvfioError(f"/{path} is larger than {_SIZE_LIMIT >> 20} MiB.", remedy="Move it away.")
+        return data.decode("utf-8", "replace")
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        target = self._path(path)
+        directory = os.path.dirname(target)
+        new = f"{target}.{os.getpid()}.new"
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(new, flags, mode)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(text.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(new, target)
+            except OSError:
+                os.unlink(new)
+                raise
+            _sync_directory(directory)
+        except OSError as error:
+            raise _unusable(target, error) from error
+
+    def remove(self, path: str) -> None:
+        try:
+            os.unlink(self._path(path))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unusable(self._path(path), error) from error
+
+    def list(self, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._path(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _unusable(self._path(path), error) from error
+
+
+class RealSystem:
+    """This machine, or the tree at ``root`` that stands for one."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root
+        self.sysfs: Sysfs = RealSysfs(root)
+        self.files: Files = RealFiles(root)
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's boot id; a tree without one lives and dies with this machine's boot."""
+        for root in (self.root, "/"):
+            try:
+                with open(os.path.join(root, _BOOT_ID), encoding="ascii") as file:
+                    return file.read().strip()
+            except OSError:
+                continue
+        raise HostError(f"/{_BOOT_ID} cannot be read.", remedy="Mount /proc.")
+
+    def lock(self) -> AbstractContextManager[None]:
+        """apvfio's own lock, then that of s390-tools; errors as in `apvfio.locks`."""
+        return holding_locks(self.root)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unusable(path: str, error: OSError) -> ApvfioError:
+    if error.errno == ELOOP:
+        return HostError(f"{path} is a symbolic link, which is not followed.", remedy="Remove the link.")
+    if isinstance(error, PermissionError):
+        return HostError(f"{path}: {error.strerror}.", remedy="Run this as root.")
+    return HostError(f"{path}: {error.strerror}.", remedy="Mend it and try again.")
