@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger on paper: what is written is read back, what is damaged is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hosts import BOOT, NO_LEASES, a_lease, a_ledger
+
+from apvfio.errors import ApvfioError
+from apvfio.ledger import BY_DOMAINS, ENDING, LEDGER, Debt, Ledger, load, save
+from apvfio.mask import NO_IDS, IdSet
+
+
+class Paper:
+    """Files in a dictionary."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.texts = {} if text is None else {LEDGER: text}
+
+    def read(self, path: str) -> str | None:
+        return self.texts.get(path)
+
+    def write(self, path: str, text: str, mode: int = 0o600) -> None:
+        assert mode == 0o600
+        self.texts[path] = text
+
+    def remove(self, path: str) -> None:
+        self.texts.pop(path, None)
+
+    def list(self, path: str) -> list[str]:
+        return []
+
+
+FULL = a_ledger(a_lease("0,10", "1-2"), a_lease("1", "4", 2, BY_DOMAINS, ENDING))._replace(
+    owed=Debt(IdSet([0, 10]), IdSet([4]))
+)
+
+
+@pytest.mark.parametrize("ledger", [NO_LEASES, FULL])
+def test_what_is_saved_is_loaded(ledger: Ledger) -> None:
+    paper = Paper()
+    save(paper, ledger)
+    assert load(paper, BOOT) == ledger
+
+
+def test_a_person_can_read_it() -> None:
+    paper = Paper()
+    save(paper, FULL)
+    document = json.loads(paper.texts[LEDGER])
+    assert document["owed"] == {"apmask": "0,10", "aqmask": "4", "overrides": {}}
+    assert document["leases"][0]["adapters"] == "0,10"
+    assert paper.texts[LEDGER].count("\n") > 10
+
+
+def test_no_ledger_and_one_of_another_boot_are_empty() -> None:
+    assert load(Paper(), BOOT) == NO_LEASES
+    paper = Paper()
+    save(paper, FULL)
+    assert load(paper, "another") == Ledger("another", {})
+
+
+def broken(change: dict[str, object]) -> str:
+    paper = Paper()
+    save(paper, FULL)
+    document = json.loads(paper.texts[LEDGER])
+    for path, value in change.items():
+        *way, last = path.split("/")
+        place = document
+        for step in way:
+            place = place[int(step)] if step.isdigit() else place[step]
+        place[last] = value
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"version": true}',
+        "[" * 100_000,
+        broken({"leases": {}}),
+        broken({"leases": [5]}),
+        broken({"owed": None}),
+        broken({"owed/apmask": "9-1"}),
+        broken({"owed/aqmask": 4}),
+        broken({"leases/0/state": "asleep"}),
+        broken({"leases/0/way": "both"}),
+        broken({"leases/0/made": 1}),
+        broken({"leases/0/adapters": ""}),
+        broken({"leases/0/adapters": "256"}),
+        broken({"leases/0/guest": None}),
+    ],
+)
+def test_a_damaged_ledger_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(ApvfioError, match="is damaged") as caught:
+        load(Paper(text), BOOT)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
+    with pytest.raises(ApvfioError, match="newer apvfio"):
+        load(Paper(broken({"version": 2})), BOOT)
+
+
+def test_what_leases_need() -> None:
+    assert FULL.needed() == Debt(IdSet([0, 10]), NO_IDS)
+    assert FULL.doomed() == {a_lease("1", "4", 2).mdev}
+    assert bool(FULL.owed)
+    assert not Debt()
