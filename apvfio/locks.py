@@ -34,12 +34,13 @@ _EMPTY_IS_STALE = 120
 @contextmanager
 def holding_locks(root: str = "/") -> Iterator[None]:
     """Hold both locks of the host at ``root``; ApvfioError naming the holder when the wait is over."""
-    with _own_lock(os.path.join(root, OWN_LOCK)), s390_lock(os.path.join(root, S390_LOCK)):
+    with own_lock(os.path.join(root, OWN_LOCK)), s390_lock(os.path.join(root, S390_LOCK)):
         yield
 
 
 @contextmanager
-def _own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
+def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
+    """Hold apvfio's own lock at ``path``: a flock, which ends with its holder."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
