@@ -11,6 +11,7 @@ from apvfio.ledger import ENDING, STARTING, Lease, Ledger
 from apvfio.mask import format_change
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.steps import Step, due
+from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from apvfio.request import Request
 
 NO_WAY_NEEDED = "none"
-_SHOWN = 8
 
 
 class Plan(NamedTuple):
@@ -114,7 +114,7 @@ def _require_masks(host: Host) -> None:
         )
     if host.mode != MASKS:
         raise HostError(
-            f"the queues of this host are moved by driver_override ({_names(host.overrides)}), "
+            f"the queues of this host are moved by driver_override ({some_queues(host.overrides)}), "
             "which shuts the AP masks.",
             remedy="Clear the overrides first.",
         )
@@ -136,7 +136,7 @@ def _require_queues(matrix: Matrix, host: Host) -> None:
     absent = [queue for queue in matrix.queues() if queue not in host.drivers]
     if absent:
         raise HostError(
-            f"this host has no queue {_names(absent)}.", queues=absent, remedy="See 'apvfio queues'."
+            f"this host has no queue {some_queues(absent)}.", queues=absent, remedy="See 'apvfio queues'."
         )
 
 
@@ -177,7 +177,7 @@ def _require_no_overlap(asked: Matrix, held: Matrix, holder: str) -> None:
     queues = list(asked.overlap(held).queues())
     if queues:
         raise ConflictError(
-            f"{_names(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
+            f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
             queues=queues,
             remedy="Stop that guest, or ask for other queues.",
         )
@@ -187,7 +187,7 @@ def _require_unreserved(matrix: Matrix, policy: Policy) -> None:
     reserved = [queue for queue in matrix.queues() if policy.reserves(queue)]
     if reserved:
         raise PolicyError(
-            f"{_names(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
+            f"{some_queues(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
             queues=reserved,
             remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
         )
@@ -197,7 +197,7 @@ def _require_open(both: list[Way]) -> None:
     cheapest = both[0]
     if cheapest.reserved:
         queues = sorted({queue for way in both for queue in way.reserved})
-        why = "; ".join(f"freeing its {way.name} would take {_names(way.reserved)}" for way in both)
+        why = "; ".join(f"freeing its {way.name} would take {some_queues(way.reserved)}" for way in both)
         raise PolicyError(
             f"its queues cannot be freed without queues reserved for the host: {why}.",
             queues=queues,
@@ -208,14 +208,5 @@ def _require_open(both: list[Way]) -> None:
 def _warnings(way: Way) -> list[str]:
     if not way.collateral:
         return []
-    n = len(way.collateral)
-    lost = f"{n} queue{'s' if n > 1 else ''}"
-    return [f"the host loses {lost} nobody asked for: {_names(way.collateral)}"]
-
-
-def _names(queues: object) -> str:
-    """Queues in a sentence: the first few by name, then how many more."""
-    assert isinstance(queues, list | tuple | dict)
-    names = [str(queue) for queue in queues]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    lost = count_queues(len(way.collateral))
+    return [f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"]

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What in a host differs from what the ledger says should be, in sentences."""
+
+from __future__ import annotations
+
+from apvfio.errors import printable
+from apvfio.host import UNBOUND, VFIO_DRIVER
+from apvfio.ledger import BY_ADAPTERS, ENDING, HELD, Debt
+from apvfio.plan.steps import forgiven, returnable
+from apvfio.wording import mask_bits, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.host import Host
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Apqn, Matrix
+
+
+def drift(host: Host, ledger: Ledger) -> list[str]:
+    """Every difference, lease by lease, then the debts; empty if ``host`` is what it should be."""
+    found: list[str] = []
+    for lease in ledger.leases.values():
+        who = f"guest {printable(lease.guest)}"
+        if lease.state != HELD:
+            found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
+            continue
+        found += (f"{who}: {what}" for what in _of_lease(host, lease))
+    found += _of_debts(host, ledger)
+    return found
+
+
+def _under_way(lease: Lease) -> str:
+    return "end is under way" if lease.state == ENDING else "start is under way"
+
+
+def _of_lease(host: Host, lease: Lease) -> Iterator[str]:
+    there = host.mdevs.get(lease.mdev)
+    if there is None:
+        yield f"its mediated device {lease.mdev} is gone"
+    elif there != lease.matrix:
+        yield f"its mediated device {lease.mdev} holds {_full(there)} instead of {_full(lease.matrix)}"
+    for driver, queues in sorted(_strayed(host, lease.matrix).items()):
+        yield f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} {driver}"
+    mask, keeps, now = (
+        ("apmask", lease.matrix.adapters, host.apmask)
+        if lease.way == BY_ADAPTERS
+        else ("aqmask", lease.matrix.domains, host.aqmask)
+    )
+    if keeps & now:
+        yield f"{mask_bits(mask, keeps & now)} must be clear for it and is set"
+
+
+def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
+    """Leased queues that vfio_ap does not have, by what has them."""
+    strayed: dict[str, list[Apqn]] = {}
+    for queue in matrix.queues():
+        driver = host.drivers.get(queue)
+        if driver is None:
+            strayed.setdefault("not there any more", []).append(queue)
+        elif driver == UNBOUND:
+            strayed.setdefault("bound to no driver instead of vfio_ap", []).append(queue)
+        elif driver != VFIO_DRIVER:
+            strayed.setdefault(f"bound to {driver} instead of vfio_ap", []).append(queue)
+    return strayed
+
+
+def _of_debts(host: Host, ledger: Ledger) -> Iterator[str]:
+    for mask, ids in _masks(forgiven(ledger, host)):
+        yield f"{mask_bits(mask, ids)} is owed to the host but set already"
+    for mask, ids in _masks(returnable(ledger, host, host.mdevs.values())):
+        yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
+
+
+def _masks(debt: Debt) -> Iterator[tuple[str, IdSet]]:
+    for mask, ids in zip(("apmask", "aqmask"), debt, strict=True):
+        if ids:
+            yield mask, ids
+
+
+def _full(matrix: Matrix) -> str:
+    return f"{matrix}, control domains {matrix.control_domains or 'none'}"

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Queues and mask bits named in a sentence."""
+
+from __future__ import annotations
+
+from apvfio.mask import format_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Apqn
+
+_SHOWN = 8
+
+
+def some_queues(queues: Collection[Apqn]) -> str:
+    """The first few queues by name, then how many more: a host may have 1,360 of them."""
+    names = [str(queue) for queue in sorted(queues)]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def count_queues(n: int) -> str:
+    """``1 queue``, ``2 queues``."""
+    return f"{n} queue{'' if n == 1 else 's'}"
+
+
+def mask_bits(mask: str, ids: IdSet) -> str:
+    """``apmask 0,10 (00, 0a)``: chzdev's notation, and the ids as lszcrypt prints them."""
+    digits = 2 if mask == "apmask" else 4
+    first = [f"{i:0{digits}x}" for i in ids][:_SHOWN]
+    more = ", ..." if len(ids) > _SHOWN else ""
+    return f"{mask} {format_list(ids)} ({', '.join(first)}{more})"
