@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.as_json())
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(describe(found)))
     return Exit.OK
 
 
@@ -69,7 +69,8 @@ def _read_xml(path: str) -> bytes:
         raise UsageError(f"{path}: {error.strerror}.", remedy="Name a readable file.") from None
 
 
-def _lines(found: Plan) -> list[str]:
+def describe(found: Plan) -> list[str]:
+    """The plan in lines for a person."""
     lines = [
         f"guest   {printable(found.request.guest)}",
         f"mdev    {found.request.mdev}",

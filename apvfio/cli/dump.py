@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio dump``: make a simulated host of this one, to plan on elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio.cli.place import opened
+from apvfio.errors import Exit
+from apvfio.wording import count_queues
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("dump", help="make a simulated host of this one, for --sim FILE")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Dump the host."""
+    from apvfio.dumping import dump  # noqa: PLC0415  loads the simulator
+
+    with opened(args) as system:
+        host = dump(system, args.file, force=args.force)
+    print(f"{args.file}: {count_queues(len(host.drivers))}, {len(host.mdevs)} mediated devices")
+    return Exit.OK

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio masks``: show the masks as ``lszdev --type ap``, change them as ``chzdev --type ap``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from apvfio import chzdev
+from apvfio.chzdev import MASKS, Stored
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import Exit, UsageError, printable
+from apvfio.host import read_host
+from apvfio.mask import format_list, parse_edit
+from apvfio.masks_change import change_masks, plan_masks
+from apvfio.plan.edit import Wish
+from apvfio.wording import count_queues, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.mask import Edit, IdSet
+    from apvfio.plan.edit import Change
+    from apvfio.system import System
+
+_HELP = """\
+Without a specification: print the masks. Otherwise change them, in chzdev's grammar:
+apmask=-0x0,-0xa clears bits and so frees adapters for guests, aqmask=+1-2 sets bits,
+apmask=1-9,11-255 replaces the mask. Active and persistent masks change, each from what it is.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("masks", help="show or change apmask and aqmask", description=_HELP)
+    parser.add_argument("spec", nargs="*", metavar="MASK=SPEC", help="apmask=... or aqmask=...")
+    parser.add_argument("-a", "--active", action="store_true", help="the active masks only")
+    parser.add_argument("-p", "--persistent", action="store_true", help="the persistent masks only")
+    parser.add_argument("--dry-run", action="store_true", help="say what would change; change nothing")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show or change them."""
+    both = args.active == args.persistent
+    active, persistent = both or args.active, both or args.persistent
+    if not args.spec:
+        if args.dry_run:
+            raise UsageError("--dry-run needs something to change.", remedy="See 'apvfio masks --help'.")
+        with opened(args) as system:
+            return _show(system, active=active, persistent=persistent, as_json=args.json)
+    wish = Wish(**_edits(args.spec), active=active, persistent=persistent)
+    with opened(args) as system:
+        return _change(system, wish, as_json=args.json, dry_run=args.dry_run)
+
+
+def _edits(specs: list[str]) -> dict[str, Edit | None]:
+    edits: dict[str, Edit | None] = dict.fromkeys(MASKS)
+    for spec in specs:
+        name, equals, text = spec.partition("=")
+        if name not in edits or not equals:
+            raise UsageError(
+                f"{printable(spec)!r} is neither apmask=SPEC nor aqmask=SPEC.",
+                remedy="See 'apvfio masks --help'.",
+            )
+        if edits[name]:
+            raise UsageError(f"{name} is given twice.", remedy="Put all its changes into one list.")
+        edits[name] = parse_edit(text, name)
+    return edits
+
+
+def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> int:
+    host = read_host(system.sysfs)
+    shown = {
+        "active": Stored(host.apmask, host.aqmask) if active else None,
+        "persistent": chzdev.load(system.files) if persistent else None,
+    }
+    if as_json:
+        print_json({name: _as_json(masks) for name, masks in shown.items() if masks is not None})
+    else:
+        print_lines(chzdev.lszdev_lines(shown["active"], shown["persistent"]))
+    return Exit.OK
+
+
+def _change(system: System, wish: Wish, *, as_json: bool, dry_run: bool) -> int:
+    def tell(change: Change) -> None:
+        if not as_json:
+            print_lines(_effects(change), sys.stderr)
+
+    if dry_run:
+        change = plan_masks(system, wish)
+        tell(change)
+    else:
+        change = change_masks(system, wish, tell)
+    if as_json:
+        print_json(_change_as_json(wish, change))
+        return Exit.OK
+    if wish.active != wish.persistent:
+        print(
+            f"Configuring device type in the {'active' if wish.active else 'persistent'} configuration only"
+        )
+    if not change.changes:
+        print("ap device type already configured")
+    elif dry_run:
+        print_lines(_steps(change))
+    else:
+        print("ap device type configured")
+    return Exit.OK
+
+
+def _effects(change: Change) -> Iterator[str]:
+    """What a change does to the host, for standard error: chzdev's own words go to standard output."""
+    for verb, queues in (("loses", change.lost), ("gets", change.returned)):
+        if queues:
+            yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues)}"
+    if change.steps and not (change.lost or change.returned):
+        yield "apvfio: no queue changes hands"
+    yield from (f"apvfio: warning: {warning}" for warning in change.warnings)
+
+
+def _steps(change: Change) -> Iterator[str]:
+    yield from (f"would write {step.value} to /sys/{step.path}" for step in change.steps)
+    for name, ids in zip(MASKS, change.to_store, strict=True):
+        if ids is not None:
+            yield f"would store {name} {format_list(ids) or 'without any bit'} in /{chzdev.RULE}"
+
+
+def _change_as_json(wish: Wish, change: Change) -> dict[str, object]:
+    return {
+        "changed": change.changes,
+        **({"active": _as_json(change.active)} if wish.active else {}),
+        **({"persistent": _as_json(change.stored)} if wish.persistent else {}),
+        "lost": [str(queue) for queue in change.lost],
+        "returned": [str(queue) for queue in change.returned],
+        "steps": [step.as_json() for step in change.steps],
+        "warnings": list(change.warnings),
+    }
+
+
+def _as_json(masks: Iterable[IdSet | None]) -> dict[str, str | None]:
+    named = zip(MASKS, masks, strict=True)
+    return {name: None if ids is None else format_list(ids) for name, ids in named}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio queues``: cards and queues as ``lszcrypt -V`` shows them, and who owns each queue."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio import ledger
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import Exit, printable
+from apvfio.host import read_host
+from apvfio.inventory import has_secure_binding, read_inventory
+from apvfio.owners import owners
+from apvfio.render.tables import Column, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.inventory import Device
+    from apvfio.owners import Owner
+    from apvfio.system import System
+
+_NO_DRIVER = "-no-driver-"
+_COLUMNS = (
+    Column("CARD.DOM", 8),
+    Column("TYPE", 5),
+    Column("MODE", 11),
+    Column("STATUS", 10),
+    Column("REQUESTS", 8, right=True),
+    Column("PENDING", 8, right=True),
+    Column("HWTYPE", 6, right=True),
+    Column("QDEPTH", 6, right=True),
+    Column("FUNCTIONS", 10),
+    Column("DRIVER", 11),
+)
+_SESTAT = Column("SESTAT", 11)
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "queues", help="list cards and queues as lszcrypt -V does, with their owners"
+    )
+    parser.add_argument("-n", "--no-headings", action="store_true", help="print the list alone")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List them."""
+    with opened(args) as system:
+        secure_binding = has_secure_binding(system.sysfs)
+        found = _read(system)
+    if args.json:
+        print_json([_as_json(device, owner) for device, owner in found])
+        return Exit.OK
+    rows = [_row(device, owner, secure_binding=secure_binding) for device, owner in found]
+    columns = [*_COLUMNS, *([_SESTAT] if secure_binding else [])]
+    columns.append(Column("OWNER", max(len("OWNER"), *(len(row[-1]) for row in rows), 0)))
+    print_lines(table(columns, rows, heading=not args.no_headings))
+    return Exit.OK
+
+
+def _read(system: System) -> list[tuple[Device, Owner | None]]:
+    owned = owners(read_host(system.sysfs), ledger.load(system.files, system.boot_id))
+    devices = read_inventory(system.sysfs)
+    return [(device, owned.get(device.queue) if device.queue else None) for device in devices]
+
+
+def _row(device: Device, owner: Owner | None, *, secure_binding: bool) -> list[str]:
+    return [
+        device.id,
+        _or_dash(device.type),
+        device.mode,
+        _or_dash(device.status),
+        _or_dash(device.requests),
+        _or_dash(device.pending),
+        _or_dash(device.hwtype),
+        "-" if device.qdepth is None else f"{device.qdepth:02d}",
+        device.functions,
+        device.driver or _NO_DRIVER,
+        *([_or_dash(device.sestat)] if secure_binding else []),
+        printable(str(owner)) if owner else "-",
+    ]
+
+
+def _or_dash(fact: object) -> str:
+    return "-" if fact is None else str(fact)
+
+
+def _as_json(device: Device, owner: Owner | None) -> dict[str, object]:
+    facts = {name: fact for name, fact in device._asdict().items() if name != "queue"}
+    return {**facts, "owner": str(owner) if owner else None}

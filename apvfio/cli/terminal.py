@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the terminal is able to show, and printing no more than that."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+
+from apvfio.render.matrix_text import Look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TextIO
+
+_COLORS = ("auto", "always", "never")
+
+
+def add_color(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--color``."""
+    parser.add_argument("--color", choices=_COLORS, default="auto", help="color the picture (default: auto)")
+
+
+def look(color: str) -> Look:
+    """How to draw on standard output; ``color`` is the option's value. NO_COLOR counts where it is auto."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return Look(
+        width=shutil.get_terminal_size().columns,
+        utf8=_encoding() == "utf8",
+        color=color == "always" or (color == "auto" and not plain and sys.stdout.isatty()),
+    )
+
+
+def print_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
+    """Print text that may hold names from elsewhere; what the terminal cannot show becomes a ``?``."""
+    file = file or sys.stdout
+    encoding = file.encoding or "ascii"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding), file=file)
+
+
+def _encoding() -> str:
+    return (sys.stdout.encoding or "ascii").lower().replace("-", "")

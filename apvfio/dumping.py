@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated host made of a real one: what `apvfio dump` takes away to plan on.
+
+What the kernel does not show, such as how many override writes it has counted, is what it
+would be had the host come to its state in the usual way.
+"""
+
+from __future__ import annotations
+
+from apvfio import autostart, chzdev
+from apvfio import ledger as ledgers
+from apvfio.errors import RequestError
+from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host
+from apvfio.inventory import read_inventory
+from apvfio.mask import ALL_IDS, IdSet, parse_hex
+from apvfio.matrix import Matrix
+from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.state import Mdev
+from apvfio.sim.store import create_sim, open_sim
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.inventory import Device
+    from apvfio.sim.files import Entry
+    from apvfio.sim.state import State
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import Files, System
+
+_MODES = {"Accelerator": "accel", "CCA-Coproc": "cca", "EP11-Coproc": "ep11"}
+_KEPT = (POLICY, chzdev.RULE)
+_READABLE = "0644"
+
+
+def dump(system: System, path: str, *, force: bool = False) -> Host:
+    """Write a simulated host like ``system`` to the file ``path``, and say what it is like."""
+    host = read_host(system.sysfs)
+    ledger = ledgers.load(system.files, system.boot_id)
+    create_sim(path, simulated(system.sysfs, host), files=_files(system.files), force=force)
+    with open_sim(path) as copy:
+        # Its leases are those of the copy's boot.
+        ledgers.save(copy.files, ledger._replace(boot_id=copy.boot_id))
+    return host
+
+
+def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
+    """A simulated kernel in the state of the one behind ``sysfs``, of which ``host`` is a snapshot."""
+    devices = list(read_inventory(sysfs))
+    kernel = SimKernel.new(
+        profile=_profile(sysfs, host),
+        # A card of a kind that cannot be simulated passes for a CCA coprocessor.
+        adapters={_adapter(device): _MODES.get(device.mode, "cca") for device in devices if not device.queue},
+        domains=_mask(sysfs, "ap_usage_domain_mask", host.domains),
+        control_domains=_mask(sysfs, "ap_control_domain_mask", host.domains),
+        vfio_ap=host.vfio_ap,
+    )
+    state = kernel.state
+    state.apmask, state.aqmask = host.apmask, host.aqmask
+    state.masks_in_use = host.abilities.override and not host.apmask == ALL_IDS == host.aqmask
+    state.overrides = len(host.overrides)
+    state.hardware.max_adapter, state.hardware.max_domain = host.max_adapter, host.max_domain
+    state.hardware.features = _read(sysfs, "features") or state.hardware.features
+    if not sysfs.exists(f"{BUS}/drivers/cex4queue"):
+        state.modules.remove("zcrypt_cex4")
+    state.queues = {queue: fresh for queue, fresh in state.queues.items() if queue in host.drivers}
+    for device in devices:
+        _copy_device(device, host, state)
+    for number, uuid in enumerate(sorted(host.mdevs)):
+        state.mdevs[uuid] = _mdev(sysfs, host, uuid, number)
+    return kernel
+
+
+def _profile(sysfs: Sysfs, host: Host) -> str:
+    if host.abilities.strict_return or host.abilities.override:
+        return "7.2"
+    return "6.12" if sysfs.exists(f"{BUS}/features") else "6.1"
+
+
+def _adapter(device: Device) -> int:
+    return device.queue.adapter if device.queue else int(device.id, 16)
+
+
+def _copy_device(device: Device, host: Host, state: State) -> None:
+    there = state.queues.get(device.queue) if device.queue else state.cards[_adapter(device)]
+    if there is None:
+        return  # a queue that came while the host was read
+    there.driver = host.drivers[device.queue] if device.queue else device.driver or ""
+    there.config = device.status != "deconfig"
+    there.online = device.status != "offline"
+    there.requests = device.requests or 0
+    if device.queue:
+        queue = state.queues[device.queue]
+        queue.override = host.overrides.get(device.queue, "")
+        queue.initiated = device.requests is not None
+    elif not there.config:
+        state.hardware.standby |= IdSet([_adapter(device)])
+
+
+def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:
+    matrix = host.mdevs[uuid]
+    seen = read_guest_queues(sysfs, uuid, matrix)
+    guest_matrix = matrix
+    if seen is not None:
+        guest_matrix = Matrix(
+            IdSet(q.adapter for q in seen), IdSet(q.domain for q in seen), matrix.control_domains
+        )
+    attached = any(in_use(sysfs, queue) for queue in matrix.queues() if queue in host.drivers)
+    return Mdev(number, matrix, guest_matrix, vm="the guest that was dumped" if attached else "")
+
+
+def _mask(sysfs: Sysfs, name: str, otherwise: IdSet) -> IdSet:
+    """A mask of the hardware configuration, which not every machine tells."""
+    try:
+        return parse_hex(_read(sysfs, name), name)
+    except RequestError:
+        return otherwise
+
+
+def _read(sysfs: Sysfs, name: str) -> str:
+    try:
+        return sysfs.read(f"{BUS}/{name}").strip()
+    except OSError:
+        return ""
+
+
+def _files(files: Files) -> dict[str, Entry]:
+    """The policy, the stored masks and mdevctl's definitions, as a simulated host keeps files."""
+    definitions = [f"{autostart.DEFINITIONS}/{name}" for name in files.list(autostart.DEFINITIONS)]
+    kept: dict[str, Entry] = {}
+    for path in (*_KEPT, *definitions):
+        text = files.read(path)
+        if text is not None:
+            kept[path] = {"mode": _READABLE, "text": text}
+    return kept

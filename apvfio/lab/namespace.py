@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's namespaces, seen from outside: start them, run commands in them, end them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import apvfio
+from apvfio.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_UNSHARE = (
+    "unshare",
+    "--mount",
+    "--pid",
+    "--net",
+    "--propagation=private",
+    "--mount-proc",
+    "--fork",
+    "--kill-child",
+)
+_START = 30.0
+_END = 20.0
+
+
+def require_commands(packages: dict[str, str]) -> None:
+    """HostError naming the commands, and the packages that have them, that are not there."""
+    missing = {name: package for name, package in packages.items() if not shutil.which(name, path=PATH)}
+    if missing:
+        raise HostError(
+            f"the lab needs {', '.join(missing)}.",
+            remedy=f"Install {', '.join(sorted(set(missing.values())))} (names as in Debian).",
+        )
+
+
+class Namespace:
+    """Processes with a /sys, /etc, /run, /dev and process table of their own.
+
+    ``work`` is a directory for the lab alone, ``file`` the simulated host. When this process
+    ends, in whatever way, its end of the pipe to the first process inside closes, and all
+    inside end, and with them all their mounts.
+    """
+
+    def __init__(self, file: str, work: str) -> None:
+        self._file = file
+        self._work = work
+        self._first: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Build it; HostError if that cannot be done here."""
+        require_commands({"unshare": "util-linux", "nsenter": "util-linux"})
+        log = os.path.join(self._work, "namespace.log")
+        with open(log, "w", encoding="utf-8") as stderr:
+            self._first = subprocess.Popen(  # noqa: S603  (fixed words)
+                [*_UNSHARE, sys.executable, "-m", "apvfio.lab.inside", self._file, self._work],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment(),
+                cwd="/",
+                text=True,
+                # A Ctrl-C at the terminal is for us, who then end the lab in order.
+                start_new_session=True,
+            )
+        answer = self._answer()
+        if not answer.get("ready"):
+            with open(log, encoding="utf-8") as stderr:
+                why = stderr.read().strip().rpartition("\n")[2]
+            self.stop()
+            raise HostError(
+                answer.get("error") or f"no namespace can be made here: {why or 'no answer'}.",
+                remedy=answer.get("remedy") or "Run it with all the rights of root (CAP_SYS_ADMIN).",
+            )
+
+    def _answer(self) -> dict[str, str]:
+        assert self._first
+        pipe = self._first.stdout
+        assert pipe
+        line = pipe.readline() if select.select([pipe], [], [], _START)[0] else ""
+        return dict(json.loads(line)) if line else {}
+
+    def stop(self) -> None:
+        """End all processes inside; the simulated host is saved before."""
+        first, self._first = self._first, None
+        if first is None:
+            return
+        assert first.stdin
+        assert first.stdout
+        with suppress(BrokenPipeError):
+            first.stdin.close()
+        try:
+            first.wait(_END)
+        except subprocess.TimeoutExpired:
+            # --kill-child takes the first process inside along, and that all the others.
+            first.kill()
+            first.wait()
+        first.stdout.close()
+
+    def path(self, inner: str) -> str:
+        """How this process names the file that is called ``inner``, an absolute path, inside."""
+        return f"/proc/{self._pid}/root{inner}"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        timeout: float = 30.0,
+        *,
+        stdin: str = "",
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, to its end; TimeoutExpired, and it is killed, when that takes too long."""
+        proc = f"/proc/{self._pid}/ns"
+        enter = [f"--mount={proc}/mnt", f"--net={proc}/net", f"--pid={proc}/pid_for_children"]
+        with subprocess.Popen(  # noqa: S603  (a list; no shell)
+            ["nsenter", *enter, "--", *argv],  # noqa: S607  (PATH is ours)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment() | (env or {}),
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout)
+            except BaseException:
+                # nsenter has forked: the command itself is in its process group.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(list(argv), process.returncode, out, err)
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal, or 0 for none, to the process that is called ``pid`` inside.
+
+        ProcessLookupError if it is not there.
+        """
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            # It has just ended, or is none of ours.
+            with suppress(FileNotFoundError, PermissionError):
+                if self._is_inside(name) and _inner_pid(name) == pid:
+                    os.kill(int(name), number)
+                    return
+        raise ProcessLookupError(pid)
+
+    def _is_inside(self, pid: str) -> bool:
+        inside = os.stat(f"/proc/{self._pid}/ns/pid_for_children")
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/pid"), inside)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is an inside."""
+        return self._first is not None and self._first.poll() is None
+
+    @property
+    def _pid(self) -> int:
+        if self._first is None:
+            raise RuntimeError("the lab is not running")
+        return self._first.pid
+
+
+def environment() -> dict[str, str]:
+    """What commands inside have for an environment, wherever the lab was started from."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(apvfio.__file__)))
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONPATH": package}
+
+
+def _inner_pid(name: str) -> int:
+    with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as file:
+        return next(int(line.split()[-1]) for line in file if line.startswith("NSpid:"))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An administrator's change of the masks, done: the active ones in the kernel, the stored ones on disk.
+
+All is decided before the first write. Unlike chzdev, each write is read back, and a refusal
+by the kernel is an error, after which the masks are as they were.
+"""
+
+from __future__ import annotations
+
+from apvfio import autostart, broker, chzdev, chzdev_command
+from apvfio import ledger as ledgers
+from apvfio.errors import ApvfioError
+from apvfio.host import BUS, UNBOUND, read_driver, read_mask
+from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
+from apvfio.plan.edit import Before, Change, Wish, plan_edit
+from apvfio.plan.edit_checks import require_possible
+from apvfio.plan.steps import FREE
+from apvfio.sysfs import refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from apvfio.matrix import Apqn
+    from apvfio.plan.steps import Step
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import System
+
+
+def plan_masks(system: System, wish: Wish) -> Change:
+    """What ``wish`` would do now, and that it may; changes nothing."""
+    return _plan(system, wish)[1]
+
+
+def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> Change:
+    """Change the masks as wished; ``tell`` hears what will happen before it does."""
+    command = chzdev_command.find_chzdev(system)
+    with system.lock():
+        before, change = _plan(system, wish)
+        tell(change)
+        _take(system.sysfs, change)
+        # The debts change once the masks have: a change that failed leaves both as they were.
+        if change.ledger != before.ledger:
+            ledgers.save(system.files, change.ledger)
+        if not command:
+            _store(change, lambda: chzdev.save(system.files, change.stored))
+    if command:
+        _store(change, lambda: chzdev_command.store(command, system.files, change))
+    return change
+
+
+def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
+    host, ledger, policy = broker.current(system)
+    before = Before(host, ledger, policy, chzdev.load(system.files), autostart.load(system.files))
+    change = plan_edit(wish, before)
+    require_possible(before, change)
+    return before, change
+
+
+def _store(change: Change, store: Callable[[], None]) -> None:
+    if change.to_store == chzdev.Stored():
+        return
+    try:
+        store()
+    except ApvfioError as error:
+        if change.steps:
+            error.remedy = f"{error.remedy} The active masks are changed; only storing them failed.".lstrip()
+        raise
+
+
+def _take(sysfs: Sysfs, change: Change) -> None:
+    """Write the masks, or leave them as they were."""
+    moved = (*change.lost, *change.returned)
+    done: list[Step] = []
+    try:
+        for step in change.steps:
+            _write(sysfs, step.path, step.value)
+            done.append(step)
+            _check(sysfs, step)
+        _bind(sysfs, moved)
+    except ApvfioError as error:
+        try:
+            for step in reversed(done):
+                _write(sysfs, step.path, _undoing(step))
+            _bind(sysfs, moved)
+        except ApvfioError as another:
+            error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()
+        raise
+
+
+def _undoing(step: Step) -> str:
+    edit = parse_edit(step.value)
+    if step.op == FREE:
+        return format_change(NO_IDS, ALL_IDS - edit.apply(ALL_IDS))
+    return format_change(edit.apply(NO_IDS))
+
+
+def _write(sysfs: Sysfs, path: str, value: str) -> None:
+    try:
+        sysfs.write(path, value)
+    except OSError as error:
+        raise refused(error, path, value) from None
+
+
+def _check(sysfs: Sysfs, step: Step) -> None:
+    now = read_mask(sysfs, step.path.rpartition("/")[2])
+    if parse_edit(step.value).apply(now) != now:
+        raise ApvfioError(
+            f"/sys/{step.path} reads {now} after {step.value!r} was written.",
+            remedy="Another program is changing the masks; see that it ends, then try again.",
+        )
+
+
+def _bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
+    """A mask write does not tell of queues that found no driver (bus:__ap_revise_reserved)."""
+    for queue in queues:
+        if read_driver(sysfs, queue) == UNBOUND:
+            _write(sysfs, f"{BUS}/drivers_probe", str(queue))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who owns each queue at this moment: the host, a guest, somebody's mediated device, or nobody."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.host import UNBOUND as NO_DRIVER
+from apvfio.host import VFIO_DRIVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.matrix import Apqn
+
+
+class Owner(NamedTuple):
+    """One owner. ``name`` is a guest's name, which is untrusted text, or an mdev's uuid."""
+
+    kind: str
+    name: str = ""
+    mdev: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.name else self.kind
+
+
+HOST = Owner("host")
+FREE = Owner("free")
+"""Bound to vfio_ap and in no mediated device: to be had."""
+UNBOUND = Owner("unbound")
+"""No driver has it, whatever the masks say."""
+
+GUEST = "guest"
+MDEV = "mdev"
+"""A mediated device that is none of apvfio's."""
+
+
+def owners(host: Host, ledger: Ledger) -> dict[Apqn, Owner]:
+    """The owner of every queue of ``host``. The driver decides, then the mdev that vfio_ap serves."""
+    held = {
+        queue: mdev_owner(uuid, ledger)
+        for uuid, matrix in sorted(host.mdevs.items())
+        for queue in matrix.queues()
+    }
+    return {queue: _owner(driver, held.get(queue, FREE)) for queue, driver in sorted(host.drivers.items())}
+
+
+def mdev_owner(uuid: str, ledger: Ledger) -> Owner:
+    """Whose the mediated device ``uuid`` is."""
+    lease = ledger.leases.get(uuid)
+    return Owner(GUEST, lease.guest, uuid) if lease else Owner(MDEV, uuid, uuid)
+
+
+def _owner(driver: str, holder: Owner) -> Owner:
+    if driver == NO_DRIVER:
+        return UNBOUND
+    return holder if driver == VFIO_DRIVER else HOST

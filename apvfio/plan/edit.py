@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator's change of the masks does: which queues change hands, by which writes.
+
+chzdev computes the same and looks at less: it knows nothing of leases and of the policy, and
+nothing of the kernel's rule that a mask bit cannot be set while any device holds its id.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.chzdev import MASKS, Stored
+from apvfio.host import BUS, Host
+from apvfio.ledger import Debt, Ledger
+from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_change
+from apvfio.matrix import Apqn, Matrix
+from apvfio.plan.steps import FREE, RETURN, Step
+from apvfio.wording import mask_bits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.mask import Edit
+    from apvfio.policy import Policy
+
+
+class Wish(NamedTuple):
+    """What the administrator typed; None for a mask that is not to change."""
+
+    apmask: Edit | None
+    aqmask: Edit | None
+    active: bool = True
+    persistent: bool = True
+
+
+class Masks(NamedTuple):
+    """Both masks of a host."""
+
+    apmask: IdSet
+    aqmask: IdSet
+
+    def give_host(self, queue: Apqn) -> bool:
+        """Whether they leave ``queue`` to the host's drivers: both bits set."""
+        return queue.adapter in self.apmask and queue.domain in self.aqmask
+
+    def without(self, other: Masks) -> Masks:
+        """The bits that ``other`` lacks."""
+        return Masks(self.apmask - other.apmask, self.aqmask - other.aqmask)
+
+
+class Before(NamedTuple):
+    """What a change starts from."""
+
+    host: Host
+    ledger: Ledger
+    policy: Policy
+    stored: Stored
+    autostart: dict[str, Matrix]
+    """What mdevctl's devices will hold that start at boot, by their uuid."""
+
+    @property
+    def active(self) -> Masks:
+        """The masks as they are now."""
+        return Masks(self.host.apmask, self.host.aqmask)
+
+    @property
+    def storable(self) -> Masks:
+        """What a persistent change is applied to: what is stored, else what is active, as with chzdev.
+
+        Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
+        stored, they would stay away from it for good.
+        """
+        owed = self.ledger.owed
+        unstored = Masks(self.host.apmask | owed.apmask, self.host.aqmask | owed.aqmask)
+        return _filled(self.stored, unstored)
+
+    @property
+    def at_boot(self) -> Masks:
+        """The masks after a boot with what is stored; the kernel's own are full."""
+        return _filled(self.stored, Masks(ALL_IDS, ALL_IDS))
+
+
+class Change(NamedTuple):
+    """What a wish comes to; nothing of it has happened yet."""
+
+    changes: bool
+    """Whether there is anything to do."""
+    active: Masks
+    stored: Stored
+    to_store: Stored
+    """The stored masks that are not so yet."""
+    lost: tuple[Apqn, ...]
+    """The queues the host loses."""
+    returned: tuple[Apqn, ...]
+    """The queues the host gets."""
+    steps: tuple[Step, ...]
+    """The writes to the kernel."""
+    ledger: Ledger
+    warnings: tuple[str, ...]
+
+
+def plan_edit(wish: Wish, before: Before) -> Change:
+    """What ``wish`` comes to. Whether it may be is asked of `apvfio.plan.edit_checks`."""
+    now = before.active
+    active, stored, ledger = now, before.stored, before.ledger
+    if wish.active:
+        edits = zip(wish[:2], now, strict=True)
+        active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
+        decided = Debt(*(_decided(edit) for edit in wish[:2]))
+        # Set or cleared, these bits are now as the administrator wants them.
+        ledger = ledger._replace(owed=ledger.owed - decided)
+    if wish.persistent:
+        kept = zip(wish[:2], stored, before.storable, strict=True)
+        stored = Stored(*(edit.apply(base) if edit else ids for edit, ids, base in kept))
+    queues = sorted(before.host.drivers)
+    differing = zip(stored, before.stored, strict=True)
+    change = Change(
+        changes=active != now or stored != before.stored or ledger != before.ledger,
+        active=active,
+        stored=stored,
+        to_store=Stored(*(None if ids == was else ids for ids, was in differing)),
+        lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
+        returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
+        steps=tuple(_steps(now, active)),
+        ledger=ledger,
+        warnings=(),
+    )
+    return change._replace(warnings=tuple(_warnings(wish, before, change)))
+
+
+def _decided(edit: Edit | None) -> IdSet:
+    """The bits a specification speaks of; without signs, it speaks of all."""
+    if edit is None:
+        return NO_IDS
+    if edit.assigned is not None:
+        return ALL_IDS
+    decided = NO_IDS
+    for _, ids in edit.changes:
+        decided |= ids
+    return decided
+
+
+def _steps(now: Masks, active: Masks) -> Iterator[Step]:
+    # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
+    for op, bits in ((FREE, now.without(active)), (RETURN, active.without(now))):
+        for name, ids in zip(MASKS, bits, strict=True):
+            if ids:
+                value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
+                yield Step(op, f"{BUS}/{name}", value)
+
+
+def _filled(stored: Stored, default: Masks) -> Masks:
+    return Masks(
+        default.apmask if stored.apmask is None else stored.apmask,
+        default.aqmask if stored.aqmask is None else stored.aqmask,
+    )
+
+
+def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
+    host = before.host
+    if change.lost and not host.vfio_ap:
+        yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
+    kept = before.ledger.owed - change.ledger.owed - Debt(*change.active)
+    for name, ids in zip(MASKS, kept, strict=True):
+        if ids:
+            yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
+    cleared = before.active.without(change.active)
+    for uuid, held in host.mdevs.items():
+        if host.abilities.strict_return and not held.empty:
+            yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
+    if wish.persistent:
+        for name, edit, stored in zip(MASKS, wish[:2], before.stored, strict=True):
+            if edit and stored is None and edit.assigned is None:
+                yield f"no {name} is stored: the change is applied to the active one to make the stored one"
+
+
+def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[str]:
+    for name, ids in zip(
+        MASKS, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
+    ):
+        if ids:
+            yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a /sys tree is made of. Nodes are made anew whenever somebody looks, so they never go stale."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.mask import format_hex
+from apvfio.sim.grammar import check_action
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from apvfio.mask import IdSet
+
+
+class Attribute(NamedTuple):
+    """A file: what reading calls, what writing calls; None where that is not permitted."""
+
+    show: Callable[[], str] | None = None
+    store: Callable[[str], None] | None = None
+
+    @property
+    def mode(self) -> int:
+        """The permission bits that sysfs gives such a file."""
+        return (0o444 if self.show else 0) | (0o200 if self.store else 0)
+
+
+class Link(NamedTuple):
+    """A symbolic link to ``target``, a path below /sys."""
+
+    target: str
+
+
+class Directory:
+    """Names and what they stand for; a subdirectory is a function that makes it.
+
+    Where there may be a thousand entries, ``more`` lists them and ``find`` makes just one.
+    """
+
+    def __init__(
+        self,
+        entries: dict[str, Entry],
+        more: Callable[[], Iterable[str]] = tuple,
+        find: Callable[[str], Entry | None] = lambda _: None,
+    ) -> None:
+        self._entries = entries
+        self._more = more
+        self._find = find
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted([*self._entries, *self._more()])
+
+    def entry(self, name: str) -> Entry | None:
+        """What ``name`` stands for."""
+        return self._entries.get(name) or self._find(name)
+
+
+if TYPE_CHECKING:
+    Entry = Attribute | Link | Callable[[], Directory]
+
+
+def shows(value: Callable[[], object]) -> Attribute:
+    """A file that can be read: ``value()`` and a newline."""
+    return Attribute(lambda: f"{value()}\n")
+
+
+def shows_flag(value: Callable[[], object]) -> Attribute:
+    """A file that can be read: 1 or 0."""
+    return shows(lambda: 1 if value() else 0)
+
+
+def shows_mask(ids: Callable[[], IdSet]) -> Attribute:
+    """A file that can be read: 64 digits, id 0 leftmost."""
+    return shows(lambda: format_hex(ids()))
+
+
+def takes(store: Callable[[str], None]) -> Attribute:
+    """A file that can only be written."""
+    return Attribute(store=store)
+
+
+def uevent(*lines: str) -> Attribute:
+    """A device's ``uevent``: shows its variables, takes the name of an action."""
+    return Attribute(lambda: "".join(f"{line}\n" for line in lines), check_action)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between the kernel versions that can be simulated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.errors import RequestError
+
+
+class Profile(NamedTuple):
+    """The abilities and habits of one kernel version."""
+
+    name: str
+    overrides: bool
+    """Queues have ``driver_override``, which excludes the masks (que:driver_override_store)."""
+    strict_return: bool
+    """The in-use check takes the other mask for all ones (bus:__verify_card_reservations)."""
+    complete_count: bool
+    """The bus counts complete bindings in a file (bus:bindings_complete_count_show)."""
+    features: bool
+    """The bus has ``features``, queues have ``ap_functions`` (bus:features_show)."""
+    ap_config: bool
+    """Mediated devices have ``ap_config``, their parent has ``features`` (vops:ap_config_store)."""
+    passes_deconfigured: bool
+    """A queue whose reset ended as deconfigured may go to a guest (vops:_queue_passable)."""
+    kstrto: bool
+    """The bus attributes use kstrtobool and kstrtoul, not sscanf (bus:poll_timeout_store)."""
+    long_bools: bool
+    """kstrtobool takes enable and disable, too (lib/kstrtox.c)."""
+    bounded_matrix: bool
+    """``matrix`` stops at a page's end instead of writing beyond it (vops:vfio_ap_mdev_matrix_show)."""
+    asks_to_let_go: bool
+    """Removing an open mediated device asks QEMU to close it (vops:vfio_ap_mdev_request)."""
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "6.1",
+            overrides=False,
+            strict_return=False,
+            complete_count=False,
+            features=False,
+            ap_config=False,
+            passes_deconfigured=False,
+            kstrto=False,
+            long_bools=False,
+            bounded_matrix=False,
+            asks_to_let_go=False,
+        ),
+        Profile(
+            "6.12",
+            overrides=False,
+            strict_return=False,
+            complete_count=False,
+            features=True,
+            ap_config=True,
+            passes_deconfigured=True,
+            kstrto=True,
+            long_bools=False,
+            bounded_matrix=False,
+            asks_to_let_go=True,
+        ),
+        Profile(
+            "7.2",
+            overrides=True,
+            strict_return=True,
+            complete_count=True,
+            features=True,
+            ap_config=True,
+            passes_deconfigured=True,
+            kstrto=True,
+            long_bools=True,
+            bounded_matrix=True,
+            asks_to_let_go=True,
+        ),
+    )
+}
+"""By version: Linux 6.1.192, 6.12.107 and 7.2.13."""
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that kernel version; RequestError if there is none."""
+    if name not in PROFILES:
+        raise RequestError(
+            f"kernel {name[:20]!r} cannot be simulated.", remedy=f"Choose one of {', '.join(PROFILES)}."
+        )
+    return PROFILES[name]

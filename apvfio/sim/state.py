@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything a simulated kernel remembers. Plain data: the rules are in `apvfio.sim.bus` and beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apvfio.errors import RequestError
+from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet
+from apvfio.matrix import Apqn, Matrix
+from apvfio.sim import codec
+from apvfio.sim.profile import profile_named
+from mdev.devices import is_uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MODES = ("accel", "cca", "ep11")
+"""What a Crypto Express adapter can be set up as."""
+MODULES: dict[str, tuple[str, ...]] = {
+    "ap": (),
+    "zcrypt": ("ap",),
+    "zcrypt_cex4": ("ap", "zcrypt"),
+    "vfio": (),
+    "mdev": (),
+    "vfio_ap": ("ap", "vfio", "mdev"),
+}
+"""Every module there is, and what it needs."""
+_NOTHING = Matrix()
+
+
+@dataclass
+class Hardware:
+    """What the machine gives this host; the bus learns of changes when it scans."""
+
+    adapters: dict[int, str]
+    """Their modes."""
+    domains: IdSet
+    control_domains: IdSet
+    standby: IdSet = NO_IDS
+    """Adapters that are deconfigured."""
+    max_adapter: int = MAX_ID
+    max_domain: int = MAX_ID
+    features: str = "APSC APXA QACT RC8A"
+
+    def config(self) -> Matrix:
+        """The answer to PQAP(QCI)."""
+        return Matrix(IdSet(self.adapters), self.domains, self.control_domains)
+
+    def check(self) -> None:
+        """RequestError unless there can be such a machine."""
+        for adapter, mode in self.adapters.items():
+            if mode not in MODES:
+                raise RequestError(
+                    f"adapter {adapter:#04x} has the mode {mode[:40]!r}.",
+                    remedy=f"Choose {', '.join(MODES)}.",
+                )
+        for what, ids, limit in (
+            ("adapter", self.adapters, self.max_adapter),
+            ("adapter", self.standby, self.max_adapter),
+            ("domain", self.domains, self.max_domain),
+            ("domain", self.control_domains, self.max_domain),
+        ):
+            for number in ids:
+                if not 0 <= number <= limit <= MAX_ID:
+                    raise RequestError(f"{what} {number} goes beyond the largest possible id, {limit}.")
+
+
+@dataclass
+class Card:
+    """A card device."""
+
+    mode: str
+    driver: str = ""
+    config: bool = True
+    online: bool = True
+    """The cex4card driver's own flag."""
+    requests: int = 0
+
+
+@dataclass
+class Queue:
+    """A queue device."""
+
+    driver: str = ""
+    override: str = ""
+    config: bool = True
+    online: bool = True
+    """The cex4queue driver's own flag."""
+    initiated: bool = False
+    """Its device state has left UNINITIATED (que:_ap_queue_init_state)."""
+    resetting: bool = False
+    """The bus has asked for a reset that has not happened yet (que:ap_sm_reset)."""
+    interrupts: bool = False
+    unusable: bool = False
+    """Its last reset by vfio_ap failed (vops:_queue_passable)."""
+    requests: int = 0
+
+
+@dataclass
+class Mdev:
+    """A mediated device."""
+
+    group: int
+    """Of its iommu group and of its vfio device; the lowest free one."""
+    matrix: Matrix = _NOTHING
+    guest_matrix: Matrix = _NOTHING
+    """What a guest has or would have: shadow_apcb."""
+    vm: str = ""
+    """The virtual machine that has it open."""
+    bound: bool = True
+    """To its driver, vfio_ap_mdev."""
+
+
+@dataclass
+class State:
+    """A host's kernel."""
+
+    profile: str
+    hardware: Hardware
+    boot_apmask: str | None = None
+    boot_aqmask: str | None = None
+    modules: list[str] = field(default_factory=list)
+    """In the order they were loaded."""
+    config: Matrix = _NOTHING
+    """What the bus saw when it scanned last: ap_qci_info."""
+    apmask: IdSet = ALL_IDS
+    aqmask: IdSet = ALL_IDS
+    masks_in_use: bool = False
+    """ap_apmask_aqmask_in_use: computed in a changing mask write and at no other time."""
+    overrides: int = 0
+    """ap_driver_override_ctr: does not fall when a queue with an override vanishes."""
+    cards: dict[int, Card] = field(default_factory=dict)
+    queues: dict[Apqn, Queue] = field(default_factory=dict)
+    mdevs: dict[str, Mdev] = field(default_factory=dict)
+    scans: int = 0
+    complete_count: int = 0
+    complete: bool = False
+    """ap_apqn_bindings_complete: announced, and no device was probed since."""
+    domain: int = -1
+    config_time: int = 30
+    poll_timeout: int = 250000
+    no_autoprobe: list[str] = field(default_factory=list)
+    """The buses whose ``drivers_autoprobe`` is 0."""
+
+    def loaded(self, module: str) -> bool:
+        """Whether the module is there."""
+        return module in self.modules
+
+    def holder(self, queue: Apqn) -> Mdev | None:
+        """The mediated device that ``queue`` is assigned to (vops:vfio_ap_mdev_for_queue)."""
+        return next((mdev for mdev in self.mdevs.values() if mdev.matrix.holds(queue)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as `from_json` takes it back."""
+        return codec.dump_fields(self)
+
+    @classmethod
+    def from_json(cls, document: object) -> State:
+        """The state that `to_json` wrote; RequestError says what is wrong with another document."""
+        state = codec.load_fields(cls, document, "kernel")
+        profile_named(state.profile)
+        state._check()
+        return state
+
+    def _check(self) -> None:
+        """RequestError where parts that are right by themselves do not fit together."""
+        self.hardware.check()
+        for module in self.modules:
+            if module not in MODULES:
+                raise codec.unusable("kernel.modules", f"{module[:40]!r} is no module")
+        for card in self.cards.values():
+            if card.mode not in MODES:
+                raise codec.unusable("kernel.cards", f"{card.mode[:40]!r} is no mode of an adapter")
+        for queue in self.queues:
+            if queue.adapter not in self.cards:
+                raise codec.unusable("kernel.queues", f"{queue} has no card")
+        for uuid in self.mdevs:
+            if not is_uuid(uuid) or uuid != uuid.lower():
+                raise codec.unusable("kernel.mdevs", f"{uuid[:40]!r} is no uuid")

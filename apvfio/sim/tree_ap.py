@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AP bus in /sys: bus/ap and devices/ap."""
+
+from __future__ import annotations
+
+from errno import EINVAL
+
+from apvfio.matrix import Apqn
+from apvfio.sim import zcrypt
+from apvfio.sim.grammar import check_action, kstrtobool, kstrtoul, refusal, sscanf_d, sscanf_i
+from apvfio.sim.nodes import Attribute, Directory, Link, shows, shows_flag, shows_mask, takes, uevent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.sim.nodes import Entry
+    from apvfio.sim.ownership import Driver
+    from apvfio.sim.rules import Rules
+
+_MAX_TIMEOUT = 120_000_000_000
+
+
+def bus(rules: Rules) -> Directory:
+    """bus/ap (bus:ap_bus_attrs)."""
+    state, hardware = rules.state, rules.state.hardware
+    entries: dict[str, Entry] = {
+        "devices": lambda: Directory({}, lambda: map(_name, rules.bus.devices()), lambda n: _link(rules, n)),
+        "drivers": lambda: Directory({d.name: _driver(rules, d) for d in rules.bus.drivers()}),
+        "drivers_autoprobe": autoprobe(rules, "ap"),
+        "drivers_probe": takes(rules.bus.probe),
+        "uevent": takes(check_action),
+        "ap_adapter_mask": shows_mask(lambda: state.config.adapters),
+        "ap_control_domain_mask": shows_mask(lambda: state.config.control_domains),
+        "ap_domain": Attribute(lambda: f"{state.domain}\n", lambda text: _store_domain(rules, text)),
+        "ap_interrupts": shows_flag(lambda: True),
+        "ap_max_adapter_id": shows(lambda: hardware.max_adapter),
+        "ap_max_domain_id": shows(lambda: hardware.max_domain),
+        "ap_usage_domain_mask": shows_mask(lambda: state.config.domains),
+        "apmask": shows_mask(lambda: state.apmask)._replace(
+            store=lambda t: rules.bus.store_mask("apmask", t)
+        ),
+        "aqmask": shows_mask(lambda: state.aqmask)._replace(
+            store=lambda t: rules.bus.store_mask("aqmask", t)
+        ),
+        "bindings": shows(rules.bus.bindings),
+        "config_time": Attribute(lambda: f"{state.config_time}\n", lambda text: _store_time(rules, text)),
+        "poll_thread": Attribute(lambda: "0\n", lambda text: _store_poll_thread(rules, text)),
+        "poll_timeout": Attribute(
+            lambda: f"{state.poll_timeout}\n", lambda text: _store_timeout(rules, text)
+        ),
+        "scans": Attribute(lambda: f"{state.scans}\n", lambda _: rules.bus.scan()),
+    }
+    if rules.profile.complete_count:
+        entries["bindings_complete_count"] = shows(lambda: state.complete_count)
+    if rules.profile.features:
+        entries["features"] = shows(lambda: hardware.features)
+    return Directory(entries)
+
+
+def devices(rules: Rules) -> Directory:
+    """devices/ap: a directory for each card."""
+    cards = {f"card{adapter:02x}": _card_maker(rules, adapter) for adapter in rules.state.cards}
+    return Directory({**cards, "module": Link("module/ap"), "uevent": uevent()})
+
+
+def autoprobe(rules: Rules, name: str) -> Attribute:
+    """A bus' ``drivers_autoprobe`` (dbus:drivers_autoprobe_store)."""
+    off = rules.state.no_autoprobe
+
+    def store(text: str) -> None:
+        off[:] = [other for other in off if other != name] + [name] * (text[0] == "0")
+
+    return Attribute(lambda: f"{0 if name in off else 1}\n", store)
+
+
+def _name(device: int | Apqn) -> str:
+    return f"card{device:02x}" if isinstance(device, int) else str(device)
+
+
+def _path(device: int | Apqn) -> str:
+    if isinstance(device, int):
+        return f"devices/ap/card{device:02x}"
+    return f"devices/ap/card{device.adapter:02x}/{device}"
+
+
+def _link(rules: Rules, name: str) -> Link | None:
+    device = rules.bus.find(name)
+    return None if device is None else Link(_path(device))
+
+
+def _driver(rules: Rules, driver: Driver) -> Entry:
+    def mine(name: str) -> Link | None:
+        device = rules.bus.find(name)
+        if device is None or rules.bus.driver_of(device) != driver.name:
+            return None
+        return Link(_path(device))
+
+    return lambda: Directory(
+        {
+            "bind": takes(lambda text: rules.bus.bind(driver, text)),
+            "unbind": takes(lambda text: rules.bus.unbind(driver, text)),
+            "uevent": takes(check_action),
+            "module": Link(f"module/{driver.module}"),
+        },
+        lambda: (_name(d) for d in rules.bus.devices() if rules.bus.driver_of(d) == driver.name),
+        mine,
+    )
+
+
+def _card_maker(rules: Rules, adapter: int) -> Entry:
+    return lambda: _card(rules, adapter)
+
+
+def _card(rules: Rules, adapter: int) -> Directory:
+    """A card's directory, with its queues in it (card:ap_card_dev_attrs, zc:zcrypt_card_attrs)."""
+    state, card = rules.state, rules.state.cards[adapter]
+    driver = [f"DRIVER={card.driver}"] if card.driver else []
+    entries: dict[str, Entry] = {
+        "ap_functions": shows(lambda: f"0x{zcrypt.FUNCTIONS[card.mode]:08X}"),
+        "chkstop": shows_flag(lambda: False),
+        "config": shows_flag(lambda: card.config)._replace(
+            store=lambda text: zcrypt.configure_card(state, adapter, text)
+        ),
+        "depth": shows(lambda: zcrypt.DEPTH),
+        "hwtype": shows(lambda: zcrypt.HWTYPE),
+        "max_msg_size": shows(lambda: zcrypt.MAX_MSG_SIZE),
+        "modalias": shows(lambda: f"ap:t{zcrypt.HWTYPE:02X}"),
+        "pendingq_count": shows(lambda: 0),
+        "raw_hwtype": shows(lambda: zcrypt.HWTYPE),
+        "request_count": Attribute(
+            lambda: f"{card.requests}\n", lambda _: zcrypt.clear_requests(state, adapter)
+        ),
+        "requestq_count": shows(lambda: 0),
+        "subsystem": Link("bus/ap"),
+        "uevent": uevent(
+            "DEVTYPE=ap_card",
+            *driver,
+            f"DEV_TYPE={zcrypt.HWTYPE:04X}",
+            f"MODALIAS=ap:t{zcrypt.HWTYPE:02X}",
+            f"MODE={card.mode}",
+        ),
+    }
+    if card.driver:
+        entries |= {
+            "driver": Link(f"bus/ap/drivers/{card.driver}"),
+            "load": shows(lambda: 0),
+            "online": shows_flag(lambda: card.config and card.online)._replace(
+                store=lambda text: zcrypt.switch_card(state, adapter, text)
+            ),
+            "type": shows(lambda: zcrypt.TYPES[card.mode]),
+            **{name: shows(str) for name in zcrypt.CARD_ANSWERS[card.mode]},
+        }
+
+    def find(name: str) -> Entry | None:
+        apqn = Apqn.parse(name)
+        if apqn is None or apqn not in state.queues or apqn.adapter != adapter:
+            return None
+        return lambda: _queue(rules, apqn)
+
+    return Directory(entries, lambda: (str(q) for q in state.queues if q.adapter == adapter), find)
+
+
+def _queue(rules: Rules, apqn: Apqn) -> Directory:
+    """A queue's directory (que:ap_queue_dev_attrs, and what its driver adds)."""
+    state, queue = rules.state, rules.state.queues[apqn]
+    mode = state.cards[apqn.adapter].mode
+    driver = [f"DRIVER={queue.driver}"] if queue.driver else []
+    entries: dict[str, Entry] = {
+        "chkstop": shows_flag(lambda: False),
+        "config": shows_flag(lambda: queue.config),
+        "interrupt": shows(lambda: f"Interrupts {'enabled' if queue.interrupts else 'disabled'}."),
+        "pendingq_count": shows(lambda: 0),
+        "request_count": Attribute(
+            lambda: f"{queue.requests if queue.initiated else '-'}\n",
+            lambda _: setattr(queue, "requests", 0),
+        ),
+        "requestq_count": shows(lambda: 0),
+        "reset": Attribute(
+            lambda: "Reset in progress.\n" if queue.resetting else "No Reset Timer set.\n",
+            lambda _: rules.bus.reset(apqn),
+        ),
+        "subsystem": Link("bus/ap"),
+        "uevent": uevent("DEVTYPE=ap_queue", *driver, f"MODE={mode}"),
+    }
+    if rules.profile.features:
+        entries["ap_functions"] = shows(lambda: f"0x{zcrypt.FUNCTIONS[mode]:08X}")
+    if rules.profile.overrides:
+        entries["driver_override"] = Attribute(
+            lambda: f"{queue.override}\n", lambda text: rules.bus.store_override(apqn, text)
+        )
+    if queue.driver:
+        entries["driver"] = Link(f"bus/ap/drivers/{queue.driver}")
+    if queue.driver == "vfio_ap":
+        entries["status"] = shows(lambda: rules.vfio.status(apqn))
+    elif queue.driver:
+        entries |= _host_queue(rules, apqn, mode)
+    return Directory(entries)
+
+
+def _host_queue(rules: Rules, apqn: Apqn, mode: str) -> dict[str, Entry]:
+    """What cex4queue adds (zq:zcrypt_queue_attrs, cex:cca_queue_attrs, ep11_queue_attrs)."""
+    queue = rules.state.queues[apqn]
+    entries: dict[str, Entry] = {
+        "load": shows(lambda: 0),
+        "online": shows_flag(lambda: queue.config and queue.online)._replace(
+            store=lambda text: zcrypt.switch_queue(rules.state, apqn, text)
+        ),
+    }
+    if mode in zcrypt.KEYS:
+        entries["mkvps"] = shows(lambda: zcrypt.KEYS[mode])
+    if mode == "ep11":
+        entries["op_modes"] = shows(str)
+    return entries
+
+
+# The bus' settings.
+
+
+def _store_domain(rules: Rules, text: str) -> None:
+    """The default domain: any that the host could have (bus:ap_domain_store)."""
+    domain = sscanf_i(text)
+    if not 0 <= domain <= rules.state.hardware.max_domain or domain not in rules.state.aqmask:
+        raise refusal(EINVAL)
+    rules.state.domain = domain
+
+
+def _store_time(rules: Rules, text: str) -> None:
+    """bus:config_time_store."""
+    seconds = sscanf_d(text)
+    if not 5 <= seconds <= 120:
+        raise refusal(EINVAL)
+    rules.state.config_time = seconds
+
+
+def _store_poll_thread(rules: Rules, text: str) -> None:
+    """Understood and without effect: there are interrupts (bus:ap_poll_thread_start)."""
+    if rules.profile.kstrto:
+        kstrtobool(text, long_bools=rules.profile.long_bools)
+    else:
+        sscanf_d(text)
+
+
+def _store_timeout(rules: Rules, text: str) -> None:
+    """bus:poll_timeout_store."""
+    if rules.profile.kstrto:
+        timeout, least = kstrtoul(text), 0
+    else:
+        timeout, least = sscanf_d(text), 1
+    if not least <= timeout <= _MAX_TIMEOUT:
+        raise refusal(EINVAL)
+    rules.state.poll_timeout = timeout

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vfio_ap and its mediated devices in /sys: devices/vfio_ap, bus/matrix, bus/mdev, class, iommu_groups."""
+
+from __future__ import annotations
+
+from errno import ENODEV
+
+from apvfio.sim.grammar import check_action, device_name, refusal
+from apvfio.sim.nodes import Attribute, Directory, Link, shows, takes, uevent
+from apvfio.sim.tree_ap import autoprobe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.sim.nodes import Entry
+    from apvfio.sim.rules import Rules
+    from apvfio.sim.state import Mdev
+
+_MATRIX = "devices/vfio_ap/matrix"
+_TYPE = "vfio_ap-passthrough"
+_DRIVER = "vfio_ap_mdev"
+_VFIO_MAJOR = 252
+_GROUP_MAJOR = 253
+
+
+def devices(rules: Rules) -> Directory:
+    """devices/vfio_ap (vdrv:vfio_ap_matrix_dev_create)."""
+    return Directory(
+        {"matrix": lambda: _parent(rules), "module": Link("module/vfio_ap"), "uevent": uevent()},
+    )
+
+
+def matrix_bus(rules: Rules) -> Directory:
+    """bus/matrix, which has one device."""
+    link = Link(_MATRIX)
+    return Directory(
+        {
+            "devices": lambda: Directory({"matrix": link}),
+            "drivers": lambda: Directory(
+                {"vfio_ap": lambda: Directory({"matrix": link, "uevent": takes(check_action)})}
+            ),
+            **_bus_files(rules, "matrix", lambda: {"matrix"}),
+        }
+    )
+
+
+def mdev_bus(rules: Rules) -> Directory:
+    """bus/mdev (mdrv:mdev_bus_type)."""
+    return Directory(
+        {
+            "devices": lambda: Directory({uuid: Link(f"{_MATRIX}/{uuid}") for uuid in rules.state.mdevs}),
+            "drivers": lambda: Directory(
+                {_DRIVER: lambda: _mdev_driver(rules)} if rules.state.loaded("vfio_ap") else {}
+            ),
+            **_bus_files(rules, "mdev", lambda: set(rules.state.mdevs)),
+        }
+    )
+
+
+def mdev_class(rules: Rules) -> Directory:
+    """class/mdev_bus: the parents of mediated devices."""
+    return Directory({"matrix": Link(_MATRIX)} if rules.state.loaded("vfio_ap") else {})
+
+
+def vfio_class(rules: Rules) -> Directory:
+    """class/vfio: the groups that can be opened."""
+    return Directory(
+        {str(mdev.group): Link(f"devices/virtual/vfio/{mdev.group}") for _, mdev in _bound(rules)}
+    )
+
+
+def vfio_dev_class(rules: Rules) -> Directory:
+    """class/vfio-dev: the devices that can be opened."""
+    return Directory(
+        {
+            f"vfio{mdev.group}": Link(f"{_MATRIX}/{uuid}/vfio-dev/vfio{mdev.group}")
+            for uuid, mdev in _bound(rules)
+        }
+    )
+
+
+def virtual(rules: Rules) -> Directory:
+    """devices/virtual: the groups again, where there are any."""
+    groups = {str(mdev.group): _virtual_group(mdev.group) for _, mdev in _bound(rules)}
+    return Directory({"vfio": lambda: Directory(groups)} if groups else {})
+
+
+def iommu_groups(rules: Rules) -> Directory:
+    """kernel/iommu_groups: one for each bound device (vgrp:vfio_noiommu_group_alloc)."""
+    return Directory({str(mdev.group): _iommu_group(uuid) for uuid, mdev in _bound(rules)})
+
+
+def _bound(rules: Rules) -> list[tuple[str, Mdev]]:
+    return [(uuid, mdev) for uuid, mdev in rules.state.mdevs.items() if mdev.bound]
+
+
+def _bus_files(rules: Rules, name: str, devices: Callable[[], set[str]]) -> dict[str, Entry]:
+    """What every bus has; no driver of these two looks for devices by itself (mdrv:mdev_match)."""
+
+    def probe(text: str) -> None:
+        if device_name(text) not in devices():
+            raise refusal(ENODEV)
+
+    return {
+        "drivers_autoprobe": autoprobe(rules, name),
+        "drivers_probe": takes(probe),
+        "uevent": takes(check_action),
+    }
+
+
+def _parent(rules: Rules) -> Directory:
+    """The matrix device, parent of all mediated devices."""
+    types = {_TYPE: lambda: _type(rules)}
+    entries: dict[str, Entry] = {
+        **{uuid: _mdev_maker(rules, uuid) for uuid in rules.state.mdevs},
+        "driver": Link("bus/matrix/drivers/vfio_ap"),
+        "mdev_supported_types": lambda: Directory({**types}),
+        "subsystem": Link("bus/matrix"),
+        "uevent": uevent("DRIVER=vfio_ap"),
+    }
+    if rules.profile.ap_config:
+        entries["features"] = shows(lambda: "guest_matrix hotplug ap_config")
+    return Directory(entries)
+
+
+def _type(rules: Rules) -> Directory:
+    """The one type of mediated device (msys:mdev_type_add)."""
+    links: dict[str, Entry] = {uuid: Link(f"{_MATRIX}/{uuid}") for uuid in rules.state.mdevs}
+    return Directory(
+        {
+            "available_instances": shows(rules.vfio.available_instances),
+            "create": takes(rules.vfio.create),
+            "device_api": shows(lambda: "vfio-ap"),
+            "devices": lambda: Directory(links),
+            "name": shows(lambda: "VFIO AP Passthrough Device"),
+        }
+    )
+
+
+def _mdev_driver(rules: Rules) -> Directory:
+    def unbind(text: str) -> None:
+        uuid = device_name(text)
+        if uuid not in dict(_bound(rules)):
+            raise refusal(ENODEV)
+        rules.vfio.release(uuid)
+
+    def bind(_: str) -> None:
+        raise refusal(ENODEV)  # a device gets its driver when it is made, and never again
+
+    return Directory(
+        {
+            **{uuid: Link(f"{_MATRIX}/{uuid}") for uuid, _ in _bound(rules)},
+            "bind": takes(bind),
+            "unbind": takes(unbind),
+            "module": Link("module/vfio_ap"),
+            "uevent": takes(check_action),
+        }
+    )
+
+
+def _mdev_maker(rules: Rules, uuid: str) -> Entry:
+    return lambda: _mdev(rules, uuid)
+
+
+def _mdev(rules: Rules, uuid: str) -> Directory:
+    """A mediated device (msys:mdev_create_sysfs_files, vops:vfio_ap_mdev_attrs)."""
+    vfio, mdev = rules.vfio, rules.state.mdevs[uuid]
+    entries: dict[str, Entry] = {
+        "mdev_type": Link(f"{_MATRIX}/mdev_supported_types/{_TYPE}"),
+        "remove": takes(lambda text: vfio.remove(uuid, text)),
+        "subsystem": Link("bus/mdev"),
+        "uevent": uevent(f"DRIVER={_DRIVER}") if mdev.bound else uevent(),
+    }
+    if not mdev.bound:
+        return Directory(entries)
+    entries |= {
+        "assign_adapter": takes(lambda text: vfio.assign_adapter(mdev, text)),
+        "assign_control_domain": takes(lambda text: vfio.assign_control_domain(mdev, text)),
+        "assign_domain": takes(lambda text: vfio.assign_domain(mdev, text)),
+        "control_domains": Attribute(
+            lambda: "".join(f"{domain:04x}\n" for domain in mdev.matrix.control_domains)
+        ),
+        "driver": Link(f"bus/mdev/drivers/{_DRIVER}"),
+        "guest_matrix": Attribute(lambda: vfio.show(mdev.guest_matrix)),
+        "iommu_group": Link(f"kernel/iommu_groups/{mdev.group}"),
+        "matrix": Attribute(lambda: vfio.show(mdev.matrix)),
+        "unassign_adapter": takes(lambda text: vfio.unassign_adapter(mdev, text)),
+        "unassign_control_domain": takes(lambda text: vfio.unassign_control_domain(mdev, text)),
+        "unassign_domain": takes(lambda text: vfio.unassign_domain(mdev, text)),
+        "vfio-dev": lambda: Directory({f"vfio{mdev.group}": _vfio_device(uuid, mdev.group)}),
+    }
+    if rules.profile.ap_config:
+        entries["ap_config"] = Attribute(
+            lambda: f"{mdev.matrix.as_ap_config()}\n", lambda text: vfio.store_ap_config(mdev, text)
+        )
+    return Directory(entries)
+
+
+def _vfio_device(uuid: str, number: int) -> Entry:
+    entries: dict[str, Entry] = {
+        **_device_node(_VFIO_MAJOR, number, f"vfio/devices/vfio{number}"),
+        "device": Link(f"{_MATRIX}/{uuid}"),
+        "subsystem": Link("class/vfio-dev"),
+    }
+    return lambda: Directory(entries)
+
+
+def _virtual_group(number: int) -> Entry:
+    entries: dict[str, Entry] = {
+        **_device_node(_GROUP_MAJOR, number, f"vfio/{number}"),
+        "subsystem": Link("class/vfio"),
+    }
+    return lambda: Directory(entries)
+
+
+def _device_node(major: int, minor: int, name: str) -> dict[str, Entry]:
+    return {
+        "dev": shows(lambda: f"{major}:{minor}"),
+        "uevent": uevent(f"MAJOR={major}", f"MINOR={minor}", f"DEVNAME={name}"),
+    }
+
+
+def _iommu_group(uuid: str) -> Entry:
+    devices: dict[str, Entry] = {uuid: Link(f"{_MATRIX}/{uuid}")}
+    return lambda: Directory(
+        {
+            "devices": lambda: Directory(devices),
+            "name": shows(lambda: "vfio-noiommu"),
+            "reserved_regions": Attribute(str),
+            "type": shows(lambda: "unknown"),
+        }
+    )

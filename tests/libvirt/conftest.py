@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab for tests: a private libvirtd on a simulated host, or the reason why there can be none."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from apvfio.errors import HostError
+from apvfio.lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+HERE = os.path.dirname(__file__)
+
+
+class MakeLab(Protocol):
+    """Makes labs."""
+
+    def __call__(self, hook: str | None) -> AbstractContextManager[Lab]:
+        """A lab whose libvirt has the script ``hook``."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if str(item.path).startswith(HERE):
+            item.add_marker(pytest.mark.libvirt)
+
+
+@contextmanager
+def made_lab(hook: str | None) -> Iterator[Lab]:
+    """A lab; where there can be none the test is skipped, but in CI it fails."""
+    lab = Lab(hook)
+    try:
+        lab.__enter__()
+    except HostError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    try:
+        yield lab
+    finally:
+        lab.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def make_lab() -> MakeLab:
+    """Makes labs with hooks of one's own."""
+    return made_lab
+
+
+RECORDING_HOOK = """\
+#!/bin/sh
+# Records what it is called with; makes and removes the devices of guests named ap-UUID.
+cat >>/run/hook.xml
+echo "$*" >>/run/hook.log
+uuid=${1#ap-}
+[ "$uuid" != "$1" ] || exit 0
+matrix=/sys/devices/vfio_ap/matrix
+case $2 in
+prepare)
+    set -e
+    echo -0xa >/sys/bus/ap/apmask
+    echo "$uuid" >$matrix/mdev_supported_types/vfio_ap-passthrough/create
+    echo 10 >$matrix/"$uuid"/assign_adapter
+    echo 1 >$matrix/"$uuid"/assign_domain
+    ;;
+release)
+    echo 1 >/sys/bus/mdev/devices/"$uuid"/remove
+    echo +0xa >/sys/bus/ap/apmask
+    ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Lab]:
+    """A lab whose hook records its calls."""
+    with made_lab(RECORDING_HOOK) as lab:
+        yield lab

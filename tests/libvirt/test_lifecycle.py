@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""virsh start and destroy under a real libvirtd, with the hook as it is shipped, on a simulated host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import a_matrix, mdev
+from lifecycle import Lifecycle, state
+
+from apvfio.assets import hook_script
+from apvfio.lab.guest import guest_uuid, guest_xml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from subprocess import CompletedProcess
+
+    from conftest import MakeLab
+
+    from apvfio.lab.lab import Lab
+    from apvfio.matrix import Matrix
+
+
+class LabHouse:
+    """The lab's libvirtd, with the shipped hook."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.system = lab.host()
+        self._names: list[str] = []
+
+    def virsh(self, *words: str, check: bool = True) -> CompletedProcess[str]:
+        done = self.lab.virsh(*words)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
+        done = self.lab.define(guest_xml(name, wish, device or ""))
+        assert done.returncode == 0, done.stderr
+        self._names.append(name)
+
+    def apvfio(self, *words: str) -> CompletedProcess[str]:
+        """Run our command in the lab, where /sys is the simulated host's."""
+        return self.lab.run([sys.executable, "-m", "apvfio", *words])
+
+    def clean(self) -> None:
+        for name in self._names:
+            self.virsh("destroy", name, check=False)
+            self.virsh("undefine", name, check=False)
+
+
+@pytest.fixture(scope="module")
+def hooked_lab(make_lab: MakeLab) -> Iterator[Lab]:
+    with make_lab(hook_script()) as lab:
+        yield lab
+
+
+@pytest.fixture
+def house(hooked_lab: Lab) -> Iterator[LabHouse]:
+    house = LabHouse(hooked_lab)
+    yield house
+    house.clean()
+
+
+class TestLifecycle(Lifecycle):
+    """The common cases."""
+
+
+class TestCommands:
+    """The commands that talk to libvirt, and what they say about its guests."""
+
+    def test_an_annotation_is_set_shown_used_and_cleared(self, house: LabHouse) -> None:
+        house.define("web", None, mdev(5))
+        done = house.apvfio("guest", "set", "web", "--adapters", "0xa", "--domains", "1-2")
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = json.loads(house.apvfio("guest", "show", "web", "--json").stdout)
+        assert shown == {
+            "guest": "web",
+            "uuid": guest_uuid("web"),
+            "mdev": mdev(5),
+            "adapters": "10",
+            "domains": "1-2",
+            "control_domains": "",
+        }
+        assert "adapters 10, domains 1-2" in house.apvfio("guest", "list").stdout
+        planned = json.loads(house.apvfio("plan", "web", "--json").stdout)
+        assert (planned["way"], planned["collateral"]) == ("adapters", ["0a.0004", "0a.001b"])
+
+        before = state(house)
+        house.virsh("start", "--paused", "web")
+        status = json.loads(house.apvfio("status", "--json").stdout)
+        assert [lease["guest"] for lease in status["leases"]] == ["web"]
+        assert status["drift"] == []
+        owners = {queue["apqn"]: queue["owner"] for queue in status["queues"]}
+        assert (owners["0a.0001"], owners["0a.0004"], owners["00.0001"]) == ("guest web", "free", "host")
+        house.virsh("destroy", "web")
+        assert state(house) == before
+
+        assert house.apvfio("guest", "clear", "web").returncode == 0
+        assert house.apvfio("guest", "clear", "web").returncode == 0
+        done = house.apvfio("guest", "show", "web")
+        assert (done.returncode, done.stdout) == (6, "")
+        assert "has no annotation" in done.stderr
+        assert house.apvfio("guest", "list").stdout == ""
+
+    def test_live_metadata_does_not_move_queues(self, house: LabHouse) -> None:
+        before = state(house)
+        house.define("live", a_matrix("1", "1"), mdev(6))
+        house.virsh("start", "--paused", "live")
+        running = state(house)
+        words = ("guest", "set", "live", "--adapters", "0", "--domains", "4", "--live")
+        assert house.apvfio(*words).returncode == 0
+        assert json.loads(house.apvfio("guest", "show", "live", "--live", "--json").stdout)["adapters"] == "0"
+        assert json.loads(house.apvfio("guest", "show", "live", "--json").stdout)["adapters"] == "1"
+        assert state(house) == running
+        house.virsh("destroy", "live")
+        assert state(house) == before
+
+    def test_what_is_wrong_is_said_in_a_sentence(self, house: LabHouse) -> None:
+        done = house.apvfio("guest", "set", "nobody", "--adapters", "1", "--domains", "1")
+        assert (done.returncode, done.stderr.count("\n")) == (6, 1)
+        assert "libvirt knows no guest nobody" in done.stderr
+        house.define("bare", None, None)
+        done = house.apvfio("guest", "set", "bare", "--adapters", "1", "--domains", "1")
+        assert done.returncode == 0
+        assert "warning: guest bare: it asks for AP queues but has no device" in done.stderr
+        done = house.apvfio("plan", "bare", "--json")
+        assert done.returncode == 6
+        assert json.loads(done.stdout)["kind"] == "request"
+        done = house.apvfio("guest", "list", "-c", "test:///nowhere")
+        assert done.returncode == 5
+        assert "does not answer" in done.stderr

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our tables beside those of the real chzdev, lszdev and lszcrypt, on the real drivers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALL = "0x" + "f" * 64
+RULES = Path("/etc/udev/rules.d/41-ap.rules")
+
+
+def run(*words: str, code: int = 0) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def apvfio(*words: str, code: int = 0) -> str:
+    return run("python3", "-m", "apvfio", *words, code=code)
+
+
+@pytest.fixture(autouse=True)
+def default_masks() -> Iterator[None]:
+    yield
+    RULES.unlink(missing_ok=True)
+    for name in ("apmask", "aqmask"):
+        Path(f"/sys/bus/ap/{name}").write_text(ALL)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ("apmask=-0x0,-0xa", "aqmask=-0x0001,-0x0002,-0x0004"),
+        ("apmask=-0,-10", "aqmask=-1,-2,-4"),
+        ("apmask=-0,-10", "aqmask=-1-2,-4"),
+        ("apmask=1-9,11-255", "aqmask=0,3,5-255"),
+    ],
+)
+@pytest.mark.parametrize("scope", [(), ("-a",), ("-p",)])
+def test_every_form_of_ibms_procedure_does_what_chzdev_does(
+    form: tuple[str, ...], scope: tuple[str, ...]
+) -> None:
+    def state() -> list[str]:
+        masks = [Path(f"/sys/bus/ap/{name}").read_text() for name in ("apmask", "aqmask")]
+        return [run("lszdev", "--type", "ap"), *masks, RULES.read_text() if RULES.exists() else ""]
+
+    run("chzdev", "--type", "ap", *form, *scope, "--no-root-update")
+    theirs = state()
+    RULES.unlink(missing_ok=True)
+    for name in ("apmask", "aqmask"):
+        Path(f"/sys/bus/ap/{name}").write_text(ALL)
+    apvfio("masks", *form, *scope)
+    assert state() == theirs
+    assert apvfio("masks") == theirs[0]
+
+
+@pytest.mark.parametrize("scope", [(), ("-a",), ("-p",)])
+def test_the_table_of_masks_is_lszdevs(scope: tuple[str, ...]) -> None:
+    assert apvfio("masks", *scope) == run("lszdev", "--type", "ap", *scope)
+    run("chzdev", "--type", "ap", "apmask=-3", "aqmask=5-9", "--no-root-update")
+    assert apvfio("masks", *scope) == run("lszdev", "--type", "ap", *scope)
+
+
+def test_the_table_of_queues_is_lszcrypts_with_the_owner_added() -> None:
+    for mask in (ALL, "-0,-10"):
+        Path("/sys/bus/ap/apmask").write_text(mask)
+        theirs = run("lszcrypt", "-V").splitlines()
+        ours = apvfio("queues").splitlines()
+        assert [line.rstrip() for line in theirs[2:]] == [
+            line[: len(theirs[0])].rstrip() for line in ours[2:]
+        ]
+        assert ours[0].startswith(theirs[0].rstrip())
+        assert ours[0].rstrip().endswith("OWNER")
+    owners = {row["id"]: row["owner"] for row in json.loads(apvfio("queues", "--json"))}
+    assert owners["00.0001"] == "free"
+    assert owners["01.0001"] == "host"
+
+
+def test_what_the_kernel_refuses_is_an_error_where_chzdev_reports_success() -> None:
+    uuid = "00000001-0000-4000-8000-000000000000"
+    apvfio("masks", "-a", "apmask=-10")
+    run("mdevctl", "start", "-u", uuid, "-p", "matrix", "-t", "vfio_ap-passthrough")
+    device = Path("/sys/bus/mdev/devices") / uuid
+    try:
+        (device / "assign_adapter").write_text("10")
+        (device / "assign_domain").write_text("1")
+        message = subprocess.run(
+            ["python3", "-m", "apvfio", "masks", "-a", "apmask=+10"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert message.returncode == 3
+        assert uuid in message.stderr
+    finally:
+        (device / "remove").write_text("1")

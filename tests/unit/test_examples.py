@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples are what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hosts import NO_LEASES, a_host, a_matrix
+
+from apvfio.matrix import Apqn
+from apvfio.policy import Policy, parse_policy
+from apvfio.request import parse_domain
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_guest_asks_for_what_its_comment_says() -> None:
+    request = parse_domain((EXAMPLES / "guest.xml").read_bytes())
+    assert request is not None
+    assert request.guest == "db1"
+    assert request.matrix[:2] == a_matrix("0,10", "1,2,4")[:2]
+    from apvfio.plan.planner import make_plan
+
+    assert make_plan(request, a_host(), NO_LEASES, Policy()).way == "adapters"
+
+
+def test_the_policy_reserves_nothing_until_its_lines_are_uncommented() -> None:
+    text = (EXAMPLES / "apvfio.toml").read_text()
+    assert parse_policy(text) == Policy()
+    policy = parse_policy(text.replace("\n#", "\n").replace("\n ", "\n# "))
+    assert policy.reserves(Apqn(1, 27))
+    assert policy.reserves(Apqn(12, 0))
+    assert policy.reserves(Apqn(0, 84))
