@@ -50,15 +50,16 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
         profile=_profile(sysfs, host),
         # A card of a kind that cannot be simulated passes for a CCA coprocessor.
         adapters={_adapter(device): _MODES.get(device.mode, "cca") for device in devices if not device.queue},
-        domains=_mask(sysfs, "ap_usage_domain_mask", host.domains),
-        control_domains=_mask(sysfs, "ap_control_domain_mask", host.domains),
+        domains=_domains(sysfs, host, "ap_usage_domain_mask"),
+        control_domains=_domains(sysfs, host, "ap_control_domain_mask"),
         vfio_ap=host.vfio_ap,
+        max_adapter=host.max_adapter,
+        max_domain=host.max_domain,
     )
     state = kernel.state
     state.apmask, state.aqmask = host.apmask, host.aqmask
     state.masks_in_use = host.abilities.override and not host.apmask == ALL_IDS == host.aqmask
     state.overrides = len(host.overrides)
-    state.hardware.max_adapter, state.hardware.max_domain = host.max_adapter, host.max_domain
     state.hardware.features = _read(sysfs, "features") or state.hardware.features
     if not sysfs.exists(f"{BUS}/drivers/cex4queue"):
         state.modules.remove("zcrypt_cex4")
@@ -108,12 +109,12 @@ def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:
     return Mdev(number, matrix, guest_matrix, vm="the guest that was dumped" if attached else "")
 
 
-def _mask(sysfs: Sysfs, name: str, otherwise: IdSet) -> IdSet:
+def _domains(sysfs: Sysfs, host: Host, name: str) -> IdSet:
     """A mask of the hardware configuration, which not every machine tells."""
     try:
-        return parse_hex(_read(sysfs, name), name)
+        return parse_hex(_read(sysfs, name), name) & IdSet(range(host.max_domain + 1))
     except RequestError:
-        return otherwise
+        return host.domains
 
 
 def _read(sysfs: Sysfs, name: str) -> str:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _SHOWN = 8
 
 
-def some_queues(queues: Collection[Apqn]) -> str:
+def some_queues(queues: Collection[Apqn], shown: int = _SHOWN) -> str:
     """The first few queues by name, then how many more: a host may have 1,360 of them."""
     names = [str(queue) for queue in sorted(queues)]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def count_queues(n: int) -> str:

@@ -6,6 +6,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from apvfio.broker import plan
+from apvfio.cli.plan import describe as describe_plan
+from apvfio.cli.status import describe as describe_status
+from apvfio.cli.terminal import look, print_lines
 from apvfio.errors import ApvfioError, Exit, HostError
 from apvfio.mask import parse_list
 from apvfio.matrix import Matrix
@@ -84,21 +88,16 @@ def _in_process() -> int:
 
 
 def _show(when: str, system: System) -> None:
-    from apvfio.cli.status import describe  # noqa: PLC0415
-
     print(f"== {when}\n")
-    print("\n".join(describe(system)))
+    print_lines(describe_status(system, look("auto")))
     print(flush=True)
 
 
 def _show_plan(system: System, xml: str) -> None:
-    from apvfio.broker import plan  # noqa: PLC0415
-    from apvfio.cli.plan import describe  # noqa: PLC0415
-
     request = parse_domain(xml.encode())
     assert request is not None
     print(f"$ apvfio plan {GUEST}")
-    print("\n".join(describe(plan(system, request))))
+    print("\n".join(describe_plan(plan(system, request))))
     print(flush=True)
 
 

@@ -24,5 +24,6 @@ def run(args: argparse.Namespace) -> int:
 
     with opened(args) as system:
         host = dump(system, args.file, force=args.force)
-    print(f"{args.file}: {count_queues(len(host.drivers))}, {len(host.mdevs)} mediated devices")
+    mdevs = f"{len(host.mdevs)} mediated device{'' if len(host.mdevs) == 1 else 's'}"
+    print(f"{args.file}: {count_queues(len(host.drivers))}, {mdevs}")
     return Exit.OK

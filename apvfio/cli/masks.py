@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apvfio.plan.edit import Change
     from apvfio.system import System
 
+_SHOWN = 32
 _HELP = """\
 Without a specification: print the masks. Otherwise change them, in chzdev's grammar:
 apmask=-0x0,-0xa clears bits and so frees adapters for guests, aqmask=+1-2 sets bits,
@@ -115,7 +116,7 @@ def _effects(change: Change) -> Iterator[str]:
     """What a change does to the host, for standard error: chzdev's own words go to standard output."""
     for verb, queues in (("loses", change.lost), ("gets", change.returned)):
         if queues:
-            yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues)}"
+            yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues, _SHOWN)}"
     if change.steps and not (change.lost or change.returned):
         yield "apvfio: no queue changes hands"
     yield from (f"apvfio: warning: {warning}" for warning in change.warnings)

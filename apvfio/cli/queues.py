@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(device, owner, secure_binding=secure_binding) for device, owner in found]
     columns = [*_COLUMNS, *([_SESTAT] if secure_binding else [])]
     columns.append(Column("OWNER", max(len("OWNER"), *(len(row[-1]) for row in rows), 0)))
-    print_lines(table(columns, rows, heading=not args.no_headings))
+    print_lines(line.rstrip() for line in table(columns, rows, heading=not args.no_headings))
     return Exit.OK
 
 

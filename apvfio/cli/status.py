@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apvfio.owners import Owner
     from apvfio.policy import Policy
     from apvfio.render.matrix_text import Look
+    from apvfio.system import System
 
 
 class _Status(NamedTuple):
@@ -46,15 +47,24 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Show it."""
-    # Without the lock: looking must not wait for a guest that starts, nor make it wait.
     with opened(args) as system:
-        host, ledger, policy = broker.current(system)
-    status = _Status(host, ledger, policy, owners(host, ledger), drift(host, ledger))
+        status = _read(system)
     if args.json:
         print_json(_as_json(status))
     else:
         print_lines(_lines(status, look(args.color)))
     return Exit.OK
+
+
+def describe(system: System, how: Look) -> Iterator[str]:
+    """What the command prints, line by line."""
+    return _lines(_read(system), how)
+
+
+def _read(system: System) -> _Status:
+    # Without the lock: looking must not wait for a guest that starts, nor make it wait.
+    host, ledger, policy = broker.current(system)
+    return _Status(host, ledger, policy, owners(host, ledger), drift(host, ledger))
 
 
 def _as_json(status: _Status) -> dict[str, object]:

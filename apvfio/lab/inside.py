@@ -134,7 +134,8 @@ def _build_sys(simulated: str) -> None:
     """The machine's /sys with the simulated host's buses, classes and devices in it."""
     sysfs("/sys")
     for name in os.listdir(simulated):
-        _merge(f"{simulated}/{name}", f"/sys/{name}")
+        # The loopback device and others that the machine cannot do without are in devices/virtual.
+        _merge(f"{simulated}/{name}", f"/sys/{name}", leave="virtual")
     if not os.path.isdir(f"{simulated}/kernel/iommu_groups"):
         _make_iommu_groups()
 
@@ -149,9 +150,10 @@ def _make_iommu_groups() -> None:
         os.mkdir(f"{_IOMMU_GROUPS}/{number}")
 
 
-def _merge(simulated: str, directory: str, more: dict[str, str] | None = None) -> None:
-    """``directory`` with the entries of ``simulated``, and ``more``, in the place of its own."""
-    entries = {name: f"{simulated}/{name}" for name in os.listdir(simulated)} | (more or {})
+def _merge(simulated: str, directory: str, more: dict[str, str] | None = None, leave: str = "") -> None:
+    """``directory`` with the entries of ``simulated``, but for ``leave``, and ``more`` instead of its own."""
+    entries = {name: f"{simulated}/{name}" for name in os.listdir(simulated) if name != leave}
+    entries |= more or {}
     open_up(directory, without=tuple(entries))
     for name, source in entries.items():
         place(source, f"{directory}/{name}")

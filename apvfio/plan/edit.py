@@ -170,9 +170,10 @@ def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
         if host.abilities.strict_return and not held.empty:
             yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
     if wish.persistent:
-        for name, edit, stored in zip(MASKS, wish[:2], before.stored, strict=True):
-            if edit and stored is None and edit.assigned is None:
-                yield f"no {name} is stored: the change is applied to the active one to make the stored one"
+        rows = zip(MASKS, wish[:2], before.stored, strict=True)
+        unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
+        if unstored:
+            yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
 
 
 def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[str]:

@@ -73,7 +73,9 @@ def _load(kind: Any, value: Any, where: str) -> Any:
         return _load_ids(value, where)
     if kind is Matrix:
         return _load_matrix(value, where)
-    return load_fields(kind, value, where) if is_dataclass(kind) else _typed(kind, value, where)
+    if is_dataclass(kind) and isinstance(kind, type):
+        return load_fields(kind, value, where)
+    return _typed(kind, value, where)
 
 
 def _load_many(kind: Any, value: Any, where: str) -> Any:

@@ -176,7 +176,6 @@ def test_commands_end_in_time(recorder: Lab) -> None:
 
 def test_a_lab_keeps_its_host_and_leaves_no_trace(tmp_path: Path, make_lab: MakeLab) -> None:
     from apvfio.sim.kernel import SimKernel
-
     from apvfio.sim.store import create_sim, open_sim
 
     with make_lab(None):

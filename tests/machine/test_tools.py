@@ -35,16 +35,17 @@ def default_masks() -> Iterator[None]:
         Path(f"/sys/bus/ap/{name}").write_text(ALL)
 
 
+FORMS = [
+    ("apmask=-0x0,-0xa", "aqmask=-0x0001,-0x0002,-0x0004"),
+    ("apmask=-0,-10", "aqmask=-1,-2,-4"),
+    ("apmask=-0,-10", "aqmask=-1-2,-4"),
+    ("apmask=1-9,11-255", "aqmask=0,3,5-255"),
+]
+
+
 @pytest.mark.parametrize(
-    "form",
-    [
-        ("apmask=-0x0,-0xa", "aqmask=-0x0001,-0x0002,-0x0004"),
-        ("apmask=-0,-10", "aqmask=-1,-2,-4"),
-        ("apmask=-0,-10", "aqmask=-1-2,-4"),
-        ("apmask=1-9,11-255", "aqmask=0,3,5-255"),
-    ],
+    ("form", "scope"), [*((form, ()) for form in FORMS), (FORMS[2], ("-a",)), (FORMS[2], ("-p",))]
 )
-@pytest.mark.parametrize("scope", [(), ("-a",), ("-p",)])
 def test_every_form_of_ibms_procedure_does_what_chzdev_does(
     form: tuple[str, ...], scope: tuple[str, ...]
 ) -> None:

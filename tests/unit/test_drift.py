@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences on what in a host differs from what the ledger says."""
+
+from __future__ import annotations
+
+from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
+
+from apvfio.ledger import BY_DOMAINS, ENDING, STARTING, Debt
+from apvfio.mask import ALL_IDS, NO_IDS, IdSet
+from apvfio.matrix import Apqn
+from apvfio.plan.drift import drift
+
+ADAPTER_0_FREED = ALL_IDS - IdSet([0])
+
+
+def test_a_host_as_it_should_be() -> None:
+    host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(1): a_matrix("0", "1-2")})
+    ledger = a_ledger(a_lease("0", "1-2"))._replace(owed=Debt(IdSet([0]), NO_IDS))
+    assert drift(host, ledger) == []
+    assert drift(a_host(), NO_LEASES) == []
+
+
+def test_the_device_is_gone_and_the_mask_set() -> None:
+    ledger = a_ledger(a_lease("0", "1-2"))._replace(owed=Debt(IdSet([0]), NO_IDS))
+    assert drift(a_host(), ledger) == [
+        f"guest g1: its mediated device {mdev(1)} is gone",
+        "guest g1: 00.0001, 00.0002 are bound to cex4queue instead of vfio_ap",
+        "guest g1: apmask 0 (00) must be clear for it and is set",
+    ]
+
+
+def test_the_device_holds_something_else() -> None:
+    host = a_host(aqmask=ALL_IDS - IdSet([1, 2]), mdevs={mdev(1): a_matrix("0", "1")})
+    host.drivers[Apqn(0, 2)] = ""
+    del host.drivers[Apqn(0, 1)]
+    assert drift(host, a_ledger(a_lease("0", "1-2", way=BY_DOMAINS))) == [
+        f"guest g1: its mediated device {mdev(1)} holds adapters 0, domains 1, control domains none"
+        " instead of adapters 0, domains 1-2, control domains none",
+        "guest g1: 00.0002 is bound to no driver instead of vfio_ap",
+        "guest g1: 00.0001 is not there any more",
+    ]
+
+
+def test_a_lease_freed_by_domains_needs_aqmask() -> None:
+    host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(1): a_matrix("0", "1-2")})
+    assert drift(host, a_ledger(a_lease("0", "1-2", way=BY_DOMAINS))) == [
+        "guest g1: aqmask 1-2 (0001, 0002) must be clear for it and is set"
+    ]
+
+
+def test_leases_between_states_are_told_of_and_not_looked_into() -> None:
+    ledger = a_ledger(a_lease("0", "1", state=STARTING), a_lease("1", "1", 2, state=ENDING))
+    assert drift(a_host(), ledger) == [
+        "guest g1: its start is under way, or was broken off and waits for 'reconcile'",
+        "guest g2: its end is under way, or was broken off and waits for 'reconcile'",
+    ]
+
+
+def test_a_debt_that_somebody_else_paid() -> None:
+    ledger = NO_LEASES._replace(owed=Debt(IdSet([0]), IdSet([1])))
+    assert drift(a_host(apmask=ADAPTER_0_FREED), ledger) == [
+        "aqmask 1 (0001) is owed to the host but set already",
+        "apmask 0 (00) is owed to the host and can go back: 'reconcile' does it",
+    ]
+
+
+def test_a_debt_that_a_foreign_device_keeps_open_is_as_it_should_be() -> None:
+    host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(9): a_matrix("0", "4")})
+    assert drift(host, NO_LEASES._replace(owed=Debt(IdSet([0]), NO_IDS))) == []
+
+
+def test_guests_names_are_cleaned() -> None:
+    lease = a_lease("0", "1", state=ENDING)._replace(guest="a\nb")
+    assert drift(a_host(), a_ledger(lease))[0].startswith("guest a?b: ")
