@@ -9,16 +9,18 @@ does not report queues that failed to rebind, and an assign does not say what th
 from __future__ import annotations
 
 import time
-from errno import EBUSY, ENODEV, ENOENT
+from errno import EBUSY, EINVAL, ENODEV, ENOENT
 from typing import NamedTuple
 
 from apvfio import ledger as ledgers
-from apvfio.errors import ApvfioError, ConflictError
+from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.host import (
     BUS,
+    MASK_NAMES,
     UNBOUND,
     Host,
     in_use,
+    is_online,
     read_driver,
     read_guest_queues,
     read_host,
@@ -27,8 +29,10 @@ from apvfio.host import (
 )
 from apvfio.ledger import ENDING, HELD, STARTING, Ledger
 from apvfio.mask import NO_IDS, parse_edit
+from apvfio.plan.mode import steps_to
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.plan.steps import FREE, REMOVE, RETURN, Step, due, forgiven
+from apvfio.plan.step import FREE, OFFLINE, REMOVE, RETURN, UNBIND, Step
+from apvfio.plan.steps import due, offline_path, struck
 from apvfio.policy import POLICY, Policy, parse_policy
 from apvfio.sysfs import refused
 
@@ -49,10 +53,21 @@ _NAP = 0.05
 
 
 class Outcome(NamedTuple):
-    """What a call did: the steps taken, and the debts that could not be paid yet."""
+    """What a call did: the steps taken, and the ledger after them."""
 
     steps: list[Step]
-    unpaid: ledgers.Debt
+    ledger: Ledger
+
+    @property
+    def unpaid(self) -> Ledger:
+        """What could not be paid yet, as a ledger without leases."""
+        needed = self.ledger.needed_queues()
+        return self.ledger._replace(
+            leases={},
+            owed=self.ledger.owed - self.ledger.needed(),
+            overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
+            offline=frozenset(),
+        )
 
 
 def current(system: System) -> tuple[Host, Ledger, Policy]:
@@ -73,7 +88,9 @@ def acquire(system: System, request: Request) -> Plan:
     On any error all goes back; a request that cannot be met leaves the host untouched.
     """
     with system.lock():
-        found = plan(system, request)
+        host, ledger, policy = current(system)
+        found = make_plan(request, host, _settled(ledger, host), policy)
+        found = found._replace(ledger=_noting_offline(found, host, system.sysfs))
         lease = found.lease
         ledgers.save(system.files, found.ledger)
         try:
@@ -110,6 +127,26 @@ def reconcile(system: System) -> Outcome:
         return _settle(system, host, found, _settled(found, host))
 
 
+def switch_mode(system: System, mode: str) -> Outcome:
+    """Open the host for the mechanism ``mode``, and keep to it until the next boot.
+
+    Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
+    """
+    with system.lock():
+        host = read_host(system.sysfs)
+        found = ledgers.load(system.files, system.boot_id)
+        settled = _settled(found, host)
+        if settled.leases and host.mode not in (None, mode):
+            lease = next(iter(settled.leases.values()))
+            raise ConflictError(
+                f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
+            )
+        steps = steps_to(mode, host)
+        _take(system.sysfs, steps)
+        ledgers.save(system.files, struck(settled, read_host(system.sysfs))._replace(mode=mode))
+        return Outcome(steps, settled)
+
+
 def _settled(ledger: Ledger, host: Host) -> Ledger:
     """The ledger as one finds it under the lock, made true.
 
@@ -119,7 +156,13 @@ def _settled(ledger: Ledger, host: Host) -> Ledger:
     for lease in ledger.leases.values():
         if lease.state == STARTING:
             ledger = ledger.with_lease(lease._replace(state=ENDING))
-    return ledger._replace(owed=ledger.owed - forgiven(ledger, host))
+    return struck(ledger, host)
+
+
+def _noting_offline(found: Plan, host: Host, sysfs: Sysfs) -> Ledger:
+    """The plan's ledger, with those of the queues to be taken that are offline now."""
+    offline = {queue for queue in found.taken(host) if not is_online(sysfs, queue)}
+    return found.ledger._replace(offline=found.ledger.offline | offline)
 
 
 def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcome:
@@ -134,10 +177,11 @@ def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcom
     for lease in ledger.leases.values():
         if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs):
             ledger = ledger.without(lease.mdev)
-    ledger = ledger._replace(owed=ledger.owed - forgiven(ledger, host))
+    done = {queue for queue in ledger.offline if any(step.path == offline_path(queue) for step in steps)}
+    ledger = struck(ledger._replace(offline=ledger.offline - done), host)
     if ledger != found:
         ledgers.save(system.files, ledger)
-    return Outcome(steps, ledger.owed - ledger.needed())
+    return Outcome(steps, ledger)
 
 
 def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
@@ -156,21 +200,36 @@ def _take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
             if (step.op, error.errno) in _HARMLESS:
                 continue
             raise refused(error, step.path, step.value) from None
-        if step.op in (FREE, RETURN):
+        if step.attribute in MASK_NAMES:
             _check_mask(sysfs, step)
+        elif step.op in (FREE, RETURN):
+            _check_override(sysfs, step)
 
 
 _HARMLESS = {
     (REMOVE, ENODEV),  # gone already, which is what was wanted
     (REMOVE, ENOENT),
+    (UNBIND, ENODEV),
     (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
+    (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
+    (OFFLINE, ENODEV),
+    (OFFLINE, EINVAL),
 }
+
+
+def _check_override(sysfs: Sysfs, step: Step) -> None:
+    now = sysfs.read(step.path).removesuffix("\n")
+    if now not in (step.value.removesuffix("\n"), step.value.removesuffix("\n") or "(null)"):
+        raise ApvfioError(
+            f"/sys/{step.path} reads {now!r} after {step.value!r} was written.",
+            remedy="Another program is changing it; see that it ends, then try again.",
+        )
 
 
 def _check_mask(sysfs: Sysfs, step: Step) -> None:
     """Read a mask back, and bind what the write left unbound (bus:__ap_revise_reserved skips those)."""
     change = parse_edit(step.value)
-    now = read_mask(sysfs, step.path.rpartition("/")[2])
+    now = read_mask(sysfs, step.attribute)
     if change.apply(now) != now:
         raise ApvfioError(
             f"/sys/{step.path} reads {now} after {step.value!r} was written.",

@@ -13,10 +13,10 @@ from apvfio.errors import RequestError
 from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host
 from apvfio.inventory import read_inventory
 from apvfio.mask import ALL_IDS, IdSet, parse_hex
-from apvfio.matrix import Matrix
+from apvfio.matrix import Apqn, Matrix
 from apvfio.policy import POLICY
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.state import Mdev
+from apvfio.sim.state import Card, Mdev, Queue
 from apvfio.sim.store import create_sim, open_sim
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
     kernel = SimKernel.new(
         profile=_profile(sysfs, host),
         # A card of a kind that cannot be simulated passes for a CCA coprocessor.
-        adapters={_adapter(device): _MODES.get(device.mode, "cca") for device in devices if not device.queue},
+        adapters={int(card.id, 16): _MODES.get(card.mode, "cca") for card in devices if not card.queue},
         domains=_domains(sysfs, host, "ap_usage_domain_mask"),
         control_domains=_domains(sysfs, host, "ap_control_domain_mask"),
         vfio_ap=host.vfio_ap,
@@ -63,9 +63,12 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
     state.hardware.features = _read(sysfs, "features") or state.hardware.features
     if not sysfs.exists(f"{BUS}/drivers/cex4queue"):
         state.modules.remove("zcrypt_cex4")
-    state.queues = {queue: fresh for queue, fresh in state.queues.items() if queue in host.drivers}
+    state.queues = {}
     for device in devices:
-        _copy_device(device, host, state)
+        if device.queue is None:
+            state.cards[int(device.id, 16)] = _card(device, state)
+        elif device.queue in host.drivers:  # and did not come while the host was read
+            state.queues[device.queue] = _queue(sysfs, device, device.queue, host)
     for number, uuid in enumerate(sorted(host.mdevs)):
         state.mdevs[uuid] = _mdev(sysfs, host, uuid, number)
     return kernel
@@ -77,24 +80,32 @@ def _profile(sysfs: Sysfs, host: Host) -> str:
     return "6.12" if sysfs.exists(f"{BUS}/features") else "6.1"
 
 
-def _adapter(device: Device) -> int:
-    return device.queue.adapter if device.queue else int(device.id, 16)
+def _card(device: Device, state: State) -> Card:
+    adapter = int(device.id, 16)
+    configured = device.status != "deconfig"
+    if not configured:
+        state.hardware.standby |= IdSet([adapter])
+    return Card(
+        mode=state.hardware.adapters[adapter],
+        driver=device.driver or "",
+        config=configured,
+        online=device.status != "offline",
+        requests=device.requests or 0,
+    )
 
 
-def _copy_device(device: Device, host: Host, state: State) -> None:
-    there = state.queues.get(device.queue) if device.queue else state.cards[_adapter(device)]
-    if there is None:
-        return  # a queue that came while the host was read
-    there.driver = host.drivers[device.queue] if device.queue else device.driver or ""
-    there.config = device.status != "deconfig"
-    there.online = device.status != "offline"
-    there.requests = device.requests or 0
-    if device.queue:
-        queue = state.queues[device.queue]
-        queue.override = host.overrides.get(device.queue, "")
-        queue.initiated = device.requests is not None
-    elif not there.config:
-        state.hardware.standby |= IdSet([_adapter(device)])
+def _queue(sysfs: Sysfs, device: Device, queue: Apqn, host: Host) -> Queue:
+    directory = f"devices/{queue}"
+    return Queue(
+        driver=host.drivers[queue],
+        override=host.overrides.get(queue, ""),
+        config=device.status != "deconfig",
+        online=device.status != "offline",
+        initiated=_read(sysfs, f"{directory}/request_count") != "-",
+        resetting="in progress" in _read(sysfs, f"{directory}/reset"),
+        interrupts="enabled" in _read(sysfs, f"{directory}/interrupt"),
+        requests=device.requests or 0,
+    )
 
 
 def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:

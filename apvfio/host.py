@@ -21,6 +21,7 @@ VFIO_DRIVER = "vfio_ap"
 HOST_DRIVER = "cex4queue"
 UNBOUND = ""
 
+MASK_NAMES = ("apmask", "aqmask")
 MASKS = "masks"
 OVERRIDES = "overrides"
 
@@ -53,9 +54,16 @@ class Host(NamedTuple):
     max_domain: int
 
     @property
-    def mode(self) -> str:
-        """By which of the kernel's two exclusive mechanisms queues change hands on this host."""
-        return OVERRIDES if self.overrides else MASKS
+    def mode(self) -> str | None:
+        """Which of the kernel's two exclusive mechanisms is in use here, None if both are open.
+
+        A mask that is not full shuts the overrides (que:driver_override_store), an override shuts
+        the masks (bus:apmask_store).
+        """
+        if self.overrides:
+            return OVERRIDES
+        full = self.apmask == ALL_IDS == self.aqmask
+        return None if full and self.abilities.override else MASKS
 
     @property
     def adapters(self) -> IdSet:
@@ -136,6 +144,11 @@ def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | No
 def in_use(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether a guest has ``queue`` attached at this moment (vops:status_show)."""
     return _read_or(sysfs, f"{BUS}/devices/{queue}/status", "").strip() == "in use"
+
+
+def is_online(sysfs: Sysfs, queue: Apqn) -> bool:
+    """Whether the host works with ``queue``: its administrator may have set it offline (zq:online_show)."""
+    return _read_or(sysfs, f"{BUS}/devices/{queue}/online", "1").strip() != "0"
 
 
 def _read_drivers(sysfs: Sysfs) -> dict[Apqn, str]:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
-from apvfio.matrix import Matrix
+from apvfio.matrix import Apqn, Matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from apvfio.system import Files
@@ -27,13 +27,14 @@ VERSION = 1
 
 BY_ADAPTERS = "adapters"
 BY_DOMAINS = "domains"
+BY_OVERRIDES = "overrides"
 
 STARTING = "starting"
 """The ledger has it, the host perhaps not yet. Seen by another process it belongs to a hook that died."""
 HELD = "held"
 ENDING = "ending"
 
-_WAYS = (BY_ADAPTERS, BY_DOMAINS)
+_WAYS = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
 _STATES = (STARTING, HELD, ENDING)
 
 
@@ -46,7 +47,7 @@ class Lease(NamedTuple):
     mdev: str
     matrix: Matrix
     way: str
-    """Which mask keeps its queues from the host: `BY_ADAPTERS` or `BY_DOMAINS`."""
+    """What keeps its queues from the host: the masks, `BY_ADAPTERS` or `BY_DOMAINS`, or `BY_OVERRIDES`."""
     state: str
     made: bool
     """Whether apvfio made the mdev, and so removes it."""
@@ -73,11 +74,17 @@ class Debt(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """All leases, by the uuid of their mdev, and the debt; valid for one boot."""
+    """All leases, by the uuid of their mdev, and what is owed to the host; valid for one boot."""
 
     boot_id: str
     leases: dict[str, Lease]
     owed: Debt = Debt()
+    overrides: Mapping[Apqn, str] = {}
+    """The queues whose ``driver_override`` apvfio set, and what it was before."""
+    offline: frozenset[Apqn] = frozenset()
+    """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
+    mode: str = ""
+    """The mechanism chosen for this boot with ``apvfio mode``, '' if none was."""
 
     def of_guest(self, uuid: str) -> list[Lease]:
         """The leases of the guest ``uuid``; more than one only while an older one is ending."""
@@ -104,14 +111,22 @@ class Ledger(NamedTuple):
 
     def needed(self) -> Debt:
         """The mask bits that the leases not about to end keep clear."""
-        live = [lease for lease in self.leases.values() if lease.state != ENDING]
         rows, columns = NO_IDS, NO_IDS
-        for lease in live:
+        for lease in self.live():
             if lease.way == BY_ADAPTERS:
                 rows |= lease.matrix.adapters
-            else:
+            elif lease.way == BY_DOMAINS:
                 columns |= lease.matrix.domains
         return Debt(rows, columns)
+
+    def needed_queues(self) -> set[Apqn]:
+        """The queues whose override the leases not about to end rely on."""
+        by_overrides = [lease.matrix for lease in self.live() if lease.way == BY_OVERRIDES]
+        return {queue for matrix in by_overrides for queue in matrix.queues()}
+
+    def live(self) -> list[Lease]:
+        """The leases that are not about to end."""
+        return [lease for lease in self.leases.values() if lease.state != ENDING]
 
 
 def load(files: Files, boot_id: str) -> Ledger:
@@ -133,12 +148,15 @@ def load(files: Files, boot_id: str) -> Ledger:
         leases = [_lease_from(item) for item in _get(document, "leases", list)]
         owed = _get(document, "owed", dict)
         debt = Debt(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
+        overrides = _overrides_from(_get(owed, "overrides", dict))
+        offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
+        mode = _get(document, "mode", str)
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
-    return Ledger(boot_id, {lease.mdev: lease for lease in leases}, debt)
+    return Ledger(boot_id, {lease.mdev: lease for lease in leases}, debt, overrides, offline, mode)
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -147,7 +165,9 @@ def save(files: Files, ledger: Ledger) -> None:
         "version": VERSION,
         "boot_id": ledger.boot_id,
         "leases": [lease_json(lease) for lease in ledger.leases.values()],
-        "owed": debt_json(ledger.owed),
+        "owed": owed_json(ledger),
+        "offline": [str(queue) for queue in sorted(ledger.offline)],
+        "mode": ledger.mode,
     }
     files.write(LEDGER, json.dumps(document, indent=1) + "\n")
 
@@ -167,9 +187,13 @@ def lease_json(lease: Lease) -> dict[str, object]:
     }
 
 
-def debt_json(debt: Debt) -> dict[str, object]:
-    """The debt as the ledger and ``status --json`` write it."""
-    return {"apmask": format_list(debt.apmask), "aqmask": format_list(debt.aqmask), "overrides": {}}
+def owed_json(ledger: Ledger) -> dict[str, object]:
+    """What is owed to the host, as the ledger and ``status --json`` write it."""
+    return {
+        "apmask": format_list(ledger.owed.apmask),
+        "aqmask": format_list(ledger.owed.aqmask),
+        "overrides": {str(queue): before for queue, before in sorted(ledger.overrides.items())},
+    }
 
 
 def _lease_from(item: object) -> Lease:
@@ -186,6 +210,18 @@ def _lease_from(item: object) -> Lease:
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease
+
+
+def _overrides_from(item: dict[str, Any]) -> dict[Apqn, str]:
+    _expect(all(type(before) is str for before in item.values()), "an override is no text")
+    return {_queue_from(name): before for name, before in item.items()}
+
+
+def _queue_from(name: object) -> Apqn:
+    queue = Apqn.parse(name) if isinstance(name, str) else None
+    if queue is None:
+        raise ValueError(f"{str(name)[:40]!r} is no queue")
+    return queue
 
 
 def _ids_from(item: dict[str, Any], key: str) -> IdSet:

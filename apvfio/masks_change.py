@@ -14,7 +14,7 @@ from apvfio.host import BUS, UNBOUND, read_driver, read_mask
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible
-from apvfio.plan.steps import FREE
+from apvfio.plan.step import FREE
 from apvfio.sysfs import refused
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from apvfio.matrix import Apqn
-    from apvfio.plan.steps import Step
+    from apvfio.plan.step import Step
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
 

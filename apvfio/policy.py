@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.errors import RequestError, printable
+from apvfio.host import MASKS, OVERRIDES
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn
 
@@ -21,6 +22,8 @@ class Policy(NamedTuple):
     queues: frozenset[Apqn] = frozenset()
     adapters: IdSet = NO_IDS
     domains: IdSet = NO_IDS
+    mode: str = ""
+    """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
 
     def reserves(self, queue: Apqn) -> bool:
         """Whether ``queue`` must stay with the host."""
@@ -38,7 +41,10 @@ def parse_policy(text: str | None) -> Policy:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _bad(f"it is not valid TOML: {printable(str(error))}") from None
-    _known(document, ("reserve",), "the file")
+    _known(document, ("mode", "reserve"), "the file")
+    mode = document.get("mode", "")
+    if mode not in ("", MASKS, OVERRIDES):
+        raise _bad(f"mode is {printable(str(mode))!r}, which is neither {MASKS} nor {OVERRIDES}")
     reserve = document.get("reserve", {})
     if not isinstance(reserve, dict):
         raise _bad("reserve is not a table")
@@ -47,6 +53,7 @@ def parse_policy(text: str | None) -> Policy:
         frozenset(_queues(reserve.get("queues", []))),
         _ids(reserve, "adapters"),
         _ids(reserve, "domains"),
+        mode,
     )
 
 

@@ -8,7 +8,9 @@ import argparse
 from apvfio import broker
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.errors import Exit
-from apvfio.ledger import debt_json
+from apvfio.host import MASK_NAMES
+from apvfio.ledger import owed_json
+from apvfio.wording import some_queues
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,12 +31,15 @@ def run(args: argparse.Namespace) -> int:
 def print_outcome(outcome: broker.Outcome, as_json: bool) -> None:
     """Print the steps taken and what is still owed."""
     if as_json:
-        print_json({"steps": [s.as_json() for s in outcome.steps], "unpaid": debt_json(outcome.unpaid)})
+        print_json({"steps": [s.as_json() for s in outcome.steps], "unpaid": owed_json(outcome.unpaid)})
         return
     for step in outcome.steps:
         print(f"{step.op:<7} echo {step.value} > /sys/{step.path}")
     if not outcome.steps:
         print("nothing to do")
-    for name, ids in zip(("apmask", "aqmask"), outcome.unpaid, strict=True):
-        if ids:
-            print(f"still owed to the host: {name} {ids} (held by a mediated device that is not apvfio's)")
+    unpaid = outcome.unpaid
+    debts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, unpaid.owed, strict=True) if ids]
+    if unpaid.overrides:
+        debts.append(f"the driver_override of {some_queues(unpaid.overrides)}")
+    for debt in debts:
+        print(f"still owed to the host: {debt} (held by a mediated device that is not apvfio's)")

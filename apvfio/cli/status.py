@@ -10,18 +10,21 @@ from apvfio import broker
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.errors import Exit, printable
-from apvfio.ledger import debt_json, lease_json
+from apvfio.host import MASK_NAMES
+from apvfio.ledger import lease_json, owed_json
 from apvfio.mask import format_list
 from apvfio.owners import owners
 from apvfio.plan.drift import drift
+from apvfio.plan.mode import mode_of
 from apvfio.render.matrix_text import picture
+from apvfio.wording import some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.host import Host
-    from apvfio.ledger import Debt, Lease, Ledger
+    from apvfio.ledger import Lease, Ledger
     from apvfio.matrix import Apqn
     from apvfio.owners import Owner
     from apvfio.policy import Policy
@@ -35,6 +38,10 @@ class _Status(NamedTuple):
     policy: Policy
     owners: dict[Apqn, Owner]
     drift: list[str]
+
+    @property
+    def mode(self) -> str:
+        return mode_of(self.host, self.ledger, self.policy)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -70,7 +77,7 @@ def _read(system: System) -> _Status:
 def _as_json(status: _Status) -> dict[str, object]:
     host = status.host
     return {
-        "mode": host.mode,
+        "mode": status.mode,
         "kernel": {"vfio_ap": host.vfio_ap, **host.abilities._asdict()},
         "apmask": format_list(host.apmask),
         "aqmask": format_list(host.aqmask),
@@ -79,14 +86,14 @@ def _as_json(status: _Status) -> dict[str, object]:
             for queue, owner in status.owners.items()
         ],
         "leases": [lease_json(lease) for lease in status.ledger.leases.values()],
-        "owed": debt_json(status.ledger.owed),
+        "owed": owed_json(status.ledger),
         "drift": status.drift,
     }
 
 
 def _lines(status: _Status, how: Look) -> Iterator[str]:
     host = status.host
-    yield f"mode    {host.mode}"
+    yield f"mode    {status.mode}"
     yield f"kernel  {_kernel(host)}"
     yield f"apmask  {host.apmask or 'empty'}"
     yield f"aqmask  {host.aqmask or 'empty'}"
@@ -94,7 +101,7 @@ def _lines(status: _Status, how: Look) -> Iterator[str]:
     yield from picture(status.owners, status.policy.reserves, how)
     yield ""
     yield from _leases(status.ledger)
-    yield f"owed to the host: {_debt(status.ledger.owed)}"
+    yield f"owed to the host: {_debt(status.ledger)}"
     if status.drift:
         yield ""
         yield "not as it should be:"
@@ -122,6 +129,8 @@ def _lease(lease: Lease) -> str:
     return f"{lease.matrix}{control}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
 
 
-def _debt(owed: Debt) -> str:
-    parts = [f"{name} {ids}" for name, ids in zip(("apmask", "aqmask"), owed, strict=True) if ids]
+def _debt(ledger: Ledger) -> str:
+    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.owed, strict=True) if ids]
+    if ledger.overrides:
+        parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from apvfio.errors import printable
 from apvfio.host import UNBOUND, VFIO_DRIVER
-from apvfio.ledger import BY_ADAPTERS, ENDING, HELD, Debt
+from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, ENDING, HELD, Debt
+from apvfio.plan.overrides import forgiven_overrides, override_returns
 from apvfio.plan.steps import forgiven, returnable
 from apvfio.wording import mask_bits, some_queues
 
@@ -44,6 +45,11 @@ def _of_lease(host: Host, lease: Lease) -> Iterator[str]:
         yield f"its mediated device {lease.mdev} holds {_full(there)} instead of {_full(lease.matrix)}"
     for driver, queues in sorted(_strayed(host, lease.matrix).items()):
         yield f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} {driver}"
+    if lease.way == BY_OVERRIDES:
+        lost = [q for q in lease.matrix.queues() if host.overrides.get(q) != VFIO_DRIVER]
+        if lost:
+            yield f"driver_override of {some_queues(lost)} must be {VFIO_DRIVER} for it and is not"
+        return
     mask, keeps, now = (
         ("apmask", lease.matrix.adapters, host.apmask)
         if lease.way == BY_ADAPTERS
@@ -68,10 +74,21 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
 
 
 def _of_debts(host: Host, ledger: Ledger) -> Iterator[str]:
+    restored = forgiven_overrides(ledger, host)
+    if restored:
+        yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
+    restorable = [queue for queue in ledger.overrides if _can_go_back(queue, host, ledger)]
+    if restorable:
+        yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
     for mask, ids in _masks(forgiven(ledger, host)):
         yield f"{mask_bits(mask, ids)} is owed to the host but set already"
     for mask, ids in _masks(returnable(ledger, host, host.mdevs.values())):
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
+
+
+def _can_go_back(queue: Apqn, host: Host, ledger: Ledger) -> bool:
+    alone = ledger._replace(overrides={queue: ledger.overrides[queue]})
+    return any(True for _ in override_returns(alone, host, list(host.mdevs.values())))
 
 
 def _masks(debt: Debt) -> Iterator[tuple[str, IdSet]]:

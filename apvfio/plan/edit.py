@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.chzdev import MASKS, Stored
-from apvfio.host import BUS, Host
+from apvfio.host import BUS, OVERRIDES, Host
 from apvfio.ledger import Debt, Ledger
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_change
 from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.steps import FREE, RETURN, Step
+from apvfio.plan.mode import mode_of
+from apvfio.plan.step import FREE, RETURN, Step
 from apvfio.wording import mask_bits
 
 TYPE_CHECKING = False
@@ -63,6 +64,11 @@ class Before(NamedTuple):
     def active(self) -> Masks:
         """The masks as they are now."""
         return Masks(self.host.apmask, self.host.aqmask)
+
+    @property
+    def mode(self) -> str:
+        """By which of the kernel's mechanisms queues are to change hands."""
+        return mode_of(self.host, self.ledger, self.policy)
 
     @property
     def storable(self) -> Masks:
@@ -161,6 +167,8 @@ def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
+    if change.active != before.active and host.mode is None and before.mode == OVERRIDES:
+        yield "this host is to use driver_override, which stays shut until all mask bits are set again"
     kept = before.ledger.owed - change.ledger.owed - Debt(*change.active)
     for name, ids in zip(MASKS, kept, strict=True):
         if ids:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from apvfio.chzdev import MASKS
 from apvfio.errors import ConflictError, HostError, PolicyError, printable
 from apvfio.host import OVERRIDES
-from apvfio.ledger import BY_ADAPTERS, ENDING
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import NO_IDS
 from apvfio.owners import GUEST, mdev_owner
 from apvfio.plan.edit import Masks
@@ -46,13 +46,10 @@ def _require_masks(before: Before) -> None:
 
 def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
     """No lease may lose the bits by which its queues are kept from the host."""
-    for lease in ledger.leases.values():
-        if lease.state == ENDING:
-            continue
-        needed = (
-            Masks(adds.apmask & lease.matrix.adapters, NO_IDS)
-            if lease.way == BY_ADAPTERS
-            else Masks(NO_IDS, adds.aqmask & lease.matrix.domains)
+    for lease in ledger.live():
+        needed = Masks(
+            adds.apmask & lease.matrix.adapters if lease.way == BY_ADAPTERS else NO_IDS,
+            adds.aqmask & lease.matrix.domains if lease.way == BY_DOMAINS else NO_IDS,
         )
         _require_none(needed, lease.matrix, f"guest {printable(lease.guest)}", "Stop the guest first.")
 

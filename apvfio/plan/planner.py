@@ -6,16 +6,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
-from apvfio.host import AP_MDEVS, MASKS, Host
+from apvfio.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.ledger import ENDING, STARTING, Lease, Ledger
 from apvfio.mask import format_change
 from apvfio.plan.masks import Way, ways
-from apvfio.plan.steps import Step, due
+from apvfio.plan.mode import mode_of
+from apvfio.plan.overrides import THE_WAY, override_path, to_override
+from apvfio.plan.steps import due
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.matrix import Matrix
+    from apvfio.matrix import Apqn, Matrix
+    from apvfio.plan.step import Step
     from apvfio.policy import Policy
     from apvfio.request import Request
 
@@ -38,6 +41,11 @@ class Plan(NamedTuple):
     def lease(self) -> Lease:
         """The lease that the plan gives."""
         return self.ledger.leases[self.request.mdev]
+
+    def taken(self, host: Host) -> list[Apqn]:
+        """The queues that leave the host's drivers, asked for or not."""
+        asked = [q for q in self.request.matrix.queues() if host.drivers.get(q) == HOST_DRIVER]
+        return [*asked, *self.chosen.collateral]
 
     @property
     def way(self) -> str:
@@ -76,15 +84,21 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
     """
     ledger = ledger.ending(request.guest_uuid)
     try:
-        _require_masks(host)
+        _require_vfio_ap(host)
         _require_queues(request.matrix, host)
         made = _require_free(request, host, ledger)
         _require_unreserved(request.matrix, policy)
-        both = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
-        _require_open(both)
+        mode = mode_of(host, ledger, policy)
+        if mode == OVERRIDES:
+            _require_no_strange_override(request.matrix, host)
+            options = [THE_WAY]
+        else:
+            options = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
+            _require_open(options)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
-    chosen, other = both
+    chosen = options[0]
+    runners_up = [way for way in options[1:] if chosen.clear and not way.reserved]
     lease = Lease(
         guest=request.guest,
         uuid=request.guest_uuid,
@@ -95,28 +109,24 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
         made=made,
     )
     after = ledger.with_lease(lease)._replace(owed=ledger.owed | chosen.clear)
+    if mode == OVERRIDES:
+        after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
     return Plan(
         request=request,
-        mode=host.mode,
+        mode=mode,
         chosen=chosen,
-        runner_up=other if chosen.clear and not other.reserved else None,
+        runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=due(after, host),
         warnings=tuple(_warnings(chosen)),
     )
 
 
-def _require_masks(host: Host) -> None:
+def _require_vfio_ap(host: Host) -> None:
     if not host.vfio_ap:
         raise HostError(
             f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} is not there).",
             remedy="Load it with 'modprobe vfio_ap'.",
-        )
-    if host.mode != MASKS:
-        raise HostError(
-            f"the queues of this host are moved by driver_override ({some_queues(host.overrides)}), "
-            "which shuts the AP masks.",
-            remedy="Clear the overrides first.",
         )
 
 
@@ -190,6 +200,19 @@ def _require_unreserved(matrix: Matrix, policy: Policy) -> None:
             f"{some_queues(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
             queues=reserved,
             remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+        )
+
+
+def _require_no_strange_override(matrix: Matrix, host: Host) -> None:
+    """An override that names another driver than vfio_ap is somebody's decision about that queue."""
+    strange = [q for q in matrix.queues() if host.overrides.get(q, VFIO_DRIVER) != VFIO_DRIVER]
+    if strange:
+        named = printable(host.overrides[strange[0]])
+        raise ConflictError(
+            f"{some_queues(strange)} {'is' if len(strange) == 1 else 'are'} kept for the driver {named!r} "
+            "by driver_override.",
+            queues=strange,
+            remedy=f"Clear it: echo > /sys/{override_path(strange[0])}.",
         )
 
 

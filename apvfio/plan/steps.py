@@ -7,35 +7,17 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from apvfio.host import AP_MDEVS, BUS, Host
+from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, Host
 from apvfio.ledger import ENDING, HELD, Debt, Ledger
 from apvfio.mask import NO_IDS, IdSet, format_change
+from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
+from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, REMOVE, RETURN, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.matrix import Matrix
-
-REMOVE = "remove"
-RETURN = "return"
-FREE = "free"
-CREATE = "create"
-ASSIGN = "assign"
-
-
-class Step(NamedTuple):
-    """One write to the kernel; ``path`` is below /sys."""
-
-    op: str
-    path: str
-    value: str
-
-    def as_json(self) -> dict[str, str]:
-        """The step as ``plan --json`` prints it."""
-        return {"op": self.op, "path": f"/sys/{self.path}", "value": self.value}
+    from apvfio.matrix import Apqn, Matrix
 
 
 def forgiven(ledger: Ledger, host: Host) -> Debt:
@@ -47,12 +29,26 @@ def due(ledger: Ledger, host: Host) -> list[Step]:
     """The steps due, in the order to take them: removals, returns, frees, creations."""
     removals = sorted(ledger.doomed() & host.mdevs.keys())
     staying = [matrix for uuid, matrix in host.mdevs.items() if uuid not in removals]
+    returns = returnable(ledger, host, staying)
     return [
         *(Step(REMOVE, AP_MDEVS.remove(uuid), "1") for uuid in removals),
-        *_mask_steps(RETURN, returnable(ledger, host, staying)),
+        *_mask_steps(RETURN, returns),
+        *override_returns(ledger, host, staying),
+        *_back_offline(ledger, host, returns),
         *_mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
+        *override_frees(ledger, host),
         *_creations(ledger, host),
     ]
+
+
+def struck(ledger: Ledger, host: Host) -> Ledger:
+    """The ledger without the debts that are paid, by whomever, and of queues that are no more."""
+    gone = forgiven_overrides(ledger, host)
+    return ledger._replace(
+        owed=ledger.owed - forgiven(ledger, host),
+        overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
+        offline=ledger.offline & host.drivers.keys(),
+    )
 
 
 def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> Debt:
@@ -78,6 +74,24 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> Debt:
 
 def _clear(ids: IdSet, mask: IdSet, about_to_be_set: IdSet) -> bool:
     return not ids & (mask | about_to_be_set)
+
+
+def _back_offline(ledger: Ledger, host: Host, returns: Debt) -> Iterator[Step]:
+    """A queue the administrator had set offline comes back online (zq:zcrypt_queue_register): undo that."""
+    needed, queues = ledger.needed(), ledger.needed_queues()
+    apmask = (host.apmask | returns.apmask) - needed.apmask
+    aqmask = (host.aqmask | returns.aqmask) - needed.aqmask
+    for queue in sorted(ledger.offline & host.drivers.keys()):
+        override = ledger.overrides.get(queue, host.overrides.get(queue, ""))
+        if queue in queues or override not in ("", HOST_DRIVER):
+            continue
+        if queue.adapter in apmask and queue.domain in aqmask:
+            yield Step(OFFLINE, offline_path(queue), "0")
+
+
+def offline_path(queue: Apqn) -> str:
+    """The attribute that takes a queue off the host's work, below /sys; only while the host has it."""
+    return f"{BUS}/devices/{queue}/online"
 
 
 def _mask_steps(op: str, bits: Debt) -> Iterator[Step]:

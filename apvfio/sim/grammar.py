@@ -106,7 +106,7 @@ def sscanf_d(text: str) -> int:
     match = _PERCENT_D.match(c_string(text))
     if not match:
         raise refusal(EINVAL)
-    return _as_int(match[1], int(match[2]))
+    return _as_int(match[1], min(int(match[2]), _WORD - 1))
 
 
 def kstrtobool(text: str, *, long_bools: bool) -> bool:
@@ -148,10 +148,10 @@ def check_action(text: str) -> None:
 
 
 def _number(digits: str) -> int:
-    """simple_strtoul: what does not fit is cut off."""
+    """simple_strtoul: no more than 64 bits hold. Before 7.2 they wrap around instead (lib/kstrtox.c)."""
     number = parse_id(digits)
     assert number is not None
-    return number % _WORD
+    return min(number, _WORD - 1)
 
 
 def _as_int(sign: str, number: int) -> int:

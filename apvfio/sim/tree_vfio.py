@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from errno import ENODEV
+from errno import EINVAL, ENODEV
 
 from apvfio.sim.grammar import check_action, device_name, refusal
 from apvfio.sim.nodes import Attribute, Directory, Link, shows, takes, uevent
@@ -91,6 +91,15 @@ def iommu_groups(rules: Rules) -> Directory:
     return Directory({str(mdev.group): _iommu_group(uuid) for uuid, mdev in _bound(rules)})
 
 
+def _refuses(number: int) -> Callable[[str], None]:
+    """A store that never succeeds."""
+
+    def store(_: str) -> None:
+        raise refusal(number)
+
+    return store
+
+
 def _bound(rules: Rules) -> list[tuple[str, Mdev]]:
     return [(uuid, mdev) for uuid, mdev in rules.state.mdevs.items() if mdev.bound]
 
@@ -145,13 +154,11 @@ def _mdev_driver(rules: Rules) -> Directory:
             raise refusal(ENODEV)
         rules.vfio.release(uuid)
 
-    def bind(_: str) -> None:
-        raise refusal(ENODEV)  # a device gets its driver when it is made, and never again
-
     return Directory(
         {
             **{uuid: Link(f"{_MATRIX}/{uuid}") for uuid, _ in _bound(rules)},
-            "bind": takes(bind),
+            # A device gets its driver when it is made, and never again (mdrv:mdev_match).
+            "bind": takes(_refuses(ENODEV)),
             "unbind": takes(unbind),
             "module": Link("module/vfio_ap"),
             "uevent": takes(check_action),
@@ -228,6 +235,7 @@ def _iommu_group(uuid: str) -> Entry:
             "devices": lambda: Directory(devices),
             "name": shows(lambda: "vfio-noiommu"),
             "reserved_regions": Attribute(str),
-            "type": shows(lambda: "unknown"),
+            # Without an IOMMU there is nothing to choose (iommu.c:iommu_group_store_type).
+            "type": Attribute(lambda: "unknown\n", _refuses(EINVAL)),
         }
     )

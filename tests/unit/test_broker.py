@@ -42,7 +42,7 @@ def test_a_guest_gets_its_queues_and_returns_them(machine: Machine) -> None:
     machine.sysfs.written.clear()
     outcome = broker.release(machine, guest(1))
     assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
-    assert not outcome.unpaid
+    assert not outcome.unpaid.owed
     assert machine.host == before
     assert not machine.ledger.leases
     assert not machine.ledger.owed
@@ -100,7 +100,7 @@ def test_a_foreign_device_delays_the_return(machine: Machine) -> None:
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "27").as_ap_config())
     outcome = broker.release(machine, guest(1))
-    assert outcome.unpaid == Debt(IdSet([0]), NO_IDS)
+    assert outcome.unpaid.owed == Debt(IdSet([0]), NO_IDS)
     assert machine.host.mdevs == {mdev(9): a_matrix("0", "27")}
     assert broker.reconcile(machine).steps == []
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")

@@ -12,13 +12,16 @@ from hosts import a_matrix, a_request, mdev
 from machines import Machine
 from simulated import SimulatedHost
 
-from apvfio import chzdev
+from apvfio import chzdev, chzdev_command
 from apvfio.broker import acquire, release
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
+from apvfio.host import AP_MDEVS
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_edit, parse_list
 from apvfio.masks_change import change_masks
+from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.edit import Change, Wish
 from apvfio.sim.kernel import SimKernel
+from apvfio.system import RealSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +45,8 @@ IBM_FORMS = (
     ("apmask=1-9,11-255", "aqmask=0,3,5-255"),
 )
 POLICY = "etc/apvfio/apvfio.toml"
+BY_ADAPTER_0 = a_request("0", "1,2,4")
+"""A guest that is freed by clearing bit 0 of apmask."""
 
 
 @pytest.fixture
@@ -340,6 +345,17 @@ def test_overrides_shut_the_masks(host: SimulatedHost, capsys: pytest.CaptureFix
     assert host.run("masks", "-p", "apmask=-1") == 0
 
 
+def test_a_host_that_is_to_use_overrides_is_warned_of(
+    host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write(POLICY, 'mode = "overrides"\n')
+    assert host.run("masks", "-a", "apmask=-20") == 0
+    assert "which stays shut until all mask bits are set again" in capsys.readouterr().err
+    # It is shut now: no news.
+    assert host.run("masks", "-a", "apmask=-21") == 0
+    assert "shut" not in capsys.readouterr().err
+
+
 def definition(**changes: object) -> str:
     attrs = [{"assign_adapter": "0x0a"}, {"assign_domain": "1,0x4"}, {"assign_control_domain": "1"}]
     return json.dumps({"mdev_type": "vfio_ap-passthrough", "start": "auto", "attrs": attrs} | changes)
@@ -395,10 +411,10 @@ def test_a_definition_may_be_three_masks(host: SimulatedHost) -> None:
 
 
 def test_a_bit_set_by_hand_is_owed_no_more(host: SimulatedHost) -> None:
-    host.start(a_request("0", "1"))
-    host.make_mdev(mdev(9), a_matrix("0", "2"))
+    host.start(BY_ADAPTER_0)
+    host.make_mdev(mdev(9), a_matrix("0", "27"))
     with host.opened() as system:
-        release(system, a_request("0", "1").guest_uuid)
+        release(system, BY_ADAPTER_0.guest_uuid)
     assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
     host.write(f"sys/devices/vfio_ap/matrix/{mdev(9)}/remove", "1")
     assert host.run("masks", "-a", "apmask=+0") == 0
@@ -409,24 +425,24 @@ def test_a_bit_set_by_hand_is_owed_no_more(host: SimulatedHost) -> None:
 def test_a_bit_cleared_by_hand_stays_clear_after_its_guest(
     host: SimulatedHost, spec: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host.start(a_request("0", "1"))
+    host.start(BY_ADAPTER_0)
     assert host.run("masks", "-a", spec) == 0
     told = capsys.readouterr()
     assert "apmask 0 (00) will stay clear when its guests stop, as it is cleared by hand now" in told.err
     assert told.out.endswith("ap device type configured\n")
     with host.opened() as system:
-        release(system, a_request("0", "1").guest_uuid)
+        release(system, BY_ADAPTER_0.guest_uuid)
     assert masks(host)[0][2] == "7"
 
 
 def test_other_bits_stay_owed(host: SimulatedHost) -> None:
-    host.start(a_request("0", "1"))
-    assert host.run("masks", "-a", "apmask=-5", "aqmask=-0-3,+0-3") == 0
+    host.start(BY_ADAPTER_0)
+    assert host.run("masks", "-a", "apmask=-5", "aqmask=-27,+27") == 0
     assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
 
 
 def test_a_persistent_change_leaves_debts_alone(host: SimulatedHost) -> None:
-    host.start(a_request("0", "1"))
+    host.start(BY_ADAPTER_0)
     assert host.run("masks", "-p", "apmask=-0") == 0
     assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
 
@@ -443,41 +459,33 @@ def ignore(_: Change) -> None:
     pass
 
 
+def make_mdev(machine: Machine, matrix: Matrix) -> None:
+    machine.kernel.write(AP_MDEVS.create, mdev(8))
+    for kind, ids in zip(("adapter", "domain"), matrix, strict=False):
+        for i in ids:
+            machine.kernel.write(f"{AP_MDEVS.device(mdev(8))}/assign_{kind}", str(i))
+
+
 def test_if_the_second_mask_is_refused_the_first_goes_back() -> None:
     machine = Machine()
-    acquire(machine, a_request("0", "1"))
-    before = machine.snapshot()
-
-    def race() -> None:
-        """Somebody makes a device between our look and our second write."""
-        machine.kernel.write(
-            "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create", mdev(8)
-        )
-        for name in ("adapter", "domain"):
-            machine.kernel.write(f"devices/vfio_ap/matrix/{mdev(8)}/assign_{name}", "1")
-
-    machine.kernel.write("bus/ap/aqmask", "-1")
-    machine.faults.arm(2, race)
+    acquire(machine, BY_ADAPTER_0)
+    machine.kernel.write("bus/ap/aqmask", "-27")
+    before = machine.ledger
+    # Somebody makes a device between our look and our second write.
+    machine.faults.arm(2, lambda: make_mdev(machine, a_matrix("1", "27")))
     with pytest.raises(KernelRefusedError, match="a mediated device still holds one of these ids"):
-        change_masks(machine, wish("-10,-20-22", "+1"), ignore)
+        change_masks(machine, wish("-0,-10,-20-22", "+27"), ignore)
     assert machine.host.apmask == ALL_IDS - IdSet([0])
-    assert machine.host.aqmask == ALL_IDS - IdSet([1])
-    assert machine.snapshot()[1] == before[1]
-    assert {d for q, d in machine.host.drivers.items() if (q.adapter, q.domain) == (10, 2)} == {"cex4queue"}
+    assert machine.host.aqmask == ALL_IDS - IdSet([27])
+    assert machine.host.drivers[Apqn(10, 2)] == "cex4queue"
+    assert machine.ledger == before
 
 
 def test_what_cannot_be_undone_is_told() -> None:
     machine = Machine()
 
-    def race() -> None:
-        machine.kernel.write(
-            "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create", mdev(8)
-        )
-        for name in ("adapter", "domain"):
-            machine.kernel.write(f"devices/vfio_ap/matrix/{mdev(8)}/assign_{name}", "1")
-
     machine.kernel.write("bus/ap/aqmask", "-1")
-    machine.faults.arm(2, race)
+    machine.faults.arm(2, lambda: make_mdev(machine, a_matrix("1", "1")))
     with pytest.raises(KernelRefusedError, match=r"Not all is as it was before: the kernel refused '\+1'"):
         change_masks(machine, wish("-1", "+1"), ignore)
 
@@ -487,14 +495,7 @@ def test_a_set_bit_is_undone_too() -> None:
     machine.kernel.write("bus/ap/apmask", "-3")
     machine.kernel.write("bus/ap/aqmask", "-1")
 
-    def race() -> None:
-        machine.kernel.write(
-            "devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create", mdev(8)
-        )
-        for name in ("adapter", "domain"):
-            machine.kernel.write(f"devices/vfio_ap/matrix/{mdev(8)}/assign_{name}", "1")
-
-    machine.faults.arm(2, race)
+    machine.faults.arm(2, lambda: make_mdev(machine, a_matrix("1", "1")))
     with pytest.raises(KernelRefusedError):
         change_masks(machine, wish("+3", "+1"), ignore)
     assert machine.host.apmask == ALL_IDS - IdSet([3])
@@ -587,6 +588,34 @@ def test_chzdev_stores_absolute_masks(with_chzdev: Path, monkeypatch: pytest.Mon
     assert argv == "--type ap --persistent --yes apmask=0-4,6-255 aqmask=-0-255\n"
     assert "SYSFS_ROOT" not in (with_chzdev / "env").read_text()
     assert chzdev.RULE not in machine.files.texts
+
+
+def test_chzdev_is_run_when_the_lock_is_free_again(
+    with_chzdev: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It takes the lock itself, and would wait 99 s for us.
+    fake_chzdev(with_chzdev, f"test ! -e {with_chzdev}/locked")
+    machine = StoringMachine(with_chzdev)
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        (with_chzdev / "locked").touch()
+        yield
+        (with_chzdev / "locked").unlink()
+
+    monkeypatch.setattr(machine, "lock", lock)
+    change_masks(machine, wish("-5", "-0-255", persistent=True), ignore)
+    assert (with_chzdev / "argv").exists()
+
+
+def test_only_a_real_machine_has_a_chzdev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_chzdev(tmp_path, "")
+    monkeypatch.setattr(chzdev_command, "PLACES", (str(tmp_path / "none"), str(tmp_path / "chzdev")))
+    assert chzdev_command.find_chzdev(RealSystem("/")) == str(tmp_path / "chzdev")
+    assert chzdev_command.find_chzdev(RealSystem(str(tmp_path))) is None
+    assert chzdev_command.find_chzdev(Machine()) is None
+    monkeypatch.setattr(chzdev_command, "PLACES", (str(tmp_path / "none"),))
+    assert chzdev_command.find_chzdev(RealSystem("/")) is None
 
 
 def test_chzdev_is_not_run_for_nothing(with_chzdev: Path) -> None:

@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
-from apvfio.ledger import BY_DOMAINS, ENDING, STARTING, Debt
+from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING, Debt
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet
 from apvfio.matrix import Apqn
 from apvfio.plan.drift import drift
+
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
 
 ADAPTER_0_FREED = ALL_IDS - IdSet([0])
 
@@ -72,3 +78,36 @@ def test_a_debt_that_a_foreign_device_keeps_open_is_as_it_should_be() -> None:
 def test_guests_names_are_cleaned() -> None:
     lease = a_lease("0", "1", state=ENDING)._replace(guest="a\nb")
     assert drift(a_host(), a_ledger(lease))[0].startswith("guest a?b: ")
+
+
+def an_override_lease(*overridden: str) -> tuple[Host, Ledger]:
+    queues = [queue for queue in map(Apqn.parse, overridden) if queue]
+    host = a_host(overrides=dict.fromkeys(queues, "vfio_ap"), mdevs={mdev(1): a_matrix("0", "1-2")})
+    for queue in queues:
+        host.drivers[queue] = "vfio_ap"
+    lease = a_lease("0", "1-2", way=BY_OVERRIDES)
+    return host, a_ledger(lease)._replace(overrides=dict.fromkeys(lease.matrix.queues(), ""))
+
+
+def test_an_override_lease_as_it_should_be() -> None:
+    assert drift(*an_override_lease("00.0001", "00.0002")) == []
+
+
+def test_an_override_that_somebody_cleared() -> None:
+    assert drift(*an_override_lease("00.0001")) == [
+        "guest g1: 00.0002 is bound to cex4queue instead of vfio_ap",
+        "guest g1: driver_override of 00.0002 must be vfio_ap for it and is not",
+    ]
+
+
+def test_owed_overrides() -> None:
+    host, ledger = an_override_lease("00.0001")
+    free = host._replace(mdevs={})
+    assert drift(free, ledger._replace(leases={})) == [
+        "driver_override of 00.0002 is owed to the host but restored already",
+        "driver_override of 00.0001 is owed to the host: 'reconcile' restores it",
+    ]
+    # While somebody's device holds the queue it cannot go back, and that is as it should be.
+    assert drift(host, ledger._replace(leases={})) == [
+        "driver_override of 00.0002 is owed to the host but restored already",
+    ]

@@ -92,12 +92,12 @@ def test_json_is_what_the_contract_says() -> None:
         ),
         (a_request("0", "1"), a_host(vfio_ap=False), NO_LEASES, NO_POLICY, HostError, "modprobe vfio_ap"),
         (
-            a_request("0", "1"),
-            a_host(overrides={Apqn(1, 1): "vfio_ap"}),
+            a_request("0-1", "1"),
+            a_host(overrides={Apqn(1, 1): "none"}),
             NO_LEASES,
             NO_POLICY,
-            HostError,
-            "driver_override (01.0001)",
+            ConflictError,
+            "01.0001 is kept for the driver 'none' by driver_override.",
         ),
         (
             a_request("0-1", "1", 2),

@@ -29,7 +29,7 @@ def test_queues_adapters_and_domains() -> None:
         ("[reserve", "not valid TOML"),
         ("[reserved]\n", "'reserved', did you mean reserve?"),
         ("[reserve]\nqueue = []", "'queue', did you mean queues?"),
-        ("[zzz]\n", "known are reserve"),
+        ("[zzz]\n", "known are mode, reserve"),
         ('[reserve]\nqueues = "01.001b"', "not a list"),
         ('[reserve]\nqueues = ["1.1b"]', "'1.1b', which is no queue"),
         ("[reserve]\nqueues = [5]", "'5', which is no queue"),
@@ -43,3 +43,11 @@ def test_a_policy_that_makes_no_sense_is_refused(text: str, says: str) -> None:
     assert says in str(caught.value)
     assert "apvfio.toml" in str(caught.value)
     assert caught.value.code == Exit.REQUEST
+
+
+def test_the_mode_preferred() -> None:
+    assert parse_policy('mode = "overrides"').mode == "overrides"
+    assert parse_policy("").mode == ""
+    for text in ('mode = "both"', "mode = 5"):
+        with pytest.raises(RequestError, match="neither masks nor overrides"):
+            parse_policy(text)

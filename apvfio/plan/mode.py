@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By which of the kernel's two mechanisms queues change hands on a host."""
+
+from __future__ import annotations
+
+from apvfio.errors import ConflictError, HostError
+from apvfio.host import BUS, MASK_NAMES, MASKS, OVERRIDES
+from apvfio.mask import ALL_IDS, NO_IDS, format_change
+from apvfio.plan.overrides import restoring
+from apvfio.plan.step import RETURN, Step
+from apvfio.wording import some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.mask import IdSet
+    from apvfio.policy import Policy
+
+
+def mode_of(host: Host, ledger: Ledger, policy: Policy) -> str:
+    """`MASKS` or `OVERRIDES`: what is in use, else what was chosen, else what the policy prefers, else masks.
+
+    Masks are what chzdev, ap-check and so mdevctl understand; that is why they come first.
+    """
+    return host.mode or ledger.mode or policy.mode or MASKS
+
+
+def why(host: Host, ledger: Ledger, policy: Policy) -> str:
+    """What decides the mode, in words."""
+    if host.overrides:
+        return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
+    if not host.abilities.override:
+        return "this kernel has no driver_override for AP queues"
+    if host.mode == MASKS:
+        cleared = [f"{name} lacks {ALL_IDS - ids}" for name, ids in _masks(host) if ids != ALL_IDS]
+        return f"{' and '.join(cleared)}, which shuts driver_override"
+    if ledger.mode:
+        return "chosen with 'apvfio mode' for this boot; nothing is in use"
+    if policy.mode:
+        return "the policy prefers it; nothing is in use"
+    return "nothing is in use; chzdev, mdevctl and ap-check know masks only"
+
+
+def steps_to(mode: str, host: Host) -> list[Step]:
+    """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way."""
+    if mode == OVERRIDES and not host.abilities.override:
+        raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
+    if host.mode in (None, mode):
+        return []
+    if host.mdevs:
+        raise ConflictError(
+            f"the mediated device {min(host.mdevs)} is in use, and the mode is the whole host's.",
+            remedy="Stop all guests with AP queues and remove their devices first.",
+        )
+    if mode == OVERRIDES:
+        missing = [(name, ALL_IDS - ids) for name, ids in _masks(host)]
+        return [Step(RETURN, f"{BUS}/{name}", format_change(NO_IDS, ids)) for name, ids in missing if ids]
+    return [step for queue in sorted(host.overrides) for step in restoring(queue, "", host)]
+
+
+def _masks(host: Host) -> list[tuple[str, IdSet]]:
+    return list(zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True))

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Queues moved one by one with ``driver_override`` (kernel 7.x): nothing is taken that nobody asked for.
+
+A write to ``driver_override`` alone moves nothing: the queue is unbound, then probed. The
+override comes first, so that between the two no other tool can bind the queue by the old rule.
+"""
+
+from __future__ import annotations
+
+from apvfio.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
+from apvfio.ledger import BY_OVERRIDES, Debt
+from apvfio.plan.masks import Way
+from apvfio.plan.step import FREE, PROBE, RETURN, UNBIND, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.matrix import Apqn, Matrix
+
+THE_WAY = Way(name=BY_OVERRIDES, clear=Debt(), collateral=(), reserved=(), stuck=0, leans_on=0)
+"""There is one way, and it costs nobody anything."""
+
+
+def to_override(matrix: Matrix, host: Host) -> dict[Apqn, str]:
+    """The queues of ``matrix`` whose override is to be set, and what it is now."""
+    now = {queue: host.overrides.get(queue, "") for queue in matrix.queues()}
+    return {queue: override for queue, override in now.items() if override != VFIO_DRIVER}
+
+
+def override_frees(ledger: Ledger, host: Host) -> Iterator[Step]:
+    """The steps that bind to vfio_ap what leases need."""
+    for queue in sorted(ledger.needed_queues() & host.drivers.keys()):
+        if host.overrides.get(queue) != VFIO_DRIVER:
+            yield Step(FREE, override_path(queue), VFIO_DRIVER)
+        yield from _rebind(queue, host, VFIO_DRIVER)
+
+
+def override_returns(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[Step]:
+    """The steps that give back the queues that no lease needs and no mdev holds."""
+    for queue, before in sorted(ledger.overrides.items()):
+        held = queue in ledger.needed_queues() or any(matrix.holds(queue) for matrix in staying)
+        if held or not _is_ours(queue, before, host):
+            continue
+        yield from restoring(queue, before, host)
+
+
+def restoring(queue: Apqn, before: str, host: Host) -> Iterator[Step]:
+    """The steps that set the override of ``queue`` to ``before`` again and bind it accordingly."""
+    if host.overrides.get(queue, "") != before:
+        # The kernel takes a newline for "no override"; an empty write never reaches it.
+        yield Step(RETURN, override_path(queue), before or "\n")
+    yield from _rebind(queue, host, before or HOST_DRIVER)
+
+
+def forgiven_overrides(ledger: Ledger, host: Host) -> set[Apqn]:
+    """Owed overrides that no lease needs and that are no longer ours: restored, changed, or gone."""
+    idle = ledger.overrides.keys() - ledger.needed_queues()
+    return {queue for queue in idle if not _is_ours(queue, ledger.overrides[queue], host)}
+
+
+def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
+    """Whether ``queue``, whose override was ``before``, is as we made it, or half way home."""
+    now = host.overrides.get(queue, "")
+    if queue not in host.drivers or now not in (VFIO_DRIVER, before):
+        return False
+    return now == VFIO_DRIVER or host.drivers[queue] not in (before or HOST_DRIVER, *_nobody(before))
+
+
+def _nobody(override: str) -> tuple[str, ...]:
+    """An override that names no driver at all parks its queue unbound."""
+    return () if override in ("", HOST_DRIVER) else (UNBOUND,)
+
+
+def override_path(queue: Apqn) -> str:
+    """The attribute, below /sys."""
+    return f"{BUS}/devices/{queue}/driver_override"
+
+
+def _rebind(queue: Apqn, host: Host, wanted: str) -> Iterator[Step]:
+    bound = host.drivers[queue]
+    if bound == wanted:
+        return
+    if bound != UNBOUND:
+        yield Step(UNBIND, f"{BUS}/drivers/{bound}/unbind", str(queue))
+    yield Step(PROBE, f"{BUS}/drivers_probe", str(queue))

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio mode``: what is in use, why, and switching a host."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import IBM_DOMAINS, a_matrix, mdev
+from machines import IBM_ADAPTERS
+
+from apvfio.cli.main import main
+from apvfio.errors import Exit
+from apvfio.host import AP_MDEVS
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim, open_sim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def a_sim(tmp_path: Path, profile: str = "7.2") -> str:
+    path = str(tmp_path / f"{profile}.json")
+    create_sim(path, SimKernel.new(profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+    return path
+
+
+def write(sim: str, path: str, text: str) -> None:
+    with open_sim(sim) as system:
+        system.sysfs.write(path, text)
+
+
+def shown(sim: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["--sim", sim, "mode", *words]) == Exit.OK
+    return capsys.readouterr().out
+
+
+def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path)
+    assert shown(sim, capsys).startswith("masks: nothing is in use; chzdev,")
+    write(sim, "bus/ap/apmask", "-3,-5")
+    assert shown(sim, capsys) == "masks: apmask lacks 3,5, which shuts driver_override\n"
+    assert shown(sim, capsys, "overrides").startswith("overrides: chosen with 'apvfio mode'")
+    write(sim, "bus/ap/devices/00.0001/driver_override", "vfio_ap")
+    assert shown(sim, capsys) == "overrides: driver_override is set for 00.0001, which shuts the masks\n"
+    assert shown(sim, capsys, "masks").startswith("masks: chosen")
+    with open_sim(sim) as system:
+        assert system.sysfs.read("bus/ap/devices/00.0001/driver_override") == "\n"
+        assert system.sysfs.readlink("bus/ap/devices/00.0001/driver").endswith("cex4queue")
+
+
+def test_a_host_with_a_device_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path)
+    write(sim, "bus/ap/apmask", "-0")
+    write(sim, AP_MDEVS.create, mdev(1))
+    write(sim, f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
+    assert main(["--sim", sim, "mode", "overrides"]) == Exit.CONFLICT
+    assert f"the mediated device {mdev(1)} is in use" in capsys.readouterr().err
+    assert shown(sim, capsys, "masks").startswith("masks: apmask lacks 0")
+
+
+def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path, "6.12")
+    facts = json.loads(shown(sim, capsys, "--json"))
+    assert facts == {
+        "mode": "masks",
+        "why": "this kernel has no driver_override for AP queues",
+        "override": False,
+    }
+    assert main(["--sim", sim, "mode", "overrides"]) == Exit.HOST
+    assert "Stay with masks" in capsys.readouterr().err
+
+
+def test_the_policy_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path)
+    with open_sim(sim) as system:
+        system.files.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
+    assert shown(sim, capsys) == "overrides: the policy prefers it; nothing is in use\n"
