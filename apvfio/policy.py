@@ -24,6 +24,8 @@ class Policy(NamedTuple):
     domains: IdSet = NO_IDS
     mode: str = ""
     """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
+    prefer: str = ""
+    """Which way to free guests by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
 
     def reserves(self, queue: Apqn) -> bool:
         """Whether ``queue`` must stay with the host."""
@@ -41,10 +43,9 @@ def parse_policy(text: str | None) -> Policy:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _bad(f"it is not valid TOML: {printable(str(error))}") from None
-    _known(document, ("mode", "reserve"), "the file")
-    mode = document.get("mode", "")
-    if mode not in ("", MASKS, OVERRIDES):
-        raise _bad(f"mode is {printable(str(mode))!r}, which is neither {MASKS} nor {OVERRIDES}")
+    _known(document, ("mode", "prefer", "reserve"), "the file")
+    mode = _one_of(document, "mode", (MASKS, OVERRIDES))
+    prefer = _one_of(document, "prefer", ("adapters", "domains"))
     reserve = document.get("reserve", {})
     if not isinstance(reserve, dict):
         raise _bad("reserve is not a table")
@@ -54,6 +55,7 @@ def parse_policy(text: str | None) -> Policy:
         _ids(reserve, "adapters"),
         _ids(reserve, "domains"),
         mode,
+        prefer,
     )
 
 
@@ -65,6 +67,13 @@ def _known(table: dict[str, object], keys: tuple[str, ...], where: str) -> None:
             near = difflib.get_close_matches(key, keys, 1)
             hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(keys)}"
             raise _bad(f"{where} has the unknown key {printable(key)!r}{hint}")
+
+
+def _one_of(table: dict[str, object], key: str, words: tuple[str, str]) -> str:
+    value = table.get(key, "")
+    if value not in ("", *words):
+        raise _bad(f"{key} is {printable(str(value))!r}, which is neither {words[0]} nor {words[1]}")
+    return str(value)
 
 
 def _queues(value: object) -> list[Apqn]:

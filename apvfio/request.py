@@ -40,6 +40,8 @@ class Request(NamedTuple):
     mdev: str
     """The uuid of the mediated device, lower case."""
     matrix: Matrix
+    free_by: str = ""
+    """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
 
 
 def parse_domain(xml: bytes) -> Request | None:
@@ -50,7 +52,8 @@ def parse_domain(xml: bytes) -> Request | None:
     if not found:
         return None
     try:
-        return Request(guest, _uuid_of(domain), _mdev_of(domain), parse_annotation(found[0]))
+        matrix = parse_annotation(found[0])
+        return Request(guest, _uuid_of(domain), _mdev_of(domain), matrix, _free_by(found[0]))
     except RequestError as error:
         raise error.for_guest(guest) from None
 
@@ -80,6 +83,11 @@ def parse_xml(xml: bytes, what: str) -> etree._Element:
     if root.getroottree().docinfo.doctype:
         raise RequestError(f"{what} has a document type declaration, which is not accepted.")
     return root
+
+
+def _free_by(element: etree._Element) -> str:
+    matrix = element.find(_MATRIX)
+    return (matrix.get("free-by") or "") if matrix is not None else ""
 
 
 def _uuid_of(domain: etree._Element) -> str:

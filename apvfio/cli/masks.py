@@ -99,16 +99,13 @@ def _change(system: System, wish: Wish, *, as_json: bool, dry_run: bool) -> int:
     if as_json:
         print_json(_change_as_json(wish, change))
         return Exit.OK
-    if wish.active != wish.persistent:
-        print(
-            f"Configuring device type in the {'active' if wish.active else 'persistent'} configuration only"
-        )
-    if not change.changes:
-        print("ap device type already configured")
-    elif dry_run:
+    if dry_run and change.changes:
         print_lines(_steps(change))
-    else:
-        print("ap device type configured")
+        return Exit.OK
+    if wish.active != wish.persistent:
+        scope = "active" if wish.active else "persistent"
+        print(f"Configuring device type in the {scope} configuration only")
+    print(f"ap device type {'' if change.changes else 'already '}configured")
     return Exit.OK
 
 

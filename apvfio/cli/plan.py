@@ -8,7 +8,10 @@ import sys
 
 from apvfio import broker
 from apvfio.cli.place import add_connect, add_json, opened, print_json
-from apvfio.errors import Exit, RequestError, UsageError, printable
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import ApvfioError, Exit, RequestError, UsageError, printable
+from apvfio.plan.everyone import plan_everyone
+from apvfio.render.everyone_text import everyone
 from apvfio.request import Request, parse_domain
 
 TYPE_CHECKING = False
@@ -23,7 +26,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command."""
     parser = commands.add_parser("plan", help="show what starting a guest would do; changes nothing")
     parser.add_argument("guest", nargs="?", metavar="GUEST", help="a guest that libvirt knows")
-    parser.add_argument("--xml", metavar="FILE", help="a domain XML instead; - is standard input")
+    parser.add_argument(
+        "--xml", metavar="FILE", action="append", help="a domain XML instead; - is standard input"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="all guests that libvirt knows, or all of several --xml, at once"
+    )
     add_connect(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -31,6 +39,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Plan and print."""
+    if args.all:
+        return _run_all(args)
     request = _request(args)
     with opened(args) as system:
         found = broker.plan(system, request)
@@ -41,13 +51,48 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
+def _run_all(args: argparse.Namespace) -> int:
+    requests, errors = _requests(args)
+    with opened(args) as system:
+        found = plan_everyone(requests, *broker.current(system))
+    found = found._replace(errors=(*errors, *found.errors))
+    if args.json:
+        print_json(found.as_json())
+    else:
+        print_lines(everyone(found))
+    return Exit.OK
+
+
+def _requests(args: argparse.Namespace) -> tuple[list[Request], list[ApvfioError]]:
+    """What all guests ask for, and what is wrong with the annotations of the others."""
+    if args.guest:
+        raise UsageError("plan takes either a guest's name or --all.", remedy="See 'apvfio plan --help'.")
+    if args.xml:
+        documents = [_read_xml(path) for path in args.xml]
+    else:
+        from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+
+        with Guests(args.connect) as guests:
+            documents = [guest.xml() for guest in guests.all()]
+    requests, errors = [], []
+    for xml in documents:
+        try:
+            request = parse_domain(xml)
+        except ApvfioError as error:
+            errors.append(error)
+            continue
+        if request:
+            requests.append(request)
+    return requests, errors
+
+
 def _request(args: argparse.Namespace) -> Request:
-    if bool(args.guest) == bool(args.xml):
+    if bool(args.guest) == bool(args.xml) or len(args.xml or []) > 1:
         raise UsageError(
             "plan takes either a guest's name or --xml FILE.", remedy="See 'apvfio plan --help'."
         )
     if args.xml:
-        xml, what = _read_xml(args.xml), f"the domain in {args.xml}"
+        xml, what = _read_xml(args.xml[0]), f"the domain in {args.xml[0]}"
     else:
         from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
 

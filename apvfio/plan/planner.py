@@ -84,10 +84,8 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
     """
     ledger = ledger.ending(request.guest_uuid)
     try:
-        _require_vfio_ap(host)
-        _require_queues(request.matrix, host)
+        _require_possible(request, host, policy)
         made = _require_free(request, host, ledger)
-        _require_unreserved(request.matrix, policy)
         mode = mode_of(host, ledger, policy)
         if mode == OVERRIDES:
             _require_no_strange_override(request.matrix, host)
@@ -95,6 +93,7 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
         else:
             options = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
             _require_open(options)
+            options = _by_choice(options, request, policy)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
@@ -120,6 +119,20 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
         steps=due(after, host),
         warnings=tuple(_warnings(chosen)),
     )
+
+
+def check_request(request: Request, host: Host, policy: Policy) -> None:
+    """That ``host`` could give the guest its queues if nobody else had them; the error names the guest."""
+    try:
+        _require_possible(request, host, policy)
+    except ApvfioError as error:
+        raise error.for_guest(request.guest) from None
+
+
+def _require_possible(request: Request, host: Host, policy: Policy) -> None:
+    _require_vfio_ap(host)
+    _require_queues(request.matrix, host)
+    _require_unreserved(request.matrix, policy)
 
 
 def _require_vfio_ap(host: Host) -> None:
@@ -214,6 +227,21 @@ def _require_no_strange_override(matrix: Matrix, host: Host) -> None:
             queues=strange,
             remedy=f"Clear it: echo > /sys/{override_path(strange[0])}.",
         )
+
+
+def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
+    """The policy's preference first if it is open, else the way that the annotation names, if it may."""
+    if policy.prefer:
+        return sorted(both, key=lambda way: (bool(way.reserved), way.name != policy.prefer))
+    chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
+    if chosen[0].reserved:
+        raise PolicyError(
+            f"freeing its {chosen[0].name}, as its annotation says, would take "
+            f"{some_queues(chosen[0].reserved)}, reserved for the host.",
+            queues=chosen[0].reserved,
+            remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
+        )
+    return chosen
 
 
 def _require_open(both: list[Way]) -> None:

@@ -24,7 +24,6 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UUID_LENGTH = 36
 _ACTIONS = frozenset(("add", "remove", "change", "move", "online", "offline", "bind", "unbind"))
 _WORD = 1 << 64
-_AP_CONFIG_LENGTH = 3 * (HEX_DIGITS + 3)
 _PAGE = 4096
 
 
@@ -72,7 +71,7 @@ def _edited(text: str, ids: IdSet) -> IdSet:
 
 def parse_ap_config(text: str) -> Matrix:
     """Three absolute masks; what follows them is ignored (vops:ap_config_store, parse_bitmap)."""
-    masks = re.split("[,\n]", c_string(text)[:_AP_CONFIG_LENGTH], maxsplit=3)
+    masks = re.split("[,\n]", c_string(text), maxsplit=3)
     if len(masks) < 3:
         raise refusal(EINVAL)
     return Matrix(*(parse_absolute(mask) for mask in masks[:3]))

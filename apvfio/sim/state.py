@@ -173,9 +173,11 @@ class State:
         for card in self.cards.values():
             if card.mode not in MODES:
                 raise codec.unusable("kernel.cards", f"{card.mode[:40]!r} is no mode of an adapter")
-        for queue in self.queues:
-            if queue.adapter not in self.cards:
-                raise codec.unusable("kernel.queues", f"{queue} has no card")
+        for apqn, queue in self.queues.items():
+            if apqn.adapter not in self.cards:
+                raise codec.unusable("kernel.queues", f"{apqn} has no card")
+            if queue.driver not in ("", "cex4queue", "vfio_ap"):
+                raise codec.unusable("kernel.queues", f"{queue.driver[:40]!r} is no driver of a queue")
         for uuid in self.mdevs:
             if not is_uuid(uuid) or uuid != uuid.lower():
                 raise codec.unusable("kernel.mdevs", f"{uuid[:40]!r} is no uuid")

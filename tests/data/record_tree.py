@@ -10,7 +10,24 @@ import os
 import stat
 import sys
 
-TOPS = ["bus/ap", "bus/matrix", "bus/mdev", "class/mdev_bus", "class/vfio", "class/vfio-dev", "devices/ap", "devices/vfio_ap", "devices/virtual/vfio", "kernel/iommu_groups", "module/ap/holders", "module/ap/initstate", "module/zcrypt_cex4/holders", "module/zcrypt_cex4/initstate", "module/vfio_ap/holders", "module/vfio_ap/initstate"]
+TOPS = [
+    "bus/ap",
+    "bus/matrix",
+    "bus/mdev",
+    "class/mdev_bus",
+    "class/vfio",
+    "class/vfio-dev",
+    "devices/ap",
+    "devices/vfio_ap",
+    "devices/virtual/vfio",
+    "kernel/iommu_groups",
+    "module/ap/holders",
+    "module/ap/initstate",
+    "module/zcrypt_cex4/holders",
+    "module/zcrypt_cex4/initstate",
+    "module/vfio_ap/holders",
+    "module/vfio_ap/initstate",
+]
 UUID = "11111111-1111-4111-8111-111111111111"
 MDEV = f"devices/vfio_ap/matrix/{UUID}"
 WRITES = (

@@ -184,6 +184,23 @@ def test_a_queue_that_the_host_lacks_is_lacking() -> None:
     assert list(copy.state.queues) == list(kernel.state.queues)
 
 
+def test_a_queue_that_comes_while_the_host_is_read_is_left_out() -> None:
+    kernel = SimKernel.new()
+    host = read_host(kernel)
+    kernel.plug_adapter(11, "cca")
+    copy = simulated(kernel, host)
+    assert list(copy.state.queues) == list(host.drivers)
+
+
+def test_a_host_with_no_files_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = SimulatedHost(tmp_path)
+    copy = str(tmp_path / "copy.json")
+    assert host.run("dump", copy) == 0
+    assert capsys.readouterr().out == f"{copy}: 12 queues, 0 mediated devices\n"
+    with open_sim(copy) as system:
+        assert system.files.read("etc/apvfio/apvfio.toml") is None
+
+
 def test_an_unknown_card_passes_for_a_coprocessor(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = SimKernel.new()
     real = kernel.read

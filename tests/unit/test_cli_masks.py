@@ -203,6 +203,8 @@ def test_dry_run_changes_nothing(host: SimulatedHost, capsys: pytest.CaptureFixt
     ]
     assert "the host loses 12 queues" in told.err
     assert (masks(host), host.read(chzdev.RULE)) == (before, None)
+    host.run("masks", "--dry-run", "-p", "apmask=1")
+    assert capsys.readouterr().out == "would store apmask 1 in /etc/udev/rules.d/41-ap.rules\n"
     host.run("masks", "--dry-run", "-a", "apmask=+0")
     assert capsys.readouterr().out.splitlines()[-1] == "ap device type already configured"
 
@@ -451,8 +453,8 @@ def test_a_persistent_change_leaves_debts_alone(host: SimulatedHost) -> None:
 
 
 def wish(apmask: str | None, aqmask: str | None, *, persistent: bool = False) -> Wish:
-    edits = (parse_edit(text) if text else None for text in (apmask, aqmask))
-    return Wish(*edits, active=True, persistent=persistent)
+    apmask_edit, aqmask_edit = (parse_edit(text) if text else None for text in (apmask, aqmask))
+    return Wish(apmask_edit, aqmask_edit, active=True, persistent=persistent)
 
 
 def ignore(_: Change) -> None:
@@ -526,6 +528,9 @@ def test_a_store_that_fails_says_what_is_changed_already() -> None:
     ):
         change_masks(machine, wish("-5", None, persistent=True), ignore)
     assert machine.host.apmask == ALL_IDS - IdSet([5])
+    machine.faults.arm(1, full)
+    with pytest.raises(ApvfioError, match=r"Make room\.$"):
+        change_masks(machine, wish("-6", None, persistent=True)._replace(active=False), ignore)
 
 
 def test_all_is_done_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 
+from apvfio.cli.status import describe
 from apvfio.cli.terminal import look, print_lines
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
@@ -148,6 +149,21 @@ def test_debts_on_both_sides(host: SimulatedHost, capsys: pytest.CaptureFixture[
     host.start(a_request("1,10", "27", 2))
     host.run("status")
     assert capsys.readouterr().out.splitlines()[-1] == "owed to the host: apmask 0, aqmask 27"
+
+
+def test_overrides_owed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
+    host.start(a_request("0", "1-2"))
+    host.run("status")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mode    overrides"
+    assert lines[-1] == "owed to the host: driver_override of 00.0001, 00.0002"
+
+
+def test_the_description_is_what_is_printed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.run("status", "--color", "never")
+    with host.opened() as system:
+        assert "\n".join(describe(system, look("never"))) + "\n" == capsys.readouterr().out
 
 
 def test_guests_names_are_cleaned(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,6 +171,22 @@ def test_a_reserved_queue_closes_the_cheaper_way() -> None:
     assert plan.runner_up is None
 
 
+def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
+    wish = a_request("0,0xa", "1,2,4")._replace(free_by=BY_DOMAINS)
+    assert make_plan(wish, a_host(), NO_LEASES, NO_POLICY).way == BY_DOMAINS
+    assert make_plan(wish, a_host(), NO_LEASES, Policy(prefer=BY_ADAPTERS)).way == BY_ADAPTERS
+    assert (
+        make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, Policy(prefer=BY_DOMAINS)).way
+        == BY_DOMAINS
+    )
+    kept = Policy(frozenset([Apqn(1, 4)]))
+    with pytest.raises(
+        PolicyError, match=r"freeing its domains, as its annotation says, would take 01\.0004"
+    ):
+        make_plan(wish, a_host(), NO_LEASES, kept)
+    assert make_plan(wish, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).way == BY_ADAPTERS
+
+
 def test_a_guest_that_starts_again_takes_over_what_it_held() -> None:
     held = a_lease("0", "1-2")
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(1): held.matrix})

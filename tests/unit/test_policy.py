@@ -29,7 +29,7 @@ def test_queues_adapters_and_domains() -> None:
         ("[reserve", "not valid TOML"),
         ("[reserved]\n", "'reserved', did you mean reserve?"),
         ("[reserve]\nqueue = []", "'queue', did you mean queues?"),
-        ("[zzz]\n", "known are mode, reserve"),
+        ("[zzz]\n", "known are mode, prefer, reserve"),
         ('[reserve]\nqueues = "01.001b"', "not a list"),
         ('[reserve]\nqueues = ["1.1b"]', "'1.1b', which is no queue"),
         ("[reserve]\nqueues = [5]", "'5', which is no queue"),
@@ -51,3 +51,6 @@ def test_the_mode_preferred() -> None:
     for text in ('mode = "both"', "mode = 5"):
         with pytest.raises(RequestError, match="neither masks nor overrides"):
             parse_policy(text)
+    assert parse_policy('prefer = "domains"').prefer == "domains"
+    with pytest.raises(RequestError, match="neither adapters nor domains"):
+        parse_policy('prefer = "rows"')

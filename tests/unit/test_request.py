@@ -41,6 +41,14 @@ def test_control_domains_and_any_prefix() -> None:
     assert request.matrix == Matrix(IdSet([1]), IdSet([27]), parse_list("0-3"))
 
 
+def test_the_way_to_free_the_queues_may_be_named() -> None:
+    request = parse_domain(domain('<ap:matrix adapters="1" domains="2" free-by="domains"/>'))
+    assert request is not None
+    assert request.free_by == "domains"
+    with pytest.raises(RequestError, match="does not fit its schema"):
+        parse_domain(domain('<ap:matrix adapters="1" domains="2" free-by="rows"/>'))
+
+
 @pytest.mark.parametrize(
     "metadata", ["", "<metadata/>", "<metadata><x:guest xmlns:x='urn:other'/></metadata>"]
 )

@@ -13,6 +13,7 @@ import errno
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,7 +151,7 @@ def blocks(text: str) -> Iterator[tuple[int, str, str]]:
     """Each command's line number, the command, and what it printed, without the empty line after it."""
     lines = text.split("\n")
     starts = [n for n, line in enumerate(lines) if line.startswith(("# ", "-- ", "==== "))] + [len(lines)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         if lines[start].startswith("# "):
             output = lines[start + 1 : end]
             if end == len(lines) or lines[end].startswith("==== "):
@@ -197,7 +198,7 @@ def test_the_tree_of_a_machine(version: str) -> None:
 
 def path_of(line: str) -> str:
     """The path that a line of a recorded tree is about."""
-    return line.split(" ")[0].removesuffix("/")
+    return line.split(" ", maxsplit=1)[0].removesuffix("/")
 
 
 def walk(kernel: SimKernel, path: str) -> Iterator[str]:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""driver_override on the real kernel: a KVM guest gets its queues and the host loses no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import a_matrix, mdev
+from lifecycle import state, with_driver
+
+from apvfio.cli.main import main
+from apvfio.host import read_host
+from apvfio.mask import ALL_IDS
+from apvfio.policy import POLICY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import MachineHouse
+
+
+@pytest.fixture
+def overrides(house: MachineHouse) -> Iterator[MachineHouse]:
+    if not read_host(house.system.sysfs).abilities.override:
+        pytest.skip("this kernel has no driver_override for AP queues")
+    policy = Path("/") / POLICY
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    policy.write_text('mode = "overrides"\n')
+    yield house
+    policy.unlink()
+
+
+def test_only_what_was_asked_for_leaves_the_host(overrides: MachineHouse) -> None:
+    house = overrides
+    offline = Path("/sys/bus/ap/devices/0a.0001/online")
+    offline.write_text("0")
+    before = state(house)
+    house.define("one", a_matrix("0,10", "1-2"), mdev(1))
+    house.define("two", a_matrix("0", "4"), mdev(2))
+    house.virsh("start", "--paused", "one")
+    house.virsh("start", "--paused", "two")
+    running = state(house).host
+    wanted = {"00.0001", "00.0002", "0a.0001", "0a.0002", "00.0004"}
+    assert with_driver(running, "vfio_ap") == wanted
+    assert {str(queue) for queue in running.overrides} == wanted
+    assert running.apmask == ALL_IDS == running.aqmask
+    assert main(["mode"]) == 0
+    assert main(["masks", "-a", "apmask=-3"]) != 0
+    house.virsh("destroy", "one")
+    assert with_driver(state(house).host, "vfio_ap") == {"00.0004"}
+    house.virsh("destroy", "two")
+    assert state(house) == before
+    assert offline.read_text() == "0\n"
+    offline.write_text("1")

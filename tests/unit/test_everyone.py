@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``plan --all``: who can run together, the least cost, and that every order of starts ends there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING
+
+from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import IBM_ADAPTERS as MODES
+from machines import Machine
+from test_request import MDEV, domain
+
+from apvfio import broker
+from apvfio.cli.main import main
+from apvfio.errors import ApvfioError, Exit
+from apvfio.mask import NO_IDS, IdSet
+from apvfio.matrix import Matrix
+from apvfio.plan.everyone import plan_everyone
+from apvfio.policy import Policy
+from apvfio.request import Request
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def some_of(ids: IdSet) -> st.SearchStrategy[IdSet]:
+    return st.sets(st.sampled_from(list(ids)), min_size=1, max_size=2).map(IdSet)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(Matrix, some_of(IBM_ADAPTERS), some_of(IBM_DOMAINS), st.just(NO_IDS)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]) -> None:
+    requests = []
+    for n, matrix in enumerate(wishes):
+        if all(matrix.overlap(other.matrix).empty for other in requests):
+            requests.append(Request(f"g{n}", guest(n), mdev(n), matrix))
+    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    assert found.together is not None
+    for order in itertools.permutations(requests):
+        machine = Machine()
+        for request in order:
+            broker.acquire(machine, request._replace(free_by=found.ways[request.guest_uuid]))
+        asked = {queue for request in requests for queue in request.matrix.queues()}
+        lost = {queue for queue, driver in machine.host.drivers.items() if driver == "vfio_ap"} - asked
+        assert lost == set(found.together.collateral)
+
+
+def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
+    requests = [
+        a_request("0", "1-2", 1),
+        a_request("0-1", "2", 2),
+        a_request("7", "1", 3),
+        a_request("10", "4", 4),
+    ]
+    requests[3] = requests[3]._replace(mdev=mdev(1))
+    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    assert [request.guest for request in found.guests] == ["g1", "g2", "g4"]
+    assert [error.guest for error in found.errors] == ["g3"]
+    assert [(one, other, len(queues)) for one, other, queues in found.conflicts] == [
+        ("g1", "g2", 1),
+        ("g1", "g4", 0),
+    ]
+
+
+def test_a_guest_that_runs_keeps_its_way() -> None:
+    machine = Machine()
+    broker.acquire(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
+    found = plan_everyone([a_request("0", "1", 1)], *broker.current(machine))
+    assert found.ways == {guest(1): "adapters"}
+    assert plan_everyone([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
+        guest(1): "domains"
+    }
+
+
+def test_nothing_is_lost_with_overrides() -> None:
+    found = plan_everyone([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy(mode="overrides"))
+    assert (found.ways, found.prefer) == ({}, "")
+    assert found.together is not None
+    assert found.together.collateral == ()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = str(tmp_path / "host.json")
+    create_sim(sim, SimKernel.new(adapters=MODES, domains=IBM_DOMAINS))
+    words = ["--sim", sim, "plan", "--all"]
+    wishes = (
+        'adapters="0" domains="1"',
+        'adapters="0" domains="2"',
+        'adapters="0" domains="4"',
+        'adapters="9" domains="1"',
+    )
+    for n, wish in enumerate(wishes):
+        path = tmp_path / f"{n}.xml"
+        xml = domain(f"<ap:matrix {wish}/>", name=f"g{n}", uuid=guest(n))
+        path.write_bytes(xml.replace(MDEV.encode(), mdev(n).encode()))
+        words += ["--xml", str(path)]
+    (tmp_path / "bad.xml").write_bytes(domain("", name="bad"))
+    words += ["--xml", str(tmp_path / "bad.xml")]
+    assert main(words) == Exit.OK
+    out = capsys.readouterr().out
+    assert "cannot start: guest bad: the annotation has no <matrix>." in out
+    assert "cannot start: guest g3: this host has no adapter 9" in out
+    assert 'g0: adapters 0, domains 1; free-by="adapters"' in out
+    assert "all of them can run together" in out
+    assert "at least, the host loses 1 queue nobody asked for: 00.001b" in out
+    assert 'prefer = "adapters"' in out
+    assert main([*words, "--json"]) == Exit.OK
+    document = json.loads(capsys.readouterr().out)
+    assert (document["collateral"], document["prefer"], document["possible"]) == (
+        ["00.001b"],
+        "adapters",
+        True,
+    )
+    assert [error["guest"] for error in document["errors"]] == ["bad", "g3"]
+    assert main(["--sim", sim, "plan", "g0", "--all"]) == Exit.USAGE
+
+
+def test_errors_are_told_not_raised() -> None:
+    found = plan_everyone([a_request("0", "9", 1)], a_host(), NO_LEASES, Policy())
+    assert found.guests == ()
+    assert isinstance(found.errors[0], ApvfioError)

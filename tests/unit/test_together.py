@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways of many guests chosen together, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+
+from hosts import a_host, a_matrix
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apvfio.host import Host
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_list
+from apvfio.matrix import Apqn, Matrix
+from apvfio.plan.together import best_ways
+from apvfio.policy import Policy
+
+WAYS = (BY_ADAPTERS, BY_DOMAINS)
+
+
+def cost(guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy) -> tuple[int, int] | None:
+    """Queues lost unasked and bits cleared by that choice; None if it takes a reserved queue."""
+    rows, columns = NO_IDS, NO_IDS
+    for matrix, way in zip(guests, ways, strict=True):
+        if way == BY_ADAPTERS:
+            rows |= matrix.adapters
+        else:
+            columns |= matrix.domains
+    taken = {
+        q for q in host.drivers if host.masks_give_host(q) and (q.adapter in rows or q.domain in columns)
+    }
+    if any(policy.reserves(queue) for queue in taken):
+        return None
+    lost = taken - {queue for matrix in guests for queue in matrix.queues()}
+    return len(lost), len(rows & host.apmask) + len(columns & host.aqmask)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Policy]:
+    ids = st.sets(st.integers(0, 5), min_size=1, max_size=6).map(IdSet)
+    host = a_host(draw(ids), draw(ids))
+    host = a_host(
+        host.adapters,
+        host.domains,
+        apmask=ALL_IDS - draw(st.sets(st.integers(0, 5), max_size=1).map(IdSet)),
+        aqmask=ALL_IDS - draw(st.sets(st.integers(0, 5), max_size=1).map(IdSet)),
+    )
+    some = [
+        st.sets(st.sampled_from(list(side)), min_size=1, max_size=2).map(IdSet)
+        for side in (host.adapters, host.domains)
+    ]
+    guests = draw(st.lists(st.builds(Matrix, *some, st.just(NO_IDS)), min_size=1, max_size=6))
+    fixed: list[str | None] = [draw(st.sampled_from([None, None, None, *WAYS])) for _ in guests]
+    reserved = draw(st.sets(st.sampled_from(sorted(host.drivers)), max_size=1))
+    return host, guests, fixed, Policy(frozenset(reserved))
+
+
+@settings(max_examples=500, deadline=None)
+@given(problems())
+def test_no_other_choice_costs_less(problem: tuple[Host, list[Matrix], list[str | None], Policy]) -> None:
+    host, guests, fixed, policy = problem
+    choices = [WAYS if way is None else (way,) for way in fixed]
+    costs = [cost(guests, ways, host, policy) for ways in itertools.product(*choices)]
+    possible = [found for found in costs if found is not None]
+    best = best_ways(guests, fixed, host, policy)
+    if best is None:
+        assert not possible
+        return
+    assert cost(guests, best.ways, host, policy) == min(possible)
+    assert len(best.collateral) == min(possible)[0]
+
+
+def test_neighbours_on_one_adapter_share_its_bit() -> None:
+    # Alone each would be freed by its domain, at two queues each; together the adapter costs one.
+    host = a_host(parse_list("0-2"), parse_list("0-3"))
+    best = best_ways([a_matrix("0", str(d)) for d in range(3)], [None] * 3, host, Policy())
+    assert best is not None
+    assert best.ways == (BY_ADAPTERS,) * 3
+    assert best.collateral == (Apqn(0, 3),)
