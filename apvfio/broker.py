@@ -29,6 +29,7 @@ from apvfio.host import (
 )
 from apvfio.ledger import ENDING, HELD, STARTING, Ledger
 from apvfio.mask import NO_IDS, parse_edit
+from apvfio.plan.drift import drift
 from apvfio.plan.mode import steps_to
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.step import FREE, OFFLINE, REMOVE, RETURN, UNBIND, Step
@@ -57,6 +58,8 @@ class Outcome(NamedTuple):
 
     steps: list[Step]
     ledger: Ledger
+    seen: tuple[str, ...] = ()
+    """How the host differed from the ledger when it was found, in sentences."""
 
     @property
     def unpaid(self) -> Ledger:
@@ -97,9 +100,9 @@ def acquire(system: System, request: Request) -> Plan:
             _take(system.sysfs, found.steps)
             _bind_queues(system.sysfs, lease.matrix.queues())
             _verify_guest(system.sysfs, lease)
-        except ApvfioError as error:
+        except (ApvfioError, OSError) as error:
             _give_up(system, found.ledger, lease)
-            raise error.for_guest(lease.guest) from None
+            raise _told(error).for_guest(lease.guest) from None
         ledgers.save(system.files, found.ledger.with_lease(lease._replace(state=HELD)))
         return found
 
@@ -124,7 +127,8 @@ def reconcile(system: System) -> Outcome:
     with system.lock():
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
-        return _settle(system, host, found, _settled(found, host))
+        outcome = _settle(system, host, found, _settled(found, host))
+        return outcome._replace(seen=tuple(drift(host, found)))
 
 
 def switch_mode(system: System, mode: str) -> Outcome:
@@ -151,10 +155,12 @@ def _settled(ledger: Ledger, host: Host) -> Ledger:
     """The ledger as one finds it under the lock, made true.
 
     A lease still starting belongs to a hook that died: libvirt has counted that as a failed
-    start, so the lease ends. A debt that somebody else paid is forgotten.
+    start, so the lease ends. So does one whose device somebody removed: its guest has lost the
+    queues, and putting a new device in its place would not bring them back. A debt that
+    somebody else paid is forgotten.
     """
     for lease in ledger.leases.values():
-        if lease.state == STARTING:
+        if lease.state == STARTING or (lease.state == HELD and lease.mdev not in host.mdevs):
             ledger = ledger.with_lease(lease._replace(state=ENDING))
     return struck(ledger, host)
 
@@ -182,6 +188,15 @@ def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcom
     if ledger != found:
         ledgers.save(system.files, ledger)
     return Outcome(steps, ledger)
+
+
+def _told(error: ApvfioError | OSError) -> ApvfioError:
+    if isinstance(error, ApvfioError):
+        return error
+    return ApvfioError(
+        f"reading back what was done failed: {error}.",
+        remedy="Perhaps an adapter went away meanwhile: see 'apvfio queues', then try again.",
+    )
 
 
 def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:

@@ -31,8 +31,11 @@ def run(args: argparse.Namespace) -> int:
 def print_outcome(outcome: broker.Outcome, as_json: bool) -> None:
     """Print the steps taken and what is still owed."""
     if as_json:
-        print_json({"steps": [s.as_json() for s in outcome.steps], "unpaid": owed_json(outcome.unpaid)})
+        steps = [step.as_json() for step in outcome.steps]
+        print_json({"seen": outcome.seen, "steps": steps, "unpaid": owed_json(outcome.unpaid)})
         return
+    for sentence in outcome.seen:
+        print(f"seen: {sentence}")
     for step in outcome.steps:
         print(f"{step.op:<7} echo {step.value} > /sys/{step.path}")
     if not outcome.steps:

@@ -7,11 +7,11 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, Host
-from apvfio.ledger import ENDING, HELD, Debt, Ledger
+from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, UNBOUND, Host
+from apvfio.ledger import BY_OVERRIDES, ENDING, HELD, Debt, Ledger
 from apvfio.mask import NO_IDS, IdSet, format_change
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
-from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, REMOVE, RETURN, Step
+from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def due(ledger: Ledger, host: Host) -> list[Step]:
         *_back_offline(ledger, host, returns),
         *_mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
         *override_frees(ledger, host),
+        *_rebinds(ledger, host),
         *_creations(ledger, host),
     ]
 
@@ -99,6 +100,16 @@ def _mask_steps(op: str, bits: Debt) -> Iterator[Step]:
         if ids:
             value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
             yield Step(op, f"{BUS}/{name}", value)
+
+
+def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
+    """Queues of running guests that somebody unbound: bound again, they are plugged in again."""
+    for lease in ledger.live():
+        if lease.state != HELD or lease.way == BY_OVERRIDES:
+            continue
+        for queue in lease.matrix.queues():
+            if host.drivers.get(queue) == UNBOUND and not host.masks_give_host(queue):
+                yield Step(PROBE, f"{BUS}/drivers_probe", str(queue))
 
 
 def _creations(ledger: Ledger, host: Host) -> Iterator[Step]:
