@@ -9,41 +9,31 @@ does not report queues that failed to rebind, and an assign does not say what th
 from __future__ import annotations
 
 import time
-from errno import EBUSY, EINVAL, ENODEV, ENOENT
 from typing import NamedTuple
 
 from apvfio import ledger as ledgers
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.host import (
-    BUS,
-    MASK_NAMES,
-    UNBOUND,
     Host,
     in_use,
     is_online,
     read_driver,
     read_guest_queues,
     read_host,
-    read_mask,
     read_matrix,
 )
 from apvfio.ledger import ENDING, HELD, STARTING, Ledger
-from apvfio.mask import NO_IDS, parse_edit
 from apvfio.plan.drift import drift
 from apvfio.plan.mode import steps_to
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.plan.step import FREE, OFFLINE, REMOVE, RETURN, UNBIND, Step
+from apvfio.plan.step import Step
 from apvfio.plan.steps import due, offline_path, struck
 from apvfio.policy import POLICY, Policy, parse_policy
-from apvfio.sysfs import refused
+from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from apvfio.ledger import Lease
-    from apvfio.mask import Edit
-    from apvfio.matrix import Apqn
     from apvfio.request import Request
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
@@ -97,8 +87,8 @@ def acquire(system: System, request: Request) -> Plan:
         lease = found.lease
         ledgers.save(system.files, found.ledger)
         try:
-            _take(system.sysfs, found.steps)
-            _bind_queues(system.sysfs, lease.matrix.queues())
+            take(system.sysfs, found.steps)
+            bind(system.sysfs, lease.matrix.queues())
             _verify_guest(system.sysfs, lease)
         except (ApvfioError, OSError) as error:
             _give_up(system, found.ledger, lease)
@@ -146,7 +136,7 @@ def switch_mode(system: System, mode: str) -> Outcome:
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
             )
         steps = steps_to(mode, host)
-        _take(system.sysfs, steps)
+        take(system.sysfs, steps)
         ledgers.save(system.files, struck(settled, read_host(system.sysfs))._replace(mode=mode))
         return Outcome(steps, settled)
 
@@ -177,7 +167,7 @@ def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcom
     if ledger != found:
         ledgers.save(system.files, ledger)
     if steps:
-        _take(system.sysfs, steps)
+        take(system.sysfs, steps)
         host = read_host(system.sysfs)
     found = ledger
     for lease in ledger.leases.values():
@@ -205,71 +195,6 @@ def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
     except ApvfioError:
         # The ledger says what is left to undo and the next call will; the first error is the one to tell.
         return
-
-
-def _take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
-    for step in steps:
-        try:
-            sysfs.write(step.path, step.value)
-        except OSError as error:
-            if (step.op, error.errno) in _HARMLESS:
-                continue
-            raise refused(error, step.path, step.value) from None
-        if step.attribute in MASK_NAMES:
-            _check_mask(sysfs, step)
-        elif step.op in (FREE, RETURN):
-            _check_override(sysfs, step)
-
-
-_HARMLESS = {
-    (REMOVE, ENODEV),  # gone already, which is what was wanted
-    (REMOVE, ENOENT),
-    (UNBIND, ENODEV),
-    (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
-    (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
-    (OFFLINE, ENODEV),
-    (OFFLINE, EINVAL),
-}
-
-
-def _check_override(sysfs: Sysfs, step: Step) -> None:
-    now = sysfs.read(step.path).removesuffix("\n")
-    if now not in (step.value.removesuffix("\n"), step.value.removesuffix("\n") or "(null)"):
-        raise ApvfioError(
-            f"/sys/{step.path} reads {now!r} after {step.value!r} was written.",
-            remedy="Another program is changing it; see that it ends, then try again.",
-        )
-
-
-def _check_mask(sysfs: Sysfs, step: Step) -> None:
-    """Read a mask back, and bind what the write left unbound (bus:__ap_revise_reserved skips those)."""
-    change = parse_edit(step.value)
-    now = read_mask(sysfs, step.attribute)
-    if change.apply(now) != now:
-        raise ApvfioError(
-            f"/sys/{step.path} reads {now} after {step.value!r} was written.",
-            remedy="Another program is changing the masks; see that it ends, then try again.",
-        )
-    if step.op == RETURN:
-        _bind_queues(sysfs, (queue for queue in _lost(read_host(sysfs), change)))
-
-
-def _lost(host: Host, change: Edit) -> Iterator[Apqn]:
-    """The queues that a return gave to the host and no driver has."""
-    returned = change.apply(NO_IDS)
-    for queue, driver in host.drivers.items():
-        given = queue.adapter in returned or queue.domain in returned
-        if given and driver == UNBOUND and host.masks_give_host(queue):
-            yield queue
-
-
-def _bind_queues(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
-    for queue in queues:
-        if read_driver(sysfs, queue) == UNBOUND:
-            try:
-                sysfs.write(f"{BUS}/drivers_probe", str(queue))
-            except OSError as error:
-                raise refused(error, f"{BUS}/drivers_probe", str(queue)) from None
 
 
 def _verify_guest(sysfs: Sysfs, lease: Lease) -> None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 from apvfio import autostart, broker, chzdev, chzdev_command
 from apvfio import ledger as ledgers
 from apvfio.errors import ApvfioError
-from apvfio.host import BUS, UNBOUND, read_driver, read_mask
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible
 from apvfio.plan.step import FREE
-from apvfio.sysfs import refused
+from apvfio.writes import bind, check, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from apvfio.matrix import Apqn
     from apvfio.plan.step import Step
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
@@ -74,15 +72,15 @@ def _take(sysfs: Sysfs, change: Change) -> None:
     done: list[Step] = []
     try:
         for step in change.steps:
-            _write(sysfs, step.path, step.value)
+            write(sysfs, step.path, step.value)
             done.append(step)
-            _check(sysfs, step)
-        _bind(sysfs, moved)
+            check(sysfs, step)
+        bind(sysfs, moved)
     except ApvfioError as error:
         try:
             for step in reversed(done):
-                _write(sysfs, step.path, _undoing(step))
-            _bind(sysfs, moved)
+                write(sysfs, step.path, _undoing(step))
+            bind(sysfs, moved)
         except ApvfioError as another:
             error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()
         raise
@@ -93,26 +91,3 @@ def _undoing(step: Step) -> str:
     if step.op == FREE:
         return format_change(NO_IDS, ALL_IDS - edit.apply(ALL_IDS))
     return format_change(edit.apply(NO_IDS))
-
-
-def _write(sysfs: Sysfs, path: str, value: str) -> None:
-    try:
-        sysfs.write(path, value)
-    except OSError as error:
-        raise refused(error, path, value) from None
-
-
-def _check(sysfs: Sysfs, step: Step) -> None:
-    now = read_mask(sysfs, step.path.rpartition("/")[2])
-    if parse_edit(step.value).apply(now) != now:
-        raise ApvfioError(
-            f"/sys/{step.path} reads {now} after {step.value!r} was written.",
-            remedy="Another program is changing the masks; see that it ends, then try again.",
-        )
-
-
-def _bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
-    """A mask write does not tell of queues that found no driver (bus:__ap_revise_reserved)."""
-    for queue in queues:
-        if read_driver(sysfs, queue) == UNBOUND:
-            _write(sysfs, f"{BUS}/drivers_probe", str(queue))
