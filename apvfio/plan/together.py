@@ -10,6 +10,7 @@ cleared or kept, and one that is kept sends every guest that has it to the other
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _IMPOSSIBLE = 1 << 60
 _QUEUE = 1 << 10
 """What one lost queue weighs against one cleared bit: there are 512 bits at most."""
+_ROUNDING = 1e-6
 
 
 class Together(NamedTuple):
@@ -138,21 +140,31 @@ class _Search:
         return bool(cleared >> row & 1) or not self._sends[row] & ~columns
 
     def _bound(self, depth: int, cleared: int, columns: int) -> int:
-        """What this choice costs at least: the undecided rows at the cheaper of their two ends."""
+        """What this choice costs at least, whatever is decided about the other rows."""
         if cleared & self._row_mask & self._closed_rows or columns & self._column_mask & self._closed_columns:
             return _IMPOSSIBLE
-        undecided = _or(1 << row for row in self._order[depth:])
-        lost = 0
-        for row, queues in self._unwanted.items():
-            if cleared >> row & 1:
-                lost += queues.bit_count()
-            elif undecided >> row & 1:
-                # Cleared it loses all its queues, kept at least those in the columns it sends away.
-                lost += (queues & (columns | self._sends[row])).bit_count()
-            else:
-                lost += (queues & columns).bit_count()
+        undecided = self._order[depth:]
+        open_rows = _or(1 << row for row in undecided) & ~cleared
+        decided = [queues for row, queues in self._unwanted.items() if not (cleared | open_rows) >> row & 1]
+        lost: float = sum(self._unwanted.get(row, 0).bit_count() for row in IdSet.from_bits(cleared))
+        lost += sum((queues & columns).bit_count() for queues in decided)
+        shares = self._shares(undecided, columns, decided)
+        for row in IdSet.from_bits(open_rows):
+            queues, sent = self._unwanted.get(row, 0), self._sends[row] & ~columns
+            # Kept it loses what is in the columns, and sends columns away that cost the kept rows.
+            kept: float = (queues & (columns | sent)).bit_count()
+            kept += sum(shares[c] for c in IdSet.from_bits(sent))
+            lost += min(kept, queues.bit_count())
         bits = (cleared & self._row_mask).bit_count() + (columns & self._column_mask).bit_count()
-        return lost * _QUEUE + bits
+        return math.ceil(lost - _ROUNDING) * _QUEUE + bits
+
+    def _shares(self, undecided: list[int], columns: int, kept: list[int]) -> dict[int, float]:
+        """What each column yet to be sent away costs the rows kept so far, shared by those who may send it."""
+        sent = [self._sends[row] & ~columns for row in undecided]
+        return {
+            c: sum(queues >> c & 1 for queues in kept) / sum(columns_of >> c & 1 for columns_of in sent)
+            for c in IdSet.from_bits(_or(sent))
+        }
 
 
 def _forced(way: str | None, sides: list[str]) -> bool | None:

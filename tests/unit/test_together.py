@@ -56,7 +56,7 @@ def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Pol
     return host, guests, fixed, Policy(frozenset(reserved))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(problems())
 def test_no_other_choice_costs_less(problem: tuple[Host, list[Matrix], list[str | None], Policy]) -> None:
     host, guests, fixed, policy = problem
