@@ -159,7 +159,7 @@ class _Search:
         return math.ceil(lost - _ROUNDING) * _QUEUE + bits
 
     def _shares(self, undecided: list[int], columns: int, kept: list[int]) -> dict[int, float]:
-        """What each column yet to be sent away costs the rows kept so far, shared by those who may send it."""
+        """What each column yet to be sent away costs the rows kept so far, shared by its possible senders."""
         sent = [self._sends[row] & ~columns for row in undecided]
         return {
             c: sum(queues >> c & 1 for queues in kept) / sum(columns_of >> c & 1 for columns_of in sent)
