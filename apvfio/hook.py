@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 
 from apvfio.errors import ApvfioError, Exit, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from apvfio.request import Request
     from apvfio.system import System
 
@@ -50,7 +53,8 @@ def prepare(xml: bytes, system: System | None) -> None:
 
     request = _request(xml)
     if request:
-        acquire(system or _this_system(), request)
+        with _opened(system) as here:
+            acquire(here, request)
 
 
 def release(xml: bytes, system: System | None) -> None:
@@ -58,7 +62,9 @@ def release(xml: bytes, system: System | None) -> None:
     from apvfio.broker import release as take_home  # noqa: PLC0415
     from apvfio.request import guest_uuid  # noqa: PLC0415
 
-    take_home(system or _this_system(), guest_uuid(xml))
+    uuid = guest_uuid(xml)
+    with _opened(system) as here:
+        take_home(here, uuid)
 
 
 def reconnect(xml: bytes, system: System | None) -> None:
@@ -66,7 +72,8 @@ def reconnect(xml: bytes, system: System | None) -> None:
     from apvfio.broker import reconcile  # noqa: PLC0415
 
     if _request(xml):
-        reconcile(system or _this_system())
+        with _opened(system) as here:
+            reconcile(here)
 
 
 _OPERATIONS = {"prepare": prepare, "release": release, "reconnect": reconnect}
@@ -78,15 +85,23 @@ def _request(xml: bytes) -> Request | None:
     return parse_domain(xml)
 
 
-def _this_system() -> System:
-    if os.geteuid() != 0:
+def _opened(system: System | None) -> AbstractContextManager[System]:
+    """The system given, or the simulated host or tree that the environment names, or this machine."""
+    if system:
+        return nullcontext(system)
+    if sim := os.environ.get("APVFIO_SIM"):
+        from apvfio.sim.store import open_sim  # noqa: PLC0415
+
+        return open_sim(sim)
+    root = os.environ.get("APVFIO_ROOT", "/")
+    if os.geteuid() != 0 and root == "/":
         raise HostError(
             "a guest with AP queues can be started by the system's libvirt daemon only.",
             remedy="Define it under qemu:///system.",
         )
     from apvfio.system import RealSystem  # noqa: PLC0415
 
-    return RealSystem()
+    return nullcontext(RealSystem(root))
 
 
 def _say(error: ApvfioError) -> None:

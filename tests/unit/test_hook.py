@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from machines import Machine
+from hosts import IBM_DOMAINS
+from machines import IBM_ADAPTERS, Machine
 from test_request import HOSTDEV, MDEV, UUID, domain
 
 from apvfio import hook
+from apvfio.assets import hook_script
 from apvfio.errors import Exit
+from apvfio.host import read_host
 from apvfio.ledger import LEDGER
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim, open_sim
 
 HOOK = Path(__file__).parents[2] / "hooks" / "qemu"
 PLAIN = f"<domain><name>plain</name><uuid>{UUID}</uuid><devices/></domain>".encode()
@@ -112,6 +118,26 @@ def test_an_ordinary_user_gets_a_sentence(
     assert hook.main(["db1", "prepare", "begin", "-"], None, domain()) == Exit.HOST
     assert "system's libvirt daemon only" in capfd.readouterr().err
     assert hook.main(["plain", "prepare", "begin", "-"], None, PLAIN) == Exit.OK
+
+
+def test_the_environment_may_name_a_simulated_host(tmp_path: Path) -> None:
+    path = str(tmp_path / "host.json")
+    create_sim(path, SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+    script = tmp_path / "50-apvfio"
+    script.write_text(hook_script())
+    script.chmod(0o755)
+    for operation, held in (("prepare", [MDEV.lower()]), ("release", [])):
+        done = subprocess.run(
+            [script, "db1", operation, "begin", "-"],
+            input=domain(),
+            env={"APVFIO_SIM": path, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        with open_sim(path) as system:
+            assert list(read_host(system.sysfs).mdevs) == held
 
 
 class TestScript:
