@@ -7,7 +7,7 @@ would be had the host come to its state in the usual way.
 
 from __future__ import annotations
 
-from apvfio import autostart, chzdev
+from apvfio import chzdev, definitions
 from apvfio import ledger as ledgers
 from apvfio.errors import RequestError
 from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host
@@ -137,9 +137,9 @@ def _read(sysfs: Sysfs, name: str) -> str:
 
 def _files(files: Files) -> dict[str, Entry]:
     """The policy, the stored masks and mdevctl's definitions, as a simulated host keeps files."""
-    definitions = [f"{autostart.DEFINITIONS}/{name}" for name in files.list(autostart.DEFINITIONS)]
+    defined = [f"{definitions.FOLDER}/{name}" for name in files.list(definitions.FOLDER)]
     kept: dict[str, Entry] = {}
-    for path in (*_KEPT, *definitions):
+    for path in (*_KEPT, *defined):
         text = files.read(path)
         if text is not None:
             kept[path] = {"mode": _READABLE, "text": text}

@@ -7,7 +7,7 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio import autostart, broker, chzdev, chzdev_command
+from apvfio import broker, chzdev, chzdev_command, definitions
 from apvfio import ledger as ledgers
 from apvfio.errors import ApvfioError
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
@@ -49,7 +49,7 @@ def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> 
 
 def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     host, ledger, policy = broker.current(system)
-    before = Before(host, ledger, policy, chzdev.load(system.files), autostart.load(system.files))
+    before = Before(host, ledger, policy, chzdev.load(system.files), definitions.autostarted(system.files))
     change = plan_edit(wish, before)
     require_possible(before, change)
     return before, change
