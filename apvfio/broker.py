@@ -22,24 +22,25 @@ from apvfio.host import (
     read_host,
     read_matrix,
 )
+from apvfio.host_facts import read_facts
 from apvfio.ledger import ENDING, HELD, STARTING, Ledger
 from apvfio.plan.drift import drift
 from apvfio.plan.mode import steps_to
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.step import Step
 from apvfio.plan.steps import due, offline_path, struck
-from apvfio.policy import POLICY, Policy, parse_policy
+from apvfio.policy import POLICY, Policy, parse_policy, read_times
+from apvfio.resolve import planned
 from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.ledger import Lease
+    from apvfio.matrix import Apqn
     from apvfio.request import Request
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
 
-_LET_GO = 3.0
-"""Seconds a release waits for the last guest to let go of a device: its queues are being reset."""
 _NAP = 0.05
 
 
@@ -71,8 +72,7 @@ def current(system: System) -> tuple[Host, Ledger, Policy]:
 
 def plan(system: System, request: Request) -> Plan:
     """What `acquire` would do now; changes nothing."""
-    host, ledger, policy = current(system)
-    return make_plan(request, host, _settled(ledger, host), policy)
+    return _planned(system, request, *current(system))
 
 
 def acquire(system: System, request: Request) -> Plan:
@@ -82,18 +82,21 @@ def acquire(system: System, request: Request) -> Plan:
     """
     with system.lock():
         host, ledger, policy = current(system)
-        found = make_plan(request, host, _settled(ledger, host), policy)
+        found = _planned(system, request, host, ledger, policy)
         found = found._replace(ledger=_noting_offline(found, host, system.sysfs))
         lease = found.lease
         ledgers.save(system.files, found.ledger)
         try:
             take(system.sysfs, found.steps)
-            bind(system.sysfs, lease.matrix.queues())
-            _verify_guest(system.sysfs, lease)
+            there = [queue for queue in lease.matrix.queues() if queue in host.drivers]
+            bind(system.sysfs, there)
+            _verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             _give_up(system, found.ledger, lease)
             raise _told(error).for_guest(lease.guest) from None
-        ledgers.save(system.files, found.ledger.with_lease(lease._replace(state=HELD)))
+        held = found.ledger.with_lease(lease._replace(state=HELD))
+        # Only now: a choice that failed to work shall not be made again.
+        ledgers.save(system.files, held.remembering(lease.uuid, lease.matrix) if request.wish else held)
         return found
 
 
@@ -107,8 +110,9 @@ def release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         if not force:
+            deadline = time.monotonic() + read_times(system.files).release_wait
             for lease in found.of_guest(guest_uuid):
-                _wait_until_idle(system.sysfs, lease)
+                _wait_until_idle(system.sysfs, lease, deadline)
         return _settle(system, host, found, _settled(found, host).ending(guest_uuid))
 
 
@@ -139,6 +143,14 @@ def switch_mode(system: System, mode: str) -> Outcome:
         take(system.sysfs, steps)
         ledgers.save(system.files, struck(settled, read_host(system.sysfs))._replace(mode=mode))
         return Outcome(steps, settled)
+
+
+def _planned(system: System, request: Request, host: Host, ledger: Ledger, policy: Policy) -> Plan:
+    def make(named: Request, ledger: Ledger) -> Plan:
+        facts = read_facts(system, host, named.matrix, policy)
+        return make_plan(named, host, ledger, policy, facts)
+
+    return planned(system.sysfs, request, host, _settled(ledger, host), policy, make=make)
 
 
 def _settled(ledger: Ledger, host: Host) -> Ledger:
@@ -197,13 +209,13 @@ def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
         return
 
 
-def _verify_guest(sysfs: Sysfs, lease: Lease) -> None:
-    """See that the guest will get all it was promised: an assign that succeeds does not say so."""
+def _verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:
+    """See that the guest will get all that is ``there``: an assign that succeeds does not say so."""
     held = read_matrix(sysfs, lease.mdev)
     if held != lease.matrix:
         raise ApvfioError(f"the mediated device {lease.mdev} holds {held} where {lease.matrix} was assigned.")
     seen = read_guest_queues(sysfs, lease.mdev, lease.matrix)
-    missing = [queue for queue in lease.matrix.queues() if seen is not None and queue not in seen]
+    missing = [queue for queue in there if seen is not None and queue not in seen]
     if missing:
         drivers = {read_driver(sysfs, queue) or "no driver" for queue in missing}
         raise ApvfioError(
@@ -213,8 +225,7 @@ def _verify_guest(sysfs: Sysfs, lease: Lease) -> None:
         )
 
 
-def _wait_until_idle(sysfs: Sysfs, lease: Lease) -> None:
-    deadline = time.monotonic() + _LET_GO
+def _wait_until_idle(sysfs: Sysfs, lease: Lease, deadline: float) -> None:
     while busy := [queue for queue in lease.matrix.queues() if in_use(sysfs, queue)]:
         if time.monotonic() > deadline:
             raise ConflictError(

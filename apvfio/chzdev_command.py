@@ -13,7 +13,7 @@ import subprocess
 from apvfio import chzdev
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.mask import format_list
-from apvfio.system import RealSystem
+from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SAID = 400
 
 def find_chzdev(system: System) -> str | None:
     """The chzdev of this machine; None on a host that is simulated or lies elsewhere."""
-    if not isinstance(system, RealSystem) or os.path.realpath(system.root) != "/":
+    if not on_this_machine(system):
         return None
     return next((place for place in PLACES if os.access(place, os.X_OK)), None)
 

@@ -91,11 +91,13 @@ def _card(device: Device, state: State) -> Card:
         config=configured,
         online=device.status != "offline",
         requests=device.requests or 0,
+        hwtype=device.hwtype or Card.hwtype,
     )
 
 
 def _queue(sysfs: Sysfs, device: Device, queue: Apqn, host: Host) -> Queue:
     directory = f"devices/{queue}"
+    keys = _read(sysfs, f"{directory}/mkvps")
     return Queue(
         driver=host.drivers[queue],
         override=host.overrides.get(queue, ""),
@@ -105,6 +107,7 @@ def _queue(sysfs: Sysfs, device: Device, queue: Apqn, host: Host) -> Queue:
         resetting="in progress" in _read(sysfs, f"{directory}/reset"),
         interrupts="enabled" in _read(sysfs, f"{directory}/interrupt"),
         requests=device.requests or 0,
+        mkvps=keys if "0x" in keys else "",
     )
 
 

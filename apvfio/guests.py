@@ -8,6 +8,7 @@ from lxml import etree
 from apvfio.errors import ApvfioError, HostError, RequestError, printable
 from apvfio.mask import format_list
 from apvfio.request import NAMESPACE
+from apvfio.wish import Wish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,29 +82,32 @@ class Guest:
         text: str = self._domain.XMLDesc(flags)
         return text.encode()
 
-    def annotate(self, matrix: Matrix | None, *, config: bool, live: bool) -> None:
-        """Set its annotation to ``matrix``, or remove it; ApvfioError with libvirt's reason if that fails."""
+    def annotate(self, asked: Matrix | Wish | None, *, config: bool, live: bool) -> None:
+        """Set its annotation to what is ``asked``, or remove it; ApvfioError if libvirt refuses, with why."""
         flags = 0
         if config:
             flags |= self._libvirt.VIR_DOMAIN_AFFECT_CONFIG
         if live:
             flags |= self._libvirt.VIR_DOMAIN_AFFECT_LIVE
-        text = annotation(matrix) if matrix else None
+        text = annotation(asked) if asked else None
         element = self._libvirt.VIR_DOMAIN_METADATA_ELEMENT
         try:
             self._domain.setMetadata(element, text, PREFIX, NAMESPACE, flags)
         except self._libvirt.libvirtError as error:
-            if matrix is None and error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            if asked is None and error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN_METADATA:
                 return
             raise ApvfioError(f"libvirt refused the change: {error}.", guest=self.name) from None
 
 
-def annotation(matrix: Matrix) -> str:
+def annotation(asked: Matrix | Wish) -> str:
     """The annotation as ``virDomainSetMetadata`` takes it: without the namespace, which libvirt adds."""
     root = etree.Element("guest")
-    attributes = {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
-    if matrix.control_domains:
-        attributes["control-domains"] = format_list(matrix.control_domains)
+    if isinstance(asked, Wish):
+        etree.SubElement(root, "any", asked.attributes())
+        return etree.tostring(root, encoding="unicode")
+    attributes = {"adapters": format_list(asked.adapters), "domains": format_list(asked.domains)}
+    if asked.control_domains:
+        attributes["control-domains"] = format_list(asked.control_domains)
     etree.SubElement(root, "matrix", attributes)
     return etree.tostring(root, encoding="unicode")
 

@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from apvfio.request import Request
     from apvfio.system import System
 
 _XML_LIMIT = 16 << 20
@@ -49,11 +48,13 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
 
 def prepare(xml: bytes, system: System | None) -> None:
     """Give the guest what its annotation asks for; a guest without one is none of our business."""
+    from apvfio.asking import request_of  # noqa: PLC0415
     from apvfio.broker import acquire  # noqa: PLC0415
 
-    request = _request(xml)
-    if request:
-        with _opened(system) as here:
+    with _opened(system) as here:
+        request = request_of(here.files, xml)
+        if request:
+            _require_rights(here)
             acquire(here, request)
 
 
@@ -69,20 +70,15 @@ def release(xml: bytes, system: System | None) -> None:
 
 def reconnect(xml: bytes, system: System | None) -> None:
     """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
+    from apvfio.asking import request_of  # noqa: PLC0415
     from apvfio.broker import reconcile  # noqa: PLC0415
 
-    if _request(xml):
-        with _opened(system) as here:
+    with _opened(system) as here:
+        if request_of(here.files, xml):
             reconcile(here)
 
 
 _OPERATIONS = {"prepare": prepare, "release": release, "reconnect": reconnect}
-
-
-def _request(xml: bytes) -> Request | None:
-    from apvfio.request import parse_domain  # noqa: PLC0415
-
-    return parse_domain(xml)
 
 
 def _opened(system: System | None) -> AbstractContextManager[System]:
@@ -93,15 +89,20 @@ def _opened(system: System | None) -> AbstractContextManager[System]:
         from apvfio.sim.store import open_sim  # noqa: PLC0415
 
         return open_sim(sim)
-    root = os.environ.get("APVFIO_ROOT", "/")
-    if os.geteuid() != 0 and root == "/":
+    from apvfio.system import RealSystem  # noqa: PLC0415
+
+    return nullcontext(RealSystem(os.environ.get("APVFIO_ROOT", "/")))
+
+
+def _require_rights(system: System) -> None:
+    """A session daemon runs the same hook, as an ordinary user."""
+    from apvfio.system import on_this_machine  # noqa: PLC0415
+
+    if os.geteuid() != 0 and on_this_machine(system):
         raise HostError(
             "a guest with AP queues can be started by the system's libvirt daemon only.",
             remedy="Define it under qemu:///system.",
         )
-    from apvfio.system import RealSystem  # noqa: PLC0415
-
-    return nullcontext(RealSystem(root))
 
 
 def _say(error: ApvfioError) -> None:

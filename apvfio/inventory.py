@@ -88,6 +88,14 @@ def read_inventory(sysfs: Sysfs) -> Iterator[Device]:
                 yield device._replace(sestat=_binding(sysfs, card, queue) if secure_binding else None)
 
 
+def read_cards(sysfs: Sysfs) -> Iterator[Device]:
+    """Every card without its queues, in the order of their ids."""
+    for match in map(_CARD.fullmatch, sysfs.list(DEVICES)):
+        if match:
+            card = _read_card(sysfs, match[1])
+            yield _device(sysfs, card, card.path)
+
+
 def has_secure_binding(sysfs: Sysfs) -> bool:
     """Whether queues can be bound to secure-execution guests (APSB), which gives lszcrypt one more column."""
     return "APSB" in (_text(sysfs, f"{BUS}/features") or "").split()

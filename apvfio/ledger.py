@@ -85,6 +85,10 @@ class Ledger(NamedTuple):
     """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
     mode: str = ""
     """The mechanism chosen for this boot with ``apvfio mode``, '' if none was."""
+    mkvps: Mapping[Apqn, tuple[str, ...]] = {}
+    """The master keys of queues as last read, remembered because only the host's own driver can read them."""
+    last: Mapping[str, Matrix] = {}
+    """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""
 
     def of_guest(self, uuid: str) -> list[Lease]:
         """The leases of the guest ``uuid``; more than one only while an older one is ending."""
@@ -124,6 +128,10 @@ class Ledger(NamedTuple):
         by_overrides = [lease.matrix for lease in self.live() if lease.way == BY_OVERRIDES]
         return {queue for matrix in by_overrides for queue in matrix.queues()}
 
+    def remembering(self, guest_uuid: str, matrix: Matrix) -> Ledger:
+        """The ledger in which the guest ``guest_uuid`` was last given ``matrix``."""
+        return self._replace(last={**self.last, guest_uuid: Matrix(matrix.adapters, matrix.domains)})
+
     def live(self) -> list[Lease]:
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
@@ -151,12 +159,16 @@ def load(files: Files, boot_id: str) -> Ledger:
         overrides = _overrides_from(_get(owed, "overrides", dict))
         offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
         mode = _get(document, "mode", str)
+        # Ledgers written before there were requests by property lack these two.
+        mkvps = _mkvps_from(_get(document, "mkvps", dict) if "mkvps" in document else {})
+        last = _last_from(_get(document, "last", dict) if "last" in document else {})
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
-    return Ledger(boot_id, {lease.mdev: lease for lease in leases}, debt, overrides, offline, mode)
+    by_mdev = {lease.mdev: lease for lease in leases}
+    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last)
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -168,6 +180,11 @@ def save(files: Files, ledger: Ledger) -> None:
         "owed": owed_json(ledger),
         "offline": [str(queue) for queue in sorted(ledger.offline)],
         "mode": ledger.mode,
+        "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
+        "last": {
+            uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
+            for uuid, matrix in ledger.last.items()
+        },
     }
     files.write(LEDGER, json.dumps(document, indent=1) + "\n")
 
@@ -215,6 +232,17 @@ def _lease_from(item: object) -> Lease:
 def _overrides_from(item: dict[str, Any]) -> dict[Apqn, str]:
     _expect(all(type(before) is str for before in item.values()), "an override is no text")
     return {_queue_from(name): before for name, before in item.items()}
+
+
+def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:
+    for keys in item.values():
+        _expect(type(keys) is list and all(type(key) is str for key in keys), "a queue's mkvps are no texts")
+    return {_queue_from(name): tuple(keys) for name, keys in item.items()}
+
+
+def _last_from(item: dict[str, Any]) -> dict[str, Matrix]:
+    _expect(all(type(ids) is dict for ids in item.values()), "what a guest had last is not an object")
+    return {uuid: Matrix(_ids_from(ids, "adapters"), _ids_from(ids, "domains")) for uuid, ids in item.items()}
 
 
 def _queue_from(name: object) -> Apqn:

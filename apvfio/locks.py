@@ -32,9 +32,9 @@ _EMPTY_IS_STALE = 120
 
 
 @contextmanager
-def holding_locks(root: str = "/") -> Iterator[None]:
+def holding_locks(root: str = "/", wait: float = OWN_WAIT) -> Iterator[None]:
     """Hold both locks of the host at ``root``; ApvfioError naming the holder when the wait is over."""
-    with own_lock(os.path.join(root, OWN_LOCK)), s390_lock(os.path.join(root, S390_LOCK)):
+    with own_lock(os.path.join(root, OWN_LOCK), wait), s390_lock(os.path.join(root, S390_LOCK)):
         yield
 
 

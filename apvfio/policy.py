@@ -1,23 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the administrator reserves for the host: /etc/apvfio/apvfio.toml.
+"""What the administrator keeps for the host and allows to guests: /etc/apvfio/apvfio.toml.
 
 No annotation can override it: a guest says what it wants, the policy says what may be had.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
-from apvfio.errors import RequestError, printable
+from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.host import MASKS, OVERRIDES
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn
+from apvfio.settings import TOP, one_of, read_settings, true_or_false, whole_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from apvfio.settings import Sections
+    from apvfio.system import Files
 
 POLICY = "etc/apvfio/apvfio.toml"
 
+REFUSE = "refuse"
+WARN = "warn"
+IGNORE = "ignore"
+
+_LONGEST_SENTENCE = 300
+
+
+class Keep(NamedTuple):
+    """How many usable queues of each mode stay with the host, whatever guests ask for."""
+
+    cca: int = 0
+    ep11: int = 0
+    accel: int = 0
+
+
+class Busy(NamedTuple):
+    """What a start does that would take a queue the host uses: `REFUSE`, `WARN` or `IGNORE`."""
+
+    requests: str = WARN
+    """It has requests under way: taking it makes them fail."""
+    zkey: str = REFUSE
+    """A key of zkey's repository is bound to it: volumes encrypted with that key need it."""
+    zcrypt_nodes: str = REFUSE
+    """A device node made with zcryptctl is open to it: a container or a program was given it."""
+
+
+class Times(NamedTuple):
+    """How long apvfio waits for others, in seconds."""
+
+    release_wait: float = 3
+    """For the last guest to let go of a device when it is taken home: its queues are being reset."""
+    lock_wait: float = 20
+    """For another apvfio to end: giving back 85 queues takes about 3 s."""
+
 
 class Policy(NamedTuple):
-    """The queues no guest may have and no mask change may take from the host."""
+    """The queues no guest may have and no mask change may take from the host, and the other rules."""
 
     queues: frozenset[Apqn] = frozenset()
     adapters: IdSet = NO_IDS
@@ -26,76 +69,95 @@ class Policy(NamedTuple):
     """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
     prefer: str = ""
     """Which way to free guests by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
+    over_provisioning: bool = False
+    """Whether guests may ask for adapters and domains that this host does not have (yet)."""
+    keep: Keep = Keep()
+    busy: Busy = Busy()
+    times: Times = Times()
 
     def reserves(self, queue: Apqn) -> bool:
         """Whether ``queue`` must stay with the host."""
         return queue in self.queues or queue.adapter in self.adapters or queue.domain in self.domains
 
 
+def read_times(files: Files) -> Times:
+    """The policy's waits, or the usual ones where it cannot be used: no typo shall keep a guest's queues."""
+    try:
+        return parse_policy(files.read(POLICY)).times
+    except ApvfioError:
+        return Times()
+
+
+# A start reads it twice: for the wait for the lock, and again under the lock.
+@lru_cache(maxsize=1)
 def parse_policy(text: str | None) -> Policy:
-    """The policy in the file's ``text``; None is no file: nothing reserved. RequestError names the line."""
+    """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
     if text is None:
         return Policy()
-    # Most hosts have no policy: only those that have one pay for the parser.
-    import tomllib  # noqa: PLC0415
-
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise _bad(f"it is not valid TOML: {printable(str(error))}") from None
-    _known(document, ("mode", "prefer", "reserve"), "the file")
-    mode = _one_of(document, "mode", (MASKS, OVERRIDES))
-    prefer = _one_of(document, "prefer", ("adapters", "domains"))
-    reserve = document.get("reserve", {})
-    if not isinstance(reserve, dict):
-        raise _bad("reserve is not a table")
-    _known(reserve, ("queues", "adapters", "domains"), "[reserve]")
+        found = read_settings(text, SECTIONS)
+        top = found[TOP]
+        if top.get("mode") == OVERRIDES and top.get("over_provisioning"):
+            raise ValueError(
+                'mode = "overrides" and over-provisioning = true exclude each other: '
+                "a queue that is not there has no driver_override"
+            )
+    except ValueError as error:
+        raise _bad(printable(str(error), _LONGEST_SENTENCE)) from None
     return Policy(
-        frozenset(_queues(reserve.get("queues", []))),
-        _ids(reserve, "adapters"),
-        _ids(reserve, "domains"),
-        mode,
-        prefer,
+        **found["reserve"],
+        **top,
+        keep=Keep(**found["keep"]),
+        busy=Busy(**found["busy"]),
+        times=Times(**found["time"]),
     )
 
 
-def _known(table: dict[str, object], keys: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in keys:
-            import difflib  # noqa: PLC0415
-
-            near = difflib.get_close_matches(key, keys, 1)
-            hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(keys)}"
-            raise _bad(f"{where} has the unknown key {printable(key)!r}{hint}")
-
-
-def _one_of(table: dict[str, object], key: str, words: tuple[str, str]) -> str:
-    value = table.get(key, "")
-    if value not in ("", *words):
-        raise _bad(f"{key} is {printable(str(value))!r}, which is neither {words[0]} nor {words[1]}")
-    return str(value)
-
-
-def _queues(value: object) -> list[Apqn]:
+def _queues(value: object) -> frozenset[Apqn]:
     if not isinstance(value, list):
-        raise _bad('reserve.queues is not a list such as ["01.001b"]')
+        raise ValueError('is not a list such as ["01.001b"]')
     queues = []
     for item in value:
         queue = Apqn.parse(item) if isinstance(item, str) else None
         if queue is None:
-            raise _bad(f"reserve.queues has {printable(str(item))!r}, which is no queue such as 01.001b")
+            raise ValueError(f"has {str(item)!r}, which is no queue such as 01.001b")
+        if queue in queues:
+            raise ValueError(f"has {queue} twice")
         queues.append(queue)
-    return queues
+    return frozenset(queues)
 
 
-def _ids(table: dict[str, object], key: str) -> IdSet:
-    if key not in table:
-        return NO_IDS
-    value = table[key]
+def _ids(value: object) -> IdSet:
     if not isinstance(value, str):
-        raise _bad(f'reserve.{key} is not a text such as "0,0xa,3-5"')
-    return parse_list(value, f"reserve.{key} in /{POLICY}")
+        raise ValueError('is not a text such as "0,0xa,3-5"')
+    try:
+        return parse_list(value, "")
+    except RequestError as error:
+        raise ValueError(error.sentence.strip().removesuffix(".")) from None
+
+
+def _blank_or(*words: str) -> Any:
+    chosen = one_of(*words)
+    return lambda value: "" if value == "" else chosen(value)
+
+
+_SEVERITY = one_of(REFUSE, WARN, IGNORE)
+_COUNT = whole_number(0, 65536)
+
+SECTIONS: Sections = {
+    TOP: {
+        "mode": _blank_or(MASKS, OVERRIDES),
+        "prefer": _blank_or("adapters", "domains"),
+        "over-provisioning": true_or_false,
+    },
+    "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
+    "keep": {"cca": _COUNT, "ep11": _COUNT, "accel": _COUNT},
+    "busy": {"requests": _SEVERITY, "zkey": _SEVERITY, "zcrypt-nodes": _SEVERITY},
+    "time": {"release-wait": whole_number(1, 60), "lock-wait": whole_number(1, 120)},
+}
+"""Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
 
 
 def _bad(why: str) -> RequestError:
-    return RequestError(f"the policy /{POLICY} cannot be used: {why}.", remedy="Mend the file.")
+    end = "" if why.endswith("?") else "."
+    return RequestError(f"the policy /{POLICY} cannot be used: {why}{end}", remedy="Mend the file.")

@@ -6,6 +6,8 @@ The annotation is an element of libvirt's ``<metadata>``::
     <ap:guest xmlns:ap="urn:apvfio:guest:1">
       <ap:matrix adapters="0,0xa" domains="1-2,4" control-domains="1-2,4"/>
     </ap:guest>
+
+Instead of ``<ap:matrix>`` it may hold ``<ap:any mode="ep11" adapters="2" domains="1"/>``: see `apvfio.wish`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from lxml import etree
 from apvfio.errors import RequestError, printable
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from apvfio.matrix import Matrix
+from apvfio.wish import Wish, parse_wish
 from mdev.devices import is_uuid
 
 NAMESPACE = "urn:apvfio:guest:1"
 SCHEMA = os.path.join(os.path.dirname(__file__), "schema", "guest-1.rng")
 _GUEST = f"{{{NAMESPACE}}}guest"
 _MATRIX = f"{{{NAMESPACE}}}matrix"
+_ANY = f"{{{NAMESPACE}}}any"
 _HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']/source/address"
 _HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"
@@ -40,8 +44,11 @@ class Request(NamedTuple):
     mdev: str
     """The uuid of the mediated device, lower case."""
     matrix: Matrix
+    """Empty as long as nothing was chosen for a ``wish``."""
     free_by: str = ""
     """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
+    wish: Wish | None = None
+    """What the queues must be like, if the guest does not name them."""
 
 
 def parse_domain(xml: bytes) -> Request | None:
@@ -52,10 +59,19 @@ def parse_domain(xml: bytes) -> Request | None:
     if not found:
         return None
     try:
-        matrix = parse_annotation(found[0])
-        return Request(guest, _uuid_of(domain), _mdev_of(domain), matrix, _free_by(found[0]))
+        asked = parse_annotation(found[0])
+        matrix, wish = (Matrix(), asked) if isinstance(asked, Wish) else (asked, None)
+        return Request(guest, _uuid_of(domain), _mdev_of(domain), matrix, _free_by(found[0]), wish)
     except RequestError as error:
         raise error.for_guest(guest) from None
+
+
+def parse_device(xml: bytes) -> Request | None:
+    """A guest's vfio-ap device without any queues, None if it has none; for guests without annotation."""
+    domain = parse_xml(xml, "the domain XML")
+    if not domain.findall(_HOSTDEV):
+        return None
+    return Request(domain.findtext("name") or "", _uuid_of(domain), _mdev_of(domain), Matrix())
 
 
 def guest_uuid(xml: bytes) -> str:
@@ -63,9 +79,13 @@ def guest_uuid(xml: bytes) -> str:
     return _uuid_of(parse_xml(xml, "the domain XML"))
 
 
-def parse_annotation(element: etree._Element) -> Matrix:
-    """The matrix that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
-    matrix = element.find(_MATRIX)
+def parse_annotation(element: etree._Element) -> Matrix | Wish:
+    """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
+    matrix, wish = element.find(_MATRIX), element.find(_ANY)
+    if matrix is None and wish is not None:
+        found = parse_wish({str(name): str(value) for name, value in wish.attrib.items()})
+        _validate(element)
+        return found
     if matrix is None:
         raise _invalid("the annotation has no <matrix>")
     ids = {name: _ids(matrix, name) for name in ("adapters", "domains", "control-domains")}

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from apvfio.errors import ApvfioError, HostError
 from apvfio.locks import holding_locks
+from apvfio.policy import read_times
 from apvfio.sysfs import RealSysfs, Sysfs
 
 TYPE_CHECKING = False
@@ -139,7 +140,12 @@ class RealSystem:
 
     def lock(self) -> AbstractContextManager[None]:
         """apvfio's own lock, then that of s390-tools; errors as in `apvfio.locks`."""
-        return holding_locks(self.root)
+        return holding_locks(self.root, read_times(self.files).lock_wait)
+
+
+def on_this_machine(system: System) -> bool:
+    """Whether ``system`` is this machine itself, so that its own tools work on it."""
+    return isinstance(system, RealSystem) and os.path.realpath(system.root) == "/"
 
 
 def _sync_directory(path: str) -> None:

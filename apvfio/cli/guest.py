@@ -7,11 +7,12 @@ import argparse
 import sys
 
 from apvfio.cli.place import add_connect, add_json, print_json
-from apvfio.errors import ApvfioError, Exit, RequestError, printable
+from apvfio.errors import ApvfioError, Exit, RequestError, UsageError, printable
 from apvfio.guests import Guests
 from apvfio.mask import NO_IDS, format_list, parse_list
 from apvfio.matrix import Matrix
 from apvfio.request import parse_domain
+from apvfio.wish import parse_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from apvfio.guests import Guest
     from apvfio.request import Request
+    from apvfio.wish import Wish
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,8 +28,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     guest = commands.add_parser("guest", help="set, show, clear and list what guests ask for")
     verbs = guest.add_subparsers(dest="verb", metavar="VERB", required=True)
     setter = _verb(verbs, "set", "write a guest's annotation", _set, named=True)
-    setter.add_argument("--adapters", required=True, metavar="LIST", help="adapters, as 0,0xa")
-    setter.add_argument("--domains", required=True, metavar="LIST", help="usage domains, as 1-2,4")
+    setter.add_argument("--adapters", metavar="LIST", help="adapters, as 0,0xa")
+    setter.add_argument("--domains", metavar="LIST", help="usage domains, as 1-2,4")
+    setter.add_argument(
+        "--any",
+        metavar="WISH",
+        help="instead of both: any queues like mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
+    )
     setter.add_argument("--control-domains", metavar="LIST", help="control domains")
     _add_scope(setter)
     _add_scope(_verb(verbs, "clear", "remove a guest's annotation", _clear, named=True))
@@ -59,16 +66,27 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
 
 
 def _set(args: argparse.Namespace) -> int:
-    matrix = Matrix(
-        parse_list(args.adapters, "--adapters"),
-        parse_list(args.domains, "--domains"),
-        parse_list(args.control_domains, "--control-domains") if args.control_domains else NO_IDS,
-    )
+    asked = _asked(args)
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
-        guest.annotate(matrix, config=args.config or not args.live, live=args.live)
+        guest.annotate(asked, config=args.config or not args.live, live=args.live)
         _warn_without_device(guest)
     return Exit.OK
+
+
+def _asked(args: argparse.Namespace) -> Matrix | Wish:
+    if args.any is None and args.adapters is not None and args.domains is not None:
+        return Matrix(
+            parse_list(args.adapters, "--adapters"),
+            parse_list(args.domains, "--domains"),
+            parse_list(args.control_domains, "--control-domains") if args.control_domains else NO_IDS,
+        )
+    if args.any is None or args.adapters is not None or args.domains is not None:
+        raise UsageError(
+            "guest set takes either --adapters and --domains, or --any.",
+            remedy="See 'apvfio guest set --help'.",
+        )
+    return parse_option(args.any, args.control_domains)
 
 
 def _warn_without_device(guest: Guest) -> None:
@@ -95,7 +113,10 @@ def _show(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
     else:
-        print("\n".join(f"{key.replace('_', ' '):<16}{printable(str(facts[key]))}" for key in facts))
+        shown = {key: value for key, value in facts.items() if value is not None}
+        limit = 200  # a wish with a master key is long
+        lines = (f"{key.replace('_', ' '):<16}{printable(str(value), limit)}" for key, value in shown.items())
+        print("\n".join(lines))
     return Exit.OK
 
 
@@ -110,7 +131,7 @@ def _list(args: argparse.Namespace) -> int:
         print_json(rows)
         return Exit.OK
     for row in rows:
-        wish = row["error"] or f"adapters {row['adapters']}, domains {row['domains']}"
+        wish = row["error"] or row["any"] or f"adapters {row['adapters']}, domains {row['domains']}"
         print(f"{printable(str(row['guest'])):<20} {row['state']:<8} {wish}")
     return Exit.OK
 
@@ -125,11 +146,16 @@ def _row(guest: Guest) -> dict[str, object] | None:
 
 
 def _facts(request: Request) -> dict[str, object]:
+    who = {"guest": request.guest, "uuid": request.guest_uuid, "mdev": request.mdev}
+    if request.wish:
+        # Which queues it gets is decided at each start.
+        control = format_list(request.wish.control_domains)
+        nothing = {"adapters": None, "domains": None, "control_domains": control}
+        return {**who, **nothing, "any": str(request.wish)}
     return {
-        "guest": request.guest,
-        "uuid": request.guest_uuid,
-        "mdev": request.mdev,
+        **who,
         "adapters": format_list(request.matrix.adapters),
         "domains": format_list(request.matrix.domains),
         "control_domains": format_list(request.matrix.control_domains),
+        "any": None,
     }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.matrix import Apqn, Matrix
+    from apvfio.plan.host_needs import Objection
     from apvfio.policy import Policy
 
 
@@ -31,11 +32,18 @@ class Way(NamedTuple):
     collateral: tuple[Apqn, ...]
     """Queues the host loses though nobody asked for them."""
     reserved: tuple[Apqn, ...]
-    """Those of the collateral that the policy forbids to take: with any, the way is closed."""
+    """Those of the collateral that the policy reserves by name: with any, the way is closed."""
     stuck: int
     """How many of the bits cannot go back before another guest's mdev ends (kernel 7.x)."""
     leans_on: int
     """How many bits cleared by apvfio before must stay clear for this guest's sake."""
+    objections: tuple[Objection, ...] = ()
+    """What the host's own needs have against it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the policy forbids it: it takes a reserved queue, or one the host needs."""
+        return bool(self.reserved) or any(objection.refused for objection in self.objections)
 
     @property
     def bits(self) -> int:
@@ -69,7 +77,7 @@ def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: P
         host=host,
         policy=policy,
     )
-    return sorted((rows, columns), key=lambda way: (bool(way.reserved), way.cost))
+    return sorted((rows, columns), key=lambda way: (way.closed, way.cost))
 
 
 def _way(

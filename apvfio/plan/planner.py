@@ -9,15 +9,21 @@ from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, pr
 from apvfio.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.ledger import ENDING, STARTING, Lease, Ledger
 from apvfio.mask import format_change
+from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_this_open
+from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.mode import mode_of
 from apvfio.plan.overrides import THE_WAY, override_path, to_override
+from apvfio.plan.presence import absent_queues, require_all_there, require_there
 from apvfio.plan.steps import due
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.matrix import Apqn, Matrix
+    from apvfio.plan.host_needs import Facts
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
     from apvfio.request import Request
@@ -77,7 +83,9 @@ class Plan(NamedTuple):
         }
 
 
-def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> Plan:
+def make_plan(
+    request: Request, host: Host, ledger: Ledger, policy: Policy, facts: Facts = NOTHING_KNOWN
+) -> Plan:
     """The cheapest plan that ``host`` and ``policy`` allow, or an error that names guest and queues.
 
     A guest that starts is not running: what it still holds of an earlier life comes to its end.
@@ -88,16 +96,18 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
         made = _require_free(request, host, ledger)
         mode = mode_of(host, ledger, policy)
         if mode == OVERRIDES:
+            require_all_there(request.matrix, host)
             _require_no_strange_override(request.matrix, host)
             options = [THE_WAY]
         else:
             options = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
-            _require_open(options)
+        options = judged(options, request.matrix, host, policy, facts)
+        if mode != OVERRIDES:
             options = _by_choice(options, request, policy)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
-    runners_up = [way for way in options[1:] if chosen.clear and not way.reserved]
+    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
     lease = Lease(
         guest=request.guest,
         uuid=request.guest_uuid,
@@ -117,7 +127,7 @@ def make_plan(request: Request, host: Host, ledger: Ledger, policy: Policy) -> P
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=due(after, host),
-        warnings=tuple(_warnings(chosen)),
+        warnings=tuple(_warnings(chosen, absent_queues(request.matrix, host))),
     )
 
 
@@ -131,7 +141,7 @@ def check_request(request: Request, host: Host, policy: Policy) -> None:
 
 def _require_possible(request: Request, host: Host, policy: Policy) -> None:
     _require_vfio_ap(host)
-    _require_queues(request.matrix, host)
+    require_there(request.matrix, host, over_provisioning=policy.over_provisioning)
     _require_unreserved(request.matrix, policy)
 
 
@@ -140,26 +150,6 @@ def _require_vfio_ap(host: Host) -> None:
         raise HostError(
             f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} is not there).",
             remedy="Load it with 'modprobe vfio_ap'.",
-        )
-
-
-def _require_queues(matrix: Matrix, host: Host) -> None:
-    for what, asked, there in (
-        ("adapter", matrix.adapters, host.adapters),
-        ("domain", matrix.domains, host.domains),
-    ):
-        missing = asked - there
-        if missing:
-            named = ", ".join(f"{i} (0x{i:x})" for i in missing)
-            plural = "s" if len(missing) > 1 else ""
-            raise HostError(
-                f"this host has no {what}{plural} {named}; it has {there or 'none'}.",
-                remedy=f"Correct the {what}s of the annotation, or assign them to this partition.",
-            )
-    absent = [queue for queue in matrix.queues() if queue not in host.drivers]
-    if absent:
-        raise HostError(
-            f"this host has no queue {some_queues(absent)}.", queues=absent, remedy="See 'apvfio queues'."
         )
 
 
@@ -232,32 +222,16 @@ def _require_no_strange_override(matrix: Matrix, host: Host) -> None:
 def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
     """The policy's preference first if it is open, else the way that the annotation names, if it may."""
     if policy.prefer:
-        return sorted(both, key=lambda way: (bool(way.reserved), way.name != policy.prefer))
+        return sorted(both, key=lambda way: (way.closed, way.name != policy.prefer))
     chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
-    if chosen[0].reserved:
-        raise PolicyError(
-            f"freeing its {chosen[0].name}, as its annotation says, would take "
-            f"{some_queues(chosen[0].reserved)}, reserved for the host.",
-            queues=chosen[0].reserved,
-            remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
-        )
+    require_this_open(chosen[0])
     return chosen
 
 
-def _require_open(both: list[Way]) -> None:
-    cheapest = both[0]
-    if cheapest.reserved:
-        queues = sorted({queue for way in both for queue in way.reserved})
-        why = "; ".join(f"freeing its {way.name} would take {some_queues(way.reserved)}" for way in both)
-        raise PolicyError(
-            f"its queues cannot be freed without queues reserved for the host: {why}.",
-            queues=queues,
-            remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
-        )
-
-
-def _warnings(way: Way) -> list[str]:
-    if not way.collateral:
-        return []
-    lost = count_queues(len(way.collateral))
-    return [f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"]
+def _warnings(way: Way, absent: list[Apqn]) -> Iterator[str]:
+    if way.collateral:
+        lost = count_queues(len(way.collateral))
+        yield f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"
+    yield from warnings_of(way)
+    if absent:
+        yield f"the guest starts without {some_queues(absent)}, which this host does not have yet"

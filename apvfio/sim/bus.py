@@ -83,9 +83,18 @@ class Bus:
         yield from self._state.cards
         yield from self._state.queues
 
+    def find(self, name: str) -> Device | None:
+        """The card or queue of that name."""
+        apqn = Apqn.parse(name)
+        if apqn:
+            return apqn if apqn in self._state.queues else None
+        return next((card for card in self._state.cards if name == f"card{card:02x}"), None)
+
     def driver_of(self, device: Device) -> str:
         """The name of the driver that has ``device``, '' if none."""
-        return self._device(device).driver
+        if isinstance(device, int):
+            return self._state.cards[device].driver
+        return self._state.queues[device].driver
 
     def bind(self, driver: Driver, text: str) -> None:
         """A driver's ``bind`` (dbus:bind_store)."""
@@ -121,16 +130,6 @@ class Bus:
         for device in list(self.devices()):
             if self.driver_of(device) == driver.name:
                 self._detach(device)
-
-    def _device(self, device: Device) -> Card | Queue:
-        return self._state.cards[device] if isinstance(device, int) else self._state.queues[device]
-
-    def find(self, name: str) -> Device | None:
-        """The card or queue of that name."""
-        apqn = Apqn.parse(name)
-        if apqn:
-            return apqn if apqn in self._state.queues else None
-        return next((card for card in self._state.cards if name == f"card{card:02x}"), None)
 
     def _named(self, text: str) -> Device:
         device = self.find(device_name(text))
@@ -251,8 +250,7 @@ class Bus:
         else:
             self._state.cards[adapter] = Card(mode, config=configured)
             self._autoprobe(adapter)
-        here = [apqn for apqn in self._state.queues if apqn.adapter == adapter]
-        for apqn in here:
+        for apqn in self._state.queues_of(adapter):
             if apqn.domain not in config.domains:
                 self._remove_queue(apqn)
         for domain in config.domains:
@@ -276,7 +274,7 @@ class Bus:
             self._attach(device)
 
     def _remove_card(self, adapter: int) -> None:
-        for apqn in [apqn for apqn in self._state.queues if apqn.adapter == adapter]:
+        for apqn in self._state.queues_of(adapter):
             self._remove_queue(apqn)
         self._detach(adapter)
         del self._state.cards[adapter]

@@ -8,6 +8,7 @@ has its default is left out, so that a host with hundreds of queues stays readab
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -36,7 +37,7 @@ def dump_fields(thing: Any) -> dict[str, Any]:
 def load_fields(cls: Callable[..., T], document: object, where: str) -> T:
     """The dataclass that `dump_fields` wrote; RequestError, naming ``where``, for another document."""
     entries = _object(document, where)
-    kinds = get_type_hints(cls)
+    kinds = _kinds(cls)
     for name in entries:
         if name not in kinds:
             raise unusable(where, f"{name[:40]!r} is not known")
@@ -48,7 +49,15 @@ def load_fields(cls: Callable[..., T], document: object, where: str) -> T:
 
 def unusable(where: str, why: str) -> RequestError:
     """The error for a document whose part ``where`` is wrong."""
-    return RequestError(f"its content cannot be understood: in {where} {why}.")
+    return RequestError(
+        f"its content cannot be understood: in {where} {why}.", remedy="Make a new one with 'apvfio sim new'."
+    )
+
+
+@cache
+def _kinds(cls: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a dataclass' fields; asked for every queue, and slow to find out."""
+    return get_type_hints(cls)
 
 
 def _dump(value: Any) -> Any:

@@ -24,6 +24,8 @@ class Profile(NamedTuple):
     """Mediated devices have ``ap_config``, their parent has ``features`` (vops:ap_config_store)."""
     passes_deconfigured: bool
     """A queue whose reset ended as deconfigured may go to a guest (vops:_queue_passable)."""
+    resets_filtered: bool
+    """An adapter that a guest loses for want of one queue is reset (vops:reset_queues_for_apids)."""
     kstrto: bool
     """The bus attributes use kstrtobool and kstrtoul, not sscanf (bus:poll_timeout_store)."""
     long_bools: bool
@@ -45,6 +47,7 @@ PROFILES = {
             features=False,
             ap_config=False,
             passes_deconfigured=False,
+            resets_filtered=False,
             kstrto=False,
             long_bools=False,
             bounded_matrix=False,
@@ -58,6 +61,7 @@ PROFILES = {
             features=True,
             ap_config=True,
             passes_deconfigured=True,
+            resets_filtered=True,
             kstrto=True,
             long_bools=False,
             bounded_matrix=False,
@@ -71,6 +75,7 @@ PROFILES = {
             features=True,
             ap_config=True,
             passes_deconfigured=True,
+            resets_filtered=True,
             kstrto=True,
             long_bools=True,
             bounded_matrix=True,

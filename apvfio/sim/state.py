@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from apvfio.errors import RequestError
-from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet
+from apvfio.mask import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.sim import codec
 from apvfio.sim.profile import profile_named
@@ -57,13 +57,12 @@ class Hardware:
                     remedy=f"Choose {', '.join(MODES)}.",
                 )
         for what, ids, limit in (
-            ("adapter", self.adapters, self.max_adapter),
-            ("adapter", self.standby, self.max_adapter),
-            ("domain", self.domains, self.max_domain),
-            ("domain", self.control_domains, self.max_domain),
+            ("id", (self.max_adapter, self.max_domain), MAX_ID),
+            ("adapter", (*self.adapters, *self.standby), self.max_adapter),
+            ("domain", (*self.domains, *self.control_domains), self.max_domain),
         ):
             for number in ids:
-                if not 0 <= number <= limit <= MAX_ID:
+                if not 0 <= number <= limit:
                     raise RequestError(f"{what} {number} goes beyond the largest possible id, {limit}.")
 
 
@@ -77,6 +76,8 @@ class Card:
     online: bool = True
     """The cex4card driver's own flag."""
     requests: int = 0
+    hwtype: int = 14
+    """AP_DEVICE_TYPE_CEX8; a dumped host's card may be older."""
 
 
 @dataclass
@@ -96,6 +97,8 @@ class Queue:
     unusable: bool = False
     """Its last reset by vfio_ap failed (vops:_queue_passable)."""
     requests: int = 0
+    mkvps: str = ""
+    """What ``mkvps`` shows, without the last newline; '' where no queue answers."""
 
 
 @dataclass
@@ -148,6 +151,12 @@ class State:
         """Whether the module is there."""
         return module in self.modules
 
+    def queues_of(self, adapter: int) -> list[Apqn]:
+        """The queues of one adapter."""
+        # Not a walk through all queues: a scan asks this for every adapter.
+        apqns = (Apqn(adapter, domain) for domain in range(IDS))
+        return [apqn for apqn in apqns if apqn in self.queues]
+
     def holder(self, queue: Apqn) -> Mdev | None:
         """The mediated device that ``queue`` is assigned to (vops:vfio_ap_mdev_for_queue)."""
         return next((mdev for mdev in self.mdevs.values() if mdev.matrix.holds(queue)), None)
@@ -167,17 +176,18 @@ class State:
     def _check(self) -> None:
         """RequestError where parts that are right by themselves do not fit together."""
         self.hardware.check()
-        for module in self.modules:
-            if module not in MODULES:
-                raise codec.unusable("kernel.modules", f"{module[:40]!r} is no module")
-        for card in self.cards.values():
-            if card.mode not in MODES:
-                raise codec.unusable("kernel.cards", f"{card.mode[:40]!r} is no mode of an adapter")
-        for apqn, queue in self.queues.items():
+        queue_drivers = [queue.driver for queue in self.queues.values()]
+        strange_uuids = [uuid for uuid in self.mdevs if not is_uuid(uuid) or uuid != uuid.lower()]
+        for where, names, known, what in (
+            ("modules", self.modules, MODULES, "module"),
+            ("cards", [card.mode for card in self.cards.values()], MODES, "mode of an adapter"),
+            ("cards", [card.driver for card in self.cards.values()], ("", "cex4card"), "driver of a card"),
+            ("queues", queue_drivers, ("", "cex4queue", "vfio_ap"), "driver of a queue"),
+            ("mdevs", strange_uuids, (), "uuid"),
+        ):
+            for name in names:
+                if name not in known:
+                    raise codec.unusable(f"kernel.{where}", f"{name[:40]!r} is no {what}")
+        for apqn in self.queues:
             if apqn.adapter not in self.cards:
                 raise codec.unusable("kernel.queues", f"{apqn} has no card")
-            if queue.driver not in ("", "cex4queue", "vfio_ap"):
-                raise codec.unusable("kernel.queues", f"{queue.driver[:40]!r} is no driver of a queue")
-        for uuid in self.mdevs:
-            if not is_uuid(uuid) or uuid != uuid.lower():
-                raise codec.unusable("kernel.mdevs", f"{uuid[:40]!r} is no uuid")

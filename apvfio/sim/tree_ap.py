@@ -121,11 +121,11 @@ def _card(rules: Rules, adapter: int) -> Directory:
             store=lambda text: zcrypt.configure_card(state, adapter, text)
         ),
         "depth": shows(lambda: zcrypt.DEPTH),
-        "hwtype": shows(lambda: zcrypt.HWTYPE),
+        "hwtype": shows(lambda: card.hwtype),
         "max_msg_size": shows(lambda: zcrypt.MAX_MSG_SIZE),
-        "modalias": shows(lambda: f"ap:t{zcrypt.HWTYPE:02X}"),
+        "modalias": shows(lambda: f"ap:t{card.hwtype:02X}"),
         "pendingq_count": shows(lambda: 0),
-        "raw_hwtype": shows(lambda: zcrypt.HWTYPE),
+        "raw_hwtype": shows(lambda: card.hwtype),
         "request_count": Attribute(
             lambda: f"{card.requests}\n", lambda _: zcrypt.clear_requests(state, adapter)
         ),
@@ -134,8 +134,8 @@ def _card(rules: Rules, adapter: int) -> Directory:
         "uevent": uevent(
             "DEVTYPE=ap_card",
             *driver,
-            f"DEV_TYPE={zcrypt.HWTYPE:04X}",
-            f"MODALIAS=ap:t{zcrypt.HWTYPE:02X}",
+            f"DEV_TYPE={card.hwtype:04X}",
+            f"MODALIAS=ap:t{card.hwtype:02X}",
             f"MODE={card.mode}",
         ),
     }
@@ -146,7 +146,7 @@ def _card(rules: Rules, adapter: int) -> Directory:
             "online": shows_flag(lambda: card.config and card.online)._replace(
                 store=lambda text: zcrypt.switch_card(state, adapter, text)
             ),
-            "type": shows(lambda: zcrypt.TYPES[card.mode]),
+            "type": shows(lambda: zcrypt.card_type(card.mode, card.hwtype)),
             **{name: shows(str) for name in zcrypt.CARD_ANSWERS[card.mode]},
         }
 
@@ -156,7 +156,7 @@ def _card(rules: Rules, adapter: int) -> Directory:
             return None
         return lambda: _queue(rules, apqn)
 
-    return Directory(entries, lambda: (str(q) for q in state.queues if q.adapter == adapter), find)
+    return Directory(entries, lambda: map(str, state.queues_of(adapter)), find)
 
 
 def _queue(rules: Rules, apqn: Apqn) -> Directory:
@@ -206,7 +206,7 @@ def _host_queue(rules: Rules, apqn: Apqn, mode: str) -> dict[str, Entry]:
         ),
     }
     if mode in zcrypt.KEYS:
-        entries["mkvps"] = shows(lambda: zcrypt.KEYS[mode])
+        entries["mkvps"] = shows(lambda: queue.mkvps or zcrypt.KEYS[mode])
     if mode == "ep11":
         entries["op_modes"] = shows(str)
     return entries

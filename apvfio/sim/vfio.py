@@ -98,29 +98,29 @@ class VfioAp:
     # Assignment. With only one dimension assigned there is no queue to check.
 
     def assign_adapter(self, mdev: Mdev, text: str) -> None:
-        """vops:assign_adapter_store."""
+        """Add an adapter (vops:assign_adapter_store)."""
         self._assign(mdev, _ADAPTERS, self._id(text, _ADAPTERS))
 
     def assign_domain(self, mdev: Mdev, text: str) -> None:
-        """vops:assign_domain_store."""
+        """Add a usage domain (vops:assign_domain_store)."""
         self._assign(mdev, _DOMAINS, self._id(text, _DOMAINS))
 
     def assign_control_domain(self, mdev: Mdev, text: str) -> None:
-        """Nobody's to refuse (vops:assign_control_domain_store)."""
+        """Add a control domain, which nobody else's can hinder (vops:assign_control_domain_store)."""
         number = self._id(text, _CONTROL_DOMAINS)
         mdev.matrix = _with(mdev.matrix, _CONTROL_DOMAINS, mdev.matrix.control_domains | IdSet([number]))
         self._filter_control_domains(mdev)
 
     def unassign_adapter(self, mdev: Mdev, text: str) -> None:
-        """vops:unassign_adapter_store."""
+        """Take an adapter away (vops:unassign_adapter_store)."""
         self._unassign(mdev, _ADAPTERS, IdSet([self._id(text, _ADAPTERS)]))
 
     def unassign_domain(self, mdev: Mdev, text: str) -> None:
-        """vops:unassign_domain_store."""
+        """Take a usage domain away (vops:unassign_domain_store)."""
         self._unassign(mdev, _DOMAINS, IdSet([self._id(text, _DOMAINS)]))
 
     def unassign_control_domain(self, mdev: Mdev, text: str) -> None:
-        """vops:unassign_control_domain_store."""
+        """Take a control domain away (vops:unassign_control_domain_store)."""
         self._unassign(mdev, _CONTROL_DOMAINS, IdSet([self._id(text, _CONTROL_DOMAINS)]))
 
     def store_ap_config(self, mdev: Mdev, text: str) -> None:
@@ -164,7 +164,7 @@ class VfioAp:
         self._reset(had.difference(mdev.guest_matrix.queues()))
 
     def _check(self, mdev: Mdev, new: Matrix) -> None:
-        """vops:vfio_ap_mdev_validate_masks: the whole matrix, not only what is new in it."""
+        """The whole matrix must be free, not only what is new in it (vops:vfio_ap_mdev_validate_masks)."""
         if host_owns_any(self._state, new):
             raise refusal(EADDRNOTAVAIL)
         others = (other for other in self._state.mdevs.values() if other is not mdev)
@@ -249,10 +249,11 @@ class VfioAp:
         adapters = mdev.matrix.adapters & config.adapters
         whole = IdSet(a for a in adapters if all(self._passable(Apqn(a, d)) for d in domains))
         mdev.guest_matrix = before._replace(adapters=whole, domains=domains)
-        self._reset(self._linked(Matrix(before.adapters & adapters - whole, domains)))
+        if self._profile.resets_filtered:
+            self._reset(self._linked(Matrix(before.adapters & adapters - whole, domains)))
 
     def _filter_control_domains(self, mdev: Mdev) -> None:
-        """vops:vfio_ap_mdev_filter_cdoms."""
+        """The guest controls what the host controls (vops:vfio_ap_mdev_filter_cdoms)."""
         control_domains = mdev.matrix.control_domains & self._state.config.control_domains
         mdev.guest_matrix = mdev.guest_matrix._replace(control_domains=control_domains)
 

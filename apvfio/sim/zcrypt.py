@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cards and queues say of themselves, and switching them on and off.
 
-The simulated adapters are CEX8 that answer no request: there are no keys and no serial numbers
-to show, as on a machine whose adapters cannot be asked.
+The simulated adapters are CEX8 that answer no request: unless the state says otherwise, there are
+no keys and no serial numbers to show, as on a machine whose adapters cannot be asked.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
     from apvfio.sim.state import State
 
-HWTYPE = 14
-"""AP_DEVICE_TYPE_CEX8."""
 DEPTH = 8
 MAX_MSG_SIZE = 12288
-TYPES = {"accel": "CEX8A", "cca": "CEX8C", "ep11": "CEX8P"}
-"""By mode (cex:zcrypt_cex4_card_probe)."""
+_LETTERS = {"accel": "A", "cca": "C", "ep11": "P"}
 FUNCTIONS = {"accel": 0xEA000000, "cca": 0xF2000000, "ep11": 0xE6000000}
 """By mode: what PQAP(TAPQ) says, as ``ap_functions`` shows it."""
 _CCA_KEYS = "\n".join(
@@ -36,6 +33,11 @@ CARD_ANSWERS = {
     "ep11": ("API_ordinalnr", "FW_version", "op_modes", "serialnr"),
 }
 """By mode: what a card is asked for, an empty line without an answer (cex:ep11_card_attrs)."""
+
+
+def card_type(mode: str, hwtype: int) -> str:
+    """``CEX8C`` and the like (cex:zcrypt_cex4_card_probe)."""
+    return f"CEX{hwtype - 6}{_LETTERS[mode]}"
 
 
 def parse_switch(text: str) -> bool:
@@ -53,9 +55,8 @@ def switch_card(state: State, adapter: int, text: str) -> None:
     if online and not card.config:
         raise refusal(ENODEV)
     card.online = online
-    for apqn, queue in state.queues.items():
-        if apqn.adapter == adapter:
-            queue.online = online
+    for apqn in state.queues_of(adapter):
+        state.queues[apqn].online = online
 
 
 def switch_queue(state: State, apqn: Apqn, text: str) -> None:
@@ -82,6 +83,6 @@ def configure_card(state: State, adapter: int, text: str) -> None:
 def clear_requests(state: State, adapter: int) -> None:
     """A card's ``request_count``, and those of its bound queues (card:request_count_store)."""
     state.cards[adapter].requests = 0
-    for apqn, queue in state.queues.items():
-        if apqn.adapter == adapter and queue.driver:
-            queue.requests = 0
+    for apqn in state.queues_of(adapter):
+        if state.queues[apqn].driver:
+            state.queues[apqn].requests = 0

@@ -15,7 +15,7 @@ from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.host import AP_MDEVS, Host
 from apvfio.ledger import HELD, Debt
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.policy import POLICY
+from apvfio.policy import POLICY, Times
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_foreign_device_delays_the_return(machine: Machine) -> None:
 def test_a_device_that_a_guest_still_has_open_is_not_pulled_away(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "_LET_GO", 0.0)
+    monkeypatch.setattr(broker, "read_times", lambda _: Times(release_wait=0))
     broker.acquire(machine, a_request("0", "1"))
     machine.kernel.attach_guest(mdev(1), "vm")
     before = machine.snapshot()

@@ -18,6 +18,7 @@ from apvfio import hook
 from apvfio.cli.main import main
 from apvfio.errors import Exit
 from apvfio.host import AP_MDEVS
+from apvfio.policy import Times
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 
@@ -111,7 +112,7 @@ def test_two_guests_of_one_name_are_told_apart_by_uuid(sim: str, capsys: pytest.
 def test_a_device_in_use_is_not_released_without_force(
     sim: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apvfio.broker._LET_GO", 0.0)
+    monkeypatch.setattr("apvfio.broker.read_times", lambda _: Times(release_wait=0))
     start(sim)
     with open_sim(sim) as system:
         system.kernel.attach_guest(MDEV.lower(), "vm")

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hosts import NO_LEASES, a_host, a_matrix
 
+from apvfio.mask import NO_IDS
 from apvfio.matrix import Apqn
-from apvfio.policy import Policy, parse_policy
+from apvfio.policy import SECTIONS, Policy, parse_policy
 from apvfio.request import parse_domain
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -24,10 +26,14 @@ def test_the_guest_asks_for_what_its_comment_says() -> None:
     assert make_plan(request, a_host(), NO_LEASES, Policy()).way == "adapters"
 
 
-def test_the_policy_reserves_nothing_until_its_lines_are_uncommented() -> None:
+def test_the_policy_shows_the_defaults_and_reserves_nothing_until_its_lines_are_uncommented() -> None:
     text = (EXAMPLES / "apvfio.toml").read_text()
     assert parse_policy(text) == Policy()
-    policy = parse_policy(text.replace("\n#", "\n").replace("\n ", "\n# "))
+    policy = parse_policy(re.sub(r"^#(?! |$)", "", text, flags=re.MULTILINE))
     assert policy.reserves(Apqn(1, 27))
     assert policy.reserves(Apqn(12, 0))
     assert policy.reserves(Apqn(0, 84))
+    # All else that is shown is what holds without the file, and everything is shown.
+    assert policy._replace(queues=frozenset(), adapters=NO_IDS, domains=NO_IDS) == Policy()
+    shown = set(re.findall(r"^#([a-z0-9-]+) = ", text, flags=re.MULTILINE))
+    assert shown == {key for keys in SECTIONS.values() for key in keys}

@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from apvfio.errors import Exit, RequestError
+import pytest
+from hosts import a_request, guest, mdev
+from machines import Machine
+
+from apvfio import broker
+from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
+from apvfio.locks import OWN_LOCK, OWN_WAIT, own_lock
 from apvfio.matrix import Apqn
-from apvfio.policy import Policy, parse_policy
+from apvfio.policy import POLICY, REFUSE, WARN, Busy, Keep, Policy, Times, parse_policy, read_times
+from apvfio.system import RealSystem
 
 
 def test_no_file_reserves_nothing() -> None:
@@ -29,19 +36,53 @@ def test_queues_adapters_and_domains() -> None:
         ("[reserve", "not valid TOML"),
         ("[reserved]\n", "'reserved', did you mean reserve?"),
         ("[reserve]\nqueue = []", "'queue', did you mean queues?"),
-        ("[zzz]\n", "known are mode, prefer, reserve"),
+        ("[zzz]\n", "known are mode, prefer, over-provisioning, reserve, keep, busy, time"),
         ('[reserve]\nqueues = "01.001b"', "not a list"),
         ('[reserve]\nqueues = ["1.1b"]', "'1.1b', which is no queue"),
         ("[reserve]\nqueues = [5]", "'5', which is no queue"),
         ("[reserve]\nadapters = [1]", "not a text"),
-        ('[reserve]\ndomains = "9-1"', "runs backwards"),
+        ('[reserve]\ndomains = "9-1"', "reserve.domains is '9-1': the range '9-1' runs backwards."),
+        ('[reserve]\nadapters = "256"', "reserve.adapters is '256': '256' goes beyond 255"),
+        ('[reserve]\nadapters = ""', "reserve.adapters is '': it is empty"),
+        ('[reserve]\nqueues = ["01.0100"]', "'01.0100', which is no queue"),
+        ('[reserve]\nqueues = ["01.001b", "01.001b"]', "reserve.queues has 01.001b twice"),
+        ("[reserve]\nqueues = []\nqueues = []", "not valid TOML"),
+        ("[reserve]\n[reserve]", "not valid TOML"),
+        ("[[reserve]]", "reserve is not a table: write [reserve]"),
+        ('[reserve]\nmode = "masks"', "'mode', which belongs at the top, before the first [table]"),
+        ("cca = 1", "the file has the unknown key 'cca', which belongs in [keep]"),
+        ("[keep]\nrequests = 1", "[keep] has the unknown key 'requests', which belongs in [busy]"),
+        ('"" = 1', "the unknown key ''"),
+        ("[keep]\ncca = -1", "keep.cca is '-1', which is no whole number from 0 to 65536"),
+        ("[keep]\ncca = 65537", "no whole number"),
+        ("[keep]\nep11 = 1.5", "keep.ep11 is '1.5', which is no whole number"),
+        ("[keep]\naccel = true", "keep.accel is 'true', which is no whole number"),
+        ('[keep]\naccel = "1"', "no whole number"),
+        ("[keep]\nep12 = 1", "'ep12', did you mean ep11?"),
+        ("[busy]\nzcrypt_nodes = 1", "did you mean zcrypt-nodes?"),
+        ('[busy]\nrequests = "no"', "busy.requests is 'no', which is none of refuse, warn, ignore"),
+        ("[busy]\nzkey = true", "busy.zkey is 'true', which is none of"),
+        ("[busy]\nzcrypt-nodes = []", "busy.zcrypt-nodes is '[]', which is none of"),
+        ('over-provisioning = "true"', "neither true nor false, written without quotes"),
+        ("over-provisioning = 1", "neither true nor false"),
+        ('mode = "overrides"\nover-provisioning = true', "exclude each other"),
+        ("[time]\nrelease-wait = 0", "time.release-wait is '0', which is no whole number from 1 to 60"),
+        ("[time]\nrelease-wait = 61", "no whole number from 1 to 60"),
+        ("[time]\nlock-wait = 121", "no whole number from 1 to 120"),
+        ("[time]\nlock-wait = nan", "no whole number"),
+        ("[time]\nlockwait = 9", "did you mean lock-wait?"),
+        ("\x1b[31m", "not valid TOML"),
+        ("[keep]\ncca = '" + "9" * 999 + "'", "no whole number from 0 to 65536"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(text: str, says: str) -> None:
     with pytest.raises(RequestError) as caught:
         parse_policy(text)
     assert says in str(caught.value)
-    assert "apvfio.toml" in str(caught.value)
+    assert str(caught.value).startswith("the policy /etc/apvfio/apvfio.toml cannot be used: ")
+    assert str(caught.value).endswith(" Mend the file.")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
     assert caught.value.code == Exit.REQUEST
 
 
@@ -54,3 +95,82 @@ def test_the_mode_preferred() -> None:
     assert parse_policy('prefer = "domains"').prefer == "domains"
     with pytest.raises(RequestError, match="neither adapters nor domains"):
         parse_policy('prefer = "rows"')
+
+
+def test_all_of_it() -> None:
+    policy = parse_policy(
+        """
+        mode = "masks"
+        prefer = "domains"
+        over-provisioning = true
+        [keep]
+        cca = 1
+        ep11 = 2
+        accel = 3
+        [busy]
+        requests = "refuse"
+        zkey = "warn"
+        zcrypt-nodes = "ignore"
+        [time]
+        release-wait = 60
+        lock-wait = 1
+        """
+    )
+    assert policy == Policy(
+        mode="masks",
+        prefer="domains",
+        over_provisioning=True,
+        keep=Keep(1, 2, 3),
+        busy=Busy("refuse", "warn", "ignore"),
+        times=Times(60, 1),
+    )
+
+
+def test_what_goes_without_saying() -> None:
+    policy = parse_policy("[keep]\n[busy]\n[time]\n[reserve]\n")
+    assert policy == Policy()
+    assert not any(policy.keep)
+    assert policy.busy == Busy(requests=WARN, zkey=REFUSE, zcrypt_nodes=REFUSE)
+    assert not policy.over_provisioning
+    assert policy.times == Times(3, OWN_WAIT)
+
+
+def test_the_waits_survive_a_policy_that_cannot_be_used() -> None:
+    machine = Machine()
+    assert read_times(machine.files) == Times()
+    machine.files.texts[POLICY] = "[time]\nrelease-wait = 7\n"
+    assert read_times(machine.files) == Times(release_wait=7)
+    machine.files.texts[POLICY] = "[time]\nrelease-wait = 7\n[typo]\n"
+    assert read_times(machine.files) == Times()
+
+
+def test_a_typo_in_the_policy_stops_starts_but_no_release() -> None:
+    machine = Machine()
+    before = machine.host
+    broker.acquire(machine, a_request("0", "1"))
+    machine.files.texts[POLICY] = "[typo]\n"
+    with pytest.raises(RequestError, match="unknown key 'typo'"):
+        broker.acquire(machine, a_request("1", "4", 2))
+    broker.release(machine, guest(1))
+    assert machine.host == before
+
+
+def test_the_wait_for_a_guest_to_let_go_is_the_policys(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    broker.acquire(machine, a_request("0", "1"))
+    machine.kernel.attach_guest(mdev(1), "vm")
+    machine.files.texts[POLICY] = "[time]\nrelease-wait = 7\n"
+    now = [0.0]
+    monkeypatch.setattr("apvfio.broker.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("apvfio.broker.time.sleep", lambda seconds: now.append(now.pop() + seconds))
+    with pytest.raises(ConflictError, match=r"00\.0001 in use"):
+        broker.release(machine, guest(1))
+    assert 7 <= now[0] < 7.2
+
+
+def test_the_wait_for_the_lock_is_the_policys(tmp_path: Path) -> None:
+    (tmp_path / "etc/apvfio").mkdir(parents=True)
+    (tmp_path / POLICY).write_text("[time]\nlock-wait = 1\n")
+    lock = RealSystem(str(tmp_path)).lock()
+    with own_lock(str(tmp_path / OWN_LOCK)), pytest.raises(ApvfioError, match=r"for 1 s\."), lock:
+        pass

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where commands take a guest's XML from: libvirt, or a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from apvfio.cli.place import add_connect
+from apvfio.errors import UsageError, printable
+
+_XML_LIMIT = 16 << 20
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` GUEST, ``--xml`` and ``--connect``."""
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="a guest that libvirt knows")
+    parser.add_argument(
+        "--xml", metavar="FILE", action="append", help="a domain XML instead; - is standard input"
+    )
+    add_connect(parser)
+
+
+def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
+    """The XML of the one guest that is named, and what to call it; UsageError if it is not one."""
+    if bool(args.guest) == bool(args.xml) or len(args.xml or []) > 1:
+        raise UsageError(
+            f"{args.command} takes either a guest's name or --xml FILE.",
+            remedy=f"See 'apvfio {args.command} --help'.",
+        )
+    if args.xml:
+        return _read_file(args.xml[0]), f"the domain in {args.xml[0]}"
+    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+
+    with Guests(args.connect) as guests:
+        return guests.find(args.guest).xml(), f"guest {printable(args.guest)}"
+
+
+def read_domains(args: argparse.Namespace) -> list[bytes]:
+    """The XML of all guests that libvirt knows, or of all files named."""
+    if args.guest:
+        raise UsageError(
+            f"{args.command} takes either a guest's name or --all.",
+            remedy=f"See 'apvfio {args.command} --help'.",
+        )
+    if args.xml:
+        return [_read_file(path) for path in args.xml]
+    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+
+    with Guests(args.connect) as guests:
+        return [guest.xml() for guest in guests.all()]
+
+
+def _read_file(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read(_XML_LIMIT)
+    try:
+        with open(path, "rb") as file:
+            return file.read(_XML_LIMIT)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}.", remedy="Name a readable file.") from None

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which queues of a host would do for a wish, and what rules out the others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.errors import printable
+from apvfio.host import HOST_DRIVER, OVERRIDES, UNBOUND, VFIO_DRIVER
+from apvfio.wish import same_key
+from apvfio.wording import some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from apvfio.cards import Card, Known
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.matrix import Apqn, Matrix
+    from apvfio.policy import Policy
+    from apvfio.request import Request
+    from apvfio.wish import Wish
+
+_SHOWN = 4
+
+
+class Candidates(NamedTuple):
+    """The queues that satisfy every condition, and the story of how they came to be so few."""
+
+    queues: frozenset[Apqn]
+    story: tuple[str, ...]
+    """For each condition that ruled something out, what it left and why, in words."""
+
+
+def candidates(
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    known: Known,
+    mode: str,
+    kept: Collection[Apqn],
+) -> Candidates:
+    """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
+    wish = request.wish
+    assert wish
+    cards, story = _cards(wish, known, host)
+    left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
+    conditions: list[tuple[str, Callable[[Apqn], str]]] = [
+        ("not kept for the host", lambda queue: _kept(queue, policy, kept)),
+        ("bound to cex4queue or free", lambda queue: _bound_elsewhere(queue, host, mode)),
+        ("held by nobody", _holders(request, host, ledger)),
+    ]
+    if wish.mkvp:
+        conditions.append((f"master key 0x{wish.mkvp}", lambda queue: _key_differs(queue, wish, known)))
+    for condition, fault in conditions:
+        if not left:
+            break
+        faults = {queue: fault(queue) for queue in left}
+        if any(faults.values()):
+            left = [queue for queue in left if not faults[queue]]
+            story.append(f"{condition} leaves {some_queues(left, _SHOWN) or 'none'}: {_grouped(faults)}")
+    return Candidates(frozenset(left), tuple(story))
+
+
+def _cards(wish: Wish, known: Known, host: Host) -> tuple[set[int], list[str]]:
+    """The adapters whose card will do, and what the conditions on cards left."""
+    cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
+    left = {adapter: card for adapter, card in cards.items() if card.mode == wish.mode}
+    there = _named(left) or "none: " + (", ".join(f"{a:02x} is {cards[a].mode or 'neither'}" for a in cards))
+    story = [f"mode {wish.mode} leaves {there if cards else 'none: there are no cards'}"]
+    conditions: list[tuple[str, Callable[[Card], str]]] = [
+        ("working order", lambda card: card.fault),
+        (
+            f"generation >= {wish.min_generation}",
+            lambda card: _generation(card) if card.generation < wish.min_generation else "",
+        ),
+    ]
+    for condition, fault in conditions:
+        out = {adapter: fault(card) for adapter, card in left.items() if fault(card)}
+        if out:
+            left = {adapter: card for adapter, card in left.items() if adapter not in out}
+            why = ", ".join(f"{adapter:02x} is {fault}" for adapter, fault in sorted(out.items())[:_SHOWN])
+            more = f" and {len(out) - _SHOWN} more likewise" if len(out) > _SHOWN else ""
+            story.append(f"{condition} leaves {_named(left) or 'none'}: {why}{more}")
+    return set(left), story
+
+
+def _named(cards: Collection[int]) -> str:
+    return ", ".join(f"{adapter:02x}" for adapter in sorted(cards))
+
+
+def _generation(card: Card) -> str:
+    return f"CEX{card.generation}" if card.generation else "of unknown generation"
+
+
+def _kept(queue: Apqn, policy: Policy, kept: Collection[Apqn]) -> str:
+    if policy.reserves(queue):
+        return "reserved"
+    return "needed by the host" if queue in kept else ""
+
+
+def _bound_elsewhere(queue: Apqn, host: Host, mode: str) -> str:
+    override = host.overrides.get(queue, VFIO_DRIVER)
+    if mode == OVERRIDES and override != VFIO_DRIVER:
+        return f"kept for {printable(override)!r} by driver_override"
+    driver = host.drivers[queue]
+    if driver in (HOST_DRIVER, VFIO_DRIVER):
+        return ""
+    return "bound to no driver" if driver == UNBOUND else f"bound to {printable(driver)}"
+
+
+def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], str]:
+    doomed = ledger.doomed()
+    holders: list[tuple[str, Matrix]] = [
+        (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.live()
+    ]
+    holders += [
+        (f"held by the mediated device {uuid}", matrix)
+        for uuid, matrix in host.mdevs.items()
+        if uuid != request.mdev and uuid not in doomed
+    ]
+    return lambda queue: next((who for who, matrix in holders if matrix.holds(queue)), "")
+
+
+def _key_differs(queue: Apqn, wish: Wish, known: Known) -> str:
+    keys = known.mkvps.get(queue)
+    if keys is None:
+        return "of unknown key, as the host has not had it since the keys were last read"
+    if any(same_key(wish.mkvp, key) for key in keys):
+        return ""
+    return f"with {' and '.join(f'0x{key}' for key in keys)}" if keys else "without a valid key"
+
+
+def _grouped(faults: dict[Apqn, str]) -> str:
+    groups: dict[str, list[Apqn]] = {}
+    for queue, fault in faults.items():
+        if fault:
+            groups.setdefault(fault, []).append(queue)
+    shown = [f"{some_queues(queues, _SHOWN)} {fault}" for fault, queues in list(groups.items())[:_SHOWN]]
+    return ", ".join(shown) + (" and others" if len(groups) > _SHOWN else "")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host itself needs of its queues, beside those reserved by name: the policy's [keep] and [busy].
+
+A way that takes what the host needs is closed, as one that takes a reserved queue; if the
+other way is open, that one is taken. What is only to be warned of becomes a warning.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.errors import PolicyError, printable
+from apvfio.host import HOST_DRIVER
+from apvfio.policy import IGNORE, REFUSE
+from apvfio.wording import count_queues, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from apvfio.host import Host
+    from apvfio.matrix import Apqn, Matrix
+    from apvfio.plan.masks import Way
+    from apvfio.policy import Policy
+
+
+_RESERVED = ", reserved for the host"
+
+
+class Facts(NamedTuple):
+    """What is known of a host's queues beyond the snapshot; as it stands, nothing."""
+
+    usable: Mapping[Apqn, str] = {}
+    """The host's queues that are online, and their mode: ``cca``, ``ep11`` or ``accel``."""
+    working: frozenset[Apqn] = frozenset()
+    """The queues with requests under way."""
+    keys: Mapping[Apqn, str] = {}
+    """The queues bound to a key of zkey's repository, and the key's name."""
+    nodes: Mapping[Apqn, str] = {}
+    """The queues open to a custom zcrypt device node, and the node's name."""
+
+
+NOTHING_KNOWN = Facts()
+
+
+class Objection(NamedTuple):
+    """Why taking some queues is refused or warned of; ``why`` is a clause that names them."""
+
+    refused: bool
+    why: str
+    queues: tuple[Apqn, ...]
+
+
+def concerned(matrix: Matrix, host: Host) -> list[Apqn]:
+    """The host's queues that freeing ``matrix`` could take, whichever way is chosen."""
+    return [
+        queue
+        for queue, driver in host.drivers.items()
+        if driver == HOST_DRIVER and (queue.adapter in matrix.adapters or queue.domain in matrix.domains)
+    ]
+
+
+def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> list[Way]:
+    """The ways, each with what speaks against it; those that are open first, then the cheaper.
+
+    PolicyError, naming the queues and why, if none is open.
+    """
+    asked = {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
+    _require_may_be_taken(asked, policy, facts)
+    ways = [
+        way._replace(objections=tuple(_objections(asked.union(way.collateral), policy, facts)))
+        for way in options
+    ]
+    ways.sort(key=lambda way: (way.closed, way.cost))
+    _require_open(ways)
+    return ways
+
+
+def require_this_open(way: Way) -> None:
+    """PolicyError if ``way``, on which the guest's annotation insists, is closed."""
+    if way.closed:
+        raise PolicyError(
+            f"freeing its {way.name}, as its annotation says, would take "
+            f"{'; and '.join(_reasons(way, _RESERVED))}.",
+            queues=_against(way),
+            remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
+        )
+
+
+def warnings(way: Way) -> list[str]:
+    """What ``way`` takes and the policy wants to be warned of, in sentences."""
+    return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]
+
+
+def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Facts) -> None:
+    """No way can spare the host what the guest asks for itself."""
+    refused = [objection for objection in _objections(asked, policy, facts) if objection.refused]
+    if refused:
+        raise PolicyError(
+            f"the host needs what it asks for: {'; and '.join(objection.why for objection in refused)}.",
+            queues={queue for objection in refused for queue in objection.queues},
+            remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+        )
+
+
+def _require_open(both: Sequence[Way]) -> None:
+    if not both[0].closed:
+        return
+    by_name_only = not any(_refused(way) for way in both)
+    each = "; ".join(
+        f"freeing its {way.name} would take "
+        + "; and ".join(_reasons(way, "" if by_name_only else _RESERVED))
+        for way in both
+    )
+    raise PolicyError(
+        f"its queues cannot be freed without queues {'reserved for' if by_name_only else 'needed by'} "
+        f"the host: {each}.",
+        queues={queue for way in both for queue in _against(way)},
+        remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
+    )
+
+
+def _objections(queues: Iterable[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
+    """What the policy has against taking these queues from the host."""
+    taken, busy = sorted(queues), policy.busy
+    yield from _too_few(taken, policy, facts)
+    working = [queue for queue in taken if queue in facts.working]
+    found = [(busy.requests, working, "with requests under way")] if working else []
+    for key, needed in _by(facts.keys, taken):
+        found.append((busy.zkey, needed, f"which zkey's key {printable(key)!r} needs"))
+    for node, lent in _by(facts.nodes, taken):
+        found.append((busy.zcrypt_nodes, lent, f"lent to the zcrypt node {printable(node)!r}"))
+    for severity, these, why in found:
+        if severity != IGNORE:
+            yield Objection(severity == REFUSE, f"{some_queues(these)}, {why}", tuple(these))
+
+
+def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
+    gone = set(taken)
+    for mode, least in zip(policy.keep._fields, policy.keep, strict=True):
+        there = [queue for queue, its in facts.usable.items() if its == mode]
+        lost = [queue for queue in there if queue in gone]
+        left = len(there) - len(lost)
+        # A host that has too few already is not made worse by a guest that takes none of them.
+        if lost and left < least:
+            why = (
+                f"{some_queues(lost)}, leaving it {count_queues(left)} of mode {mode} where {least} must stay"
+            )
+            yield Objection(True, why, tuple(lost))
+
+
+def _by(users: Mapping[Apqn, str], taken: Iterable[Apqn]) -> Iterator[tuple[str, list[Apqn]]]:
+    """The queues ``taken`` that have a user, user by user."""
+    found: dict[str, list[Apqn]] = {}
+    for queue in taken:
+        if queue in users:
+            found.setdefault(users[queue], []).append(queue)
+    yield from sorted(found.items())
+
+
+def _refused(way: Way) -> list[Objection]:
+    return [objection for objection in way.objections if objection.refused]
+
+
+def _reasons(way: Way, reserved: str) -> list[str]:
+    named = [some_queues(way.reserved) + reserved] if way.reserved else []
+    return named + [objection.why for objection in _refused(way)]
+
+
+def _against(way: Way) -> set[Apqn]:
+    return set(way.reserved).union(*(objection.queues for objection in _refused(way)))

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a host has what a guest asks for, or may get it where the policy allows to ask for more."""
+
+from __future__ import annotations
+
+from apvfio.errors import HostError
+from apvfio.mask import IdSet
+from apvfio.matrix import Matrix
+from apvfio.wording import some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.matrix import Apqn
+
+
+def absent_queues(matrix: Matrix, host: Host) -> list[Apqn]:
+    """The queues of ``matrix`` that ``host`` does not have."""
+    return [queue for queue in matrix.queues() if queue not in host.drivers]
+
+
+def require_there(matrix: Matrix, host: Host, *, over_provisioning: bool) -> None:
+    """HostError unless ``host`` has all adapters and domains, or could have them with ``over_provisioning``.
+
+    A queue that is missing among adapters and domains that are there is refused in any case:
+    the kernel would give the guest nothing of its adapter (vops:vfio_ap_mdev_filter_matrix).
+    """
+    if over_provisioning:
+        _require_within("adapter", matrix.adapters, host.max_adapter)
+        _require_within("domain", matrix.domains, host.max_domain)
+    else:
+        _require_ids("adapter", matrix.adapters, host.adapters)
+        _require_ids("domain", matrix.domains, host.domains)
+    present = Matrix(host.adapters & matrix.adapters, host.domains & matrix.domains)
+    holes = absent_queues(present, host)
+    if holes:
+        raise HostError(
+            f"this host has no queue {some_queues(holes)}, and without it the guest would get nothing of "
+            "its adapter.",
+            queues=holes,
+            remedy="See 'apvfio queues'.",
+        )
+
+
+def require_all_there(matrix: Matrix, host: Host) -> None:
+    """HostError if a queue is missing: where queues are moved one by one each must be there."""
+    absent = absent_queues(matrix, host)
+    if absent:
+        raise HostError(
+            f"this host has no queue {some_queues(absent)}, and over-provisioning is impossible "
+            "with driver_override, which a queue that is not there does not have.",
+            queues=absent,
+            remedy="Ask for queues that are there, or change to the masks with 'apvfio mode masks'.",
+        )
+
+
+def _require_ids(what: str, asked: IdSet, there: IdSet) -> None:
+    missing = asked - there
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise HostError(
+            f"this host has no {what}{plural} {_named(missing)}; it has {there or 'none'}.",
+            remedy=f"Correct the {what}s of the annotation, or assign them to this partition.",
+        )
+
+
+def _require_within(what: str, asked: IdSet, largest: int) -> None:
+    beyond = asked - IdSet(range(largest + 1))
+    if beyond:
+        raise HostError(
+            f"this host can have no {what} {_named(beyond)}: the largest possible is {largest}.",
+            remedy=f"Correct the {what}s of the annotation.",
+        )
+
+
+def _named(ids: IdSet) -> str:
+    return ", ".join(f"{i} (0x{i:x})" for i in ids)

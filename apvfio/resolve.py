@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a request to a plan, by way of a choice where the guest names no queues."""
+
+from __future__ import annotations
+
+from apvfio.cards import read_known
+from apvfio.errors import ApvfioError, HostError, PolicyError
+from apvfio.plan.choose import choose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.matrix import Apqn
+    from apvfio.plan.planner import Plan
+    from apvfio.policy import Policy
+    from apvfio.request import Request
+    from apvfio.sysfs import Sysfs
+
+_TRIES = 64
+
+
+def all_named(
+    sysfs: Sysfs, requests: Iterable[Request], host: Host, ledger: Ledger, policy: Policy
+) -> tuple[list[Request], list[ApvfioError]]:
+    """The requests with queues for every wish, were all these guests to run; and which wishes cannot be.
+
+    A guest that runs keeps what it has; the others get, one after the other, what is left.
+    """
+    requests = list(requests)
+    named = [request for request in requests if not request.wish]
+    errors: list[ApvfioError] = []
+    for request in requests:
+        if request.wish is None:
+            continue
+        running = [lease.matrix for lease in ledger.live() if lease.uuid == request.guest_uuid]
+        spoken_for = host._replace(
+            mdevs={
+                **host.mdevs,
+                **{other.mdev: other.matrix for other in named if other.mdev != request.mdev},
+            }
+        )
+        try:
+            known = read_known(sysfs, request.wish, host, ledger)
+            matrix = running[0] if running else choose(request, spoken_for, ledger, policy, known=known)
+        except ApvfioError as error:
+            errors.append(error)
+        else:
+            named.append(request._replace(matrix=matrix))
+    return named, errors
+
+
+def planned(
+    sysfs: Sysfs,
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    make: Callable[[Request, Ledger], Plan],
+) -> Plan:
+    """What ``make`` plans for ``request``; a wish is given queues first.
+
+    Some rules of the policy are about what the host is left with, and only a plan can tell.
+    Queues that turn out to be needed by the host are left out, and the choice is made again.
+    """
+    wish = request.wish
+    if wish is None:
+        return make(request, ledger)
+    known = read_known(sysfs, wish, host, ledger)
+    ledger = ledger._replace(mkvps=known.mkvps)
+    kept: frozenset[Apqn] = frozenset()
+    refusal: PolicyError | None = None
+    for _ in range(_TRIES):
+        try:
+            matrix = choose(request, host, ledger, policy, known=known, kept=kept)
+        except (HostError, PolicyError) as error:
+            raise (refusal or error).for_guest(request.guest) from None
+        try:
+            return make(request._replace(matrix=matrix), ledger)
+        except PolicyError as error:
+            refusal = refusal or error
+            if kept.issuperset(error.queues):
+                break
+            kept = kept.union(error.queues)
+    assert refusal
+    raise refusal

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A settings file in TOML read by a table of what may be in it: every mistake is named.
+
+The table has the known keys of each section, '' being the top of the file, and for each key
+a reader that turns its value into ours or raises ValueError with the rest of the sentence.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Reader = Callable[[object], Any]
+    Sections = Mapping[str, Mapping[str, Reader]]
+
+_SHOWN = 80
+
+TOP = ""
+
+
+def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
+    """What ``text`` sets, section by section, keys with underscores; ValueError says what is wrong."""
+    # Most hosts have no such file: only those that have one pay for the parser.
+    import tomllib  # noqa: PLC0415
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"it is not valid TOML: {error}") from None
+    found = {}
+    for section, readers in sections.items():
+        table = document.get(section, {}) if section else document
+        if not isinstance(table, dict):
+            raise ValueError(f"{section} is not a table: write [{section}] on a line of its own")
+        values = {key: value for key, value in table.items() if section or not key or key not in sections}
+        for key in values:
+            _require_known(key, section, sections)
+        found[section] = {
+            key.replace("-", "_"): _read(value, readers[key], f"{section}.{key}" if section else key)
+            for key, value in values.items()
+        }
+    return found
+
+
+def one_of(*words: str) -> Reader:
+    """A reader of one of some words."""
+
+    def read(value: object) -> str:
+        if value in words:
+            return str(value)
+        if len(words) == 2:
+            raise ValueError(f"is {_shown(value)}, which is neither {words[0]} nor {words[1]}")
+        raise ValueError(f"is {_shown(value)}, which is none of {', '.join(words)}")
+
+    return read
+
+
+def whole_number(least: int, most: int) -> Reader:
+    """A reader of a whole number from ``least`` to ``most``."""
+
+    def read(value: object) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"is {_shown(value)}, which is no whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def true_or_false(value: object) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"is {_shown(value)}, which is neither true nor false, written without quotes")
+    return value
+
+
+def _read(value: object, reader: Reader, name: str) -> Any:
+    try:
+        return reader(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def _require_known(key: str, section: str, sections: Sections) -> None:
+    keys = [*sections[section], *(() if section else filter(None, sections))]
+    if key in keys:
+        return
+    where = f"[{section}]" if section else "the file"
+    raise ValueError(f"{where} has the unknown key {_shown(key)}{_hint(key, keys, sections)}")
+
+
+def _hint(key: str, keys: list[str], sections: Sections) -> str:
+    for home, readers in sections.items():
+        if key in readers:
+            return f", which belongs {f'in [{home}]' if home else 'at the top, before the first [table]'}"
+    import difflib  # noqa: PLC0415
+
+    near = difflib.get_close_matches(key, keys, 1)
+    return f", did you mean {near[0]}?" if near else f"; known are {', '.join(keys)}"
+
+
+def _shown(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return repr(text[:_SHOWN])

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A device as a definition of mdevctl: written, removed, asked for by a guest without annotation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hosts import IBM_DOMAINS, a_matrix
+from machines import IBM_ADAPTERS, Machine
+from test_request import HOSTDEV, MDEV, UUID, domain
+
+from apvfio import hook
+from apvfio.cli.main import main
+from apvfio.definitions import autostarted, load_definition, matrix_of
+from apvfio.errors import Exit
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim, open_sim
+from mdev.definitions import path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = path("matrix", MDEV.lower())
+BARE = f"<domain><name>bare</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
+DEFINITION = """{"mdev_type": "vfio_ap-passthrough", "start": "manual",
+ "attrs": [{"assign_adapter": "0x0"}, {"assign_domain": "1,2"}, {"assign_control_domain": "4"}]}"""
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> str:
+    name = str(tmp_path / "host.json")
+    create_sim(name, SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+    return name
+
+
+@pytest.fixture
+def xml(tmp_path: Path) -> str:
+    name = tmp_path / "db1.xml"
+    name.write_bytes(domain())
+    return str(name)
+
+
+def call(machine: Machine, operation: str, document: bytes) -> int:
+    return hook.main(["bare", operation, "begin", "-"], machine, document)
+
+
+def test_a_device_is_defined_once_and_undefined(
+    sim: str, xml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in ("is defined: adapters 0,10, domains 1-2,4", "was defined already"):
+        assert main(["--sim", sim, "define", "--xml", xml]) == Exit.OK
+        assert said in capsys.readouterr().out
+    with open_sim(sim) as system:
+        definition = load_definition(system.files, MDEV.lower())
+        assert definition is not None
+        assert definition.start == "manual"
+        assert definition.attrs[:2] == (("assign_adapter", "0x0"), ("assign_adapter", "0xa"))
+        assert matrix_of(definition) == a_matrix("0,10", "1-2,4")
+        assert autostarted(system.files) == {}
+    for said in ("is no longer defined (db1)", "was not defined"):
+        assert main(["--sim", sim, "undefine", "--xml", xml]) == Exit.OK
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("document", "words", "code", "says"),
+    [
+        (BARE, ["define"], Exit.REQUEST, "has no annotation"),
+        (BARE.replace(b"vfio-ap", b"vfio-ccw"), ["undefine"], Exit.REQUEST, "has no vfio-ap device"),
+        (domain(), ["define", "x"], Exit.USAGE, "define takes either"),
+    ],
+)
+def test_what_cannot_be_defined(
+    sim: str,
+    tmp_path: Path,
+    document: bytes,
+    words: list[str],
+    code: Exit,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "x.xml"
+    file.write_bytes(document)
+    assert main(["--sim", sim, *words, "--xml", str(file)]) == code
+    assert says in capsys.readouterr().err
+
+
+def test_a_definition_that_says_otherwise_is_not_replaced(
+    sim: str, xml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_sim(sim) as system:
+        system.files.write(FILE, DEFINITION)
+    assert main(["--sim", sim, "define", "--xml", xml]) == Exit.CONFLICT
+    assert "is defined with adapters 0, domains 1-2; it asks for adapters 0,10" in capsys.readouterr().err
+
+
+def test_a_guest_without_annotation_starts_by_its_definition() -> None:
+    machine = Machine()
+    before = machine.host
+    assert call(machine, "prepare", BARE) == Exit.OK
+    assert machine.host == before
+    machine.files.texts[FILE] = DEFINITION
+    assert call(machine, "prepare", BARE) == Exit.OK
+    assert machine.host.mdevs == {
+        MDEV.lower(): a_matrix("0", "1-2")._replace(control_domains=a_matrix("4", "4")[0])
+    }
+    assert call(machine, "reconnect", BARE) == Exit.OK
+    assert call(machine, "release", BARE) == Exit.OK
+    assert machine.host == before
+
+
+@pytest.mark.parametrize(
+    ("text", "document", "says"),
+    [
+        (
+            DEFINITION,
+            domain(),
+            "guest db1: its annotation asks for adapters 0,10, domains 1-2,4, control domains none,",
+        ),
+        (
+            "{",
+            BARE,
+            f"guest bare: /{FILE} cannot be used: it is not JSON",
+        ),
+        (
+            DEFINITION.replace("1,2", "2-1"),
+            BARE,
+            "guest bare: assign_domain is '2-1': the range '2-1' runs backwards",
+        ),
+        (
+            DEFINITION.replace("assign_domain", "unassign_domain"),
+            BARE,
+            "'unassign_domain', whose effect is not known",
+        ),
+    ],
+)
+def test_a_definition_that_makes_no_sense_stops_the_start(
+    text: str, document: bytes, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine()
+    machine.files.texts[FILE] = text
+    before = machine.snapshot()
+    assert call(machine, "prepare", document) == Exit.REQUEST
+    assert says in capfd.readouterr().err
+    assert machine.snapshot() == before
+
+
+def test_a_definition_of_another_kind_or_without_queues_is_none_of_our_business() -> None:
+    for text in (DEFINITION.replace("vfio_ap-", "vfio_ccw-"), '{"mdev_type": "vfio_ap-passthrough"}'):
+        machine = Machine()
+        machine.files.texts[FILE] = text
+        assert call(machine, "prepare", BARE) == Exit.OK
+        assert machine.sysfs.written == []
+
+
+def test_an_annotation_and_a_definition_that_agree() -> None:
+    machine = Machine()
+    machine.files.texts[FILE] = DEFINITION
+    wish = '<ap:matrix adapters="0" domains="1-2" control-domains="4"/>'
+    assert call(machine, "prepare", domain(wish)) == Exit.OK
+    assert list(machine.host.mdevs) == [MDEV.lower()]
