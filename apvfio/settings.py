@@ -27,7 +27,7 @@ def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
 
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"it is not valid TOML: {error}") from None
     found = {}
     for section, readers in sections.items():

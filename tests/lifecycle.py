@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from hosts import a_matrix, mdev
-
 from apvfio.host import Host, read_guest_queues, read_host
 from apvfio.ledger import load
 from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Apqn, Matrix
+from hosts import a_matrix, mdev
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess

@@ -6,11 +6,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from apvfio.sim.kernel import SimKernel
-from hosts import BOOT, IBM_DOMAINS
-
 from apvfio.host import Host, read_host
 from apvfio.ledger import LEDGER, Ledger, load
+from apvfio.sim.kernel import SimKernel
+from hosts import BOOT, IBM_DOMAINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

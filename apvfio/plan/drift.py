@@ -65,7 +65,7 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
     for queue in matrix.queues():
         driver = host.drivers.get(queue)
         if driver is None:
-            strayed.setdefault("not there any more", []).append(queue)
+            strayed.setdefault("not on this host", []).append(queue)
         elif driver == UNBOUND:
             strayed.setdefault("bound to no driver instead of vfio_ap", []).append(queue)
         elif driver != VFIO_DRIVER:

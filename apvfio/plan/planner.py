@@ -72,6 +72,7 @@ class Plan(NamedTuple):
         return {
             "guest": self.request.guest,
             "mdev": self.request.mdev,
+            "queues": [str(queue) for queue in self.request.matrix.queues()],
             "mode": self.mode,
             "way": self.way,
             "collateral": [str(queue) for queue in self.chosen.collateral],

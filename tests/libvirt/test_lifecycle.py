@@ -8,20 +8,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, mdev
-from lifecycle import Lifecycle, state
 
 from apvfio.assets import hook_script
 from apvfio.lab.guest import guest_uuid, guest_xml
+from hosts import a_matrix, mdev
+from lifecycle import Lifecycle, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from subprocess import CompletedProcess
 
-    from conftest import MakeLab
-
     from apvfio.lab.lab import Lab
     from apvfio.matrix import Matrix
+    from conftest import MakeLab
 
 
 class LabHouse:

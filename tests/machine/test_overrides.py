@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, mdev
-from lifecycle import state, with_driver
 
 from apvfio.cli.main import main
 from apvfio.host import read_host
 from apvfio.mask import ALL_IDS
 from apvfio.policy import POLICY
+from hosts import a_matrix, mdev
+from lifecycle import state, with_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

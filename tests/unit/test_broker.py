@@ -7,8 +7,6 @@ import errno
 from collections.abc import Callable
 
 import pytest
-from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
@@ -16,6 +14,8 @@ from apvfio.host import AP_MDEVS, Host
 from apvfio.ledger import HELD, Debt
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet
 from apvfio.policy import POLICY, Times
+from hosts import a_matrix, a_request, guest, mdev
+from machines import Killed, Machine
 
 
 @pytest.fixture

@@ -10,9 +10,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hosts import IBM_DOMAINS, a_matrix, guest, mdev
-from machines import IBM_ADAPTERS
-from test_request import MDEV, UUID, domain
 
 from apvfio import hook
 from apvfio.cli.main import main
@@ -21,6 +18,9 @@ from apvfio.host import AP_MDEVS
 from apvfio.policy import Times
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from hosts import IBM_DOMAINS, a_matrix, guest, mdev
+from machines import IBM_ADAPTERS
+from test_request import MDEV, UUID, domain
 
 if TYPE_CHECKING:
     from pathlib import Path

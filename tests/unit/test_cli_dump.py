@@ -7,8 +7,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
 
 from apvfio import chzdev
 from apvfio.cli.main import main
@@ -18,6 +16,8 @@ from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
+from hosts import a_matrix, a_request, mdev
+from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable

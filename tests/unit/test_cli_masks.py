@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, a_request, mdev
-from machines import Machine
-from simulated import SimulatedHost
 
 from apvfio import chzdev, chzdev_command
 from apvfio.broker import acquire, release
@@ -22,6 +19,9 @@ from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.edit import Change, Wish
 from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealSystem
+from hosts import a_matrix, a_request, mdev
+from machines import Machine
+from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

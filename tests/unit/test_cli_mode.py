@@ -7,14 +7,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import IBM_DOMAINS, a_matrix, mdev
-from machines import IBM_ADAPTERS
 
 from apvfio.cli.main import main
 from apvfio.errors import Exit
 from apvfio.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from hosts import IBM_DOMAINS, a_matrix, mdev
+from machines import IBM_ADAPTERS
 
 if TYPE_CHECKING:
     from pathlib import Path

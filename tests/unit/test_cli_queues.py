@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
 
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
+from hosts import a_matrix, a_request, mdev
+from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

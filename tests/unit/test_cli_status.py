@@ -9,13 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
 
 from apvfio.cli.status import describe
 from apvfio.cli.terminal import look, print_lines
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
+from hosts import a_matrix, a_request, guest, mdev
+from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hosts import IBM_DOMAINS, a_matrix
-from machines import IBM_ADAPTERS, Machine
-from test_request import HOSTDEV, MDEV, UUID, domain
 
 from apvfio import hook
 from apvfio.cli.main import main
@@ -16,7 +13,10 @@ from apvfio.definitions import autostarted, load_definition, matrix_of
 from apvfio.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from hosts import IBM_DOMAINS, a_matrix
+from machines import IBM_ADAPTERS, Machine
 from mdev.definitions import path
+from test_request import HOSTDEV, MDEV, UUID, domain
 
 if TYPE_CHECKING:
     from pathlib import Path

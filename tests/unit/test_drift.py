@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
-
 from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING, Debt
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet
 from apvfio.matrix import Apqn
 from apvfio.plan.drift import drift
+from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 if TYPE_CHECKING:
     from apvfio.host import Host
@@ -43,7 +42,7 @@ def test_the_device_holds_something_else() -> None:
         f"guest g1: its mediated device {mdev(1)} holds adapters 0, domains 1, control domains none"
         " instead of adapters 0, domains 1-2, control domains none",
         "guest g1: 00.0002 is bound to no driver instead of vfio_ap",
-        "guest g1: 00.0001 is not there any more",
+        "guest g1: 00.0001 is not on this host",
     ]
 
 

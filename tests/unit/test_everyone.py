@@ -7,12 +7,8 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import IBM_ADAPTERS as MODES
-from machines import Machine
-from test_request import MDEV, domain
 
 from apvfio import broker
 from apvfio.cli.main import main
@@ -24,6 +20,10 @@ from apvfio.policy import Policy
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
+from machines import IBM_ADAPTERS as MODES
+from machines import Machine
+from test_request import MDEV, domain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hosts import NO_LEASES, a_host, a_matrix
-
 from apvfio.mask import NO_IDS
 from apvfio.matrix import Apqn
 from apvfio.policy import SECTIONS, Policy, parse_policy
 from apvfio.request import parse_domain
+from hosts import NO_LEASES, a_host, a_matrix
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -9,9 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hosts import IBM_DOMAINS
-from machines import IBM_ADAPTERS, Machine
-from test_request import HOSTDEV, MDEV, UUID, domain
 
 from apvfio import hook
 from apvfio.assets import hook_script
@@ -20,6 +17,9 @@ from apvfio.host import read_host
 from apvfio.ledger import LEDGER
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from hosts import IBM_DOMAINS
+from machines import IBM_ADAPTERS, Machine
+from test_request import HOSTDEV, MDEV, UUID, domain
 
 HOOK = Path(__file__).parents[2] / "hooks" / "qemu"
 PLAIN = f"<domain><name>plain</name><uuid>{UUID}</uuid><devices/></domain>".encode()

@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hosts import NO_LEASES, a_host, a_matrix, a_request
-from machines import Machine
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, HostError, PolicyError
@@ -21,6 +19,8 @@ from apvfio.plan.planner import Plan, make_plan
 from apvfio.policy import POLICY, Policy, parse_policy
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
+from hosts import NO_LEASES, a_host, a_matrix, a_request
+from machines import Machine
 
 WISH = a_request("0,0xa", "1,2,4")
 """Freed by its adapters it takes 00.001b and 0a.001b besides, by its domains 01.0001, 01.0002 and 01.0004."""

@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from hosts import BOOT, NO_LEASES, a_lease, a_ledger
 
 from apvfio.errors import ApvfioError
 from apvfio.ledger import BY_DOMAINS, ENDING, LEDGER, Debt, Ledger, load, save
 from apvfio.mask import NO_IDS, IdSet
+from hosts import BOOT, NO_LEASES, a_lease, a_ledger
 
 
 class Paper:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Killed, Machine
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
@@ -16,6 +14,8 @@ from apvfio.matrix import Apqn
 from apvfio.plan.mode import mode_of
 from apvfio.policy import POLICY, Policy
 from apvfio.sim.kernel import SimKernel
+from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
+from machines import IBM_ADAPTERS, Killed, Machine
 
 PREFER = 'mode = "overrides"\n'
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from apvfio.plan.masks import ways
 from apvfio.plan.planner import make_plan
 from apvfio.plan.steps import due, forgiven, returnable
 from apvfio.policy import Policy
+from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 
 NO_POLICY = Policy()
 
@@ -66,6 +66,7 @@ def test_json_is_what_the_contract_says() -> None:
     assert list(document) == [
         "guest",
         "mdev",
+        "queues",
         "mode",
         "way",
         "collateral",

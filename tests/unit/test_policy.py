@@ -6,8 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hosts import a_request, guest, mdev
-from machines import Machine
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
@@ -15,6 +13,8 @@ from apvfio.locks import OWN_LOCK, OWN_WAIT, own_lock
 from apvfio.matrix import Apqn
 from apvfio.policy import POLICY, REFUSE, WARN, Busy, Keep, Policy, Times, parse_policy, read_times
 from apvfio.system import RealSystem
+from hosts import a_request, guest, mdev
+from machines import Machine
 
 
 def test_no_file_reserves_nothing() -> None:
@@ -72,6 +72,9 @@ def test_queues_adapters_and_domains() -> None:
         ("[time]\nlock-wait = nan", "no whole number"),
         ("[time]\nlockwait = 9", "did you mean lock-wait?"),
         ("\x1b[31m", "not valid TOML"),
+        ("a = " + "[" * 9999, "not valid TOML"),
+        ("[keep]\ncca = " + "9" * 9999, "cannot be used"),
+        ("[keep]\ncca = 0x" + "f" * 9999, "cannot be used"),
         ("[keep]\ncca = '" + "9" * 999 + "'", "no whole number from 0 to 65536"),
     ],
 )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
@@ -13,6 +12,7 @@ from apvfio.policy import Policy
 from apvfio.render.matrix_text import Look, picture
 from apvfio.render.tables import Column, bare_table, table
 from apvfio.wording import count_queues, mask_bits, some_queues
+from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 ASCII = Look(utf8=False)
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sims import BUS, VERSIONS, bound, driver, guest_matrix, make, refused, uuid, write
 
 from apvfio.errors import RequestError
 from apvfio.host import AP_MDEVS
@@ -15,6 +14,7 @@ from apvfio.matrix import Apqn
 from apvfio.sim import ownership
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.profile import PROFILES
+from sims import BUS, VERSIONS, bound, driver, guest_matrix, make, refused, uuid, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 import pytest
-from sims import BUS, VERSIONS, make, uuid
 
 from apvfio.errors import RequestError
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.sim.kernel import SimKernel
+from sims import BUS, VERSIONS, make, uuid
 
 
 def travelled(version: str) -> SimKernel:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from sims import BUS, VERSIONS, make, matrix, refused, uuid, write
 
 from apvfio.host import AP_MDEVS
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
+from sims import BUS, VERSIONS, make, matrix, refused, uuid, write
 
 PAGE = 4096
 ONE = uuid(1)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from sims import BUS, VERSIONS, guest_matrix, make, matrix, refused, uuid, write
 
 from apvfio.host import AP_MDEVS
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Matrix
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.state import Mdev
+from sims import BUS, VERSIONS, guest_matrix, make, matrix, refused, uuid, write
 
 ONE = uuid(1)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 
-from hosts import a_host, a_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.together import best_ways
 from apvfio.policy import Policy
+from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)
 
