@@ -12,6 +12,7 @@ import time
 from typing import NamedTuple
 
 from apvfio import ledger as ledgers
+from apvfio.cards import read_keyed
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.host import (
     Host,
@@ -25,6 +26,7 @@ from apvfio.host import (
 from apvfio.host_facts import read_facts
 from apvfio.ledger import ENDING, HELD, STARTING, Ledger
 from apvfio.plan.drift import drift
+from apvfio.plan.hygiene import hygiene
 from apvfio.plan.mode import steps_to
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.step import Step
@@ -71,8 +73,14 @@ def current(system: System) -> tuple[Host, Ledger, Policy]:
 
 
 def plan(system: System, request: Request) -> Plan:
-    """What `acquire` would do now; changes nothing."""
-    return _planned(system, request, *current(system))
+    """What `acquire` would do now; changes nothing.
+
+    Here alone the cards are asked for the keys that the guest would find: it takes them a while.
+    """
+    host, ledger, policy = current(system)
+    found = _planned(system, request, host, ledger, policy)
+    keyed = read_keyed(system.sysfs, host, found.request.matrix)
+    return found._replace(warnings=(*found.warnings, *hygiene(found.request, ledger, keyed)))
 
 
 def acquire(system: System, request: Request) -> Plan:
@@ -94,7 +102,7 @@ def acquire(system: System, request: Request) -> Plan:
         except (ApvfioError, OSError) as error:
             _give_up(system, found.ledger, lease)
             raise _told(error).for_guest(lease.guest) from None
-        held = found.ledger.with_lease(lease._replace(state=HELD))
+        held = found.ledger.with_lease(lease._replace(state=HELD)).handed(lease)
         # Only now: a choice that failed to work shall not be made again.
         ledgers.save(system.files, held.remembering(lease.uuid, lease.matrix) if request.wish else held)
         return found

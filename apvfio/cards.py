@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.ledger import Ledger
+    from apvfio.matrix import Matrix
     from apvfio.sysfs import Sysfs
     from apvfio.wish import Wish
 
@@ -84,3 +85,9 @@ def parse_mkvps(text: str) -> tuple[str, ...]:
         if register in _CURRENT and len(words) == 2 and words[0] == "valid":
             found.append(words[1].lower().removeprefix("0x"))
     return tuple(found)
+
+
+def read_keyed(sysfs: Sysfs, host: Host, matrix: Matrix) -> set[Apqn]:
+    """The queues of ``matrix`` that are the host's and carry valid master keys."""
+    queues = (queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER)
+    return {queue for queue in queues if read_mkvps(sysfs, queue)}

@@ -90,6 +90,9 @@ class Ledger(NamedTuple):
     last: Mapping[str, Matrix] = {}
     """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""
 
+    had: Mapping[Apqn, str] = {}
+    """The guest, by its name, that had each queue last in this boot."""
+
     def of_guest(self, uuid: str) -> list[Lease]:
         """The leases of the guest ``uuid``; more than one only while an older one is ending."""
         return [lease for lease in self.leases.values() if lease.uuid == uuid]
@@ -132,6 +135,10 @@ class Ledger(NamedTuple):
         """The ledger in which the guest ``guest_uuid`` was last given ``matrix``."""
         return self._replace(last={**self.last, guest_uuid: Matrix(matrix.adapters, matrix.domains)})
 
+    def handed(self, lease: Lease) -> Ledger:
+        """The ledger in which the guest of ``lease`` has its queues, and so had them last."""
+        return self._replace(had={**self.had, **dict.fromkeys(lease.matrix.queues(), lease.guest)})
+
     def live(self) -> list[Lease]:
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
@@ -156,19 +163,20 @@ def load(files: Files, boot_id: str) -> Ledger:
         leases = [_lease_from(item) for item in _get(document, "leases", list)]
         owed = _get(document, "owed", dict)
         debt = Debt(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
-        overrides = _overrides_from(_get(owed, "overrides", dict))
+        overrides = _texts_from(_get(owed, "overrides", dict))
         offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
         mode = _get(document, "mode", str)
-        # Ledgers written before there were requests by property lack these two.
+        # Ledgers written before these were kept lack them.
         mkvps = _mkvps_from(_get(document, "mkvps", dict) if "mkvps" in document else {})
         last = _last_from(_get(document, "last", dict) if "last" in document else {})
+        had = _texts_from(_get(document, "had", dict) if "had" in document else {})
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
     by_mdev = {lease.mdev: lease for lease in leases}
-    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last)
+    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had)
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -181,6 +189,7 @@ def save(files: Files, ledger: Ledger) -> None:
         "offline": [str(queue) for queue in sorted(ledger.offline)],
         "mode": ledger.mode,
         "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
+        "had": {str(queue): guest for queue, guest in sorted(ledger.had.items())},
         "last": {
             uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
             for uuid, matrix in ledger.last.items()
@@ -229,9 +238,9 @@ def _lease_from(item: object) -> Lease:
     return lease
 
 
-def _overrides_from(item: dict[str, Any]) -> dict[Apqn, str]:
-    _expect(all(type(before) is str for before in item.values()), "an override is no text")
-    return {_queue_from(name): before for name, before in item.items()}
+def _texts_from(item: dict[str, Any]) -> dict[Apqn, str]:
+    _expect(all(type(text) is str for text in item.values()), "what is kept of a queue is no text")
+    return {_queue_from(name): text for name, text in item.items()}
 
 
 def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:

@@ -32,7 +32,7 @@ def define(system: System, request: Request) -> bool:
     """Define the guest's device; False if that is so already. ConflictError if it is defined otherwise."""
     if request.wish is not None:
         raise RequestError(
-            "it names no queues, and a definition must.",
+            "it asks for queues by property, and a definition names queues.",
             guest=request.guest,
             remedy="Annotate it with <ap:matrix>.",
         )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.request import Request
     from apvfio.sysfs import Sysfs
 
-_TRIES = 64
+_TRIES = 32
 
 
 def all_named(
@@ -72,18 +72,23 @@ def planned(
     known = read_known(sysfs, wish, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)
     kept: frozenset[Apqn] = frozenset()
+    avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None
     for _ in range(_TRIES):
         try:
-            matrix = choose(request, host, ledger, policy, known=known, kept=kept)
+            matrix = choose(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
         except (HostError, PolicyError) as error:
             raise (refusal or error).for_guest(request.guest) from None
         try:
             return make(request._replace(matrix=matrix), ledger)
         except PolicyError as error:
             refusal = refusal or error
-            if kept.issuperset(error.queues):
-                break
-            kept = kept.union(error.queues)
+            asked = avoid.union(queue for queue in error.queues if matrix.holds(queue))
+            if asked == avoid:
+                # None of its own: what would be taken besides is the trouble.
+                if kept.issuperset(error.queues):
+                    break
+                kept = kept.union(error.queues)
+            avoid = asked
     assert refusal
     raise refusal

@@ -24,7 +24,7 @@ from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from apvfio.cards import Known
     from apvfio.host import Host
@@ -44,18 +44,20 @@ def choose(
     policy: Policy,
     *,
     known: Known,
-    kept: Collection[Apqn] = (),
+    kept: frozenset[Apqn] = frozenset(),
+    avoid: frozenset[Apqn] = frozenset(),
 ) -> Matrix:
     """The matrix for the request's wish; HostError says what ruled out which queues.
 
-    ``kept`` are queues that the host needs besides those the policy reserves. PolicyError if
-    only queues that must stay with the host are in the way.
+    ``kept`` are queues that the host needs besides those the policy reserves, ``avoid`` those
+    that the guest shall not have, whoever else has them. PolicyError if only queues that must
+    stay with the host are in the way.
     """
     wish = request.wish
     assert wish
     ledger = ledger.ending(request.guest_uuid)
     mode = mode_of(host, ledger, policy)
-    found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept)
+    found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept | avoid)
     if not found.queues:
         raise _impossible(request, "no queue satisfies all it asks for", found)
     may_stay = {q for q in host.drivers if policy.reserves(q) or q in kept}

@@ -143,10 +143,8 @@ def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Facts) -> Iterator[Ob
         left = len(there) - len(lost)
         # A host that has too few already is not made worse by a guest that takes none of them.
         if lost and left < least:
-            why = (
-                f"{some_queues(lost)}, leaving it {count_queues(left)} of mode {mode} where {least} must stay"
-            )
-            yield Objection(True, why, tuple(lost))
+            rest = f"{count_queues(left)} of mode {mode} where {least} must stay"
+            yield Objection(True, f"{some_queues(lost)}, leaving the host {rest}", tuple(lost))
 
 
 def _by(users: Mapping[Apqn, str], taken: Iterable[Apqn]) -> Iterator[tuple[str, list[Apqn]]]:

@@ -190,10 +190,11 @@ class Bus:
         self._settle(apqn)
 
     def _settle(self, apqn: Apqn) -> None:
-        """The reset that was asked for happens: only to queues that are bound, initiated and configured
-        (que:ap_sm_event)."""
+        """A reset that was asked for happens to a queue that is bound, initiated and configured, unless
+        the machine has put it to standby since the last scan (que:ap_sm_event, ap_sm_reset)."""
         queue = self._state.queues[apqn]
-        if queue.resetting and queue.driver and queue.initiated and queue.config:
+        standby = apqn.adapter in self._state.hardware.standby
+        if queue.resetting and queue.driver and queue.initiated and queue.config and not standby:
             queue.resetting = False
             queue.interrupts = True
 
@@ -260,7 +261,8 @@ class Bus:
         """bus:ap_scan_domains."""
         queue = self._state.queues.get(apqn)
         if not queue:
-            self._state.queues[apqn] = Queue(config=configured)
+            # Its state machine starts with a reset (AP_SM_STATE_RESET_START is 0).
+            self._state.queues[apqn] = Queue(config=configured, resetting=True)
             self._autoprobe(apqn)
             if configured:
                 self._init(apqn)
@@ -268,6 +270,8 @@ class Bus:
             queue.config = configured
             if configured and queue.initiated:
                 self._init(apqn)
+        else:
+            self._settle(apqn)
 
     def _autoprobe(self, device: Device) -> None:
         if "ap" not in self._state.no_autoprobe:

@@ -83,6 +83,7 @@ class TestCommands:
             "adapters": "10",
             "domains": "1-2",
             "control_domains": "",
+            "any": None,
         }
         assert "adapters 10, domains 1-2" in house.apvfio("guest", "list").stdout
         planned = json.loads(house.apvfio("plan", "web", "--json").stdout)
@@ -132,3 +133,29 @@ class TestCommands:
         done = house.apvfio("guest", "list", "-c", "test:///nowhere")
         assert done.returncode == 5
         assert "does not answer" in done.stderr
+
+    def test_a_definition_stands_for_the_annotation(self, house: LabHouse) -> None:
+        """Through the real mdevctl, which sees the simulated host."""
+        before = state(house)
+        house.define("kept", a_matrix("0", "1-2"), mdev(7))
+        done = house.apvfio("define", "kept")
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = house.lab.run(["mdevctl", "list", "--defined"]).stdout
+        assert listed.split()[:4] == [mdev(7), "matrix", "vfio_ap-passthrough", "manual"]
+
+        assert house.apvfio("guest", "clear", "kept").returncode == 0
+        house.virsh("start", "--paused", "kept")
+        assert state(house).host.mdevs == {mdev(7): a_matrix("0", "1-2")}
+        assert mdev(7) in house.lab.run(["mdevctl", "list"]).stdout
+        house.virsh("destroy", "kept")
+        assert state(house) == before
+
+        house.apvfio("guest", "set", "kept", "--adapters", "1", "--domains", "4")
+        answer = house.virsh("start", "kept", check=False)
+        assert "its annotation asks for adapters 1, domains 4" in answer.stderr
+        assert "for adapters 0, domains 1-2" in answer.stderr
+        assert house.apvfio("undefine", "kept").returncode == 0
+        assert house.lab.run(["mdevctl", "list", "--defined"]).stdout.strip() == ""
+        house.virsh("start", "--paused", "kept")
+        house.virsh("destroy", "kept")
+        assert state(house) == before

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hosts import a_matrix, mdev
+from lifecycle import state
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from conftest import MachineHouse
 
 ALL = "0x" + "f" * 64
 RULES = Path("/etc/udev/rules.d/41-ap.rules")
@@ -104,3 +109,24 @@ def test_what_the_kernel_refuses_is_an_error_where_chzdev_reports_success() -> N
         assert uuid in message.stderr
     finally:
         (device / "remove").write_text("1")
+
+
+def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("kept", a_matrix("0", "1-2"), mdev(7))
+    apvfio("define", "kept")
+    assert run("mdevctl", "list", "--defined").split()[:4] == [
+        mdev(7),
+        "matrix",
+        "vfio_ap-passthrough",
+        "manual",
+    ]
+    apvfio("guest", "clear", "kept")
+    house.virsh("start", "--paused", "kept")
+    assert state(house).host.mdevs == {mdev(7): a_matrix("0", "1-2")}
+    assert mdev(7) in run("mdevctl", "list")
+    assert mdev(7).replace("-", "_") in house.virsh("nodedev-list", "--cap", "mdev").stdout
+    house.virsh("destroy", "kept")
+    apvfio("undefine", "kept")
+    assert run("mdevctl", "list", "--defined") == ""
+    assert state(house) == before

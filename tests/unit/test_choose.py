@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing queues by their properties: the least collateral, held against brute force, and what is impossible."""
+"""Choosing queues by their properties: least collateral, against brute force, and the impossible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apvfio.cards import Card, Known, parse_mkvps
 from apvfio.errors import ApvfioError, HostError, PolicyError
 from apvfio.host import Host
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Debt, Ledger
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
+from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.choose import choose
 from apvfio.plan.masks import ways
@@ -276,7 +276,7 @@ def situations(draw: st.DrawFn) -> tuple[Host, Ledger, Policy, Known]:
 def test_no_rectangle_costs_the_host_less(
     situation: tuple[Host, Ledger, Policy, Known], height: int, width: int
 ) -> None:
-    """Against all rectangles, priced by the planner's own ways; the choice is one the planner can carry out."""
+    """Against all rectangles, priced by the planner's own ways; and the planner can carry the choice out."""
     host, ledger, policy, known = situation
     all_of_them = {
         matrix: price
@@ -317,7 +317,8 @@ def priced(
 
 def test_the_kernels_text_of_keys() -> None:
     text = (
-        "AES NEW: full 0x0123456789abcdef\nAES CUR: valid 0x7FF81BB1A3B2DA2F\nAES OLD: valid 0x1111111111111111\n"
+        "AES NEW: full 0x0123456789abcdef\nAES CUR: valid 0x7FF81BB1A3B2DA2F\n"
+        "AES OLD: valid 0x1111111111111111\n"
         "APKA NEW: empty 0x0000000000000000\nAPKA CUR: invalid 0x2222222222222222\nAPKA OLD: - -\n"
         "ASYM NEW: - -\nASYM CUR: valid 0x" + "A1" * 16 + "\nASYM OLD: - -\n"
     )
@@ -325,4 +326,3 @@ def test_the_kernels_text_of_keys() -> None:
     assert parse_mkvps("WK CUR: valid 0x" + "Ef" * 32 + "\nWK NEW: empty -\n") == ("ef" * 32,)
     assert parse_mkvps("WK CUR: - -\nWK NEW: - -\n") == ()
     assert parse_mkvps("") == ()
-    assert Wish("cca").control_domains == NO_IDS

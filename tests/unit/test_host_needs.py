@@ -16,7 +16,7 @@ from apvfio.mask import NO_IDS, format_hex
 from apvfio.matrix import Apqn
 from apvfio.plan.host_needs import Facts
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.policy import POLICY, Policy, parse_policy
+from apvfio.policy import IGNORE, POLICY, WARN, Busy, Policy, parse_policy
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
 from hosts import NO_LEASES, a_host, a_matrix, a_request
@@ -222,6 +222,26 @@ def test_each_sign_of_work_counts(machine: Machine, attribute: str) -> None:
     assert facts.working == {Apqn.parse(ROW)}
 
 
+def test_a_card_that_goes_away_while_one_looks_has_no_requests(machine: Machine) -> None:
+    host = machine.host
+
+    def read(path: str) -> str:
+        raise OSError(errno.ENOENT, path)
+
+    machine.sysfs.read = read
+    assert read_facts(machine, host, WISH.matrix, Policy()) == Facts()
+
+
+def test_facts_that_the_policy_ignores_weigh_nothing() -> None:
+    queue = Apqn(10, 27)
+    facts = Facts(working=frozenset([queue]), keys={queue: "k"}, nodes={queue: "n"})
+    nothing = make_plan(WISH, a_host(), NO_LEASES, Policy())
+    ignoring = Policy(busy=Busy(IGNORE, IGNORE, IGNORE))
+    assert make_plan(WISH, a_host(), NO_LEASES, ignoring, facts) == nothing
+    warned = make_plan(WISH, a_host(), NO_LEASES, Policy(busy=Busy(WARN, WARN, WARN)), facts)
+    assert len(warned.warnings) == 4
+
+
 def test_a_key_for_other_queues_a_broken_line_and_an_empty_node_say_nothing(machine: Machine) -> None:
     directory = f"{ZKEY_REPOSITORY}/"
     machine.files.texts |= {
@@ -269,7 +289,7 @@ def test_a_guest_that_asks_for_too_many_itself(machine: Machine) -> None:
     error = refusal(machine)
     assert (
         "the host needs what it asks for: 00.0001, 00.0002, 00.0004, "
-        "leaving it 1 queue of mode accel where 2 must stay."
+        "leaving the host 1 queue of mode accel where 2 must stay."
     ) in str(error)
     assert named(error) == ["00.0001", "00.0002", "00.0004"]
 
@@ -277,14 +297,20 @@ def test_a_guest_that_asks_for_too_many_itself(machine: Machine) -> None:
 def test_either_way_leaves_too_few(machine: Machine) -> None:
     policy(machine, "[keep]\naccel = 1\ncca = 2\n")
     text = str(refusal(machine))
-    assert "freeing its adapters would take 00.0001, 00.0002, 00.0004, 00.001b, leaving it 0 queues" in text
-    assert "freeing its domains would take 01.0001, 01.0002, 01.0004, leaving it 1 queue of mode cca" in text
+    assert (
+        "freeing its adapters would take 00.0001, 00.0002, 00.0004, 00.001b, leaving the host 0 queues"
+        in text
+    )
+    assert (
+        "freeing its domains would take 01.0001, 01.0002, 01.0004, leaving the host 1 queue of mode cca"
+        in text
+    )
 
 
 def test_a_queue_offline_is_of_no_use_to_the_host(machine: Machine) -> None:
     policy(machine, "[keep]\nep11 = 1\n")
     machine.kernel.write(f"bus/ap/devices/{ROW}/online", "0")
-    assert "leaving it 0 queues of mode ep11 where 1 must stay" in str(refusal(machine))
+    assert "leaving the host 0 queues of mode ep11 where 1 must stay" in str(refusal(machine))
     # Taking what is offline already makes the host no poorer.
     policy(machine, "[keep]\nep11 = 3\n")
     assert plan(machine, a_request("0xa", "27")).way == BY_DOMAINS
@@ -299,14 +325,14 @@ def test_a_host_that_has_too_few_already_refuses_only_who_takes_more(machine: Ma
 def test_queues_kept_where_they_move_one_by_one(machine: Machine) -> None:
     policy(machine, 'mode = "overrides"\n[keep]\naccel = 1\nep11 = 1\n')
     assert plan(machine).chosen.name == BY_OVERRIDES
-    assert "leaving it 0 queues of mode accel" in str(refusal(machine, a_request("0", "1,2,4,27")))
+    assert "leaving the host 0 queues of mode accel" in str(refusal(machine, a_request("0", "1,2,4,27")))
 
 
 def test_guests_that_run_count(machine: Machine) -> None:
     policy(machine, 'prefer = "domains"\n[keep]\ncca = 2\n')
     broker.acquire(machine, a_request("0", "1"))
     broker.acquire(machine, a_request("0", "2", 2))
-    with pytest.raises(PolicyError, match="leaving it 1 queue of mode cca"):
+    with pytest.raises(PolicyError, match="leaving the host 1 queue of mode cca"):
         broker.acquire(machine, a_request("1", "4", 3))
     assert len(read_host(machine.kernel).mdevs) == 2
 

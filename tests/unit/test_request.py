@@ -11,6 +11,7 @@ from apvfio.guests import annotation
 from apvfio.mask import IdSet, parse_list
 from apvfio.matrix import Matrix
 from apvfio.request import NAMESPACE, Request, guest_uuid, parse_annotation, parse_domain
+from apvfio.wish import Wish, parse_option, same_key
 
 UUID = "9a3cd2a0-7f0b-4a4b-9d4e-0d2c5f3a6b10"
 MDEV = "0A0B0C0D-1111-4111-8111-111111111111"
@@ -19,6 +20,7 @@ HOSTDEV = (
     f"<source><address uuid='{MDEV}'/></source></hostdev>"
 )
 MATRIX = '<ap:matrix adapters="0,0xa" domains="1-2,4"/>'
+ANY = '<ap:any mode="cca"/>'
 
 
 def domain(matrix: str = MATRIX, devices: str = HOSTDEV, name: str = "db1", uuid: str = UUID) -> bytes:
@@ -39,6 +41,22 @@ def test_control_domains_and_any_prefix() -> None:
     request = parse_domain(xml.replace(b"xmlns:ap", b"xmlns:q"))
     assert request is not None
     assert request.matrix == Matrix(IdSet([1]), IdSet([27]), parse_list("0-3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wish"),
+    [
+        ('mode="ep11"', Wish("ep11")),
+        ('mode="accel" adapters="2" domains=" 256 "', Wish("accel", 2, 256)),
+        ('mode="cca" min-generation="7" control-domains="0-3"', Wish("cca", 1, 1, 7, "", parse_list("0-3"))),
+        ('mode="cca" mkvp="0XABCDEF0123456789"', Wish("cca", mkvp="abcdef0123456789")),
+        (f'mode="ep11" mkvp="{"Ab" * 32}"', Wish("ep11", mkvp="ab" * 32)),
+    ],
+)
+def test_queues_asked_for_by_property(text: str, wish: Wish) -> None:
+    assert parse_domain(domain(f"<ap:any {text}/>")) == Request(
+        "db1", UUID, MDEV.lower(), Matrix(), wish=wish
+    )
 
 
 def test_the_way_to_free_the_queues_may_be_named() -> None:
@@ -78,6 +96,21 @@ def test_a_guest_without_annotation_is_not_ours(metadata: str) -> None:
         (domain('<ap:matrix adapters="1" domains="2" control-domains="x"/>'), "control-domains of <matrix>"),
         (domain('<ap:matrix adapters="1" domains="2" mode="cca"/>'), "Invalid attribute mode"),
         (domain(MATRIX * 2), "does not fit its schema"),
+        (domain(MATRIX + ANY), "does not fit its schema"),
+        (domain(ANY * 2), "does not fit its schema"),
+        (domain('<ap:any mode="cca" free-by="adapters"/>'), "does not fit its schema"),
+        (domain('<ap:any mode="cca">1</ap:any>'), "does not fit its schema"),
+        (domain("<ap:any/>"), "mode of <any> is missing; it must be accel, cca or ep11"),
+        (domain('<ap:any mode="EP11"/>'), "mode of <any> is 'EP11'; it must be"),
+        (domain('<ap:any mode="cca" adapters="0"/>'), "adapters of <any> is '0'"),
+        (domain('<ap:any mode="cca" domains="257"/>'), "domains of <any> is '257'"),
+        (domain('<ap:any mode="cca" domains="0x2"/>'), "domains of <any> is '0x2'"),
+        (domain('<ap:any mode="cca" adapters="1,2"/>'), "a count, not an id"),
+        (domain('<ap:any mode="cca" min-generation="CEX7"/>'), "min-generation of <any> is 'CEX7'"),
+        (domain('<ap:any mode="cca" mkvp="0x12"/>'), "mkvp of <any> is '0x12'"),
+        (domain(f'<ap:any mode="cca" mkvp="{"xy" * 8}"/>'), "16, 32 or 64 hexadecimal digits"),
+        (domain(f'<ap:any mode="accel" mkvp="{"12" * 8}"/>'), "accelerators have none"),
+        (domain('<ap:any mode="cca" control-domains="9-1"/>'), "control-domains of <any>"),
         (domain(MATRIX + "<ap:more/>"), "does not fit its schema"),
     ],
 )
@@ -137,3 +170,43 @@ def test_what_is_given_to_libvirt_is_what_is_read_back() -> None:
     # libvirt puts the annotation's elements into its namespace.
     element = etree.fromstring(annotation(wish).replace("<guest>", f"<guest xmlns='{NAMESPACE}'>"))
     assert parse_annotation(element) == wish
+
+
+@pytest.mark.parametrize("wish", [Wish("accel"), Wish("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
+def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Wish) -> None:
+    element = etree.fromstring(annotation(wish).replace("<guest>", f"<guest xmlns='{NAMESPACE}'>"))
+    assert parse_annotation(element) == wish
+
+
+def test_a_wish_in_words_and_on_the_command_line() -> None:
+    wish = parse_option(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 8}", "0,1")
+    assert wish == Wish("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
+    assert str(wish) == (
+        f"any 2 adapters x 1 domain, ep11, CEX7 or newer, master key 0x{'ab' * 8}, control domains 0-1"
+    )
+    assert str(parse_option("mode=accel", None)) == "any 1 adapter x 1 domain, accel"
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("", "--any has ''"),
+        ("ep11", "--any has 'ep11'"),
+        ("mode=ep11,serial=1", "knows only mode, adapters"),
+        ("mode=ep11,mode=cca", "--any has mode twice"),
+        ("adapters=2", "mode of --any is missing"),
+        ("mode=ep11,adapters=x", "adapters of --any is 'x'"),
+    ],
+)
+def test_a_wish_on_the_command_line_that_makes_no_sense(option: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_option(option, None)
+    assert says in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_keys_are_compared_as_tools_show_them() -> None:
+    assert same_key("AB" * 8, "0x" + "ab" * 8)
+    assert same_key("ab" * 16, "ab" * 16 + "00" * 16)
+    assert not same_key("ab" * 8, "ab" * 16)
+    assert not same_key("ab" * 32, "ab" * 16)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan warns of master keys and of guests that had the queues before."""
+
+from __future__ import annotations
+
+import pytest
+
+from apvfio import broker
+from apvfio.host import read_host
+from apvfio.matrix import Apqn
+from hosts import a_request, guest
+from machines import Machine
+
+KEYS = "WK CUR: valid 0x" + "ab" * 32 + "\nWK NEW: empty -"
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_a_queue_with_master_keys_is_named(machine: Machine) -> None:
+    machine.kernel.state.queues[Apqn(10, 1)].mkvps = KEYS
+    warnings = broker.plan(machine, a_request("10", "1-2")).warnings
+    assert any(w.startswith("0a.0001 carries master keys, and the guest will") for w in warnings)
+    machine.kernel.state.queues[Apqn(10, 2)].mkvps = KEYS
+    warnings = broker.plan(machine, a_request("10", "1-2")).warnings
+    assert any(w.startswith("0a.0001, 0a.0002 carry master keys") for w in warnings)
+
+
+def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
+    assert not any("before" in w for w in broker.plan(machine, a_request("0", "1-2", 2)).warnings)
+    broker.acquire(machine, a_request("0", "1", 1))
+    broker.release(machine, guest(1))
+    warnings = broker.plan(machine, a_request("0", "1-2", 2)).warnings
+    assert warnings[-1].startswith("guest g1 had 00.0001 before")
+    assert not any("before" in w for w in broker.plan(machine, a_request("0", "1-2", 1)).warnings)
+    broker.acquire(machine, a_request("0", "1-2", 2))
+    broker.release(machine, guest(2))
+    assert machine.ledger.had == {Apqn(0, 1): "g2", Apqn(0, 2): "g2"}
+
+
+def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:
+    asked = []
+    read = machine.sysfs.read
+
+    def watching(path: str) -> str:
+        asked.append(path)
+        return read(path)
+
+    machine.sysfs.read = watching  # type: ignore[method-assign]
+    broker.acquire(machine, a_request("10", "1"))
+    assert read_host(machine.sysfs).mdevs
+    assert not [path for path in asked if path.endswith("mkvps")]
