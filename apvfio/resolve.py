@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from apvfio.cards import read_known
 from apvfio.errors import ApvfioError, HostError, PolicyError
-from apvfio.plan.choose import choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ def all_named(
 
     A guest that runs keeps what it has; the others get, one after the other, what is left.
     """
+    from apvfio.plan.choose import choose  # noqa: PLC0415
+
     requests = list(requests)
     named = [request for request in requests if not request.wish]
     errors: list[ApvfioError] = []
@@ -69,6 +70,8 @@ def planned(
     wish = request.wish
     if wish is None:
         return make(request, ledger)
+    from apvfio.plan.choose import choose  # noqa: PLC0415  most guests name their queues
+
     known = read_known(sysfs, wish, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)
     kept: frozenset[Apqn] = frozenset()
