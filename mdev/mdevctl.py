@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_STDIN = "/proc/self/fd/0"
+"""/dev/stdin is but a link to it, which a bare system may lack."""
 _PATIENCE = 120
 """Seconds; ap-check alone waits 99 s for the lock of s390-tools."""
 
@@ -30,7 +32,7 @@ class Mdevctl:
 
     def define(self, parent: str, uuid: str, definition: str) -> None:
         """Make a definition of the JSON text ``definition``; there must be none of that uuid."""
-        self._run("define", "--parent", parent, "--uuid", uuid, "--jsonfile", "/dev/stdin", _in=definition)
+        self._run("define", "--parent", parent, "--uuid", uuid, "--jsonfile", _STDIN, _in=definition)
 
     def undefine(self, parent: str, uuid: str) -> None:
         """Remove the definition of ``uuid``; a device that is there stays."""

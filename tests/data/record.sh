@@ -3,6 +3,9 @@
 # Makes recording-*.txt: run as root on a machine with emulated AP hardware (module ap_emul:
 # adapters 00=accel,01=cca,0a=ep11, domains 1,2,4,1b) and vfio_ap loaded, freshly booted.
 # What is written to ap_emul's parameters is done by the simulated kernel's levers in the replay.
+#
+# Commas at the ends of words are what is tested; commands are shown, then evaluated, as one text.
+# shellcheck disable=SC2258,SC2294,SC2231
 AP=/sys/bus/ap
 MX=/sys/devices/vfio_ap/matrix
 TYPE=$MX/mdev_supported_types/vfio_ap-passthrough

@@ -10,6 +10,7 @@ import pytest
 from apvfio.errors import ApvfioError
 from apvfio.ledger import BY_DOMAINS, ENDING, LEDGER, Debt, Ledger, load, save
 from apvfio.mask import NO_IDS, IdSet
+from apvfio.matrix import Apqn
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
 
 
@@ -95,12 +96,31 @@ def broken(change: dict[str, object]) -> str:
         broken({"leases/0/adapters": ""}),
         broken({"leases/0/adapters": "256"}),
         broken({"leases/0/guest": None}),
+        broken({"mkvps": []}),
+        broken({"mkvps": {"0a.0001": "ab"}}),
+        broken({"mkvps": {"0a.0001": [1]}}),
+        broken({"mkvps": {"a.1": []}}),
+        broken({"last": {"u": "0"}}),
+        broken({"last": {"u": {"adapters": "0"}}}),
     ],
 )
 def test_a_damaged_ledger_is_refused_in_one_sentence(text: str) -> None:
     with pytest.raises(ApvfioError, match="is damaged") as caught:
         load(Paper(text), BOOT)
     assert "\n" not in str(caught.value)
+
+
+def test_keys_and_former_choices_are_kept_and_older_ledgers_lack_them() -> None:
+    paper = Paper()
+    ledger = FULL._replace(mkvps={Apqn(10, 1): ("ab" * 8,), Apqn(0, 1): ()})
+    ledger = ledger.remembering("u", a_lease("1", "4").matrix)
+    save(paper, ledger)
+    assert load(paper, BOOT) == ledger
+    document = json.loads(paper.texts[LEDGER])
+    assert document["mkvps"] == {"00.0001": [], "0a.0001": ["ab" * 8]}
+    assert document["last"] == {"u": {"adapters": "1", "domains": "4"}}
+    del document["mkvps"], document["last"]
+    assert load(Paper(json.dumps(document)), BOOT) == FULL
 
 
 def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
