@@ -155,7 +155,7 @@ def switch_mode(system: System, mode: str) -> Outcome:
 
 def _planned(system: System, request: Request, host: Host, ledger: Ledger, policy: Policy) -> Plan:
     def make(named: Request, ledger: Ledger) -> Plan:
-        facts = read_facts(system, host, named.matrix, policy)
+        facts = read_facts(system, host, [named.matrix], policy)
         return make_plan(named, host, ledger, policy, facts)
 
     return planned(system.sysfs, request, host, _settled(ledger, host), policy, make=make)

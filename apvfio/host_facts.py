@@ -35,9 +35,9 @@ _WORK = ("load", "pendingq_count", "requestq_count")
 _APQN = re.compile(r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})")
 
 
-def read_facts(system: System, host: Host, matrix: Matrix, policy: Policy) -> Facts:
-    """What a plan for ``matrix`` must know beyond ``host``; HostError if a key's file cannot be read."""
-    queues = concerned(matrix, host)
+def read_facts(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Facts:
+    """What a plan for ``matrices`` must know beyond ``host``; HostError if a key's file cannot be read."""
+    queues = sorted({queue for matrix in matrices for queue in concerned(matrix, host)})
     if not queues:
         return Facts()
     busy = policy.busy

@@ -12,6 +12,7 @@ from apvfio.cli.source import add_source, read_domain, read_domains
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.host import OVERRIDES
+from apvfio.host_facts import read_facts
 from apvfio.plan.everyone import plan_everyone
 from apvfio.plan.planner import NO_WAY_NEEDED
 from apvfio.render.everyone_text import everyone
@@ -61,7 +62,8 @@ def _run_all(args: argparse.Namespace) -> int:
         requests, errors = _requests(system, documents)
         host, ledger, policy = broker.current(system)
         requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
-        found = plan_everyone(requests, host, ledger, policy)
+        facts = read_facts(system, host, [request.matrix for request in requests], policy)
+        found = plan_everyone(requests, host, ledger, policy, facts)
     found = found._replace(errors=(*errors, *unmet, *found.errors))
     if args.json:
         print_json(found.as_json())

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from apvfio.errors import ApvfioError
 from apvfio.host import OVERRIDES
+from apvfio.plan.host_needs import NOTHING_KNOWN
 from apvfio.plan.mode import mode_of
 from apvfio.plan.planner import check_request
 from apvfio.plan.together import best_ways
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
+    from apvfio.plan.host_needs import Facts
     from apvfio.plan.together import Together
     from apvfio.policy import Policy
     from apvfio.request import Request
@@ -85,7 +87,13 @@ class Everyone(NamedTuple):
         }
 
 
-def plan_everyone(requests: Sequence[Request], host: Host, ledger: Ledger, policy: Policy) -> Everyone:
+def plan_everyone(
+    requests: Sequence[Request],
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    facts: Facts = NOTHING_KNOWN,
+) -> Everyone:
     """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
     mode = mode_of(host, ledger, policy)
     # What apvfio has taken from the host for guests that run counts as the host's again.
@@ -95,16 +103,16 @@ def plan_everyone(requests: Sequence[Request], host: Host, ledger: Ledger, polic
     possible, errors = [], []
     for request in requests:
         try:
-            check_request(request, base, policy)
+            check_request(request, base, policy, facts)
             possible.append(request)
         except ApvfioError as error:
             errors.append(error)
     if mode == OVERRIDES:
-        found = best_ways([], [], base, policy)
+        found = best_ways([], [], base, policy, facts=facts)
     else:
         running = {lease.uuid: lease.way for lease in ledger.live()}
         fixed = [running.get(request.guest_uuid) or request.free_by or None for request in possible]
-        found = best_ways([request.matrix for request in possible], fixed, base, policy)
+        found = best_ways([request.matrix for request in possible], fixed, base, policy, facts=facts)
     return Everyone(mode, tuple(possible), tuple(errors), tuple(_conflicts(possible)), found)
 
 

@@ -92,6 +92,24 @@ def warnings(way: Way) -> list[str]:
     return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]
 
 
+def refused_queues(policy: Policy, facts: Facts) -> set[Apqn]:
+    """The queues that must not be taken because the host uses them."""
+    busy = policy.busy
+    users = ((busy.requests, facts.working), (busy.zkey, facts.keys), (busy.zcrypt_nodes, facts.nodes))
+    return {queue for severity, queues in users if severity == REFUSE for queue in queues}
+
+
+def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Facts) -> bool:
+    """Whether the host keeps as many queues of each mode as it must when ``taken`` are gone."""
+    return not any(_too_few(list(taken), policy, facts))
+
+
+def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> None:
+    """PolicyError if the guest asks for queues that the host needs itself."""
+    asked = {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
+    _require_may_be_taken(asked, policy, facts)
+
+
 def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Facts) -> None:
     """No way can spare the host what the guest asks for itself."""
     refused = [objection for objection in _objections(asked, policy, facts) if objection.refused]

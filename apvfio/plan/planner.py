@@ -9,7 +9,7 @@ from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, pr
 from apvfio.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.ledger import ENDING, STARTING, Lease, Ledger
 from apvfio.mask import format_change
-from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_this_open
+from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_may_be_taken, require_this_open
 from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.mode import mode_of
@@ -128,14 +128,18 @@ def make_plan(
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=due(after, host),
-        warnings=tuple(_warnings(chosen, absent_queues(request.matrix, host))),
+        warnings=(
+            *_warnings(chosen, absent_queues(request.matrix, host)),
+            *_of_policy(policy, host),
+        ),
     )
 
 
-def check_request(request: Request, host: Host, policy: Policy) -> None:
+def check_request(request: Request, host: Host, policy: Policy, facts: Facts = NOTHING_KNOWN) -> None:
     """That ``host`` could give the guest its queues if nobody else had them; the error names the guest."""
     try:
         _require_possible(request, host, policy)
+        require_may_be_taken(request.matrix, host, policy, facts)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
 
@@ -236,3 +240,14 @@ def _warnings(way: Way, absent: list[Apqn]) -> Iterator[str]:
     yield from warnings_of(way)
     if absent:
         yield f"the guest starts without {some_queues(absent)}, which this host does not have yet"
+
+
+def _of_policy(policy: Policy, host: Host) -> list[str]:
+    """A single queue that is reserved but not there is a slip, or a card that is off."""
+    absent = sorted(policy.queues - host.drivers.keys())
+    one = len(absent) == 1
+    return (
+        [f"{some_queues(absent)}, reserved by the policy, {'is' if one else 'are'} not on this host"]
+        if absent
+        else []
+    )

@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import IdSet
+from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, refused_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from apvfio.host import Host
     from apvfio.matrix import Apqn, Matrix
+    from apvfio.plan.host_needs import Facts
     from apvfio.policy import Policy
 
 _IMPOSSIBLE = 1 << 60
@@ -44,16 +46,22 @@ class Together(NamedTuple):
 
 
 def best_ways(
-    guests: Sequence[Matrix], fixed: Sequence[str | None], host: Host, policy: Policy
+    guests: Sequence[Matrix],
+    fixed: Sequence[str | None],
+    host: Host,
+    policy: Policy,
+    *,
+    facts: Facts = NOTHING_KNOWN,
 ) -> Together | None:
-    """The cheapest ways for ``guests`` on ``host``; None if every choice takes a reserved queue.
+    """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
 
     ``fixed`` holds the way of each guest that has one already (it runs, or its annotation says so).
     Cost counts queues the host has now and nobody asked for, then bits to clear.
     """
     wanted = {queue for matrix in guests for queue in matrix.queues()}
     unwanted = [q for q in host.drivers if host.masks_give_host(q) and q not in wanted]
-    reserved = [q for q in host.drivers if host.masks_give_host(q) and policy.reserves(q)]
+    refused = refused_queues(policy, facts)
+    reserved = [q for q in host.drivers if host.masks_give_host(q) and (policy.reserves(q) or q in refused)]
     rows = [_Guest(m.adapters.bits, m.domains.bits) for m in guests]
     sides = [BY_ADAPTERS, BY_DOMAINS]
     pairs = [(q.adapter, q.domain) for q in unwanted], [(q.adapter, q.domain) for q in reserved]
@@ -63,7 +71,15 @@ def best_ways(
         sides.reverse()
         pairs = [(d, a) for a, d in pairs[0]], [(d, a) for a, d in pairs[1]]
         mask, other_mask = other_mask, mask
-    problem = _Problem(rows, [_forced(way, sides) for way in fixed], *pairs, mask, other_mask)
+    flip = sides[0] == BY_DOMAINS
+
+    def leaves_enough(cleared: int, columns: int) -> bool:
+        """Whether the host keeps as many queues of each mode as the policy says."""
+        apm, aqm = (columns, cleared) if flip else (cleared, columns)
+        taken = (q for q in facts.usable if apm >> q.adapter & 1 or aqm >> q.domain & 1)
+        return keeps_enough(taken, policy, facts)
+
+    problem = _Problem(rows, [_forced(way, sides) for way in fixed], *pairs, mask, other_mask, leaves_enough)
     search = _Search(problem)
     found = search.run()
     if found is None:
@@ -91,6 +107,8 @@ class _Problem(NamedTuple):
     reserved: list[tuple[int, int]]
     row_mask: int
     column_mask: int
+    may_end_so: Callable[[int, int], bool]
+    """Whether the rows and columns cleared in the end leave the host what it needs."""
 
 
 class _Search:
@@ -98,6 +116,7 @@ class _Search:
 
     def __init__(self, problem: _Problem) -> None:
         self.nodes = 0
+        self._may_end_so = problem.may_end_so
         self._row_mask, self._column_mask = problem.row_mask, problem.column_mask
         pairs = list(zip(problem.guests, problem.by_rows, strict=True))
         self._start_cleared = _or(guest.rows for guest, by_rows in pairs if by_rows)
@@ -127,7 +146,8 @@ class _Search:
         if self._bound(depth, cleared, columns) >= self._best:
             return
         if depth == len(self._order):
-            self._best, self._found = self._bound(depth, cleared, columns), (cleared, columns)
+            if self._may_end_so(cleared, columns):
+                self._best, self._found = self._bound(depth, cleared, columns), (cleared, columns)
             return
         row = self._order[depth]
         clear = (depth + 1, cleared | 1 << row, columns)

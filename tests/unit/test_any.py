@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio import broker
+from apvfio.cards import read_mkvps
 from apvfio.errors import ConflictError, Exit, HostError, PolicyError
 from apvfio.ledger import LEDGER
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import POLICY
+from apvfio.policy import POLICY, Policy
 from apvfio.request import Request
+from apvfio.resolve import planned
 from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish
 from hosts import a_matrix, a_request, guest, mdev
@@ -24,6 +26,9 @@ from test_request import domain
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from apvfio.ledger import Ledger
+    from apvfio.plan.planner import Plan
 
 KEY = "4b" * 16
 EP11_CARDS = {0: "ep11", 1: "ep11", 2: "cca"}
@@ -253,3 +258,29 @@ def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     # Of adapter 0 only 00.0002 is not spoken for; what it asks for itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
     assert broker.acquire(machine, asking(Wish("ep11", domains=2))).request.matrix == a_matrix("1", "0-1")
+
+
+@pytest.mark.parametrize(
+    ("blamed", "limit", "tries"),
+    [([], 32, 1), (["00.0000"], 32, 3), (["02.0000"], 32, 2), (None, 32, 6), (None, 4, 4)],
+)
+def test_a_refusal_of_every_choice_ends_with_the_first(
+    blamed: list[str] | None, limit: int, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that blames no queue, one it was given first, one beside it, or whatever is chosen."""
+    monkeypatch.setattr("apvfio.resolve._TRIES", limit)
+    machine = a_machine()
+    refused = []
+
+    def make(named: Request, ledger: Ledger) -> Plan:
+        refused.append(named.matrix)
+        queues = map(Apqn.parse, blamed) if blamed is not None else named.matrix.queues()
+        raise PolicyError(f"refusal {len(refused)}.", queues=[queue for queue in queues if queue])
+
+    with pytest.raises(PolicyError, match=r"refusal 1\."):
+        planned(machine.kernel, asking(Wish("ep11")), machine.host, machine.ledger, Policy(), make=make)
+    assert len(refused) == tries
+
+
+def test_a_queue_that_goes_away_has_no_key() -> None:
+    assert read_mkvps(a_machine().kernel, Apqn(9, 9)) == ()

@@ -163,7 +163,7 @@ def test_what_is_ignored_is_not_even_read(machine: Machine, rule: str) -> None:
     off = parse_policy('[busy]\nrequests = "ignore"\nzkey = "ignore"\nzcrypt-nodes = "ignore"\n')
     overlay = Overlay(machine, {})
     machine.files.texts.clear()
-    assert read_facts(machine, host, WISH.matrix, off) == Facts()
+    assert read_facts(machine, host, [WISH.matrix], off) == Facts()
     assert overlay.seen == []
 
 
@@ -206,7 +206,7 @@ def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machi
 
 def test_a_card_at_rest_spares_its_queues_the_questions(machine: Machine) -> None:
     overlay = Overlay(machine, {})
-    assert read_facts(machine, machine.host, WISH.matrix, Policy()) == Facts()
+    assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
     asked = [path for path in overlay.seen if path.endswith(("load", "q_count"))]
     assert len(asked) == 9  # three attributes of three cards
     assert not any("." in path.rpartition("/")[0].rpartition("/")[2] for path in asked)
@@ -218,7 +218,7 @@ def test_each_sign_of_work_counts(machine: Machine, attribute: str) -> None:
         machine,
         {f"bus/ap/devices/card0a/{attribute}": "3\n", f"bus/ap/devices/{ROW}/{attribute}": "3\n"},
     )
-    facts = read_facts(machine, machine.host, WISH.matrix, Policy())
+    facts = read_facts(machine, machine.host, [WISH.matrix], Policy())
     assert facts.working == {Apqn.parse(ROW)}
 
 
@@ -229,7 +229,7 @@ def test_a_card_that_goes_away_while_one_looks_has_no_requests(machine: Machine)
         raise OSError(errno.ENOENT, path)
 
     machine.sysfs.read = read
-    assert read_facts(machine, host, WISH.matrix, Policy()) == Facts()
+    assert read_facts(machine, host, [WISH.matrix], Policy()) == Facts()
 
 
 def test_facts_that_the_policy_ignores_weigh_nothing() -> None:
@@ -251,7 +251,7 @@ def test_a_key_for_other_queues_a_broken_line_and_an_empty_node_say_nothing(mach
     }
     none = format_hex(NO_IDS)
     Overlay(machine, {f"{ZCRYPT_NODES}/n/apmask": none, f"{ZCRYPT_NODES}/n/aqmask": none})
-    assert read_facts(machine, machine.host, WISH.matrix, Policy()) == Facts()
+    assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
 
 
 def test_a_node_that_is_destroyed_while_one_looks(machine: Machine) -> None:

@@ -188,6 +188,12 @@ def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
     assert make_plan(wish, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).way == BY_ADAPTERS
 
 
+def test_a_reserved_queue_that_is_not_there_is_warned_of() -> None:
+    policy = Policy(frozenset([Apqn(12, 1), Apqn(1, 27)]))
+    warnings = make_plan(a_request("0", "1"), a_host(), NO_LEASES, policy).warnings
+    assert warnings[-1] == "0c.0001, reserved by the policy, is not on this host"
+
+
 def test_a_guest_that_starts_again_takes_over_what_it_held() -> None:
     held = a_lease("0", "1-2")
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(1): held.matrix})

@@ -311,6 +311,30 @@ def test_counts_of_requests(kernel: SimKernel) -> None:
     assert kernel.read(counts[2]) == "0\n"
 
 
+def test_a_reset_waits_for_a_machine_that_can_do_it(kernel: SimKernel) -> None:
+    reset = f"{BUS}/devices/01.0001/reset"
+    kernel.write(f"{BUS}/devices/card01/config", "0")
+    kernel.write(reset, "1")
+    assert kernel.read(reset) == "Reset in progress.\n"
+    kernel.write(f"{BUS}/devices/card01/config", "1")
+    assert kernel.read(reset) == "Reset in progress.\n"
+    kernel.write(f"{BUS}/scans", "1")
+    assert kernel.read(reset) == "No Reset Timer set.\n"
+
+
+@pytest.mark.parametrize("freed", ["", "-3"])
+def test_a_new_queue_of_a_deconfigured_adapter_waits_for_its_first_reset(
+    kernel: SimKernel, freed: str
+) -> None:
+    reset = f"{BUS}/devices/03.0001/reset"
+    kernel.write(f"{BUS}/apmask", freed)
+    kernel.configure(3, configured=False)
+    kernel.plug_adapter(3, "cca")
+    assert kernel.read(reset) == "Reset in progress.\n"
+    kernel.configure(3, configured=True)
+    assert kernel.read(reset) == ("Reset in progress.\n" if freed else "No Reset Timer set.\n")
+
+
 # Scans.
 
 

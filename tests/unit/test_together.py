@@ -12,15 +12,18 @@ from apvfio.host import Host
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn, Matrix
+from apvfio.plan.host_needs import Facts
 from apvfio.plan.together import best_ways
-from apvfio.policy import Policy
+from apvfio.policy import Keep, Policy
 from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)
 
 
-def cost(guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy) -> tuple[int, int] | None:
-    """Queues lost unasked and bits cleared by that choice; None if it takes a reserved queue."""
+def cost(
+    guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy, facts: Facts
+) -> tuple[int, int] | None:
+    """Queues lost unasked and bits cleared by that choice; None if it takes what the host needs."""
     rows, columns = NO_IDS, NO_IDS
     for matrix, way in zip(guests, ways, strict=True):
         if way == BY_ADAPTERS:
@@ -30,14 +33,17 @@ def cost(guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy
     taken = {
         q for q in host.drivers if host.masks_give_host(q) and (q.adapter in rows or q.domain in columns)
     }
-    if any(policy.reserves(queue) for queue in taken):
+    if any(policy.reserves(queue) or queue in facts.keys for queue in taken):
+        return None
+    usable = {queue for queue, mode in facts.usable.items() if mode == "cca"}
+    if usable & taken and len(usable - taken) < policy.keep.cca:
         return None
     lost = taken - {queue for matrix in guests for queue in matrix.queues()}
     return len(lost), len(rows & host.apmask) + len(columns & host.aqmask)
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Policy]:
+def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Policy, Facts]:
     ids = st.sets(st.integers(0, 5), min_size=1, max_size=6).map(IdSet)
     host = a_host(draw(ids), draw(ids))
     host = a_host(
@@ -53,21 +59,27 @@ def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Pol
     guests = draw(st.lists(st.builds(Matrix, *some, st.just(NO_IDS)), min_size=1, max_size=6))
     fixed: list[str | None] = [draw(st.sampled_from([None, None, None, *WAYS])) for _ in guests]
     reserved = draw(st.sets(st.sampled_from(sorted(host.drivers)), max_size=1))
-    return host, guests, fixed, Policy(frozenset(reserved))
+    keep = Keep(cca=draw(st.sampled_from([0, 0, 1, 3])))
+    own = [queue for queue in sorted(host.drivers) if host.masks_give_host(queue)]
+    modes = {queue: draw(st.sampled_from(["cca", "ep11"])) for queue in own}
+    keys = dict.fromkeys(draw(st.lists(st.sampled_from(own), max_size=1)), "volume") if own else {}
+    return host, guests, fixed, Policy(frozenset(reserved), keep=keep), Facts(usable=modes, keys=keys)
 
 
 @settings(max_examples=2000, deadline=None)
 @given(problems())
-def test_no_other_choice_costs_less(problem: tuple[Host, list[Matrix], list[str | None], Policy]) -> None:
-    host, guests, fixed, policy = problem
+def test_no_other_choice_costs_less(
+    problem: tuple[Host, list[Matrix], list[str | None], Policy, Facts],
+) -> None:
+    host, guests, fixed, policy, facts = problem
     choices = [WAYS if way is None else (way,) for way in fixed]
-    costs = [cost(guests, ways, host, policy) for ways in itertools.product(*choices)]
+    costs = [cost(guests, ways, host, policy, facts) for ways in itertools.product(*choices)]
     possible = [found for found in costs if found is not None]
-    best = best_ways(guests, fixed, host, policy)
+    best = best_ways(guests, fixed, host, policy, facts=facts)
     if best is None:
         assert not possible
         return
-    assert cost(guests, best.ways, host, policy) == min(possible)
+    assert cost(guests, best.ways, host, policy, facts) == min(possible)
     assert len(best.collateral) == min(possible)[0]
 
 
