@@ -159,3 +159,17 @@ class TestCommands:
         house.virsh("start", "--paused", "kept")
         house.virsh("destroy", "kept")
         assert state(house) == before
+
+    def test_queues_asked_for_by_property(self, house: LabHouse) -> None:
+        before = state(house)
+        house.define("any", None, mdev(8))
+        assert house.apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=1,domains=4").returncode == 0
+        house.virsh("start", "--paused", "any")
+        assert state(house).host.mdevs == {mdev(8): a_matrix("10", "1,2,4,27")}
+        house.virsh("destroy", "any")
+        assert state(house) == before
+        house.apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=2")
+        answer = house.virsh("start", "any", check=False)
+        assert "guest any: " in answer.stderr
+        assert "ep11" in answer.stderr
+        assert state(house) == before

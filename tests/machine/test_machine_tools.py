@@ -130,3 +130,13 @@ def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineHou
     apvfio("undefine", "kept")
     assert run("mdevctl", "list", "--defined") == ""
     assert state(house) == before
+
+
+def test_queues_asked_for_by_property(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("any", None, mdev(8))
+    apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=1,domains=4")
+    house.virsh("start", "--paused", "any")
+    assert state(house).host.mdevs == {mdev(8): a_matrix("10", "1,2,4,27")}
+    house.virsh("destroy", "any")
+    assert state(house) == before
