@@ -6,6 +6,7 @@ from __future__ import annotations
 from apvfio.definitions import load_definition, matrix_of
 from apvfio.errors import RequestError
 from apvfio.request import parse_device, parse_domain
+from apvfio.wording import full_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def request_of(files: Files, xml: bytes) -> Request | None:
         return asking._replace(matrix=defined) if defined else None
     if defined and request.wish is None and defined != request.matrix:
         raise RequestError(
-            f"its annotation asks for {_full(request.matrix)}, mdevctl's definition of its device "
-            f"{request.mdev} for {_full(defined)}.",
+            f"its annotation asks for {full_matrix(request.matrix)}, mdevctl's definition of its device "
+            f"{request.mdev} for {full_matrix(defined)}.",
             guest=request.guest,
             remedy="Make them agree: 'apvfio undefine' and 'apvfio define' write the definition anew.",
         )
@@ -46,7 +47,3 @@ def _defined(files: Files, mdev: str) -> Matrix | None:
         return None
     matrix = matrix_of(definition)
     return None if matrix.empty else matrix
-
-
-def _full(matrix: Matrix) -> str:
-    return f"{matrix}, control domains {matrix.control_domains or 'none'}"

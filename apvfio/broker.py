@@ -193,7 +193,8 @@ def _settle(system: System, host: Host, found: Ledger, ledger: Ledger) -> Outcom
     for lease in ledger.leases.values():
         if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs):
             ledger = ledger.without(lease.mdev)
-    done = {queue for queue in ledger.offline if any(step.path == offline_path(queue) for step in steps)}
+    written = {step.path for step in steps}
+    done = {queue for queue in ledger.offline if offline_path(queue) in written}
     ledger = struck(ledger._replace(offline=ledger.offline - done), host)
     if ledger != found:
         ledgers.save(system.files, ledger)

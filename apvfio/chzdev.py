@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from apvfio.errors import RequestError
+from apvfio.host import MASK_NAMES
 from apvfio.mask import format_hex, format_list, parse_hex
 from apvfio.render.tables import bare_table
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from apvfio.system import Files
 
 RULE = "etc/udev/rules.d/41-ap.rules"
-MASKS = ("apmask", "aqmask")
 
 _MODE = 0o644
 _FIRST_ENTRY = re.compile(r"""\s*ATTR\{([^}]*)\}\s*(?:==|!=|=|\+=|:=)\s*("[^"]*"|'[^']*'|[^,]*)""")
@@ -70,7 +70,7 @@ def parse_rule(text: str) -> Stored:
     found: dict[str, IdSet] = {}
     for line in text.split("\n"):
         entry = _FIRST_ENTRY.match(line)
-        name = entry and next((mask for mask in MASKS if mask in entry[1]), None)
+        name = entry and next((mask for mask in MASK_NAMES if mask in entry[1]), None)
         if entry and name:
             found[name] = _parse_value(entry[2].strip())
     return Stored(**found)
@@ -78,7 +78,7 @@ def parse_rule(text: str) -> Stored:
 
 def format_rule(stored: Stored) -> str:
     """The rule file that stores those masks."""
-    named = zip(MASKS, stored, strict=True)
+    named = zip(MASK_NAMES, stored, strict=True)
     masks = [f'ATTR{{../../bus/ap/{name}}}="{format_hex(ids)}"\n' for name, ids in named if ids is not None]
     return _HEAD + "".join(masks) + _TAIL
 
@@ -94,7 +94,7 @@ def lszdev_lines(active: Stored | None, persistent: Stored | None) -> Iterator[s
     shown = [(h, s) for h, s in (("ACTIVE", active), ("PERSISTENT", persistent)) if s is not None]
     rows = [
         [name, *(_quoted(masks[i]) for _, masks in shown)]
-        for i, name in enumerate(MASKS)
+        for i, name in enumerate(MASK_NAMES)
         if any(masks[i] is not None for _, masks in shown)
     ]
     if not rows:

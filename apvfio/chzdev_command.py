@@ -12,6 +12,7 @@ import subprocess
 
 from apvfio import chzdev
 from apvfio.errors import ApvfioError, ConflictError, printable
+from apvfio.host import MASK_NAMES
 from apvfio.mask import format_list
 from apvfio.system import on_this_machine
 
@@ -38,7 +39,7 @@ def find_chzdev(system: System) -> str | None:
 
 def store(command: str, files: Files, change: Change) -> None:
     """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
-    named = zip(chzdev.MASKS, change.to_store, strict=True)
+    named = zip(MASK_NAMES, change.to_store, strict=True)
     words = [_setting(name, ids) for name, ids in named if ids is not None]
     # Absolute values: chzdev applies relative ones to the active masks where none are stored.
     _run([command, "--type", "ap", "--persistent", "--yes", *words])

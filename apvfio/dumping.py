@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from apvfio import chzdev, definitions
 from apvfio import ledger as ledgers
+from apvfio.cards import MODES
 from apvfio.errors import RequestError
 from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host
 from apvfio.inventory import read_inventory
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from apvfio.sysfs import Sysfs
     from apvfio.system import Files, System
 
-_MODES = {"Accelerator": "accel", "CCA-Coproc": "cca", "EP11-Coproc": "ep11"}
 _KEPT = (POLICY, chzdev.RULE)
 _READABLE = "0644"
 
@@ -49,7 +49,7 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
     kernel = SimKernel.new(
         profile=_profile(sysfs, host),
         # A card of a kind that cannot be simulated passes for a CCA coprocessor.
-        adapters={int(card.id, 16): _MODES.get(card.mode, "cca") for card in devices if not card.queue},
+        adapters={int(card.id, 16): MODES.get(card.mode, "cca") for card in devices if not card.queue},
         domains=_domains(sysfs, host, "ap_usage_domain_mask"),
         control_domains=_domains(sysfs, host, "ap_control_domain_mask"),
         vfio_ap=host.vfio_ap,

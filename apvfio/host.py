@@ -87,7 +87,7 @@ def read_host(sysfs: Sysfs) -> Host:
             "this host has no AP bus (/sys/bus/ap/apmask is not there).",
             remedy="Load it with 'modprobe ap', or work on a simulated host with --sim FILE.",
         )
-    apmask, aqmask = (read_mask(sysfs, name) for name in ("apmask", "aqmask"))
+    apmask, aqmask = (read_mask(sysfs, name) for name in MASK_NAMES)
     drivers = _read_drivers(sysfs)
     first = next(iter(drivers), None)
     override = first is not None and sysfs.exists(f"{BUS}/devices/{first}/driver_override")

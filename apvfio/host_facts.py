@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from apvfio.cards import MODES
-from apvfio.host import BUS, HOST_DRIVER, is_online
+from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, is_online
 from apvfio.inventory import read_cards
 from apvfio.mask import parse_hex
 from apvfio.matrix import Apqn
@@ -113,7 +113,7 @@ def _nodes(sysfs: Sysfs, queues: Iterable[Apqn]) -> dict[Apqn, str]:
     for node in nodes:
         try:
             apmask, aqmask = (
-                parse_hex(sysfs.read(f"{ZCRYPT_NODES}/{node}/{name}"), name) for name in ("apmask", "aqmask")
+                parse_hex(sysfs.read(f"{ZCRYPT_NODES}/{node}/{name}"), name) for name in MASK_NAMES
             )
         except OSError:
             continue  # destroyed since the listing

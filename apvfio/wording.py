@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn
+    from apvfio.matrix import Apqn, Matrix
 
 _SHOWN = 8
 
@@ -25,6 +25,11 @@ def some_queues(queues: Collection[Apqn], shown: int = _SHOWN) -> str:
 def count_queues(n: int) -> str:
     """``1 queue``, ``2 queues``."""
     return f"{n} queue{'' if n == 1 else 's'}"
+
+
+def full_matrix(matrix: Matrix) -> str:
+    """``adapters 0,10, domains 1-2, control domains none``."""
+    return f"{matrix}, control domains {matrix.control_domains or 'none'}"
 
 
 def mask_bits(mask: str, ids: IdSet) -> str:

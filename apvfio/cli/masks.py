@@ -7,11 +7,11 @@ import argparse
 import sys
 
 from apvfio import chzdev
-from apvfio.chzdev import MASKS, Stored
+from apvfio.chzdev import Stored
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, UsageError, printable
-from apvfio.host import read_host
+from apvfio.host import MASK_NAMES, read_host
 from apvfio.mask import format_list, parse_edit
 from apvfio.masks_change import change_masks, plan_masks
 from apvfio.plan.edit import Wish
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _edits(specs: list[str]) -> dict[str, Edit | None]:
-    edits: dict[str, Edit | None] = dict.fromkeys(MASKS)
+    edits: dict[str, Edit | None] = dict.fromkeys(MASK_NAMES)
     for spec in specs:
         name, equals, text = spec.partition("=")
         if name not in edits or not equals:
@@ -121,7 +121,7 @@ def _effects(change: Change) -> Iterator[str]:
 
 def _steps(change: Change) -> Iterator[str]:
     yield from (f"would write {step.value} to /sys/{step.path}" for step in change.steps)
-    for name, ids in zip(MASKS, change.to_store, strict=True):
+    for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
             yield f"would store {name} {format_list(ids) or 'without any bit'} in /{chzdev.RULE}"
 
@@ -139,5 +139,5 @@ def _change_as_json(wish: Wish, change: Change) -> dict[str, object]:
 
 
 def _as_json(masks: Iterable[IdSet | None]) -> dict[str, str | None]:
-    named = zip(MASKS, masks, strict=True)
+    named = zip(MASK_NAMES, masks, strict=True)
     return {name: None if ids is None else format_list(ids) for name, ids in named}

@@ -7,6 +7,7 @@ import uuid
 from xml.sax.saxutils import escape, quoteattr
 
 from apvfio.mask import format_list
+from apvfio.request import NAMESPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ IDLE = (
     + bytes(4096)
 )
 """A kernel that only waits, so that a guest runs, and takes no time, until somebody ends it."""
-_NAMESPACE = "urn:apvfio:guest:1"
 # Where CAP_SYS_RESOURCE is missing libvirt cannot raise the limit of locked memory. A guest
 # with a vfio device needs one; this is low enough to be there already.
 _LOCKED_KIB = 8192
@@ -32,7 +32,7 @@ _LOCKED_KIB = 8192
 
 def guest_uuid(name: str) -> str:
     """The uuid of the guest ``name``: the same in every run."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{_NAMESPACE}/{name}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{NAMESPACE}/{name}"))
 
 
 def guest_xml(name: str, matrix: Matrix | None = None, mdev: str = "") -> str:
@@ -65,7 +65,7 @@ def _metadata(matrix: Matrix | None) -> str:
         "control-domains": matrix.control_domains,
     }
     attributes = " ".join(f"{key}={quoteattr(format_list(ids))}" for key, ids in lists.items() if ids)
-    annotation = f"<ap:guest xmlns:ap={quoteattr(_NAMESPACE)}><ap:matrix {attributes}/></ap:guest>"
+    annotation = f"<ap:guest xmlns:ap={quoteattr(NAMESPACE)}><ap:matrix {attributes}/></ap:guest>"
     return f"<metadata>{annotation}</metadata>"
 
 

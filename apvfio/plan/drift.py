@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from apvfio.errors import printable
-from apvfio.host import UNBOUND, VFIO_DRIVER
+from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, ENDING, HELD, Debt
 from apvfio.plan.overrides import forgiven_overrides, override_returns
 from apvfio.plan.steps import forgiven, returnable
-from apvfio.wording import mask_bits, some_queues
+from apvfio.wording import full_matrix, mask_bits, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def _of_lease(host: Host, lease: Lease) -> Iterator[str]:
     if there is None:
         yield f"its mediated device {lease.mdev} is gone"
     elif there != lease.matrix:
-        yield f"its mediated device {lease.mdev} holds {_full(there)} instead of {_full(lease.matrix)}"
+        held, promised = full_matrix(there), full_matrix(lease.matrix)
+        yield f"its mediated device {lease.mdev} holds {held} instead of {promised}"
     for driver, queues in sorted(_strayed(host, lease.matrix).items()):
         yield f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} {driver}"
     if lease.way == BY_OVERRIDES:
@@ -92,10 +93,6 @@ def _can_go_back(queue: Apqn, host: Host, ledger: Ledger) -> bool:
 
 
 def _masks(debt: Debt) -> Iterator[tuple[str, IdSet]]:
-    for mask, ids in zip(("apmask", "aqmask"), debt, strict=True):
+    for mask, ids in zip(MASK_NAMES, debt, strict=True):
         if ids:
             yield mask, ids
-
-
-def _full(matrix: Matrix) -> str:
-    return f"{matrix}, control domains {matrix.control_domains or 'none'}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.chzdev import MASKS, Stored
-from apvfio.host import BUS, OVERRIDES, Host
+from apvfio.chzdev import Stored
+from apvfio.host import MASK_NAMES, OVERRIDES, Host
 from apvfio.ledger import Debt, Ledger
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_change
+from apvfio.mask import ALL_IDS, NO_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.mode import mode_of
 from apvfio.plan.step import FREE, RETURN, Step
+from apvfio.plan.steps import mask_steps
 from apvfio.wording import mask_bits
 
 TYPE_CHECKING = False
@@ -149,11 +150,8 @@ def _decided(edit: Edit | None) -> IdSet:
 
 def _steps(now: Masks, active: Masks) -> Iterator[Step]:
     # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
-    for op, bits in ((FREE, now.without(active)), (RETURN, active.without(now))):
-        for name, ids in zip(MASKS, bits, strict=True):
-            if ids:
-                value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
-                yield Step(op, f"{BUS}/{name}", value)
+    yield from mask_steps(FREE, now.without(active))
+    yield from mask_steps(RETURN, active.without(now))
 
 
 def _filled(stored: Stored, default: Masks) -> Masks:
@@ -170,7 +168,7 @@ def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
     if change.active != before.active and host.mode is None and before.mode == OVERRIDES:
         yield "this host is to use driver_override, which stays shut until all mask bits are set again"
     kept = before.ledger.owed - change.ledger.owed - Debt(*change.active)
-    for name, ids in zip(MASKS, kept, strict=True):
+    for name, ids in zip(MASK_NAMES, kept, strict=True):
         if ids:
             yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
     cleared = before.active.without(change.active)
@@ -178,7 +176,7 @@ def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
         if host.abilities.strict_return and not held.empty:
             yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
     if wish.persistent:
-        rows = zip(MASKS, wish[:2], before.stored, strict=True)
+        rows = zip(MASK_NAMES, wish[:2], before.stored, strict=True)
         unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
         if unstored:
             yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
@@ -186,7 +184,7 @@ def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
 
 def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[str]:
     for name, ids in zip(
-        MASKS, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
+        MASK_NAMES, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
     ):
         if ids:
             yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from apvfio.chzdev import MASKS
 from apvfio.errors import ConflictError, HostError, PolicyError, printable
-from apvfio.host import OVERRIDES
+from apvfio.host import MASK_NAMES, OVERRIDES
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import NO_IDS
 from apvfio.owners import GUEST, mdev_owner
@@ -76,7 +75,7 @@ def _require_unheld(uuid: str, before: Before, change: Change) -> None:
 
 
 def _require_none(bits: Masks, held: Matrix, holder: str, remedy: str) -> None:
-    named = [mask_bits(name, ids) for name, ids in zip(MASKS, bits, strict=True) if ids]
+    named = [mask_bits(name, ids) for name, ids in zip(MASK_NAMES, bits, strict=True) if ids]
     if named:
         queues = [q for q in held.queues() if q.adapter in bits.apmask or q.domain in bits.aqmask]
         raise ConflictError(

@@ -62,7 +62,7 @@ class Everyone(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The plan as ``plan --all --json`` prints it."""
-        together = self.together
+        together, ways = self.together, self.ways
         return {
             "mode": self.mode,
             "guests": [
@@ -70,7 +70,7 @@ class Everyone(NamedTuple):
                     "guest": request.guest,
                     "uuid": request.guest_uuid,
                     "queues": [str(queue) for queue in request.matrix.queues()],
-                    "free_by": self.ways.get(request.guest_uuid),
+                    "free_by": ways.get(request.guest_uuid),
                 }
                 for request in self.guests
             ],

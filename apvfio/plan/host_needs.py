@@ -65,7 +65,7 @@ def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, f
 
     PolicyError, naming the queues and why, if none is open.
     """
-    asked = {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
+    asked = _asked(matrix, host)
     _require_may_be_taken(asked, policy, facts)
     ways = [
         way._replace(objections=tuple(_objections(asked.union(way.collateral), policy, facts)))
@@ -106,8 +106,12 @@ def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Facts) -> bool:
 
 def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> None:
     """PolicyError if the guest asks for queues that the host needs itself."""
-    asked = {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
-    _require_may_be_taken(asked, policy, facts)
+    _require_may_be_taken(_asked(matrix, host), policy, facts)
+
+
+def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
+    """What the guest asks for that is the host's now."""
+    return {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
 
 
 def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Facts) -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from apvfio.errors import ConflictError, HostError
-from apvfio.host import BUS, MASK_NAMES, MASKS, OVERRIDES
-from apvfio.mask import ALL_IDS, NO_IDS, format_change
+from apvfio.host import MASK_NAMES, MASKS, OVERRIDES
+from apvfio.mask import ALL_IDS
 from apvfio.plan.overrides import restoring
 from apvfio.plan.step import RETURN, Step
+from apvfio.plan.steps import mask_steps
 from apvfio.wording import some_queues
 
 TYPE_CHECKING = False
@@ -54,8 +55,7 @@ def steps_to(mode: str, host: Host) -> list[Step]:
             remedy="Stop all guests with AP queues and remove their devices first.",
         )
     if mode == OVERRIDES:
-        missing = [(name, ALL_IDS - ids) for name, ids in _masks(host)]
-        return [Step(RETURN, f"{BUS}/{name}", format_change(NO_IDS, ids)) for name, ids in missing if ids]
+        return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
     return [step for queue in sorted(host.overrides) for step in restoring(queue, "", host)]
 
 

@@ -40,8 +40,9 @@ def override_frees(ledger: Ledger, host: Host) -> Iterator[Step]:
 
 def override_returns(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[Step]:
     """The steps that give back the queues that no lease needs and no mdev holds."""
+    needed = ledger.needed_queues()
     for queue, before in sorted(ledger.overrides.items()):
-        held = queue in ledger.needed_queues() or any(matrix.holds(queue) for matrix in staying)
+        held = queue in needed or any(matrix.holds(queue) for matrix in staying)
         if held or not _is_ours(queue, before, host):
             continue
         yield from restoring(queue, before, host)

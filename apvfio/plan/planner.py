@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
-from apvfio.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
+from apvfio.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.ledger import ENDING, STARTING, Lease, Ledger
 from apvfio.mask import format_change
 from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_may_be_taken, require_this_open
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
         """The mask changes as the chzdev command a person would type."""
         if not self.chosen.clear:
             return []
-        masks = zip(("apmask", "aqmask"), self.chosen.clear, strict=True)
+        masks = zip(MASK_NAMES, self.chosen.clear, strict=True)
         words = [f"{name}={format_change(ids)}" for name, ids in masks if ids]
         return [" ".join(["chzdev --type ap --active", *words])]
 

@@ -7,7 +7,7 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, UNBOUND, Host
+from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, Host
 from apvfio.ledger import BY_OVERRIDES, ENDING, HELD, Debt, Ledger
 from apvfio.mask import NO_IDS, IdSet, format_change
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
@@ -32,10 +32,10 @@ def due(ledger: Ledger, host: Host) -> list[Step]:
     returns = returnable(ledger, host, staying)
     return [
         *(Step(REMOVE, AP_MDEVS.remove(uuid), "1") for uuid in removals),
-        *_mask_steps(RETURN, returns),
+        *mask_steps(RETURN, returns),
         *override_returns(ledger, host, staying),
         *_back_offline(ledger, host, returns),
-        *_mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
+        *mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
         *override_frees(ledger, host),
         *_rebinds(ledger, host),
         *_creations(ledger, host),
@@ -95,8 +95,9 @@ def offline_path(queue: Apqn) -> str:
     return f"{BUS}/devices/{queue}/online"
 
 
-def _mask_steps(op: str, bits: Debt) -> Iterator[Step]:
-    for name, ids in (("apmask", bits.apmask), ("aqmask", bits.aqmask)):
+def mask_steps(op: str, bits: Iterable[IdSet]) -> Iterator[Step]:
+    """The writes that clear (`FREE`) or set (`RETURN`) ``bits``, those of apmask and those of aqmask."""
+    for name, ids in zip(MASK_NAMES, bits, strict=True):
         if ids:
             value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
             yield Step(op, f"{BUS}/{name}", value)

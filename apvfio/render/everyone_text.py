@@ -21,8 +21,9 @@ def everyone(found: Everyone) -> Iterator[str]:
     if not found.guests:
         yield "no guest asks for queues that this host could give"
         return
+    ways = found.ways
     for request in found.guests:
-        way = found.ways.get(request.guest_uuid)
+        way = ways.get(request.guest_uuid)
         how = f'; free-by="{way}"' if way else ""
         yield f"{printable(request.guest)}: {request.matrix}{how}"
     yield ""
