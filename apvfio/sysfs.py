@@ -19,15 +19,18 @@ from errno import (
     ENOENT,
     ENOTDIR,
     EPERM,
+    ETIMEDOUT,
     EUSERS,
     errorcode,
 )
 from typing import Protocol
 
-from apvfio.errors import HostError, KernelRefusedError
+from apvfio.errors import ConflictError, HostError, KernelRefusedError, printable
 
 _PAGE = 4096
 _READ_LIMIT = 1 << 20
+_REMOVE_PATIENCE = 10.0
+"""Seconds for a device to go: the resets of its queues, begun together, take one or two."""
 
 
 class Sysfs(Protocol):
@@ -73,11 +76,25 @@ class RealSysfs:
         if len(data) >= _PAGE:
             # The kernel would cut it and take the rest for a second store.
             raise OSError(EINVAL, "longer than a page", path)
+        if path.endswith("/remove"):
+            self._remove(path, data)
+            return
         fd = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, data)
         finally:
             os.close(fd)
+
+    def _remove(self, path: str, data: bytes) -> None:
+        # Only what removes a device pays for this.
+        from mdev.watchdog import holders, write_watched  # noqa: PLC0415
+
+        device = self._path(path).removesuffix("/remove")
+        try:
+            write_watched(f"{device}/remove", data, _REMOVE_PATIENCE)
+        except TimeoutError as error:
+            who = " and ".join(f"process {pid} ({printable(name)})" for pid, name in holders(device)[:3])
+            raise TimeoutError(error.errno, f"{who or 'a process'} has it open", path) from None
 
     def list(self, path: str) -> list[str]:
         return sorted(os.listdir(self._path(path)))
@@ -114,18 +131,26 @@ _MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
         "Look at 'apvfio status' for who holds it.",
     ),
     (_ASSIGN, ENODEV): ("an id is larger than this host allows", "Look at 'apvfio queues'."),
-    (("create",), EEXIST): ("a mediated device with this uuid exists already", ""),
+    (("create",), EEXIST): (
+        "a mediated device with this uuid exists already, or waits for its last user to be gone",
+        "See who has /dev/vfio open, and try again when that has ended.",
+    ),
     (("create",), EUSERS): ("no more mediated devices can be made", ""),
 }
 
 
-def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostError:
+def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostError | ConflictError:
     """The error to raise when writing ``value`` to ``path`` (below /sys) ended with ``error``."""
     number = error.errno or 0
     if number in (EACCES, EPERM):
         return HostError(f"writing /sys/{path} is not permitted.", remedy="Run this as root.")
     if number in (ENOENT, ENOTDIR):
         return HostError(f"/sys/{path} is not there.", remedy="See whether the AP drivers are loaded.")
+    if number == ETIMEDOUT:
+        return ConflictError(
+            f"writing /sys/{path} has not ended: {error.strerror}.",
+            remedy="The kernel goes on as soon as that is over; 'apvfio reconcile' does the rest then.",
+        )
     name = path.rpartition("/")[2]
     reason, remedy = next(
         (meaning for (names, errno), meaning in _MEANING.items() if name in names and errno == number),

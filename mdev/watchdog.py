@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes that the kernel may hold up without end, made under a watchdog.
+
+Removing a device that somebody has open waits until he closes it, and after a signal that
+wait cannot be interrupted (mdev_core.c:mdev_device_remove_common, vfio_main.c:
+vfio_unregister_group_dev). The write is therefore made by a child. If that does not return in time
+it is left to itself: the removal is under way in the kernel and nothing can take it back.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from contextlib import suppress
+from errno import EINTR, ETIMEDOUT
+
+_RESULT = 4
+
+
+def write_watched(path: str, data: bytes, patience: float) -> None:
+    """Write ``data`` to ``path`` with one write(2); OSError as that raises it.
+
+    TimeoutError after ``patience`` seconds: the write goes on, and ends when the kernel lets it.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _write_and_exit(file, data, theirs)
+            os.close(theirs)
+            ready, _, _ = select.select([ours], [], [], patience)
+            if not ready:
+                raise TimeoutError(ETIMEDOUT, f"it did not end within {patience:g} s", path)
+            result = os.read(ours, _RESULT)
+            os.waitpid(pid, 0)
+        finally:
+            os.close(ours)
+    finally:
+        os.close(file)
+    # Nothing at all is what a child that was killed says.
+    number = int.from_bytes(result, "little") if result else EINTR
+    if number:
+        raise OSError(number, os.strerror(number), path)
+
+
+def holders(device: str, proc: str = "/proc") -> list[tuple[int, str]]:
+    """The processes, pid and name, that have the mediated device open whose sysfs directory is ``device``.
+
+    By its group's node, or by its own (vfio_main.c, group.c). While a removal waits, sysfs has
+    the link to the group still, but no longer the device's own name.
+    """
+    nodes = set()
+    with suppress(OSError):
+        nodes.add("/dev/vfio/" + os.path.basename(os.readlink(f"{device}/iommu_group")))
+    with suppress(OSError):
+        nodes.update(f"/dev/vfio/devices/{name}" for name in os.listdir(f"{device}/vfio-dev"))
+    found = []
+    for name in filter(str.isdigit, os.listdir(proc)):
+        # It has just ended, or it is not ours to look at.
+        with suppress(OSError):
+            links = (f"{proc}/{name}/fd/{fd}" for fd in os.listdir(f"{proc}/{name}/fd"))
+            if nodes.intersection(filter(None, map(_target, links))):
+                with open(f"{proc}/{name}/comm", encoding="utf-8", errors="replace") as file:
+                    found.append((int(name), file.read().strip()))
+    return sorted(found)
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _write_and_exit(file: int, data: bytes, result: int) -> None:
+    """The child's whole life. It may outlive its parent: it keeps none of his files, locks and pipes open."""
+    number = 0
+    try:
+        os.setsid()
+        os.dup2(file, 0)
+        os.dup2(result, 1)
+        os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+        os.write(0, data)
+    except OSError as error:
+        number = error.errno or 0
+    finally:
+        with suppress(OSError):
+            os.write(1, number.to_bytes(_RESULT, "little"))
+        os._exit(0)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removing a device that is open, on the real kernel: bounded, told, and finished when it can be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio import broker
+from apvfio.errors import ConflictError, KernelRefusedError
+from apvfio.host import AP_MDEVS
+from apvfio.writes import write
+from hosts import a_matrix, mdev
+from lifecycle import state
+
+if TYPE_CHECKING:
+    from conftest import MachineHouse
+
+
+def qemu_of(name: str) -> int:
+    with open(f"/run/libvirt/qemu/{name}.pid", encoding="ascii") as file:
+        return int(file.read())
+
+
+def guest_uuid(house: MachineHouse, name: str) -> str:
+    return house.virsh("domuuid", name).stdout.strip()
+
+
+def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("deaf", a_matrix("0,10", "1-2"), mdev(1))
+    house.virsh("start", "--paused", "deaf")
+    qemu, uuid = qemu_of("deaf"), guest_uuid(house, "deaf")
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        with pytest.raises(ConflictError, match=f"process {qemu} .*has it open"):
+            broker.release(house.system, uuid, force=True)
+        # The kernel takes nothing back: nobody can have the queues, and nobody is told otherwise.
+        outcome = broker.reconcile(house.system)
+        assert outcome.unpaid.owed
+        house.define("next", a_matrix("0,10", "1-2"), mdev(2))
+        refused = house.virsh("start", "--paused", "next", check=False)
+        assert refused.returncode
+        assert "apvfio: guest next: " in refused.stderr
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while state(house) != before and time.monotonic() < deadline:
+        time.sleep(0.2)
+        broker.reconcile(house.system)
+    assert state(house) == before
+    house.virsh("start", "--paused", "next")
+    house.virsh("destroy", "next")
+    house.virsh("destroy", "deaf")
+    assert state(house) == before
+
+
+def test_a_guest_that_lets_go(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("deft", a_matrix("0", "1"), mdev(3))
+    house.virsh("start", "--paused", "deft")
+    uuid = guest_uuid(house, "deft")
+    with pytest.raises(ConflictError, match="in use"):
+        broker.release(house.system, uuid)
+    broker.release(house.system, uuid, force=True)
+    assert state(house) == before
+    house.virsh("destroy", "deft")
+    assert state(house) == before
+
+
+def test_the_same_device_waits_for_its_last_user(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("deaf", a_matrix("10", "4"), mdev(4))
+    house.virsh("start", "--paused", "deaf")
+    qemu, uuid = qemu_of("deaf"), guest_uuid(house, "deaf")
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        with pytest.raises(ConflictError):
+            broker.release(house.system, uuid, force=True)
+        with pytest.raises(KernelRefusedError, match="waits for its last user"):
+            write(house.system.sysfs, AP_MDEVS.create, mdev(4))
+    finally:
+        os.kill(qemu, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while state(house) != before and time.monotonic() < deadline:
+        time.sleep(0.2)
+        broker.reconcile(house.system)
+    assert state(house) == before
