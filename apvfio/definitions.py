@@ -12,6 +12,8 @@ from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.system import Files
 
 PARENT = AP_MDEVS.parent.rpartition("/")[2]
@@ -51,6 +53,13 @@ def matrix_of(definition: Definition) -> Matrix:
                 remedy=f"Use {', '.join(_FIELDS)} or ap_config.",
             )
     return matrix
+
+
+def attributes_of(matrix: Matrix) -> Iterator[tuple[str, str]]:
+    """The attributes of a definition that holds ``matrix``, in ap-check's order and notation."""
+    for name, field in _FIELDS.items():
+        for i in getattr(matrix, field):
+            yield name, str(i)
 
 
 def autostarted(files: Files) -> dict[str, Matrix]:

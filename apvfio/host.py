@@ -151,6 +151,12 @@ def is_online(sysfs: Sysfs, queue: Apqn) -> bool:
     return _read_or(sysfs, f"{BUS}/devices/{queue}/online", "1").strip() != "0"
 
 
+def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
+    """Whether the administrator has set ``queue`` offline: one that is deconfigured reads so, too."""
+    working = [_read_or(sysfs, f"{BUS}/devices/{queue}/{name}", "") for name in ("config", "chkstop")]
+    return not is_online(sysfs, queue) and [text.strip() for text in working] == ["1", "0"]
+
+
 def _read_drivers(sysfs: Sysfs) -> dict[Apqn, str]:
     # A listing for each driver, not a link for each queue: a full host has 1,360 of them.
     drivers = {queue: UNBOUND for queue in map(Apqn.parse, sysfs.list(f"{BUS}/devices")) if queue}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
+from apvfio.promises import Promise, promise_from, promise_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Lease(NamedTuple):
     state: str
     made: bool
     """Whether apvfio made the mdev, and so removes it."""
+    since: int = 0
+    """When the guest got its queues, in seconds since the boot."""
 
 
 class Debt(NamedTuple):
@@ -93,6 +96,9 @@ class Ledger(NamedTuple):
     had: Mapping[Apqn, str] = {}
     """The guest, by its name, that had each queue last in this boot."""
 
+    promises: Mapping[str, Promise] = {}
+    """What is kept free for devices that mdevctl is about to make, by their uuids."""
+
     def of_guest(self, uuid: str) -> list[Lease]:
         """The leases of the guest ``uuid``; more than one only while an older one is ending."""
         return [lease for lease in self.leases.values() if lease.uuid == uuid]
@@ -104,6 +110,14 @@ class Ledger(NamedTuple):
     def without(self, mdev: str) -> Ledger:
         """The ledger without the lease of that mdev."""
         return self._replace(leases={k: v for k, v in self.leases.items() if k != mdev})
+
+    def promising(self, promise: Promise) -> Ledger:
+        """The ledger with ``promise``, in place of an older one for the same device."""
+        return self._replace(promises={**self.promises, promise.mdev: promise})
+
+    def breaking(self, mdev: str) -> Ledger:
+        """The ledger without the promise for that device."""
+        return self._replace(promises={k: v for k, v in self.promises.items() if k != mdev})
 
     def ending(self, guest_uuid: str) -> Ledger:
         """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""
@@ -117,18 +131,18 @@ class Ledger(NamedTuple):
         return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.made}
 
     def needed(self) -> Debt:
-        """The mask bits that the leases not about to end keep clear."""
+        """The mask bits that promises and the leases not about to end keep clear."""
         rows, columns = NO_IDS, NO_IDS
-        for lease in self.live():
-            if lease.way == BY_ADAPTERS:
-                rows |= lease.matrix.adapters
-            elif lease.way == BY_DOMAINS:
-                columns |= lease.matrix.domains
+        for held in self.holding():
+            if held.way == BY_ADAPTERS:
+                rows |= held.matrix.adapters
+            elif held.way == BY_DOMAINS:
+                columns |= held.matrix.domains
         return Debt(rows, columns)
 
     def needed_queues(self) -> set[Apqn]:
-        """The queues whose override the leases not about to end rely on."""
-        by_overrides = [lease.matrix for lease in self.live() if lease.way == BY_OVERRIDES]
+        """The queues whose override promises and the leases not about to end rely on."""
+        by_overrides = [held.matrix for held in self.holding() if held.way == BY_OVERRIDES]
         return {queue for matrix in by_overrides for queue in matrix.queues()}
 
     def remembering(self, guest_uuid: str, matrix: Matrix) -> Ledger:
@@ -142,6 +156,10 @@ class Ledger(NamedTuple):
     def live(self) -> list[Lease]:
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
+
+    def holding(self) -> list[Lease | Promise]:
+        """All for whose sake queues are kept from the host."""
+        return [*self.live(), *self.promises.values()]
 
 
 def load(files: Files, boot_id: str) -> Ledger:
@@ -170,13 +188,14 @@ def load(files: Files, boot_id: str) -> Ledger:
         mkvps = _mkvps_from(_get(document, "mkvps", dict) if "mkvps" in document else {})
         last = _last_from(_get(document, "last", dict) if "last" in document else {})
         had = _texts_from(_get(document, "had", dict) if "had" in document else {})
+        promises = _promises_from(_get(document, "promises", list) if "promises" in document else [])
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
     by_mdev = {lease.mdev: lease for lease in leases}
-    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had)
+    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had, promises)
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -186,6 +205,7 @@ def save(files: Files, ledger: Ledger) -> None:
         "boot_id": ledger.boot_id,
         "leases": [lease_json(lease) for lease in ledger.leases.values()],
         "owed": owed_json(ledger),
+        "promises": [promise_json(promise) for promise in ledger.promises.values()],
         "offline": [str(queue) for queue in sorted(ledger.offline)],
         "mode": ledger.mode,
         "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
@@ -210,6 +230,7 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "way": lease.way,
         "state": lease.state,
         "made": lease.made,
+        "since": lease.since,
     }
 
 
@@ -233,9 +254,16 @@ def _lease_from(item: object) -> Lease:
         way=_get(item, "way", str, _WAYS.__contains__),
         state=_get(item, "state", str, _STATES.__contains__),
         made=_get(item, "made", bool),
+        since=_get(item, "since", int) if "since" in item else 0,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease
+
+
+def _promises_from(items: list[Any]) -> dict[str, Promise]:
+    promises = [promise_from(item) for item in items]
+    _expect(all(promise.way in _WAYS for promise in promises), "a promise is kept in no known way")
+    return {promise.mdev: promise for promise in promises}
 
 
 def _texts_from(item: dict[str, Any]) -> dict[Apqn, str]:

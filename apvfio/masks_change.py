@@ -7,9 +7,10 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio import broker, chzdev, chzdev_command, definitions
+from apvfio import chzdev, chzdev_command, definitions, serving
 from apvfio import ledger as ledgers
 from apvfio.errors import ApvfioError
+from apvfio.host import read_mask
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible
@@ -48,7 +49,7 @@ def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> 
 
 
 def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
-    host, ledger, policy = broker.current(system)
+    host, ledger, policy = serving.current(system)
     before = Before(host, ledger, policy, chzdev.load(system.files), definitions.autostarted(system.files))
     change = plan_edit(wish, before)
     require_possible(before, change)
@@ -69,17 +70,18 @@ def _store(change: Change, store: Callable[[], None]) -> None:
 def _take(sysfs: Sysfs, change: Change) -> None:
     """Write the masks, or leave them as they were."""
     moved = (*change.lost, *change.returned)
-    done: list[Step] = []
     try:
         for step in change.steps:
             write(sysfs, step.path, step.value)
-            done.append(step)
             check(sysfs, step)
         bind(sysfs, moved)
     except ApvfioError as error:
         try:
-            for step in reversed(done):
-                write(sysfs, step.path, _undoing(step))
+            for step in reversed(change.steps):
+                undoing, now = _undoing(step), read_mask(sysfs, step.attribute)
+                # A write that failed may have taken effect.
+                if parse_edit(undoing).apply(now) != now:
+                    write(sysfs, step.path, undoing)
             bind(sysfs, moved)
         except ApvfioError as another:
             error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()

@@ -38,10 +38,14 @@ MDEV = "mdev"
 
 
 def owners(host: Host, ledger: Ledger) -> dict[Apqn, Owner]:
-    """The owner of every queue of ``host``. The driver decides, then the mdev that vfio_ap serves."""
+    """The owner of every queue of ``host``. The driver decides, then the mdev that vfio_ap serves.
+
+    A device that mdevctl is about to make counts as there.
+    """
+    promised = {uuid: promise.matrix for uuid, promise in ledger.promises.items()}
     held = {
         queue: mdev_owner(uuid, ledger)
-        for uuid, matrix in sorted(host.mdevs.items())
+        for uuid, matrix in sorted({**promised, **host.mdevs}.items())
         for queue in matrix.queues()
     }
     return {queue: _owner(driver, held.get(queue, FREE)) for queue, driver in sorted(host.drivers.items())}

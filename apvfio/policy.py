@@ -57,6 +57,8 @@ class Times(NamedTuple):
     """For the last guest to let go of a device when it is taken home: its queues are being reset."""
     lock_wait: float = 20
     """For another apvfio to end: giving back 85 queues takes about 3 s."""
+    release_budget: float = 2
+    """For a call of libvirt's to give queues back; what would take longer is left to a unit of systemd's."""
 
 
 class Policy(NamedTuple):
@@ -153,7 +155,11 @@ SECTIONS: Sections = {
     "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
     "keep": {"cca": _COUNT, "ep11": _COUNT, "accel": _COUNT},
     "busy": {"requests": _SEVERITY, "zkey": _SEVERITY, "zcrypt-nodes": _SEVERITY},
-    "time": {"release-wait": whole_number(1, 60), "lock-wait": whole_number(1, 120)},
+    "time": {
+        "release-wait": whole_number(1, 60),
+        "lock-wait": whole_number(1, 120),
+        "release-budget": whole_number(0, 60),
+    },
 }
 """Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
 

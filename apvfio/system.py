@@ -12,13 +12,17 @@ from errno import ELOOP, ENOENT, ENOTDIR
 from typing import Protocol
 
 from apvfio.errors import ApvfioError, HostError
+from apvfio.liveness import find_process, running_guests
 from apvfio.locks import holding_locks
 from apvfio.policy import read_times
 from apvfio.sysfs import RealSysfs, Sysfs
+from apvfio.waiting import ROOM, FileRoom, Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from apvfio.promises import Process
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _SIZE_LIMIT = 64 << 20
@@ -32,6 +36,9 @@ class Files(Protocol):
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """Replace the file atomically; missing directories are made with mode 0700."""
+
+    def create(self, path: str) -> bool:
+        """Make an empty file, mode 0600; False if its directory is not there."""
 
     def remove(self, path: str) -> None:
         """Remove the file if it is there."""
@@ -54,6 +61,16 @@ class System(Protocol):
     @property
     def boot_id(self) -> str:
         """Changes with every boot of the host, never between."""
+
+    @property
+    def room(self) -> Room:
+        """Where calls wait for the lock."""
+
+    def running_guests(self) -> set[str] | None:
+        """The uuids of the guests that have a QEMU process; None where nobody can tell."""
+
+    def lives(self, process: Process) -> bool:
+        """Whether the process still runs; True where nobody can tell."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold this host against every other apvfio and the tools of s390-tools; not re-entrant."""
@@ -102,6 +119,16 @@ class RealFiles:
         except OSError as error:
             raise _unusable(target, error) from error
 
+    def create(self, path: str) -> bool:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open(self._path(path), flags, 0o600))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _unusable(self._path(path), error) from error
+        return True
+
     def remove(self, path: str) -> None:
         try:
             os.unlink(self._path(path))
@@ -126,6 +153,7 @@ class RealSystem:
         self.root = root
         self.sysfs: Sysfs = RealSysfs(root)
         self.files: Files = RealFiles(root)
+        self.room: Room = FileRoom(os.path.join(root, ROOM))
 
     @property
     def boot_id(self) -> str:
@@ -137,6 +165,14 @@ class RealSystem:
             except OSError:
                 continue
         raise HostError(f"/{_BOOT_ID} cannot be read.", remedy="Mount /proc.")
+
+    def running_guests(self) -> set[str] | None:
+        """As the processes of this machine tell; a tree that stands for another has none."""
+        return running_guests() if on_this_machine(self) else None
+
+    def lives(self, process: Process) -> bool:
+        """As with `running_guests`."""
+        return find_process(process.pid) == process if on_this_machine(self) else True
 
     def lock(self) -> AbstractContextManager[None]:
         """apvfio's own lock, then that of s390-tools; errors as in `apvfio.locks`."""

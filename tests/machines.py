@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from apvfio.host import Host, read_host
 from apvfio.ledger import LEDGER, Ledger, load
 from apvfio.sim.kernel import SimKernel
+from apvfio.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from apvfio.promises import Process
 
 IBM_ADAPTERS = {0: "accel", 1: "cca", 10: "ep11"}
 
@@ -22,21 +27,33 @@ class Killed(BaseException):
 
 
 class Faults:
-    """Counts writes, and does something before the n-th."""
+    """Counts writes, to the kernel and to files, and does something before or after the n-th."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.paths: list[str] = []
+        """What was written since `arm`, files with a / in front."""
         self.at = 0
+        self.late = False
         self.what: Callable[[], None] = lambda: None
 
-    def arm(self, at: int, what: Callable[[], None]) -> None:
-        """Call ``what`` before write number ``at``, counted from now."""
-        self.count, self.at, self.what = 0, at, what
+    @property
+    def count(self) -> int:
+        """How many writes were begun since `arm`."""
+        return len(self.paths)
 
-    def step(self) -> None:
-        """A write is about to happen."""
-        self.count += 1
-        if self.count == self.at:
+    def arm(self, at: int, what: Callable[[], None], *, late: bool = False) -> None:
+        """Call ``what`` before write number ``at``, counted from now; ``late``: when it has taken effect."""
+        self.paths, self.at, self.what, self.late = [], at, what, late
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Around the write to ``path``."""
+        self.paths.append(path)
+        mine = self.count == self.at
+        if mine and not self.late:
+            self.what()
+        yield
+        if mine and self.late:
             self.what()
 
 
@@ -53,16 +70,18 @@ class FaultySysfs:
         self.exists = kernel.exists
 
     def write(self, path: str, text: str) -> None:
-        self._faults.step()
-        self._kernel.write(path, text)
+        with self._faults.writing(path):
+            self._kernel.write(path, text)
         self.written.append((path, text))
 
 
 class FaultyFiles:
     """Files in a dictionary that count their writes."""
 
-    def __init__(self, faults: Faults) -> None:
-        self.texts: dict[str, str] = {}
+    def __init__(self, faults: Faults, disk: FaultyFiles | None = None) -> None:
+        self.texts: dict[str, str] = disk.texts if disk else {}
+        self.directories: set[str] = disk.directories if disk else set()
+        """Those in which `create` makes files; `write` makes its own."""
         self._faults = faults
 
     def read(self, path: str) -> str | None:
@@ -70,11 +89,20 @@ class FaultyFiles:
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         assert mode in (0o600, 0o644)
-        self._faults.step()
-        self.texts[path] = text
+        with self._faults.writing(f"/{path}"):
+            self.texts[path] = text
+
+    def create(self, path: str) -> bool:
+        there = path.rpartition("/")[0] in self.directories
+        if there:
+            with self._faults.writing(f"/{path}"):
+                self.texts.setdefault(path, "")
+        return there
 
     def remove(self, path: str) -> None:
-        self.texts.pop(path, None)
+        if path in self.texts:
+            with self._faults.writing(f"/{path}"):
+                del self.texts[path]
 
     def list(self, path: str) -> list[str]:
         return sorted(p.removeprefix(f"{path}/") for p in self.texts if p.startswith(f"{path}/"))
@@ -89,6 +117,17 @@ class Machine:
         self.sysfs = FaultySysfs(self.kernel, self.faults)
         self.files = FaultyFiles(self.faults)
         self.boot_id = BOOT
+        self.room: Room = MemoryRoom()
+        self.running: set[str] | None = None
+        """The uuids of the guests that run, where that is known."""
+        self.dead: set[int] = set()
+        """The pids of the processes that have ended."""
+
+    def running_guests(self) -> set[str] | None:
+        return self.running
+
+    def lives(self, process: Process) -> bool:
+        return process.pid not in self.dead
 
     def lock(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -103,6 +142,34 @@ class Machine:
         """The ledger as it is now."""
         return load(self.files, self.boot_id)
 
+    def process(self) -> Machine:
+        """The same host as another process finds it: nothing of this one's is left but the host."""
+        another = copy(self)
+        another.faults = Faults()
+        another.sysfs = FaultySysfs(self.kernel, another.faults)
+        another.files = FaultyFiles(another.faults, self.files)
+        return another
+
+    def twin(self) -> Machine:
+        """Another host that is just as this one is now; nobody waits there."""
+        twin = Machine(SimKernel(copied(self.kernel.state)))
+        twin.files.texts.update(self.files.texts)
+        twin.files.directories.update(self.files.directories)
+        twin.boot_id = self.boot_id
+        twin.running = None if self.running is None else set(self.running)
+        return twin
+
     def snapshot(self) -> tuple[object, str | None]:
         """Everything, to be compared byte for byte."""
         return self.kernel.to_json(), self.files.texts.get(LEDGER)
+
+
+def copied(value: Any) -> Any:
+    """``value`` with all that can change in it copied: data classes, dictionaries and lists."""
+    if is_dataclass(value):
+        new = object.__new__(type(value))
+        vars(new).update({name: copied(part) for name, part in vars(value).items()})
+        return new
+    if isinstance(value, dict):
+        return {key: copied(part) for key, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list) else value

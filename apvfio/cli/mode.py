@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker
+from apvfio import broker, serving
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.errors import Exit
 from apvfio.host import MASKS, OVERRIDES
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _facts(system: System) -> dict[str, object]:
-    host, ledger, policy = broker.current(system)
+    host, ledger, policy = serving.current(system)
     return {
         "mode": mode_of(host, ledger, policy),
         "why": why(host, ledger, policy),

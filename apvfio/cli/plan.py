@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker
+from apvfio import broker, serving
 from apvfio.asking import request_of
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_domain, read_domains
@@ -60,7 +60,7 @@ def _run_all(args: argparse.Namespace) -> int:
     documents = read_domains(args)
     with opened(args) as system:
         requests, errors = _requests(system, documents)
-        host, ledger, policy = broker.current(system)
+        host, ledger, policy = serving.current(system)
         requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
         facts = read_facts(system, host, [request.matrix for request in requests], policy)
         found = plan_everyone(requests, host, ledger, policy, facts)

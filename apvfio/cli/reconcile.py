@@ -4,18 +4,34 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from apvfio import broker
+from apvfio.bus import COMPLETE, wait_for_bus
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.errors import Exit
 from apvfio.host import MASK_NAMES
 from apvfio.ledger import owed_json
+from apvfio.settle import Outcome
 from apvfio.wording import some_queues
+
+_LONGEST_WAIT = 600
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("reconcile", help="make the host what the ledger says it should be")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=_seconds,
+        help="first wait so long for the AP bus to find its queues; no bus is no error",
+    )
+    parser.add_argument(
+        "--hand-over",
+        action="store_true",
+        help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -23,21 +39,38 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
     with opened(args) as system:
-        outcome = broker.reconcile(system)
+        if args.wait is not None:
+            found = wait_for_bus(system.sysfs, args.wait)
+            if found is None:
+                print("this host has no AP bus: nothing to do", file=sys.stderr)
+                return Exit.OK
+            if not found.endswith(COMPLETE):
+                print(f"{found} queues have a driver", file=sys.stderr)
+        outcome = broker.reconcile(system, hurry=args.hand_over)
     print_outcome(outcome, args.json)
     return Exit.OK
 
 
-def print_outcome(outcome: broker.Outcome, as_json: bool) -> None:
+def print_outcome(outcome: Outcome, as_json: bool) -> None:
     """Print the steps taken and what is still owed."""
     if as_json:
         steps = [step.as_json() for step in outcome.steps]
-        print_json({"seen": outcome.seen, "steps": steps, "unpaid": owed_json(outcome.unpaid)})
+        print_json(
+            {
+                "seen": outcome.seen,
+                "steps": steps,
+                "unpaid": owed_json(outcome.unpaid),
+                "handed_over": outcome.handed_over,
+            }
+        )
         return
     for sentence in outcome.seen:
         print(f"seen: {sentence}")
     for step in outcome.steps:
         print(f"{step.op:<7} echo {step.value} > /sys/{step.path}")
+    if outcome.handed_over:
+        print("the rest is left to apvfio-reconcile.service")
+        return
     if not outcome.steps:
         print("nothing to do")
     unpaid = outcome.unpaid
@@ -46,3 +79,9 @@ def print_outcome(outcome: broker.Outcome, as_json: bool) -> None:
         debts.append(f"the driver_override of {some_queues(unpaid.overrides)}")
     for debt in debts:
         print(f"still owed to the host: {debt} (held by a mediated device that is not apvfio's)")
+
+
+def _seconds(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= _LONGEST_WAIT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {_LONGEST_WAIT}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from apvfio import broker
+from apvfio import serving
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.errors import Exit, printable
@@ -14,9 +14,10 @@ from apvfio.host import MASK_NAMES
 from apvfio.ledger import lease_json, owed_json
 from apvfio.mask import format_list
 from apvfio.owners import owners
-from apvfio.plan.drift import drift
 from apvfio.plan.mode import mode_of
+from apvfio.promises import promise_json
 from apvfio.render.matrix_text import picture
+from apvfio.settle import differences
 from apvfio.wording import some_queues
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
     from apvfio.owners import Owner
     from apvfio.policy import Policy
+    from apvfio.promises import Promise
     from apvfio.render.matrix_text import Look
     from apvfio.system import System
 
@@ -70,8 +72,8 @@ def describe(system: System, how: Look) -> Iterator[str]:
 
 def _read(system: System) -> _Status:
     # Without the lock: looking must not wait for a guest that starts, nor make it wait.
-    host, ledger, policy = broker.current(system)
-    return _Status(host, ledger, policy, owners(host, ledger), drift(host, ledger))
+    host, ledger, policy = serving.current(system)
+    return _Status(host, ledger, policy, owners(host, ledger), differences(system, host, ledger))
 
 
 def _as_json(status: _Status) -> dict[str, object]:
@@ -86,6 +88,7 @@ def _as_json(status: _Status) -> dict[str, object]:
             for queue, owner in status.owners.items()
         ],
         "leases": [lease_json(lease) for lease in status.ledger.leases.values()],
+        "promises": [promise_json(promise) for promise in status.ledger.promises.values()],
         "owed": owed_json(status.ledger),
         "drift": status.drift,
     }
@@ -122,6 +125,14 @@ def _leases(ledger: Ledger) -> Iterator[str]:
         yield "no guest holds queues"
     for lease in ledger.leases.values():
         yield f"guest {printable(lease.guest)}: {_lease(lease)}"
+    yield from map(_promise, ledger.promises.values())
+
+
+def _promise(promise: Promise) -> str:
+    return (
+        f"mdevctl starts a device: {promise.matrix}; freed by {promise.way}, "
+        f"mdev {promise.mdev}, process {promise.process.pid}"
+    )
 
 
 def _lease(lease: Lease) -> str:

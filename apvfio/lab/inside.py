@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     host = f"{work}/host"
     try:
-        face = _mount_host(file, host)
+        face = mount_host(file, host)
         _build(host, work)
     except OSError as error:
         return _report(HostError(f"the lab's namespace cannot be built: {error}.", remedy=_REMEDY))
@@ -78,7 +78,7 @@ def _report(error: ApvfioError) -> int:
     return 1
 
 
-def _mount_host(file: str, host: str) -> int:
+def mount_host(file: str, host: str) -> int:
     """Mount the simulated host, in a process of its own, and wait until it is there; that process' pid."""
     os.makedirs(host, exist_ok=True)
     told, tell = os.pipe2(os.O_CLOEXEC)
@@ -133,7 +133,12 @@ def _build(host: str, work: str) -> None:
 def _build_sys(simulated: str) -> None:
     """The machine's /sys with the simulated host's buses, classes and devices in it."""
     sysfs("/sys")
-    for name in os.listdir(simulated):
+    show_in_sys(simulated)
+
+
+def show_in_sys(simulated: str) -> None:
+    """Put the buses, classes and devices of ``simulated`` into /sys as it is, with IOMMU groups."""
+    for name in filter(os.listdir("/sys").__contains__, os.listdir(simulated)):
         # The loopback device and others that the machine cannot do without are in devices/virtual.
         _merge(f"{simulated}/{name}", f"/sys/{name}", leave="virtual")
     if not os.path.isdir(f"{simulated}/kernel/iommu_groups"):
@@ -175,6 +180,11 @@ def _build_dev() -> None:
     os.close(machine)
     for name, target in _DEVICE_LINKS.items():
         os.symlink(target, f"/dev/{name}")
+    make_vfio_nodes()
+
+
+def make_vfio_nodes() -> None:
+    """The nodes of vfio, for libvirt to find."""
     os.mkdir("/dev/vfio")
     # Nobody speaks to them (see emulator.sh); they only have to open.
     for name in ("vfio", *map(str, range(_GROUPS))):

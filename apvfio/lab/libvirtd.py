@@ -95,6 +95,10 @@ class Libvirtd:
         """Kill libvirtd."""
         self._signal("libvirtd", signal.SIGKILL)
 
+    def reload(self) -> None:
+        """Have libvirtd read its settings anew; it does so in its own time."""
+        self._namespace.kill(self._pid("libvirtd"), signal.SIGHUP)
+
     def log(self) -> str:
         """What libvirtd has to say."""
         return _text(f"{self._work}{_LOG}")

@@ -118,6 +118,10 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
         (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.live()
     ]
     holders += [
+        (f"promised to the mediated device {promise.mdev}", promise.matrix)
+        for promise in ledger.promises.values()
+    ]
+    holders += [
         (f"held by the mediated device {uuid}", matrix)
         for uuid, matrix in host.mdevs.items()
         if uuid != request.mdev and uuid not in doomed

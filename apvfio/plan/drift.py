@@ -29,6 +29,11 @@ def drift(host: Host, ledger: Ledger) -> list[str]:
             found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
             continue
         found += (f"{who}: {what}" for what in _of_lease(host, lease))
+    found += (
+        f"the mediated device {uuid}: its start by mdevctl is under way, or was broken off and waits "
+        "for 'reconcile'"
+        for uuid in ledger.promises
+    )
     found += _of_debts(host, ledger)
     return found
 

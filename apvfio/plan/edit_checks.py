@@ -9,6 +9,7 @@ from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import NO_IDS
 from apvfio.owners import GUEST, mdev_owner
 from apvfio.plan.edit import Masks
+from apvfio.promises import Promise
 from apvfio.wording import mask_bits, some_queues
 
 TYPE_CHECKING = False
@@ -44,13 +45,17 @@ def _require_masks(before: Before) -> None:
 
 
 def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
-    """No lease may lose the bits by which its queues are kept from the host."""
-    for lease in ledger.live():
+    """No lease and no promise may lose the bits by which its queues are kept from the host."""
+    for held in ledger.holding():
         needed = Masks(
-            adds.apmask & lease.matrix.adapters if lease.way == BY_ADAPTERS else NO_IDS,
-            adds.aqmask & lease.matrix.domains if lease.way == BY_DOMAINS else NO_IDS,
+            adds.apmask & held.matrix.adapters if held.way == BY_ADAPTERS else NO_IDS,
+            adds.aqmask & held.matrix.domains if held.way == BY_DOMAINS else NO_IDS,
         )
-        _require_none(needed, lease.matrix, f"guest {printable(lease.guest)}", "Stop the guest first.")
+        if isinstance(held, Promise):
+            holder, remedy = f"the mediated device {held.mdev}, which mdevctl starts", "Try again later."
+        else:
+            holder, remedy = f"guest {printable(held.guest)}", "Stop the guest first."
+        _require_none(needed, held.matrix, holder, remedy)
 
 
 def _require_unheld(uuid: str, before: Before, change: Change) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.errors import ConflictError, HostError
-from apvfio.host import MASK_NAMES, MASKS, OVERRIDES
+from apvfio.host import HOST_DRIVER, MASK_NAMES, MASKS, OVERRIDES
 from apvfio.mask import ALL_IDS
 from apvfio.plan.overrides import restoring
 from apvfio.plan.step import RETURN, Step
@@ -13,6 +13,8 @@ from apvfio.wording import some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.host import Host
     from apvfio.ledger import Ledger
     from apvfio.mask import IdSet
@@ -44,11 +46,16 @@ def why(host: Host, ledger: Ledger, policy: Policy) -> str:
 
 
 def steps_to(mode: str, host: Host) -> list[Step]:
-    """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way."""
+    """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way.
+
+    Where it is open, queues are brought home that a change of the mode left when it was broken off.
+    """
     if mode == OVERRIDES and not host.abilities.override:
         raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
-    if host.mode in (None, mode):
+    if host.mode == mode:
         return []
+    if host.mode is None:
+        return list(_left_behind(host))
     if host.mdevs:
         raise ConflictError(
             f"the mediated device {min(host.mdevs)} is in use, and the mode is the whole host's.",
@@ -56,7 +63,15 @@ def steps_to(mode: str, host: Host) -> list[Step]:
         )
     if mode == OVERRIDES:
         return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
-    return [step for queue in sorted(host.overrides) for step in restoring(queue, "", host)]
+    cleared = (step for queue in sorted(host.overrides) for step in restoring(queue, "", host))
+    return [*cleared, *_left_behind(host)]
+
+
+def _left_behind(host: Host) -> Iterator[Step]:
+    for queue in sorted(host.drivers.keys() - host.overrides.keys()):
+        held = any(matrix.holds(queue) for matrix in host.mdevs.values())
+        if host.drivers[queue] != HOST_DRIVER and not held:
+            yield from restoring(queue, "", host)
 
 
 def _masks(host: Host) -> list[tuple[str, IdSet]]:

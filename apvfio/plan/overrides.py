@@ -40,12 +40,17 @@ def override_frees(ledger: Ledger, host: Host) -> Iterator[Step]:
 
 def override_returns(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[Step]:
     """The steps that give back the queues that no lease needs and no mdev holds."""
+    for queue, before in returnable_overrides(ledger, host, staying):
+        yield from restoring(queue, before, host)
+
+
+def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[tuple[Apqn, str]]:
+    """The owed overrides that can go back now, and what they were."""
     needed = ledger.needed_queues()
     for queue, before in sorted(ledger.overrides.items()):
         held = queue in needed or any(matrix.holds(queue) for matrix in staying)
-        if held or not _is_ours(queue, before, host):
-            continue
-        yield from restoring(queue, before, host)
+        if not held and _is_ours(queue, before, host):
+            yield queue, before
 
 
 def restoring(queue: Apqn, before: str, host: Host) -> Iterator[Step]:

@@ -53,6 +53,22 @@ class Plan(NamedTuple):
         asked = [q for q in self.request.matrix.queues() if host.drivers.get(q) == HOST_DRIVER]
         return [*asked, *self.chosen.collateral]
 
+    def expected(self, host: Host) -> Host:
+        """``host`` as it will be when the guest has started, for planning the next."""
+        clear, matrix = self.chosen.clear, self.request.matrix
+        after = host._replace(
+            apmask=host.apmask - clear.apmask,
+            aqmask=host.aqmask - clear.aqmask,
+            mdevs={**host.mdevs, self.request.mdev: matrix},
+        )
+        gone = {queue for queue in host.drivers if not after.masks_give_host(queue)}
+        if self.mode == OVERRIDES:
+            gone = {queue for queue in matrix.queues() if queue in host.drivers}
+            after = after._replace(overrides={**host.overrides, **dict.fromkeys(gone, VFIO_DRIVER)})
+        return after._replace(
+            drivers={q: VFIO_DRIVER if q in gone else driver for q, driver in host.drivers.items()}
+        )
+
     @property
     def way(self) -> str:
         """``adapters``, ``domains``, or ``none`` when all its queues are free already."""
@@ -169,6 +185,14 @@ def _require_free(request: Request, host: Host, ledger: Ledger) -> bool:
                 remedy="Give each guest a device of its own.",
             )
         _require_no_overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
+    for promise in ledger.promises.values():
+        if promise.mdev == request.mdev:
+            raise ConflictError(
+                f"the mediated device {request.mdev} is just being started by mdevctl "
+                f"(process {promise.process.pid}).",
+                remedy="Try again when that has ended.",
+            )
+        _require_no_overlap(request.matrix, promise.matrix, f"the mediated device {promise.mdev}")
     doomed = ledger.doomed()
     for uuid, matrix in host.mdevs.items():
         if uuid != request.mdev and uuid not in doomed:

@@ -7,8 +7,8 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, Host
-from apvfio.ledger import BY_OVERRIDES, ENDING, HELD, Debt, Ledger
+from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
+from apvfio.ledger import BY_OVERRIDES, ENDING, HELD, STARTING, Debt, Ledger
 from apvfio.mask import NO_IDS, IdSet, format_change
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
 from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from apvfio.ledger import Lease
     from apvfio.matrix import Apqn, Matrix
 
 
@@ -27,28 +28,56 @@ def forgiven(ledger: Ledger, host: Host) -> Debt:
 
 def due(ledger: Ledger, host: Host) -> list[Step]:
     """The steps due, in the order to take them: removals, returns, frees, creations."""
-    removals = sorted(ledger.doomed() & host.mdevs.keys())
-    staying = [matrix for uuid, matrix in host.mdevs.items() if uuid not in removals]
-    returns = returnable(ledger, host, staying)
+    removals = sorted(_going(ledger, host))
+    remaining = staying(ledger, host)
+    returns = returnable(ledger, host, remaining)
     return [
         *(Step(REMOVE, AP_MDEVS.remove(uuid), "1") for uuid in removals),
         *mask_steps(RETURN, returns),
-        *override_returns(ledger, host, staying),
+        *override_returns(ledger, host, remaining),
         *_back_offline(ledger, host, returns),
         *mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
         *override_frees(ledger, host),
         *_rebinds(ledger, host),
-        *_creations(ledger, host),
+        *(step for lease in ledger.leases.values() for step in creation(lease, host)),
     ]
 
 
+def staying(ledger: Ledger, host: Host) -> list[Matrix]:
+    """What the mdevs hold that are not removed."""
+    going = _going(ledger, host)
+    return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
+
+
+def reclaimed(ledger: Ledger, host: Host) -> Ledger:
+    """The ledger with what leases need and somebody has returned: it will be taken anew, and so is owed."""
+    needed = ledger.needed_queues() & host.drivers.keys() - ledger.overrides.keys()
+    before = {queue: host.overrides.get(queue, "") for queue in needed}
+    lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
+    return ledger._replace(
+        owed=ledger.owed | ledger.needed() & Debt(host.apmask, host.aqmask),
+        overrides={**ledger.overrides, **lost},
+    )
+
+
+def _going(ledger: Ledger, host: Host) -> set[str]:
+    """The mdevs to remove: of ending leases, and of guests that start anew with another matrix."""
+    starting = [lease for lease in ledger.leases.values() if lease.state == STARTING and lease.made]
+    outdated = {lease.mdev for lease in starting if host.mdevs.get(lease.mdev) != lease.matrix}
+    return (ledger.doomed() | outdated) & host.mdevs.keys()
+
+
 def struck(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger without the debts that are paid, by whomever, and of queues that are no more."""
+    """The ledger without the debts that are paid, by whomever, and of queues that are no more.
+
+    Nor with promises that are kept: the device is there and holds all that it was to hold.
+    """
     gone = forgiven_overrides(ledger, host)
     return ledger._replace(
         owed=ledger.owed - forgiven(ledger, host),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
         offline=ledger.offline & host.drivers.keys(),
+        promises={k: v for k, v in ledger.promises.items() if host.mdevs.get(k) != v.matrix},
     )
 
 
@@ -113,15 +142,11 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
                 yield Step(PROBE, f"{BUS}/drivers_probe", str(queue))
 
 
-def _creations(ledger: Ledger, host: Host) -> Iterator[Step]:
-    for lease in ledger.leases.values():
-        if lease.state in (ENDING, HELD) or not lease.made:
-            continue
-        there = host.mdevs.get(lease.mdev)
-        if there is None:
-            yield Step(CREATE, AP_MDEVS.create, lease.mdev)
-        if there != lease.matrix:
-            yield from _assignments(lease.mdev, lease.matrix, host)
+def creation(lease: Lease, host: Host) -> Iterator[Step]:
+    """The steps that make the device of a guest that starts; none if it is there already."""
+    if lease.state not in (ENDING, HELD) and lease.made and host.mdevs.get(lease.mdev) != lease.matrix:
+        yield Step(CREATE, AP_MDEVS.create, lease.mdev)
+        yield from _assignments(lease.mdev, lease.matrix, host)
 
 
 def _assignments(mdev: str, matrix: Matrix, host: Host) -> Iterator[Step]:

@@ -258,6 +258,19 @@ class SimFiles:
             raise _unusable(path, "it is a directory")
         directory.entries[name] = File(mode, text.encode())
 
+    def create(self, path: str) -> bool:
+        """Make an empty file, mode 0600; False if its directory is not there."""
+        parent, _, name = path.rpartition("/")
+        try:
+            node = self._tree.directory(parent).entries.setdefault(name, File())
+        except OSError as error:
+            if error.errno == ENOENT:
+                return False
+            raise _unusable(path, str(error.strerror)) from error
+        if not isinstance(node, File):
+            raise _unusable(path, "it is no ordinary file")
+        return True
+
     def remove(self, path: str) -> None:
         """Remove the file if it is there."""
         try:

@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from apvfio.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
+from apvfio.waiting import MemoryRoom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from apvfio.promises import Process
     from apvfio.sim.files import Entry
     from apvfio.sysfs import Sysfs
     from apvfio.system import Files
+    from apvfio.waiting import Room
 
 FORMAT = "apvfio-sim"
 VERSION = 1
@@ -57,6 +60,7 @@ class SimSystem:
         self.boot_id = boot_id
         self.sysfs: Sysfs = kernel
         self.files: Files = SimFiles(tree)
+        self.room: Room = MemoryRoom()
 
     @classmethod
     def new(cls, kernel: SimKernel, files: Mapping[str, Entry] | None = None) -> SimSystem:
@@ -64,6 +68,14 @@ class SimSystem:
         tree = FileTree()
         tree.add({**_SKELETON, **(files or {})})
         return cls(kernel, tree, str(uuid.uuid4()))
+
+    def running_guests(self) -> set[str] | None:
+        """Nobody can tell: guests are no part of it."""
+        return None
+
+    def lives(self, process: Process) -> bool:  # noqa: ARG002  (System's)
+        """Nor are processes."""
+        return True
 
     def lock(self) -> AbstractContextManager[None]:
         """Nothing more to hold."""

@@ -4,51 +4,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apvfio.assets import hook_script
-from apvfio.lab.guest import guest_uuid, guest_xml
+from apvfio.lab.guest import guest_uuid
 from hosts import a_matrix, mdev
+from lab_house import LabHouse
 from lifecycle import Lifecycle, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from subprocess import CompletedProcess
 
     from apvfio.lab.lab import Lab
-    from apvfio.matrix import Matrix
     from conftest import MakeLab
-
-
-class LabHouse:
-    """The lab's libvirtd, with the shipped hook."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.system = lab.host()
-        self._names: list[str] = []
-
-    def virsh(self, *words: str, check: bool = True) -> CompletedProcess[str]:
-        done = self.lab.virsh(*words)
-        assert not check or done.returncode == 0, done.stderr
-        return done
-
-    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
-        done = self.lab.define(guest_xml(name, wish, device or ""))
-        assert done.returncode == 0, done.stderr
-        self._names.append(name)
-
-    def apvfio(self, *words: str) -> CompletedProcess[str]:
-        """Run our command in the lab, where /sys is the simulated host's."""
-        return self.lab.run([sys.executable, "-m", "apvfio", *words])
-
-    def clean(self) -> None:
-        for name in self._names:
-            self.virsh("destroy", name, check=False)
-            self.virsh("undefine", name, check=False)
 
 
 @pytest.fixture(scope="module")

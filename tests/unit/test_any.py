@@ -52,26 +52,26 @@ def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> 
     before = machine.host
     wish = Wish("ep11", adapters=2, control_domains=IdSet([1]))
     found = broker.acquire(machine, asking(wish))
-    assert found.request.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
-    assert machine.host.mdevs == {mdev(1): found.request.matrix}
+    assert found.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
+    assert machine.host.mdevs == {mdev(1): found.matrix}
     # A second guest is given others; when the first has gone, it is not tempted by the lower ids.
-    other = broker.acquire(machine, asking(Wish("ep11"), 2)).request.matrix
-    assert not list(other.overlap(found.request.matrix).queues())
+    other = broker.acquire(machine, asking(Wish("ep11"), 2)).matrix
+    assert not list(other.overlap(found.matrix).queues())
     for n in (1, 2):
         broker.release(machine, guest(n))
     assert machine.host == before
-    assert broker.acquire(machine, asking(Wish("ep11"), 2)).request.matrix == other
+    assert broker.acquire(machine, asking(Wish("ep11"), 2)).matrix == other
     assert json.loads(machine.files.texts[LEDGER])["last"][guest(1)] == {"adapters": "0-1", "domains": "0"}
 
 
 def test_a_boot_forgets_what_guests_had() -> None:
     machine = a_machine()
     broker.acquire(machine, a_request("0", "0", 2))
-    assert broker.acquire(machine, asking(Wish("ep11"))).request.matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
     fresh = a_machine()
     fresh.files.texts = dict(machine.files.texts)
     fresh.boot_id = "another"
-    assert broker.acquire(fresh, asking(Wish("ep11"))).request.matrix == a_matrix("0", "0")
+    assert broker.acquire(fresh, asking(Wish("ep11"))).matrix == a_matrix("0", "0")
 
 
 def test_starting_twice_is_starting_once() -> None:
@@ -110,7 +110,7 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     broker.release(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
     assert not machine.kernel.exists("bus/ap/devices/01.0001/mkvps")
-    assert broker.acquire(machine, asking(wish, 2)).request.matrix == a_matrix("1", "1")
+    assert broker.acquire(machine, asking(wish, 2)).matrix == a_matrix("1", "1")
     with pytest.raises(HostError, match=r"held by nobody leaves .*01\.0001 held by guest g2"):
         broker.acquire(machine, asking(wish, 3))
 
@@ -155,9 +155,9 @@ def test_where_queues_move_one_by_one() -> None:
     machine.files.texts[POLICY] = 'mode = "overrides"\n'
     before = machine.host
     found = broker.acquire(machine, asking(Wish("ep11", 2, 2)))
-    assert found.request.matrix == a_matrix("0-1", "0-1")
-    assert machine.host.overrides.keys() == set(found.request.matrix.queues())
-    assert broker.acquire(machine, asking(Wish("ep11", 2), 2)).request.matrix == a_matrix("0-1", "2")
+    assert found.matrix == a_matrix("0-1", "0-1")
+    assert machine.host.overrides.keys() == set(found.matrix.queues())
+    assert broker.acquire(machine, asking(Wish("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
     for n in (1, 2):
         broker.release(machine, guest(n))
     assert machine.host == before
@@ -166,7 +166,7 @@ def test_where_queues_move_one_by_one() -> None:
 def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = '[reserve]\nqueues = ["00.0000"]\n'
-    assert broker.acquire(machine, asking(Wish("ep11"))).request.matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
     # Freed by its domain it costs the host two of six, by its adapter three.
     machine = a_machine()
     machine.files.texts[POLICY] = "[keep]\nep11 = 4\n"
@@ -179,7 +179,7 @@ def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
 def test_a_queue_that_a_key_of_zkey_needs_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11"))).request.matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
 
 
 def test_a_device_that_another_guest_has_is_a_conflict() -> None:
@@ -249,7 +249,7 @@ def test_a_key_of_zkey_beside_the_choice_is_chosen_around() -> None:
     machine = a_machine()
     # Needed on both ways to free 00.0000: its adapter's and its domain's neighbour.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0001,02.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11"))).request.matrix == a_matrix("0", "2")
+    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "2")
     assert machine.host.drivers[Apqn(0, 1)] == machine.host.drivers[Apqn(2, 0)] == "cex4queue"
 
 
@@ -257,7 +257,7 @@ def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     machine = a_machine()
     # Of adapter 0 only 00.0002 is not spoken for; what it asks for itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11", domains=2))).request.matrix == a_matrix("1", "0-1")
+    assert broker.acquire(machine, asking(Wish("ep11", domains=2))).matrix == a_matrix("1", "0-1")
 
 
 @pytest.mark.parametrize(

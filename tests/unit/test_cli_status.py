@@ -12,6 +12,7 @@ import pytest
 
 from apvfio.cli.status import describe
 from apvfio.cli.terminal import look, print_lines
+from apvfio.liveness import now
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, guest, mdev
@@ -69,7 +70,10 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
     host = SimulatedHost(tmp_path, SimKernel.new(adapters={0: "accel", 1: "cca"}, domains=IdSet([1, 2])))
     host.start(a_request("0", "1-2"))
     host.write("sys/bus/ap/drivers/cex4queue/unbind", "01.0002")
-    assert status(host, capsys) == {
+    shown = status(host, capsys)
+    (lease,) = shown["leases"]
+    assert 0 < lease.pop("since") <= now()
+    assert shown == {
         "mode": "masks",
         "kernel": {"vfio_ap": True, "override": True, "ap_config": True, "strict_return": True},
         "apmask": "1-255",
@@ -93,6 +97,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
                 "made": True,
             }
         ],
+        "promises": [],
         "owed": {"apmask": "0", "aqmask": "", "overrides": {}},
         "drift": [],
     }

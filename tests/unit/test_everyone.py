@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker
+from apvfio import broker, serving
 from apvfio.cli.main import main
 from apvfio.errors import ApvfioError, Exit
 from apvfio.mask import NO_IDS, IdSet
@@ -79,7 +79,7 @@ def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
 def test_a_guest_that_runs_keeps_its_way() -> None:
     machine = Machine()
     broker.acquire(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
-    found = plan_everyone([a_request("0", "1", 1)], *broker.current(machine))
+    found = plan_everyone([a_request("0", "1", 1)], *serving.current(machine))
     assert found.ways == {guest(1): "adapters"}
     assert plan_everyone([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
         guest(1): "domains"

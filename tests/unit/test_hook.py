@@ -166,7 +166,7 @@ class TestScript:
     @pytest.mark.parametrize("operation", ["prepare", "release", "reconnect"])
     def test_a_guest_that_may_be_ours_is_passed_on(self, script: Path, operation: str) -> None:
         code, out = self.run(script, operation, domain(), "-x 'y' ü")
-        assert code == 7
+        assert code == (7 if operation == "prepare" else 0)
         assert (
             out.rstrip(b"\n")
             == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|%s|begin|-|" % operation.encode() + domain()
@@ -187,7 +187,7 @@ class TestScript:
         ledger.write_text('{"uuid": "another"}')
         assert self.run(script, "release", PLAIN) == (0, b"")
         ledger.write_text(f'{{"uuid": "{UUID}"}}')
-        assert self.run(script, "release", PLAIN)[0] == 7
+        assert self.run(script, "release", PLAIN)[1].startswith(b"-I|-m|apvfio.hook|")
         assert self.run(script, "prepare", PLAIN) == (0, b"")
 
     def test_a_large_domain_is_passed_on_whole(self, script: Path) -> None:

@@ -38,7 +38,8 @@ def override(machine: Machine, queue: str) -> str:
 
 def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -> None:
     before = queues(machine)
-    plan = broker.acquire(machine, a_request("0,0xa", "1,2"))
+    plan = broker.plan(machine, a_request("0,0xa", "1,2"))
+    assert broker.acquire(machine, a_request("0,0xa", "1,2")).way == BY_OVERRIDES
     assert (plan.mode, plan.way, plan.chosen.collateral, plan.chzdev()) == (OVERRIDES, "none", (), [])
     wanted = {Apqn(0, 1), Apqn(0, 2), Apqn(10, 1), Apqn(10, 2)}
     assert {queue for queue, driver in machine.host.drivers.items() if driver == VFIO_DRIVER} == wanted
@@ -108,12 +109,12 @@ def test_a_queue_that_was_offline_comes_home_offline(machine: Machine, prefer: s
 
 def test_what_is_in_use_decides_not_what_is_preferred(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-5")
-    assert broker.acquire(machine, a_request("0", "1")).mode == MASKS
+    assert broker.acquire(machine, a_request("0", "1")).way != BY_OVERRIDES
     broker.release(machine, guest(1))
     machine.kernel.write("bus/ap/apmask", "+5")
     machine.files.texts[POLICY] = 'mode = "masks"\n'
     machine.kernel.write("bus/ap/devices/01.0001/driver_override", VFIO_DRIVER)
-    assert broker.acquire(machine, a_request("0", "1")).mode == OVERRIDES
+    assert broker.acquire(machine, a_request("0", "1")).way == BY_OVERRIDES
 
 
 @pytest.mark.parametrize("profile", ["6.1", "6.12"])
@@ -122,7 +123,7 @@ def test_a_kernel_without_overrides_uses_masks_whatever_is_preferred(profile: st
     machine.files.texts[POLICY] = PREFER
     assert mode_of(machine.host, machine.ledger, Policy(mode=OVERRIDES)) == MASKS
     before = machine.host
-    assert broker.acquire(machine, a_request("0", "1")).mode == MASKS
+    assert broker.acquire(machine, a_request("0", "1")).way != BY_OVERRIDES
     broker.release(machine, guest(1))
     assert machine.host == before
 

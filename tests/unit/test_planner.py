@@ -202,7 +202,7 @@ def test_a_guest_that_starts_again_takes_over_what_it_held() -> None:
     assert same.steps == []
     assert same.lease.made
     other = make_plan(a_request("1", "4"), host, ledger, NO_POLICY)
-    assert [step.op for step in other.steps] == ["free", "assign"]
+    assert [step.op for step in other.steps] == ["remove", "return", "free", "create", "assign"]
     assert other.ledger.owed == Debt(IdSet([0]), IdSet([4]))
     # Adapter 0 is still in the device at that moment: it goes back with the next call.
     after = host._replace(aqmask=ALL_IDS - IdSet([4]), mdevs={mdev(1): a_matrix("1", "4")})

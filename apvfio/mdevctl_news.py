@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest must hear of when mdevctl does something to its device or its device's definition."""
+
+from __future__ import annotations
+
+from apvfio.definitions import load_definition, matrix_of
+from apvfio.errors import RequestError, printable
+from apvfio.ledger import HELD
+from apvfio.wording import full_matrix, some_queues
+from mdev.callouts import DEFINE, MODIFY, UNDEFINE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.host import Host
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.system import Files
+    from mdev.callouts import Call
+
+
+def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
+    """How the device of ``call`` and its definition differ from what its guest was given, and what to do."""
+    lease = ledger.leases.get(call.uuid)
+    if lease is None or lease.state != HELD:
+        return []
+    told = [*_of_device(lease, host)]
+    if call.action in (DEFINE, MODIFY, UNDEFINE):
+        told += _of_definition(lease, files)
+    return [f"guest {printable(lease.guest)}: {sentence}" for sentence in told]
+
+
+def _of_device(lease: Lease, host: Host) -> Iterator[str]:
+    there = host.mdevs.get(lease.mdev)
+    if there is None:
+        queues = some_queues(list(lease.matrix.queues()))
+        yield (
+            f"its mediated device {lease.mdev} was removed, and {queues} went with it. "
+            "Shut the guest down and start it to have them again."
+        )
+    elif there != lease.matrix:
+        yield (
+            f"its mediated device {lease.mdev} holds {full_matrix(there)} instead of "
+            f"{full_matrix(lease.matrix)}. Undo the change, or change its annotation and start it anew."
+        )
+
+
+def _of_definition(lease: Lease, files: Files) -> Iterator[str]:
+    try:
+        definition = load_definition(files, lease.mdev)
+        defined = matrix_of(definition) if definition else None
+    except RequestError as error:
+        yield str(error)
+        return
+    if defined and defined != lease.matrix:
+        yield (
+            f"mdevctl's definition of its device {lease.mdev} says {full_matrix(defined)}, it has "
+            f"{full_matrix(lease.matrix)}. Make them agree before it starts again."
+        )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What s390-tools' ap-check looks at when mdevctl makes or defines a device, in its words.
+
+Its words because people and scripts know them: a queue is ``10.27``, in decimal (ap-check.c).
+One comparison is missing: ap-check demands that the masks have set the queues free already.
+"""
+
+from __future__ import annotations
+
+from apvfio.errors import ConflictError, RequestError, printable
+from apvfio.mask import ALL_IDS
+from apvfio.owners import GUEST, mdev_owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apvfio.chzdev import Stored
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.matrix import Apqn, Matrix
+
+
+def require_startable(mdev: str, matrix: Matrix, host: Host, ledger: Ledger) -> None:
+    """RequestError or ConflictError unless the device ``mdev`` can be made with ``matrix``."""
+    if matrix.control_domains and not matrix.domains:
+        raise RequestError("At least one usage domain must be specified.", remedy="Assign one.")
+    for uuid, held in sorted(host.mdevs.items()):
+        shared = list(matrix.overlap(held).queues()) if uuid != mdev else []
+        if shared:
+            owner = mdev_owner(uuid, ledger)
+            whose = f" (guest {printable(owner.name)})" if owner.kind == GUEST else ""
+            raise ConflictError(
+                f"{_these(shared)} already in use by {uuid}{whose}.",
+                queues=shared,
+                remedy="Stop that one, or assign other queues.",
+            )
+
+
+def require_definable(mdev: str, matrix: Matrix, autostarted: Mapping[str, Matrix]) -> None:
+    """ConflictError if ``mdev``, which starts by itself, wants what another such device does."""
+    for uuid, claimed in sorted(autostarted.items()):
+        shared = list(matrix.overlap(claimed).queues()) if uuid != mdev else []
+        if shared:
+            raise ConflictError(
+                f"{_these(shared)} is defined for autostart by {uuid}.",
+                queues=shared,
+                remedy="Define one of the two without autostart, or with other queues.",
+            )
+
+
+def not_yet_free_at_boot(matrix: Matrix, stored: Stored) -> str:
+    """A sentence on queues that the stored masks leave to the host, '' if there are none or no masks."""
+    if stored.apmask is None and stored.aqmask is None:
+        return ""
+    apmask = ALL_IDS if stored.apmask is None else stored.apmask
+    aqmask = ALL_IDS if stored.aqmask is None else stored.aqmask
+    queues = [q for q in matrix.queues() if q.adapter in apmask and q.domain in aqmask]
+    if not queues:
+        return ""
+    return (
+        f"{_these(queues)} is not defined for vfio_ap-passthrough use by the persistent ap bus mask "
+        "settings: the start of the device will free it."
+    )
+
+
+def _these(queues: list[Apqn]) -> str:
+    more = f" (and {len(queues) - 1} more)" if len(queues) > 1 else ""
+    return f"APQN {queues[0].adapter}.{queues[0].domain}{more}"

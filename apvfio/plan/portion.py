@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debts paid a few at a time: giving a queue back takes the kernel a while, and others wait for the lock."""
+
+from __future__ import annotations
+
+from apvfio.host import VFIO_DRIVER
+from apvfio.ledger import Debt
+from apvfio.mask import NO_IDS, IdSet
+from apvfio.matrix import Apqn
+from apvfio.plan.overrides import returnable_overrides
+from apvfio.plan.steps import returnable, staying
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+
+
+def queues_going_home(ledger: Ledger, host: Host) -> int:
+    """How many queues vfio_ap would give up, each after a reset, if all that is due were returned."""
+    return sum(queues for _, queues in _parts(ledger, host))
+
+
+def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
+    """The ledger as if it owed only what takes at most so many queues home: for `apvfio.plan.steps.due`.
+
+    Unless ``most`` is 0 something is owed, if anything can be returned: a mask bit cannot be halved.
+    """
+    owed, overrides, moved = Debt(), set(ledger.needed_queues()), 0
+    for part, queues in _parts(ledger, host) if most else ():
+        if queues and moved and moved + queues > most:
+            break
+        moved += queues
+        if isinstance(part, Debt):
+            owed |= part
+        else:
+            overrides.add(part)
+    return ledger._replace(
+        owed=owed, overrides={queue: was for queue, was in ledger.overrides.items() if queue in overrides}
+    )
+
+
+def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[Debt | Apqn, int]]:
+    """What can be returned now, bit by bit and override by override, and how many queues go with it."""
+    remaining = staying(ledger, host)
+    bits = returnable(ledger, host, remaining)
+    held = [queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER] if bits else []
+    for adapter in bits.apmask:
+        queues = sum(1 for queue in held if queue.adapter == adapter and queue.domain in host.aqmask)
+        yield Debt(IdSet([adapter]), NO_IDS), queues
+    apmask = host.apmask | bits.apmask
+    for domain in bits.aqmask:
+        queues = sum(1 for queue in held if queue.domain == domain and queue.adapter in apmask)
+        yield Debt(NO_IDS, IdSet([domain])), queues
+    for queue, _ in returnable_overrides(ledger, host, remaining):
+        yield queue, int(host.drivers[queue] == VFIO_DRIVER)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serving the calls that wait, under the lock: planned one after the other, done all at once.
+
+Whoever has the lock serves also those that wait for it, so that many guests started together
+cost one write for each mask. Each is planned as if those before it had been started already.
+A served guest's lease stays `STARTING` until its own call claims it: whose call has died meanwhile
+has no guest, and the lease comes to its end.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio import ledger as ledgers
+from apvfio.calls import Acquire, Release, answer_of, parse_call
+from apvfio.errors import ApvfioError, ConflictError
+from apvfio.handover import Haste, Pace, hand_over
+from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
+from apvfio.host_facts import read_facts
+from apvfio.ledger import ENDING
+from apvfio.plan.planner import Plan, make_plan
+from apvfio.plan.portion import portion, queues_going_home
+from apvfio.plan.step import ASSIGN, CREATE
+from apvfio.plan.steps import creation, due
+from apvfio.policy import POLICY, parse_policy, read_times
+from apvfio.resolve import planned
+from apvfio.settle import over, settle, settled, without_abandoned
+from apvfio.writes import bind, take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.matrix import Apqn
+    from apvfio.plan.step import Step
+    from apvfio.policy import Policy
+    from apvfio.request import Request
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import System
+    from apvfio.waiting import Ticket
+
+    Call = Acquire | Release | None
+
+_OWN = (CREATE, ASSIGN)
+"""The steps that are one guest's alone; all others serve whoever needs them."""
+
+
+class Scene(NamedTuple):
+    """What planning needs: the host, the ledger and the policy as they are now."""
+
+    host: Host
+    ledger: Ledger
+    policy: Policy
+
+
+class _Start(NamedTuple):
+    ticket: Ticket
+    plan: Plan
+
+
+def current(system: System) -> Scene:
+    """The scene as anybody may look at it."""
+    host = read_host(system.sysfs)
+    ledger = ledgers.load(system.files, system.boot_id)
+    return Scene(host, ledger, parse_policy(system.files.read(POLICY)))
+
+
+def scene(system: System) -> Scene:
+    """The scene under the lock: the ledger made true."""
+    found = current(system)
+    return found._replace(ledger=settled(system, found.ledger, found.host))
+
+
+def plan_one(system: System, request: Request, seen: Scene) -> Plan:
+    """What starting the guest would do; an error names it."""
+
+    def make(named: Request, ledger: Ledger) -> Plan:
+        facts = read_facts(system, seen.host, [named.matrix], seen.policy)
+        return make_plan(named, seen.host, ledger, seen.policy, facts)
+
+    return planned(system.sysfs, request, seen.host, seen.ledger, seen.policy, make=make)
+
+
+def waiting_releases(system: System, mine: Ticket, ledger: Ledger) -> list[tuple[Ticket, Release]]:
+    """The calls of other guests that stopped, whose devices nobody uses any more."""
+    others = [
+        ticket for ticket in system.room.tickets() if ticket.name != mine.name and ticket.answer is None
+    ]
+    calls = [(ticket, parse_call(ticket.call)) for ticket in others]
+    return [(t, call) for t, call in calls if isinstance(call, Release) and _idle(system, ledger, call)]
+
+
+def serve(system: System, mine: Ticket, request: Request) -> None:
+    """Serve ``request``, the call of ``mine``, and all that wait with it; raises its own error only."""
+    calls = [
+        (ticket, Acquire(request) if ticket.name == mine.name else parse_call(ticket.call))
+        for ticket in system.room.tickets()
+        if ticket.answer is None
+    ]
+    try:
+        refusals = _serve(system, calls)
+    except ApvfioError as error:
+        if len(calls) == 1:
+            raise error.for_guest(request.guest) from None
+        # What failed for all may be the fault of one: each is served alone then.
+        refusals = _serve(system, [(mine, Acquire(request))])
+    if mine.name in refusals:
+        raise refusals[mine.name]
+
+
+def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, ApvfioError]:
+    """Serve ``calls`` and answer them; the refusals by the names of the tickets.
+
+    ApvfioError if what is done for all of them together failed: nobody has an answer then.
+    """
+    seen = scene(system)
+    ended = [
+        (ticket, call)
+        for ticket, call in calls
+        if isinstance(call, Release) and _idle(system, seen.ledger, call)
+    ]
+    for _, call in ended:
+        seen = seen._replace(ledger=seen.ledger.ending(call.uuid))
+    starts, refusals = _plan_all(system, calls, seen)
+    if starts or ended:
+        ledger = starts[-1].plan.ledger if starts else seen.ledger
+        ledgers.save(system.files, ledger)
+        refusals |= _start_all(system, starts, ledger, seen.host)
+        _forget_the_ended(system)
+    for ticket in (*(start.ticket for start in starts), *(ticket for ticket, _ in ended)):
+        ticket.reply(answer_of(refusals.get(ticket.name)))
+    return refusals
+
+
+def _plan_all(
+    system: System, calls: list[tuple[Ticket, Call]], seen: Scene
+) -> tuple[list[_Start], dict[str, ApvfioError]]:
+    """The starts that are possible one after the other, and why the others are not."""
+    starts, refusals = [], {}
+    latest = {call.request.guest_uuid: ticket for ticket, call in calls if isinstance(call, Acquire)}
+    for ticket, call in calls:
+        if not isinstance(call, Acquire):
+            continue
+        try:
+            if latest[call.request.guest_uuid] is not ticket:  # the daemon that wanted this start has died
+                raise ConflictError("it is started anew meanwhile.", guest=call.request.guest)
+            plan = plan_past_the_dead(system, call.request, seen)
+        except ApvfioError as error:
+            refusals[ticket.name] = error
+            ticket.reply(answer_of(error))
+            continue
+        plan = plan._replace(ledger=noting_offline(plan, seen.host, system.sysfs))
+        starts.append(_Start(ticket, plan))
+        seen = seen._replace(host=plan.expected(seen.host), ledger=plan.ledger)
+    return starts, refusals
+
+
+def plan_past_the_dead(system: System, request: Request, seen: Scene) -> Plan:
+    """The plan; a guest that does not run any more, though libvirt never said so, is in nobody's way."""
+    try:
+        return plan_one(system, request, seen)
+    except ConflictError:
+        ledger = without_abandoned(system, seen.ledger)
+        if ledger == seen.ledger:
+            raise
+        return plan_one(system, request, seen._replace(ledger=ledger))
+
+
+def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host) -> dict[str, ApvfioError]:
+    """Take the steps: those for all at once, then each guest's own; what failed, by the ticket's name."""
+    try:
+        take(system.sysfs, [step for step in _for_now(system, ledger, host, starts) if step.op not in _OWN])
+    except ApvfioError:
+        _give_up(system, ledger, [start.plan.lease for start in starts])
+        raise
+    failed = {}
+    for start in starts:
+        lease = start.plan.lease
+        try:
+            take(system.sysfs, creation(lease, host))
+            there = [queue for queue in lease.matrix.queues() if queue in host.drivers]
+            bind(system.sysfs, there)
+            _verify_guest(system.sysfs, lease, there)
+        except (ApvfioError, OSError) as error:
+            failed[start.ticket.name] = told(error).for_guest(lease.guest)
+    lost = [start.plan.lease for start in starts if start.ticket.name in failed]
+    if lost:
+        _give_up(system, ledger, lost)
+    return failed
+
+
+def _forget_the_ended(system: System) -> None:
+    ledger = ledgers.load(system.files, system.boot_id)
+    if any(lease.state == ENDING for lease in ledger.leases.values()):
+        ledgers.save(system.files, over(ledger, read_host(system.sysfs), []))
+
+
+def _for_now(system: System, ledger: Ledger, host: Host, starts: list[_Start]) -> list[Step]:
+    """The steps due; old debts, which may take any time, are left to the unit if it watches."""
+    slow = starts and queues_going_home(ledger, host)
+    if slow and hand_over(system.files, starts[0].plan.request.guest_uuid):
+        ledger = portion(ledger, host, 0)
+    return due(ledger, host)
+
+
+def noting_offline(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
+    """The plan's ledger, with those of the queues to be taken that are offline now."""
+    offline = {queue for queue in plan.taken(host) if is_set_offline(sysfs, queue)}
+    return plan.ledger._replace(offline=plan.ledger.offline | offline)
+
+
+def _give_up(system: System, ledger: Ledger, leases: list[Lease]) -> None:
+    after = ledger
+    for lease in leases:
+        after = after.ending(lease.uuid)
+    haste = Haste(system.files, leases[0].uuid, read_times(system.files).release_budget)
+    try:
+        settle(system, read_host(system.sysfs), ledger, after, pace=Pace(at_once=True), haste=haste)
+    except ApvfioError:
+        # The ledger says what is left to undo and the next call will; the first error is the one to tell.
+        return
+
+
+def _idle(system: System, ledger: Ledger, call: Release) -> bool:
+    leases = ledger.of_guest(call.uuid)
+    return not any(in_use(system.sysfs, queue) for lease in leases for queue in lease.matrix.queues())
+
+
+def told(error: ApvfioError | OSError) -> ApvfioError:
+    if isinstance(error, ApvfioError):
+        return error
+    return ApvfioError(
+        f"reading back what was done failed: {error}.",
+        remedy="Perhaps an adapter went away meanwhile: see 'apvfio queues', then try again.",
+    )
+
+
+def _verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:
+    """See that the guest will get all that is ``there``: an assign that succeeds does not say so."""
+    held = read_matrix(sysfs, lease.mdev)
+    if held != lease.matrix:
+        raise ApvfioError(f"the mediated device {lease.mdev} holds {held} where {lease.matrix} was assigned.")
+    seen = read_guest_queues(sysfs, lease.mdev, lease.matrix)
+    missing = [queue for queue in there if seen is not None and queue not in seen]
+    if missing:
+        drivers = {read_driver(sysfs, queue) or "no driver" for queue in missing}
+        raise ApvfioError(
+            f"{', '.join(map(str, missing[:8]))} would not reach the guest (bound to {', '.join(drivers)}).",
+            queues=missing,
+            remedy="See 'apvfio queues' for their state.",
+        )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a host what the ledger says it should be, at once or a portion at a time."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from apvfio import ledger as ledgers
+from apvfio.calls import Acquire, answer_of, parse_call
+from apvfio.errors import printable
+from apvfio.handover import QUICKEST
+from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
+from apvfio.ledger import ENDING, HELD, STARTING, Ledger
+from apvfio.liveness import abandoned, now
+from apvfio.plan.drift import drift
+from apvfio.plan.portion import portion, queues_going_home
+from apvfio.plan.step import REMOVE, Step
+from apvfio.plan.steps import due, offline_path, reclaimed, struck
+from apvfio.writes import take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.handover import Haste, Pace
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import System
+    from apvfio.waiting import Room
+
+
+class Outcome(NamedTuple):
+    """What a call did: the steps taken, and the ledger after them."""
+
+    steps: list[Step]
+    ledger: Ledger
+    seen: tuple[str, ...] = ()
+    """How the host differed from the ledger when it was found, in sentences."""
+    handed_over: bool = False
+    """Whether the rest is left to the unit that watches for it."""
+    unfinished: bool = False
+    """Whether the rest is left for another turn."""
+
+    @property
+    def unpaid(self) -> Ledger:
+        """What could not be paid yet, as a ledger without leases."""
+        needed = self.ledger.needed_queues()
+        return self.ledger._replace(
+            leases={},
+            owed=self.ledger.owed - self.ledger.needed(),
+            overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
+            offline=frozenset(),
+        )
+
+
+def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
+    """The ledger as one finds it under the lock, made true.
+
+    A lease still starting belongs to a hook that died: libvirt has counted that as a failed
+    start, so the lease ends; unless the hook lives and has only to claim what it was served. So does
+    one whose device somebody removed: its guest has lost the queues, and putting a new device in
+    its place would not bring them back. A promise ends with the mdevctl to which it was made. A debt
+    that somebody else paid is forgotten.
+    """
+    starting = [lease for lease in ledger.leases.values() if lease.state == STARTING]
+    served = _served(system.room) if starting else set()
+    for lease in ledger.leases.values():
+        died = lease.state == STARTING and lease.mdev not in served
+        if died or (lease.state == HELD and lease.mdev not in host.mdevs):
+            ledger = ledger.with_lease(lease._replace(state=ENDING))
+    for promise in ledger.promises.values():
+        if not system.lives(promise.process):
+            ledger = ledger.breaking(promise.mdev)
+    return reclaimed(struck(ledger, host), host)
+
+
+def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
+    """How the host differs from the ``ledger``, in sentences: `drift`, and guests that do not run any more."""
+    running = system.running_guests()
+    dead = abandoned(ledger, running, now()) if running is not None else []
+    left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
+    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger)]
+
+
+def without_abandoned(system: System, ledger: Ledger) -> Ledger:
+    """The ledger in which the leases of guests end that do not run any more, though nobody said so."""
+    running = system.running_guests()
+    for lease in abandoned(ledger, running, now()) if running is not None else ():
+        ledger = ledger.with_lease(lease._replace(state=ENDING))
+    return ledger
+
+
+def _served(room: Room) -> set[str]:
+    """The devices of the guests that were served and whose hooks live to claim them."""
+    answered = (ticket.call for ticket in room.tickets() if ticket.answer == answer_of(None))
+    return {call.request.mdev for call in map(parse_call, answered) if isinstance(call, Acquire)}
+
+
+def settle(
+    system: System, host: Host, found: Ledger, ledger: Ledger, *, pace: Pace, haste: Haste | None = None
+) -> Outcome:
+    """Make the host what ``ledger`` says and strike from it what is over; ``found`` is what was saved.
+
+    No more is given back than ``pace`` allows in one turn. With ``haste`` what would take too long
+    is left to the unit. The time that removing a device takes, the reset of its queues all at once,
+    tells how long each of them will take on its own way to the host.
+    """
+    if ledger != found:
+        ledgers.save(system.files, ledger)
+    steps = due(ledger, host)
+    if steps and haste and haste.hands_over(QUICKEST):
+        return Outcome([], ledger, handed_over=True)
+    removals = [step for step in steps if step.op == REMOVE]
+    _take(system.sysfs, removals, pace, len(removals))
+    gone = {step.path for step in removals}
+    host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if AP_MDEVS.remove(k) not in gone})
+
+    going = queues_going_home(ledger, host)
+    handed_over = bool(going and haste and haste.hands_over(going * pace.seconds))
+    part = portion(ledger, host, 0 if handed_over else pace.portion) if going else ledger
+    part_going = queues_going_home(part, host) if going else 0
+    rest = due(part, host)
+    _take(system.sysfs, rest, pace, part_going)
+    taken = [*removals, *rest]
+    after = over(ledger, read_host(system.sysfs) if taken else host, taken)
+    if after != ledger:
+        ledgers.save(system.files, after)
+    return Outcome(taken, after, handed_over=handed_over, unfinished=part_going < going and not handed_over)
+
+
+def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:
+    begun = time.monotonic()
+    take(sysfs, steps)
+    pace.measured(queues, time.monotonic() - begun)
+
+
+def over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
+    """``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
+    for lease in ledger.leases.values():
+        if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs):
+            ledger = ledger.without(lease.mdev)
+    written = {step.path for step in taken}
+    # A bit that could not go back keeps the queue from the host, and the step was for nothing.
+    home = {queue for queue in ledger.offline if host.drivers.get(queue) == HOST_DRIVER}
+    done = {queue for queue in home if offline_path(queue) in written}
+    return struck(ledger._replace(offline=ledger.offline - done), host)

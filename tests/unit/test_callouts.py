@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mdevctl's callouts and notifiers: the protocol, the two shell scripts, and what they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apvfio import broker, mdevctl_callout, mdevctl_notifier
+from apvfio.chzdev import RULE, Stored, format_rule
+from apvfio.host import AP_MDEVS
+from apvfio.ledger import LEDGER
+from apvfio.liveness import parent
+from apvfio.mask import ALL_IDS, IdSet
+from apvfio.matrix import Matrix
+from apvfio.persistence import definition_of
+from apvfio.policy import POLICY
+from hosts import a_matrix, a_request, guest, mdev
+from machines import Machine
+from mdev.callouts import Call, CallError, attributes, capabilities, parse_call
+from mdev.definitions import AUTO, path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOOKS = Path(__file__).parents[2] / "hooks"
+AP = "vfio_ap-passthrough"
+ROW = a_matrix("0", "1-2")
+
+
+def words(event: str, action: str, kind: str = AP, n: int = 1, state: str = "none") -> list[str]:
+    """The arguments as mdevctl gives them."""
+    return ["-t", kind, "-e", event, "-a", action, "-s", state, "-u", mdev(n), "-p", "matrix"]
+
+
+def device(matrix: Matrix, start: str = "manual") -> bytes:
+    return definition_of(matrix)._replace(start=start).text().encode()
+
+
+class TestProtocol:
+    """What both sides say."""
+
+    def test_a_call_in_any_order(self) -> None:
+        expected = Call(AP, "pre", "start", "none", mdev(1), "matrix")
+        assert parse_call(words("pre", "start")) == expected
+        given = words("pre", "start")
+        assert parse_call([*given[6:], *given[:6]]) == expected
+        shouted = [word.upper() if word == mdev(1) else word for word in words("pre", "start", n=1)]
+        assert parse_call(shouted) == expected
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ([], "each of -t -e -a -s -u -p once"),
+            (words("pre", "start")[:-1], "each of"),
+            (words("pre", "start")[:-2], "each of"),
+            ([*words("pre", "start"), "-t", "x"], "each of"),
+            ([*words("pre", "start")[2:], "-x", "y"], "'-x' is no option"),
+            ([*words("pre", "start")[:-4], "-u", "1", "-p", "matrix"], "'1' is no uuid"),
+        ],
+    )
+    def test_what_is_no_call(self, given: list[str], says: str) -> None:
+        with pytest.raises(CallError, match=re.escape(says)):
+            parse_call(given)
+
+    @given(st.lists(st.sampled_from(["-t", "-e", "-a", "-s", "-u", "-p", mdev(1), "", "x"]), max_size=14))
+    def test_any_words_are_a_call_or_an_error(self, given: list[str]) -> None:
+        try:
+            call = parse_call(given)
+        except CallError as error:
+            assert "\n" not in str(error)
+        else:
+            assert sorted(given[::2]) == sorted(["-t", "-e", "-a", "-s", "-u", "-p"])
+            assert call.uuid == mdev(1)
+
+    def test_the_answers_are_json(self) -> None:
+        assert json.loads(capabilities(["pre"], ["start", "stop"])) == {
+            "supports": {"version": 2, "actions": ["start", "stop"], "events": ["pre"]}
+        }
+        assert json.loads(attributes([("a", "1"), ("a", "2")])) == [{"a": "1"}, {"a": "2"}]
+        assert attributes([]) == "[]"
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture(autouse=True)
+def no_ap_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mdevctl_callout, "AP_CHECK", "/nonexistent/ap-check")
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    return lambda: capfd.readouterr().err
+
+
+def call(machine: Machine, event: str, action: str, text: bytes = b"", kind: str = AP, n: int = 1) -> int:
+    return mdevctl_callout.main(words(event, action, kind, n), machine, text)
+
+
+def notify(machine: Machine, action: str, n: int = 1, state: str = "success") -> int:
+    return mdevctl_notifier.main(words("notify", action, n=n, state=state), machine)
+
+
+def make(machine: Machine, matrix: Matrix, n: int = 1) -> None:
+    machine.kernel.write(AP_MDEVS.create, mdev(n))
+    machine.kernel.write(f"{AP_MDEVS.device(mdev(n))}/ap_config", matrix.as_ap_config())
+
+
+def remove(machine: Machine, n: int = 1) -> None:
+    machine.kernel.write(AP_MDEVS.remove(mdev(n)), "1")
+
+
+class TestStart:
+    """From the callout before a start to the notifier after the stop."""
+
+    def test_queues_are_freed_and_come_home(self, machine: Machine, said: Callable[[], str]) -> None:
+        before = machine.host
+        assert call(machine, "pre", "start", device(ROW)) == 0
+        assert said() == (
+            f"apvfio: the mediated device {mdev(1)}: "
+            "the host loses 2 queues nobody asked for: 00.0004, 00.001b\n"
+        )
+        assert machine.ledger.promises[mdev(1)].process == parent()
+        make(machine, ROW)
+        assert call(machine, "post", "start", device(ROW)) == 0
+        assert notify(machine, "start") == 0
+        assert not machine.ledger.promises
+        assert machine.ledger.owed
+        assert call(machine, "pre", "stop", device(ROW)) == 0
+        remove(machine)
+        assert call(machine, "post", "stop", device(ROW)) == 0
+        assert notify(machine, "stop") == 0
+        assert machine.host == before
+        assert said() == ""
+
+    def test_a_start_that_fails_gives_all_back(self, machine: Machine, said: Callable[[], str]) -> None:
+        before = machine.host
+        call(machine, "pre", "start", device(ROW))
+        said()
+        assert notify(machine, "start", state="failure") == 0
+        assert machine.host == before
+        assert not machine.ledger.owed
+        assert said() == ""
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            (b"", "what mdevctl says of it cannot be used: it is not JSON."),
+            (b"\xff{", "it is not JSON"),
+            (b'{"start": "manual"}', "it has no mdev_type"),
+            (device(ROW).replace(b"assign_adapter", b"unassign_adapter"), "'unassign_adapter', whose effect"),
+            (device(ROW).replace(b'"0x0"', b'"9-1"'), "runs backwards"),
+            (device(a_matrix("7", "1")), "this host has no adapter 7"),
+            (device(a_matrix("1", "27")), "01.001b is reserved for the host"),
+            (device(a_matrix("10", "1")), f"APQN 10.1 already in use by {mdev(9)} (guest g9)"),
+            (device(Matrix(IdSet([1]), IdSet(), IdSet([1]))), "At least one usage domain must be specified"),
+        ],
+    )
+    def test_what_cannot_be_is_one_sentence_and_nothing_has_changed(
+        self, machine: Machine, said: Callable[[], str], text: bytes, says: str
+    ) -> None:
+        machine.files.texts[POLICY] = '[reserve]\nqueues = ["01.001b"]\n'
+        broker.acquire(machine, a_request("10", "1", 9))
+        before = machine.snapshot()
+        assert call(machine, "pre", "start", text) == 1
+        line = said()
+        assert line.startswith(f"apvfio: the mediated device {mdev(1)}: ")
+        assert says in line
+        assert line.count("\n") == 1
+        notify(machine, "start", state="failure")
+        assert machine.snapshot() == before
+
+    def test_devices_of_other_types_are_not_ours(self, machine: Machine) -> None:
+        for event, action in (("pre", "start"), ("get", "attributes"), ("get", "capabilities")):
+            assert call(machine, event, action, device(ROW), kind="i915-GVTg_V5_4") == 2
+        assert machine.sysfs.written == []
+
+    def test_bad_words_and_faults_of_our_own_are_sentences(
+        self, machine: Machine, said: Callable[[], str]
+    ) -> None:
+        assert mdevctl_callout.main(["-t"], machine, b"") == 1
+        assert mdevctl_notifier.main(["-t"], machine) == 0
+        assert said().count("\n") == 2
+        machine.sysfs.exists = None  # type: ignore[assignment]
+        assert call(machine, "pre", "start", device(ROW)) == 1
+        assert notify(machine, "stop") == 0
+        text = said()
+        assert text.count("unexpected TypeError") == 2
+        assert "Traceback" not in text
+
+    def test_a_damaged_ledger_stops_the_start_only(self, machine: Machine, said: Callable[[], str]) -> None:
+        machine.files.texts[LEDGER] = "{"
+        assert call(machine, "pre", "start", device(ROW)) == 1
+        assert call(machine, "pre", "define", device(ROW)) == 0
+        assert notify(machine, "start", state="failure") == 0
+        assert said().count("is damaged") == 2
+        assert machine.files.texts == {LEDGER: "{"}
+
+
+class TestGuests:
+    """Guests whose devices mdevctl has its way with."""
+
+    def test_a_device_stopped_under_its_guest(self, machine: Machine, said: Callable[[], str]) -> None:
+        before = machine.host
+        broker.acquire(machine, a_request("0", "1-2"))
+        remove(machine)
+        sentence = (
+            f"apvfio: guest g1: its mediated device {mdev(1)} was removed, and 00.0001, 00.0002 went with it. "
+            "Shut the guest down and start it to have them again.\n"
+        )
+        assert call(machine, "post", "stop") == 0
+        assert said() == sentence
+        assert notify(machine, "stop") == 0
+        assert said() == sentence
+        assert machine.host == before
+        assert not machine.ledger.leases
+        assert notify(machine, "stop") == 0
+        assert said() == ""
+
+    def test_a_device_changed_under_its_guest(self, machine: Machine, said: Callable[[], str]) -> None:
+        broker.acquire(machine, a_request("0", "1-2"))
+        machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
+        assert notify(machine, "modify") == 0
+        assert (
+            f"guest g1: its mediated device {mdev(1)} holds adapters 0, domains 1, control domains none "
+            "instead of adapters 0, domains 1-2, control domains none. Undo the change"
+        ) in said()
+        assert machine.ledger.leases
+
+    @pytest.mark.parametrize("action", ["define", "modify"])
+    def test_a_definition_that_says_something_else(
+        self, machine: Machine, said: Callable[[], str], action: str
+    ) -> None:
+        broker.acquire(machine, a_request("0", "1-2"))
+        machine.files.texts[path("matrix", mdev(1))] = device(a_matrix("1", "4")).decode()
+        machine.sysfs.written.clear()
+        assert notify(machine, action) == 0
+        assert f"mdevctl's definition of its device {mdev(1)} says adapters 1, domains 4" in said()
+        machine.files.texts[path("matrix", mdev(1))] = "{"
+        assert notify(machine, action) == 0
+        assert "cannot be used" in said()
+        machine.files.texts[path("matrix", mdev(1))] = device(ROW).decode()
+        assert notify(machine, action) == 0
+        assert said() == ""
+        assert machine.sysfs.written == []
+
+    def test_a_debt_that_a_foreign_device_kept_is_paid(self, machine: Machine) -> None:
+        before = machine.host
+        broker.acquire(machine, a_request("0", "1-2"))
+        make(machine, a_matrix("0", "4"), 5)
+        broker.release(machine, guest(1))
+        assert machine.ledger.owed
+        notify(machine, "define", 5)
+        assert machine.ledger.owed
+        remove(machine, 5)
+        notify(machine, "stop", 5)
+        assert machine.host == before
+
+
+class TestWithoutApCheck:
+    """What ap-check answers and compares where there is one."""
+
+    def test_attributes(self, machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+        make(machine, Matrix(IdSet([10]), IdSet([27, 2]), IdSet([3])))
+        assert call(machine, "get", "attributes") == 0
+        assert json.loads(capfd.readouterr().out) == [
+            {"assign_adapter": "10"},
+            {"assign_domain": "2"},
+            {"assign_domain": "27"},
+            {"assign_control_domain": "3"},
+        ]
+        assert call(machine, "get", "attributes", n=2) == 0
+        assert capfd.readouterr().out == ""
+
+    def test_capabilities(self, machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+        assert call(machine, "get", "capabilities", b'{"provides":{}}') == 0
+        supports = json.loads(capfd.readouterr().out)["supports"]
+        assert supports["version"] == 2
+        # Changing a device that runs is left to ap-check: mdevctl then says that nobody can.
+        assert supports["events"] == ["pre", "post", "get"]
+
+    @pytest.mark.parametrize("action", ["define", "modify"])
+    def test_definitions_that_start_by_themselves_are_compared(
+        self, machine: Machine, said: Callable[[], str], action: str
+    ) -> None:
+        machine.files.texts[path("matrix", mdev(5))] = device(a_matrix("0", "2,4"), AUTO).decode()
+        assert call(machine, "pre", action, device(ROW)) == 0
+        assert said() == ""
+        assert call(machine, "pre", action, device(ROW, AUTO)) == 1
+        assert f"APQN 0.2 is defined for autostart by {mdev(5)}." in said()
+        assert call(machine, "pre", action, device(a_matrix("1", "2"), AUTO), n=5) == 0
+        assert said() == ""
+
+    def test_stored_masks_are_no_obstacle_and_told_of(
+        self, machine: Machine, said: Callable[[], str]
+    ) -> None:
+        machine.files.texts[RULE] = format_rule(Stored(ALL_IDS - IdSet([10]), None))
+        assert call(machine, "pre", "define", device(ROW, AUTO)) == 0
+        assert said() == (
+            "apvfio: APQN 0.1 (and 1 more) is not defined for vfio_ap-passthrough use by the persistent ap "
+            "bus mask settings: the start of the device will free it.\n"
+        )
+        assert call(machine, "pre", "define", device(a_matrix("10", "1"), AUTO)) == 0
+        assert said() == ""
+
+
+AP_CHECK = """\
+#!/bin/sh
+printf '%s|' "$$" "$PPID" "$@"
+cat
+"""
+AS_CALLOUT = """\
+import sys
+from machines import Machine
+from apvfio import mdevctl_callout
+from apvfio.policy import POLICY
+mdevctl_callout.AP_CHECK = sys.argv[1]
+machine = Machine()
+machine.files.texts[POLICY] = sys.argv[2]
+code = mdevctl_callout.main(sys.argv[3:], machine)
+print("refused", len(machine.sysfs.written))
+sys.exit(code)
+"""
+
+
+class TestWithApCheck:
+    """The callout ends in ap-check: here a script that says how it was called."""
+
+    @pytest.fixture
+    def ap_check(self, tmp_path: Path) -> Path:
+        script = tmp_path / "ap-check"
+        script.write_text(AP_CHECK)
+        script.chmod(0o755)
+        return script
+
+    def run(self, ap_check: Path, argv: list[str], text: bytes, policy: str = "") -> tuple[int, str, str]:
+        with subprocess.Popen(
+            [sys.executable, "-c", AS_CALLOUT, ap_check, policy, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ) as process:
+            out, err = process.communicate(text, 60)
+        started = f"{process.pid}|{os.getpid()}|"
+        return process.returncode, out.decode().replace(started, "same process|"), err.decode()
+
+    @pytest.mark.parametrize(("event", "action"), [("pre", "start"), ("post", "stop"), ("pre", "define")])
+    def test_it_becomes_ap_check_with_the_same_words_and_text(
+        self, ap_check: Path, event: str, action: str
+    ) -> None:
+        # Longer than a pipe holds.
+        text = device(ROW) + b" " * 200_000
+        code, out, _ = self.run(ap_check, words(event, action), text)
+        assert code == 0
+        assert out == "".join(f"{word}|" for word in ("same process", *words(event, action))) + text.decode()
+
+    def test_a_refusal_never_reaches_it(self, ap_check: Path) -> None:
+        code, out, err = self.run(ap_check, words("pre", "start"), device(a_matrix("7", "1")))
+        assert (code, out) == (1, "refused 0\n")
+        assert "this host has no adapter 7" in err
+
+    def test_on_a_host_of_overrides_it_is_told_why_ap_check_will_refuse(self, ap_check: Path) -> None:
+        policy = 'mode = "overrides"\n'
+        code, out, err = self.run(ap_check, words("pre", "start"), device(ROW), policy)
+        assert (code, out.partition("|")[0]) == (0, "same process")
+        assert "ap-check knows masks only and will refuse, so nothing was freed" in err
+        assert "apvfio mode masks" in err
+
+    def test_after_the_action_ap_check_has_its_turn_whatever_happens(self, ap_check: Path) -> None:
+        code, out, err = self.run(ap_check, words("post", "stop"), b"", "nonsense")
+        assert (code, out.partition("|")[0]) == (0, "same process")
+        assert err.count("\n") <= 1
+
+
+class TestScripts:
+    """The two scripts, with an interpreter that only says how it was called."""
+
+    def script(self, tmp_path: Path, name: str, *, ap_check: bool = False) -> Path:
+        for program in ("python3", "ap-check"):
+            (tmp_path / program).write_text(f'#!/bin/sh\nprintf "%s|" {program} "$@"\ncat\nexit 7\n')
+            (tmp_path / program).chmod(0o755)
+        text = (HOOKS / name).read_text()
+        replaced = {
+            "python": tmp_path / "python3",
+            "ledger": tmp_path / "ledger.json",
+            "ap_check": tmp_path / ("ap-check" if ap_check else "none"),
+        }
+        for variable, value in replaced.items():
+            text = re.sub(f"^{variable}=.*$", f"{variable}={value}", text, flags=re.MULTILINE)
+        script = tmp_path / name
+        script.write_text(text)
+        script.chmod(0o755)
+        return script
+
+    def run(self, script: Path, argv: list[str], text: bytes = b"{}") -> tuple[int, str]:
+        with subprocess.Popen([script, *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin
+            # A callout that does not read what mdevctl 1.2 writes would be passed over: no EPIPE may come.
+            process.stdin.write(text)
+            process.stdin.close()
+            assert process.stdout
+            out = process.stdout.read().decode()
+        return process.returncode, out
+
+    def to(self, program: str, argv: list[str], text: str) -> tuple[int, str]:
+        first = [program, "-I", "-m", "apvfio.mdevctl_callout"] if program == "python3" else [program]
+        return 7, "".join(f"{word}|" for word in (*first, *argv)) + text
+
+    BIG = b"x" * 300_000
+
+    @pytest.mark.parametrize("ap_check", [False, True])
+    @pytest.mark.parametrize("event", ["pre", "post", "get", "notify", "live", "unheard-of"])
+    def test_other_types_are_told_so_at_once(self, tmp_path: Path, event: str, ap_check: bool) -> None:
+        script = self.script(tmp_path, "mdevctl-callout", ap_check=ap_check)
+        (tmp_path / "ledger.json").write_text(mdev(1))
+        assert self.run(script, words(event, "start", "nvidia-11"), self.BIG) == (2, "")
+
+    @pytest.mark.parametrize("ap_check", [False, True])
+    def test_a_start_needs_the_interpreter(self, tmp_path: Path, ap_check: bool) -> None:
+        script = self.script(tmp_path, "mdevctl-callout", ap_check=ap_check)
+        argv = words("pre", "start")
+        assert self.run(script, argv, self.BIG) == self.to("python3", argv, self.BIG.decode())
+
+    QUESTIONS = [("get", "attributes"), ("get", "capabilities"), ("pre", "define"), ("pre", "modify")]
+
+    @pytest.mark.parametrize(("event", "action"), QUESTIONS)
+    def test_what_ap_check_can_answer_it_does(self, tmp_path: Path, event: str, action: str) -> None:
+        argv = words(event, action)
+        script = self.script(tmp_path, "mdevctl-callout", ap_check=True)
+        assert self.run(script, argv) == self.to("ap-check", argv, "{}")
+        script = self.script(tmp_path, "mdevctl-callout")
+        assert self.run(script, argv) == self.to("python3", argv, "{}")
+
+    OTHERS = [("pre", "stop"), ("pre", "undefine"), ("live", "modify"), ("notify", "start"), ("new", "event")]
+
+    @pytest.mark.parametrize(("event", "action"), OTHERS)
+    def test_the_rest_is_ap_checks_or_nobodys(self, tmp_path: Path, event: str, action: str) -> None:
+        argv = words(event, action)
+        script = self.script(tmp_path, "mdevctl-callout", ap_check=True)
+        assert self.run(script, argv) == self.to("ap-check", argv, "{}")
+        script = self.script(tmp_path, "mdevctl-callout")
+        assert self.run(script, argv, self.BIG) == (0, "")
+
+    def test_after_an_action_on_a_guests_device_there_may_be_news(self, tmp_path: Path) -> None:
+        script = self.script(tmp_path, "mdevctl-callout", ap_check=True)
+        argv = words("post", "stop")
+        assert self.run(script, argv) == self.to("ap-check", argv, "{}")
+        (tmp_path / "ledger.json").write_text(f'{{"mdev": "{mdev(2)}"}}')
+        assert self.run(script, argv) == self.to("ap-check", argv, "{}")
+        (tmp_path / "ledger.json").write_text(f'{{"mdev": "{mdev(1)}"}}')
+        assert self.run(script, argv) == self.to("python3", argv, "{}")
+
+    def test_the_notifier_looks_at_ap_devices_where_there_is_a_ledger(self, tmp_path: Path) -> None:
+        script = self.script(tmp_path, "mdevctl-notifier")
+        argv = words("notify", "stop")
+        assert self.run(script, argv, b"") == (0, "")
+        (tmp_path / "ledger.json").write_text("{}")
+        for action in ("start", "stop", "modify", "define", "undefine"):
+            argv = words("notify", action)
+            called = ("python3", "-I", "-m", "apvfio.mdevctl_notifier", *argv)
+            assert self.run(script, argv, b"") == (7, "".join(f"{word}|" for word in called))
+        for others in (
+            words("notify", "stop", "nvidia-11"),
+            words("notify", "new"),
+            words("pre", "stop"),
+            [],
+        ):
+            assert self.run(script, others, b"") == (0, "")

@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slow returns: predicted, paid in turns, left to the unit that watches for them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, suppress
+from errno import EBUSY
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apvfio import broker, handover, hook
+from apvfio.bus import wait_for_bus
+from apvfio.errors import ConflictError, Exit, HostError
+from apvfio.handover import DIRECTORY, Haste, Pace, hand_over, take_up
+from apvfio.host import AP_MDEVS
+from apvfio.ledger import ENDING, HELD, Debt
+from apvfio.mask import ALL_IDS, IdSet
+from apvfio.plan.portion import portion, queues_going_home
+from apvfio.plan.steps import due
+from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
+from apvfio.system import RealFiles
+from apvfio.writes import take
+from hosts import a_matrix, a_request, guest, mdev
+from machines import Faults, FaultyFiles, Killed, Machine
+from simulated import SimulatedHost
+from test_request import domain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+UP = 5000
+
+
+class Clock:
+    """Time that passes only when somebody takes it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called after each sleep."""
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+class SlowMachine(Machine):
+    """A machine whose queues take ``reset`` seconds each on their way back, as seen on Linux 7.2.
+
+    Removing a device resets its queues, all at once (vops:vfio_ap_mdev_remove); setting a mask
+    bit those that move, one after the other.
+    """
+
+    def __init__(self, clock: Clock, reset: float, kernel: SimKernel | None = None) -> None:
+        super().__init__(kernel)
+        self.clock = clock
+        self.reset = reset
+        self.turns: list[float] = []
+        """How long the lock was held, each time."""
+        quick = self.sysfs.write
+
+        def write(path: str, text: str) -> None:
+            before = self.with_vfio_ap()
+            quick(path, text)
+            resets = len(before - self.with_vfio_ap()) or int(path.endswith("/remove"))
+            self.clock.now += self.reset * resets
+
+        self.sysfs.write = write  # type: ignore[method-assign]
+
+    def with_vfio_ap(self) -> set[object]:
+        return {queue for queue, driver in self.host.drivers.items() if driver == "vfio_ap"}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        begun = self.clock.now
+        yield
+        self.turns.append(round(self.clock.now - begun, 6))
+
+    def watch(self) -> None:
+        """Have somebody watch for what is handed over."""
+        self.files.directories.add(DIRECTORY)
+
+    @property
+    def handed(self) -> list[str]:
+        return self.files.list(DIRECTORY)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    monkeypatch.setattr("time.clock_gettime", lambda _: UP + clock.now)
+    return clock
+
+
+@pytest.fixture
+def slow(clock: Clock) -> SlowMachine:
+    """IBM's host, half a second a reset, and a guest with six queues that cost the host two more."""
+    machine = SlowMachine(clock, 0.5)
+    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    machine.sysfs.written.clear()
+    machine.turns.clear()
+    return machine
+
+
+def returns(machine: Machine) -> list[tuple[str, str]]:
+    return [(path, text) for path, text in machine.sysfs.written if path.endswith("mask")]
+
+
+def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock: Clock) -> None:
+    machine = SlowMachine(clock, 0.03)
+    before = machine.host
+    machine.watch()
+    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    machine.sysfs.written.clear()
+    outcome = broker.release(machine, guest(1), hurry=True)
+    assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
+    assert (outcome.handed_over, outcome.unfinished, machine.handed) == (False, False, [])
+    assert machine.host == before
+
+
+def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) -> None:
+    slow.watch()
+    outcome = broker.release(slow, guest(1), hurry=True)
+    assert outcome.handed_over
+    assert [step.op for step in outcome.steps] == ["remove"]
+    assert slow.turns == [0.5]
+    assert slow.handed == [f"{UP + 100}.{guest(1)}"]
+    assert slow.host.mdevs == {}
+    assert slow.ledger.leases == {}
+    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+
+    outcome = broker.reconcile(slow)
+    assert slow.handed == []
+    assert slow.host.apmask == ALL_IDS
+    assert slow.ledger.owed == outcome.unpaid.owed == Debt()
+    assert not outcome.unfinished
+
+
+def test_nobody_watches_so_the_hook_does_it_itself_and_lets_others_in_between(slow: SlowMachine) -> None:
+    outcome = broker.release(slow, guest(1), hurry=True)
+    assert not outcome.handed_over
+    assert returns(slow) == [("bus/ap/apmask", "+0"), ("bus/ap/apmask", "+10")]
+    assert [step.value for step in outcome.steps] == ["1", "+0", "+10"]
+    assert slow.turns == [2.5, 2.0]
+    assert slow.host.apmask == ALL_IDS
+
+
+@pytest.mark.parametrize(("budget", "handed"), [(0, True), (4, True), (5, False)])
+def test_the_budget_is_the_policys(slow: SlowMachine, budget: int, handed: bool) -> None:
+    """Half a second for the device, four for eight queues."""
+    slow.watch()
+    slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
+    assert broker.release(slow, guest(1), hurry=True).handed_over is handed
+
+
+def test_without_a_budget_even_the_device_is_left_to_the_unit(slow: SlowMachine) -> None:
+    slow.watch()
+    slow.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
+    outcome = broker.release(slow, guest(1), hurry=True)
+    assert (outcome.steps, slow.turns) == ([], [0])
+    assert slow.sysfs.written == []
+    assert slow.ledger.leases[mdev(1)].state == ENDING
+    broker.reconcile(slow)
+    assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, Debt())
+    assert broker.release(slow, guest(1), hurry=True).handed_over is False
+    assert slow.handed == []
+
+
+@pytest.mark.parametrize("budget", [0, 2])
+@pytest.mark.parametrize("wish", [("0,10", "1,2,4"), ("10", "1"), ("1", "4")])
+def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
+    slow: SlowMachine, budget: int, wish: tuple[str, str]
+) -> None:
+    slow.watch()
+    slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
+    broker.release(slow, guest(1), hurry=True)
+    slow.turns.clear()
+    broker.acquire(slow, a_request(*wish))
+    assert slow.turns[0] <= 0.5
+    assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
+    assert slow.ledger.leases[mdev(1)].state == HELD
+    if wish == ("0,10", "1,2,4"):
+        assert returns(slow) == []
+
+    broker.reconcile(slow)
+    assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
+    assert slow.ledger.owed == Debt(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
+    assert not broker.reconcile(slow).steps
+    slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
+    broker.release(slow, guest(1), hurry=True)
+    assert slow.host.apmask == slow.host.aqmask == ALL_IDS
+
+
+def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
+    slow.watch()
+    broker.release(slow, guest(1), hurry=True)
+    take_up(slow.files)
+    slow.turns.clear()
+    broker.acquire(slow, a_request("1", "1", 2))
+    assert slow.turns == [0]
+    assert slow.ledger.owed.apmask >= IdSet([0, 10])
+    assert slow.handed == [f"{UP + 100}.{guest(2)}"]
+    broker.reconcile(slow)
+    assert slow.ledger.owed == slow.ledger.needed()
+
+
+def test_a_start_that_fails_does_not_wait_for_what_it_gives_back(clock: Clock) -> None:
+    machine = SlowMachine(clock, 0.5)
+    machine.watch()
+
+    def fail() -> None:
+        raise HostError("injected.")
+
+    machine.faults.arm(4, fail)  # ledger, mask, create
+    with pytest.raises(HostError, match="guest g1: injected"):
+        broker.acquire(machine, a_request("0,10", "1,2,4"))
+    machine.faults.arm(0, fail)
+    assert machine.clock.now == 100.5
+    assert len(machine.handed) == 1
+    broker.reconcile(machine)
+    assert machine.host.apmask == ALL_IDS
+    assert machine.ledger.leases == {}
+
+
+def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clock) -> None:
+    kernel = SimKernel.new(adapters=dict.fromkeys(range(8), "cca"), domains=IdSet(range(16)))
+    machine = SlowMachine(clock, 0.2, kernel)
+    broker.acquire(machine, a_request("0-6", "0-15"))
+    machine.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
+    machine.watch()
+    broker.release(machine, guest(1), hurry=True)
+    machine.turns.clear()
+    machine.sysfs.written.clear()
+
+    def start_another() -> None:
+        if len(machine.turns) == 3:
+            broker.acquire(machine, a_request("5", "0-15", 2))
+
+    clock.meanwhile = start_another
+    outcome = broker.reconcile(machine)
+    # The device and the first adapter, two adapters, a start, three adapters.
+    assert machine.turns == [3.4, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
+    assert [text for _, text in returns(machine)] == ["+0", "+1", "+2", "+3", "+4", "+6"]
+    assert outcome.ledger.owed == machine.ledger.owed == Debt(IdSet([5]))
+    assert not outcome.unfinished
+    assert machine.host.mdevs == {mdev(2): a_matrix("5", "0-15")}
+
+
+def test_a_kernel_that_takes_nothing_back_ends_the_turns(slow: SlowMachine) -> None:
+    """EBUSY is no error: an mdev made meanwhile holds the id. But it must not be tried for ever."""
+    write = slow.sysfs.write
+
+    def refuse(path: str, text: str) -> None:
+        if path == "bus/ap/apmask":
+            slow.sysfs.written.append((path, text))
+            raise OSError(EBUSY, "busy")
+        write(path, text)
+
+    slow.sysfs.write = refuse  # type: ignore[method-assign]
+    outcome = broker.release(slow, guest(1))
+    assert outcome.unpaid.owed == Debt(IdSet([0, 10]))
+    assert len(returns(slow)) <= 3
+
+
+def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
+    machine = SlowMachine(clock, 1.0)
+    broker.switch_mode(machine, "overrides")
+    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    machine.turns.clear()
+    machine.watch()
+    assert broker.release(machine, guest(1), hurry=True).handed_over
+    assert machine.turns == [1.0]
+    assert len(machine.ledger.overrides) == 6
+    broker.reconcile(machine)
+    assert machine.turns == [1.0, 6.0]
+    assert (machine.ledger.overrides, machine.host.overrides) == ({}, {})
+
+    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    machine.turns.clear()
+    broker.release(machine, guest(1))
+    assert machine.turns == [3.0, 2.0, 2.0]
+    assert machine.host.overrides == {}
+
+
+def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> None:
+    slow.watch()
+    xml = domain(uuid=guest(1))
+    assert hook.main(["g1", "release", "end", "-"], slow, xml) == Exit.OK
+    assert len(slow.handed) == 1
+    take_up(slow.files)
+    assert hook.main(["g1", "reconnect", "begin", "-"], slow, xml) == Exit.OK
+    assert slow.handed == [f"{UP + 100}.reconcile"]
+    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+
+
+def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: SlowMachine) -> None:
+    slow.watch()
+
+    def kill() -> None:
+        raise Killed
+
+    for n in range(1, 6):
+        slow.faults.arm(n, kill)
+        try:
+            broker.release(slow, guest(1), hurry=True)
+        except Killed:
+            continue
+        break
+    slow.faults.arm(0, kill)
+    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+    broker.reconcile(slow)
+    assert slow.host.apmask == ALL_IDS
+
+
+class TestDirectory:
+    """The directory that the path unit watches."""
+
+    def test_there_is_one_only_while_somebody_watches(self, tmp_path: Path) -> None:
+        files = RealFiles(str(tmp_path))
+        assert not hand_over(files, guest(1))
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / DIRECTORY).mkdir(parents=True)
+        assert hand_over(files, guest(1))
+        (made,) = (tmp_path / DIRECTORY).iterdir()
+        assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 0)
+        assert made.name.partition(".")[2] == guest(1)
+        take_up(files)
+        assert list((tmp_path / DIRECTORY).iterdir()) == []
+
+    def test_what_lies_there_for_long_shows_that_nobody_does(self, clock: Clock) -> None:
+        files = FaultyFiles(Faults())
+        files.directories.add(DIRECTORY)
+        assert hand_over(files, guest(1))
+        clock.sleep(599)
+        assert hand_over(files, guest(2))
+        clock.sleep(2)
+        assert not hand_over(files, guest(3))
+        assert len(files.texts) == 2
+        take_up(files)
+        assert hand_over(files, guest(3))
+
+    def test_what_is_no_directory_is_no_watcher(self, tmp_path: Path) -> None:
+        (tmp_path / DIRECTORY).parent.mkdir(parents=True)
+        (tmp_path / DIRECTORY).write_text("")
+        assert not hand_over(RealFiles(str(tmp_path)), guest(1))
+
+    def test_a_link_put_there_is_not_followed(self, tmp_path: Path, clock: Clock) -> None:
+        (tmp_path / DIRECTORY).mkdir(parents=True)
+        (tmp_path / DIRECTORY / f"{UP + 100}.{guest(1)}").symlink_to(tmp_path / "elsewhere")
+        assert not hand_over(RealFiles(str(tmp_path)), guest(1))
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_a_foreign_name_there_does_no_harm(self, clock: Clock) -> None:
+        files = FaultyFiles(Faults())
+        files.directories.add(DIRECTORY)
+        files.texts[f"{DIRECTORY}/note"] = ""
+        assert not hand_over(files, guest(1))
+        take_up(files)
+        assert files.texts == {}
+
+    def test_a_simulated_host_has_one_too(self, tmp_path: Path) -> None:
+        host = SimulatedHost(tmp_path)
+        with host.opened() as system:
+            assert not hand_over(system.files, guest(1))
+            system.tree.add({f"{DIRECTORY}/": {"mode": "0700"}})
+            assert hand_over(system.files, guest(1))
+            assert len(system.files.list(DIRECTORY)) == 1
+
+
+class TestPace:
+    """How much at a time."""
+
+    def test_nothing_known_nothing_promised(self, clock: Clock) -> None:
+        files = FaultyFiles(Faults())
+        files.directories.add(DIRECTORY)
+        pace = Pace()
+        assert pace.portion == handover._FIRST
+        assert Haste(files, guest(1), 60).hands_over(pace.seconds)
+
+    @pytest.mark.parametrize(
+        ("queues", "seconds", "portion"), [(1, 0.001, 66), (8, 8.0, 2), (1, 5.0, 1), (32, 6.4, 10)]
+    )
+    def test_as_measured(self, queues: int, seconds: float, portion: int) -> None:
+        pace = Pace()
+        pace.measured(queues, seconds)
+        pace.measured(0, 99)
+        assert pace.portion == portion
+
+
+@given(
+    taken=st.lists(
+        st.tuples(st.sampled_from(["0", "1", "10", "0-1"]), st.sampled_from(["1", "2", "4,27"])), max_size=4
+    ),
+    most=st.integers(0, 12),
+    profile=st.sampled_from(["6.12", "7.2"]),
+)
+def test_portions_add_up_to_the_whole(taken: list[tuple[str, str]], most: int, profile: str) -> None:
+    machine = Machine(SimKernel.new(profile, adapters={0: "cca", 1: "cca", 10: "ep11"}))
+    for n, (adapters, domains) in enumerate(taken, 1):
+        with suppress(ConflictError):  # held by one before it
+            broker.acquire(machine, a_request(adapters, domains, n))
+    ledger = machine.ledger
+    for lease in list(ledger.leases.values())[::2]:
+        ledger = ledger.ending(lease.uuid)
+    take(machine.sysfs, [step for step in due(ledger, machine.host) if step.op == "remove"])
+    whole = queues_going_home(ledger, machine.host)
+
+    def home() -> int:
+        return sum(1 for driver in machine.host.drivers.values() if driver == "cex4queue")
+
+    at_first = home()
+    assert due(portion(ledger, machine.host, whole), machine.host) == due(ledger, machine.host)
+    assert not any(step.op == "return" for step in due(portion(ledger, machine.host, 0), machine.host))
+    while most and (steps := due(portion(ledger, machine.host, most), machine.host)):
+        before, expected = home(), queues_going_home(portion(ledger, machine.host, most), machine.host)
+        bits = sum(step.value.count("+") for step in steps)
+        take(machine.sysfs, steps)
+        assert home() - before == expected
+        assert expected <= most or bits == 1 or not expected
+        assert (home() - at_first == whole) is (due(ledger, machine.host) == [])
+    if most:
+        assert home() - at_first == whole
+        assert due(ledger, machine.host) == []
+
+
+def test_reconcile_waits_for_the_bus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = SimulatedHost(tmp_path)
+    assert host.run("reconcile", "--wait", "5", "--json") == Exit.OK
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["handed_over"], err) == (False, "")
+    host.write("sys/bus/ap/drivers/cex4queue/unbind", "00.0001")
+    assert host.run("reconcile", "--wait", "0") == Exit.OK
+    assert capsys.readouterr().err == "11/12 queues have a driver\n"
+    assert host.run("reconcile", "--wait", "601") == Exit.USAGE
+    assert "'601' is no whole number from 0 to 600" in capsys.readouterr().err
+
+
+def test_a_host_without_the_bus_is_no_failure_of_the_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = SimulatedHost(tmp_path)
+    with host.opened() as system:
+        for module in ("vfio_ap", "zcrypt_cex4", "zcrypt", "ap"):
+            system.kernel.unload(module)
+    assert host.run("reconcile", "--wait", "5") == Exit.OK
+    assert capsys.readouterr() == ("", "this host has no AP bus: nothing to do\n")
+    assert host.run("reconcile") == Exit.HOST
+
+
+class TestBus:
+    """The wait for the bus."""
+
+    def test_it_ends_when_the_last_queue_is_bound(self, clock: Clock) -> None:
+        kernel = SimKernel.new()
+        kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
+
+        def bind() -> None:
+            if clock.now > 100.5:
+                kernel.write("bus/ap/drivers_probe", "00.0001")
+
+        clock.meanwhile = bind
+        assert wait_for_bus(kernel, 9) == "12/12 (complete)"
+        assert 100.5 < clock.now < 100.8
+
+    def test_a_queue_that_nobody_shall_drive_is_not_waited_for(self, clock: Clock) -> None:
+        kernel = SimKernel.new()
+        kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
+        assert wait_for_bus(kernel, 9) == "11/12"
+        assert 101 <= clock.now < 101.3
+        assert wait_for_bus(kernel, 0) == "11/12"
+
+    def test_the_hosts_driver_may_come_late_or_never(self, clock: Clock) -> None:
+        kernel = SimKernel.new()
+        kernel.unload("zcrypt_cex4")
+        assert wait_for_bus(kernel, 5) == "0/12"
+        assert 105 <= clock.now < 105.2
+
+        def load() -> None:
+            if clock.now > 107:
+                kernel.load("zcrypt_cex4")
+
+        clock.meanwhile = load
+        assert wait_for_bus(kernel, 5) == "12/12 (complete)"
+        assert 107 < clock.now < 107.3
+
+    def test_there_may_be_no_card_at_all(self) -> None:
+        assert wait_for_bus(SimKernel.new(adapters={}), 5) == "0/0 (complete)"
+
+
+def test_the_command_says_that_it_left_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = SimulatedHost(tmp_path)
+    host.start(a_request("0", "1"))
+    with host.opened() as system:
+        system.tree.add({f"{DIRECTORY}/": {"mode": "0700"}})
+        system.sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
+    assert host.run("reconcile", "--hand-over") == Exit.OK
+    assert "the rest is left to apvfio-reconcile.service\n" in capsys.readouterr().out
+    assert host.run("reconcile") == Exit.OK
+    assert "+1 > /sys/bus/ap/aqmask" in capsys.readouterr().out
