@@ -10,10 +10,24 @@ import sys
 from typing import NoReturn
 
 from apvfio._version import __version__
-from apvfio.cli import define, demo, dump, guest, masks, mode, plan, queues, reconcile, release, sim, status
+from apvfio.cli import (
+    define,
+    demo,
+    dump,
+    guest,
+    install,
+    masks,
+    mode,
+    plan,
+    queues,
+    reconcile,
+    release,
+    sim,
+    status,
+)
 from apvfio.errors import ApvfioError, Exit, UsageError
 
-_COMMANDS = (status, queues, plan, guest, define, masks, mode, reconcile, release, dump, demo, sim)
+_COMMANDS = (status, queues, plan, guest, define, masks, mode, reconcile, release, install, dump, demo, sim)
 _EXITS = """\
 exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,
 5 the host lacks something, 6 bad request

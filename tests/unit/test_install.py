@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apvfio made a part of a tree, and taken out of it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from apvfio import ledger as ledgers
+from apvfio.cli.main import main
+from apvfio.errors import Exit
+from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIERS, Choices, contents
+from apvfio.install.tree import CHANGED, FOREIGN, NEW, SAME, look
+from apvfio.system import RealSystem
+from hosts import a_lease, a_ledger
+
+HOOKS = Path(__file__).parents[2] / "hooks"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree as a host or a package has it before."""
+    for directory in (
+        "etc/libvirt/hooks",
+        "usr/lib",
+        "usr/local/lib",
+        "usr/share/man",
+        NOTIFIERS,
+        CALLOUTS[1],
+    ):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "etc/apvfio").mkdir()
+    (tmp_path / "etc/apvfio/apvfio.toml").write_text("[keep]\ncca = 1\n")
+    (tmp_path / CALLOUTS[1] / "ap-check.sh").write_text("#!/bin/sh\n")
+    return tmp_path
+
+
+def run(root: Path, *words: str) -> int:
+    return main(["--root", str(root), *words, "--prefix", "/usr"])
+
+
+def everything(root: Path) -> dict[str, tuple[int, bytes]]:
+    """All directories and files with their modes and contents."""
+    return {
+        str(path.relative_to(root)): (
+            stat.S_IMODE(path.lstat().st_mode),
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in root.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("callout", [[], ["--callout"]])
+def test_nothing_is_left_but_configuration(root: Path, callout: list[str]) -> None:
+    before = everything(root)
+    assert run(root, "install", *callout) == 0
+    installed = everything(root).keys() - before.keys()
+    assert HOOK in installed
+    assert any("callouts" in path for path in installed) is bool(callout)
+    assert run(root, "uninstall") == 0
+    after = everything(root)
+    # mdevctl's directory for callouts is made if it was not there, and stays: mdevctl wants it.
+    mdevctls = {"usr/lib/mdevctl", "usr/lib/mdevctl/scripts.d", CALLOUTS[0]}
+    assert {k: v for k, v in after.items() if k not in mdevctls} == before
+
+
+def test_every_shipped_file_is_installed(root: Path) -> None:
+    run(root, "install", "--callout")
+    names = {path.name for path in root.rglob("*") if path.is_file() and MARK in path.read_text()}
+    assert names == {
+        "50-apvfio",
+        "00-apvfio",
+        "apvfio-prepare.service",
+        "apvfio-reconcile.service",
+        "apvfio-reconcile.path",
+        "90-apvfio.rules",
+        "apvfio.conf",
+        "apvfio",
+        "apvfio.8",
+        "apvfio.toml.5",
+        "apvfio-guest.7",
+    }
+    # The hook and the notifier bear the same name.
+    assert len(names) + 1 == len(list(HOOKS.iterdir())) + 3
+
+
+def test_modes_and_interpreter(root: Path) -> None:
+    run(root, "install", "--python", "/usr/bin/python3.11")
+    hook = root / HOOK
+    assert stat.S_IMODE(hook.stat().st_mode) == 0o755
+    lines = hook.read_text().splitlines()
+    assert lines[0] == "#!/bin/sh"
+    assert "python=/usr/bin/python3.11" in lines
+    unit = root / "usr/lib/systemd/system/apvfio-prepare.service"
+    assert stat.S_IMODE(unit.stat().st_mode) == 0o644
+    assert "ExecStart=/usr/bin/python3.11 -I -m apvfio reconcile" in unit.read_text()
+    assert "@APVFIO@" not in unit.read_text()
+
+
+def test_a_second_time_there_is_nothing_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "install")
+    before = {path: path.stat() for path in root.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(root, "install") == 0
+    assert "\nnothing to do\n" in capsys.readouterr().out
+    assert {path: path.stat() for path in root.rglob("*") if path.is_file()} == before
+    run(root, "uninstall")
+    capsys.readouterr()
+    assert run(root, "uninstall") == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+
+
+def test_what_changed_is_brought_up_to_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "install", "--callout")
+    hook, callout = root / HOOK, root / CALLOUTS[0] / "00-apvfio"
+    hook.chmod(0o644)
+    callout.write_text(f"# {MARK}\n")
+    capsys.readouterr()
+    # The callout was chosen once.
+    assert run(root, "install") == 0
+    out = capsys.readouterr().out
+    assert f"update  /{HOOK}\n" in out
+    assert f"update  /{CALLOUTS[0]}/00-apvfio\n" in out
+    assert stat.S_IMODE(hook.stat().st_mode) == 0o755
+    assert "ap_check=" in callout.read_text()
+
+
+@pytest.mark.parametrize("how", ["file", "link", "directory", "fifo"])
+def test_what_is_not_ours_stays(root: Path, capsys: pytest.CaptureFixture[str], how: str) -> None:
+    target, elsewhere = root / HOOK, root / "elsewhere"
+    target.parent.mkdir()
+    elsewhere.write_text(f"# {MARK}\n")
+    match how:
+        case "file":
+            target.write_text("#!/bin/sh\nexit 0\n")
+        case "link":
+            target.symlink_to(elsewhere)
+        case "directory":
+            target.mkdir()
+        case _:
+            os.mkfifo(target)
+    before = os.lstat(target), os.listdir(root / "usr/lib")
+    assert run(root, "install") == Exit.CONFLICT
+    assert f"/{HOOK} is there and not apvfio's. Move it away" in capsys.readouterr().err
+    assert run(root, "uninstall") == Exit.OK
+    assert (os.lstat(target), os.listdir(root / "usr/lib")) == before
+    assert elsewhere.read_text() == f"# {MARK}\n"
+
+
+def test_dry_run_and_json(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(root)
+    assert run(root, "install", "--dry-run", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert not shown["done"]
+    assert {"path": f"/{HOOK}", "state": "new"} in shown["files"]
+    assert shown["commands"] == shown["findings"] == []
+    assert "systemctl enable --now apvfio-reconcile.path" in shown["notes"][0]
+    assert everything(root) == before
+    run(root, "install")
+    installed = everything(root)
+    assert run(root, "uninstall", "-n") == 0
+    assert everything(root) == installed
+
+
+def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "install")
+    system = RealSystem(str(root))
+    ledger = a_ledger(a_lease("0", "1", 1), a_lease("1", "1", 2))._replace(boot_id=system.boot_id)
+    ledgers.save(system.files, ledger)
+    (root / "run/apvfio/handover").mkdir()
+    assert run(root, "uninstall") == Exit.CONFLICT
+    assert "guests g1, g2 would not return the queues held now." in capsys.readouterr().err
+    assert (root / HOOK).exists()
+    assert run(root, "uninstall", "--force") == Exit.OK
+    assert not (root / HOOK).exists()
+    # What is held must not be forgotten; that somebody watches is true no longer.
+    assert ledgers.load(system.files, system.boot_id).leases
+    assert not (root / "run/apvfio/handover").exists()
+    ledgers.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
+    assert run(root, "uninstall") == Exit.OK
+    assert not (root / "run/apvfio").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--prefix", "usr"], "--prefix is 'usr'"),
+        (["--prefix", "/"], "--prefix is '/'"),
+        (["--python", "python3"], "--python is 'python3'"),
+        (["--python", "/usr/bin/python3; rm -r /"], "--python is"),
+        (["--python", "/usr/bin/a b"], "--python is"),
+    ],
+)
+def test_strange_arguments(
+    root: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    before = everything(root)
+    assert main(["--root", str(root), "install", *words]) == Exit.USAGE
+    assert says in capsys.readouterr().err
+    assert everything(root) == before
+
+
+def test_a_simulated_host_has_no_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sim", "new", str(tmp_path / "host")])
+    assert main(["--sim", str(tmp_path / "host"), "install"]) == Exit.USAGE
+    assert "a simulated host cannot be installed on" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_without_rights_nothing_is_done() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        os.chmod(directory, 0o755)
+        pid = os.fork()
+        if pid == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            os._exit(main(["--root", directory, "install"]))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == Exit.HOST
+        assert os.listdir(directory) == []
+
+
+def test_states(root: Path) -> None:
+    items = contents(str(root), Choices())
+    assert {found.state for found in look(str(root), items)} == {NEW}
+    main(["--root", str(root), "install", "--python", "/usr/bin/python3"])
+    assert {found.state for found in look(str(root), items)} == {SAME}
+    (root / HOOK).write_text(f"{MARK}\n")
+    assert look(str(root), items)[0].state == CHANGED
+    (root / HOOK).write_bytes(b"\xff\xfe")
+    assert look(str(root), items)[0].state == FOREIGN
