@@ -15,7 +15,6 @@ import sys
 from apvfio.errors import ApvfioError, RequestError
 from mdev.callouts import (
     ATTRIBUTES,
-    CAPABILITIES,
     DEFINE,
     GET,
     MODIFY,
@@ -25,11 +24,8 @@ from mdev.callouts import (
     REFUSED,
     SERVED,
     START,
-    STOP,
-    UNDEFINE,
     CallError,
     attributes,
-    capabilities,
     parse_call,
 )
 
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from mdev.definitions import Definition
 
 AP_CHECK = "/usr/lib/mdevctl/scripts.d/callouts/ap-check"
-_EVENTS = (PRE, POST, GET)
-_ACTIONS = (START, STOP, DEFINE, UNDEFINE, MODIFY, ATTRIBUTES, CAPABILITIES)
 _LIMIT = 1 << 20
 
 
@@ -116,9 +110,7 @@ def _tell_news(call: Call, system: System) -> None:
 
 
 def _in_place_of_ap_check(call: Call, text: bytes, system: System) -> None:
-    if (call.event, call.action) == (GET, CAPABILITIES):
-        print(capabilities(_EVENTS, _ACTIONS))
-    elif (call.event, call.action) == (GET, ATTRIBUTES):
+    if (call.event, call.action) == (GET, ATTRIBUTES):
         _print_attributes(call, system)
     elif call.event == PRE and call.action in (DEFINE, MODIFY):
         _compare_definitions(call, _definition(text), system)

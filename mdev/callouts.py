@@ -25,14 +25,13 @@ knows the second only."""
 PRE, POST, GET, NOTIFY = "pre", "post", "get", "notify"
 START, STOP, MODIFY = "start", "stop", "modify"
 DEFINE, UNDEFINE = "define", "undefine"
-ATTRIBUTES, CAPABILITIES = "attributes", "capabilities"
+ATTRIBUTES = "attributes"
 
 SERVED = 0
 REFUSED = 1
 NOT_MINE = 2
 """The exit code of a callout for devices that are not its own."""
 
-_VERSION = 2
 _OPTIONS = {"-t": "type", "-e": "event", "-a": "action", "-s": "state", "-u": "uuid", "-p": "parent"}
 
 
@@ -66,11 +65,6 @@ def parse_call(words: Sequence[str]) -> Call:
     if not is_uuid(call.uuid):
         raise CallError(f"{call.uuid[:40]!r} is no uuid.")
     return call._replace(uuid=call.uuid.lower())
-
-
-def capabilities(events: Iterable[str], actions: Iterable[str]) -> str:
-    """The answer to ``get capabilities``: what a callout wants to be called for."""
-    return json.dumps({"supports": {"version": _VERSION, "actions": [*actions], "events": [*events]}})
 
 
 def attributes(values: Iterable[tuple[str, str]]) -> str:

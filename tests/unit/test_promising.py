@@ -9,12 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from apvfio import broker
+from apvfio.cli.status import describe
+from apvfio.dumping import dump
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
-from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER
+from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER, read_host
 from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, LEDGER, Debt, Ledger, load, save
 from apvfio.liveness import find_process, parent
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_edit
@@ -25,7 +28,9 @@ from apvfio.plan.edit import Wish
 from apvfio.policy import POLICY
 from apvfio.promises import Process, Promise
 from apvfio.promising import MasksOnlyError, end_promise, promise
+from apvfio.render.matrix_text import Look
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import open_sim
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
 
@@ -130,6 +135,24 @@ def test_promised_queues_are_nobody_elses(machine: Machine) -> None:
         "free",
         "host",
     }
+
+
+def test_status_shows_what_is_promised(machine: Machine) -> None:
+    free(machine)
+    lines = list(describe(machine, Look(utf8=False)))
+    assert (
+        "mdevctl starts a device: adapters 0, domains 1-2; freed by adapters, "
+        f"mdev {mdev(1)}, process {MDEVCTL.pid}"
+    ) in lines
+    assert any(mdev(1)[:8] in line and "2 queues" in line for line in lines)
+
+
+def test_a_copy_of_the_host_has_no_mdevctl(machine: Machine, tmp_path: Path) -> None:
+    free(machine)
+    dump(machine, str(tmp_path / "copy.json"))
+    with open_sim(str(tmp_path / "copy.json")) as copy:
+        broker.reconcile(copy)
+        assert read_host(copy.sysfs).apmask == ALL_IDS
 
 
 def test_the_same_mdevctl_may_ask_again(machine: Machine) -> None:

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mdevctl and virsh with our callout and notifier, on the real drivers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hosts import a_matrix, mdev
+from lifecycle import state
+from mdev.callouts import SCRIPTS
+from mdevctl_cases import ROW, MdevctlCases, ledger, mdevs, shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import MachineHouse
+
+INSTALLED = {
+    "mdevctl-notifier": Path(f"/{SCRIPTS[1]}/notifiers/50-apvfio"),
+    "mdevctl-callout": Path(f"/{SCRIPTS[0]}/callouts/00-apvfio"),
+}
+NODEDEV = f"""\
+<device>
+  <parent>ap_matrix</parent>
+  <capability type='mdev'>
+    <type id='vfio_ap-passthrough'/>
+    <uuid>{mdev(1)}</uuid>
+    <attr name='assign_adapter' value='0x0'/>
+    <attr name='assign_domain' value='1'/>
+    <attr name='assign_domain' value='2'/>
+  </capability>
+</device>
+"""
+NODE = f"mdev_{mdev(1).replace('-', '_')}_matrix"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> Iterator[None]:
+    # libvirt hands mdevctl its definitions by that name.
+    if not os.path.lexists("/dev/stdin"):
+        os.symlink("/proc/self/fd/0", "/dev/stdin")
+    for name, place in INSTALLED.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(shipped(name, "/usr/bin/python3"))
+        place.chmod(0o755)
+    yield
+    for place in INSTALLED.values():
+        place.unlink()
+
+
+class TestMdevctl(MdevctlCases):
+    """The common cases, with an mdevctl that asks its callouts what they can."""
+
+
+def test_virsh_starts_a_device(house: MachineHouse) -> None:
+    before = state(house)
+    house.virsh("nodedev-define", "/proc/self/fd/0", stdin=NODEDEV)
+    house.virsh("nodedev-start", NODE)
+    assert mdevs(house) == {mdev(1): ROW}
+    house.define("guest", None, mdev(1))
+    house.virsh("start", "--paused", "guest")
+    assert [lease.made for lease in ledger(house).leases.values()] == [False]
+    house.virsh("destroy", "guest")
+    house.virsh("nodedev-destroy", NODE)
+    assert state(house) == before
+    house.virsh("nodedev-undefine", NODE)
+
+
+def test_virshs_user_reads_why_a_device_cannot_start(house: MachineHouse) -> None:
+    house.define("held", a_matrix("0", "1"), mdev(2))
+    house.virsh("start", "--paused", "held")
+    running = state(house)
+    done = house.virsh("nodedev-create", "/proc/self/fd/0", stdin=NODEDEV, check=False)
+    assert done.returncode
+    assert f"APQN 0.1 already in use by {mdev(2)} (guest held)" in done.stderr
+    assert state(house) == running
