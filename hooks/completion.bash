@@ -1,83 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-# bash completion for apvfio(8): commands, options, and the names of guests and queues.
+# bash completion for apvfio(8): commands, options, and the names of guests.
 # shellcheck shell=bash
 
 _apvfio_guests() {
-    virsh --connect "${LIBVIRT_DEFAULT_URI:-qemu:///system}" list --all --name 2>/dev/null
+    virsh --readonly --connect "${LIBVIRT_DEFAULT_URI:-qemu:///system}" list --all --name 2>/dev/null
 }
 
+# Names that JSON has to escape are left to be typed, or named by their uuids.
 _apvfio_holders() {
-    apvfio status --json 2>/dev/null | sed -n 's/^ *"guest": "\(.*\)",\{0,1\}$/\1/p'
+    apvfio status --json 2>/dev/null | sed -n 's/^ *"guest": "\([^"\\]*\)",\{0,1\}$/\1/p'
 }
 
-# What may follow the command and the verb $1; a word that ends in / or = is completed further below.
+# What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
     '') echo "--help --version --sim --root status queues plan guest define undefine masks mode reconcile
         release dump demo sim install uninstall" ;;
     status) echo "--help --json --color" ;;
     queues) echo "--help --json --no-headings -n" ;;
-    plan) echo "--help --json --xml --connect -c --all"; _apvfio_guests ;;
+    plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --connect -c --adapters --domains --any --control-domains --config --live"; _apvfio_guests ;;
-    'guest clear') echo "--help --connect -c --config --live"; _apvfio_guests ;;
-    'guest show') echo "--help --connect -c --live --json"; _apvfio_guests ;;
+    'guest set') echo "--help --connect -c --adapters --domains --any --control-domains --config --live" ;;
+    'guest clear') echo "--help --connect -c --config --live" ;;
+    'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
-    define | undefine) echo "--help --xml --connect -c"; _apvfio_guests ;;
-    masks) echo "--help --active -a --persistent -p --dry-run --json apmask= aqmask=" ;;
+    define) echo "--help --xml --connect -c --replace" ;;
+    undefine) echo "--help --xml --connect -c" ;;
+    masks) echo "--help --active -a --persistent -p --remove -r --dry-run --json apmask= aqmask=" ;;
     mode) echo "--help --json masks overrides" ;;
     reconcile) echo "--help --json --wait --hand-over" ;;
-    release) echo "--help --json --force"; _apvfio_holders ;;
+    release) echo "--help --json --force" ;;
     dump) echo "--help --force" ;;
     demo) echo "--help --in-process" ;;
     sim) echo "--help new mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
     'sim mount') echo "--help" ;;
     install) echo "--help --prefix --dry-run -n --json --callout --python" ;;
-    uninstall) echo "--help --prefix --dry-run -n --json --force" ;;
+    uninstall) echo "--help --dry-run -n --json --force" ;;
     esac
 }
 
-# The values of the option $1; fails if it takes none, or any.
+# The values of the option, or of the key before the sign =, $1; fails if that takes none.
 _apvfio_values() {
     case $1 in
     --color) echo "auto always never" ;;
+    --remove | -r) echo "apmask aqmask" ;;
     --kernel) echo "6.1 6.12 7.2" ;;
-    --any) echo "mode=accel mode=cca mode=ep11" ;;
+    --any) echo "mode=" ;;
+    mode=) echo "accel cca ep11" ;;
+    --prefix) echo "/usr /usr/local" ;;
+    --connect | -c | --adapters | --domains | --control-domains | --wait | *=) ;;
     *) return 1 ;;
     esac
 }
 
-_apvfio() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' word i
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        word=${COMP_WORDS[i]}
+# Of the words $2... those that begin with $1. A guest's name is anybody's text: compgen -W would run
+# what it holds in $(), so nothing here is expanded, and what a shell would read more into is quoted.
+_apvfio_offer() {
+    local begin=$1 word
+    shift
+    for word; do
+        [[ -n $word && ($word == "$begin"* || $(printf '%q' "$word") == "$begin"*) ]] || continue
         case $word in
+        *=) COMPREPLY+=("$word") ;;
+        *) COMPREPLY+=("$(printf '%q' "$word")") ;;
+        esac
+    done
+}
+
+_apvfio_files() {
+    compopt -o filenames 2>/dev/null
+    mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen "$1" -- "$2")
+}
+
+_apvfio() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' i words names
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
         --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
-            --wait | --kernel | --prefix | --python) i=$((i + 1)) ;;
-        -*) ;;
+            --wait | --kernel | --prefix | --python | --remove | -r)
+            [ "${COMP_WORDS[i + 1]}" != = ] || i=$((i + 1))
+            i=$((i + 1))
+            ;;
+        -* | =) ;;
         *)
             case $command in
-            '') command=$word ;;
-            guest | sim) command="$command $word" ;;
+            '') command=${COMP_WORDS[i]} ;;
+            guest | sim) command="$command ${COMP_WORDS[i]}" ;;
             esac
             ;;
         esac
     done
-    local IFS=$' \t\n'
+    COMPREPLY=()
+    # bash takes the sign = for a word: --color=never is three.
+    if [ "$current" = = ]; then
+        current='' previous="$previous="
+    elif [ "$previous" = = ] && [ "$COMP_CWORD" -gt 2 ]; then
+        previous="${COMP_WORDS[COMP_CWORD - 2]}="
+    fi
+    [[ $previous != -*= ]] || previous=${previous%=}
     case $previous in
-    --sim | --xml | --python) mapfile -t COMPREPLY < <(compgen -f -- "$current") && return ;;
-    --root | --prefix) mapfile -t COMPREPLY < <(compgen -d -- "$current") && return ;;
-    --connect | -c | --adapters | --domains | --control-domains | --wait) return ;;
+    --sim | --xml | --python) _apvfio_files -f "$current" && return ;;
+    --root) _apvfio_files -d "$current" && return ;;
     esac
-    local words
-    words=$(_apvfio_values "$previous") || words=$(_apvfio_words "$command")
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+    if words=$(_apvfio_values "$previous"); then
+        command=''
+    else
+        words=$(_apvfio_words "$command")
+    fi
+    # shellcheck disable=SC2086
+    _apvfio_offer "$current" $words
     case $command in
-    dump | 'sim new' | 'sim mount') [[ $current = -* ]] || mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$current") ;;
+    plan | define | undefine | 'guest set' | 'guest clear' | 'guest show')
+        mapfile -t names < <(_apvfio_guests)
+        _apvfio_offer "$current" "${names[@]}"
+        ;;
+    release)
+        mapfile -t names < <(_apvfio_holders)
+        _apvfio_offer "$current" "${names[@]}"
+        ;;
+    dump | 'sim new' | 'sim mount') [[ $current == -* ]] || _apvfio_files -f "$current" ;;
     esac
-    # A mask's name goes on behind its sign.
+    # What the sign = stands behind goes on.
     [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null
 }
 
-complete -o filenames -F _apvfio apvfio
+complete -F _apvfio apvfio

@@ -5,46 +5,53 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
+from contextlib import nullcontext
 from typing import NamedTuple
 
-from apvfio import broker
-from apvfio import ledger as ledgers
 from apvfio.cli.place import add_json, opened, print_json
-from apvfio.errors import ConflictError, Exit, HostError, UsageError, printable
-from apvfio.handover import DIRECTORY
-from apvfio.host import BUS
-from apvfio.install import checks, commands, programs
+from apvfio.errors import Exit, HostError, UsageError, printable
+from apvfio.install import checks, commands, programs, record
 from apvfio.install.checks import Finding
 from apvfio.install.commands import Command
-from apvfio.install.contents import HOOK, Choices, contents, everything, possible_callouts
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, SAME, Found, look, put, remove
+from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
+from apvfio.install.removal import forget, pay, require_unused
+from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found, look, require_ours
 from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.system import System
 
-_RUN = "run/apvfio"
+_VERBS = {NEW: "install", SAME: "keep", CHANGED: "update", OBSOLETE: "remove", FOREIGN: "leave"}
 
 
 class Work(NamedTuple):
-    """What is to be done, and what came of it."""
+    """What is to be done."""
 
     found: list[Found]
     findings: list[Finding]
-    commands: list[Command]
+    before: list[Command]
+    after: list[Command]
+    package: dict[str, list[Command]]
+    """For a tree that will be a package: what its scripts run, and when."""
     notes: list[str]
 
-    def as_json(self, done: bool) -> dict[str, object]:
-        """The work as ``--json`` prints it."""
+    @property
+    def nothing(self) -> bool:
+        """Whether all is done already."""
+        return not (self.before or self.after or any(f.state not in (SAME, FOREIGN) for f in self.found))
+
+    def as_json(self, done: bool, failed: list[str]) -> dict[str, object]:
+        """The work as ``--json`` prints it, and what came of it."""
         return {
-            "files": [{"path": f"/{item.path}", "state": state} for item, state in self.found],
+            "files": [{"path": f"/{path}", "state": state} for path, state, _ in self.found],
             "findings": [finding.as_json() for finding in self.findings],
-            "commands": [command.as_json() for command in self.commands],
+            "commands": [command.as_json() for command in (*self.before, *self.after)],
+            "package": {when: [c.as_json() for c in told] for when, told in self.package.items()},
             "notes": self.notes,
             "done": done,
+            "failed": failed,
         }
 
 
@@ -56,7 +63,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Shows what it will do, then does it. Nothing is restarted. With --root DIR the files "
         "are put below DIR, as a package wants them, and no command is run.",
     )
-    _add_options(parser)
+    parser.add_argument(
+        "--prefix",
+        metavar="DIR",
+        default=PREFIXES[0],
+        help=f"for units and manuals (default: {PREFIXES[0]}); packages use /usr",
+    )
     parser.add_argument(
         "--callout", action="store_true", help="have mdevctl free queues before it starts a device"
     )
@@ -66,86 +78,100 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=sys.executable,
         help="the interpreter that libvirt's hook and the units run (default: this one)",
     )
+    _add_common(parser)
     parser.set_defaults(run=_install)
     parser = subparsers.add_parser("uninstall", help="take apvfio out of this host; its configuration stays")
-    _add_options(parser)
     parser.add_argument("--force", action="store_true", help="even if guests hold queues")
+    _add_common(parser)
     parser.set_defaults(run=_uninstall)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prefix", metavar="DIR", default="/usr/local", help="for units and manuals; packages use /usr"
-    )
+def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; do nothing")
     add_json(parser)
 
 
 def _install(args: argparse.Namespace) -> int:
-    choices = Choices(_prefix(args), _interpreter(args.python))
+    prefix, python = _prefix(args.prefix), _interpreter(args.python)
     with opened(args) as system:
-        here = _require_tree(args, system)
-        # What was once chosen is kept up to date.
-        there = any(f.state in (SAME, CHANGED) for f in look(args.root, possible_callouts(choices)))
-        choices = choices._replace(callout=args.callout or there)
-        found = look(args.root, contents(args.root, choices))
+        here = _is_host(args, system)
+        known = record.load(system.files)
+        choices = Choices(
+            prefix,
+            python,
+            notifier=not here or checks.has_mdevctl(),
+            callouts=_place_for_callout(known, chosen=args.callout, here=here),
+        )
+        found = look(args.root, contents(choices), known.files)
         findings = checks.check(choices) if here else []
-        told = commands.after_install(choices) if here else []
-        if all(state == SAME for _, state in found) and (not here or commands.enabled()):
-            told = []
-        work = Work(found, findings, told, _notes(found, here=here))
-        _require_fit(work)
-        if not args.json:
-            _show(work, {NEW: "install", CHANGED: "update", SAME: "keep"})
+        _require_fit(findings)
+        require_ours(found)
+        package = {} if here else commands.of_package(choices)
+        work = Work(found, findings, [], [], package, _notes(found, here))
+        if here and not (work.nothing and commands.enabled()):
+            work = work._replace(after=commands.after_install(choices, [f.path for f in found if f.item]))
+        _show(work, args)
+        failed = []
         if not args.dry_run:
-            put(args.root, found)
-            _run_all(told)
-    if args.json:
-        print_json(work.as_json(done=not args.dry_run))
-    return Exit.OK
+            record.change(args.root, system.files, known, found)
+            failed = _run_all(work.after)
+    return _end(work, args, failed)
 
 
 def _uninstall(args: argparse.Namespace) -> int:
-    items = everything(Choices(_prefix(args)))
     with opened(args) as system:
-        here = _require_tree(args, system)
-        found = [f for f in look(args.root, items) if f.state in (SAME, CHANGED)]
-        if not args.force:
-            _require_unused(system)
-        before, after = (
-            (commands.before_uninstall(), commands.after_uninstall()) if here and found else ([], [])
-        )
-        work = Work(found, [], [*before, *after], [])
-        if not args.json:
-            _show(work, {SAME: "remove", CHANGED: "remove"})
-        if not args.dry_run:
-            _run_all(before)
-            if here and found and system.sysfs.exists(BUS):
-                broker.reconcile(system)
-            remove(args.root, found)
-            _forget(args.root, system)
-            _run_all(after)
-    if args.json:
-        print_json(work.as_json(done=not args.dry_run))
-    return Exit.OK
+        here = _is_host(args, system)
+        known = record.load(system.files)
+        found = look(args.root, (), known.files)
+        on_host = here and bool(found)
+        work = Work(found, [], [], [], {}, [])
+        if on_host:
+            work = work._replace(before=commands.before_removal(), after=commands.after_removal())
+        if on_host and not args.dry_run:
+            # It also ends the leases of guests that run no more.
+            pay(system, args.force)
+        require_unused(system, args.force)
+        _show(work, args)
+        failed = [] if args.dry_run else _take_out(system, args, known, work, on_host)
+    return _end(work, args, failed)
 
 
-def _require_tree(args: argparse.Namespace, system: System) -> bool:
+def _take_out(
+    system: System, args: argparse.Namespace, known: record.Record, work: Work, on_host: bool
+) -> list[str]:
+    """Do the work of an uninstall; what failed, in sentences."""
+    failed = _run_all(work.before)
+    if on_host:
+        # What a stop handed over meanwhile, to a unit that is no more.
+        pay(system, args.force)
+    # No guest may start between the last look and the end of the hook.
+    with system.lock() if on_host else nullcontext():
+        require_unused(system, args.force)
+        record.change(args.root, system.files, known, work.found)
+    if not forget(args.root, system):
+        work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
+    return failed + _run_all(work.after)
+
+
+def _is_host(args: argparse.Namespace, system: System) -> bool:
     """Whether this machine itself is meant, and not a tree."""
     if args.sim:
         raise UsageError("a simulated host cannot be installed on.", remedy="Use --root DIR, or neither.")
     return on_this_machine(system)
 
 
-def _prefix(args: argparse.Namespace) -> str:
-    if not os.path.isabs(args.prefix) or os.path.normpath(args.prefix) == "/":
-        raise UsageError(f"--prefix is {args.prefix!r}.", remedy="Write a directory such as /usr/local.")
-    prefix: str = os.path.normpath(args.prefix)
-    return prefix
+def _prefix(path: str) -> str:
+    normal = f"/{os.path.normpath(path).strip('/')}"
+    if not os.path.isabs(path) or normal == "/" or not _plain(path):
+        raise UsageError(
+            f"--prefix is {printable(path)!r}.",
+            remedy="Write an absolute path without blanks, such as /usr/local.",
+        )
+    return normal
 
 
 def _interpreter(path: str) -> str:
-    if not os.path.isabs(path) or not all(c.isalnum() or c in "/._-+" for c in path):
+    if not os.path.isabs(path) or not _plain(path):
         raise UsageError(
             f"--python is {printable(path)!r}.",
             remedy="Write an absolute path without blanks, such as /usr/bin/python3.",
@@ -153,27 +179,35 @@ def _interpreter(path: str) -> str:
     return path
 
 
-def _require_fit(work: Work) -> None:
-    hindering = next((finding for finding in work.findings if finding.hinders), None)
+def _plain(path: str) -> bool:
+    """Whether neither a shell nor systemd would read more into it."""
+    return all(c.isascii() and (c.isalnum() or c in "/._-+") for c in path)
+
+
+def _place_for_callout(known: record.Record, *, chosen: bool, here: bool) -> str:
+    # What was once chosen is kept up to date.
+    if not chosen and not any(f"{place}/{CALLOUT}" in known.files for place in CALLOUTS):
+        return ""
+    return checks.place_for_callout() if here else CALLOUTS[0]
+
+
+def _require_fit(findings: list[Finding]) -> None:
+    hindering = [finding for finding in findings if finding.hinders]
     if hindering:
-        raise HostError(hindering.sentence, remedy=hindering.remedy)
-    foreign = next((item.path for item, state in work.found if state == FOREIGN), None)
-    if foreign:
-        raise ConflictError(
-            f"/{foreign} is there and not apvfio's.", remedy="Move it away, then install again."
-        )
+        first, *others = hindering
+        more = "".join(f" Besides, {other.sentence} {other.remedy}" for other in others)
+        raise HostError(first.sentence, remedy=f"{first.remedy}{more}")
 
 
-def _notes(found: list[Found], *, here: bool) -> list[str]:
+def _notes(found: list[Found], here: bool) -> list[str]:
     if not here:
         return [
-            "On the host, the package's scripts run: systemctl enable --now apvfio-reconcile.path; "
-            "systemctl enable apvfio-prepare.service; systemd-tmpfiles --create apvfio.conf; "
-            "udevadm control --reload; restorecon -R /etc/libvirt/hooks where there is SELinux."
+            f"/{os.path.dirname(record.RECORD)} serves 'uninstall --root' alone: leave it out of a package."
         ]
-    daemon = checks.daemon()
-    first = not os.path.exists("/etc/libvirt/hooks/qemu") and not _has_scripts(os.path.dirname(f"/{HOOK}"))
-    if daemon and first and any(item.path == HOOK and state == NEW for item, state in found):
+    directory = os.path.dirname(f"/{HOOK}")
+    first = not os.path.exists("/etc/libvirt/hooks/qemu") and not _has_scripts(directory)
+    daemon = checks.daemon_to_reload()
+    if first and daemon and any(path == HOOK and state == NEW for path, state, _ in found):
         return [
             f"libvirt had no hook so far and looks for one when it is told to: systemctl reload {daemon}. "
             "Guests that run go on."
@@ -188,45 +222,40 @@ def _has_scripts(directory: str) -> bool:
         return False
 
 
-def _show(work: Work, verbs: dict[str, str]) -> None:
-    for item, state in work.found:
-        print(f"{verbs[state]:<7} /{item.path}")
-    for command in work.commands:
+def _show(work: Work, args: argparse.Namespace) -> None:
+    if args.json:
+        return
+    for path, state, _ in work.found:
+        print(f"{_VERBS[state]:<7} /{path}")
+    for command in (*work.before, *work.after):
         print(f"run     {command}   # {command.why}")
-    if not work.commands and all(state == SAME for _, state in work.found) and "keep" in verbs.values():
+    if work.nothing:
         print("nothing to do")
-    if not work.found:
-        print("nothing to do")
+    for when, told in work.package.items():
+        for command in told:
+            print(f"package {when}: {command}   # {command.why}")
     for finding in work.findings:
         print(f"note    {finding.sentence} {finding.remedy}")
-    for note in work.notes:
-        print(f"note    {note}")
+    sys.stdout.flush()
 
 
-def _run_all(told: list[Command]) -> None:
-    """Run the commands; one that fails is told of and keeps none of the others."""
+def _end(work: Work, args: argparse.Namespace, failed: list[str]) -> int:
+    if args.json:
+        print_json(work.as_json(not args.dry_run, failed))
+    else:
+        for note in work.notes:
+            print(f"note    {note}")
+        for sentence in failed:
+            print(f"apvfio: {sentence}", file=sys.stderr)
+    return Exit.FAILURE if failed else Exit.OK
+
+
+def _run_all(told: list[Command]) -> list[str]:
+    """Run the commands; one sentence for each that failed, which keeps none of the others."""
+    failed = []
     for command in told:
         code, text = programs.run(command.words)
         if code:
-            why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200)
-            print(f"apvfio: '{command}' failed: {why}. Run it again by hand.", file=sys.stderr)
-
-
-def _require_unused(system: System) -> None:
-    ledger = ledgers.load(system.files, system.boot_id)
-    holding = sorted({lease.guest for lease in ledger.leases.values()})
-    if holding:
-        names = ", ".join(printable(name) for name in holding[:5]) + (", ..." if len(holding) > 5 else "")
-        raise ConflictError(
-            f"{'guest' if len(holding) == 1 else 'guests'} {names} would not return the queues held now.",
-            remedy="Shut down first, or add --force.",
-        )
-
-
-def _forget(root: str, system: System) -> None:
-    """Remove what there is below /run; but the ledger stays while something is held or owed."""
-    # Its being there says that somebody takes up what is handed over.
-    shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
-    ledger = ledgers.load(system.files, system.boot_id)
-    if not (ledger.leases or ledger.owed or ledger.overrides or ledger.promises):
-        shutil.rmtree(os.path.join(root, _RUN), ignore_errors=True)
+            why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200).removesuffix(".")
+            failed.append(f"'{command}' failed: {why}. Run it again by hand.")
+    return failed

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from apvfio.errors import printable
+from apvfio.errors import HostError, printable
 from apvfio.install import programs
-from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK
+from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ _QUICK_S390_TOOLS = (2, 33)
 _CALLOUTS_IN_ORDER = (1, 3)
 _DAEMONS = ("virtqemud", "libvirtd")
 _APPARMOR = "/sys/module/apparmor/parameters/enabled"
+_PROFILES = "/sys/kernel/security/apparmor/profiles"
 _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
 _HOOK_PROGRAM = "apvfio.hook"
+_TRY_HOOK = f"import {_HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
+_OTHERS_WRITE = 0o022
 _SCRIPT_LIMIT = 1 << 20
 
 
@@ -46,18 +49,55 @@ class Finding(NamedTuple):
 def check(choices: Choices) -> list[Finding]:
     """All findings about this machine."""
     return [
+        *_prefix(choices.prefix),
         *_libvirt(),
         *_interpreter(choices.python),
         *_other_hooks(),
         *_kernel(),
         *_tools(),
-        *(_callouts() if choices.callout else ()),
+        *(_callouts(choices.callouts) if choices.callouts else ()),
     ]
 
 
 def daemon() -> str | None:
     """The daemon that runs guests here, as systemd calls it."""
-    return next((name for name in _DAEMONS if programs.find(name)), None)
+    there = [name for name in _DAEMONS if programs.find(name)]
+    in_use = [name for name in there if _active(f"{name}.service", f"{name}.socket")]
+    return next(iter(in_use + there), None)
+
+
+def daemon_to_reload() -> str | None:
+    """The daemon, if it runs: one that does not will look for hooks when it starts."""
+    name = daemon()
+    return name if name and _active(f"{name}.service") else None
+
+
+def has_mdevctl() -> bool:
+    """Whether there is somebody to run the notifier."""
+    return programs.find("mdevctl") is not None
+
+
+def place_for_callout() -> str:
+    """The one of `CALLOUTS` where this machine's mdevctl looks first; HostError if there is none."""
+    if not has_mdevctl():
+        raise HostError(
+            "mdevctl, which --callout is for, is not installed.",
+            remedy="Install it, or do without --callout.",
+        )
+    found = programs.version("mdevctl", "--version")
+    return CALLOUTS[1] if found and found < _CALLOUTS_IN_ORDER else CALLOUTS[0]
+
+
+def _active(*units: str) -> bool:
+    """Whether one of the units is active."""
+    return programs.run(["systemctl", "is-active", "-q", *units])[0] == 0
+
+
+def _prefix(prefix: str) -> Iterator[Finding]:
+    if prefix not in PREFIXES:
+        yield Finding(
+            True, f"systemd and udev read nothing below {prefix}.", f"Use --prefix {' or '.join(PREFIXES)}."
+        )
 
 
 def _libvirt() -> Iterator[Finding]:
@@ -66,7 +106,9 @@ def _libvirt() -> Iterator[Finding]:
         yield Finding(True, "libvirt's daemon for QEMU is not installed.", "Install libvirt 6.5 or newer.")
         return
     found = programs.version(name, "--version")
-    if found and found < _LEAST_LIBVIRT:
+    if found is None:
+        yield Finding(False, f"{name} does not tell its version.", "See that it is 6.5 or newer.")
+    elif found < _LEAST_LIBVIRT:
         shown = ".".join(map(str, found))
         yield Finding(
             True, f"libvirt {shown} does not run scripts in qemu.d.", "Install libvirt 6.5 or newer."
@@ -74,7 +116,7 @@ def _libvirt() -> Iterator[Finding]:
 
 
 def _interpreter(python: str) -> Iterator[Finding]:
-    code, text = programs.run([python, "-I", "-c", "import apvfio.hook"])
+    code, text = programs.run([python, "-I", "-c", _TRY_HOOK])
     if code:
         why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
         yield Finding(
@@ -84,8 +126,7 @@ def _interpreter(python: str) -> Iterator[Finding]:
         )
         return
     program = os.path.realpath(python)
-    confined = _reads(_APPARMOR) == "Y"
-    if confined and os.path.dirname(program) not in _CONFINED:
+    if _confined() and os.path.dirname(program) not in _CONFINED:
         yield Finding(
             True,
             f"AppArmor keeps libvirt's daemon from running {program}.",
@@ -97,6 +138,37 @@ def _interpreter(python: str) -> Iterator[Finding]:
             "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs.",
             "If guests do not start, run 'setsebool -P virt_hooks_unconfined on'.",
         )
+    for path in dict.fromkeys(filter(None, map(_exposed, (python, program, text)))):
+        yield Finding(
+            False,
+            f"{path} belongs to others than root, or they may write it, and root runs what is there.",
+            "Install apvfio where only root writes, such as /usr/lib/apvfio.",
+        )
+
+
+def _confined() -> bool:
+    """Whether AppArmor restricts the daemon; if its profiles cannot be read it is taken to."""
+    profiles = _reads(_PROFILES)
+    return _reads(_APPARMOR) == "Y" and (
+        profiles is None
+        or any(
+            line.endswith("(enforce)") and os.path.basename(line.split()[0]) in _DAEMONS
+            for line in profiles.splitlines()
+        )
+    )
+
+
+def _exposed(path: str) -> str | None:
+    """The first of ``path`` and the directories above it that is not root's alone."""
+    while path != os.path.dirname(path):
+        try:
+            here = os.stat(path)
+        except OSError:
+            return None
+        if here.st_uid or here.st_mode & _OTHERS_WRITE:
+            return path
+        path = os.path.dirname(path)
+    return None
 
 
 def _other_hooks() -> Iterator[Finding]:
@@ -120,18 +192,22 @@ def _other_hooks() -> Iterator[Finding]:
 def _kernel() -> Iterator[Finding]:
     if os.path.isdir("/sys/devices/vfio_ap"):
         return
-    code, _ = programs.run(["modinfo", "-n", "vfio_ap"])
-    if code:
+    if programs.find("modinfo") and programs.run(["modinfo", "-n", "vfio_ap"])[0]:
         yield Finding(False, "this kernel has no module vfio_ap.", "Boot one that has.")
     elif not os.path.isdir("/sys/bus/ap"):
         yield Finding(False, "this machine has no AP bus.", "Give the LPAR a Crypto Express adapter.")
 
 
 def _tools() -> Iterator[Finding]:
-    if programs.find("mdevctl") is None:
+    if not has_mdevctl():
         yield Finding(
             False, "mdevctl is not installed: 'apvfio define' needs it.", "Install it, then install again."
         )
+    else:
+        code, text = programs.run(["mdevctl", "--version"])
+        if code:
+            why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
+            yield Finding(False, f"mdevctl does not run: {why}.", "Make the directories that it wants.")
     found = programs.version("lszdev", "--version")
     if found and found < _QUICK_S390_TOOLS:
         yield Finding(
@@ -141,22 +217,23 @@ def _tools() -> Iterator[Finding]:
         )
 
 
-def _callouts() -> Iterator[Finding]:
-    found = programs.version("mdevctl", "--version")
-    if found is None:
+def _callouts(place: str) -> Iterator[Finding]:
+    """Other callouts that mdevctl may ask instead."""
+    try:
+        others = sorted(name for name in os.listdir(f"/{place}") if name != CALLOUT)
+    except OSError:
         return
-    others = [
-        f"/{place}/{name}"
-        for place in CALLOUTS
-        if os.path.isdir(f"/{place}")
-        for name in sorted(os.listdir(f"/{place}"))
-        if name != CALLOUT
-    ]
-    if others and found < _CALLOUTS_IN_ORDER:
+    if place == CALLOUTS[1] and others:
         yield Finding(
             False,
-            f"mdevctl {'.'.join(map(str, found))} asks one callout alone, and it may be {others[0]}.",
+            f"this mdevctl asks one callout alone, and it may be /{place}/{others[0]}.",
             "Update mdevctl to 1.3 or newer, where apvfio's comes first and ends in ap-check.",
+        )
+    elif others and others[0] < CALLOUT:
+        yield Finding(
+            False,
+            f"mdevctl asks /{place}/{others[0]} before apvfio's callout.",
+            "If it is for vfio_ap-passthrough, move it away.",
         )
 
 

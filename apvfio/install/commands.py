@@ -11,13 +11,15 @@ from apvfio.install.contents import HOOK, PATH_UNIT, PREPARE_UNIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from apvfio.install.contents import Choices
 
 _SELINUX = "/sys/fs/selinux"
 _BOOTED = "/run/systemd/system"
 """There if systemd is the init of this machine (sd_booted(3))."""
+_UDEV = "/run/udev/control"
+"""Where udev listens; in a container nobody does."""
 
 
 class Command(NamedTuple):
@@ -34,48 +36,69 @@ class Command(NamedTuple):
         return {"command": list(self.words), "why": self.why}
 
 
-def after_install(choices: Choices) -> list[Command]:
-    """What makes the new files known; only what this machine has."""
-    return [command for command in _after_install(choices) if programs.find(command.words[0])]
+def after_install(choices: Choices, paths: Iterable[str]) -> list[Command]:
+    """What makes the files at ``paths`` known on this machine; only what it has."""
+    commands = list(_after_install(choices, booted=os.path.isdir(_BOOTED)))
+    if os.path.isdir(_SELINUX):
+        # A new file has the label of the directory where it was written, not of the one where it is.
+        hooks, others = os.path.dirname(f"/{HOOK}"), [f"/{path}" for path in paths if path != HOOK]
+        commands.insert(0, Command(("restorecon", "-R", hooks, *others), "SELinux goes by labels"))
+    return _possible(commands)
 
 
-def before_uninstall() -> list[Command]:
-    """What stops whoever uses the files."""
-    if not programs.find("systemctl"):
-        return []
-    now = ("--now",) if os.path.isdir(_BOOTED) else ()
-    return [
-        Command(("systemctl", "disable", *now, PATH_UNIT, PREPARE_UNIT), "nothing starts apvfio any more")
-    ]
+def before_removal() -> list[Command]:
+    """What stops whoever uses the files, on this machine."""
+    return _possible([_disable(booted=os.path.isdir(_BOOTED))])
 
 
-def after_uninstall() -> list[Command]:
-    """What makes known that the files are gone."""
-    return [command for command in _reloads() if programs.find(command.words[0])]
+def after_removal() -> list[Command]:
+    """What makes known, on this machine, that the files are gone."""
+    return _possible(_reloads() if os.path.isdir(_BOOTED) else ())
+
+
+def of_package(choices: Choices) -> dict[str, list[Command]]:
+    """What a package's scripts run, and when; labels are the package manager's business."""
+    return {
+        "after installation": list(_after_install(choices, booted=True)),
+        "before removal": [_disable(booted=True)],
+        "after removal": list(_reloads()),
+    }
 
 
 def enabled() -> bool:
     """Whether systemd starts our units; True where there is no systemd."""
     if not programs.find("systemctl"):
         return True
-    code, _ = programs.run(["systemctl", "is-enabled", "-q", PATH_UNIT, PREPARE_UNIT])
-    return code == 0
+    # Asked for both at once it says yes if one is.
+    return all(programs.run(["systemctl", "is-enabled", "-q", unit])[0] == 0 for unit in _ENABLED)
 
 
-def _after_install(choices: Choices) -> Iterator[Command]:
-    if os.path.isdir(_SELINUX):
-        yield Command(
-            ("restorecon", "-R", os.path.dirname(f"/{HOOK}")), "SELinux knows the hook by its label"
-        )
+_ENABLED = (PATH_UNIT, PREPARE_UNIT)
+
+
+def _after_install(choices: Choices, *, booted: bool) -> Iterator[Command]:
     tmpfiles = f"{choices.prefix}/lib/tmpfiles.d/apvfio.conf"
     yield Command(("systemd-tmpfiles", "--create", tmpfiles), "/run/apvfio is there")
-    yield from _reloads()
-    now = ("--now",) if os.path.isdir(_BOOTED) else ()
-    yield Command(("systemctl", "enable", *now, PATH_UNIT), "slow releases are finished in the background")
-    yield Command(("systemctl", "enable", PREPARE_UNIT), "AP queues are ready before guests start")
+    now = ("--now",) if booted else ()
+    if booted:
+        yield from _reloads()
+    yield Command(
+        ("systemctl", "enable", *now, *_ENABLED),
+        "queues are ready before guests start, slow returns are finished in the background",
+    )
+
+
+def _disable(*, booted: bool) -> Command:
+    now = ("--now",) if booted else ()
+    return Command(("systemctl", "disable", *now, *_ENABLED), "nothing starts apvfio any more")
 
 
 def _reloads() -> Iterator[Command]:
-    if os.path.isdir(_BOOTED):
-        yield Command(("systemctl", "daemon-reload"), "systemd reads its units anew")
-        yield Command(("udevadm", "control", "--reload"), "udev reads its rules anew")
+    yield Command(("systemctl", "daemon-reload"), "systemd reads its units anew")
+    yield Command(("udevadm", "control", "--reload"), "udev reads its rules anew")
+
+
+def _possible(commands: Iterable[Command]) -> list[Command]:
+    """Those that have somebody to tell on this machine."""
+    absent = set() if os.path.exists(_UDEV) else {"udevadm"}
+    return [c for c in commands if programs.find(c.words[0]) and c.words[0] not in absent]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from apvfio.assets import asset, script
@@ -13,10 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOOK = "etc/libvirt/hooks/qemu.d/50-apvfio"
-NOTIFIERS = "etc/mdevctl.d/scripts.d/notifiers"
+NOTIFIER = "etc/mdevctl.d/scripts.d/notifiers/50-apvfio"
 CALLOUTS = ("usr/lib/mdevctl/scripts.d/callouts", "etc/mdevctl.d/scripts.d/callouts")
 """Where mdevctl looks for callouts: from 1.3 on in both, first in the first; 1.2 knows the second only."""
-NOTIFIER = "50-apvfio"
 CALLOUT = "00-apvfio"
 """Before ap-check by name: mdevctl gives a type of device to the first callout that answers for it."""
 
@@ -24,6 +22,9 @@ PATH_UNIT = "apvfio-reconcile.path"
 PREPARE_UNIT = "apvfio-prepare.service"
 _UNITS = (PREPARE_UNIT, "apvfio-reconcile.service", PATH_UNIT)
 _MANUALS = ("apvfio.8", "apvfio.toml.5", "apvfio-guest.7")
+
+PREFIXES = ("/usr/local", "/usr")
+"""Below which systemd, udev, man and bash look: systemd.unit(5), udev(7), tmpfiles.d(5), manpath(5)."""
 
 MARK = "Installed by 'apvfio install'; 'apvfio uninstall' removes it."
 """What every installed file says of itself. A file without it is somebody else's."""
@@ -42,49 +43,26 @@ class Item(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What the administrator decides."""
+    """What is to be decided about an installation."""
 
-    prefix: str = "/usr/local"
+    prefix: str = PREFIXES[0]
     """Where systemd's, udev's and man's files go; packages use /usr."""
     python: str = "/usr/bin/python3"
     """The interpreter that libvirt and systemd start; apvfio is installed for it."""
-    callout: bool = False
-    """Whether mdevctl frees queues by itself before it starts a device."""
+    notifier: bool = True
+    """Whether there is an mdevctl to tell of what it did."""
+    callouts: str = ""
+    """The one of `CALLOUTS` where mdevctl shall find what frees queues for it, '' for none."""
 
 
-def contents(root: str, choices: Choices) -> list[Item]:
-    """The files to install on the host at ``root``; HostError if a shipped file is missing."""
-    callouts = possible_callouts(choices)
-    packaging = os.path.realpath(root) != "/"
-    there = [place for place in CALLOUTS if os.path.isdir(os.path.join(root, place))]
-    if packaging:
-        there = [CALLOUTS[0]]
-    return [
-        _item(HOOK, script("hooks/qemu", choices.python), _SCRIPT),
-        # Without mdevctl its directories are not there, and nobody would run these.
-        *([_notifier(choices)] if packaging or os.path.isdir(os.path.join(root, NOTIFIERS)) else []),
-        *([callouts[CALLOUTS.index(there[0])]] if choices.callout and there else []),
-        *_system_files(choices),
-    ]
-
-
-def everything(choices: Choices) -> list[Item]:
-    """All files that any installation with this prefix may have left."""
-    hook = _item(HOOK, script("hooks/qemu", choices.python), _SCRIPT)
-    return [hook, _notifier(choices), *possible_callouts(choices), *_system_files(choices)]
-
-
-def possible_callouts(choices: Choices) -> list[Item]:
-    """The callout in each of its places."""
-    text = script("hooks/mdevctl-callout", choices.python)
-    return [_item(f"{place}/{CALLOUT}", text, _SCRIPT) for place in CALLOUTS]
-
-
-def _notifier(choices: Choices) -> Item:
-    return _item(f"{NOTIFIERS}/{NOTIFIER}", script("hooks/mdevctl-notifier", choices.python), _SCRIPT)
-
-
-def _system_files(choices: Choices) -> Iterator[Item]:
+def contents(choices: Choices) -> Iterator[Item]:
+    """The files to install; HostError if a shipped one is missing."""
+    yield _item(HOOK, script("hooks/qemu", choices.python), _SCRIPT)
+    if choices.notifier:
+        yield _item(NOTIFIER, script("hooks/mdevctl-notifier", choices.python), _SCRIPT)
+    if choices.callouts:
+        text = script("hooks/mdevctl-callout", choices.python)
+        yield _item(f"{choices.callouts}/{CALLOUT}", text, _SCRIPT)
     prefix = choices.prefix.strip("/")
     command = f"{choices.python} -I -m apvfio"
     for unit in _UNITS:

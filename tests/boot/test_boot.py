@@ -98,6 +98,7 @@ def installation(host: Computer) -> set[str]:
         "/etc/udev",
         "/usr/local",
         "/usr/lib/mdevctl",
+        "/var/lib/apvfio",
         "/run/apvfio",
     )
     return set(host.run("find", *places).stdout.splitlines())
@@ -233,6 +234,35 @@ class TestBoot:
         assert running(host) == {*GUESTS, "plain"}
         host.did("mv", "/run/apvfio/kept.json", "/run/apvfio/ledger.json")
         host.did("systemctl", "restart", "libvirtd")
+        assert_all_guests_have_their_queues(host)
+
+    def test_apvfio_leaves_a_host_when_nobody_needs_it(self, host: Computer) -> None:
+        there, now = installation(host), status(host)
+        command = os.path.join(os.path.dirname(sys.executable), "apvfio")
+        answer = host.run(command, "uninstall")
+        assert (answer.returncode, status(host)) == (3, now)
+        assert "guests db1, kept, stored would not return the queues held now" in answer.stderr
+        assert installation(host) == there
+        assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+        # What is handed over now nobody takes up, until the last reconcile does.
+        host.did("systemctl", "stop", "apvfio-reconcile.path")
+        for name in GUESTS:
+            host.virsh("destroy", name)
+        assert status(host)["owed"]["apmask"] == "0,2,10"
+        host.apvfio("uninstall")
+        gone = there - installation(host)
+        assert "/etc/libvirt/hooks/qemu.d" in gone
+        assert "/run/apvfio" in gone
+        assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
+        assert not [path for path in installation(host) if "apvfio" in path]
+        now = status(host)
+        assert (now["apmask"], now["aqmask"]) == ("0-255", "0-26,28-255")
+        assert (now["leases"], now["drift"]) == ([], [])
+        answer = host.run("virsh", "start", "db1")
+        assert (answer.returncode, "mediated device" in answer.stderr) == (1, True)
+        host.apvfio("install")
+        for name in GUESTS:
+            host.virsh("start", name)
         assert_all_guests_have_their_queues(host)
 
     def test_a_host_without_the_hardware_boots_as_ever(self, host: Computer) -> None:

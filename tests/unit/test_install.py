@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import pytest
 from apvfio import ledger as ledgers
 from apvfio.cli.main import main
 from apvfio.errors import Exit
-from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIERS, Choices, contents
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, SAME, look
+from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, contents
+from apvfio.install.record import RECORD
+from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, look
 from apvfio.system import RealSystem
 from hosts import a_lease, a_ledger
 
@@ -24,14 +27,16 @@ HOOKS = Path(__file__).parents[2] / "hooks"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A tree as a host or a package has it before."""
+    """A tree as a host or a package has it before; some of its directories are empty."""
     for directory in (
         "etc/libvirt/hooks",
         "usr/lib",
         "usr/local/lib",
-        "usr/share/man",
-        NOTIFIERS,
+        "usr/share/man/man5",
+        "usr/share/bash-completion/completions",
+        os.path.dirname(NOTIFIER),
         CALLOUTS[1],
+        "var/lib",
     ):
         (tmp_path / directory).mkdir(parents=True)
     (tmp_path / "etc/apvfio").mkdir()
@@ -41,7 +46,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(root: Path, *words: str) -> int:
-    return main(["--root", str(root), *words, "--prefix", "/usr"])
+    prefix = ["--prefix", "/usr"] if words[0] == "install" and "--prefix" not in words else []
+    return main(["--root", str(root), *words, *prefix])
 
 
 def everything(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -56,22 +62,111 @@ def everything(root: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("callout", [[], ["--callout"]])
-def test_nothing_is_left_but_configuration(root: Path, callout: list[str]) -> None:
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local", "/opt/a"])
+def test_nothing_is_left_but_configuration(root: Path, callout: list[str], prefix: str) -> None:
     before = everything(root)
-    assert run(root, "install", *callout) == 0
+    assert run(root, "install", "--prefix", prefix, *callout) == 0
     installed = everything(root).keys() - before.keys()
     assert HOOK in installed
     assert any("callouts" in path for path in installed) is bool(callout)
     assert run(root, "uninstall") == 0
-    after = everything(root)
-    # mdevctl's directory for callouts is made if it was not there, and stays: mdevctl wants it.
-    mdevctls = {"usr/lib/mdevctl", "usr/lib/mdevctl/scripts.d", CALLOUTS[0]}
-    assert {k: v for k, v in after.items() if k not in mdevctls} == before
+    assert everything(root) == before
+
+
+def test_another_prefix_moves_the_files(root: Path) -> None:
+    before = everything(root)
+    run(root, "install", "--prefix", "/usr/local")
+    first = {path for path in root.rglob("*") if path.is_file()}
+    assert any("usr/local" in str(path) for path in first)
+    run(root, "install", "--prefix", "/usr")
+    second = {path for path in root.rglob("*") if path.is_file()}
+    assert second == {Path(str(path).replace("usr/local/", "usr/")) for path in first}
+    assert not list((root / "usr/local/lib").iterdir())
+    run(root, "uninstall")
+    assert everything(root) == before
+
+
+def test_a_file_put_there_later_keeps_its_directory(root: Path) -> None:
+    run(root, "install")
+    other = root / os.path.dirname(HOOK) / "60-other"
+    other.write_text("#!/bin/sh\n")
+    run(root, "uninstall")
+    assert sorted(path.name for path in other.parent.iterdir()) == ["60-other"]
+
+
+def test_an_interrupted_installation_can_be_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = everything(root)
+    # A directory in the place of the last file's new version: all others are there by then.
+    manual = root / "usr/share/man/man7.apvfio-guest.7.new"
+    manual.mkdir()
+    assert run(root, "install") == Exit.FAILURE
+    assert "apvfio-guest.7: Is a directory." in capsys.readouterr().err
+    manual.rmdir()
+    assert (root / HOOK).exists()
+    assert run(root, "uninstall") == 0
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1, "directories": []}', "\udcff", "[" * 100_000])
+def test_a_damaged_record(root: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    run(root, "install")
+    (root / RECORD).write_bytes(text.encode("utf-8", "surrogateescape"))
+    for command in ("install", "uninstall"):
+        assert run(root, command) == Exit.FAILURE
+        assert f"/{RECORD} is damaged. Remove it; 'apvfio install'" in capsys.readouterr().err
+    (root / RECORD).unlink()
+    assert (run(root, "install"), run(root, "uninstall")) == (0, 0)
+    assert not (root / HOOK).exists()
+
+
+@pytest.mark.parametrize("path", ["../victim", "/victim", "etc/../../victim", ""])
+def test_a_record_never_leads_out_of_the_tree(root: Path, path: str) -> None:
+    victim = root.parent / "victim"
+    victim.write_text(MARK)
+    run(root, "install")
+    (root / RECORD).write_text(json.dumps({"files": [path], "directories": [path]}))
+    assert run(root, "uninstall") == Exit.FAILURE
+    assert victim.read_text() == MARK
+
+
+def test_a_link_never_leads_out_of_the_tree(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a root file system that is mounted elsewhere, where absolute links mean its own files."""
+    host = root.parent / "host"
+    host.mkdir()
+    (root / "etc/libvirt/hooks/qemu.d").symlink_to(host)
+    assert run(root, "install") == Exit.HOST
+    assert f"the directory of /{HOOK} leads out of {root} by a link." in capsys.readouterr().err
+    assert not list(host.iterdir())
+    assert not (root / RECORD).exists()
+    # One that stays inside is the host's own business: /usr/local may be elsewhere.
+    (root / "etc/libvirt/hooks/qemu.d").unlink()
+    (root / "elsewhere").mkdir()
+    (root / "etc/libvirt/hooks/qemu.d").symlink_to("../../../elsewhere")
+    assert run(root, "install") == 0
+    assert (root / "elsewhere/50-apvfio").exists()
+
+
+def test_all_can_read_what_is_theirs_to_read(root: Path) -> None:
+    before = everything(root)
+    umask = os.umask(0o077)
+    try:
+        run(root, "install")
+    finally:
+        os.umask(umask)
+    made = {path: mode for path, (mode, _) in everything(root).items() if path not in before}
+    assert {path for path, mode in made.items() if mode not in (0o755, 0o644)} == {
+        os.path.dirname(RECORD),
+        RECORD,
+    }
 
 
 def test_every_shipped_file_is_installed(root: Path) -> None:
     run(root, "install", "--callout")
-    names = {path.name for path in root.rglob("*") if path.is_file() and MARK in path.read_text()}
+    marked = [path for path in root.rglob("*") if path.is_file() and MARK in path.read_text()]
+    names = {path.name for path in marked}
+    assert sorted(json.loads((root / RECORD).read_text())["files"]) == sorted(
+        str(path.relative_to(root)) for path in marked
+    )
     assert names == {
         "50-apvfio",
         "00-apvfio",
@@ -159,7 +254,13 @@ def test_dry_run_and_json(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert not shown["done"]
     assert {"path": f"/{HOOK}", "state": "new"} in shown["files"]
     assert shown["commands"] == shown["findings"] == []
-    assert "systemctl enable --now apvfio-reconcile.path" in shown["notes"][0]
+    assert [" ".join(told["command"]) for told in shown["package"]["after installation"]] == [
+        "systemd-tmpfiles --create /usr/lib/tmpfiles.d/apvfio.conf",
+        "systemctl daemon-reload",
+        "udevadm control --reload",
+        "systemctl enable --now apvfio-reconcile.path apvfio-prepare.service",
+    ]
+    assert shown["package"]["before removal"][0]["command"][:3] == ["systemctl", "disable", "--now"]
     assert everything(root) == before
     run(root, "install")
     installed = everything(root)
@@ -213,23 +314,39 @@ def test_a_simulated_host_has_no_programs(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_without_rights_nothing_is_done() -> None:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        os.chmod(directory, 0o755)
-        pid = os.fork()
-        if pid == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-            os._exit(main(["--root", directory, "install"]))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == Exit.HOST
-        assert os.listdir(directory) == []
+    """In a directory that another user can see, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        root.chmod(0o755)
+        script = (
+            "import os, sys; from apvfio.cli.main import main; os.setgid(65534); os.setuid(65534);"
+            f" sys.exit(main(['--root', {directory!r}, *sys.argv[1:]]))"
+        )
+
+        def as_nobody(command: str) -> subprocess.CompletedProcess[str]:
+            words = [sys.executable, "-c", script, command]
+            return subprocess.run(words, capture_output=True, text=True, check=False)
+
+        done = as_nobody("install")
+        assert (done.returncode, "Permission denied. Run this as root." in done.stderr) == (Exit.HOST, True)
+        assert not list(root.iterdir())
+        run(root, "install")
+        before = everything(root)
+        done = as_nobody("uninstall")
+        assert (done.returncode, "Permission denied. Run this as root." in done.stderr) == (Exit.HOST, True)
+        assert everything(root) == before
 
 
 def test_states(root: Path) -> None:
-    items = contents(str(root), Choices())
-    assert {found.state for found in look(str(root), items)} == {NEW}
+    items = list(contents(Choices()))
+    assert {found.state for found in look(str(root), items, ())} == {NEW}
     main(["--root", str(root), "install", "--python", "/usr/bin/python3"])
-    assert {found.state for found in look(str(root), items)} == {SAME}
+    assert {found.state for found in look(str(root), items, ())} == {SAME}
     (root / HOOK).write_text(f"{MARK}\n")
-    assert look(str(root), items)[0].state == CHANGED
+    assert look(str(root), items, ())[0].state == CHANGED
+    assert look(str(root), (), [HOOK])[0].state == OBSOLETE
     (root / HOOK).write_bytes(b"\xff\xfe")
-    assert look(str(root), items)[0].state == FOREIGN
+    assert look(str(root), items, ())[0].state == FOREIGN
+    assert look(str(root), (), [HOOK])[0].state == FOREIGN
+    (root / HOOK).unlink()
+    assert look(str(root), (), [HOOK]) == []

@@ -13,9 +13,10 @@ from pyfakefs.fake_filesystem import FakeFilesystem
 from apvfio.cli.main import main
 from apvfio.errors import Exit
 from apvfio.install import checks, commands, programs
-from apvfio.install.contents import CALLOUTS, HOOK, Choices
+from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
 
 PYTHON = "/usr/bin/python3"
+PACKAGE = "/usr/lib/python3/dist-packages/apvfio"
 
 
 class Programs:
@@ -24,7 +25,7 @@ class Programs:
     def __init__(self) -> None:
         self.answers = {
             "virtqemud": (0, "virtqemud (libvirt) 11.3.0"),
-            PYTHON: (0, ""),
+            PYTHON: (0, f"{PACKAGE}/__init__.py"),
             "modinfo": (0, "/lib/modules/vfio_ap.ko"),
             "mdevctl": (0, "mdevctl 1.4.0"),
             "lszdev": (0, "lszdev: Configure z Systems specific devices version 2.40.0"),
@@ -47,6 +48,13 @@ def machine(monkeypatch: pytest.MonkeyPatch, fs: FakeFilesystem) -> Programs:
     monkeypatch.setattr(programs, "run", made.run)
     fs.create_dir("/sys/bus/ap")
     fs.create_dir("/sys/devices/vfio_ap")
+    fs.create_file(f"{PACKAGE}/__init__.py", st_mode=0o100644)
+    fs.create_file(PYTHON, st_mode=0o100755)
+    for directory in (*Path(PACKAGE).parents, Path(PACKAGE), *Path(PYTHON).parents):
+        os.chmod(directory, 0o755)
+        os.chown(directory, 0, 0)
+    os.chown(PYTHON, 0, 0)
+    os.chown(f"{PACKAGE}/__init__.py", 0, 0)
     return made
 
 
@@ -55,7 +63,8 @@ def found(choices: Choices | None = None) -> list[tuple[bool, str]]:
 
 
 def test_nothing_is_wrong(machine: Programs) -> None:
-    assert found(Choices(callout=True)) == []
+    for place in CALLOUTS:
+        assert found(Choices(callouts=place)) == []
 
 
 @pytest.mark.parametrize(
@@ -65,7 +74,14 @@ def test_nothing_is_wrong(machine: Programs) -> None:
         ("virtqemud", (0, "virtqemud (libvirt) 6.4.9"), True, "libvirt 6.4.9 does not run scripts in qemu.d"),
         (PYTHON, (1, "Traceback\nModuleNotFoundError: No module named 'apvfio'"), True, "No module named"),
         (PYTHON, (127, ""), True, "cannot run apvfio: exit code 127"),
+        ("virtqemud", (0, "what"), False, "virtqemud does not tell its version"),
         ("mdevctl", None, False, "mdevctl is not installed"),
+        (
+            "mdevctl",
+            (1, "Error: no /etc/mdevctl.d"),
+            False,
+            "mdevctl does not run: Error: no /etc/mdevctl.d.",
+        ),
         ("lszdev", (0, "version 2.32.0"), False, "s390-tools 2.32.0 sleeps for seconds"),
     ],
 )
@@ -86,17 +102,47 @@ def test_the_older_daemon_will_do(machine: Programs) -> None:
     assert checks.daemon() == "libvirtd"
 
 
-@pytest.mark.parametrize("version", ["6.5.0", "10.0", "what"])
-def test_versions_that_are_fine_or_cannot_be_told(machine: Programs, version: str) -> None:
+def test_of_two_daemons_the_active_one_counts(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.answers["libvirtd"] = (0, "libvirtd (libvirt) 6.4.0")
+    machine.answers["systemctl"] = (3, "")
+    assert (checks.daemon(), checks.daemon_to_reload()) == ("virtqemud", None)
+    active = ("systemctl", "is-active", "-q", "libvirtd.service")
+    run = machine.run
+    monkeypatch.setattr(programs, "run", lambda words: (0, "") if tuple(words[:4]) == active else run(words))
+    assert (checks.daemon(), checks.daemon_to_reload()) == ("libvirtd", "libvirtd")
+    ((hinders, sentence),) = found()
+    assert (hinders, "libvirt 6.4.0" in sentence) == (True, True)
+
+
+@pytest.mark.parametrize("version", ["6.5.0", "10.0"])
+def test_versions_that_are_fine(machine: Programs, version: str) -> None:
     machine.answers["virtqemud"] = (0, version)
     assert found() == []
 
 
+def test_a_prefix_where_nobody_looks(machine: Programs) -> None:
+    assert found(Choices(prefix="/usr")) == []
+    assert found(Choices(prefix="/opt")) == [(True, "systemd and udev read nothing below /opt.")]
+
+
+@pytest.mark.parametrize("path", [PACKAGE, PYTHON, "/usr/lib"])
+def test_what_others_may_write_root_should_not_run(machine: Programs, path: str) -> None:
+    mode = os.stat(path).st_mode
+    os.chmod(path, mode | 0o020)
+    ((hinders, sentence),) = found()
+    assert (hinders, sentence.startswith(f"{path} belongs to others than root")) == (False, True)
+    os.chmod(path, mode)
+    os.chown(path, 1000, 0)
+    assert len(found()) == 1
+
+
 def test_apparmor(machine: Programs, fs: FakeFilesystem) -> None:
     fs.create_file("/sys/module/apparmor/parameters/enabled", contents="Y\n")
-    fs.create_file("/usr/bin/python3.11")
+    fs.create_file("/usr/bin/python3.11", st_mode=0o100755)
     fs.create_symlink("/usr/lib/apvfio/bin/python3", "/usr/bin/python3.11")
-    fs.create_file("/opt/python/bin/python3")
+    fs.create_file("/opt/python/bin/python3", st_mode=0o100755)
+    for directory in ("/opt", "/opt/python", "/opt/python/bin"):
+        os.chmod(directory, 0o755)
     for path in ("/usr/lib/apvfio/bin/python3", "/opt/python/bin/python3"):
         machine.answers[path] = (0, "")
     assert found(Choices(python="/usr/lib/apvfio/bin/python3")) == []
@@ -105,6 +151,15 @@ def test_apparmor(machine: Programs, fs: FakeFilesystem) -> None:
         True,
         "AppArmor keeps libvirt's daemon from running /opt/python/bin/python3.",
     )
+    profiles = fs.create_file("/sys/kernel/security/apparmor/profiles", contents="man_filter (enforce)\n")
+    assert found(Choices(python="/opt/python/bin/python3")) == []
+    for line, harm in (
+        ("libvirtd (complain)", 0),
+        ("virtqemud (enforce)", 1),
+        ("/usr/sbin/libvirtd (enforce)", 1),
+    ):
+        profiles.set_contents(f"man_filter (enforce)\n{line}\n")
+        assert len(found(Choices(python="/opt/python/bin/python3"))) == harm
     fs.remove("/sys/module/apparmor/parameters/enabled")
     assert found(Choices(python="/opt/python/bin/python3")) == []
 
@@ -137,17 +192,27 @@ def test_the_kernel(machine: Programs, fs: FakeFilesystem) -> None:
     assert found() == [(False, "this machine has no AP bus.")]
     machine.answers["modinfo"] = (1, "not found")
     assert found() == [(False, "this kernel has no module vfio_ap.")]
+    del machine.answers["modinfo"]
+    assert found() == [(False, "this machine has no AP bus.")]
 
 
-def test_callouts_of_an_old_mdevctl(machine: Programs, fs: FakeFilesystem) -> None:
-    fs.create_file(f"/{CALLOUTS[1]}/ap-check.sh")
-    fs.create_file(f"/{CALLOUTS[1]}/00-apvfio")
-    assert found(Choices(callout=True)) == []
-    machine.answers["mdevctl"] = (0, "mdevctl 1.2.0")
-    ((hinders, sentence),) = found(Choices(callout=True))
-    assert not hinders
-    assert f"may be /{CALLOUTS[1]}/ap-check.sh" in sentence
+def test_other_callouts(machine: Programs, fs: FakeFilesystem) -> None:
+    for place in CALLOUTS:
+        fs.create_file(f"/{place}/ap-check")
+        fs.create_file(f"/{place}/00-apvfio")
+    assert found(Choices(callouts=CALLOUTS[0])) == []
+    ((hinders, sentence),) = found(Choices(callouts=CALLOUTS[1]))
+    assert (hinders, f"may be /{CALLOUTS[1]}/ap-check" in sentence) == (False, True)
+    fs.create_file(f"/{CALLOUTS[0]}/00-a")
+    ((hinders, sentence),) = found(Choices(callouts=CALLOUTS[0]))
+    assert (hinders, f"asks /{CALLOUTS[0]}/00-a before" in sentence) == (False, True)
     assert found() == []
+
+
+@pytest.mark.parametrize(("version", "place"), [("1.2.0", 1), ("1.3.0", 0), ("1.4.0", 0), ("what", 0)])
+def test_the_callout_goes_where_mdevctl_looks(machine: Programs, version: str, place: int) -> None:
+    machine.answers["mdevctl"] = (0, f"mdevctl {version}")
+    assert checks.place_for_callout() == CALLOUTS[place]
 
 
 def test_a_machine_that_will_not_do_is_left_alone(
@@ -156,35 +221,120 @@ def test_a_machine_that_will_not_do_is_left_alone(
     fs.add_real_directory(Path(__file__).parents[2] / "hooks")
     fs.add_real_directory(Path(__file__).parents[2] / "man")
     del machine.answers["virtqemud"]
-    assert main(["install", "--python", PYTHON]) == Exit.HOST
-    assert "libvirt's daemon for QEMU is not installed. Install libvirt" in capsys.readouterr().err
+    assert main(["install", "--python", PYTHON, "--prefix", "/opt"]) == Exit.HOST
+    said = capsys.readouterr().err
+    # All that hinders is told at once.
+    assert "libvirt's daemon for QEMU is not installed. Install libvirt" in said
+    assert "read nothing below /opt" in said
+    machine.answers["virtqemud"] = (0, "virtqemud (libvirt) 11.3.0")
+    del machine.answers["mdevctl"]
+    assert main(["install", "--python", PYTHON, "--callout"]) == Exit.HOST
+    assert "mdevctl, which --callout is for, is not installed." in capsys.readouterr().err
     assert not os.path.exists(f"/{HOOK}")
+    assert not os.path.exists("/var/lib/apvfio")
+
+
+def installed(machine: Programs, fs: FakeFilesystem, *options: str) -> int:
+    """Install on the machine, from what is really shipped."""
+    for place in ("hooks", "man"):
+        real = Path(__file__).parents[2] / place
+        if not fs.exists(real):
+            fs.add_real_directory(real)
+    machine.ran = []
+    return main(["install", "--python", PYTHON, *options])
+
+
+def told(machine: Programs) -> list[str]:
+    """The commands that have changed something."""
+    asking = {"virtqemud", "modinfo", "mdevctl", "lszdev", PYTHON}
+    ran = [words for words in machine.ran if words[0] not in asking and not words[1].startswith("is-")]
+    return [" ".join(words) for words in ran]
 
 
 def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesystem) -> None:
     for name in ("systemctl", "udevadm", "restorecon", "systemd-tmpfiles"):
         machine.answers[name] = (0, "")
     fs.create_dir("/run/systemd/system")
+    fs.create_file("/run/udev/control")
     fs.create_dir("/sys/fs/selinux")
-    assert [str(command) for command in commands.after_install(Choices())] == [
-        "restorecon -R /etc/libvirt/hooks/qemu.d",
+    assert installed(machine, fs) == 0
+    labels, *others = told(machine)
+    assert labels.startswith(
+        f"restorecon -R {os.path.dirname(f'/{HOOK}')} /{NOTIFIER} /usr/local/lib/systemd"
+    )
+    assert others == [
         "systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/apvfio.conf",
         "systemctl daemon-reload",
         "udevadm control --reload",
-        "systemctl enable --now apvfio-reconcile.path",
-        "systemctl enable apvfio-prepare.service",
+        "systemctl enable --now apvfio-reconcile.path apvfio-prepare.service",
     ]
-    assert [str(command) for command in (*commands.before_uninstall(), *commands.after_uninstall())] == [
+    assert installed(machine, fs) == 0
+    assert told(machine) == []
+    # A unit that somebody has disabled is enabled again.
+    machine.answers["systemctl"] = (1, "Failed")
+    assert installed(machine, fs) == Exit.FAILURE
+    machine.answers["systemctl"] = (0, "")
+    machine.ran = []
+    # pyfakefs has no flock; that the AP bus is missing shows that nothing was paid.
+    fs.rmdir("/sys/bus/ap")
+    removal = [str(c) for c in (*commands.before_removal(), *commands.after_removal())]
+    assert removal == [
         "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service",
         "systemctl daemon-reload",
         "udevadm control --reload",
     ]
+    fs.remove("/run/udev/control")
+    assert [str(c) for c in commands.after_removal()] == removal[1:2]
 
 
-def test_commands_of_a_host_with_nothing(machine: Programs) -> None:
-    assert commands.after_install(Choices()) == commands.before_uninstall() == []
-    assert commands.after_uninstall() == []
+def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemctl says yes for several if one is enabled."""
+    machine.answers["systemctl"] = (0, "")
+    on = {PATH_UNIT, PREPARE_UNIT}
+    monkeypatch.setattr(programs, "run", lambda words: (0 if on & set(words) else 1, ""))
     assert commands.enabled()
+    on.remove(PREPARE_UNIT)
+    assert not commands.enabled()
+
+
+def test_a_command_that_fails_is_told_of(
+    machine: Programs, fs: FakeFilesystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.answers["systemctl"] = (1, "so and so\nFailed to connect to bus.")
+    assert installed(machine, fs) == Exit.FAILURE
+    assert (
+        "apvfio: 'systemctl enable apvfio-reconcile.path apvfio-prepare.service' failed: "
+        "Failed to connect to bus. Run it again by hand.\n" in capsys.readouterr().err
+    )
+    assert os.path.exists(f"/{HOOK}")
+
+
+def test_commands_of_a_host_with_nothing(machine: Programs, fs: FakeFilesystem) -> None:
+    assert installed(machine, fs) == 0
+    assert told(machine) == []
+    assert commands.before_removal() == commands.after_removal() == []
+    assert commands.enabled()
+
+
+def test_without_mdevctl_there_is_nobody_to_notify(machine: Programs, fs: FakeFilesystem) -> None:
+    del machine.answers["mdevctl"]
+    assert installed(machine, fs) == 0
+    assert os.path.exists(f"/{HOOK}")
+    assert not os.path.exists(f"/{NOTIFIER}")
+
+
+def test_libvirt_must_look_for_its_first_hook(
+    machine: Programs, fs: FakeFilesystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.answers["systemctl"] = (0, "")
+    assert installed(machine, fs) == 0
+    assert "systemctl reload virtqemud. Guests that run go on." in capsys.readouterr().out
+    # It knows of hooks, and reads the directory again whenever it runs them.
+    assert installed(machine, fs) == 0
+    os.unlink(f"/{HOOK}")
+    fs.create_file("/etc/libvirt/hooks/qemu", contents="#!/bin/sh\n", st_mode=0o100755)
+    assert installed(machine, fs) == 0
+    assert "reload virtqemud" not in capsys.readouterr().out
 
 
 def test_real_programs() -> None:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of guests' queues and the ledger when apvfio leaves a host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from apvfio import broker
+from apvfio import ledger as ledgers
+from apvfio.errors import ApvfioError, ConflictError, printable
+from apvfio.handover import DIRECTORY
+from apvfio.host import BUS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.system import System
+
+_RUN = "run/apvfio"
+_SOME = 5
+
+
+def require_unused(system: System, force: bool) -> None:
+    """ConflictError naming the guests that hold queues, unless ``force``."""
+    ledger = ledgers.load(system.files, system.boot_id)
+    holding = sorted({lease.guest for lease in ledger.leases.values()})
+    if holding and not force:
+        names = ", ".join(map(printable, holding[:_SOME])) + (", ..." if len(holding) > _SOME else "")
+        raise ConflictError(
+            f"{'guest' if len(holding) == 1 else 'guests'} {names} would not return the queues held now.",
+            remedy="Shut them down first ('apvfio release' if they do not run), or add --force.",
+        )
+
+
+def pay(system: System, force: bool) -> None:
+    """Give the host what it is owed while somebody knows of it; with ``force`` an error is only told."""
+    if not system.sysfs.exists(BUS):
+        return
+    try:
+        broker.reconcile(system)
+    except ApvfioError as error:
+        if not force:
+            raise
+        print(f"apvfio: {error}", file=sys.stderr)
+
+
+def forget(root: str, system: System) -> bool:
+    """Remove what there is below /run; False, and the ledger stays, while something is held or owed."""
+    # Its being there says that somebody takes up what is handed over.
+    shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
+    ledger = ledgers.load(system.files, system.boot_id)
+    if ledger.leases or ledger.owed or ledger.overrides or ledger.promises:
+        return False
+    shutil.rmtree(os.path.join(root, _RUN), ignore_errors=True)
+    return True
