@@ -58,7 +58,7 @@ def parse_call(document: Document) -> Acquire | Release | None:
             return Release(str(document["uuid"]))
         if document["call"] == "acquire":
             return Acquire(_request(document))
-    except (ApvfioError, LookupError, TypeError, ValueError):
+    except (ApvfioError, AttributeError, LookupError, TypeError, ValueError):
         # A newer apvfio's, perhaps. Its owner serves himself when it is his turn.
         return None
     return None

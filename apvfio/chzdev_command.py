@@ -41,6 +41,7 @@ def store(command: str, files: Files, change: Change) -> None:
     """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
     named = zip(MASK_NAMES, change.to_store, strict=True)
     words = [_setting(name, ids) for name, ids in named if ids is not None]
+    words += [word for name in change.to_remove for word in ("--remove", name)]
     # Absolute values: chzdev applies relative ones to the active masks where none are stored.
     _run([command, "--type", "ap", "--persistent", "--yes", *words])
     if chzdev.load(files) != change.stored:

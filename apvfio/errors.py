@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
 
 
+_LONGEST = 1000
+"""Characters of a sentence or a remedy; the longest of our own have some 400."""
+
+
 class Exit(IntEnum):
     """The exit codes of every command and of the hook."""
 
@@ -54,8 +58,9 @@ class ApvfioError(Exception):
 
     def __str__(self) -> str:
         who = f"guest {printable(self.guest)}: " if self.guest else ""
-        what_to_do = f" {self.remedy}" if self.remedy else ""
-        return f"{who}{self.sentence}{what_to_do}"
+        # Both may quote what somebody else wrote: a path, a list of ids, an option.
+        what_to_do = f" {printable(self.remedy, _LONGEST)}" if self.remedy else ""
+        return f"{who}{printable(self.sentence, _LONGEST)}{what_to_do}"
 
     def as_json(self) -> dict[str, object]:
         """The error as ``--json`` prints it."""

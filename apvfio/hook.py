@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import select
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
-from apvfio.errors import ApvfioError, Exit, HostError
+from apvfio.errors import ApvfioError, Exit, HostError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,17 +34,20 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
     serve = _OPERATIONS.get(operation)
     if serve is None:
         return Exit.OK
-    if xml is None:
-        xml = sys.stdin.buffer.read(_XML_LIMIT)
     try:
-        serve(xml, system)
+        serve(_standard_input() if xml is None else xml, system)
     except ApvfioError as error:
-        _say(error)
-        return error.code if operation == "prepare" else Exit.OK
+        refusal = error
+    except KeyboardInterrupt:
+        refusal = ApvfioError(
+            "it was interrupted.", remedy="The next call finishes or undoes what was begun."
+        )
     except Exception as error:  # a traceback must not be what virsh's user reads
-        _say(ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this."))
-        return Exit.FAILURE if operation == "prepare" else Exit.OK
-    return Exit.OK
+        refusal = ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this.")
+    else:
+        return Exit.OK
+    _say(refusal)
+    return refusal.code if operation == "prepare" else Exit.OK
 
 
 def prepare(xml: bytes, system: System | None) -> None:
@@ -62,10 +65,13 @@ def prepare(xml: bytes, system: System | None) -> None:
 def release(xml: bytes, system: System | None) -> None:
     """Take home what the guest holds. The ledger counts, not the XML: its metadata may have changed since."""
     from apvfio.broker import release as take_home  # noqa: PLC0415
+    from apvfio.ledger import load  # noqa: PLC0415
     from apvfio.request import guest_uuid  # noqa: PLC0415
 
     uuid = guest_uuid(xml)
     with _opened(system) as here:
+        if not load(here.files, here.boot_id).of_guest(uuid):
+            return  # its start was refused, perhaps for want of the lock: that is not waited for again
         if _deserted() and uuid in (here.running_guests() or ()):
             return  # started anew by another daemon: what it holds is not of the life that ended
         take_home(here, uuid, hurry=True)
@@ -94,7 +100,7 @@ def _opened(system: System | None) -> AbstractContextManager[System]:
         return open_sim(sim)
     from apvfio.system import RealSystem  # noqa: PLC0415
 
-    return nullcontext(RealSystem(os.environ.get("APVFIO_ROOT", "/")))
+    return nullcontext(RealSystem(os.environ.get("APVFIO_ROOT") or "/"))
 
 
 def _deserted() -> bool:
@@ -115,8 +121,20 @@ def _require_rights(system: System) -> None:
         )
 
 
+def _standard_input() -> bytes:
+    xml = sys.stdin.buffer.read(_XML_LIMIT + 1) if sys.stdin else b""
+    if len(xml) > _XML_LIMIT:
+        raise RequestError(
+            f"the domain XML is larger than {_XML_LIMIT >> 20} MiB.", remedy="Shorten its metadata."
+        )
+    return xml
+
+
 def _say(error: ApvfioError) -> None:
-    print(f"apvfio: {error}", file=sys.stderr)
+    # Who does not listen must not turn a release into a failure.
+    with suppress(OSError):
+        if sys.stderr:
+            print(f"apvfio: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EIO, ENODEV
 from typing import NamedTuple
 
-from apvfio.errors import HostError
+from apvfio.errors import HostError, RequestError
 from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
 from mdev.devices import MdevType
@@ -25,6 +25,7 @@ MASK_NAMES = ("apmask", "aqmask")
 MASKS = "masks"
 OVERRIDES = "overrides"
 
+_DIGITS = 3
 _WHOLE_MATRIX_FITS = 500
 """``matrix`` stops at 4095 bytes (7.2) or overruns a page (before): read it for fewer queues only."""
 
@@ -87,6 +88,16 @@ def read_host(sysfs: Sysfs) -> Host:
             "this host has no AP bus (/sys/bus/ap/apmask is not there).",
             remedy="Load it with 'modprobe ap', or work on a simulated host with --sim FILE.",
         )
+    try:
+        return _read_host(sysfs)
+    except OSError as error:
+        raise HostError(
+            f"the AP bus of this host cannot be read: {error}.",
+            remedy="Perhaps it changed meanwhile: try again.",
+        ) from error
+
+
+def _read_host(sysfs: Sysfs) -> Host:
     apmask, aqmask = (read_mask(sysfs, name) for name in MASK_NAMES)
     drivers = _read_drivers(sysfs)
     first = next(iter(drivers), None)
@@ -112,7 +123,11 @@ def read_host(sysfs: Sysfs) -> Host:
 
 def read_mask(sysfs: Sysfs, name: str) -> IdSet:
     """``apmask`` or ``aqmask`` as it is now."""
-    return parse_hex(sysfs.read(f"{BUS}/{name}"), f"/sys/{BUS}/{name}")
+    path = f"{BUS}/{name}"
+    try:
+        return parse_hex(sysfs.read(path), f"/sys/{path}")
+    except RequestError as error:
+        raise _nonsense(error.sentence) from None
 
 
 def read_driver(sysfs: Sysfs, queue: Apqn) -> str:
@@ -124,8 +139,15 @@ def read_driver(sysfs: Sysfs, queue: Apqn) -> str:
 
 
 def read_matrix(sysfs: Sysfs, uuid: str) -> Matrix:
-    """What is assigned to the mdev ``uuid``; OSError if it goes away meanwhile."""
+    """What is assigned to the mdev ``uuid``; OSError if it goes away meanwhile, HostError for nonsense."""
     directory = AP_MDEVS.device(uuid)
+    try:
+        return _matrix_at(sysfs, directory)
+    except (RequestError, ValueError) as error:
+        raise _nonsense(f"/sys/{directory} tells no matrix: {error}") from None
+
+
+def _matrix_at(sysfs: Sysfs, directory: str) -> Matrix:
     if sysfs.exists(f"{directory}/ap_config"):
         return Matrix.from_ap_config(sysfs.read(f"{directory}/ap_config"))
     control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
@@ -202,9 +224,13 @@ def _parse_matrix(text: str) -> tuple[IdSet, IdSet]:
 
 def _read_number(sysfs: Sysfs, name: str) -> int:
     text = _read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip()
-    if not text.isdigit() or int(text) > MAX_ID:
-        raise HostError(f"/sys/{BUS}/{name} reads {text[:80]!r} where an id belongs.")
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= MAX_ID):
+        raise _nonsense(f"/sys/{BUS}/{name} reads {text[:80]!r} where an id belongs.")
     return int(text)
+
+
+def _nonsense(sentence: str) -> HostError:
+    return HostError(sentence, remedy="No kernel says so: look what this tree is.")
 
 
 def _read_or(sysfs: Sysfs, path: str, default: str) -> str:

@@ -15,6 +15,7 @@ from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
 from apvfio.promises import Promise, promise_from, promise_json
+from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LEDGER = "run/apvfio/ledger.json"
 VERSION = 1
+_PAGE = 4096
 
 BY_ADAPTERS = "adapters"
 BY_DOMAINS = "domains"
@@ -170,7 +172,7 @@ def load(files: Files, boot_id: str) -> Ledger:
     try:
         document = json.loads(text)
         _expect(isinstance(document, dict), "it is not an object")
-        _expect(type(document.get("version")) is int, "it has no version")
+        _expect(type(document.get("version")) is int and document["version"] > 0, "it has no version")
         if document["version"] > VERSION:
             raise ApvfioError(
                 f"/{LEDGER} was written by a newer apvfio (version {document['version']}).",
@@ -179,9 +181,11 @@ def load(files: Files, boot_id: str) -> Ledger:
         if document.get("boot_id") != boot_id:
             return Ledger(boot_id, {})  # masks and mdevs have died with that boot
         leases = [_lease_from(item) for item in _get(document, "leases", list)]
+        by_mdev = {lease.mdev: lease for lease in leases}
+        _expect(len(by_mdev) == len(leases), "two leases have the same mdev")
         owed = _get(document, "owed", dict)
         debt = Debt(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
-        overrides = _texts_from(_get(owed, "overrides", dict))
+        overrides = _drivers_from(_get(owed, "overrides", dict))
         offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
         mode = _get(document, "mode", str)
         # Ledgers written before these were kept lack them.
@@ -194,7 +198,6 @@ def load(files: Files, boot_id: str) -> Ledger:
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
-    by_mdev = {lease.mdev: lease for lease in leases}
     return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had, promises)
 
 
@@ -248,8 +251,8 @@ def _lease_from(item: object) -> Lease:
     assert isinstance(item, dict)
     lease = Lease(
         guest=_get(item, "guest", str),
-        uuid=_get(item, "uuid", str),
-        mdev=_get(item, "mdev", str),
+        uuid=_get(item, "uuid", str, is_uuid),
+        mdev=_get(item, "mdev", str, is_uuid),
         matrix=Matrix(*(_ids_from(item, key) for key in ("adapters", "domains", "control_domains"))),
         way=_get(item, "way", str, _WAYS.__contains__),
         state=_get(item, "state", str, _STATES.__contains__),
@@ -263,12 +266,21 @@ def _lease_from(item: object) -> Lease:
 def _promises_from(items: list[Any]) -> dict[str, Promise]:
     promises = [promise_from(item) for item in items]
     _expect(all(promise.way in _WAYS for promise in promises), "a promise is kept in no known way")
-    return {promise.mdev: promise for promise in promises}
+    by_mdev = {promise.mdev: promise for promise in promises}
+    _expect(len(by_mdev) == len(promises), "two promises have the same mdev")
+    return by_mdev
 
 
 def _texts_from(item: dict[str, Any]) -> dict[Apqn, str]:
     _expect(all(type(text) is str for text in item.values()), "what is kept of a queue is no text")
     return {_queue_from(name): text for name, text in item.items()}
+
+
+def _drivers_from(item: dict[str, Any]) -> dict[Apqn, str]:
+    found = _texts_from(item)
+    fit = all(len(driver.encode()) < _PAGE and "\n" not in driver for driver in found.values())
+    _expect(fit, "what a driver_override was before is more than one line")
+    return found
 
 
 def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:

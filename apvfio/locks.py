@@ -12,9 +12,10 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
-from errno import ELOOP
+from errno import EACCES, EEXIST, ELOOP
 
 from apvfio.errors import ApvfioError, HostError, printable
+from apvfio.private import make_private, open_ordinary, require_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ OWN_WAIT = 20.0
 S390_WAIT = 5.0
 """Seconds to wait for a tool of s390-tools, which hold their lock for milliseconds."""
 _NAP = 0.01
+_NAMES = 0x100
 _EMPTY_IS_STALE = 120
 """Seconds after which s390-tools regard a lock file without a pid as left behind."""
 
@@ -41,19 +43,21 @@ def holding_locks(root: str = "/", wait: float = OWN_WAIT) -> Iterator[None]:
 @contextmanager
 def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
     """Hold apvfio's own lock at ``path``: a flock, which ends with its holder."""
+    directory = os.path.dirname(path)
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        make_private(directory)
+        require_private(directory)
+        fd = open_ordinary(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        why = "it is a symbolic link" if error.errno == ELOOP else os.strerror(error.errno or 0)
-        raise HostError(f"the lock {path} cannot be opened: {why}.", remedy="Run this as root.") from error
+        raise _unusable(path, error) from error
     try:
         deadline = time.monotonic() + wait
         while not _try_flock(fd):
             if time.monotonic() > deadline:
                 raise _still_held(path, wait, _first_number(os.pread(fd, 40, 0)))
             time.sleep(_NAP)
-        os.pwrite(fd, f"{os.getpid():<10}\n".encode(), 0)
+        with suppress(OSError):  # a full /run: the lock holds without telling who has it
+            os.pwrite(fd, f"{os.getpid():<10}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -61,15 +65,26 @@ def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
 
 @contextmanager
 def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
-    """Hold s390-tools' lock at ``path``, exactly by their protocol."""
-    directory = os.path.dirname(path)
-    if not os.path.isdir(directory):
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-    new = f"{path}{os.getpid() % 100000:05d}{time.time_ns() & 0xFF:02x}"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    """Hold s390-tools' lock at ``path``, exactly by their protocol.
+
+    Its directory is open to everybody: what is no lock there is neither read nor waited for.
+    """
     try:
-        os.write(fd, f"{os.getpid()}\n".encode())
-        os.close(fd)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        _take(path, wait)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is no longer ours
+            if _holder(path) == os.getpid():
+                _unlink(path)
+
+
+def _take(path: str, wait: float) -> None:
+    new = _with_our_pid(path)
+    try:
         deadline = time.monotonic() + wait
         while not _try_link(new, path):
             if _stale(path):
@@ -80,11 +95,24 @@ def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
                 time.sleep(_NAP)
     finally:
         _unlink(new)
-    try:
-        yield
-    finally:
-        if _holder(path) == os.getpid():
-            _unlink(path)
+
+
+def _with_our_pid(path: str) -> str:
+    """A new file that holds our pid, under a name such as s390-tools choose."""
+    pid, begun = os.getpid(), time.time_ns()
+    for number in range(begun, begun + _NAMES):
+        new = f"{path}{pid % 100000:05d}{number % _NAMES:02x}"
+        with suppress(FileExistsError):
+            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(fd, f"{pid}\n".encode())
+            except OSError:
+                _unlink(new)
+                raise
+            finally:
+                os.close(fd)
+            return new
+    raise OSError(EEXIST, f"there are files named {path}{pid % 100000:05d}..", path)
 
 
 def _try_flock(fd: int) -> bool:
@@ -106,8 +134,8 @@ def _try_link(new: str, path: str) -> bool:
 def _holder(path: str) -> int:
     """The pid in the lock file, 0 if there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+        fd = open_ordinary(path, os.O_RDONLY)
+    except FileNotFoundError:
         return 0
     try:
         return _first_number(os.read(fd, 40))
@@ -133,6 +161,14 @@ def _first_number(data: bytes) -> int:
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _unusable(path: str, error: OSError) -> HostError:
+    why = "it is a symbolic link" if error.errno == ELOOP else error.strerror
+    remedy = (
+        "Run this as root." if error.errno == EACCES else "Remove what should not be there, and try again."
+    )
+    return HostError(f"the lock {path} cannot be used: {why}.", remedy=remedy)
 
 
 def _still_held(path: str, wait: float, pid: int) -> ApvfioError:

@@ -5,7 +5,7 @@ Three notations meet here. chzdev's grammar (``1-9,0xb,-0x1b``) is what people t
 chzdev's normalised text (``1-9,11-255``) is what people read, and the kernel prints 64
 hexadecimal digits in which id 0 is the leftmost bit. Where chzdev accepts text that can
 only be a slip (``9-1`` in an assignment frees the whole mask, ``--5`` means ``-0-5``), this
-parser refuses it.
+parser refuses it; docs/masks.md has all such differences.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ MAX_ID = IDS - 1
 HEX_DIGITS = IDS // 4
 _ALL_BITS = (1 << IDS) - 1
 _DIGITS = "0123456789abcdef"
+_BLANKS = " \t\n\v\f\r"
+_SIGNS = ("+", "-")
+_LONGEST_LIST = 4096
+_SHOWN = 80
+_LONGEST = 99
+"""Digits; what has more is only known to be far too big, and int() has a limit."""
 
 
 class IdSet:
@@ -121,8 +127,8 @@ def parse_list(text: str, what: str = "the list") -> IdSet:
     """
     ids = NO_IDS
     for item in _items(text, what):
-        if item[0] in "+-":
-            raise _bad(text, what, f"{item!r} has a sign, and signs have no meaning here")
+        if item.lstrip(_BLANKS)[:1] in _SIGNS:
+            raise _bad(text, what, f"{_shown(item)} has a sign where none may be")
         ids |= _range(item, text, what)
     return ids
 
@@ -134,12 +140,12 @@ def parse_edit(text: str, what: str = "the mask") -> Edit:
     replace it, and all items must be of that kind (s390-tools zdev/src/ap.c).
     """
     items = _items(text, what)
-    if items[0][0] not in "+-":
+    if text[0] not in _SIGNS:
         return Edit(parse_list(text, what))
     changes = []
     for item in items:
-        if item[0] not in "+-":
-            raise _bad(text, what, f"{item!r} lacks the sign that the first item has")
+        if item[0] not in _SIGNS:
+            raise _bad(text, what, f"{_shown(item)} lacks the sign that the first item has")
         changes.append((item[0] == "+", _range(item[1:], text, what)))
     return Edit(None, changes)
 
@@ -171,12 +177,12 @@ def parse_hex(text: str, what: str = "the mask") -> IdSet:
     """A mask as the kernel prints it; RequestError if the text is anything else."""
     digits = text.removesuffix("\n").removeprefix("0x")
     if len(digits) != HEX_DIGITS or not set(digits.lower()) <= set(_DIGITS):
-        raise RequestError(f"{what} reads {text[:80]!r} where 64 hexadecimal digits belong.")
+        raise RequestError(f"{what} reads {_shown(text)} where 64 hexadecimal digits belong.")
     return IdSet.from_bits(int(f"{int(digits, 16):0{IDS}b}"[::-1], 2))
 
 
 def parse_id(text: str) -> int | None:
-    """One number as strtoul reads it with base 0, or None; no sign, no blanks, no limit."""
+    """One number as strtoul reads it with base 0, or None; no sign, no blanks."""
     body, base = text, 10
     if text[:2] in ("0x", "0X"):
         body, base = text[2:], 16
@@ -185,12 +191,13 @@ def parse_id(text: str) -> int | None:
     # int() alone would also take blanks, underscores, prefixes and other alphabets' digits.
     if not body or not set(body.lower()) <= set(_DIGITS[:base]):
         return None
-    return int(body, base)
+    return int(body.lstrip("0")[:_LONGEST] or "0", base)
 
 
 def _items(text: str, what: str) -> list[str]:
-    items = [item.lstrip(" \t") for item in text.split(",")]
-    items = [item for item in items if item]
+    if len(text) > _LONGEST_LIST:
+        raise _bad(text, what, f"it has {len(text)} characters, and {_LONGEST_LIST} are enough for all ids")
+    items = [item for item in text.split(",") if item]
     if not items:
         raise _bad(text, what, "it is empty")
     return items
@@ -198,19 +205,24 @@ def _items(text: str, what: str) -> list[str]:
 
 def _range(item: str, text: str, what: str) -> IdSet:
     first, dash, last = item.partition("-")
-    ends = [parse_id(number) for number in ((first, last) if dash else (first, first))]
+    # strtoul skips blanks before a number, and so does chzdev.
+    ends = [parse_id(number.lstrip(_BLANKS)) for number in ((first, last) if dash else (first, first))]
     low, high = ends
     if low is None or high is None:
-        raise _bad(text, what, f"{item!r} is neither an id nor a range of ids")
+        raise _bad(text, what, f"{_shown(item)} is neither an id nor a range of ids")
     if max(low, high) > MAX_ID:
-        raise _bad(text, what, f"{item!r} goes beyond {MAX_ID} (0xff)")
+        raise _bad(text, what, f"{_shown(item)} goes beyond {MAX_ID} (0xff)")
     if low > high:
-        raise _bad(text, what, f"the range {item!r} runs backwards")
+        raise _bad(text, what, f"the range {_shown(item)} runs backwards")
     return IdSet.from_bits((1 << high + 1) - (1 << low))
+
+
+def _shown(text: str) -> str:
+    return repr(text[:_SHOWN])
 
 
 def _bad(text: str, what: str, why: str) -> RequestError:
     return RequestError(
-        f"{what} is {text[:80]!r}: {why}.",
+        f"{what} is {_shown(text)}: {why}.",
         remedy="Write ids and ranges such as 0,0xa,3-5.",
     )

@@ -13,7 +13,7 @@ from apvfio.errors import ApvfioError
 from apvfio.host import read_mask
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
-from apvfio.plan.edit_checks import require_possible
+from apvfio.plan.edit_checks import require_possible, require_stored
 from apvfio.plan.step import FREE
 from apvfio.writes import bind, check, write
 
@@ -51,13 +51,14 @@ def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> 
 def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     host, ledger, policy = serving.current(system)
     before = Before(host, ledger, policy, chzdev.load(system.files), definitions.autostarted(system.files))
+    require_stored(wish, before)
     change = plan_edit(wish, before)
     require_possible(before, change)
     return before, change
 
 
 def _store(change: Change, store: Callable[[], None]) -> None:
-    if change.to_store == chzdev.Stored():
+    if change.to_store == chzdev.Stored() and not change.to_remove:
         return
     try:
         store()

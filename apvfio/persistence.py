@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio.definitions import PARENT, load_definition, matrix_of
+from apvfio.definitions import FOLDER, PARENT, load_definition, matrix_of
 from apvfio.errors import ApvfioError, ConflictError, HostError, RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.system import on_this_machine
@@ -28,8 +28,12 @@ def definition_of(matrix: Matrix) -> Definition:
     return Definition(AP_MDEVS.name, MANUAL, attrs)
 
 
-def define(system: System, request: Request) -> bool:
-    """Define the guest's device; False if that is so already. ConflictError if it is defined otherwise."""
+def define(system: System, request: Request, *, replace: bool = False) -> bool:
+    """Define the guest's device; False if that is so already.
+
+    One that is defined otherwise is a ConflictError, or with ``replace`` holds what the guest
+    asks for from now on; when it starts, and what others keep in it, stays.
+    """
     if request.wish is not None:
         raise RequestError(
             "it asks for queues by property, and a definition names queues.",
@@ -39,24 +43,45 @@ def define(system: System, request: Request) -> bool:
     there = load_definition(system.files, request.mdev)
     if there and matrix_of(there) == request.matrix:
         return False
-    if there:
+    if there and not replace:
         raise ConflictError(
             f"its device {request.mdev} is defined with {matrix_of(there)}; it asks for {request.matrix}.",
             guest=request.guest,
-            remedy="Undefine it first.",
+            remedy="Undefine it first, or define it with --replace.",
         )
-    text = definition_of(request.matrix).text()
+    wanted = definition_of(request.matrix)
+    if there:
+        wanted = there._replace(attrs=wanted.attrs)
     if on_this_machine(system):
-        _mdevctl(lambda command: command.define(PARENT, request.mdev, text))
-    else:
-        system.files.write(path(PARENT, request.mdev), text, _READABLE)
-    written = load_definition(system.files, request.mdev)
-    if written is None or matrix_of(written) != request.matrix:
+        _have_defined(system, request.mdev, wanted, there)
+    if wanted.more or not on_this_machine(system):
+        # mdevctl has dropped what others keep in it.
+        system.files.write(path(PARENT, request.mdev), wanted.text(), _READABLE)
+    if load_definition(system.files, request.mdev) != wanted:
         raise ApvfioError(
             f"/{path(PARENT, request.mdev)} does not hold what was defined.",
             remedy="Look at 'mdevctl list -d'.",
         )
     return True
+
+
+def _have_defined(system: System, mdev: str, wanted: Definition, there: Definition | None) -> None:
+    """Have mdevctl define it; if it cannot, all is as it was."""
+    file = path(PARENT, mdev)
+    was = system.files.read(file)
+
+    def call(command: Mdevctl) -> None:
+        # What mdevctl cannot list, libvirt does not see: better to hear of that before.
+        command.list(defined=True)
+        change = command.redefine if there else command.define
+        change(PARENT, mdev, wanted.text())
+
+    try:
+        _mdevctl(call)
+    except HostError:
+        if was is not None and system.files.read(file) != was:
+            system.files.write(file, was, _READABLE)
+        raise
 
 
 def undefine(system: System, mdev: str) -> bool:
@@ -74,4 +99,7 @@ def _mdevctl(call: Callable[[Mdevctl], None]) -> None:
     try:
         call(Mdevctl())
     except MdevctlError as error:
-        raise HostError(f"{error}.", remedy="See 'mdevctl list --defined'.") from None
+        raise HostError(
+            f"{error}.",
+            remedy=f"See 'mdevctl list --defined', or mend a file in /{FOLDER} that is no definition.",
+        ) from None

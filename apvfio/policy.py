@@ -104,7 +104,7 @@ def parse_policy(text: str | None) -> Policy:
                 'mode = "overrides" and over-provisioning = true exclude each other: '
                 "a queue that is not there has no driver_override"
             )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(printable(str(error), _LONGEST_SENTENCE)) from None
     return Policy(
         **found["reserve"],

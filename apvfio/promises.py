@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from apvfio.mask import NO_IDS, format_list, parse_list
 from apvfio.matrix import Matrix
+from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def promise_from(item: Any) -> Promise:
     """The promise that the ledger holds as ``item``; ValueError or RequestError if it is none."""
     if type(item) is not dict or any(type(item.get(key)) is not str for key in _TEXTS):
         raise ValueError("a promise lacks something")
+    if not is_uuid(item["mdev"]):
+        raise ValueError("a promise is for no mdev")
     if any(type(item.get(key)) is not int for key in ("pid", "started")):
         raise ValueError("a promise is made to no process")
     matrix = Matrix(*(parse_list(item[key], key) if item[key] else NO_IDS for key in _TEXTS[2:]))

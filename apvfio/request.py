@@ -59,6 +59,10 @@ def parse_domain(xml: bytes) -> Request | None:
     if not found:
         return None
     try:
+        if len(found) > 1:
+            raise RequestError(
+                "it has more than one annotation.", remedy="Leave one <ap:guest> in its <metadata>."
+            )
         asked = parse_annotation(found[0])
         matrix, wish = (Matrix(), asked) if isinstance(asked, Wish) else (asked, None)
         return Request(guest, _uuid_of(domain), _mdev_of(domain), matrix, _free_by(found[0]), wish)
@@ -130,7 +134,9 @@ def _validate(element: etree._Element) -> None:
     schema = _schema()
     # libvirt pretty-prints; the copy leaves its white space and the element's place behind.
     if not schema.validate(etree.fromstring(etree.tostring(element, with_tail=False))):
-        raise _invalid(f"the annotation does not fit its schema: {schema.error_log[0].message}")
+        raise _invalid(
+            f"the annotation does not fit its schema: {printable(schema.error_log[0].message, 200)}"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -9,11 +9,12 @@ has no guest, and the lease comes to its end.
 
 from __future__ import annotations
 
+from errno import EEXIST
 from typing import NamedTuple
 
 from apvfio import ledger as ledgers
 from apvfio.calls import Acquire, Release, answer_of, parse_call
-from apvfio.errors import ApvfioError, ConflictError
+from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.handover import Haste, Pace, hand_over
 from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.host_facts import read_facts
@@ -183,6 +184,9 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
             _verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             failed[start.ticket.name] = told(error).for_guest(lease.guest)
+            if _is_anothers(system, lease, host, error):
+                # It must not go with the lease.
+                ledger = ledger.with_lease(lease._replace(made=False))
     lost = [start.plan.lease for start in starts if start.ticket.name in failed]
     if lost:
         _give_up(system, ledger, lost)
@@ -233,6 +237,16 @@ def told(error: ApvfioError | OSError) -> ApvfioError:
         f"reading back what was done failed: {error}.",
         remedy="Perhaps an adapter went away meanwhile: see 'apvfio queues', then try again.",
     )
+
+
+def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:
+    """Whether the device could not be made because somebody else has made it since ``host`` was read."""
+    if not isinstance(error, KernelRefusedError) or error.errno != EEXIST:
+        return False
+    try:
+        return read_matrix(system.sysfs, lease.mdev) != host.mdevs.get(lease.mdev)
+    except OSError:
+        return True
 
 
 def _verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:

@@ -73,7 +73,7 @@ def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
 
 
 def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
-    """How the host differs from the ``ledger``, in sentences: `drift`, and guests that do not run any more."""
+    """How the host differs from the ``ledger``, in sentences: `drift`, and guests that run no more."""
     running = system.running_guests()
     dead = abandoned(ledger, running, now()) if running is not None else []
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"

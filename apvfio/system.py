@@ -8,6 +8,7 @@ is `apvfio.sim.store.SimSystem`. Nothing else in apvfio opens a file of the host
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from errno import ELOOP, ENOENT, ENOTDIR
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from apvfio.errors import ApvfioError, HostError
 from apvfio.liveness import find_process, running_guests
 from apvfio.locks import holding_locks
 from apvfio.policy import read_times
+from apvfio.private import make_private, open_ordinary, require_private
 from apvfio.sysfs import RealSysfs, Sysfs
 from apvfio.waiting import ROOM, FileRoom, Room
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from apvfio.promises import Process
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
+_BOOT_ID_LIMIT = 100
+_OWN = "run/apvfio/"
 _SIZE_LIMIT = 64 << 20
 
 
@@ -83,17 +87,18 @@ class RealFiles:
         self._root = root
 
     def _path(self, path: str) -> str:
+        if path.startswith(_OWN):
+            require_private(os.path.join(self._root, _OWN))
         return os.path.join(self._root, path)
 
     def read(self, path: str) -> str | None:
         try:
-            fd = os.open(self._path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(open_ordinary(self._path(path), os.O_RDONLY), "rb") as file:
+                data = file.read(_SIZE_LIMIT + 1)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 return None
             raise _unusable(self._path(path), error) from error
-        with os.fdopen(fd, "rb") as file:
-            data = file.read(_SIZE_LIMIT + 1)
         if len(data) > _SIZE_LIMIT:
             raise ApvfioError(f"/{path} is larger than {_SIZE_LIMIT >> 20} MiB.", remedy="Move it away.")
         return data.decode("utf-8", "replace")
@@ -103,13 +108,16 @@ class RealFiles:
         directory = os.path.dirname(target)
         new = f"{target}.{os.getpid()}.new"
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_private(directory)
+            with suppress(FileNotFoundError):
+                os.unlink(new)  # of a dead process that had this pid
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(new, flags, mode)
             try:
                 with os.fdopen(fd, "wb") as file:
                     file.write(text.encode())
                     file.flush()
+                    os.fchmod(file.fileno(), mode)  # whatever the caller's umask
                     os.fsync(file.fileno())
                 os.replace(new, target)
             except OSError:
@@ -120,9 +128,8 @@ class RealFiles:
             raise _unusable(target, error) from error
 
     def create(self, path: str) -> bool:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            os.close(os.open(self._path(path), flags, 0o600))
+            os.close(open_ordinary(self._path(path), os.O_WRONLY | os.O_CREAT))
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -160,8 +167,9 @@ class RealSystem:
         """The kernel's boot id; a tree without one lives and dies with this machine's boot."""
         for root in (self.root, "/"):
             try:
-                with open(os.path.join(root, _BOOT_ID), encoding="ascii") as file:
-                    return file.read().strip()
+                fd = open_ordinary(os.path.join(root, _BOOT_ID), os.O_RDONLY)
+                with open(fd, encoding="ascii", errors="replace") as file:
+                    return file.read(_BOOT_ID_LIMIT).strip()
             except OSError:
                 continue
         raise HostError(f"/{_BOOT_ID} cannot be read.", remedy="Mount /proc.")

@@ -17,9 +17,11 @@ import json
 import os
 import time
 from contextlib import contextmanager, suppress
+from errno import EACCES
 from typing import Any, Protocol
 
 from apvfio.errors import HostError
+from apvfio.private import make_private, open_ordinary, require_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,17 +106,20 @@ class FileRoom:
         name = f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME):020d}-{os.getpid()}"
         path = os.path.join(self._path, name)
         try:
-            os.makedirs(self._path, mode=0o700, exist_ok=True)
+            make_private(self._path)
+            for directory in (os.path.dirname(self._path), self._path):
+                require_private(directory)
             # It gets its name when it is locked and whole: what others see is never half a ticket.
             fd = os.open(path + _NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise HostError(
-                f"{self._path} cannot be used: {os.strerror(error.errno or 0)}.", remedy="Run this as root."
-            ) from error
+            raise _unusable(self._path, error) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.write(fd, _line(call))
-            os.rename(path + _NEW, path)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.write(fd, _line(call))
+                os.rename(path + _NEW, path)
+            except OSError as error:
+                raise _unusable(self._path, error) from error
             yield FileTicket(path)
         finally:
             for left in (path, path + _NEW):
@@ -160,7 +165,7 @@ class FileTicket:
     def _lines(self) -> list[Document]:
         """The documents in it; one that is not whole does not count."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = open_ordinary(self._path, os.O_RDONLY)
         except FileNotFoundError:
             return []
         try:
@@ -176,6 +181,11 @@ class FileTicket:
         return found
 
 
+def _unusable(path: str, error: OSError) -> HostError:
+    remedy = "Run this as root." if error.errno == EACCES else "See what is in its place, and to its space."
+    return HostError(f"{path} cannot be used: {error.strerror}.", remedy=remedy)
+
+
 def _line(document: Document) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
@@ -183,7 +193,7 @@ def _line(document: Document) -> bytes:
 def _lives(path: str) -> bool:
     """Whether the owner of a ticket lives; that of a dead one is thrown away."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_ordinary(path, os.O_RDONLY)
     except OSError:
         return False
     try:

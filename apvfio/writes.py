@@ -8,7 +8,7 @@ from errno import EBUSY, EINVAL, ENODEV, ENOENT
 from apvfio.errors import ApvfioError
 from apvfio.host import BUS, MASK_NAMES, UNBOUND, read_driver, read_host, read_mask
 from apvfio.mask import NO_IDS, parse_edit
-from apvfio.plan.step import FREE, OFFLINE, REMOVE, RETURN, UNBIND, Step
+from apvfio.plan.step import FREE, OFFLINE, PROBE, REMOVE, RETURN, UNBIND, Step
 from apvfio.sysfs import refused
 
 TYPE_CHECKING = False
@@ -22,6 +22,9 @@ _HARMLESS = {
     (REMOVE, ENODEV),  # gone already, which is what was wanted
     (REMOVE, ENOENT),
     (UNBIND, ENODEV),
+    (PROBE, ENODEV),  # the queue is gone, and its override with it
+    (RETURN, ENODEV),
+    (RETURN, ENOENT),
     (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
     (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
     (OFFLINE, ENODEV),
@@ -37,11 +40,11 @@ def take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
     for step in steps:
         try:
             sysfs.write(step.path, step.value)
+            check(sysfs, step)
         except OSError as error:
             if (step.op, error.errno) in _HARMLESS:
                 continue
             raise refused(error, step.path, step.value) from None
-        check(sysfs, step)
 
 
 def write(sysfs: Sysfs, path: str, value: str) -> None:

@@ -58,6 +58,30 @@ def parse(text: str) -> Definition:
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise DefinitionError("it is not JSON") from None
+    return _definition(document)
+
+
+def parse_dump(text: str) -> dict[tuple[str, str], Definition]:
+    """The devices, by parent and uuid, in what ``mdevctl list --dumpjson`` prints; DefinitionError.
+
+    Only without ``--uuid``: with it, mdevctl leaves out parent and uuid.
+    """
+    try:
+        pairs = [
+            ((parent, uuid), _definition(device))
+            for parents in json.loads(text)
+            for parent, devices in parents.items()
+            for entry in devices
+            for uuid, device in entry.items()
+        ]
+    except DefinitionError:
+        raise
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise DefinitionError("it is no list of devices") from None
+    return dict(pairs)
+
+
+def _definition(document: object) -> Definition:
     if not isinstance(document, dict):
         raise DefinitionError("it is not a JSON object")
     kind, start = document.pop("mdev_type", None), document.pop("start", MANUAL)
@@ -78,5 +102,5 @@ def _attrs(found: object) -> Iterable[tuple[str, str]]:
             )
         ((name, value),) = attr.items()
         if not isinstance(value, str):
-            raise DefinitionError(f"its attribute {name[:40]} is no text")
+            raise DefinitionError(f"its attribute {name[:40]!r} is no text")
         yield name, value

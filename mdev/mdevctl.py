@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import os
 
+from mdev.definitions import DefinitionError, parse_dump
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from mdev.definitions import Definition
 
 _PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -34,6 +38,30 @@ class Mdevctl:
         """Make a definition of the JSON text ``definition``; there must be none of that uuid."""
         self._run("define", "--parent", parent, "--uuid", uuid, "--jsonfile", _STDIN, _in=definition)
 
+    def redefine(self, parent: str, uuid: str, definition: str) -> None:
+        """Make a definition of ``definition`` instead of the one that is there; the device stays as it is.
+
+        mdevctl keeps no fields that it does not know, and 1.2 may end without any definition.
+        """
+        if self._modifies:
+            self._run("modify", "--parent", parent, "--uuid", uuid, "--jsonfile", _STDIN, _in=definition)
+        else:
+            self.undefine(parent, uuid)
+            self.define(parent, uuid, definition)
+
+    def list(self, *, defined: bool) -> dict[tuple[str, str], Definition]:
+        """The devices that are defined, or those that are there, by parent and uuid.
+
+        What a device that is there holds, only a callout tells. Without one it has no
+        attributes, or with mdevctl 1.2 those of its definition. One file in /etc/mdevctl.d that
+        is no definition keeps mdevctl from listing any.
+        """
+        said = self._run("list", "--dumpjson", *(["--defined"] if defined else []))
+        try:
+            return parse_dump(said)
+        except DefinitionError as error:
+            raise MdevctlError(f"mdevctl list printed what cannot be understood: {error}") from None
+
     def undefine(self, parent: str, uuid: str) -> None:
         """Remove the definition of ``uuid``; a device that is there stays."""
         self._run("undefine", "--parent", parent, "--uuid", uuid)
@@ -41,6 +69,13 @@ class Mdevctl:
     def version(self) -> str:
         """Its version, as ``1.4.0``."""
         return self._run("--version").removeprefix("mdevctl").strip()
+
+    @property
+    def _modifies(self) -> bool:
+        """Whether ``modify`` takes a whole definition: since 1.3."""
+        major, _, rest = self.version().partition(".")
+        minor = rest.partition(".")[0]
+        return major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) >= (1, 3)
 
     def _run(self, *words: str, **how: Any) -> str:
         # 84 ms that only those who call mdevctl spend.

@@ -21,6 +21,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser = commands.add_parser(name, help=text)
         add_source(parser)
         parser.set_defaults(run=run)
+        if run is _define:
+            parser.add_argument("--replace", action="store_true", help="change a definition that is there")
 
 
 def _define(args: argparse.Namespace) -> int:
@@ -29,7 +31,7 @@ def _define(args: argparse.Namespace) -> int:
     if request is None:
         raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
     with opened(args) as system:
-        done = define(system, request)
+        done = define(system, request, replace=args.replace)
     print(f"{request.mdev} {'is' if done else 'was'} defined{'' if done else ' already'}: {request.matrix}")
     return Exit.OK
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -54,13 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
     place.add_argument(
         "--sim",
         metavar="FILE",
-        default=os.environ.get("APVFIO_SIM"),
+        default=os.environ.get("APVFIO_SIM") or None,
         help="work on the simulated host in FILE (or APVFIO_SIM); made by 'sim new' or 'dump'",
     )
     place.add_argument(
         "--root",
         metavar="DIR",
-        default=os.environ.get("APVFIO_ROOT", "/"),
+        default=os.environ.get("APVFIO_ROOT") or "/",
         help="find /sys, /etc and /run below DIR (or APVFIO_ROOT), such as a mounted simulated host",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -73,8 +74,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code is an `Exit`."""
     words = sys.argv[1:] if argv is None else argv
     as_json = "--json" in words
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names from elsewhere, which not every terminal can show
     try:
         args = build_parser().parse_args(words)
+        if "" in (args.sim, args.root):
+            # An unset variable in a script must not mean this machine.
+            raise UsageError("--sim and --root want a name, and an empty one is none.", remedy="Name it.")
         code: int = args.run(args)
         sys.stdout.flush()
         return code

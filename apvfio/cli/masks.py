@@ -30,6 +30,7 @@ _HELP = """\
 Without a specification: print the masks. Otherwise change them, in chzdev's grammar:
 apmask=-0x0,-0xa clears bits and so frees adapters for guests, aqmask=+1-2 sets bits,
 apmask=1-9,11-255 replaces the mask. Active and persistent masks change, each from what it is.
+With -p, --remove apmask ends the storing of a mask: then it is full after a boot.
 """
 
 
@@ -39,6 +40,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("spec", nargs="*", metavar="MASK=SPEC", help="apmask=... or aqmask=...")
     parser.add_argument("-a", "--active", action="store_true", help="the active masks only")
     parser.add_argument("-p", "--persistent", action="store_true", help="the persistent masks only")
+    parser.add_argument(
+        "-r",
+        "--remove",
+        action="append",
+        default=[],
+        metavar="MASK",
+        help="store that mask no longer (with -p)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would change; change nothing")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -48,12 +57,16 @@ def run(args: argparse.Namespace) -> int:
     """Show or change them."""
     both = args.active == args.persistent
     active, persistent = both or args.active, both or args.persistent
-    if not args.spec:
+    if not args.spec and not args.remove:
         if args.dry_run:
             raise UsageError("--dry-run needs something to change.", remedy="See 'apvfio masks --help'.")
         with opened(args) as system:
             return _show(system, active=active, persistent=persistent, as_json=args.json)
-    wish = Wish(**_edits(args.spec), active=active, persistent=persistent)
+    edits = _edits(args.spec)
+    removed = _removed(args.remove, edits)
+    if removed and active:
+        raise UsageError("only a stored mask can be removed.", remedy="Add --persistent.")
+    wish = Wish(**edits, active=active, persistent=persistent, removed=removed)
     with opened(args) as system:
         return _change(system, wish, as_json=args.json, dry_run=args.dry_run)
 
@@ -71,6 +84,17 @@ def _edits(specs: list[str]) -> dict[str, Edit | None]:
             raise UsageError(f"{name} is given twice.", remedy="Put all its changes into one list.")
         edits[name] = parse_edit(text, name)
     return edits
+
+
+def _removed(names: list[str], edits: dict[str, Edit | None]) -> frozenset[str]:
+    for name in names:
+        if name not in edits:
+            raise UsageError(
+                f"{printable(name)!r} is neither apmask nor aqmask.", remedy="See 'apvfio masks --help'."
+            )
+        if edits[name]:
+            raise UsageError(f"{name} is both given and removed.", remedy="Do one of it.")
+    return frozenset(names)
 
 
 def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> int:
@@ -124,6 +148,7 @@ def _steps(change: Change) -> Iterator[str]:
     for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
             yield f"would store {name} {format_list(ids) or 'without any bit'} in /{chzdev.RULE}"
+    yield from (f"would remove {name} from /{chzdev.RULE}" for name in change.to_remove)
 
 
 def _change_as_json(wish: Wish, change: Change) -> dict[str, object]:

@@ -25,6 +25,8 @@ from apvfio.sim.fuse import mount
 
 _PRIVATE = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 """Kept in the lab's work directory; so is /etc/libvirt."""
+_HOSTS = ("apvfio", "mdevctl.d", "udev/rules.d")
+"""Directories below /etc that are the simulated host's even if it had none: the machine's are not written."""
 _GROUPS = 64
 """How many mdevs can have their node /dev/vfio/N: libvirt wants it to be there before it looks."""
 _IOMMU_GROUPS = "/sys/kernel/iommu_groups"
@@ -122,6 +124,8 @@ def _build(host: str, work: str) -> None:
     _build_sys(f"{host}/sys")
     _build_dev()
     bind(f"{host}/{_BOOT_ID}", f"/{_BOOT_ID}")
+    for name in _HOSTS:
+        os.makedirs(f"{host}/etc/{name}", exist_ok=True)
     _merge(f"{host}/etc", "/etc", {"libvirt": f"{work}/etc/libvirt"})
     # Nothing of the machine's /run: no D-Bus, no systemd, no other libvirt.
     tmpfs("/run")

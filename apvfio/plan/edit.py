@@ -34,6 +34,8 @@ class Wish(NamedTuple):
     aqmask: Edit | None
     active: bool = True
     persistent: bool = True
+    removed: frozenset[str] = frozenset()
+    """The masks, by name, that are not to be stored any longer."""
 
 
 class Masks(NamedTuple):
@@ -97,6 +99,8 @@ class Change(NamedTuple):
     stored: Stored
     to_store: Stored
     """The stored masks that are not so yet."""
+    to_remove: tuple[str, ...]
+    """The masks that are stored no longer."""
     lost: tuple[Apqn, ...]
     """The queues the host loses."""
     returned: tuple[Apqn, ...]
@@ -118,15 +122,21 @@ def plan_edit(wish: Wish, before: Before) -> Change:
         # Set or cleared, these bits are now as the administrator wants them.
         ledger = ledger._replace(owed=ledger.owed - decided)
     if wish.persistent:
-        kept = zip(wish[:2], stored, before.storable, strict=True)
-        stored = Stored(*(edit.apply(base) if edit else ids for edit, ids, base in kept))
+        kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
+        stored = Stored(
+            *(
+                None if name in wish.removed else edit.apply(base) if edit else ids
+                for name, edit, ids, base in kept
+            )
+        )
     queues = sorted(before.host.drivers)
-    differing = zip(stored, before.stored, strict=True)
+    differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
     change = Change(
         changes=active != now or stored != before.stored or ledger != before.ledger,
         active=active,
         stored=stored,
-        to_store=Stored(*(None if ids == was else ids for ids, was in differing)),
+        to_store=Stored(*(None if ids == was else ids for _, ids, was in differing)),
+        to_remove=tuple(name for name, ids, was in differing if ids is None and was is not None),
         lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
         returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
         steps=tuple(_steps(now, active)),

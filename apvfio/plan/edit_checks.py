@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from apvfio.errors import ConflictError, HostError, PolicyError, printable
+from apvfio.chzdev import Stored
+from apvfio.errors import ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.host import MASK_NAMES, OVERRIDES
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.mask import NO_IDS
+from apvfio.mask import ALL_IDS, NO_IDS
 from apvfio.owners import GUEST, mdev_owner
 from apvfio.plan.edit import Masks
 from apvfio.promises import Promise
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.matrix import Matrix
-    from apvfio.plan.edit import Before, Change
+    from apvfio.plan.edit import Before, Change, Wish
 
 _UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
 
@@ -30,9 +31,20 @@ def require_possible(before: Before, change: Change) -> None:
             _require_unheld(uuid, before, change)
         _require_unreserved(before.active, change.active, before, "the host")
     if change.stored != before.stored:
-        after = before._replace(stored=change.stored)
+        # What is stored no longer is full at the next boot.
+        left = zip(MASK_NAMES, change.stored, strict=True)
+        boot = Stored(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
+        after = before._replace(stored=boot)
         _require_unreserved(before.at_boot, after.at_boot, before, "the host of the next boot")
         _require_startable(before, after)
+
+
+def require_stored(wish: Wish, before: Before) -> None:
+    """RequestError if a mask is to be removed that is not stored, as with chzdev."""
+    stored = zip(MASK_NAMES, before.stored, strict=True)
+    missing = [name for name, ids in stored if ids is None and name in wish.removed]
+    if missing:
+        raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")
 
 
 def _require_masks(before: Before) -> None:

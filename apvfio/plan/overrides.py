@@ -72,7 +72,12 @@ def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
     now = host.overrides.get(queue, "")
     if queue not in host.drivers or now not in (VFIO_DRIVER, before):
         return False
-    return now == VFIO_DRIVER or host.drivers[queue] not in (before or HOST_DRIVER, *_nobody(before))
+    if now == VFIO_DRIVER:
+        return True
+    # Without an override the masks say whose it is, and somebody has cleared a bit of them meanwhile.
+    if not before and not host.masks_give_host(queue):
+        return False
+    return host.drivers[queue] not in (before or HOST_DRIVER, *_nobody(before))
 
 
 def _nobody(override: str) -> tuple[str, ...]:

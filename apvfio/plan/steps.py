@@ -36,7 +36,7 @@ def due(ledger: Ledger, host: Host) -> list[Step]:
         *mask_steps(RETURN, returns),
         *override_returns(ledger, host, remaining),
         *_back_offline(ledger, host, returns),
-        *mask_steps(FREE, ledger.needed() & Debt(host.apmask, host.aqmask)),
+        *mask_steps(FREE, _to_clear(ledger, host)),
         *override_frees(ledger, host),
         *_rebinds(ledger, host),
         *(step for lease in ledger.leases.values() for step in creation(lease, host)),
@@ -55,9 +55,20 @@ def reclaimed(ledger: Ledger, host: Host) -> Ledger:
     before = {queue: host.overrides.get(queue, "") for queue in needed}
     lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
     return ledger._replace(
-        owed=ledger.owed | ledger.needed() & Debt(host.apmask, host.aqmask),
+        owed=ledger.owed | _to_clear(ledger, host),
         overrides={**ledger.overrides, **lost},
     )
+
+
+def _to_clear(ledger: Ledger, host: Host) -> Debt:
+    """The bits that what is starting needs clear and that are set.
+
+    Once a device holds its queues, no bit can be set that would give one of them to the host
+    (vops:vfio_ap_mdev_resource_in_use). One set all the same is the administrator's: the other
+    mask keeps the guest's queues, and clearing it would take queues from the host unasked.
+    """
+    starting = {mdev: lease for mdev, lease in ledger.leases.items() if lease.state == STARTING}
+    return ledger._replace(leases=starting).needed() & Debt(host.apmask, host.aqmask)
 
 
 def _going(ledger: Ledger, host: Host) -> set[str]:

@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     from apvfio.matrix import Matrix
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+ESSENTIAL = "essential"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = os.path.dirname(__file__)
     if not os.environ.get("APVFIO_MACHINE"):
         skip = pytest.mark.skip(reason="runs inside the machine with emulated AP hardware: tests/machine/run")
         for item in items:
             if str(item.path).startswith(here):
                 item.add_marker(skip)
+    elif not os.environ.get("APVFIO_THOROUGH"):
+        # Each takes some ten seconds here: unless told to be thorough, those that speak for the others.
+        hard = {item for item in items if item.path.name == "test_machine_hard_cases.py"}
+        left_out = [item for item in hard if not item.get_closest_marker(ESSENTIAL)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{ESSENTIAL}: a hard case that also the machine tier always runs")
 
 
 DOMAIN = """\

@@ -75,6 +75,19 @@ def test_the_table_of_masks_is_lszdevs(scope: tuple[str, ...]) -> None:
     assert apvfio("masks", *scope) == run("lszdev", "--type", "ap", *scope)
 
 
+def test_a_stored_mask_is_removed_as_by_chzdev() -> None:
+    def left(*command: str) -> list[str]:
+        run("chzdev", "--type", "ap", "-p", "apmask=-3", "aqmask=-4", "--no-root-update")
+        run(*command, "-p", "--remove", "apmask")
+        texts = [RULES.read_text()]
+        run(*command, "-p", "--remove", "aqmask")
+        return [*texts, str(RULES.exists())]
+
+    theirs = left("chzdev", "--type", "ap", "--no-root-update")
+    assert theirs[1] == "False"
+    assert left("python3", "-m", "apvfio", "masks") == theirs
+
+
 def test_the_table_of_queues_is_lszcrypts_with_the_owner_added() -> None:
     for mask in (ALL, "-0,-10"):
         Path("/sys/bus/ap/apmask").write_text(mask)
@@ -121,6 +134,13 @@ def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineHou
         "vfio_ap-passthrough",
         "manual",
     ]
+    apvfio("guest", "set", "kept", "--adapters", "10", "--domains", "4")
+    apvfio("define", "kept", code=3)
+    apvfio("define", "--replace", "kept")
+    attrs = json.loads(run("mdevctl", "list", "--defined", "--dumpjson"))[0]["matrix"][0][mdev(7)]["attrs"]
+    assert attrs == [{"assign_adapter": "0xa"}, {"assign_domain": "0x4"}]
+    apvfio("guest", "set", "kept", "--adapters", "0", "--domains", "1-2")
+    apvfio("define", "--replace", "kept")
     apvfio("guest", "clear", "kept")
     house.virsh("start", "--paused", "kept")
     assert state(house).host.mdevs == {mdev(7): a_matrix("0", "1-2")}

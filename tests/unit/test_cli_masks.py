@@ -164,6 +164,12 @@ def test_what_a_guest_holds_does_not_get_stored(host: SimulatedHost) -> None:
         (["apmask"], 2, "'apmask' is neither"),
         (["apmask=1", "apmask=2"], 2, "apmask is given twice"),
         (["--dry-run"], 2, "--dry-run needs something to change"),
+        (["-p", "-r", "apmask"], 6, "no apmask is stored"),
+        (["-p", "-r", "aqmask", "--remove", "apmask", "--dry-run"], 6, "no apmask and no aqmask is stored"),
+        (["-r", "apmask"], 2, "only a stored mask can be removed. Add --persistent."),
+        (["-a", "-r", "apmask"], 2, "only a stored mask can be removed"),
+        (["-p", "-r", "bla"], 2, "'bla' is neither apmask nor aqmask"),
+        (["-p", "-r", "apmask", "apmask=1"], 2, "apmask is both given and removed"),
     ],
 )
 def test_what_cannot_be_understood_changes_nothing(
@@ -207,6 +213,39 @@ def test_dry_run_changes_nothing(host: SimulatedHost, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "would store apmask 1 in /etc/udev/rules.d/41-ap.rules\n"
     host.run("masks", "--dry-run", "-a", "apmask=+0")
     assert capsys.readouterr().out.splitlines()[-1] == "ap device type already configured"
+
+
+def test_a_mask_is_stored_no_longer(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    host.run("masks", "apmask=-0", "aqmask=-1")
+    before = masks(host)
+    capsys.readouterr()
+    assert host.run("masks", "-p", "-r", "apmask", "--dry-run") == 0
+    assert capsys.readouterr().out == "would remove apmask from /etc/udev/rules.d/41-ap.rules\n"
+    assert host.run("masks", "-p", "-r", "apmask", "aqmask=+1") == 0
+    assert capsys.readouterr().out == (
+        "Configuring device type in the persistent configuration only\nap device type configured\n"
+    )
+    with host.opened() as system:
+        assert chzdev.load(system.files) == (None, ALL_IDS)
+    assert host.run("masks", "-p", "-r", "aqmask", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["persistent"] == {"apmask": None, "aqmask": None}
+    assert host.read(chzdev.RULE) is None
+    assert masks(host) == before
+
+
+def test_a_mask_that_is_stored_for_a_device_stays(
+    host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a boot the host would have the queues that a definition starts with."""
+    host.run("masks", "apmask=-0")
+    attrs = '[{"assign_adapter": "0"}, {"assign_domain": "1"}]'
+    definition = f'{{"mdev_type": "vfio_ap-passthrough", "start": "auto", "attrs": {attrs}}}'
+    host.write(f"etc/mdevctl.d/matrix/{mdev(1)}", definition)
+    capsys.readouterr()
+    assert host.run("masks", "-p", "-r", "apmask") == 3
+    assert f"mdevctl's definition {mdev(1)} starts at boot and needs 00.0001" in capsys.readouterr().err
+    host.write(f"etc/mdevctl.d/matrix/{mdev(1)}", definition.replace("auto", "manual"))
+    assert host.run("masks", "-p", "-r", "apmask") == 0
 
 
 def test_json_of_a_change(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

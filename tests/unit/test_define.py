@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +94,33 @@ def test_a_definition_that_says_otherwise_is_not_replaced(
         system.files.write(FILE, DEFINITION)
     assert main(["--sim", sim, "define", "--xml", xml]) == Exit.CONFLICT
     assert "is defined with adapters 0, domains 1-2; it asks for adapters 0,10" in capsys.readouterr().err
+
+
+def test_with_replace_it_is_and_what_is_not_ours_stays(
+    sim: str, xml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_sim(sim) as system:
+        kept = json.loads(DEFINITION) | {"start": "auto", "note": ["ours"]}
+        system.files.write(FILE, json.dumps(kept))
+    assert main(["--sim", sim, "define", "--replace", "--xml", xml]) == Exit.OK
+    assert "is defined: adapters 0,10, domains 1-2,4" in capsys.readouterr().out
+    with open_sim(sim) as system:
+        definition = load_definition(system.files, MDEV.lower())
+    assert definition
+    assert matrix_of(definition) == a_matrix("0,10", "1-2,4")
+    assert (definition.start, definition.more) == ("auto", {"note": ["ours"]})
+
+
+def test_what_is_not_understood_is_not_replaced(
+    sim: str, xml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = DEFINITION.replace("assign_domain", "unassign_domain")
+    with open_sim(sim) as system:
+        system.files.write(FILE, strange)
+    assert main(["--sim", sim, "define", "--replace", "--xml", xml]) == Exit.REQUEST
+    assert "'unassign_domain', whose effect is not known" in capsys.readouterr().err
+    with open_sim(sim) as system:
+        assert system.files.read(FILE) == strange
 
 
 def test_a_guest_without_annotation_starts_by_its_definition() -> None:

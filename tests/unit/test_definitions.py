@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from mdev.definitions import Definition, DefinitionError, parse, path
+from mdev.definitions import Definition, DefinitionError, parse, parse_dump, path
 
 TEXT = """{
   "mdev_type": "vfio_ap-passthrough",
@@ -66,3 +66,33 @@ def test_what_mdevctl_leaves_out_has_its_default() -> None:
 def test_other_texts_are_refused(text: str, says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         parse(text)
+
+
+def test_a_dump_of_several_parents() -> None:
+    device = json.loads(TEXT)
+    plain = {"mdev_type": "x", "start": "manual"}
+    dump = [{"matrix": [{"u1": device}, {"u2": plain}], "0.0.1": [{"u1": plain}]}]
+    assert parse_dump(json.dumps(dump)) == {
+        ("matrix", "u1"): parse(TEXT),
+        ("matrix", "u2"): Definition("x", "manual", ()),
+        ("0.0.1", "u1"): Definition("x", "manual", ()),
+    }
+    assert parse_dump("[]") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no list of devices"),
+        ("3", "no list of devices"),
+        ("[3]", "no list of devices"),
+        ('[{"matrix": 3}]', "no list of devices"),
+        ('[{"matrix": [3]}]', "no list of devices"),
+        ("[" * 9999, "no list of devices"),
+        ('[{"matrix": [{"u1": 3}]}]', "not a JSON object"),
+        (TEXT, "no list of devices"),
+    ],
+)
+def test_what_is_no_dump(text: str, says: str) -> None:
+    with pytest.raises(DefinitionError, match=says):
+        parse_dump(text)

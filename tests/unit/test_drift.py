@@ -47,10 +47,16 @@ def test_the_device_holds_something_else() -> None:
 
 
 def test_a_lease_freed_by_domains_needs_aqmask() -> None:
-    host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(1): a_matrix("0", "1-2")})
+    host = a_host(aqmask=ALL_IDS - IdSet([1]), mdevs={mdev(1): a_matrix("0", "1-2")})
     assert drift(host, a_ledger(a_lease("0", "1-2", way=BY_DOMAINS))) == [
-        "guest g1: aqmask 1-2 (0001, 0002) must be clear for it and is set"
+        "guest g1: 00.0002 is bound to cex4queue instead of vfio_ap",
+        "guest g1: aqmask 2 (0002) must be clear for it and is set",
     ]
+
+
+def test_a_lease_does_not_need_aqmask_where_apmask_keeps_its_queues() -> None:
+    host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(1): a_matrix("0", "1-2")})
+    assert drift(host, a_ledger(a_lease("0", "1-2", way=BY_DOMAINS))) == []
 
 
 def test_leases_between_states_are_told_of_and_not_looked_into() -> None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 import pytest
 
 from apvfio import broker
+from apvfio.errors import ApvfioError
 from apvfio.host import AP_MDEVS
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import Machine
 
@@ -93,3 +95,82 @@ def test_a_foreign_device_is_nobodys_to_remove(machine: Machine) -> None:
     broker.release(machine, guest(1))
     broker.reconcile(machine)
     assert machine.host.mdevs == {mdev(9): a_matrix("0", "1").overlap(a_matrix("1", "2"))}
+
+
+def test_a_bit_set_for_the_host_is_not_cleared_again_where_the_other_mask_keeps_the_guests_queues() -> None:
+    machine = Machine(SimKernel.new("6.12"))
+    machine.files.texts[POLICY] = 'prefer = "domains"\n[reserve]\nadapters = "1"\n'
+    machine.kernel.write("bus/ap/aqmask", "-1")
+    broker.acquire(machine, a_request("0", "1"))
+    machine.kernel.write("bus/ap/apmask", "-0")
+    machine.kernel.write("bus/ap/aqmask", "+1")
+    assert "01.0001" in bound(machine, "cex4queue")
+    assert broker.reconcile(machine).steps == []
+    assert broker.reconcile(machine).seen == ()
+    broker.release(machine, guest(1))
+    assert machine.host.apmask == ALL_IDS - IdSet([0])
+    assert machine.host.aqmask == ALL_IDS
+
+
+def test_an_override_taken_away_from_a_guest_that_needs_it_is_owed_when_it_is_set_again() -> None:
+    machine = Machine()
+    machine.kernel.write("bus/ap/devices/00.0001/driver_override", "vfio_ap")
+    machine.kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
+    machine.kernel.write("bus/ap/drivers_probe", "00.0001")
+    broker.acquire(machine, a_request("0", "1"))
+    assert not machine.ledger.overrides
+    machine.kernel.write("bus/ap/devices/00.0001/driver_override", "\n")
+    broker.reconcile(machine)
+    assert machine.host.overrides
+    broker.release(machine, guest(1))
+    assert not machine.host.overrides
+    assert len(bound(machine, "cex4queue")) == 12
+
+
+def test_a_queue_of_a_card_that_is_off_is_not_set_offline_for_good(machine: Machine) -> None:
+    machine.kernel.configure(1, False)
+    broker.acquire(machine, a_request("1", "4", 2))
+    broker.release(machine, guest(2))
+    machine.kernel.configure(1, True)
+    assert machine.kernel.read("bus/ap/devices/01.0004/online") == "1\n"
+
+
+def test_an_offline_queue_whose_way_home_was_barred_comes_home_offline() -> None:
+    machine = Machine()
+    machine.kernel.write("bus/ap/devices/00.0004/online", "0")
+    broker.acquire(machine, a_request("0", ",".join(map(str, IBM_DOMAINS))))
+
+    def make_device() -> None:
+        machine.kernel.write(AP_MDEVS.create, mdev(9))
+        machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "4").as_ap_config())
+
+    machine.faults.arm(3, make_device)
+    broker.release(machine, guest(1))
+    machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
+    broker.reconcile(machine)
+    assert machine.kernel.read("bus/ap/devices/00.0004/online") == "0\n"
+
+
+def test_a_device_made_by_another_during_the_start_is_not_removed() -> None:
+    machine = Machine()
+    before = machine.host
+    machine.faults.arm(3, lambda: machine.kernel.write(AP_MDEVS.create, mdev(1)))
+    with pytest.raises(ApvfioError, match="exists already"):
+        broker.acquire(machine, a_request("0", "1"))
+    assert list(machine.host.mdevs) == [mdev(1)]
+    machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
+    broker.reconcile(machine)
+    assert machine.host == before
+
+
+def test_a_queue_half_way_home_whose_mask_bit_is_cleared_meanwhile_is_no_longer_owed() -> None:
+    machine = Machine()
+    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    broker.acquire(machine, a_request("0", "1"))
+    machine.faults.arm(5, lambda: machine.kernel.unload("vfio_ap"))  # cleared and unbound, not probed yet
+    broker.release(machine, guest(1))
+    machine.kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
+    machine.kernel.write("bus/ap/aqmask", "-1")
+    broker.reconcile(machine)
+    assert broker.reconcile(machine).steps == []
+    assert not machine.ledger.overrides

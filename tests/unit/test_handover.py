@@ -9,7 +9,7 @@ from errno import EBUSY
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio import broker, handover, hook
@@ -398,6 +398,7 @@ class TestPace:
         assert pace.portion == portion
 
 
+@settings(deadline=None)
 @given(
     taken=st.lists(
         st.tuples(st.sampled_from(["0", "1", "10", "0-1"]), st.sampled_from(["1", "2", "4,27"])), max_size=4

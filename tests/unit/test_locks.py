@@ -92,3 +92,60 @@ def test_a_link_planted_in_place_of_our_lock_is_not_followed(tmp_path: Path) -> 
     with pytest.raises(HostError, match="symbolic link"), locks.holding_locks(str(tmp_path)):
         pytest.fail("it was followed")
     assert victim.read_text() == "keep"
+
+
+COUNT = """
+import sys
+from apvfio.locks import S390_LOCK, holding_locks, s390_lock
+root, times, who = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+for _ in range(times):
+    with holding_locks(root) if who == "apvfio" else s390_lock(f"{root}/{S390_LOCK}"):
+        with open(f"{root}/count") as file:
+            count = int(file.read())
+        with open(f"{root}/count", "w") as file:
+            file.write(str(count + 1))
+"""
+
+
+def counting(root: Path, times: int, who: str = "apvfio") -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", COUNT, str(root), str(times), who], stderr=subprocess.PIPE)
+
+
+def all_counted(root: Path, processes: list[subprocess.Popen[bytes]], expected: int) -> None:
+    for process in processes:
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (0, b"")
+    assert (root / "count").read_text() == str(expected)
+    assert os.listdir(root / "run/lock") == []
+
+
+def test_of_many_processes_with_either_lock_none_loses_an_update(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    who = ["apvfio", "apvfio", "chzdev"] * 3
+    all_counted(tmp_path, [counting(tmp_path, 5, name) for name in who], len(who) * 5)
+
+
+def test_many_that_find_the_lock_of_a_dead_process_take_turns_all_the_same(tmp_path: Path, s390: str) -> None:
+    """Two may find it stale and the second removes the lock of the first: apvfio's own keeps them apart."""
+    (tmp_path / "count").write_text("0")
+    os.makedirs(os.path.dirname(s390))
+    with open(s390, "w", encoding="ascii") as file:
+        file.write(f"{GONE}\n")
+    all_counted(tmp_path, [counting(tmp_path, 3) for _ in range(8)], 24)
+
+
+def test_those_that_wait_go_on_when_the_holder_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    script = (
+        "import sys, time; from apvfio.locks import holding_locks\n"
+        "with holding_locks(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        waiting = [counting(tmp_path, 1) for _ in range(4)]
+        chzdev = counting(tmp_path, 1, "chzdev")
+        while len(os.listdir(tmp_path / "run/lock")) < 2 and chzdev.poll() is None:
+            time.sleep(0.01)  # it has not yet made the file that it waits with
+        holder.kill()
+    all_counted(tmp_path, [*waiting, chzdev], 5)

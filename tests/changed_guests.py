@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's hard cases: a guest that is changed, saved, or shares its device while it has its queues.
+
+Shared by the tiers as `hard_cases`, which has those of the daemon. A device is plugged in and out
+of a running guest without any hook: what apvfio promises holds all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.host import AP_MDEVS
+from apvfio.matrix import Matrix
+from hard_house import (
+    OURS,
+    START,
+    WISH,
+    Hard,
+    HardHouse,
+    apvfio,
+    domstate,
+    essential,
+    eventually,
+    kill_qemu,
+    leases,
+    recorded,
+    set_annotation,
+    status,
+    with_uuid,
+)
+from hosts import IBM_ADAPTERS, IBM_DOMAINS, a_matrix, mdev
+from lifecycle import state, with_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from subprocess import CompletedProcess
+
+HOSTDEV = (
+    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
+)
+ANOTHER = "<guest><matrix adapters='1' domains='4'/></guest>"
+TINY = Matrix(IBM_ADAPTERS, IBM_DOMAINS)
+"""All queues of the host, one for each of a dozen guests."""
+
+
+def names(prefix: str) -> dict[str, Matrix]:
+    """A dozen guests, and the one queue each of them wants."""
+    each = product(TINY.adapters, TINY.domains)
+    return {f"{prefix}{i}": a_matrix(str(a), str(d)) for i, (a, d) in enumerate(each)}
+
+
+class Identities(Hard):
+    """A guest is told by its uuid; names, devices and definitions change hands."""
+
+    @essential
+    def test_two_guests_with_one_device(self, house: HardHouse) -> None:
+        house.define("owner", WISH, mdev(1))
+        house.define("rival", a_matrix("1", "27"), mdev(1))
+        house.define("silent", None, mdev(1))  # no annotation: libvirt alone refuses it
+        house.virsh(*START, "owner")
+        running = state(house)
+        for name, why in (
+            ("rival", f"guest rival: the mediated device {mdev(1)} is held by guest owner"),
+            ("silent", "is in use by driver QEMU, domain owner"),
+        ):
+            answer = house.virsh(*START, name, check=False)
+            assert answer.returncode == 1
+            assert why in answer.stderr
+            assert state(house) == running
+        house.virsh("undefine", "silent")
+        assert state(house) == running
+        house.virsh("destroy", "owner")
+        house.virsh(*START, "rival")
+        assert leases(house) == {"rival": "held"}
+
+    def test_a_guest_changes_its_name(self, house: HardHouse) -> None:
+        house.define("before", WISH, mdev(1))
+        house.virsh(*START, "before")
+        assert house.virsh("domrename", "before", "after", check=False).returncode == 1
+        house.virsh("destroy", "before")
+        house.virsh("domrename", "before", "after")
+        try:
+            house.virsh(*START, "after")
+            assert leases(house) == {"after": "held"}
+            house.virsh("destroy", "after")
+            assert leases(house) == {}
+        finally:
+            house.virsh("domrename", "after", "before")
+
+    def test_a_guest_without_definition(self, house: HardHouse) -> None:
+        before = state(house)
+        for end in ("destroy", "crash"):
+            house.virsh("create", "--paused", "/proc/self/fd/0", stdin=house.xml("fleeting", WISH, mdev(1)))
+            assert leases(house) == {"fleeting": "held"}
+            if end == "destroy":
+                house.virsh("destroy", "fleeting")
+            else:
+                kill_qemu(house, "fleeting")
+            eventually(lambda: leases(house), {})
+            assert state(house) == before
+            eventually(lambda: "fleeting" in house.virsh("list", "--all", "--name").stdout, False)
+
+    def test_a_definition_is_replaced_while_the_guest_runs(self, house: HardHouse) -> None:
+        house.define("twice", WISH, mdev(1))
+        house.virsh(*START, "twice")
+        uuid = house.virsh("domuuid", "twice").stdout.strip()
+        house.virsh("undefine", "twice")
+        running = state(house)
+        house.define_xml("twice", with_uuid(house.xml("twice", a_matrix("1", "4"), mdev(2)), uuid))
+        assert state(house) == running
+        house.virsh("destroy", "twice")
+        assert leases(house) == {}
+        house.virsh(*START, "twice")
+        assert state(house).host.mdevs == {mdev(2): a_matrix("1", "4")}
+
+
+class Annotations(Hard):
+    """The annotation changes between start and stop: the ledger counts."""
+
+    @pytest.mark.parametrize("text", ["", ANOTHER, "<guest><matrix domains='x'/></guest>"])
+    @pytest.mark.parametrize("where", ["--live", "--config"])
+    def test_the_annotation_changes(self, house: HardHouse, text: str, where: str) -> None:
+        before = state(house)
+        house.define("edited", WISH, mdev(1))
+        house.virsh(*START, "edited")
+        running = state(house)
+        set_annotation(house, "edited", text, where)
+        assert state(house) == running
+        house.virsh("destroy", "edited")
+        assert state(house) == before
+        if where == "--live":
+            return
+        answer = house.virsh(*START, "edited", check=False)
+        if text == ANOTHER:
+            assert answer.returncode == 0
+            assert state(house).host.mdevs == {mdev(1): a_matrix("1", "4")}
+            return
+        assert answer.returncode == 1
+        why = "<matrix> has no attribute adapters" if text else f"mediated device '{mdev(1)}' not found"
+        assert why in answer.stderr
+        assert state(house) == before
+
+
+class Unplugging(Hard):
+    """A device is plugged out while its guest runs: libvirt calls no hook."""
+
+    @pytest.fixture
+    def device(self, house: HardHouse) -> str:
+        """A file inside with the device's XML."""
+        path = "/run/device.xml"
+        with open(house.path(path), "w", encoding="utf-8") as file:
+            file.write(HOSTDEV.format(mdev(1)))
+        return path
+
+    def detach(self, house: HardHouse, device: str) -> None:
+        house.virsh("detach-device", "plugged", device, "--live")
+        eventually(lambda: mdev(1) in house.virsh("dumpxml", "plugged").stdout, False)
+
+    def test_the_queues_stay_until_the_guest_ends(self, house: HardHouse, device: str) -> None:
+        before = state(house)
+        house.define("plugged", WISH, mdev(1))
+        house.define("other", WISH, mdev(2))
+        house.virsh(*START, "plugged")
+        running = state(house)
+        with recorded(house) as operations:
+            self.detach(house, device)
+            assert state(house) == running
+            answer = house.virsh(*START, "other", check=False)
+            assert "are held by guest plugged" in answer.stderr
+            assert operations("plugged") == []
+        house.virsh("destroy", "plugged")
+        assert state(house) == before
+
+    def test_out_with_the_annotation(self, house: HardHouse, device: str) -> None:
+        """Nothing in the XML says any more that the guest is ours."""
+        before = state(house)
+        house.define("plugged", WISH, mdev(1))
+        house.virsh(*START, "plugged")
+        set_annotation(house, "plugged", "", "--live")
+        self.detach(house, device)
+        house.virsh("destroy", "plugged")
+        assert state(house) == before
+
+    def test_out_and_released_by_hand(self, house: HardHouse, device: str) -> None:
+        before = state(house)
+        house.define("plugged", WISH, mdev(1))
+        house.virsh(*START, "plugged")
+        self.detach(house, device)
+        apvfio(house, "release", "plugged")
+        assert state(house) == before
+        assert domstate(house, "plugged") == "paused"
+        house.virsh("destroy", "plugged")
+        assert state(house) == before
+
+    def test_in_from_another_guest(self, house: HardHouse, device: str) -> None:
+        house.define("owner", WISH, mdev(1))
+        house.define("plain", None, None)
+        house.virsh(*START, "owner")
+        house.virsh(*START, "plain")
+        running = state(house)
+        answer = house.virsh("attach-device", "plain", device, "--live", check=False)
+        assert "is in use by driver QEMU, domain owner" in answer.stderr
+        house.virsh("destroy", "plain")
+        assert state(house) == running
+
+
+class Plugging(Unplugging):
+    """A device is plugged in as well, which takes a QEMU that has AP queues."""
+
+    @essential
+    def test_out_and_in(self, house: HardHouse, device: str) -> None:
+        before = state(house)
+        house.define("plugged", WISH, mdev(1))
+        house.virsh(*START, "plugged")
+        running = state(house)
+        with recorded(house) as operations:
+            self.detach(house, device)
+            house.virsh("attach-device", "plugged", device, "--live")
+            assert operations("plugged") == []
+        assert state(house) == running
+        house.virsh("destroy", "plugged")
+        assert state(house) == before
+
+    @essential
+    def test_in_from_somebody_else(self, house: HardHouse, device: str) -> None:
+        """A device that the administrator made is his: it stays when the guest ends."""
+        before = state(house)
+        sysfs = house.system.sysfs
+        house.define("plain", None, None)
+        house.virsh(*START, "plain")
+        sysfs.write("bus/ap/apmask", "-1")
+        sysfs.write(AP_MDEVS.create, mdev(1))
+        for kind, number in (("adapter", "1"), ("domain", "4")):
+            sysfs.write(f"{AP_MDEVS.device(mdev(1))}/assign_{kind}", number)
+        house.virsh("attach-device", "plain", device, "--live")
+        held = state(house)
+        house.define("other", a_matrix("1", "4"), mdev(2))
+        answer = house.virsh(*START, "other", check=False)
+        assert f"01.0004 is held by the mediated device {mdev(1)}" in answer.stderr
+        house.virsh("destroy", "plain")
+        assert state(house) == held
+        sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
+        sysfs.write("bus/ap/apmask", "+1")
+        assert state(house) == before
+
+
+class Saving(Hard):
+    """A guest's memory goes to disk and comes back."""
+
+    def test_a_guest_without_comes_back_as_it_was(self, house: HardHouse) -> None:
+        """At restore libvirt takes whatever a hook prints for the guest's XML."""
+        before = state(house)
+        house.define("memory", None, None)
+        house.virsh(*START, "memory")
+        xml = house.virsh("dumpxml", "memory").stdout
+        with recorded(house) as operations:
+            house.virsh("save", "memory", "/var/lib/libvirt/saved")
+            house.virsh("restore", "--paused", "/var/lib/libvirt/saved")
+            house.virsh("managedsave", "memory")
+            house.virsh(*START, "memory")
+            assert operations("memory").count("restore") == 2
+        assert uncounted(house.virsh("dumpxml", "memory").stdout) == uncounted(xml)
+        with open(house.path("/var/log/libvirt/qemu/memory.log"), encoding="utf-8") as log:
+            assert "hook-script" not in log.read()
+        assert state(house) == before
+
+    def test_nothing_is_printed(self, house: HardHouse) -> None:
+        before = state(house)
+        for operation in ("migrate", "restore", "attach", "start", "started", "stopped"):
+            for xml in (house.xml("moved", WISH, mdev(1)), house.xml("moved", None, None), "no xml", ""):
+                done = house.run([OURS, "moved", operation, "begin", "-"], stdin=xml)
+                assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert state(house) == before
+
+
+class NotSaved(Hard):
+    """QEMU does not save a guest with a vfio-ap device, so libvirt does not, either."""
+
+    @pytest.mark.parametrize(
+        "verb", [pytest.param(("save", "/var/lib/libvirt/saved"), marks=essential), ("managedsave",)]
+    )
+    def test_a_guest_with_queues_is_not_saved(self, house: HardHouse, verb: tuple[str, ...]) -> None:
+        house.define("kept", WISH, mdev(1))
+        house.virsh(*START, "kept")
+        running = state(house)
+        answer = house.virsh(verb[0], "kept", *verb[1:], check=False)
+        assert answer.returncode == 1
+        assert "migrat" in answer.stderr
+        assert state(house) == running
+        assert domstate(house, "kept") == "paused"
+
+
+class Saved(Hard):
+    """Where QEMU does save it, a guest has its queues while it runs, and not while it sleeps."""
+
+    def test_a_guest_sleeps_without_its_queues(self, house: HardHouse) -> None:
+        before = state(house)
+        house.define("asleep", WISH, mdev(1))
+        house.define("thief", WISH, mdev(2))
+        house.virsh(*START, "asleep")
+        running = state(house)
+        house.virsh("managedsave", "asleep")
+        assert state(house) == before
+        house.virsh(*START, "thief")
+        answer = house.virsh(*START, "asleep", check=False)
+        assert answer.returncode == 1
+        assert "guest asleep: 00.0001, 00.0002, 0a.0001, 0a.0002 are held by guest thief" in answer.stderr
+        house.virsh("destroy", "thief")
+        with recorded(house) as operations:
+            house.virsh(*START, "asleep")
+            assert operations("asleep")[:2] == ["restore", "prepare"]
+        assert state(house) == running
+
+
+class Crowds(Hard):
+    """Many guests at once."""
+
+    pairs = 12
+    """How many queues have two guests that want them: all, where a start takes no time."""
+
+    @essential
+    def test_a_dozen_starts_with_the_daemon(self, house: HardHouse) -> None:
+        wishes = names("auto")
+        for number, (name, wish) in enumerate(wishes.items()):
+            house.define(name, wish, mdev(number))
+            house.virsh("autostart", name)
+        house.stop_daemon()
+        # As after a boot: libvirt notes there that it has started all of them.
+        house.run(["rm", "-f", "/run/libvirt/qemu/autostarted"])
+        house.start_daemon()
+        eventually(lambda: leases(house), dict.fromkeys(wishes, "held"))
+        eventually(lambda: set(house.virsh("list", "--name").stdout.split()), set(wishes))
+        running = state(house).host
+        assert running.mdevs == {mdev(number): wish for number, wish in enumerate(wishes.values())}
+        assert len(with_driver(running, "vfio_ap")) == 12
+        assert status(house)["drift"] == []
+
+    def test_rivals_start_and_stop_at_once(self, house: HardHouse) -> None:
+        """Each queue is wanted twice: one of the two gets it, the other is told who has it."""
+        both = names("left"), names("right")
+        wishes = {name: wish for side in both for name, wish in list(side.items())[: self.pairs]}
+        for number, (name, wish) in enumerate(wishes.items()):
+            house.define(name, wish, mdev(number))
+        starts = at_once(house, wishes, *START)
+        won = {name for name, done in starts.items() if done.returncode == 0}
+        assert {re.sub("left|right", "", name) for name in won} == {str(i) for i in range(self.pairs)}
+        assert len(won) == self.pairs
+        assert leases(house) == dict.fromkeys(won, "held")
+        for name, done in starts.items():
+            other = name.replace("left", "-").replace("right", "left").replace("-", "right")
+            assert done.returncode == 0 or f"held by guest {other}." in done.stderr
+        first = {name for name in won if int(re.sub("[a-z]", "", name)) % 2}
+        stops = at_once(house, first, "destroy")
+        assert {done.returncode for done in stops.values()} == {0}
+        assert leases(house) == dict.fromkeys(won - first, "held")
+        again = at_once(house, first, *START)
+        assert {done.returncode for done in again.values()} == {0}
+        assert leases(house) == dict.fromkeys(won, "held")
+        assert status(house)["drift"] == []
+        at_once(house, won, "destroy")
+        assert leases(house) == {}
+
+
+def at_once(house: HardHouse, guests: Iterable[str], *verb: str) -> dict[str, CompletedProcess[str]]:
+    """Run virsh for many guests at the same time; what came of it."""
+    chosen = sorted(guests)
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        done = pool.map(lambda name: house.virsh(*verb, name, check=False), chosen)
+        return dict(zip(chosen, done, strict=True))
+
+
+def uncounted(xml: str) -> str:
+    """The domain's XML without what changes from start to start."""
+    return re.sub("id='[0-9]+'|domain-[0-9]+|\\+[0-9]+:\\+[0-9]+", "", xml)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's hard cases under a real libvirtd, on a simulated host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import changed_guests
+import daemon_cases
+import hard_cases
+from apvfio.assets import hook_script
+from lab_house import LabHouse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.lab.lab import Lab
+    from conftest import MakeLab
+
+
+@pytest.fixture(scope="module")
+def hard_lab(make_lab: MakeLab) -> Iterator[Lab]:
+    with make_lab(hook_script()) as lab:
+        yield lab
+
+
+@pytest.fixture
+def house(hard_lab: Lab) -> Iterator[LabHouse]:
+    house = LabHouse(hard_lab)
+    yield house
+    house.clean()
+
+
+class TestKilledInPrepare(daemon_cases.KilledInPrepare):
+    """The daemon is killed in the middle of a start."""
+
+
+class TestOrphans(daemon_cases.Orphans):
+    """Hooks that outlive their daemon."""
+
+
+class TestReconnects(daemon_cases.Reconnects):
+    """The daemon comes back."""
+
+
+class TestEndings(hard_cases.Endings):
+    """Guests end as they should not."""
+
+
+class TestHeldLocks(hard_cases.HeldLocks):
+    """Others hold a lock."""
+
+
+class TestIdentities(changed_guests.Identities):
+    """Names, uuids and devices change hands."""
+
+
+class TestAnnotations(changed_guests.Annotations):
+    """Annotations change while guests run."""
+
+
+class TestUnplugging(changed_guests.Unplugging):
+    """Devices are plugged out; an emulated guest has no bus to plug one into."""
+
+
+class TestSaving(changed_guests.Saving):
+    """Memory is saved and restored."""
+
+
+class TestSaved(changed_guests.Saved):
+    """An emulated guest can be saved: its QEMU does not know of the device."""
+
+
+class TestCrowds(changed_guests.Crowds):
+    """Many guests at once."""

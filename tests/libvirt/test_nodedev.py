@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's node devices: our definitions and the devices of guests among them; its definitions, read by us.
+
+The lab has no events of devices that come and go, so the daemon looks anew when it starts.
+"""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.assets import hook_script
+from apvfio.definitions import load_definition, matrix_of
+from apvfio.host import AP_MDEVS, read_host
+from apvfio.mask import IdSet
+from apvfio.matrix import Matrix
+from hosts import a_matrix, mdev
+from lab_house import LabHouse
+from lifecycle import state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import MakeLab
+
+ROW = a_matrix("0", "1-2")._replace(control_domains=a_matrix("0", "4").domains)
+NAME = f"mdev_{mdev(1).replace('-', '_')}_matrix"
+XML = f"""\
+<device>
+  <parent>ap_matrix</parent>
+  <capability type='mdev'>
+    <type id='vfio_ap-passthrough'/>
+    <uuid>{mdev(1)}</uuid>
+    <attr name='assign_adapter' value='10'/>
+    <attr name='assign_domain' value='0x1b'/>
+  </capability>
+</device>
+"""
+PATIENCE = 30.0
+
+
+@pytest.fixture(scope="module")
+def lab_house(make_lab: MakeLab) -> Iterator[LabHouse]:
+    with make_lab(hook_script()) as lab:
+        yield LabHouse(lab)
+
+
+@pytest.fixture
+def house(lab_house: LabHouse) -> Iterator[LabHouse]:
+    yield lab_house
+    lab_house.clean()
+
+
+def shown(house: LabHouse, *words: str) -> list[str]:
+    return house.virsh("nodedev-list", "--cap", "mdev", *words).stdout.split()
+
+
+def until_shown(house: LabHouse, expected: list[str], *words: str) -> None:
+    """The daemon looks at mdevctl's directory 100 ms after it changed."""
+    deadline = time.monotonic() + PATIENCE
+    while shown(house, *words) != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def node_device(house: LabHouse) -> ET.Element:
+    return ET.fromstring(house.virsh("nodedev-dumpxml", NAME).stdout)
+
+
+def held(house: LabHouse) -> Matrix:
+    """What the node device's definition holds."""
+    attrs = [(attr.get("name"), attr.get("value", "")) for attr in node_device(house).iter("attr")]
+    kinds = ("assign_adapter", "assign_domain", "assign_control_domain")
+    return Matrix(*(IdSet(int(value, 0) for name, value in attrs if name == kind) for kind in kinds))
+
+
+def test_a_definition_of_ours_is_a_node_device(house: LabHouse) -> None:
+    before = state(house)
+    house.define("kept", ROW, mdev(1))
+    assert house.apvfio("define", "kept").returncode == 0
+    until_shown(house, [NAME], "--inactive")
+    assert held(house) == ROW
+    house.virsh("start", "--paused", "kept")
+    house.stop_daemon()
+    house.start_daemon()
+    assert shown(house) == [NAME]
+    assert shown(house, "--inactive") == []
+    assert node_device(house).findtext("path") == f"/sys/{AP_MDEVS.device(mdev(1))}"
+    assert node_device(house).findtext("parent") == "ap_matrix"
+    house.virsh("destroy", "kept")
+    house.stop_daemon()
+    house.start_daemon()
+    until_shown(house, [NAME], "--inactive")
+    assert shown(house) == []
+    assert house.apvfio("undefine", "kept").returncode == 0
+    until_shown(house, [], "--all")
+    assert state(house) == before
+
+
+def test_a_node_device_that_is_replaced(house: LabHouse) -> None:
+    house.virsh("nodedev-define", "/dev/stdin", stdin=XML)
+    house.virsh("nodedev-autostart", NAME)
+    there = load_definition(house.system.files, mdev(1))
+    assert there
+    assert matrix_of(there) == a_matrix("10", "27")
+    house.define("kept", ROW, mdev(1))
+    assert "it asks for adapters 0, domains 1-2" in house.apvfio("define", "kept").stderr
+    assert house.apvfio("define", "--replace", "kept").returncode == 0
+    deadline = time.monotonic() + PATIENCE
+    while held(house) != ROW:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    there = load_definition(house.system.files, mdev(1))
+    assert there
+    assert there.start == "auto"
+    house.virsh("nodedev-undefine", NAME)
+    assert load_definition(house.system.files, mdev(1)) is None
+    assert read_host(house.system.sysfs).mdevs == {}

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kinds of hosts, guests for them, and what may have happened on one before a verb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
+
+from apvfio import broker
+from apvfio.host import AP_MDEVS, MASKS, OVERRIDES
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.mask import parse_list
+from apvfio.matrix import Matrix
+from apvfio.persistence import define
+from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
+from apvfio.wish import Wish
+from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
+from machines import IBM_ADAPTERS, Killed, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apvfio.request import Request
+
+
+class Cell(NamedTuple):
+    """A kind of host."""
+
+    profile: str
+    mode: str
+    way: str
+    """By which mask guests are freed there, '' with overrides."""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.profile, self.way or self.mode)))
+
+    def machine(self) -> Machine:
+        """IBM's host, of this kind."""
+        machine = Machine(SimKernel.new(self.profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+        prefer = f'prefer = "{self.way}"\n' if self.way else ""
+        machine.files.texts[POLICY] = f'mode = "{self.mode}"\n{prefer}'
+        return machine
+
+
+def cells() -> Iterator[Cell]:
+    """Every kind of host there is."""
+    for name, profile in PROFILES.items():
+        yield Cell(name, MASKS, BY_ADAPTERS)
+        yield Cell(name, MASKS, BY_DOMAINS)
+        if profile.overrides:
+            yield Cell(name, OVERRIDES, "")
+
+
+def domain_xml(request: Request) -> bytes:
+    """The domain of a guest with that request, as libvirt hands it to a hook."""
+    adapters, domains = request.matrix.adapters, request.matrix.domains
+    return f"""<domain type="kvm"><name>{request.guest}</name><uuid>{request.guest_uuid}</uuid>
+        <metadata><ap:guest xmlns:ap="urn:apvfio:guest:1">
+        <ap:matrix adapters="{adapters}" domains="{domains}"/></ap:guest></metadata>
+        <devices><hostdev mode="subsystem" type="mdev" model="vfio-ap"><source>
+        <address uuid="{request.mdev}"/></source></hostdev></devices></domain>""".encode()
+
+
+ONE = a_request("0,10", "1-2", 1)
+TWO = a_request("1", "4", 2)
+BESIDE = a_request("1", "1-2", 2)
+ANEW = a_request("1", "4", 1)
+CONTROLLING = TWO._replace(matrix=Matrix(parse_list("1"), parse_list("4,27"), parse_list("1,4")))
+WISHING = TWO._replace(matrix=Matrix(), wish=Wish("ep11", adapters=1, domains=2))
+FOREIGN = mdev(9)
+
+
+def nothing(machine: Machine) -> None:
+    """The host as it boots."""
+
+
+def held(machine: Machine) -> None:
+    """Guest 1 runs."""
+    broker.acquire(machine.process(), ONE)
+
+
+def both(machine: Machine) -> None:
+    """Guests 1 and 2 run."""
+    held(machine)
+    broker.acquire(machine.process(), BESIDE)
+
+
+def attached(machine: Machine) -> None:
+    """Guest 1 runs and has its device open; the kernels before 6.12 do not let go of one."""
+    held(machine)
+    if PROFILES[machine.kernel.state.profile].asks_to_let_go:
+        machine.kernel.attach_guest(mdev(1), "one")
+
+
+def foreign_device(machine: Machine, matrix: Matrix, uuid: str = FOREIGN) -> None:
+    """Somebody else's device with what apvfio has freed."""
+    machine.kernel.write(AP_MDEVS.create, uuid)
+    for kind, ids in zip(("adapter", "domain"), matrix, strict=False):
+        for i in ids:
+            machine.kernel.write(f"{AP_MDEVS.device(uuid)}/assign_{kind}", str(i))
+
+
+def owing(machine: Machine) -> None:
+    """Guest 1 is gone, and its queues are owed still: somebody else's device had them until now."""
+    held(machine)
+    machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
+    foreign_device(machine, a_matrix("0,10", "1-2"))
+    broker.release(machine.process(), guest(1))
+    machine.kernel.write(AP_MDEVS.remove(FOREIGN), "1")
+    assert machine.ledger.owed or machine.ledger.overrides
+
+
+def offline(machine: Machine) -> None:
+    """The administrator has set two queues offline."""
+    for queue in ("00.0001", "01.0004"):
+        machine.kernel.write(f"bus/ap/devices/{queue}/online", "0")
+
+
+def offline_held(machine: Machine) -> None:
+    """Guest 1 runs with a queue that was offline."""
+    offline(machine)
+    held(machine)
+
+
+def unbound(machine: Machine) -> None:
+    """A queue has no driver."""
+    machine.kernel.write("bus/ap/drivers/cex4queue/unbind", "01.0004")
+
+
+def half_started(machine: Machine) -> None:
+    """The hook of guest 1 died when the device had been made and had nothing yet."""
+    start = machine.process()
+
+    with mock.patch.object(start.sysfs, "write", _dying(start)):
+        try:
+            broker.acquire(start, ONE)
+        except Killed:
+            return
+    raise AssertionError("it should have died")
+
+
+def _dying(machine: Machine) -> Callable[[str, str], None]:
+    write = machine.sysfs.write
+
+    def dying(path: str, text: str) -> None:
+        write(path, text)
+        if path == AP_MDEVS.create:
+            raise Killed
+
+    return dying
+
+
+def device_gone(machine: Machine) -> None:
+    """Somebody has removed the device of guest 1."""
+    held(machine)
+    machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
+
+
+def queue_strayed(machine: Machine) -> None:
+    """Somebody has unbound a queue of guest 1, and it stays guest 1's."""
+    held(machine)
+    machine.kernel.write("bus/ap/drivers/vfio_ap/unbind", "00.0001")
+
+
+def narrowed(machine: Machine) -> None:
+    """The administrator has cleared bits for himself."""
+    machine.kernel.write("bus/ap/apmask", "-0,-99")
+    machine.kernel.write("bus/ap/aqmask", "-1")
+
+
+def overridden(machine: Machine) -> None:
+    """The administrator has moved two queues by driver_override."""
+    for queue in ("00.0001", "01.0004"):
+        machine.kernel.write(f"bus/ap/devices/{queue}/driver_override", "vfio_ap")
+        machine.kernel.write("bus/ap/drivers/cex4queue/unbind", queue)
+        machine.kernel.write("bus/ap/drivers_probe", queue)
+
+
+def ready_made(machine: Machine) -> None:
+    """mdevctl has made the device that guest 2 asks for, of queues that the administrator freed."""
+    machine.kernel.write("bus/ap/apmask", "-1")
+    foreign_device(machine, TWO.matrix, mdev(2))
+
+
+def defined(machine: Machine) -> None:
+    """The device of guest 2 is defined."""
+    define(machine.process(), TWO)

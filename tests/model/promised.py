@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is promised of a call of apvfio's, looked at in the simulated kernel's memory; see `model.world`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from apvfio import broker
+from apvfio.errors import ApvfioError
+from apvfio.ledger import ENDING, HELD
+from apvfio.policy import POLICY, parse_policy
+from apvfio.sim.profile import PROFILES
+from model.views import HOST, VFIO, State, difference, disagreements, promises, unpaid, view
+
+if TYPE_CHECKING:
+    from apvfio.matrix import Apqn
+    from apvfio.request import Request
+    from machines import Machine
+    from model.views import View
+
+
+class ViolationError(AssertionError):
+    """A promise was broken."""
+
+
+def require_harmless(machine: Machine, before: View, policy: str, *, but: set[str], admin: bool) -> None:
+    """Nobody who had no part in a call has lost anything; the devices in ``but`` were to go."""
+    state = machine.kernel.state
+    for uuid, had in before.guests.items():
+        now = state.mdevs.get(uuid)
+        if uuid not in but:
+            lost = set(had.queues()) - set(now.guest_matrix.queues() if now else [])
+            require(f"the running guest {uuid} has lost {sorted(map(str, lost))}", not lost)
+    reserves = parse_policy(policy or None).reserves
+    for queue, driver in before.drivers.items():
+        if driver == HOST and reserves(queue) and not admin and _consistent(queue, before):
+            now_bound = state.queues[queue].driver
+            require(f"the reserved queue {queue} is bound to {now_bound!r}", now_bound == HOST)
+
+
+def _consistent(queue: Apqn, before: View) -> bool:
+    override = before.overrides.get(queue, "")
+    by_masks = queue.adapter in before.apmask and queue.domain in before.aqmask
+    return override == HOST or (not override and by_masks)
+
+
+def require_started(machine: Machine, request: Request) -> None:
+    """The guest has all its queues, and none that is reserved."""
+    ledger, state = machine.ledger, machine.kernel.state
+    lease = ledger.leases.get(request.mdev)
+    require(f"{request.guest} has no lease", lease is not None and lease.state == HELD)
+    assert lease
+    made = state.mdevs.get(request.mdev)
+    require(f"{request.guest} has {made}", made is not None and made.matrix == lease.matrix)
+    assert made
+    for queue in lease.matrix.queues():
+        there = state.queues.get(queue)
+        if there:
+            require(f"{queue} is bound to {there.driver!r}", there.driver == VFIO)
+            seen = made.guest_matrix.holds(queue)
+            require(f"{request.guest} would not see {queue}", seen)
+    reserves = parse_policy(machine.files.texts.get(POLICY) or None).reserves
+    require("it was given a reserved queue", not any(map(reserves, lease.matrix.queues())))
+
+
+def require_refused(machine: Machine, before: Machine, request: Request) -> None:
+    """The host is as it was, or as a reconcile, or the end of the guest's earlier life, would make it."""
+    queues = before.kernel.state.queues.items()
+    # What was tried and given up has found them a driver.
+    loose = frozenset(name for name, queue in queues if not queue.driver)
+    now = _told(machine, loose)
+    if now == _told(before, loose) or _stuck(before):
+        return
+    ended = before.twin()
+    with suppress(ApvfioError):
+        broker.reconcile(before)
+    with suppress(ApvfioError):
+        broker.release(ended, request.guest_uuid)
+    either = (_told(before, loose), _told(ended, loose))
+    odd = " or ".join(difference(now, told) for told in either)
+    require(f"the refused start of {request.guest} left {odd}", now in either)
+
+
+def _told(machine: Machine, loose: frozenset[Apqn] = frozenset()) -> State:
+    """All that counts: not how a lease ends, nor that a bit is owed which is set."""
+    now, ledger = view(machine), machine.ledger
+    for lease in ledger.leases.values():
+        if lease.state == ENDING:
+            ledger = ledger.without(lease.mdev)
+    now = now._replace(drivers={q: driver for q, driver in now.drivers.items() if q not in loose})
+    return State(now, promises(ledger._replace(owed=ledger.owed - now.masks)))
+
+
+def require_reconciled(machine: Machine) -> None:
+    """The promises after a reconcile that nothing has hindered."""
+    for disagreement in disagreements(machine):
+        raise ViolationError(disagreement)
+    for debt in unpaid(machine):
+        raise ViolationError(f"unpaid: {debt}")
+    twin = machine.twin()
+    before = _told(twin)
+    again = broker.reconcile(twin)
+    require(f"another reconcile takes {again.steps}", not again.steps and _told(twin) == before)
+
+
+def _stuck(machine: Machine) -> bool:
+    """Whether a device that must go is open and the kernel does not ask for it: nothing goes on behind it."""
+    mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.doomed()
+    waits = not PROFILES[machine.kernel.state.profile].asks_to_let_go
+    return waits and any(uuid in mdevs and mdevs[uuid].vm for uuid in doomed)
+
+
+def require(what: str, holds: bool) -> None:
+    """ViolationError telling ``what`` unless it ``holds``."""
+    if not holds:
+        raise ViolationError(what)

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host with all its actors: apvfio, guests, administrators, mdevctl, the machine itself. Operations are
+plain data, so that a run can be told, repeated and shortened; after each one the promises are checked.
+
+What can be promised when others interfere, in its weakest true form:
+
+- A queue is never in two devices, and the ledger can always be read.
+- A bit or an override that apvfio did not change itself is as the others left it, whatever fails or dies:
+  the host with its debts paid is the twin on which apvfio never was (`model.shadow`).
+- A device that apvfio did not make stays as it is.
+- A call during which nobody else acts takes nothing from a guest that runs, and no reserved queue from
+  the host.
+- A start that succeeds has given the guest all its queues; one that is refused leaves the host as it
+  was, or as a reconcile would have made it.
+- After a reconcile the ledger says what is there, every debt that the kernel takes is paid, and another
+  reconcile finds nothing to do.
+- When all guests have stopped and the others' devices are gone, nothing of apvfio's is left.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from apvfio import broker
+from apvfio.errors import ApvfioError
+from apvfio.mask import parse_edit
+from apvfio.masks_change import change_masks
+from apvfio.matrix import Matrix
+from apvfio.plan.edit import Wish as MaskWish
+from apvfio.policy import POLICY
+from apvfio.wish import Wish
+from hosts import a_request, guest, mdev
+from machines import Killed, Machine
+from model import rivals
+from model.clock import Clock
+from model.crashes import KILL, TRUE, Fault
+from model.others import Others
+from model.promised import (
+    ViolationError,
+    require,
+    require_harmless,
+    require_reconciled,
+    require_refused,
+    require_started,
+)
+from model.views import promises, shared_queues, view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.request import Request
+
+    Op = tuple[Any, ...]
+
+GUESTS = (1, 2, 3)
+MODES = ("masks", "overrides")
+REQUESTS = (
+    ("0", "1"),
+    ("0", "1-2"),
+    ("1", "2,4"),
+    ("0-1", "4"),
+    ("1,3", "1"),
+    ("3", "1-2,4"),
+    ("0-1,3", "2"),
+    ("5", "1"),
+    ("3", "4,9"),
+)
+WISHES = (Wish("cca"), Wish("ep11", domains=2), Wish("cca", adapters=2))
+
+
+class World(Others):
+    """The host, and what there is to be done with it."""
+
+    def do(self, op: Op) -> None:
+        """Do the operation and check; ViolationError says which promise was broken."""
+        kind, *words = op
+        self.count[kind] += 1
+        self.meddled = False
+        with Clock().running():
+            getattr(self, f"do_{kind}")(*words)
+            self.meddled = False
+            self.own_what_is_theirs()
+            self.check()
+
+    def check(self) -> None:
+        """What always holds."""
+        shared = shared_queues(self.machine.kernel)
+        require(f"{shared} share queues", not shared)
+        for odd in self.shadow.differences():
+            raise ViolationError(odd)
+        for uuid, matrix in self.foreign.items():
+            there = self.machine.kernel.state.mdevs.get(uuid)
+            require(f"the foreign device {uuid} is {there}", there is not None and there.matrix == matrix)
+        live = self.machine.ledger.live()
+        for n, lease in enumerate(live):
+            for other in live[:n]:
+                overlap = lease.matrix.overlap(other.matrix)
+                require(f"{lease.guest} and {other.guest} both hold {overlap}", overlap.empty)
+
+    # Guests.
+
+    def do_start(self, n: int, asked: int, attach: bool, fault: Op | None = None) -> None:
+        """Guest ``n`` starts; when it has its queues it opens the device, or libvirt fails it and it is
+        found not to run."""
+        if n in self.attached:
+            return
+        request = self.request(n, asked)
+        before = self.machine.twin()
+        if not self.call(partial(broker.acquire, request=request), fault, starts=n):
+            if fault is None:
+                require_refused(self.machine, before, request)
+            return
+        if not self.meddled:
+            require_started(self.machine, request)
+        if attach:
+            with suppress(OSError):
+                self.machine.kernel.attach_guest(request.mdev, f"vm{n}")
+                self.attached.add(n)
+                self.forced.discard(request.mdev)
+
+    def do_stop(self, n: int, hurry: bool, fault: Op | None = None) -> None:
+        """Guest ``n`` ends, and libvirt says so."""
+        self.do_die(n)
+        self.call(partial(broker.release, guest_uuid=guest(n), hurry=hurry), fault)
+
+    def do_die(self, n: int) -> None:
+        """Guest ``n`` ends, and libvirt says nothing."""
+        if n in self.attached:
+            self.attached.remove(n)
+            with suppress(OSError):
+                self.machine.kernel.detach_guest(mdev(n))
+
+    def do_release(self, n: int) -> None:
+        """A person releases a guest, which is refused while it has the device open."""
+        in_use = self._in_use(n)
+        done = self.call(partial(broker.release, guest_uuid=guest(n)), None)
+        require("a guest's device was pulled away", not (in_use and done))
+
+    def do_force(self, n: int, fault: Op | None = None) -> None:
+        """A person insists; the guest goes on without its queues."""
+        self.forced.add(mdev(n))
+        self.call(partial(broker.release, guest_uuid=guest(n), force=True), fault)
+        if mdev(n) not in self.machine.kernel.state.mdevs:
+            self.attached.discard(n)
+
+    def do_reconcile(self, fault: Op | None = None) -> None:
+        """The timer, or a person."""
+        done = self.call(broker.reconcile, fault)
+        if done and not self.meddled and fault is None:
+            require_reconciled(self.machine)
+
+    # Administrators, through apvfio.
+
+    def do_masks(self, apmask: str, aqmask: str, active: bool, stored: bool, fault: Op | None = None) -> None:
+        """``apvfio masks``."""
+        edits = [parse_edit(text) if text else None for text in (apmask, aqmask)]
+        state = self.machine.kernel.state
+        before, had = view(self.machine).masks, self.machine.ledger.owed
+        change = MaskWish(edits[0], edits[1], active, stored)
+        done = self.call(lambda system: change_masks(system, change, lambda _: None), fault, admin=True)
+        if not active:
+            require("the active masks were changed", self.meddled or view(self.machine).masks == before)
+            return
+        owed = self.machine.ledger.owed
+        for name, was, edit, debt, now_owed in zip(
+            ("apmask", "aqmask"), before, edits, had, owed, strict=True
+        ):
+            moved = getattr(state, name)
+            changed = (moved - was) | (was - moved)
+            wished = edit.apply(was) if edit else was
+            allowed = (wished - was) | (was - wished)
+            require(f"{name} changed in {changed}", self.meddled or changed <= allowed)
+            # What was done and undone again has come back online.
+            ids = allowed if not done else changed
+            self.shadow.moved |= {
+                q for q in state.queues if (q.adapter if name == "apmask" else q.domain) in ids
+            }
+            # What he ordered is his from now on, on the twin as well.
+            self.shadow.order(name, moved | now_owed)
+            self.shadow.unsure[name] -= (changed | debt) - now_owed
+
+    def do_mode(self, mode: str, fault: Op | None = None) -> None:
+        """``apvfio mode``."""
+        before = view(self.machine)
+        self.call(lambda system: broker.switch_mode(system, mode), fault, admin=True)
+        after = view(self.machine)
+        if (before.masks, before.overrides, before.drivers) != (after.masks, after.overrides, after.drivers):
+            self._ordered_anew()
+
+    def do_settle(self) -> None:
+        """All guests stop and the others' devices go: then nothing of apvfio's is left."""
+        for n in GUESTS:
+            self.do_die(n)
+        for uuid in list(self.foreign):
+            rivals.mdevctl_stop(self.shadow, uuid)
+        self.foreign.clear()
+        for n in GUESTS:
+            self.call(partial(broker.release, guest_uuid=guest(n)), None)
+        if not self.call(broker.reconcile, None):
+            return
+        require_reconciled(self.machine)
+        left = promises(self.machine.ledger)
+        require(f"there is left {left}", not (left.leases or left.owed or left.overrides))
+        devices = list(self.machine.kernel.state.mdevs)
+        require(f"the devices {devices} are left", not devices)
+        for odd in self.shadow.settled_differences():
+            raise ViolationError(odd)
+        self.shadow.resync()
+
+    # What an operation of apvfio's is made of.
+
+    def request(self, n: int, asked: int) -> Request:
+        """What guest ``n`` asks for, one of the requests and then of the wishes."""
+        if asked < len(REQUESTS):
+            return a_request(*REQUESTS[asked], n)
+        return a_request("0", "1", n)._replace(matrix=Matrix(), wish=WISHES[asked - len(REQUESTS)])
+
+    def call(
+        self,
+        verb: Callable[[Machine], object],
+        fault: Op | None,
+        *,
+        starts: int = 0,
+        admin: bool = False,
+    ) -> bool:
+        """Run ``verb`` as a process of its own, struck by ``fault``; whether it came to its end."""
+        process = self.machine.process()
+        before, policy = view(self.machine), self.machine.files.texts.get(POLICY)
+        self.meddled = False
+        if fault:
+            n, what, *words = fault
+            process.faults.arm(n, partial(self._strike, process, what, words), late=what.startswith("late "))
+        try:
+            verb(process)
+            done = True
+        except ApvfioError as error:
+            done = False
+            self.count["refused"] += 1
+            require(f"an error that says nothing: {error!r}", bool(error.sentence))
+        except Killed:
+            done = False
+        if not self.meddled:
+            require_harmless(
+                self.machine, before, policy or "", but={mdev(starts), *self.forced}, admin=admin
+            )
+        return done
+
+    def _strike(self, process: Machine, what: str, words: list[Any]) -> None:
+        self.count["struck"] += 1
+        if what == "meanwhile":
+            self.meddled = self.shadow.meanwhile = True
+            self.do_inner(words)
+            self.shadow.meanwhile = False
+            return
+        number = KILL if what.endswith("kill") else words[0]
+        fault = Fault(process.faults.count, number, what.startswith("late "), process.faults.paths[-1])
+        if (fault.path.rpartition("/")[2], number) not in TRUE:
+            fault.strike()
+
+    def do_inner(self, op: list[Any]) -> None:
+        """Somebody else acts while apvfio does."""
+        kind, *words = op
+        self.count[f"meanwhile {kind}"] += 1
+        getattr(self, f"do_{kind}")(*words)
+
+    def _in_use(self, n: int) -> bool:
+        there = self.machine.kernel.state.mdevs.get(mdev(n))
+        held = self.machine.ledger.leases.get(mdev(n))
+        if not there or not there.vm or not held or held.uuid != guest(n):
+            return False
+        return any(there.guest_matrix.holds(queue) for queue in held.matrix.queues())
+
+    def _ordered_anew(self) -> None:
+        """An administrator's order has reached all of the host; debts that are left are on top of it."""
+        ledger = self.machine.ledger
+        if not ledger.leases:
+            self.shadow.resync()
+            for name, owed in zip(("apmask", "aqmask"), ledger.owed, strict=True):
+                self.shadow.order(name, getattr(self.machine.kernel.state, name) | owed)
+        self.shadow.touched |= set(self.machine.kernel.state.queues)

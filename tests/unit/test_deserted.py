@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks that outlive the daemon that called them, or have nothing to do when they are called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from apvfio import broker
+from apvfio.assets import hook_script
+from apvfio.calls import Acquire, answer_of
+from apvfio.errors import ApvfioError
+from apvfio.host import read_host
+from apvfio.ledger import HELD, STARTING
+from apvfio.liveness import GRACE, now
+from apvfio.serving import serve
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim, open_sim
+from hosts import IBM_DOMAINS, a_request, guest, mdev
+from machines import IBM_ADAPTERS, Machine
+from test_hook import call
+from test_request import UUID, domain
+
+
+def yes() -> bool:
+    return True
+
+
+def test_a_start_that_nobody_waits_for_has_nothing() -> None:
+    machine = Machine()
+    before = machine.snapshot()
+    with pytest.raises(ApvfioError, match="guest g1: the daemon that started it has died"):
+        broker.acquire(machine, a_request("0", "1"), deserted=yes)
+    assert machine.snapshot() == before
+    assert machine.sysfs.written == []
+
+
+def test_what_others_did_for_it_is_taken_back() -> None:
+    machine = Machine()
+    before = machine.host
+
+    def served_first() -> bool:
+        """When it gets the lock somebody else has served it."""
+        (mine,) = machine.room.tickets()
+        with machine.room.post(Acquire(a_request("1", "1", 2)).as_json()) as other:
+            serve(machine, other, a_request("1", "1", 2))
+        assert mine.answer == answer_of(None)
+        assert machine.ledger.leases[mdev(1)].state == STARTING
+        return True
+
+    with pytest.raises(ApvfioError, match="has died"):
+        broker.acquire(machine, a_request("0", "1"), deserted=served_first)
+    assert machine.ledger.leases == {}
+    assert machine.host == before
+
+
+def test_of_two_starts_of_one_guest_the_later_counts() -> None:
+    machine = Machine()
+    request = a_request("0", "1")
+    with machine.room.post(Acquire(request).as_json()) as orphan:
+        lease = broker.acquire(machine, request)
+        assert orphan.answer
+        assert orphan.answer["error"]["error"] == "it is started anew meanwhile."
+    assert (lease.state, lease.uuid) == (HELD, guest(1))
+    assert machine.ledger.leases == {mdev(1): lease}
+
+
+def test_reconcile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    broker.acquire(machine, a_request("0", "1"))
+    machine.running = set()
+    assert broker.reconcile(machine).seen == ()
+    monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
+    (why,) = broker.reconcile(machine).seen
+    assert why.startswith("guest g1: it holds queues but does not run")
+
+
+def test_a_late_release_leaves_a_new_life_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    call(machine, "prepare", domain())
+    running = machine.host
+    monkeypatch.setattr("apvfio.hook._deserted", yes)
+    machine.running = {UUID}
+    call(machine, "release", domain())
+    assert machine.host == running
+    machine.running = set()
+    call(machine, "release", domain())
+    assert machine.ledger.leases == {}
+
+
+def test_a_release_of_nothing_does_not_wait_for_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    monkeypatch.setattr(machine, "lock", None)
+    assert call(machine, "release", domain()) == 0
+    assert machine.files.texts == {}
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_the_hook_sees_that_nobody_listens(tmp_path: Path, alive: bool) -> None:
+    path = str(tmp_path / "host.json")
+    create_sim(path, SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+    script = tmp_path / "50-apvfio"
+    script.write_text(hook_script())
+    script.chmod(0o755)
+    listener, mouth = os.pipe()
+    with subprocess.Popen(
+        [script, "db1", "prepare", "begin", "-"],
+        stdin=subprocess.PIPE,
+        stderr=mouth,
+        env={"APVFIO_SIM": path, "PATH": os.environ["PATH"]},
+    ) as process:
+        os.close(mouth)
+        if not alive:
+            os.close(listener)
+        process.communicate(domain(), timeout=60)
+    if alive:
+        os.close(listener)
+    assert (process.returncode == 0) == alive
+    with open_sim(path) as system:
+        assert bool(read_host(system.sysfs).mdevs) == alive

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/masks.md says of specifications is so."""
+
+from __future__ import annotations
+
+import pytest
+
+from apvfio.errors import RequestError
+from apvfio.mask import IdSet, parse_edit
+from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS
+
+
+@pytest.mark.parametrize(("text", "after"), CHANGES.items())
+def test_what_a_specification_does(text: str, after: IdSet) -> None:
+    assert parse_edit(text).apply(BEFORE) == after
+
+
+@pytest.mark.parametrize("text", [*ERRORS, *(text for _, text, _ in DIFFERENCES), "", "1" + "0" * 5000])
+def test_what_is_refused(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_edit(text, "apmask")
+    assert str(caught.value).startswith("apmask is ")
