@@ -104,16 +104,16 @@ def reconcile(system: System, *, hurry: bool = False) -> Outcome:
 
     In a ``hurry`` as `release`; without it also what others have handed over.
     """
-    pace, haste = Pace(), None
+    pace, haste, stopped = Pace(), None, {}
     if hurry:
         haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
     else:
-        take_up(system.files)
+        stopped = take_up(system.files)
     with system.lock():
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         seen = differences(system, host, found)
-        ledger = without_abandoned(system, settled(system, found, host))
+        ledger = without_abandoned(system, settled(system, found, host), stopped)
         first = settle(system, host, found, ledger, pace=pace, haste=haste)
     return _finished(system, first._replace(seen=tuple(seen)), pace, haste)
 

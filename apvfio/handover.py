@@ -27,6 +27,7 @@ _TURN = 2.0
 _FIRST = 8
 """How many queues to give back at first, as long as it is not known how slow they are."""
 _ALL = 65536
+_STOPPED = "stopped-"
 
 
 class Pace:
@@ -78,10 +79,23 @@ def hand_over(files: Files, who: str) -> bool:
         return False
 
 
-def take_up(files: Files) -> None:
-    """Empty the directory, before the work: what is handed over meanwhile starts the unit once more."""
+def hand_over_stop(files: Files, guest_uuid: str) -> bool:
+    """Have the unit release what a stopped guest holds: its own call could not."""
+    return hand_over(files, _STOPPED + guest_uuid)
+
+
+def take_up(files: Files) -> dict[str, int]:
+    """Empty the directory, before the work: what is handed over meanwhile starts the unit once more.
+
+    Returned are the guests whose stop was handed over, and when: seconds since the boot.
+    """
+    stopped = {}
     for name in files.list(DIRECTORY):
         files.remove(f"{DIRECTORY}/{name}")
+        who = name.partition(".")[2]
+        if who.startswith(_STOPPED):
+            stopped[who.removeprefix(_STOPPED)] = _since(name)
+    return stopped
 
 
 def _since(name: str) -> int:

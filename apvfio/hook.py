@@ -65,6 +65,7 @@ def prepare(xml: bytes, system: System | None) -> None:
 def release(xml: bytes, system: System | None) -> None:
     """Take home what the guest holds. The ledger counts, not the XML: its metadata may have changed since."""
     from apvfio.broker import release as take_home  # noqa: PLC0415
+    from apvfio.handover import hand_over_stop  # noqa: PLC0415
     from apvfio.ledger import load  # noqa: PLC0415
     from apvfio.request import guest_uuid  # noqa: PLC0415
 
@@ -74,7 +75,12 @@ def release(xml: bytes, system: System | None) -> None:
             return  # its start was refused, perhaps for want of the lock: that is not waited for again
         if _deserted() and uuid in (here.running_guests() or ()):
             return  # started anew by another daemon: what it holds is not of the life that ended
-        take_home(here, uuid, hurry=True)
+        try:
+            take_home(here, uuid, hurry=True)
+        except ApvfioError:
+            # Nobody will call for this guest again: what holds it up may be over soon.
+            hand_over_stop(here.files, uuid)
+            raise
 
 
 def reconnect(xml: bytes, system: System | None) -> None:

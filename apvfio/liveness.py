@@ -16,7 +16,7 @@ from apvfio.promises import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from apvfio.ledger import Lease, Ledger
 
@@ -27,13 +27,19 @@ _STARTED = 19
 """Where ``starttime`` is among the fields from the state on (proc(5))."""
 
 
-def abandoned(ledger: Ledger, running: Iterable[str], now: int) -> list[Lease]:
-    """The leases whose guest should run and does not; ``running`` are uuids, ``now`` is as `now` tells."""
+def abandoned(
+    ledger: Ledger, running: Iterable[str], now: int, stopped: Mapping[str, int] | None = None
+) -> list[Lease]:
+    """The leases whose guest should run and does not; ``running`` are uuids, ``now`` is as `now` tells.
+
+    ``stopped`` are guests of which it is known when they stopped: they are not waited for.
+    """
     alive = set(running)
+    held = (lease for lease in ledger.leases.values() if lease.state == HELD and lease.uuid not in alive)
     return [
         lease
-        for lease in ledger.leases.values()
-        if lease.state == HELD and lease.uuid not in alive and not lease.since <= now < lease.since + GRACE
+        for lease in held
+        if lease.since <= (stopped or {}).get(lease.uuid, -1) or not lease.since <= now < lease.since + GRACE
     ]
 
 

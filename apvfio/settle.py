@@ -21,6 +21,8 @@ from apvfio.writes import take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apvfio.handover import Haste, Pace
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
@@ -80,10 +82,13 @@ def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
     return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger)]
 
 
-def without_abandoned(system: System, ledger: Ledger) -> Ledger:
-    """The ledger in which the leases of guests end that do not run any more, though nobody said so."""
+def without_abandoned(system: System, ledger: Ledger, stopped: Mapping[str, int] | None = None) -> Ledger:
+    """The ledger in which the leases of guests end that do not run any more, though nobody said so.
+
+    ``stopped`` as for `abandoned`.
+    """
     running = system.running_guests()
-    for lease in abandoned(ledger, running, now()) if running is not None else ():
+    for lease in abandoned(ledger, running, now(), stopped) if running is not None else ():
         ledger = ledger.with_lease(lease._replace(state=ENDING))
     return ledger
 

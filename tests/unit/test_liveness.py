@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ConflictError
+from apvfio import broker, hook
+from apvfio.errors import ApvfioError, ConflictError
+from apvfio.handover import DIRECTORY
 from apvfio.ledger import ENDING, STARTING
 from apvfio.liveness import GRACE, abandoned, now, running_guests
 from hosts import a_lease, a_ledger, a_request, guest, mdev
@@ -82,3 +84,34 @@ def test_the_dead_are_in_nobodys_way(later: Callable[[], None]) -> None:
     machine.running = set()
     broker.acquire(machine, a_request("0", "1-2", 2))
     assert set(machine.host.mdevs) == set(machine.ledger.leases) == {mdev(2)}
+
+
+def test_who_is_known_to_have_stopped_is_not_waited_for() -> None:
+    ledger = a_ledger(a_lease("0", "1", 1)._replace(since=1000), a_lease("1", "1", 2)._replace(since=1003))
+    stopped = {guest(1): 1002, guest(2): 1002}
+    (left,) = abandoned(ledger, [], 1004, stopped)
+    # The second has been started again since.
+    assert left.uuid == guest(1)
+    assert abandoned(ledger, [guest(1)], 1004, stopped) == []
+
+
+def test_a_stop_that_met_a_held_lock_is_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    before = machine.host
+    machine.running = {guest(1)}
+    machine.files.directories.add(DIRECTORY)
+    broker.acquire(machine, a_request("0", "1", 1))
+    machine.running = set()
+    xml = f"<domain><name>g1</name><uuid>{guest(1)}</uuid></domain>".encode()
+
+    def held() -> NoReturn:
+        raise ApvfioError("the lock was held.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "lock", held)
+        assert hook.main(["g1", "release", "end", "-"], machine, xml) == 0
+    assert machine.host.mdevs
+    broker.reconcile(machine)
+    assert machine.host == before
+    assert not machine.ledger.leases
+    assert machine.files.list(DIRECTORY) == []
