@@ -22,6 +22,7 @@ _HARMLESS = {
     (REMOVE, ENODEV),  # gone already, which is what was wanted
     (REMOVE, ENOENT),
     (UNBIND, ENODEV),
+    (UNBIND, ENOENT),  # the driver is gone
     (PROBE, ENODEV),  # the queue is gone, and its override with it
     (RETURN, ENODEV),
     (RETURN, ENOENT),

@@ -12,7 +12,7 @@ from apvfio.mask import ALL_IDS, IdSet
 from apvfio.policy import POLICY
 from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
-from machines import Machine
+from machines import Killed, Machine
 
 
 @pytest.fixture(params=["masks", "overrides"])
@@ -167,10 +167,14 @@ def test_a_queue_half_way_home_whose_mask_bit_is_cleared_meanwhile_is_no_longer_
     machine = Machine()
     machine.files.texts[POLICY] = 'mode = "overrides"\n'
     broker.acquire(machine, a_request("0", "1"))
-    machine.faults.arm(5, lambda: machine.kernel.unload("vfio_ap"))  # cleared and unbound, not probed yet
-    broker.release(machine, guest(1))
-    machine.kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
+
+    def die() -> None:
+        raise Killed
+
+    machine.faults.arm(5, die)  # cleared and unbound, not probed yet
+    with pytest.raises(Killed):
+        broker.release(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
-    broker.reconcile(machine)
-    assert broker.reconcile(machine).steps == []
+    broker.reconcile(machine.process())
+    assert broker.reconcile(machine.process()).steps == []
     assert not machine.ledger.overrides
