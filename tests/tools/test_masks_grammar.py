@@ -32,6 +32,7 @@ MEANT = {
     "second sign": re.compile(r"(^|,)(\s+|[-+]\s*|[^,]*-\s*)[-+]", re.ASCII),
     "binary": re.compile(r"0[bB][01]"),
     "backwards": re.compile(rf"(^|,)[-+]?{_NUMBER}-{_NUMBER}(,|$)"),
+    "long": re.compile(r".{4097}", re.DOTALL),
 }
 """By its name in the manual, what a specification looks like that chzdev accepts and we refuse."""
 
@@ -75,6 +76,13 @@ def test_the_differences_in_the_manual(host: ToolHost, difference: str, text: st
     assert chzdev(host, BEFORE, text) == after
     assert ours(BEFORE, text) is None
     assert [name for name, looks in MEANT.items() if looks.search(text)] == [difference]
+
+
+def test_what_is_long_is_read_by_chzdev(host: ToolHost) -> None:
+    for text in ("0" * 4095 + "7", "7," * 2048):
+        assert ours(BEFORE, text) == chzdev(host, BEFORE, text) == IdSet([7])
+        assert chzdev(host, BEFORE, f"7,{text}") == IdSet([7])
+        assert ours(BEFORE, f"7,{text}") is None
 
 
 def test_nothing_is_accepted_by_chzdev_where_there_is_nothing(host: ToolHost) -> None:
