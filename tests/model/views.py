@@ -65,8 +65,11 @@ def view(machine: Machine) -> View:
         aqmask=state.aqmask,
         drivers={queue: q.driver for queue, q in state.queues.items()},
         overrides={queue: q.override for queue, q in state.queues.items() if q.override},
+        # What is deconfigured reads offline whatever it was set to.
         offline=frozenset(
-            q for q, queue in state.queues.items() if queue.driver == HOST and not queue.online
+            q
+            for q, queue in state.queues.items()
+            if queue.driver == HOST and queue.config and not queue.online
         ),
         mdevs={uuid: mdev.matrix for uuid, mdev in state.mdevs.items()},
         guests={uuid: mdev.guest_matrix for uuid, mdev in state.mdevs.items() if mdev.vm},
