@@ -33,8 +33,11 @@ def require_harmless(machine: Machine, before: View, policy: str, *, but: set[st
             lost = set(had.queues()) - set(now.guest_matrix.queues() if now else [])
             require(f"the running guest {uuid} has lost {sorted(map(str, lost))}", not lost)
     reserves = parse_policy(policy or None).reserves
+    # The policy counts when a guest starts: what it got before, it gets back with its override.
+    granted = machine.ledger.needed_queues()
     for queue, driver in before.drivers.items():
-        if driver == HOST and reserves(queue) and not admin and _consistent(queue, before):
+        spared = queue not in granted and reserves(queue) and _consistent(queue, before)
+        if driver == HOST and spared and not admin:
             now_bound = state.queues[queue].driver
             require(f"the reserved queue {queue} is bound to {now_bound!r}", now_bound == HOST)
 

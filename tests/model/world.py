@@ -8,8 +8,8 @@ What can be promised when others interfere, in its weakest true form:
 - A bit or an override that apvfio did not change itself is as the others left it, whatever fails or dies:
   the host with its debts paid is the twin on which apvfio never was (`model.shadow`).
 - A device that apvfio did not make stays as it is.
-- A call during which nobody else acts takes nothing from a guest that runs, and no reserved queue from
-  the host.
+- A call during which nobody else acts takes nothing from a guest that runs, and from the host no reserved
+  queue but one that a running guest got by its override before it was reserved.
 - A start that succeeds has given the guest all its queues; one that is refused leaves the host as it
   was, or as a reconcile would have made it.
 - After a reconcile the ledger says what is there, every debt that the kernel takes is paid, and another
