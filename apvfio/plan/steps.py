@@ -127,6 +127,8 @@ def _back_offline(ledger: Ledger, host: Host, returns: Debt) -> Iterator[Step]:
         if queue in queues or override not in ("", HOST_DRIVER):
             continue
         if queue.adapter in apmask and queue.domain in aqmask:
+            if host.drivers[queue] == UNBOUND:
+                yield Step(PROBE, f"{BUS}/drivers_probe", str(queue))
             yield Step(OFFLINE, offline_path(queue), "0")
 
 

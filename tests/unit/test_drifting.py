@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from errno import EINVAL
+
 import pytest
 
 from apvfio import broker
@@ -178,3 +181,27 @@ def test_a_queue_half_way_home_whose_mask_bit_is_cleared_meanwhile_is_no_longer_
     broker.reconcile(machine.process())
     assert broker.reconcile(machine.process()).steps == []
     assert not machine.ledger.overrides
+
+
+def test_a_queue_left_without_a_driver_on_its_way_home_goes_offline_again() -> None:
+    """Somebody unbound it, and the write that was to find it a driver failed."""
+    machine = Machine()
+    machine.kernel.write("bus/ap/devices/01.0004/online", "0")
+    before = machine.host
+    broker.acquire(machine, a_request("1", "4"))
+    machine.kernel.write("bus/ap/drivers/vfio_ap/unbind", "01.0004")
+    write = machine.sysfs.write
+
+    def broken(path: str, text: str) -> None:
+        if path == "bus/ap/drivers_probe":
+            raise OSError(EINVAL, "no")
+        write(path, text)
+
+    machine.sysfs.write = broken  # type: ignore[method-assign]
+    with suppress(ApvfioError):
+        broker.release(machine, guest(1))
+    machine.sysfs.write = write  # type: ignore[method-assign]
+    broker.reconcile(machine)
+    assert machine.host == before
+    assert machine.kernel.read("bus/ap/devices/01.0004/online") == "0\n"
+    assert not broker.reconcile(machine).steps
