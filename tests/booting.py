@@ -66,6 +66,10 @@ echo ready
 """Then the shell takes further lines from its standard input: one a boot."""
 
 
+_ITS_OWN = ("/tmp/", "/run/", "/dev/")
+"""What a container has for itself."""
+
+
 class Computer:
     """The machine. ``file`` and the like may be used while it is off, `run` while it is on."""
 
@@ -136,8 +140,7 @@ class Computer:
         words = ["systemd-nspawn", f"--directory={_ROOT}", "--boot", "--private-network", "--quiet"]
         words += ["--register=no", "--keep-unit", "--bind=/dev/fuse", "--link-journal=no", "--console=pipe"]
         places = (CHECKOUT, HERE, sys.prefix, sys.base_prefix)
-        # What is not of the root's file system is not in its copy.
-        words += [f"--bind-ro={place}" for place in places if os.stat(place).st_dev != os.stat("/").st_dev]
+        words += [f"--bind-ro={place}" for place in places if _is_missing(place)]
         with suppress(FileNotFoundError):
             os.unlink(self._console)
         assert self._shell.stdin
@@ -231,6 +234,11 @@ def until(so: Callable[[], object]) -> None:
     while not so():
         assert time.monotonic() < deadline
         time.sleep(_NAP)
+
+
+def _is_missing(place: str) -> bool:
+    """Whether a copy of the root's file system, in a container, is without ``place``."""
+    return place.startswith(_ITS_OWN) or os.stat(place).st_dev != os.stat("/").st_dev
 
 
 def _children(pid: int) -> list[int]:
