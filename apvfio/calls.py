@@ -8,6 +8,7 @@ from typing import NamedTuple
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
+from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
+_WAYS = ("", "adapters", "domains")
 _KINDS = {kind.kind: kind for kind in (ConflictError, HostError, PolicyError, RequestError)}
 
 
@@ -36,7 +38,7 @@ class Acquire(NamedTuple):
             "mdev": request.mdev,
             "matrix": [format_list(ids) for ids in request.matrix],
             "free_by": request.free_by,
-            "wish": wish and {**wish._asdict(), "control_domains": format_list(wish.control_domains)},
+            "wish": wish and wish.attributes(),
         }
 
 
@@ -73,25 +75,34 @@ def raise_from(answer: Document) -> None:
     """Raise the error that an answer tells of, if it does."""
     told = answer.get("error")
     if told:
-        kind = _KINDS.get(told["kind"], ApvfioError)
-        queues = filter(None, map(Apqn.parse, told["queues"]))
-        raise kind(told["error"], remedy=told["remedy"] or "", guest=told["guest"] or "", queues=queues)
+        try:
+            error = _error_from(told)
+        except (AttributeError, LookupError, TypeError):
+            raise ApvfioError(
+                "another apvfio gave an answer that makes no sense.", remedy="Try again."
+            ) from None
+        raise error
+
+
+def _error_from(told: Document) -> ApvfioError:
+    kind = _KINDS.get(told["kind"], ApvfioError)
+    queues = filter(None, map(Apqn.parse, told["queues"]))
+    texts = {name: "" if told[name] is None else str(told[name]) for name in ("remedy", "guest")}
+    return kind(str(told["error"]), **texts, queues=queues)
 
 
 def _request(document: Document) -> Request:
     # Only who serves others' starts pays for these.
     from apvfio.request import Request  # noqa: PLC0415
-    from apvfio.wish import Wish  # noqa: PLC0415
+    from apvfio.wish import parse_wish  # noqa: PLC0415
 
-    wish = document["wish"]
-    return Request(
-        guest=document["guest"],
-        guest_uuid=document["uuid"],
-        mdev=document["mdev"],
-        matrix=Matrix(*(_ids(text) for text in document["matrix"])),
-        free_by=document["free_by"],
-        wish=wish and Wish(**{**wish, "control_domains": _ids(wish["control_domains"])}),
-    )
+    guest, uuid, mdev, free_by, wish = (document[key] for key in ("guest", "uuid", "mdev", "free_by", "wish"))
+    if not (isinstance(guest, str) and is_uuid(uuid) and is_uuid(mdev) and free_by in _WAYS):
+        raise ValueError("no guest asks so")
+    matrix = Matrix(*(_ids(text) for text in document["matrix"]))
+    if wish is None and matrix.empty:
+        raise ValueError("it asks for nothing")
+    return Request(guest, uuid, mdev, matrix, free_by, None if wish is None else parse_wish(wish))
 
 
 def _ids(text: str) -> IdSet:

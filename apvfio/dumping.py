@@ -113,7 +113,10 @@ def _queue(sysfs: Sysfs, device: Device, queue: Apqn, host: Host) -> Queue:
 
 def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:
     matrix = host.mdevs[uuid]
-    seen = read_guest_queues(sysfs, uuid, matrix)
+    try:
+        seen = read_guest_queues(sysfs, uuid, matrix)
+    except OSError:
+        seen = None  # it has gone while the host was read
     guest_matrix = matrix
     if seen is not None:
         guest_matrix = Matrix(

@@ -47,7 +47,7 @@ class Guests:
         """The guest of that name; RequestError if there is none."""
         try:
             return Guest(self._connection.lookupByName(name), self._libvirt)
-        except self._libvirt.libvirtError:
+        except (self._libvirt.libvirtError, UnicodeError):  # the words of a command need not be UTF-8
             raise RequestError(
                 f"libvirt knows no guest {printable(name)}.", remedy="See 'virsh list --all'."
             ) from None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from apvfio.errors import HostError, RequestError
 from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
+from apvfio.sysfs import unreadable
 from mdev.devices import MdevType
 
 TYPE_CHECKING = False
@@ -91,10 +92,7 @@ def read_host(sysfs: Sysfs) -> Host:
     try:
         return _read_host(sysfs)
     except OSError as error:
-        raise HostError(
-            f"the AP bus of this host cannot be read: {error}.",
-            remedy="Perhaps it changed meanwhile: try again.",
-        ) from error
+        raise unreadable(error) from error
 
 
 def _read_host(sysfs: Sysfs) -> Host:

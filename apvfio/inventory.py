@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from apvfio.host import BUS, VFIO_DRIVER
 from apvfio.matrix import Apqn
+from apvfio.sysfs import unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,13 +74,9 @@ class _Card(NamedTuple):
 
 
 def read_inventory(sysfs: Sysfs) -> Iterator[Device]:
-    """Every card, each followed by its queues, in the order of their ids."""
+    """Every card, each followed by its queues, in the order of their ids; HostError if there is no list."""
     secure_binding = has_secure_binding(sysfs)
-    for name in sysfs.list(DEVICES):
-        match = _CARD.fullmatch(name)
-        if not match:
-            continue
-        card = _read_card(sysfs, match[1])
+    for card in _cards(sysfs):
         yield _device(sysfs, card, card.path)
         for child in _names(sysfs, card.path):
             queue = Apqn.parse(child)
@@ -90,15 +87,23 @@ def read_inventory(sysfs: Sysfs) -> Iterator[Device]:
 
 def read_cards(sysfs: Sysfs) -> Iterator[Device]:
     """Every card without its queues, in the order of their ids."""
-    for match in map(_CARD.fullmatch, sysfs.list(DEVICES)):
-        if match:
-            card = _read_card(sysfs, match[1])
-            yield _device(sysfs, card, card.path)
+    for card in _cards(sysfs):
+        yield _device(sysfs, card, card.path)
 
 
 def has_secure_binding(sysfs: Sysfs) -> bool:
     """Whether queues can be bound to secure-execution guests (APSB), which gives lszcrypt one more column."""
     return "APSB" in (_text(sysfs, f"{BUS}/features") or "").split()
+
+
+def _cards(sysfs: Sysfs) -> Iterator[_Card]:
+    try:
+        names = sysfs.list(DEVICES)
+    except OSError as error:
+        raise unreadable(error) from error
+    for match in map(_CARD.fullmatch, names):
+        if match:
+            yield _read_card(sysfs, match[1])
 
 
 def _read_card(sysfs: Sysfs, name: str) -> _Card:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from errno import EINVAL, EMLINK
 
 from apvfio.errors import HostError
@@ -34,17 +35,15 @@ def open_ordinary(path: str, flags: int, mode: int = 0o600) -> int:
 
 def make_private(path: str) -> None:
     """Make the directory ``path`` and those above it that are missing, for their owner alone; OSError."""
-    try:
+    parent = os.path.dirname(path)
+    if parent and not os.path.lexists(parent):
+        make_private(parent)
+    with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        make_private(os.path.dirname(path) or ".")
-        make_private(path)
 
 
 def require_private(path: str) -> None:
-    """HostError if anybody but root and us can put files into the directory ``path``; it need not be there."""
+    """HostError if others than root and us can put files into the directory ``path``, if it is there."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -133,7 +133,9 @@ def _ids(matrix: etree._Element, name: str) -> IdSet:
 def _validate(element: etree._Element) -> None:
     schema = _schema()
     # libvirt pretty-prints; the copy leaves its white space and the element's place behind.
-    if not schema.validate(etree.fromstring(etree.tostring(element, with_tail=False))):
+    if not schema.validate(
+        parse_xml(etree.tostring(element, encoding="utf-8", with_tail=False), "the annotation")
+    ):
         raise _invalid(
             f"the annotation does not fit its schema: {printable(schema.error_log[0].message, 200)}"
         )

@@ -14,6 +14,7 @@ from errno import (
     EADDRNOTAVAIL,
     EBUSY,
     EEXIST,
+    EFBIG,
     EINVAL,
     ENODEV,
     ENOENT,
@@ -62,14 +63,17 @@ class RealSysfs:
         return f"{self._sys}/{path}"
 
     def read(self, path: str) -> str:
-        fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        # Not blocking, and not without end: a tree that stands for a host may hold a fifo, or a device.
+        fd = os.open(self._path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            chunks = []
-            while chunk := os.read(fd, _READ_LIMIT):
-                chunks.append(chunk)
+            data = b""
+            while len(data) <= _READ_LIMIT and (chunk := os.read(fd, _READ_LIMIT)):
+                data += chunk
         finally:
             os.close(fd)
-        return b"".join(chunks).decode("utf-8", "replace")
+        if len(data) > _READ_LIMIT:
+            raise OSError(EFBIG, os.strerror(EFBIG), path)
+        return data.decode("utf-8", "replace")
 
     def write(self, path: str, text: str) -> None:
         data = text.encode()
@@ -137,6 +141,13 @@ _MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
     ),
     (("create",), EUSERS): ("no more mediated devices can be made", ""),
 }
+
+
+def unreadable(error: OSError) -> HostError:
+    """The error to raise when what every host with an AP bus has could not be read."""
+    return HostError(
+        f"the AP bus of this host cannot be read: {error}.", remedy="Perhaps it changed meanwhile: try again."
+    )
 
 
 def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostError | ConflictError:

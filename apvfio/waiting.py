@@ -106,8 +106,8 @@ class FileRoom:
         name = f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME):020d}-{os.getpid()}"
         path = os.path.join(self._path, name)
         try:
-            make_private(self._path)
             for directory in (os.path.dirname(self._path), self._path):
+                make_private(directory)
                 require_private(directory)
             # It gets its name when it is locked and whole: what others see is never half a ticket.
             fd = os.open(path + _NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What hostile input is held to: it ends, in one clear sentence with the right exit code, and changes nothing."""
+"""What hostile input is held to: an end, one clear sentence with the right exit code, and no change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import signal
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+import apvfio.dumping  # noqa: F401  (before `simulated`: it opens the copies that it makes itself)
 from apvfio import hook
 from apvfio.cli.main import main
 from apvfio.errors import Exit
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.system import System
+    from machines import Machine
 
 MORE = int(os.environ.get("APVFIO_HOSTILE", "1"))
 """How many times as much to try as usual; other than usual, each run tries something else."""
@@ -65,6 +68,10 @@ def domain(matrix: str = MATRIX, devices: str = HOSTDEV, name: str = "db1", uuid
     ).encode()
 
 
+class Hanging(BaseException):
+    """A call did not end: nothing that catches errors may take this for one."""
+
+
 class Said(NamedTuple):
     """What a call ended with."""
 
@@ -74,7 +81,7 @@ class Said(NamedTuple):
 
 
 def listen(call: Callable[[], int]) -> Said:
-    """Call, as a process of its own would be; TimeoutError if it hangs."""
+    """Call, as a process of its own would be; `Hanging` if it does not end."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=how) for how in ("strict", "replace"))
     with redirect_stdout(out), redirect_stderr(err), bounded():
         code = call()
@@ -86,10 +93,10 @@ def listen(call: Callable[[], int]) -> Said:
 
 @contextmanager
 def bounded(seconds: int = PATIENCE) -> Iterator[None]:
-    """End what takes too long with TimeoutError."""
+    """End what takes too long with `Hanging`."""
 
     def ring(*_: object) -> None:
-        raise TimeoutError(f"it has not ended within {seconds} s")
+        raise Hanging(f"it has not ended within {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
@@ -135,7 +142,7 @@ def require_line(text: str) -> None:
 
 
 def require_answer(said: Said) -> None:
-    """It was served or refused, and either way without a fault of ours and nothing but text that can be shown."""
+    """It was served or refused, without a fault of ours and in nothing but text that can be shown."""
     assert "Traceback" not in said.err + said.out
     assert "unexpected" not in said.err, said.err
     for line in (said.out + said.err).split("\n"):
@@ -143,4 +150,19 @@ def require_answer(said: Said) -> None:
     if said.code and said.out.startswith("{"):
         require_object(said)
     elif said.code:
-        require_sentence(said)
+        *told, error = said.err.splitlines(keepends=True)
+        assert all(line.startswith("apvfio: ") for line in told)
+        require_sentence(said._replace(err=error))
+
+
+@contextmanager
+def simulated(machine: Machine) -> Iterator[None]:
+    """Have every command with --sim work on ``machine``, whatever file it names."""
+
+    @contextmanager
+    def opened(_: str) -> Iterator[Machine]:
+        yield machine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("apvfio.sim.store.open_sim", opened)
+        yield

@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli.place import opened
-from apvfio.errors import Exit
+from apvfio.errors import Exit, printable
 from apvfio.wording import count_queues
+
+_LONGEST = 1000
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system:
         host = dump(system, args.file, force=args.force)
     mdevs = f"{len(host.mdevs)} mediated device{'' if len(host.mdevs) == 1 else 's'}"
-    print(f"{args.file}: {count_queues(len(host.drivers))}, {mdevs}")
+    print(f"{printable(args.file, _LONGEST)}: {count_queues(len(host.drivers))}, {mdevs}")
     return Exit.OK

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from apvfio.request import Request
     from apvfio.wish import Wish
 
+_LONGEST = 200
+"""A wish with a master key is long."""
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its four verbs."""
@@ -114,8 +117,9 @@ def _show(args: argparse.Namespace) -> int:
         print_json(facts)
     else:
         shown = {key: value for key, value in facts.items() if value is not None}
-        limit = 200  # a wish with a master key is long
-        lines = (f"{key.replace('_', ' '):<16}{printable(str(value), limit)}" for key, value in shown.items())
+        lines = (
+            f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}" for key, value in shown.items()
+        )
         print("\n".join(lines))
     return Exit.OK
 
@@ -132,7 +136,7 @@ def _list(args: argparse.Namespace) -> int:
         return Exit.OK
     for row in rows:
         wish = row["error"] or row["any"] or f"adapters {row['adapters']}, domains {row['domains']}"
-        print(f"{printable(str(row['guest'])):<20} {row['state']:<8} {wish}")
+        print(f"{printable(str(row['guest'])):<20} {row['state']:<8} {printable(str(wish), _LONGEST)}")
     return Exit.OK
 
 

@@ -85,7 +85,7 @@ def _row(device: Device, owner: Owner | None, *, secure_binding: bool) -> list[s
 
 
 def _or_dash(fact: object) -> str:
-    return "-" if fact is None else str(fact)
+    return "-" if fact is None else printable(str(fact))
 
 
 def _as_json(device: Device, owner: Owner | None) -> dict[str, object]:

@@ -9,13 +9,14 @@ import sys
 from apvfio import broker
 from apvfio.bus import COMPLETE, wait_for_bus
 from apvfio.cli.place import add_json, opened, print_json
-from apvfio.errors import Exit
+from apvfio.errors import Exit, printable
 from apvfio.host import MASK_NAMES
 from apvfio.ledger import owed_json
 from apvfio.settle import Outcome
 from apvfio.wording import some_queues
 
 _LONGEST_WAIT = 600
+_LONGEST = 1000
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,7 +68,7 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     for sentence in outcome.seen:
         print(f"seen: {sentence}")
     for step in outcome.steps:
-        print(f"{step.op:<7} echo {step.value} > /sys/{step.path}")
+        print(f"{step.op:<7} echo {printable(step.value.strip(), _LONGEST)} > /sys/{step.path}")
     if outcome.handed_over:
         print("the rest is left to apvfio-reconcile.service")
         return

@@ -22,36 +22,42 @@ from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.request import Request
 from apvfio.wish import Wish
+from hosts import guest, mdev
 
 ids = st.frozensets(st.integers(0, 255)).map(IdSet)
+some = st.frozensets(st.integers(0, 255), min_size=1).map(IdSet)
+uuids = st.uuids().map(str)
 wishes = st.builds(
     Wish,
     st.sampled_from(["cca", "ep11"]),
     st.integers(1, 9),
     st.integers(1, 9),
     st.integers(0, 9),
-    st.text(),
+    st.sampled_from(["", "0123456789abcdef", "ab" * 32]),
     ids,
 )
 requests = st.builds(
     Request,
     st.text(),
-    st.text(),
-    st.text(),
-    st.builds(Matrix, ids, ids, ids),
+    uuids,
+    uuids,
+    st.builds(Matrix, some, some, ids),
     st.sampled_from(["", "adapters"]),
     st.none() | wishes,
 )
 
 
-@given(st.builds(Acquire, requests) | st.builds(Release, st.text()))
+@given(st.builds(Acquire, requests) | st.builds(Release, uuids))
 def test_there_and_back(call: Acquire | Release) -> None:
     assert parse_call(json.loads(json.dumps(call.as_json()))) == call
 
 
-@pytest.mark.parametrize("change", [{"call": "dance"}, {"matrix": ["x"]}, {"matrix": None}, {"wish": 3}])
+@pytest.mark.parametrize(
+    "change", [{"call": "dance"}, {"matrix": ["x"]}, {"matrix": ["", "1", ""]}, {"wish": 3}]
+)
 def test_what_is_not_understood_is_left(change: dict[str, object]) -> None:
-    call = Acquire(Request("g", "u", "m", Matrix(IdSet([1]), IdSet([2]))))
+    call = Acquire(Request("g", guest(1), mdev(1), Matrix(IdSet([1]), IdSet([2]))))
+    assert parse_call(call.as_json()) == call
     assert parse_call(call.as_json() | change) is None
 
 

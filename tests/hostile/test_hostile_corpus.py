@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every case that was found by searching, kept: its name says what it once did."""
+
+from __future__ import annotations
+
+import errno
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apvfio.definitions import FOLDER
+from apvfio.ledger import LEDGER
+from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim
+from hostility import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
+from hosts import BOOT, IBM_DOMAINS
+from machines import IBM_ADAPTERS, Machine
+from test_hostile_sysfs import Spoilt
+
+if TYPE_CHECKING:
+    from hostility import Said
+
+CORPUS = Path(__file__).parent / "corpus"
+BARE = f"<domain><name>g</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
+
+
+def cases(subject: str) -> list[Any]:
+    """The cases of one subject."""
+    with open(CORPUS / f"{subject}.toml", "rb") as file:
+        found = tomllib.load(file)["case"]
+    assert found
+    return [pytest.param(case, id=case["name"]) for case in found]
+
+
+def whole(text: str | list[list[Any]]) -> str:
+    """The text of a case, which may be told in pieces."""
+    return text if isinstance(text, str) else "".join(piece * times for piece, times in text)
+
+
+def check(said: Said, case: dict[str, Any]) -> None:
+    """It is answered as the case has it."""
+    assert said.code == case["code"], said
+    assert case["says"] in said.err + said.out
+    for line in (said.err + said.out).splitlines(keepends=True):
+        require_line(line)
+    if said.code:
+        assert said.err.count("\n") == 1
+
+
+def start(case: dict[str, Any], xml: bytes, files: dict[str, str]) -> None:
+    machine = Machine()
+    machine.files.texts.update(files)
+    before = machine.snapshot()
+    check(prepare(machine, xml), case)
+    assert machine.snapshot() == before
+    assert machine.files.texts == files
+
+
+@pytest.mark.parametrize("case", cases("annotation"))
+def test_an_annotation(case: dict[str, Any]) -> None:
+    start(case, whole(case["text"]).encode(), {})
+
+
+@pytest.mark.parametrize("case", cases("policy"))
+def test_a_policy(case: dict[str, Any]) -> None:
+    start(case, domain(), {POLICY: whole(case["text"])})
+
+
+@pytest.mark.parametrize("case", cases("ledger"))
+def test_a_ledger(case: dict[str, Any]) -> None:
+    start(case, domain(), {LEDGER: whole(case["text"]).replace("BOOT", BOOT)})
+
+
+@pytest.mark.parametrize("case", cases("definition"))
+def test_a_definition(case: dict[str, Any]) -> None:
+    start(case, BARE, {f"{FOLDER}/{MDEV}": whole(case["text"])})
+
+
+@pytest.mark.parametrize("case", cases("sysfs"))
+def test_an_answer_of_sysfs(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kernel = SimKernel.new(profile=case.get("kernel", "7.2"), adapters=IBM_ADAPTERS, domains=IBM_DOMAINS)
+    machine = Machine(kernel)
+    assert prepare(machine, domain()).code == 0
+    spoilt = Spoilt(machine.sysfs)
+    spoilt.question = ("read", case["read"]) if "read" in case else ("list", case["list"])
+    spoilt.answer = getattr(errno, case["errno"]) if "errno" in case else whole(case["text"])
+    machine.sysfs = spoilt  # type: ignore[assignment]
+    before = machine.snapshot()
+    with simulated(machine):
+        said = run("--sim", "x", *case["words"])
+    check(said, case)
+    assert machine.snapshot() == before
+
+
+@pytest.mark.parametrize("case", cases("words"))
+def test_a_command_line(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_sim("host.json", SimKernel.new())
+    before = Path("host.json").read_bytes()
+    words = [whole(word) for word in case["words"]]
+    if case.get("surrogate"):
+        words[-1] += "\udcff"
+    check(run(*words), case)
+    assert Path("host.json").read_bytes() == before
