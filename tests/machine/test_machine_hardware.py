@@ -121,7 +121,7 @@ def test_an_adapter_in_standby_or_checkstop_stays(set_knob: Callable[[str, str],
     set_knob("deconfigured", "0a")
     assert CARDS.joinpath("card0a/0a.0001/config").read_text() == "0\n"
     assert CARDS.joinpath("card0a/0a.0001/online").read_text() == "0\n"
-    set_knob("deconfigured", "")
+    set_knob("deconfigured", "\n")
     assert CARDS.joinpath("card0a/0a.0001/config").read_text() == "1\n"
     set_knob("checkstopped", "01")
     assert CARDS.joinpath("card01/chkstop").read_text() == "1\n"
