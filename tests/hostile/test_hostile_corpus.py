@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,13 @@ def start(case: dict[str, Any], xml: bytes, files: dict[str, str]) -> None:
     check(prepare(machine, xml), case)
     assert machine.snapshot() == before
     assert machine.files.texts == files
+
+
+def test_the_document_names_every_file_of_tests() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(test_\w+\.py)`", text)) == {
+        path.name for path in CORPUS.parent.glob("test_*.py")
+    }
 
 
 @pytest.mark.parametrize("case", cases("annotation"))

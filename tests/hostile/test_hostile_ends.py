@@ -20,12 +20,11 @@ from apvfio.host import read_host
 from apvfio.locks import OWN_LOCK
 from apvfio.sim.store import open_sim
 from apvfio.waiting import ROOM
+from hook_process import PATIENCE, Hook
 from hostility import MDEV, domain, require_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-from hook_process import PATIENCE, Hook
 
 
 @pytest.fixture

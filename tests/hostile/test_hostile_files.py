@@ -21,12 +21,12 @@ from apvfio.locks import OWN_LOCK, S390_LOCK, s390_lock
 from apvfio.policy import POLICY
 from apvfio.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
+from planted import Planted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-from planted import Planted
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, make devices and mount")
 

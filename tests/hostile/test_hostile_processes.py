@@ -12,12 +12,12 @@ import pytest
 
 from apvfio.errors import Exit
 from apvfio.sim.store import open_sim
+from hook_process import PATIENCE, Hook
 from hostility import HOSTDEV, MDEV, UUID, domain, require_line
 
 if TYPE_CHECKING:
     pass
 
-from hook_process import PATIENCE, Hook
 
 EVIL = "raise SystemExit('this must not run')\n"
 

@@ -20,12 +20,12 @@ from apvfio.system import RealFiles, RealSystem
 from apvfio.waiting import ROOM, FileRoom
 from hostility import domain, prepare, require_sentence, run, simulated
 from hosts import IBM_DOMAINS
+from planted import Planted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-from planted import Planted
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, make devices and mount")
 NOBODY = 65534
