@@ -32,6 +32,7 @@ _NAP = 0.05
 _REMEDY = "Run it with all the rights of root (CAP_SYS_ADMIN)."
 _ROOT = "/mnt/root"
 _CONSOLE = "/mnt/console"
+_ENDED = "/mnt/ended"
 # Nothing of these is asked here, and some would wait for what a container has not.
 _LEFT_OUT = (
     "apt-daily.timer",
@@ -113,9 +114,9 @@ class Computer:
         """The shell's own pid: what was started is ``unshare``."""
         return _children(self._shell.pid)[0]
 
-    @property
-    def _console(self) -> str:
-        return f"/proc/{self._first}/root{_CONSOLE}"
+    def _outer(self, path: str) -> str:
+        """How this process names a file beside the machine's own."""
+        return f"/proc/{self._first}/root{path}"
 
     def write(self, inner: str, text: str | bytes, mode: int = 0o644) -> None:
         """Write one of the machine's files."""
@@ -142,9 +143,11 @@ class Computer:
         places = (CHECKOUT, HERE, sys.prefix, sys.base_prefix)
         words += [f"--bind-ro={place}" for place in places if _is_missing(place)]
         with suppress(FileNotFoundError):
-            os.unlink(self._console)
+            os.unlink(self._outer(_ENDED))
         assert self._shell.stdin
-        self._shell.stdin.write(f"{shlex.join(words)} </dev/null >{_CONSOLE} 2>&1 || :\n")
+        self._shell.stdin.write(
+            f"status=0; {shlex.join(words)} </dev/null >{_CONSOLE} 2>&1 || status=$?; echo $status >{_ENDED}\n"
+        )
         until(self._is_up)
         # Waits for the boot's jobs; that a unit failed is for the tests to find.
         self.run("systemctl", "is-system-running", "--wait")
@@ -152,9 +155,10 @@ class Computer:
     def _is_up(self) -> bool:
         if self._find_leader():
             return self.run("systemctl", "is-system-running").stdout.strip() not in ("", "offline")
-        if os.path.exists(self._console) and not _children(self._first):
-            with open(self._console, encoding="utf-8", errors="replace") as file:
-                said = file.read().strip().rpartition("\n")[2]
+        # Not "the shell has no child": it opens the console before it forks.
+        if os.path.exists(self._outer(_ENDED)):
+            with open(self._outer(_CONSOLE), encoding="utf-8", errors="replace") as file:
+                said = file.read().strip().rpartition("\n")[2] or "systemd-nspawn ended without a word"
             raise HostError(f"no container boots here: {said}.", remedy=_REMEDY)
         return False
 
