@@ -83,7 +83,7 @@ class Mdevctl:
 
         try:
             command = sh.Command(self._command)
-            done = command(*words, _env=_ENVIRONMENT, _timeout=_PATIENCE, _return_cmd=True, **how)
+            done = command(*words, _env=_ENVIRONMENT, _timeout=_PATIENCE, **how)
         except sh.TimeoutException:
             raise MdevctlError(f"mdevctl did not end within {_PATIENCE} s") from None
         except sh.ErrorReturnCode as error:

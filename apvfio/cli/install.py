@@ -16,7 +16,7 @@ from apvfio.install.checks import Finding
 from apvfio.install.commands import Command
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
 from apvfio.install.removal import forget, pay, require_unused
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found, look, require_ours
+from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found, apply, look, require_ours
 from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "install",
         help="make apvfio a part of this host: hook, units, rules, manuals",
         description="Shows what it will do, then does it. Nothing is restarted. With --root DIR the files "
-        "are put below DIR, as a package wants them, and no command is run.",
+        "are put below DIR, and no command is run.",
     )
     parser.add_argument(
         "--prefix",
@@ -77,6 +77,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         default=sys.executable,
         help="the interpreter that libvirt's hook and the units run (default: this one)",
+    )
+    parser.add_argument(
+        "--package",
+        action="store_true",
+        help="with --root: the files are a package's; also shows what its scripts have to run",
     )
     _add_common(parser)
     parser.set_defaults(run=_install)
@@ -95,25 +100,31 @@ def _install(args: argparse.Namespace) -> int:
     prefix, python = _prefix(args.prefix), _interpreter(args.python)
     with opened(args) as system:
         here = _is_host(args, system)
+        if args.package and here:
+            raise UsageError("--package is for a tree.", remedy="Name it with --root DIR.")
         known = record.load(system.files)
         choices = Choices(
             prefix,
             python,
             notifier=not here or checks.has_mdevctl(),
             callouts=_place_for_callout(known, chosen=args.callout, here=here),
+            packaged=args.package,
         )
         found = look(args.root, contents(choices), known.files)
         findings = checks.check(choices) if here else []
         _require_fit(findings)
         require_ours(found)
-        package = {} if here else commands.of_package(choices)
-        work = Work(found, findings, [], [], package, _notes(found, here))
+        package = commands.of_package(choices) if args.package else {}
+        work = Work(found, findings, [], [], package, _notes(found) if here else [])
         if here and not (work.nothing and commands.enabled()):
             work = work._replace(after=commands.after_install(choices, [f.path for f in found if f.item]))
         _show(work, args)
         failed = []
         if not args.dry_run:
-            record.change(args.root, system.files, known, found)
+            if args.package:
+                apply(args.root, found)
+            else:
+                record.change(args.root, system.files, known, found)
             failed = _run_all(work.after)
     return _end(work, args, failed)
 
@@ -199,11 +210,7 @@ def _require_fit(findings: list[Finding]) -> None:
         raise HostError(first.sentence, remedy=f"{first.remedy}{more}")
 
 
-def _notes(found: list[Found], here: bool) -> list[str]:
-    if not here:
-        return [
-            f"/{os.path.dirname(record.RECORD)} serves 'uninstall --root' alone: leave it out of a package."
-        ]
+def _notes(found: list[Found]) -> list[str]:
     directory = os.path.dirname(f"/{HOOK}")
     first = not os.path.exists("/etc/libvirt/hooks/qemu") and not _has_scripts(directory)
     daemon = checks.daemon_to_reload()

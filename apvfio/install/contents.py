@@ -21,6 +21,11 @@ CALLOUT = "00-apvfio"
 PATH_UNIT = "apvfio-reconcile.path"
 PREPARE_UNIT = "apvfio-prepare.service"
 _UNITS = (PREPARE_UNIT, "apvfio-reconcile.service", PATH_UNIT)
+_FILES = {
+    "lib/udev/rules.d/90-apvfio.rules": "hooks/90-apvfio.rules",
+    "lib/tmpfiles.d/apvfio.conf": "hooks/apvfio.tmpfiles",
+    "share/bash-completion/completions/apvfio": "hooks/completion.bash",
+}
 _MANUALS = ("apvfio.8", "apvfio.toml.5", "apvfio-guest.7")
 
 PREFIXES = ("/usr/local", "/usr")
@@ -28,6 +33,8 @@ PREFIXES = ("/usr/local", "/usr")
 
 MARK = "Installed by 'apvfio install'; 'apvfio uninstall' removes it."
 """What every installed file says of itself. A file without it is somebody else's."""
+PACKAGED = "Part of the package apvfio."
+"""What it says of itself in a package: the package manager alone may replace it."""
 
 _SCRIPT = 0o755
 _TEXT = 0o644
@@ -53,32 +60,39 @@ class Choices(NamedTuple):
     """Whether there is an mdevctl to tell of what it did."""
     callouts: str = ""
     """The one of `CALLOUTS` where mdevctl shall find what frees queues for it, '' for none."""
+    packaged: bool = False
+    """Whether the files will be part of a package."""
 
 
 def contents(choices: Choices) -> Iterator[Item]:
     """The files to install; HostError if a shipped one is missing."""
-    yield _item(HOOK, script("hooks/qemu", choices.python), _SCRIPT)
+    mark = PACKAGED if choices.packaged else MARK
+    for path, mode, text in _unmarked(choices):
+        yield Item(path, mode, _marked(text, mark, comment='.\\"' if "/man/" in path else "#"))
+
+
+def _unmarked(choices: Choices) -> Iterator[Item]:
+    yield Item(HOOK, _SCRIPT, script("hooks/qemu", choices.python))
     if choices.notifier:
-        yield _item(NOTIFIER, script("hooks/mdevctl-notifier", choices.python), _SCRIPT)
+        yield Item(NOTIFIER, _SCRIPT, script("hooks/mdevctl-notifier", choices.python))
     if choices.callouts:
-        text = script("hooks/mdevctl-callout", choices.python)
-        yield _item(f"{choices.callouts}/{CALLOUT}", text, _SCRIPT)
+        yield Item(f"{choices.callouts}/{CALLOUT}", _SCRIPT, script("hooks/mdevctl-callout", choices.python))
     prefix = choices.prefix.strip("/")
     command = f"{choices.python} -I -m apvfio"
     for unit in _UNITS:
         text = asset(f"hooks/{unit}").replace("@APVFIO@", command)
-        yield _item(f"{prefix}/lib/systemd/system/{unit}", text)
-    yield _item(f"{prefix}/lib/udev/rules.d/90-apvfio.rules", asset("hooks/90-apvfio.rules"))
-    yield _item(f"{prefix}/lib/tmpfiles.d/apvfio.conf", asset("hooks/apvfio.tmpfiles"))
-    yield _item(f"{prefix}/share/bash-completion/completions/apvfio", asset("hooks/completion.bash"))
+        yield Item(f"{prefix}/lib/systemd/system/{unit}", _TEXT, text)
+    for place, name in _FILES.items():
+        yield Item(f"{prefix}/{place}", _TEXT, asset(name))
     for manual in _MANUALS:
         section = manual.rpartition(".")[2]
-        yield _item(f"{prefix}/share/man/man{section}/{manual}", asset(f"man/{manual}"), comment='.\\"')
+        yield Item(f"{prefix}/share/man/man{section}/{manual}", _TEXT, asset(f"man/{manual}"))
 
 
-def _item(path: str, text: str, mode: int = _TEXT, comment: str = "#") -> Item:
-    """A file whose second line, or first if it is no script, says whose it is."""
+def _marked(text: str, mark: str, comment: str) -> str:
+    """The text of a file whose second line, or first if it is no script, says whose it is."""
     first, _, rest = text.partition("\n")
-    mark = f"{comment} {MARK}"
-    lines = [first, mark, rest] if first.startswith("#!") else [mark, first, rest]
-    return Item(path, mode, "\n".join(lines))
+    lines = (
+        [first, f"{comment} {mark}", rest] if first.startswith("#!") else [f"{comment} {mark}", first, rest]
+    )
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from apvfio.errors import ApvfioError, ConflictError, HostError
-from apvfio.install.contents import MARK, Item
+from apvfio.install.contents import MARK, PACKAGED, Item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ NEW = "new"
 SAME = "same"
 CHANGED = "changed"
 FOREIGN = "foreign"
+OF_PACKAGE = "of the package"
 OBSOLETE = "obsolete"
 
 _SIZE_LIMIT = 1 << 20
@@ -29,7 +30,8 @@ class Found(NamedTuple):
 
     path: str
     state: str
-    """`NEW`, `SAME`, `CHANGED`, `FOREIGN` if it is not ours, `OBSOLETE` if it is and shall go."""
+    """`NEW`, `SAME`, `CHANGED`, `FOREIGN` if it is not ours,
+    `OF_PACKAGE` if the package manager put it there, `OBSOLETE` if it is and shall go."""
     item: Item | None = None
     """What shall be there."""
 
@@ -48,6 +50,11 @@ def look(root: str, items: Iterable[Item], recorded: Iterable[str]) -> list[Foun
 def require_ours(found: Iterable[Found]) -> None:
     """ConflictError if somebody else's file is where one of ours belongs."""
     for path, state, item in found:
+        if item and state == OF_PACKAGE:
+            raise ConflictError(
+                f"apvfio is part of this host already, as a package: /{path} is the package's.",
+                remedy="There is nothing to install.",
+            )
         if item and state == FOREIGN:
             raise ConflictError(
                 f"/{path} is there and not apvfio's.", remedy="Move it away, then install again."
@@ -98,9 +105,11 @@ def _state(root: str, item: Item) -> str:
     here = _read(root, item.path)
     if here is None:
         return NEW
-    if MARK not in here[0]:
-        return FOREIGN
-    return SAME if here == (item.text, item.mode) else CHANGED
+    if here == (item.text, item.mode):
+        return SAME
+    if (PACKAGED if PACKAGED in item.text else MARK) in here[0]:
+        return CHANGED
+    return OF_PACKAGE if PACKAGED in here[0] else FOREIGN
 
 
 def _read(root: str, path: str) -> tuple[str, int] | None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree that packages are made of, and a host on which one is installed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.cli.main import main
+from apvfio.errors import Exit
+from apvfio.install.contents import HOOK, MARK, PACKAGED
+from apvfio.install.record import RECORD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree that has become a package's."""
+    assert package(tmp_path) == Exit.OK
+    return tmp_path
+
+
+def package(root: Path, *words: str) -> int:
+    return main(["--root", str(root), "install", "--package", "--prefix", "/usr", *words])
+
+
+def files(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_every_file_is_the_packages(root: Path) -> None:
+    found = files(root)
+    assert RECORD not in found
+    assert len(found) > 10
+    assert all(PACKAGED in text and MARK not in text for text in found.values())
+
+
+def test_it_can_be_made_again(root: Path, capsys: Captured) -> None:
+    before = files(root)
+    (root / HOOK).write_text(f"# {PACKAGED}\n")
+    assert package(root) == Exit.OK
+    assert files(root) == before
+    assert f"update  /{HOOK}" in capsys.readouterr().out
+
+
+def test_what_its_scripts_run_is_shown(root: Path, capsys: Captured) -> None:
+    capsys.readouterr()
+    package(root, "--dry-run", "--json")
+    shown = json.loads(capsys.readouterr().out)["package"]
+    assert [" ".join(told["command"]) for told in shown["after installation"]] == [
+        "systemd-tmpfiles --create /usr/lib/tmpfiles.d/apvfio.conf",
+        "systemctl daemon-reload",
+        "udevadm control --reload",
+        "systemctl enable --now apvfio-reconcile.path apvfio-prepare.service",
+    ]
+    assert shown["before removal"][0]["command"][:3] == ["systemctl", "disable", "--now"]
+
+
+@pytest.mark.parametrize("prefix", ["/usr", "/usr/local"])
+def test_nothing_is_installed_beside_it(root: Path, capsys: Captured, prefix: str) -> None:
+    before = files(root)
+    capsys.readouterr()
+    assert main(["--root", str(root), "install", "--prefix", prefix]) == Exit.CONFLICT
+    assert "apvfio is part of this host already, as a package" in capsys.readouterr().err
+    assert files(root) == before
+
+
+def test_uninstall_takes_nothing_of_it(root: Path) -> None:
+    before = files(root)
+    assert main(["--root", str(root), "uninstall"]) == Exit.OK
+    assert files(root) == before
+
+
+def test_a_package_is_made_in_a_tree(capsys: Captured) -> None:
+    assert main(["install", "--package"]) == Exit.USAGE
+    assert "--package is for a tree. Name it with --root DIR." in capsys.readouterr().err
