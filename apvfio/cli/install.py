@@ -16,7 +16,18 @@ from apvfio.install.checks import Finding
 from apvfio.install.commands import Command
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
 from apvfio.install.removal import forget, pay, require_unused
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found, apply, look, require_ours
+from apvfio.install.tree import (
+    CHANGED,
+    FOREIGN,
+    NEW,
+    OBSOLETE,
+    OF_PACKAGE,
+    SAME,
+    Found,
+    apply,
+    look,
+    require_ours,
+)
 from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
@@ -111,12 +122,16 @@ def _install(args: argparse.Namespace) -> int:
             packaged=args.package,
         )
         found = look(args.root, contents(choices), known.files)
+        of_package = any(f.state == OF_PACKAGE for f in found)
+        if of_package and choices.callouts:
+            # The one thing that a package leaves to choose.
+            found = [f for f in found if os.path.basename(f.path) == CALLOUT]
         findings = checks.check(choices) if here else []
         _require_fit(findings)
         require_ours(found)
         package = commands.of_package(choices) if args.package else {}
         work = Work(found, findings, [], [], package, _notes(found) if here else [])
-        if here and not (work.nothing and commands.enabled()):
+        if here and not of_package and not (work.nothing and commands.enabled()):
             work = work._replace(after=commands.after_install(choices, [f.path for f in found if f.item]))
         _show(work, args)
         failed = []

@@ -53,7 +53,7 @@ def require_ours(found: Iterable[Found]) -> None:
         if item and state == OF_PACKAGE:
             raise ConflictError(
                 f"apvfio is part of this host already, as a package: /{path} is the package's.",
-                remedy="There is nothing to install.",
+                remedy="There is nothing to install but, with --callout, what mdevctl asks for queues.",
             )
         if item and state == FOREIGN:
             raise ConflictError(

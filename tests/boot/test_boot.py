@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.lab.guest import EMULATOR, IDLE, KERNEL, guest_xml
+from apvfio.lab.guest import guest_xml
 from apvfio.ledger import HELD
-from booting import CHECKOUT, HERE, until
+from boot_host import lay_out, switched_on
+from booting import until
 from hosts import a_matrix, mdev
 
 if TYPE_CHECKING:
@@ -27,50 +28,12 @@ GUESTS: dict[str, tuple[int, Matrix]] = {
 }
 """Their devices' numbers and their queues. The stored masks free domain 27; "kept" has a definition for an
 annotation."""
-HARDWARE = f"""\
-[Unit]
-Description=AP hardware
-DefaultDependencies=no
-After=local-fs.target systemd-tmpfiles-setup-dev.service
-Before=sysinit.target
-
-[Service]
-Type=forking
-KillMode=none
-Environment=PYTHONPATH={CHECKOUT}:{HERE}
-ExecStart={sys.executable} {HERE}/ap_hardware.py
-
-[Install]
-WantedBy=sysinit.target
-"""
-
-
-def switched_on(computer: Computer, hardware: str = "/etc/systemd/system/ap-hardware.service") -> None:
-    """Boot with AP hardware, or without if ``hardware`` is /dev/null."""
-    computer.symlink(hardware, "/etc/systemd/system/sysinit.target.wants/ap-hardware.service")
-    computer.boot()
-    until(lambda: computer.run("virsh", "-c", "qemu:///system", "list").returncode == 0)
 
 
 @pytest.fixture(scope="module")
 def host(computer: Computer) -> Computer:
     """A host on which apvfio is installed and the guests are defined, in its second boot."""
-    with open(os.path.join(CHECKOUT, "apvfio", "lab", "emulator.sh"), "rb") as emulator:
-        computer.write(EMULATOR, emulator.read(), 0o755)
-    computer.write(KERNEL, IDLE)
-    computer.write(
-        "/etc/libvirt/qemu.conf",
-        'security_driver = "none"\nnamespaces = [ ]\ncgroup_controllers = [ ]\nremember_owner = 0\n',
-    )
-    if CHECKOUT.startswith("/tmp/"):
-        computer.write("/etc/systemd/system/service.d/boot-test.conf", "[Service]\nPrivateTmp=no\n")
-    computer.write("/etc/systemd/system/ap-hardware.service", HARDWARE)
-    # With some control groups libvirt insists on all of them; a container has not all to give.
-    computer.write(
-        "/etc/systemd/system/libvirtd.service.d/boot-test.conf",
-        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\n"
-        "ExecStart=unshare --mount sh -c 'umount -R -l /sys/fs/cgroup && exec libvirtd --timeout 120'\n",
-    )
+    lay_out(computer)
     switched_on(computer)
     before = installation(computer)
     assert "systemctl reload libvirtd" in computer.apvfio("install")

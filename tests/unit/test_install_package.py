@@ -10,7 +10,7 @@ import pytest
 
 from apvfio.cli.main import main
 from apvfio.errors import Exit
-from apvfio.install.contents import HOOK, MARK, PACKAGED
+from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, MARK, PACKAGED
 from apvfio.install.record import RECORD
 
 if TYPE_CHECKING:
@@ -68,6 +68,18 @@ def test_nothing_is_installed_beside_it(root: Path, capsys: Captured, prefix: st
     capsys.readouterr()
     assert main(["--root", str(root), "install", "--prefix", prefix]) == Exit.CONFLICT
     assert "apvfio is part of this host already, as a package" in capsys.readouterr().err
+    assert files(root) == before
+
+
+def test_what_a_package_leaves_to_choose(root: Path, capsys: Captured) -> None:
+    before = files(root)
+    words = ["--root", str(root), "install", "--callout"]
+    assert main(words) == Exit.OK
+    assert set(files(root)) - set(before) == {f"{CALLOUTS[0]}/{CALLOUT}", RECORD}
+    capsys.readouterr()
+    assert main(words) == Exit.OK
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["--root", str(root), "uninstall"]) == Exit.OK
     assert files(root) == before
 
 

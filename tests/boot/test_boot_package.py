@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packages on a host: all works once one is installed, and nothing is left once it is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.lab.guest import guest_xml
+from boot_host import lay_out, switched_on
+from booting import CHECKOUT, until
+from hosts import a_matrix, mdev
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from booting import Computer
+
+HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
+DB1 = guest_xml("db1", a_matrix("0,10", "1,2,4"), mdev(1))
+
+
+def built(kind: str, place: Path) -> Path:
+    """A package, built from this checkout."""
+    words = [os.path.join(CHECKOUT, "packaging", kind), str(place)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = place.glob(f"*.{kind}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package."""
+    return built("deb", tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="module")
+def host(computer: Computer, package: Path) -> Computer:
+    """A host on which libvirt runs when the package comes."""
+    lay_out(computer)
+    computer.write("/apvfio.deb", package.read_bytes())
+    switched_on(computer)
+    # With it the image of a container forbids its packages to start anything.
+    computer.did("rm", "--force", "/usr/sbin/policy-rc.d")
+    return computer
+
+
+def _files(host: Computer) -> set[str]:
+    found = host.run("find", "/etc", "/usr", "/var/lib", "/run", "-xdev", "-name", "*apvfio*")
+    return set(found.stdout.splitlines())
+
+
+def _owed(host: Computer) -> str:
+    return str(json.loads(host.did("apvfio", "status", "--json"))["owed"]["apmask"])
+
+
+def test_lintian_finds_nothing(package: Path) -> None:
+    done = subprocess.run(
+        ["lintian", "--allow-root", "--fail-on=error,warning", str(package)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_from_installation_to_purge(host: Computer) -> None:
+    before = _files(host)
+    host.virsh("define", "/dev/stdin", stdin=DB1)
+    host.did("dpkg", "--install", "/apvfio.deb")
+    assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+    assert host.unit("apvfio-prepare.service", "UnitFileState") == "enabled"
+    assert host.unit("apvfio-prepare.service", "Result") == "success"
+    assert host.did("stat", "--format=%a", "/run/apvfio") == "700\n"
+    assert host.did("man", "--where", "8", "apvfio") == "/usr/share/man/man8/apvfio.8.gz\n"
+
+    host.virsh("start", "db1")
+    assert _owed(host) == "0,10"
+    answer = host.run("apvfio", "install")
+    assert "as a package" in answer.stderr
+    assert answer.returncode == 3
+
+    answer = host.run("dpkg", "--remove", "apvfio")
+    assert answer.returncode != 0
+    assert "guest db1 would not return the queues held now" in answer.stderr
+    assert _owed(host) == "0,10"
+    host.did("dpkg", "--install", "/apvfio.deb")  # an upgrade, while the guest runs
+    assert _owed(host) == "0,10"
+
+    host.virsh("destroy", "db1")
+    until(lambda: _owed(host) == "")
+    host.did("dpkg", "--remove", "apvfio")
+    assert host.run("test", "-x", HOOK).returncode == 0
+    answer = host.run("virsh", "start", "db1")
+    assert (answer.returncode, "mediated device" in answer.stderr) == (1, True)
+
+    host.did("dpkg", "--install", "/apvfio.deb")
+    host.virsh("start", "db1")
+    host.virsh("destroy", "db1")
+    until(lambda: _owed(host) == "")
+    host.did("dpkg", "--purge", "apvfio")
+    assert _files(host) == before
+    assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
+
+
+def test_the_rpm_package(host: Computer, tmp_path: Path) -> None:
+    """rpm knows nothing of what dpkg has installed."""
+    host.write("/apvfio.rpm", built("rpm", tmp_path).read_bytes())
+    before = _files(host)
+    host.did("rpm", "--install", "--nodeps", "/apvfio.rpm")
+    assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+    host.virsh("start", "db1")
+    assert _owed(host) == "0,10"
+    answer = host.run("rpm", "--erase", "apvfio")
+    assert (answer.returncode, "guest db1 would not return the queues" in answer.stderr) == (1, True)
+    host.virsh("destroy", "db1")
+    until(lambda: _owed(host) == "")
+    # What %systemd_preun does with Fedora's macros.
+    host.did("systemctl", "disable", "--now", "apvfio-prepare.service", "apvfio-reconcile.path")
+    host.did("rpm", "--erase", "apvfio")
+    assert _files(host) == before
