@@ -140,7 +140,7 @@ def test_masks_move_queues_and_resets_take_their_time(set_knob: Callable[[str, s
     set_knob("reset_ms", "300")
     began = time.monotonic()
     write(BUS / "apmask", "+0x0a")
-    assert time.monotonic() - began >= 4 * 0.3
+    assert time.monotonic() - began > 3 * 0.3  # one after the other
     assert bound("vfio_ap") == set()
 
 

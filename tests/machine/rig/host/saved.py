@@ -11,13 +11,16 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from problems import MachineError
+from problems import MachineError, TimedOutError
 from vm import CACHE, GUEST, QEMU, ROOT, Shape, create
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _NAP = 0.1
+_ATTEMPTS = 3
+_PATIENCE = 20.0
+"""Seconds; it takes half of one."""
 
 
 def saved_state(shape: Shape, deadline: float) -> Path:
@@ -46,19 +49,42 @@ def _fingerprint(shape: Shape) -> str:
 
 
 def _make(path: Path, shape: Shape, deadline: float) -> None:
-    machine = create(deadline)
     new = path.with_name(f"{path.name}.new")
     try:
-        new.touch(mode=0o600)
+        for _ in range(_ATTEMPTS):
+            _save(new, shape, deadline)
+            if _goes_on(new, shape, deadline):
+                new.rename(path)
+                return
+    finally:
+        new.unlink(missing_ok=True)
+    raise MachineError("no saved machine goes on as it should: use --cold")
+
+
+def _save(path: Path, shape: Shape, deadline: float) -> None:
+    machine = create(deadline)
+    try:
+        path.touch(mode=0o600)
         machine.start(shape)
         machine.ask({"run": ["true"]})
         machine.monitor("stop")
-        machine.monitor("migrate", uri=f"exec:cat >{shlex.quote(str(new))}")
+        machine.monitor("migrate", uri=f"exec:cat >{shlex.quote(str(path))}")
         while (status := machine.monitor("query-migrate").get("status")) != "completed":
             if status in ("failed", "cancelled"):
                 raise MachineError(f"the machine's state could not be saved: {status}")
             time.sleep(_NAP)
-        new.rename(path)
     finally:
         machine.end()
-        new.unlink(missing_ok=True)
+
+
+def _goes_on(path: Path, shape: Shape, deadline: float) -> bool:
+    """Whether time passes on every processor: from some moments QEMU restores them without their timers."""
+    machine = create(min(deadline, time.monotonic() + _PATIENCE))
+    naps = f"for n in $(seq 0 {shape.processors - 1}); do taskset -c $n sleep 0.1; done"
+    try:
+        machine.start(shape, state=path)
+        return machine.ask({"run": ["sh", "-c", naps]}) == 0
+    except TimedOutError:
+        return False
+    finally:
+        machine.end()
