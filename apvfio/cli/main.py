@@ -25,10 +25,14 @@ from apvfio.cli import (
     release,
     sim,
     status,
+    uninstall,
 )
 from apvfio.errors import ApvfioError, Exit, UsageError
 
-_COMMANDS = (status, queues, plan, guest, define, masks, mode, reconcile, release, install, dump, demo, sim)
+_COMMANDS = (
+    *(status, queues, plan, guest, define, masks, mode),
+    *(reconcile, release, install, uninstall, dump, demo, sim),
+)
 _EXITS = """\
 exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,
 5 the host lacks something, 6 bad request

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an installation or its removal comes to: shown before, done, and told."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NamedTuple
+
+from apvfio.cli.place import add_json, print_json
+from apvfio.errors import Exit, UsageError, printable
+from apvfio.install import programs
+from apvfio.install.checks import Finding
+from apvfio.install.commands import Command
+from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
+from apvfio.system import on_this_machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.system import System
+
+_VERBS = {NEW: "install", SAME: "keep", CHANGED: "update", OBSOLETE: "remove", FOREIGN: "leave"}
+
+
+class Work(NamedTuple):
+    """What is to be done."""
+
+    found: list[Found]
+    findings: list[Finding]
+    before: list[Command]
+    after: list[Command]
+    package: dict[str, list[Command]]
+    """For a tree that will be a package: what its scripts run, and when."""
+    notes: list[str]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is done already."""
+        return not (self.before or self.after or any(f.state not in (SAME, FOREIGN) for f in self.found))
+
+    def as_json(self, done: bool, failed: list[str]) -> dict[str, object]:
+        """The work as ``--json`` prints it, and what came of it."""
+        return {
+            "files": [{"path": f"/{path}", "state": state} for path, state, _ in self.found],
+            "findings": [finding.as_json() for finding in self.findings],
+            "commands": [command.as_json() for command in (*self.before, *self.after)],
+            "package": {when: [c.as_json() for c in told] for when, told in self.package.items()},
+            "notes": self.notes,
+            "done": done,
+            "failed": failed,
+        }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; do nothing")
+    add_json(parser)
+
+
+def is_host(args: argparse.Namespace, system: System) -> bool:
+    """Whether this machine itself is meant, and not a tree."""
+    if args.sim:
+        raise UsageError("a simulated host cannot be installed on.", remedy="Use --root DIR, or neither.")
+    return on_this_machine(system)
+
+
+def show(work: Work, args: argparse.Namespace) -> None:
+    if args.json:
+        return
+    for path, state, _ in work.found:
+        print(f"{_VERBS[state]:<7} /{path}")
+    for command in (*work.before, *work.after):
+        print(f"run     {command}   # {command.why}")
+    if work.nothing:
+        print("nothing to do")
+    for when, told in work.package.items():
+        for command in told:
+            print(f"package {when}: {command}   # {command.why}")
+    for finding in work.findings:
+        print(f"note    {finding.sentence} {finding.remedy}")
+    sys.stdout.flush()
+
+
+def end(work: Work, args: argparse.Namespace, failed: list[str]) -> int:
+    if args.json:
+        print_json(work.as_json(not args.dry_run, failed))
+    else:
+        for note in work.notes:
+            print(f"note    {note}")
+        for sentence in failed:
+            print(f"apvfio: {sentence}", file=sys.stderr)
+    return Exit.FAILURE if failed else Exit.OK
+
+
+def run_all(told: list[Command]) -> list[str]:
+    """Run the commands; one sentence for each that failed, which keeps none of the others."""
+    failed = []
+    for command in told:
+        code, text = programs.run(command.words)
+        if code:
+            why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200).removesuffix(".")
+            failed.append(f"'{command}' failed: {why}. Run it again by hand.")
+    return failed
