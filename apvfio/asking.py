@@ -30,7 +30,8 @@ def request_of(files: Files, xml: bytes) -> Request | None:
     except RequestError as error:
         raise error.for_guest(asking.guest) from None
     if request is None:
-        return asking._replace(matrix=defined) if defined else None
+        source = "mdevctl's definition of its device"
+        return asking._replace(matrix=defined, source=source) if defined else None
     if defined and request.wish is None and defined != request.matrix:
         raise RequestError(
             f"its annotation asks for {full_matrix(request.matrix)}, mdevctl's definition of its device "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 
 from apvfio.errors import HostError
@@ -23,9 +24,18 @@ def asset(name: str) -> str:
     raise HostError(f"this installation has no {name}.", remedy="Install apvfio again.")
 
 
-def script(name: str, python: str = sys.executable) -> str:
-    """The text of a shipped script that starts ``python``."""
-    return re.sub(r"^python=.*$", lambda _: f"python={python}", asset(name), count=1, flags=re.MULTILINE)
+def script(name: str, python: str = sys.executable, *, packages: str | None = None) -> str:
+    """The text of a shipped script that starts ``python``, which finds apvfio in the directory ``packages``.
+
+    Without that it is here, if ``python`` is the interpreter that runs this; with '' it has to be looked for.
+    """
+    if packages is None:
+        packages = os.path.dirname(_PACKAGE) if python == sys.executable else ""
+    text = asset(name)
+    for word, value in (("python", python), ("packages", packages)):
+        line = f"{word}={shlex.quote(value)}".replace("\\", r"\\")
+        text = re.sub(rf"^{word}=.*$", line, text, count=1, flags=re.MULTILINE)
+    return text
 
 
 def hook_script(python: str = sys.executable) -> str:

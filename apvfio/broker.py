@@ -15,15 +15,17 @@ from apvfio.calls import Acquire, Release, answer_of, raise_from
 from apvfio.cards import read_keyed
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.handover import Haste, Pace, take_up
-from apvfio.host import in_use, read_host
+from apvfio.host import VFIO_DRIVER, read_host
 from apvfio.ledger import HELD, STARTING
 from apvfio.liveness import now
 from apvfio.plan.hygiene import hygiene
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
 from apvfio.policy import read_times
-from apvfio.serving import plan_one, scene, serve, waiting_releases
-from apvfio.settle import Outcome, differences, settle, settled, without_abandoned
+from apvfio.serving import busy_queues, plan_one, scene, serve, waiting_releases
+from apvfio.settle import Outcome, differences, finished, settle, settled, without_abandoned
+from apvfio.telling import FOR_THE_LOCK, silent
+from apvfio.wording import resetting, some_queues
 from apvfio.writes import take
 
 TYPE_CHECKING = False
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
     from apvfio.request import Request
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
+    from apvfio.telling import Tell
 
 _NAP = 0.05
-_LET_IN = 0.05
-"""Longer than anybody who waits for the lock takes to look for it again."""
 
 
 def plan(system: System, request: Request) -> Plan:
@@ -71,59 +72,70 @@ def acquire(system: System, request: Request, *, deserted: Callable[[], bool] = 
     raise ApvfioError("the daemon that started it has died.", guest=request.guest)
 
 
-def release(system: System, guest_uuid: str, *, force: bool = False, hurry: bool = False) -> Outcome:
+def release(
+    system: System, guest_uuid: str, *, force: bool = False, hurry: bool = False, tell: Tell = silent
+) -> Outcome:
     """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
 
     A device that a guest still has open is not pulled away unless ``force``: ConflictError.
     Releasing what is not held is no error: there may be debts to pay. In a ``hurry`` what the
     policy's release-budget does not allow for is left to the unit that watches for it, if one does.
+    ``tell`` hears what is waited for.
     """
     times = read_times(system.files)
     pace, haste = Pace(), Haste(system.files, guest_uuid, times.release_budget) if hurry else None
+    tell(FOR_THE_LOCK)
     with system.room.post(Release(guest_uuid).as_json()) as mine, system.lock():
+        tell("")
         found = ledgers.load(system.files, system.boot_id)
         if mine.answer is not None:
             return Outcome([], found)
         if not force:
             deadline = time.monotonic() + times.release_wait
             for lease in found.of_guest(guest_uuid):
-                _wait_until_idle(system.sysfs, lease, deadline)
+                _wait_until_idle(system.sysfs, lease, deadline, tell)
         host = read_host(system.sysfs)
         ledger = settled(system, found, host).ending(guest_uuid)
         others = waiting_releases(system, mine, ledger)
         for _, call in others:
             ledger = ledger.ending(call.uuid)
-        first = settle(system, host, found, ledger, pace=pace, haste=haste)
+        first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
         for ticket, _ in others:
             ticket.reply(answer_of(None))
-    return _finished(system, first, pace, haste)
+    return finished(system, first, pace, haste, tell)
 
 
-def reconcile(system: System, *, hurry: bool = False) -> Outcome:
+def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Outcome:
     """Take whatever steps are due: what a crash left half done, and debts that can be paid now.
 
-    In a ``hurry`` as `release`; without it also what others have handed over.
+    In a ``hurry`` as `release`; without it also what others have handed over. ``tell`` hears what is
+    waited for.
     """
     pace, haste, stopped = Pace(), None, {}
     if hurry:
         haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
     else:
         stopped = take_up(system.files)
+    tell(FOR_THE_LOCK)
     with system.lock():
+        tell("")
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         seen = differences(system, host, found)
         ledger = without_abandoned(system, settled(system, found, host), stopped)
-        first = settle(system, host, found, ledger, pace=pace, haste=haste)
-    return _finished(system, first._replace(seen=tuple(seen)), pace, haste)
+        first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
+    return finished(system, first._replace(seen=tuple(seen)), pace, haste, tell)
 
 
-def switch_mode(system: System, mode: str) -> Outcome:
+def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Outcome:
     """Open the host for the mechanism ``mode``, and keep to it until the next boot.
 
     Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
+    ``tell`` hears what is waited for.
     """
+    tell(FOR_THE_LOCK)
     with system.lock():
+        tell("")
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         ledger = settled(system, found, host)
@@ -138,26 +150,11 @@ def switch_mode(system: System, mode: str) -> Outcome:
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
             )
         steps = steps_to(mode, host)
+        if steps:
+            tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         take(system.sysfs, steps)
         ledgers.save(system.files, struck(ledger, read_host(system.sysfs))._replace(mode=mode))
         return Outcome(steps, ledger)
-
-
-def _finished(system: System, outcome: Outcome, pace: Pace, haste: Haste | None) -> Outcome:
-    """The turns that are left after a first one; between two of them others get the lock."""
-    while outcome.unfinished:
-        time.sleep(_LET_IN)
-        with system.lock():
-            host = read_host(system.sysfs)
-            found = ledgers.load(system.files, system.boot_id)
-            turn = settle(system, host, found, settled(system, found, host), pace=pace, haste=haste)
-        in_vain = turn.ledger == found
-        outcome = turn._replace(
-            steps=[*outcome.steps, *turn.steps],
-            seen=outcome.seen,
-            unfinished=turn.unfinished and not in_vain,
-        )
-    return outcome
 
 
 def _claimed(system: System, request: Request) -> Lease:
@@ -175,8 +172,9 @@ def _claimed(system: System, request: Request) -> Lease:
     return lease
 
 
-def _wait_until_idle(sysfs: Sysfs, lease: Lease, deadline: float) -> None:
-    while busy := [queue for queue in lease.matrix.queues() if in_use(sysfs, queue)]:
+def _wait_until_idle(sysfs: Sysfs, lease: Lease, deadline: float, tell: Tell) -> None:
+    while busy := busy_queues(sysfs, lease):
+        tell(f"waiting for guest {printable(lease.guest)} to let go of {some_queues(busy)}")
         if time.monotonic() > deadline:
             raise ConflictError(
                 f"it still has {busy[0]} in use.",

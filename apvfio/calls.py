@@ -39,6 +39,7 @@ class Acquire(NamedTuple):
             "matrix": [format_list(ids) for ids in request.matrix],
             "free_by": request.free_by,
             "wish": wish and wish.attributes(),
+            "source": request.source,
         }
 
 
@@ -97,12 +98,14 @@ def _request(document: Document) -> Request:
     from apvfio.wish import parse_wish  # noqa: PLC0415
 
     guest, uuid, mdev, free_by, wish = (document[key] for key in ("guest", "uuid", "mdev", "free_by", "wish"))
-    if not (isinstance(guest, str) and is_uuid(uuid) and is_uuid(mdev) and free_by in _WAYS):
+    source = document["source"]
+    texts = isinstance(guest, str) and isinstance(source, str)
+    if not (texts and is_uuid(uuid) and is_uuid(mdev) and free_by in _WAYS):
         raise ValueError("no guest asks so")
     matrix = Matrix(*(_ids(text) for text in document["matrix"]))
     if wish is None and matrix.empty:
         raise ValueError("it asks for nothing")
-    return Request(guest, uuid, mdev, matrix, free_by, None if wish is None else parse_wish(wish))
+    return Request(guest, uuid, mdev, matrix, free_by, None if wish is None else parse_wish(wish), source)
 
 
 def _ids(text: str) -> IdSet:

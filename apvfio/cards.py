@@ -45,14 +45,10 @@ class Known(NamedTuple):
     """The patterns of the valid current master keys, lower case; a queue never seen with the host lacks."""
 
 
-def read_known(sysfs: Sysfs, wish: Wish, host: Host, ledger: Ledger) -> Known:
-    """What ``wish`` asks about: the cards, and if it names a key the keys of the queues that may do.
-
-    Each key is a question to a card, and only the host's own driver asks it. For the other
-    queues that counts which the ledger remembers.
-    """
+def read_adapters(sysfs: Sysfs) -> dict[int, Card]:
+    """Every adapter, by its id."""
     faults = {"deconfig": "deconfigured", "chkstop": "check-stopped"}
-    cards = {
+    return {
         int(card.id, 16): Card(
             mode=MODES.get(card.mode, ""),
             generation=max(0, (card.hwtype or 0) - _TYPE_TO_GENERATION),
@@ -60,6 +56,15 @@ def read_known(sysfs: Sysfs, wish: Wish, host: Host, ledger: Ledger) -> Known:
         )
         for card in read_cards(sysfs)
     }
+
+
+def read_known(sysfs: Sysfs, wish: Wish, host: Host, ledger: Ledger) -> Known:
+    """What ``wish`` asks about: the cards, and if it names a key the keys of the queues that may do.
+
+    Each key is a question to a card, and only the host's own driver asks it. For the other
+    queues that counts which the ledger remembers.
+    """
+    cards = read_adapters(sysfs)
     mkvps = {queue: keys for queue, keys in ledger.mkvps.items() if queue in host.drivers}
     if wish.mkvp:
         for queue, driver in host.drivers.items():

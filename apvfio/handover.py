@@ -72,7 +72,7 @@ def hand_over(files: Files, who: str) -> bool:
     """
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
     try:
-        if any(now - _since(name) > _UNHEARD for name in files.list(DIRECTORY)):
+        if any(now - since(name) > _UNHEARD for name in files.list(DIRECTORY)):
             return False
         return files.create(f"{DIRECTORY}/{now}.{who}")
     except ApvfioError:
@@ -94,10 +94,11 @@ def take_up(files: Files) -> dict[str, int]:
         files.remove(f"{DIRECTORY}/{name}")
         who = name.partition(".")[2]
         if who.startswith(_STOPPED):
-            stopped[who.removeprefix(_STOPPED)] = _since(name)
+            stopped[who.removeprefix(_STOPPED)] = since(name)
     return stopped
 
 
-def _since(name: str) -> int:
+def since(name: str) -> int:
+    """When a file of that name was put into `DIRECTORY`, in seconds since the boot."""
     when = name.partition(".")[0]
     return int(when) if when.isascii() and when.isdigit() else 0

@@ -177,6 +177,11 @@ def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
     return not is_online(sysfs, queue) and [text.strip() for text in working] == ["1", "0"]
 
 
+def is_configured(sysfs: Sysfs, adapter: int) -> bool:
+    """Whether ``adapter`` is at work and not in standby (card:config_show)."""
+    return _read_or(sysfs, f"devices/ap/card{adapter:02x}/config", "1").strip() != "0"
+
+
 def _read_drivers(sysfs: Sysfs) -> dict[Apqn, str]:
     # A listing for each driver, not a link for each queue: a full host has 1,360 of them.
     drivers = {queue: UNBOUND for queue in map(Apqn.parse, sysfs.list(f"{BUS}/devices")) if queue}

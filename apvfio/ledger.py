@@ -14,7 +14,7 @@ from typing import NamedTuple
 from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
-from apvfio.promises import Promise, promise_from, promise_json
+from apvfio.promises import Process, Promise, promise_from, promise_json
 from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
@@ -35,10 +35,21 @@ BY_OVERRIDES = "overrides"
 STARTING = "starting"
 """The ledger has it, the host perhaps not yet. Seen by another process it belongs to a hook that died."""
 HELD = "held"
+CHANGING = "changing"
+"""The guest runs and its device gets, or gets back, ``matrix``; what `Lease.was` has stays the guest's."""
 ENDING = "ending"
 
 _WAYS = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
-_STATES = (STARTING, HELD, ENDING)
+_STATES = (STARTING, HELD, CHANGING, ENDING)
+
+
+class Before(NamedTuple):
+    """What a lease was before a change that is under way."""
+
+    matrix: Matrix
+    way: str
+    changer: Process
+    """Who changes it: if he has died, it is undone."""
 
 
 class Lease(NamedTuple):
@@ -56,6 +67,17 @@ class Lease(NamedTuple):
     """Whether apvfio made the mdev, and so removes it."""
     since: int = 0
     """When the guest got its queues, in seconds since the boot."""
+    was: Before | None = None
+    """What it goes back to if the change that is under way is not kept."""
+
+    def undone(self) -> Lease:
+        """The lease on its way back to what it `was`."""
+        assert self.was
+        return self._replace(matrix=self.was.matrix, way=self.was.way, was=None)
+
+    def kept(self) -> Lease:
+        """The lease with its change for good, or back from one."""
+        return self._replace(state=HELD, was=None)
 
 
 class Debt(NamedTuple):
@@ -159,9 +181,21 @@ class Ledger(NamedTuple):
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
 
+    def spans(self) -> list[Lease]:
+        """The leases not about to end, and as leases of their own what those being changed were before."""
+        live = self.live()
+        before = (lease.undone() for lease in live if lease.was)
+        return [*live, *before]
+
     def holding(self) -> list[Lease | Promise]:
         """All for whose sake queues are kept from the host."""
-        return [*self.live(), *self.promises.values()]
+        return [*self.spans(), *self.promises.values()]
+
+    def aimed(self) -> Ledger:
+        """The ledger as if all changes that are under way were for good: what is to be taken, not kept."""
+        if not any(lease.was for lease in self.leases.values()):
+            return self
+        return self._replace(leases={k: v._replace(was=None) for k, v in self.leases.items()})
 
 
 def load(files: Files, boot_id: str) -> Ledger:
@@ -227,14 +261,26 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "guest": lease.guest,
         "uuid": lease.uuid,
         "mdev": lease.mdev,
-        "adapters": format_list(lease.matrix.adapters),
-        "domains": format_list(lease.matrix.domains),
-        "control_domains": format_list(lease.matrix.control_domains),
+        **_matrix_json(lease.matrix),
         "way": lease.way,
         "state": lease.state,
         "made": lease.made,
         "since": lease.since,
+        **({"was": _before_json(lease.was)} if lease.was else {}),
     }
+
+
+def _before_json(was: Before) -> dict[str, object]:
+    return {
+        **_matrix_json(was.matrix),
+        "way": was.way,
+        "pid": was.changer.pid,
+        "started": was.changer.started,
+    }
+
+
+def _matrix_json(matrix: Matrix) -> dict[str, str]:
+    return {name: format_list(ids) for name, ids in zip(Matrix._fields, matrix, strict=True)}
 
 
 def owed_json(ledger: Ledger) -> dict[str, object]:
@@ -253,14 +299,26 @@ def _lease_from(item: object) -> Lease:
         guest=_get(item, "guest", str),
         uuid=_get(item, "uuid", str, is_uuid),
         mdev=_get(item, "mdev", str, is_uuid),
-        matrix=Matrix(*(_ids_from(item, key) for key in ("adapters", "domains", "control_domains"))),
+        matrix=_matrix_from(item),
         way=_get(item, "way", str, _WAYS.__contains__),
         state=_get(item, "state", str, _STATES.__contains__),
         made=_get(item, "made", bool),
         since=_get(item, "since", int) if "since" in item else 0,
+        was=_before_from(_get(item, "was", dict)) if "was" in item else None,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease
+
+
+def _before_from(item: dict[str, Any]) -> Before:
+    changer = Process(_get(item, "pid", int), _get(item, "started", int))
+    was = Before(_matrix_from(item), _get(item, "way", str, _WAYS.__contains__), changer)
+    _expect(not was.matrix.empty, "a lease had no queues")
+    return was
+
+
+def _matrix_from(item: dict[str, Any]) -> Matrix:
+    return Matrix(*(_ids_from(item, key) for key in Matrix._fields))
 
 
 def _promises_from(items: list[Any]) -> dict[str, Promise]:

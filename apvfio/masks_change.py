@@ -15,6 +15,8 @@ from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible, require_stored
 from apvfio.plan.step import FREE
+from apvfio.telling import FOR_THE_LOCK, silent
+from apvfio.wording import resetting
 from apvfio.writes import bind, check, write
 
 TYPE_CHECKING = False
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from apvfio.plan.step import Step
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
+    from apvfio.telling import Tell
 
 
 def plan_masks(system: System, wish: Wish) -> Change:
@@ -31,12 +34,21 @@ def plan_masks(system: System, wish: Wish) -> Change:
     return _plan(system, wish)[1]
 
 
-def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> Change:
-    """Change the masks as wished; ``tell`` hears what will happen before it does."""
+def change_masks(
+    system: System, wish: Wish, announce: Callable[[Change], None], tell: Tell = silent
+) -> Change:
+    """Change the masks as wished; ``announce`` hears what will happen before it does.
+
+    ``tell`` hears what is waited for.
+    """
     command = chzdev_command.find_chzdev(system)
+    tell(FOR_THE_LOCK)
     with system.lock():
+        tell("")
         before, change = _plan(system, wish)
-        tell(change)
+        announce(change)
+        if change.steps:
+            tell(resetting([*change.lost, *change.returned]))
         _take(system.sysfs, change)
         # The debts change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
@@ -44,6 +56,7 @@ def change_masks(system: System, wish: Wish, tell: Callable[[Change], None]) -> 
         if not command:
             _store(change, lambda: chzdev.save(system.files, change.stored))
     if command:
+        tell("waiting for chzdev to store the masks")
         _store(change, lambda: chzdev_command.store(command, system.files, change))
     return change
 

@@ -49,7 +49,7 @@ def promise(
         if masks_only and mode_of(*seen) == OVERRIDES:
             raise MasksOnlyError("queues are moved by driver_override on this host.")
         seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
-        plan = plan_past_the_dead(system, Request("", "", mdev, matrix), seen)
+        plan = plan_past_the_dead(system, Request("", "", mdev, matrix, source="its definition"), seen)
         ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
         ledger = ledger.promising(Promise(mdev, matrix, plan.chosen.name, process))
         try:

@@ -9,14 +9,16 @@ from apvfio.errors import ApvfioError, HostError, PolicyError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeVar
 
     from apvfio.host import Host
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
-    from apvfio.plan.planner import Plan
     from apvfio.policy import Policy
     from apvfio.request import Request
     from apvfio.sysfs import Sysfs
+
+    Planned = TypeVar("Planned")
 
 _TRIES = 32
 
@@ -60,8 +62,8 @@ def planned(
     ledger: Ledger,
     policy: Policy,
     *,
-    make: Callable[[Request, Ledger], Plan],
-) -> Plan:
+    make: Callable[[Request, Ledger], Planned],
+) -> Planned:
     """What ``make`` plans for ``request``; a wish is given queues first.
 
     Some rules of the policy are about what the host is left with, and only a plan can tell.

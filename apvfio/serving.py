@@ -9,6 +9,7 @@ has no guest, and the lease comes to its end.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from errno import EEXIST
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.handover import Haste, Pace, hand_over
 from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.host_facts import read_facts
-from apvfio.ledger import ENDING
+from apvfio.ledger import ENDING, HELD
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import ASSIGN, CREATE
@@ -181,7 +182,7 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
             take(system.sysfs, creation(lease, host))
             there = [queue for queue in lease.matrix.queues() if queue in host.drivers]
             bind(system.sysfs, there)
-            _verify_guest(system.sysfs, lease, there)
+            verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             failed[start.ticket.name] = told(error).for_guest(lease.guest)
             if _is_anothers(system, lease, host, error):
@@ -225,9 +226,17 @@ def _give_up(system: System, ledger: Ledger, leases: list[Lease]) -> None:
         return
 
 
+def busy_queues(sysfs: Sysfs, lease: Lease) -> list[Apqn]:
+    """The queues that the guest of ``lease`` has attached; while it is changed its device tells which."""
+    queues = set(lease.matrix.queues())
+    if lease.state != HELD:
+        with suppress(ApvfioError, OSError):  # there is no device any more
+            queues.update(read_matrix(sysfs, lease.mdev).queues())
+    return sorted(queue for queue in queues if in_use(sysfs, queue))
+
+
 def _idle(system: System, ledger: Ledger, call: Release) -> bool:
-    leases = ledger.of_guest(call.uuid)
-    return not any(in_use(system.sysfs, queue) for lease in leases for queue in lease.matrix.queues())
+    return not any(busy_queues(system.sysfs, lease) for lease in ledger.of_guest(call.uuid))
 
 
 def told(error: ApvfioError | OSError) -> ApvfioError:
@@ -249,7 +258,7 @@ def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> 
         return True
 
 
-def _verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:
+def verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:
     """See that the guest will get all that is ``there``: an assign that succeeds does not say so."""
     held = read_matrix(sysfs, lease.mdev)
     if held != lease.matrix:

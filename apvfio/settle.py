@@ -11,12 +11,15 @@ from apvfio.calls import Acquire, answer_of, parse_call
 from apvfio.errors import printable
 from apvfio.handover import QUICKEST
 from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
-from apvfio.ledger import ENDING, HELD, STARTING, Ledger
+from apvfio.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
 from apvfio.liveness import abandoned, now
 from apvfio.plan.drift import drift
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import REMOVE, Step
-from apvfio.plan.steps import due, offline_path, reclaimed, struck
+from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
+from apvfio.taking_back import take_back
+from apvfio.telling import silent
+from apvfio.wording import resetting
 from apvfio.writes import take
 
 TYPE_CHECKING = False
@@ -26,7 +29,11 @@ if TYPE_CHECKING:
     from apvfio.handover import Haste, Pace
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
+    from apvfio.telling import Tell
     from apvfio.waiting import Room
+
+_LET_IN = 0.05
+"""Longer than anybody who waits for the lock takes to look for it again."""
 
 
 class Outcome(NamedTuple):
@@ -59,19 +66,22 @@ def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
     A lease still starting belongs to a hook that died: libvirt has counted that as a failed
     start, so the lease ends; unless the hook lives and has only to claim what it was served. So does
     one whose device somebody removed: its guest has lost the queues, and putting a new device in
-    its place would not bring them back. A promise ends with the mdevctl to which it was made. A debt
-    that somebody else paid is forgotten.
+    its place would not bring them back. A change whose process died is undone. A promise ends with
+    the mdevctl to which it was made. A debt that somebody else paid is forgotten, and a guest leans
+    on the mask that keeps its queues now.
     """
     starting = [lease for lease in ledger.leases.values() if lease.state == STARTING]
     served = _served(system.room) if starting else set()
     for lease in ledger.leases.values():
         died = lease.state == STARTING and lease.mdev not in served
-        if died or (lease.state == HELD and lease.mdev not in host.mdevs):
-            ledger = ledger.with_lease(lease._replace(state=ENDING))
+        if died or (lease.state in (HELD, CHANGING) and lease.mdev not in host.mdevs):
+            ledger = ledger.with_lease(lease._replace(state=ENDING, was=None))
+        elif lease.was and not system.lives(lease.was.changer):
+            ledger = ledger.with_lease(lease.undone())
     for promise in ledger.promises.values():
         if not system.lives(promise.process):
             ledger = ledger.breaking(promise.mdev)
-    return reclaimed(struck(ledger, host), host)
+    return reclaimed(struck(leaning(ledger, host), host), host)
 
 
 def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
@@ -100,13 +110,20 @@ def _served(room: Room) -> set[str]:
 
 
 def settle(
-    system: System, host: Host, found: Ledger, ledger: Ledger, *, pace: Pace, haste: Haste | None = None
+    system: System,
+    host: Host,
+    found: Ledger,
+    ledger: Ledger,
+    *,
+    pace: Pace,
+    haste: Haste | None = None,
+    tell: Tell = silent,
 ) -> Outcome:
     """Make the host what ``ledger`` says and strike from it what is over; ``found`` is what was saved.
 
     No more is given back than ``pace`` allows in one turn. With ``haste`` what would take too long
     is left to the unit. The time that removing a device takes, the reset of its queues all at once,
-    tells how long each of them will take on its own way to the host.
+    tells how long each of them will take on its own way to the host. ``tell`` hears what is waited for.
     """
     if ledger != found:
         ledgers.save(system.files, ledger)
@@ -114,21 +131,49 @@ def settle(
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)
     removals = [step for step in steps if step.op == REMOVE]
+    paths = {step.path for step in removals}
+    gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
+    if gone:
+        tell(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
     _take(system.sysfs, removals, pace, len(removals))
-    gone = {step.path for step in removals}
-    host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if AP_MDEVS.remove(k) not in gone})
+    host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
     going = queues_going_home(ledger, host)
-    handed_over = bool(going and haste and haste.hands_over(going * pace.seconds))
+    handed_over = bool(going and haste and haste.hands_over(len(going) * pace.seconds))
     part = portion(ledger, host, 0 if handed_over else pace.portion) if going else ledger
-    part_going = queues_going_home(part, host) if going else 0
+    part_going = len(queues_going_home(part, host)) if going else 0
     rest = due(part, host)
+    if part_going:
+        tell(resetting(going))
     _take(system.sysfs, rest, pace, part_going)
-    taken = [*removals, *rest]
-    after = over(ledger, read_host(system.sysfs) if taken else host, taken)
+    back, undoing = take_back(system.sysfs, ledger, host)
+    taken = [*removals, *rest, *undoing]
+    after = over(back, read_host(system.sysfs) if taken else host, taken)
     if after != ledger:
         ledgers.save(system.files, after)
-    return Outcome(taken, after, handed_over=handed_over, unfinished=part_going < going and not handed_over)
+    # What a change had taken can go home only now that its device no longer has it.
+    unfinished = (part_going < len(going) or back != ledger) and not handed_over
+    return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)
+
+
+def finished(
+    system: System, outcome: Outcome, pace: Pace, haste: Haste | None = None, tell: Tell = silent
+) -> Outcome:
+    """The turns that are left after a first one; between two of them others get the lock."""
+    while outcome.unfinished:
+        time.sleep(_LET_IN)
+        with system.lock():
+            host = read_host(system.sysfs)
+            found = ledgers.load(system.files, system.boot_id)
+            made_true = settled(system, found, host)
+            turn = settle(system, host, found, made_true, pace=pace, haste=haste, tell=tell)
+        in_vain = turn.ledger == found
+        outcome = turn._replace(
+            steps=[*outcome.steps, *turn.steps],
+            seen=outcome.seen,
+            unfinished=turn.unfinished and not in_vain,
+        )
+    return outcome
 
 
 def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:

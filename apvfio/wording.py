@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn, Matrix
 
 _SHOWN = 8
+_NAMED = 2
+_TEN = 10
 
 
 def some_queues(queues: Collection[Apqn], shown: int = _SHOWN) -> str:
@@ -25,6 +27,18 @@ def some_queues(queues: Collection[Apqn], shown: int = _SHOWN) -> str:
 def count_queues(n: int) -> str:
     """``1 queue``, ``2 queues``."""
     return f"{n} queue{'' if n == 1 else 's'}"
+
+
+def decimal(number: int) -> str:
+    """An id in decimal if its hexadecimal digits read otherwise: ``10`` for 0a, '' for 09."""
+    return str(number) if number >= _TEN else ""
+
+
+def resetting(queues: Collection[Apqn]) -> str:
+    """What one waits for while the kernel moves ``queues``: each is reset, one after the other."""
+    if not queues:
+        return ""
+    return f"waiting for {count_queues(len(queues))} to finish the reset: {some_queues(queues, _NAMED)}"
 
 
 def full_matrix(matrix: Matrix) -> str:

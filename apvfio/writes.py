@@ -71,10 +71,12 @@ def check(sysfs: Sysfs, step: Step) -> None:
 
 
 def bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
-    """Find a driver for those of ``queues`` that have none: a mask write does not tell of them."""
-    for queue in queues:
-        if read_driver(sysfs, queue) == UNBOUND:
-            write(sysfs, f"{BUS}/drivers_probe", str(queue))
+    """Find a driver for those of ``queues`` that have none: a mask write does not tell of them.
+
+    One that has gone meanwhile keeps the others from nothing.
+    """
+    loose = (queue for queue in queues if read_driver(sysfs, queue) == UNBOUND)
+    take(sysfs, (Step(PROBE, f"{BUS}/drivers_probe", str(queue)) for queue in loose))
 
 
 def _left_unbound(sysfs: Sysfs, step: Step) -> Iterator[Apqn]:

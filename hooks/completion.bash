@@ -14,28 +14,33 @@ _apvfio_holders() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status queues plan guest define undefine masks mode reconcile
-        release dump demo sim install uninstall" ;;
-    status) echo "--help --json --color" ;;
+    '') echo "--help --version --sim --root status doctor queues plan guest migrate incoming define undefine masks
+        mode reconcile release dump demo sim install uninstall" ;;
+    status) echo "--help --json --color --watch --svg --html" ;;
+    doctor) echo "--help --json --xml --connect -c" ;;
+    migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
+        --back --dry-run -n" ;;
+    incoming) echo "--help --json --dry-run -n --give-up" ;;
     queues) echo "--help --json --no-headings -n" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --connect -c --adapters --domains --any --control-domains --config --live" ;;
-    'guest clear') echo "--help --connect -c --config --live" ;;
+    'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev
+        --unchecked --config --live --dry-run" ;;
+    'guest clear') echo "--help --json --connect -c --keep-hostdev --config --live --dry-run" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
     masks) echo "--help --active -a --persistent -p --remove -r --dry-run --json apmask= aqmask=" ;;
     mode) echo "--help --json masks overrides" ;;
-    reconcile) echo "--help --json --wait --hand-over" ;;
-    release) echo "--help --json --force" ;;
+    reconcile) echo "--help --json --wait --hand-over --dry-run -n" ;;
+    release) echo "--help --json --force --dry-run -n" ;;
     dump) echo "--help --force" ;;
     demo) echo "--help --in-process" ;;
     sim) echo "--help new mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
     'sim mount') echo "--help" ;;
-    install) echo "--help --prefix --dry-run -n --json --callout --python" ;;
+    install) echo "--help --prefix --dry-run -n --json --callout --package --python" ;;
     uninstall) echo "--help --dry-run -n --json --force" ;;
     esac
 }
@@ -49,7 +54,7 @@ _apvfio_values() {
     --any) echo "mode=" ;;
     mode=) echo "accel cca ep11" ;;
     --prefix) echo "/usr /usr/local" ;;
-    --connect | -c | --adapters | --domains | --control-domains | --wait | *=) ;;
+    --connect | -c | --adapters | --domains | --control-domains | --wait | --watch | --at | --migrate-uri | --timeout | *=) ;;
     *) return 1 ;;
     esac
 }
@@ -78,7 +83,7 @@ _apvfio() {
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
         --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
-            --wait | --kernel | --prefix | --python | --remove | -r)
+            --wait | --at | --migrate-uri | --timeout | --svg | --html | --kernel | --prefix | --python | --remove | -r)
             [ "${COMP_WORDS[i + 1]}" != = ] || i=$((i + 1))
             i=$((i + 1))
             ;;
@@ -100,7 +105,7 @@ _apvfio() {
     fi
     [[ $previous != -*= ]] || previous=${previous%=}
     case $previous in
-    --sim | --xml | --python) _apvfio_files -f "$current" && return ;;
+    --sim | --xml | --svg | --html | --python) _apvfio_files -f "$current" && return ;;
     --root) _apvfio_files -d "$current" && return ;;
     esac
     if words=$(_apvfio_values "$previous"); then
@@ -111,7 +116,7 @@ _apvfio() {
     # shellcheck disable=SC2086
     _apvfio_offer "$current" $words
     case $command in
-    plan | define | undefine | 'guest set' | 'guest clear' | 'guest show')
+    doctor | plan | migrate | define | undefine | 'guest set' | 'guest clear' | 'guest show')
         mapfile -t names < <(_apvfio_guests)
         _apvfio_offer "$current" "${names[@]}"
         ;;

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 import apvfio.dumping  # noqa: F401  (before `simulated`: it opens the copies that it makes itself)
 from apvfio import hook
 from apvfio.cli.main import main
+from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import Exit
-from apvfio.request import NAMESPACE
 from hosts import guest, mdev
 
 if TYPE_CHECKING:

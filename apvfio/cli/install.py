@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             prefix,
             python,
             notifier=not here or checks.has_mdevctl(),
+            cockpit=not here or checks.has_cockpit(),
             callouts=_place_for_callout(known, chosen=args.callout, here=here),
             packaged=args.package,
         )

@@ -14,10 +14,13 @@ from apvfio._version import __version__
 from apvfio.cli import (
     define,
     demo,
+    doctor,
     dump,
     guest,
+    incoming,
     install,
     masks,
+    migrate,
     mode,
     plan,
     queues,
@@ -30,8 +33,8 @@ from apvfio.cli import (
 from apvfio.errors import ApvfioError, Exit, UsageError
 
 _COMMANDS = (
-    *(status, queues, plan, guest, define, masks, mode),
-    *(reconcile, release, install, uninstall, dump, demo, sim),
+    *(status, doctor, queues, plan, guest, define, masks, mode),
+    *(migrate, incoming, reconcile, release, install, uninstall, dump, demo, sim),
 )
 _EXITS = """\
 exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,

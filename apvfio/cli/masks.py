@@ -9,6 +9,7 @@ import sys
 from apvfio import chzdev
 from apvfio.chzdev import Stored
 from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, UsageError, printable
 from apvfio.host import MASK_NAMES, read_host
@@ -111,15 +112,16 @@ def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> i
 
 
 def _change(system: System, wish: Wish, *, as_json: bool, dry_run: bool) -> int:
-    def tell(change: Change) -> None:
+    def announce(change: Change) -> None:
         if not as_json:
             print_lines(_effects(change), sys.stderr)
 
     if dry_run:
         change = plan_masks(system, wish)
-        tell(change)
+        announce(change)
     else:
-        change = change_masks(system, wish, tell)
+        with Progress() as tell:
+            change = change_masks(system, wish, announce, tell)
     if as_json:
         print_json(_change_as_json(wish, change))
         return Exit.OK

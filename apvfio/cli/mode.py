@@ -7,6 +7,7 @@ import argparse
 
 from apvfio import broker, serving
 from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.progress import Progress
 from apvfio.errors import Exit
 from apvfio.host import MASKS, OVERRIDES
 from apvfio.plan.mode import mode_of, why
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Show it, after switching it if asked to."""
     with opened(args) as system:
         if args.mode:
-            broker.switch_mode(system, args.mode)
+            with Progress() as tell:
+                broker.switch_mode(system, args.mode, tell=tell)
         facts = _facts(system)
     if args.json:
         print_json(facts)

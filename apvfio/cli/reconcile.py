@@ -9,7 +9,9 @@ import sys
 from apvfio import broker
 from apvfio.bus import COMPLETE, wait_for_bus
 from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.progress import Progress
 from apvfio.errors import Exit, printable
+from apvfio.foresight import foresee_reconcile
 from apvfio.host import MASK_NAMES
 from apvfio.ledger import owed_json
 from apvfio.settle import Outcome
@@ -28,26 +30,32 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=_seconds,
         help="first wait so long for the AP bus to find its queues; no bus is no error",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--hand-over",
         action="store_true",
         help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
     )
+    how.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
-    with opened(args) as system:
+    with opened(args) as system, Progress() as tell:
         if args.wait is not None:
-            found = wait_for_bus(system.sysfs, args.wait)
+            found = wait_for_bus(system.sysfs, args.wait, tell)
+            tell("")
             if found is None:
                 print("this host has no AP bus: nothing to do", file=sys.stderr)
                 return Exit.OK
             if not found.endswith(COMPLETE):
                 print(f"{found} queues have a driver", file=sys.stderr)
-        outcome = broker.reconcile(system, hurry=args.hand_over)
+        if args.dry_run:
+            outcome = foresee_reconcile(system)
+        else:
+            outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
     print_outcome(outcome, args.json)
     return Exit.OK
 

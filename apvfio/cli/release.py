@@ -7,8 +7,10 @@ import argparse
 
 from apvfio import broker, ledger
 from apvfio.cli.place import add_json, opened
+from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.errors import Exit, RequestError, UsageError, printable
+from apvfio.foresight import foresee_release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("release", help="return a guest's queues to the host")
     parser.add_argument("guest", metavar="GUEST", help="the guest's name or uuid, as 'status' shows it")
     parser.add_argument("--force", action="store_true", help="even if the guest still uses its queues")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -27,7 +30,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Release and say what was done."""
     with opened(args) as system:
-        outcome = broker.release(system, _uuid(system, args.guest), force=args.force)
+        uuid = _uuid(system, args.guest)
+        if args.dry_run:
+            outcome = foresee_release(system, uuid)
+        else:
+            with Progress() as tell:
+                outcome = broker.release(system, uuid, force=args.force, tell=tell)
     print_outcome(outcome, args.json)
     return Exit.OK
 

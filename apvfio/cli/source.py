@@ -29,7 +29,7 @@ def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
             remedy=f"See 'apvfio {args.command} --help'.",
         )
     if args.xml:
-        return _read_file(args.xml[0]), f"the domain in {args.xml[0]}"
+        return read_file(args.xml[0]), f"the domain in {args.xml[0]}"
     from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
@@ -44,14 +44,15 @@ def read_domains(args: argparse.Namespace) -> list[bytes]:
             remedy=f"See 'apvfio {args.command} --help'.",
         )
     if args.xml:
-        return [_read_file(path) for path in args.xml]
+        return [read_file(path) for path in args.xml]
     from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
         return [guest.xml() for guest in guests.all()]
 
 
-def _read_file(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """The domain XML in a file, or on standard input; UsageError if it cannot be read."""
     if path == "-":
         return sys.stdin.buffer.read(_XML_LIMIT)
     try:

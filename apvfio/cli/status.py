@@ -7,43 +7,60 @@ import argparse
 from typing import NamedTuple
 
 from apvfio import serving
+from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
-from apvfio.errors import Exit, printable
-from apvfio.host import MASK_NAMES
+from apvfio.errors import Exit, UsageError
 from apvfio.ledger import lease_json, owed_json
 from apvfio.mask import format_list
 from apvfio.owners import owners
 from apvfio.plan.mode import mode_of
 from apvfio.promises import promise_json
-from apvfio.render.matrix_text import picture
+from apvfio.render.picture import picture
+from apvfio.render.report import Report, report
+from apvfio.render.status_text import status as status_lines
 from apvfio.settle import differences
-from apvfio.wording import some_queues
+from apvfio.states import Seen, read_states
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.host import Host
-    from apvfio.ledger import Lease, Ledger
+    from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
     from apvfio.owners import Owner
     from apvfio.policy import Policy
-    from apvfio.promises import Promise
     from apvfio.render.matrix_text import Look
+    from apvfio.render.picture import Picture
     from apvfio.system import System
 
+_SECONDS = 1.0
+_SHORTEST, _LONGEST = 0.1, 3600
 
-class _Status(NamedTuple):
+
+class Status(NamedTuple):
+    """What the command finds."""
+
     host: Host
     ledger: Ledger
     policy: Policy
     owners: dict[Apqn, Owner]
     drift: list[str]
+    seen: Seen
 
     @property
     def mode(self) -> str:
+        """The kernel's mechanism in use."""
         return mode_of(self.host, self.ledger, self.policy)
+
+    def report(self) -> Report:
+        """The same for a person."""
+        return report(self.host, self.ledger, self.mode, self.drawn(), self.drift)
+
+    def drawn(self) -> Picture:
+        """The matrix as every form of it shows it."""
+        return picture(self.owners, self.policy.reserves, self.seen)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,97 +68,91 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("status", help="show who has which queue, and what is owed to the host")
     add_color(parser)
     add_json(parser)
+    parser.add_argument("--svg", metavar="FILE", help="draw it into FILE as a picture; - is standard output")
+    parser.add_argument("--html", metavar="FILE", help="write it into FILE as a page; - is standard output")
+    parser.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        const=_SECONDS,
+        help="show it again whenever it changes, looking every so many seconds (default: 1)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show it."""
+    drawn = args.html if args.svg is None else args.svg
+    given = {"--json": args.json, "--svg": args.svg is not None, "--html": args.html is not None}
+    forms = [*(name for name, there in given.items() if there), *(["--watch"] if args.watch else [])]
+    if len(forms) > 1 and forms != ["--json", "--watch"]:
+        raise UsageError(f"{forms[0]} and {forms[1]} exclude each other.", remedy="Choose one of them.")
+    if args.watch:
+        from apvfio.cli.watch import watch  # noqa: PLC0415  nothing else needs it
+
+        return watch(args)
     with opened(args) as system:
-        status = _read(system)
-    if args.json:
-        print_json(_as_json(status))
+        found = read_status(system)
+    if drawn is not None:
+        write_text(drawn, _drawing(found.report(), page=args.svg is None))
+    elif args.json:
+        print_json(as_json(found))
     else:
-        print_lines(_lines(status, look(args.color)))
+        print_lines(status_lines(found.report(), look(args.color)))
     return Exit.OK
 
 
 def describe(system: System, how: Look) -> Iterator[str]:
     """What the command prints, line by line."""
-    return _lines(_read(system), how)
+    return status_lines(read_status(system).report(), how)
 
 
-def _read(system: System) -> _Status:
-    # Without the lock: looking must not wait for a guest that starts, nor make it wait.
+def read_status(system: System) -> Status:
+    """What there is to show, read without the lock: looking must not wait for a start, nor make it wait."""
     host, ledger, policy = serving.current(system)
-    return _Status(host, ledger, policy, owners(host, ledger), differences(system, host, ledger))
+    drift = differences(system, host, ledger)
+    return Status(host, ledger, policy, owners(host, ledger), drift, read_states(system.sysfs, host))
 
 
-def _as_json(status: _Status) -> dict[str, object]:
-    host = status.host
+def as_json(found: Status) -> dict[str, object]:
+    """The document that ``--json`` prints."""
+    host = found.host
     return {
-        "mode": status.mode,
+        "mode": found.mode,
         "kernel": {"vfio_ap": host.vfio_ap, **host.abilities._asdict()},
         "apmask": format_list(host.apmask),
         "aqmask": format_list(host.aqmask),
         "queues": [
-            {"apqn": str(queue), "driver": host.drivers[queue] or None, "owner": str(owner)}
-            for queue, owner in status.owners.items()
+            {
+                "apqn": str(queue),
+                "driver": host.drivers[queue] or None,
+                "owner": str(owner),
+                "state": found.seen.states.get(queue),
+            }
+            for queue, owner in found.owners.items()
         ],
-        "leases": [lease_json(lease) for lease in status.ledger.leases.values()],
-        "promises": [promise_json(promise) for promise in status.ledger.promises.values()],
-        "owed": owed_json(status.ledger),
-        "drift": status.drift,
+        "leases": [lease_json(lease) for lease in found.ledger.leases.values()],
+        "promises": [promise_json(promise) for promise in found.ledger.promises.values()],
+        "owed": owed_json(found.ledger),
+        "drift": found.drift,
+        "picture": found.drawn().as_json(),
     }
 
 
-def _lines(status: _Status, how: Look) -> Iterator[str]:
-    host = status.host
-    yield f"mode    {status.mode}"
-    yield f"kernel  {_kernel(host)}"
-    yield f"apmask  {host.apmask or 'empty'}"
-    yield f"aqmask  {host.aqmask or 'empty'}"
-    yield ""
-    yield from picture(status.owners, status.policy.reserves, how)
-    yield ""
-    yield from _leases(status.ledger)
-    yield f"owed to the host: {_debt(status.ledger)}"
-    if status.drift:
-        yield ""
-        yield "not as it should be:"
-        yield from (f"  {sentence}" for sentence in status.drift)
+def _drawing(told: Report, *, page: bool) -> str:
+    if page:
+        from apvfio.render.matrix_html import page as draw  # noqa: PLC0415  most calls draw nothing
+    else:
+        from apvfio.render.matrix_svg import svg as draw  # noqa: PLC0415
+    return draw(told)
 
 
-def _kernel(host: Host) -> str:
-    able = [
-        *(["override"] if host.abilities.override else []),
-        *(["ap_config"] if host.abilities.ap_config else []),
-        *(["strict return"] if host.abilities.strict_return else []),
-    ]
-    return ", ".join([f"vfio_ap {'loaded' if host.vfio_ap else 'NOT loaded'}", *able])
-
-
-def _leases(ledger: Ledger) -> Iterator[str]:
-    if not ledger.leases:
-        yield "no guest holds queues"
-    for lease in ledger.leases.values():
-        yield f"guest {printable(lease.guest)}: {_lease(lease)}"
-    yield from map(_promise, ledger.promises.values())
-
-
-def _promise(promise: Promise) -> str:
-    return (
-        f"mdevctl starts a device: {promise.matrix}; freed by {promise.way}, "
-        f"mdev {promise.mdev}, process {promise.process.pid}"
-    )
-
-
-def _lease(lease: Lease) -> str:
-    control = f", control domains {lease.matrix.control_domains}" if lease.matrix.control_domains else ""
-    return f"{lease.matrix}{control}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
-
-
-def _debt(ledger: Ledger) -> str:
-    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.owed, strict=True) if ids]
-    if ledger.overrides:
-        parts.append(f"driver_override of {some_queues(ledger.overrides)}")
-    return ", ".join(parts) or "nothing"
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if _SHORTEST <= seconds <= _LONGEST:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from {_SHORTEST} to {_LONGEST}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _COLORS = ("auto", "always", "never")
+_DUMB = "dumb"
 
 
 def add_color(parser: argparse.ArgumentParser) -> None:
@@ -25,20 +26,26 @@ def add_color(parser: argparse.ArgumentParser) -> None:
 
 def look(color: str) -> Look:
     """How to draw on standard output; ``color`` is the option's value. NO_COLOR counts where it is auto."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == _DUMB
     return Look(
         width=shutil.get_terminal_size().columns,
         utf8=_encoding() == "utf8",
         color=color == "always" or (color == "auto" and not plain and sys.stdout.isatty()),
+        folds=sys.stdout.isatty(),
     )
 
 
-def print_lines(lines: Iterable[str], file: TextIO | None = None) -> None:
+def can_draw(file: TextIO) -> bool:
+    """Whether ``file`` is a terminal in which one may write over what was written before."""
+    return file.isatty() and os.environ.get("TERM", _DUMB) != _DUMB
+
+
+def print_lines(lines: Iterable[str], file: TextIO | None = None, end: str = "\n") -> None:
     """Print text that may hold names from elsewhere; what the terminal cannot show becomes a ``?``."""
     file = file or sys.stdout
     encoding = file.encoding or "ascii"
     for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding), file=file)
+        print(line.encode(encoding, "replace").decode(encoding), file=file, end=end)
 
 
 def _encoding() -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import NamedTuple
 
 from apvfio.errors import HostError, printable
@@ -27,9 +28,13 @@ _PROFILES = "/sys/kernel/security/apparmor/profiles"
 _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
-_HOOK_PROGRAM = "apvfio.hook"
-_TRY_HOOK = f"import {_HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
+HOOK_PROGRAM = "apvfio.hook"
+_TRY_HOOK = f"import {HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
 _OTHERS_WRITE = 0o022
+_SCRIPTS = tuple(
+    f"{place.removesuffix('callouts')}{kind}" for place in CALLOUTS for kind in ("callouts", "notifiers")
+)
+"""The directories without which mdevctl refuses to run, in one release or another."""
 _SCRIPT_LIMIT = 1 << 20
 
 
@@ -40,6 +45,10 @@ class Finding(NamedTuple):
     """Whether nothing can be installed like this."""
     sentence: str
     remedy: str
+    id: str = ""
+    """What it is about, as ``apvfio doctor`` calls it; '' for what that command looks at itself."""
+    commands: tuple[str, ...] = ()
+    """Lines for a shell that mend it, if there are any."""
 
     def as_json(self) -> dict[str, object]:
         """The finding as ``install --json`` prints it."""
@@ -77,6 +86,11 @@ def has_mdevctl() -> bool:
     return programs.find("mdevctl") is not None
 
 
+def has_cockpit() -> bool:
+    """Whether there is somebody to show the page: Debian's and Fedora's cockpit-bridge has this directory."""
+    return os.path.isdir("/usr/share/cockpit/base1")
+
+
 def place_for_callout() -> str:
     """The one of `CALLOUTS` where this machine's mdevctl looks first; HostError if there is none."""
     if not has_mdevctl():
@@ -103,15 +117,20 @@ def _prefix(prefix: str) -> Iterator[Finding]:
 def _libvirt() -> Iterator[Finding]:
     name = daemon()
     if name is None:
-        yield Finding(True, "libvirt's daemon for QEMU is not installed.", "Install libvirt 6.5 or newer.")
+        yield Finding(
+            True, "libvirt's daemon for QEMU is not installed.", "Install libvirt 6.5 or newer.", "libvirt"
+        )
         return
     found = programs.version(name, "--version")
     if found is None:
-        yield Finding(False, f"{name} does not tell its version.", "See that it is 6.5 or newer.")
+        yield Finding(False, f"{name} does not tell its version.", "See that it is 6.5 or newer.", "libvirt")
     elif found < _LEAST_LIBVIRT:
         shown = ".".join(map(str, found))
         yield Finding(
-            True, f"libvirt {shown} does not run scripts in qemu.d.", "Install libvirt 6.5 or newer."
+            True,
+            f"libvirt {shown} does not run scripts in qemu.d.",
+            "Install libvirt 6.5 or newer.",
+            "libvirt",
         )
 
 
@@ -123,6 +142,8 @@ def _interpreter(python: str) -> Iterator[Finding]:
             True,
             f"{python} cannot run apvfio: {why}.",
             "Install apvfio for it, or name another interpreter with --python.",
+            "python",
+            ("apvfio install",),
         )
         return
     program = os.path.realpath(python)
@@ -131,18 +152,24 @@ def _interpreter(python: str) -> Iterator[Finding]:
             True,
             f"AppArmor keeps libvirt's daemon from running {program}.",
             "Use an interpreter in /usr/bin: --python /usr/bin/python3.",
+            "apparmor",
+            ("apvfio install --python /usr/bin/python3",),
         )
     if _reads(_SELINUX) == "1":
         yield Finding(
             False,
             "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs.",
             "If guests do not start, run 'setsebool -P virt_hooks_unconfined on'.",
+            "selinux",
+            ("setsebool -P virt_hooks_unconfined on",),
         )
     for path in dict.fromkeys(filter(None, map(_exposed, (python, program, text)))):
         yield Finding(
             False,
             f"{path} belongs to others than root, or they may write it, and root runs what is there.",
             "Install apvfio where only root writes, such as /usr/lib/apvfio.",
+            "exposed",
+            (f"chown root {shlex.quote(path)}", f"chmod go-w {shlex.quote(path)}"),
         )
 
 
@@ -181,11 +208,21 @@ def _other_hooks() -> Iterator[Finding]:
     for path in ("/etc/libvirt/hooks/qemu", *(f"{directory}/{name}" for name in names)):
         if path == f"/{HOOK}" or not os.access(path, os.X_OK):
             continue
-        if _HOOK_PROGRAM in (_reads(path) or ""):
-            yield Finding(True, f"{path} runs apvfio, too: each guest would be served twice.", "Remove it.")
+        if HOOK_PROGRAM in (_reads(path) or ""):
+            yield Finding(
+                True,
+                f"{path} runs apvfio, too: each guest would be served twice.",
+                "Remove it.",
+                "other-hooks",
+                (f"rm {shlex.quote(path)}",),
+            )
         elif path.endswith("~") or os.path.basename(path).startswith("."):
             yield Finding(
-                False, f"libvirt runs {path} like any other script there.", "Remove it if it is a left copy."
+                False,
+                f"libvirt runs {path} like any other script there.",
+                "Remove it if it is a left copy.",
+                "other-hooks",
+                (f"rm {shlex.quote(path)}",),
             )
 
 
@@ -201,19 +238,29 @@ def _kernel() -> Iterator[Finding]:
 def _tools() -> Iterator[Finding]:
     if not has_mdevctl():
         yield Finding(
-            False, "mdevctl is not installed: 'apvfio define' needs it.", "Install it, then install again."
+            False,
+            "mdevctl is not installed: 'apvfio define' needs it.",
+            "Install it, then install again.",
+            "mdevctl",
         )
     else:
         code, text = programs.run(["mdevctl", "--version"])
         if code:
             why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
-            yield Finding(False, f"mdevctl does not run: {why}.", "Make the directories that it wants.")
+            yield Finding(
+                False,
+                f"mdevctl does not run: {why}.",
+                "Make the directories that it wants.",
+                "mdevctl",
+                (f"mkdir -p {' '.join(f'/{place}' for place in _SCRIPTS)}",),
+            )
     found = programs.version("lszdev", "--version")
     if found and found < _QUICK_S390_TOOLS:
         yield Finding(
             False,
             f"chzdev of s390-tools {'.'.join(map(str, found))} sleeps for seconds when it meets apvfio.",
             "Update s390-tools to 2.33 or newer.",
+            "s390-tools",
         )
 
 
@@ -228,12 +275,14 @@ def _callouts(place: str) -> Iterator[Finding]:
             False,
             f"this mdevctl asks one callout alone, and it may be /{place}/{others[0]}.",
             "Update mdevctl to 1.3 or newer, where apvfio's comes first and ends in ap-check.",
+            "callouts",
         )
     elif others and others[0] < CALLOUT:
         yield Finding(
             False,
             f"mdevctl asks /{place}/{others[0]} before apvfio's callout.",
             "If it is for vfio_ap-passthrough, move it away.",
+            "callouts",
         )
 
 

@@ -20,12 +20,17 @@ CALLOUT = "00-apvfio"
 
 PATH_UNIT = "apvfio-reconcile.path"
 PREPARE_UNIT = "apvfio-prepare.service"
-_UNITS = (PREPARE_UNIT, "apvfio-reconcile.service", PATH_UNIT)
+RECONCILE_UNIT = "apvfio-reconcile.service"
+_UNITS = (PREPARE_UNIT, RECONCILE_UNIT, PATH_UNIT)
 _FILES = {
     "lib/udev/rules.d/90-apvfio.rules": "hooks/90-apvfio.rules",
     "lib/tmpfiles.d/apvfio.conf": "hooks/apvfio.tmpfiles",
     "share/bash-completion/completions/apvfio": "hooks/completion.bash",
 }
+_PAGE = (
+    *("manifest.json", "index.html", "style.css", "matrix.css", "page.js", "actions.js", "command.js"),
+    *("dialog.js", "dom.js", "guests.js", "host.js", "matrix.js", "queue.js", "theme.js", "words.js"),
+)
 _MANUALS = ("apvfio.8", "apvfio.toml.5", "apvfio-guest.7")
 
 PREFIXES = ("/usr/local", "/usr")
@@ -35,6 +40,16 @@ MARK = "Installed by 'apvfio install'; 'apvfio uninstall' removes it."
 """What every installed file says of itself. A file without it is somebody else's."""
 PACKAGED = "Part of the package apvfio."
 """What it says of itself in a package: the package manager alone may replace it."""
+
+_COMMENTS = {
+    "css": "/* {} */",
+    "html": "<!-- {} -->",
+    "js": "// {}",
+    "5": '.\\" {}',
+    "7": '.\\" {}',
+    "8": '.\\" {}',
+}
+"""How a kind of file says what is not for who reads it; others do it with #."""
 
 _SCRIPT = 0o755
 _TEXT = 0o644
@@ -58,6 +73,8 @@ class Choices(NamedTuple):
     """The interpreter that libvirt and systemd start; apvfio is installed for it."""
     notifier: bool = True
     """Whether there is an mdevctl to tell of what it did."""
+    cockpit: bool = True
+    """Whether there is a cockpit to show the page."""
     callouts: str = ""
     """The one of `CALLOUTS` where mdevctl shall find what frees queues for it, '' for none."""
     packaged: bool = False
@@ -68,11 +85,11 @@ def contents(choices: Choices) -> Iterator[Item]:
     """The files to install; HostError if a shipped one is missing."""
     mark = PACKAGED if choices.packaged else MARK
     for path, mode, text in _unmarked(choices):
-        yield Item(path, mode, _marked(text, mark, comment='.\\"' if "/man/" in path else "#"))
+        yield Item(path, mode, _marked(path, text, mark))
 
 
 def _unmarked(choices: Choices) -> Iterator[Item]:
-    yield Item(HOOK, _SCRIPT, script("hooks/qemu", choices.python))
+    yield Item(HOOK, _SCRIPT, script("hooks/qemu", choices.python, packages="" if choices.packaged else None))
     if choices.notifier:
         yield Item(NOTIFIER, _SCRIPT, script("hooks/mdevctl-notifier", choices.python))
     if choices.callouts:
@@ -84,15 +101,20 @@ def _unmarked(choices: Choices) -> Iterator[Item]:
         yield Item(f"{prefix}/lib/systemd/system/{unit}", _TEXT, text)
     for place, name in _FILES.items():
         yield Item(f"{prefix}/{place}", _TEXT, asset(name))
+    if choices.cockpit:
+        for name in _PAGE:
+            yield Item(f"{prefix}/share/cockpit/apvfio/{name}", _TEXT, asset(f"cockpit/{name}"))
     for manual in _MANUALS:
         section = manual.rpartition(".")[2]
         yield Item(f"{prefix}/share/man/man{section}/{manual}", _TEXT, asset(f"man/{manual}"))
 
 
-def _marked(text: str, mark: str, comment: str) -> str:
-    """The text of a file whose second line, or first if it is no script, says whose it is."""
+def _marked(path: str, text: str, mark: str) -> str:
+    """The text of a file that says whose it is in its second line, or in the first if it is no script."""
     first, _, rest = text.partition("\n")
-    lines = (
-        [first, f"{comment} {mark}", rest] if first.startswith("#!") else [f"{comment} {mark}", first, rest]
-    )
+    kind = path.rpartition(".")[2]
+    if kind == "json":
+        return f'{first}\n    "comment": "{mark}",\n{rest}'
+    comment = _COMMENTS.get(kind, "# {}").format(mark)
+    lines = [first, comment, rest] if first.startswith("#!") else [comment, first, rest]
     return "\n".join(lines)

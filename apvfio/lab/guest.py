@@ -6,8 +6,8 @@ from __future__ import annotations
 import uuid
 from xml.sax.saxutils import escape, quoteattr
 
+from apvfio.domain_xml import NAMESPACE
 from apvfio.mask import format_list
-from apvfio.request import NAMESPACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

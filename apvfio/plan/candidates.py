@@ -115,7 +115,7 @@ def _bound_elsewhere(queue: Apqn, host: Host, mode: str) -> str:
 def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], str]:
     doomed = ledger.doomed()
     holders: list[tuple[str, Matrix]] = [
-        (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.live()
+        (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.spans()
     ]
     holders += [
         (f"promised to the mediated device {promise.mdev}", promise.matrix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from apvfio.errors import printable
 from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
-from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, ENDING, HELD, Debt
+from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
 from apvfio.plan.overrides import forgiven_overrides, override_returns
 from apvfio.plan.steps import forgiven, returnable
 from apvfio.wording import full_matrix, mask_bits, some_queues
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease, Ledger
     from apvfio.mask import IdSet
     from apvfio.matrix import Apqn, Matrix
+
+_UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
 def drift(host: Host, ledger: Ledger) -> list[str]:
@@ -39,7 +41,7 @@ def drift(host: Host, ledger: Ledger) -> list[str]:
 
 
 def _under_way(lease: Lease) -> str:
-    return "end is under way" if lease.state == ENDING else "start is under way"
+    return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
 
 
 def _of_lease(host: Host, lease: Lease) -> Iterator[str]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
+from apvfio.errors import ApvfioError, HostError
 from apvfio.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
-from apvfio.ledger import ENDING, STARTING, Lease, Ledger
+from apvfio.ledger import STARTING, Lease, Ledger
 from apvfio.mask import format_change
+from apvfio.plan.free import others, require_free, require_no_strange_override, require_unreserved
 from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_may_be_taken, require_this_open
 from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.mode import mode_of
-from apvfio.plan.overrides import THE_WAY, override_path, to_override
+from apvfio.plan.overrides import THE_WAY, to_override
 from apvfio.plan.presence import absent_queues, require_all_there, require_there
 from apvfio.plan.steps import due
 from apvfio.wording import count_queues, some_queues
@@ -22,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.matrix import Apqn
     from apvfio.plan.host_needs import Facts
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
@@ -110,14 +111,14 @@ def make_plan(
     ledger = ledger.ending(request.guest_uuid)
     try:
         _require_possible(request, host, policy)
-        made = _require_free(request, host, ledger)
+        made = require_free(request, host, ledger)
         mode = mode_of(host, ledger, policy)
         if mode == OVERRIDES:
             require_all_there(request.matrix, host)
-            _require_no_strange_override(request.matrix, host)
+            require_no_strange_override(request.matrix, host)
             options = [THE_WAY]
         else:
-            options = ways(request.matrix, _others(request, host, ledger), host, ledger.owed, policy)
+            options = ways(request.matrix, others(request, host, ledger), host, ledger.owed, policy)
         options = judged(options, request.matrix, host, policy, facts)
         if mode != OVERRIDES:
             options = _by_choice(options, request, policy)
@@ -144,10 +145,7 @@ def make_plan(
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=due(after, host),
-        warnings=(
-            *_warnings(chosen, absent_queues(request.matrix, host)),
-            *_of_policy(policy, host),
-        ),
+        warnings=warnings(request, chosen, host, policy),
     )
 
 
@@ -161,90 +159,17 @@ def check_request(request: Request, host: Host, policy: Policy, facts: Facts = N
 
 
 def _require_possible(request: Request, host: Host, policy: Policy) -> None:
-    _require_vfio_ap(host)
-    require_there(request.matrix, host, over_provisioning=policy.over_provisioning)
-    _require_unreserved(request.matrix, policy)
+    require_vfio_ap(host)
+    require_there(request, host, over_provisioning=policy.over_provisioning)
+    require_unreserved(request.matrix.queues(), policy)
 
 
-def _require_vfio_ap(host: Host) -> None:
+def require_vfio_ap(host: Host) -> None:
+    """HostError unless the driver is loaded."""
     if not host.vfio_ap:
         raise HostError(
             f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} is not there).",
             remedy="Load it with 'modprobe vfio_ap'.",
-        )
-
-
-def _require_free(request: Request, host: Host, ledger: Ledger) -> bool:
-    """Whether the mdev is ours to make and remove; ConflictError if anything asked for is not free."""
-    for lease in ledger.leases.values():
-        if lease.state == ENDING:
-            continue
-        if lease.mdev == request.mdev:
-            raise ConflictError(
-                f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
-                remedy="Give each guest a device of its own.",
-            )
-        _require_no_overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
-    for promise in ledger.promises.values():
-        if promise.mdev == request.mdev:
-            raise ConflictError(
-                f"the mediated device {request.mdev} is just being started by mdevctl "
-                f"(process {promise.process.pid}).",
-                remedy="Try again when that has ended.",
-            )
-        _require_no_overlap(request.matrix, promise.matrix, f"the mediated device {promise.mdev}")
-    doomed = ledger.doomed()
-    for uuid, matrix in host.mdevs.items():
-        if uuid != request.mdev and uuid not in doomed:
-            _require_no_overlap(request.matrix, matrix, f"the mediated device {uuid}")
-    there = host.mdevs.get(request.mdev)
-    if there is None or request.mdev in doomed:
-        return True
-    if there == request.matrix:
-        return False
-    raise ConflictError(
-        f"the mediated device {request.mdev} is there already, with {there} "
-        f"where the annotation asks for {request.matrix}.",
-        remedy="Remove the device, or make the two agree.",
-    )
-
-
-def _others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
-    """What the mdevs hold that stay when this guest has started."""
-    going = {request.mdev, *ledger.doomed()}
-    return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
-
-
-def _require_no_overlap(asked: Matrix, held: Matrix, holder: str) -> None:
-    queues = list(asked.overlap(held).queues())
-    if queues:
-        raise ConflictError(
-            f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
-            queues=queues,
-            remedy="Stop that guest, or ask for other queues.",
-        )
-
-
-def _require_unreserved(matrix: Matrix, policy: Policy) -> None:
-    reserved = [queue for queue in matrix.queues() if policy.reserves(queue)]
-    if reserved:
-        raise PolicyError(
-            f"{some_queues(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
-            queues=reserved,
-            remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
-        )
-
-
-def _require_no_strange_override(matrix: Matrix, host: Host) -> None:
-    """An override that names another driver than vfio_ap is somebody's decision about that queue."""
-    strange = [q for q in matrix.queues() if host.overrides.get(q, VFIO_DRIVER) != VFIO_DRIVER]
-    if strange:
-        named = printable(host.overrides[strange[0]])
-        raise ConflictError(
-            f"{some_queues(strange)} {'is' if len(strange) == 1 else 'are'} kept for the driver {named!r} "
-            "by driver_override.",
-            queues=strange,
-            remedy=f"Clear it: echo > /sys/{override_path(strange[0])}.",
         )
 
 
@@ -255,6 +180,11 @@ def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
     chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
     require_this_open(chosen[0])
     return chosen
+
+
+def warnings(request: Request, way: Way, host: Host, policy: Policy) -> tuple[str, ...]:
+    """What to warn of when the guest gets its queues that ``way``, in sentences."""
+    return (*_warnings(way, absent_queues(request.matrix, host)), *_of_policy(policy, host))
 
 
 def _warnings(way: Way, absent: list[Apqn]) -> Iterator[str]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
 
 
-def queues_going_home(ledger: Ledger, host: Host) -> int:
-    """How many queues vfio_ap would give up, each after a reset, if all that is due were returned."""
-    return sum(queues for _, queues in _parts(ledger, host))
+def queues_going_home(ledger: Ledger, host: Host) -> list[Apqn]:
+    """The queues that vfio_ap would give up, each after a reset, if all that is due were returned."""
+    return [queue for _, queues in _parts(ledger, host) for queue in queues]
 
 
 def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
@@ -30,9 +30,9 @@ def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
     """
     owed, overrides, moved = Debt(), set(ledger.needed_queues()), 0
     for part, queues in _parts(ledger, host) if most else ():
-        if queues and moved and moved + queues > most:
+        if queues and moved and moved + len(queues) > most:
             break
-        moved += queues
+        moved += len(queues)
         if isinstance(part, Debt):
             owed |= part
         else:
@@ -42,17 +42,17 @@ def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
     )
 
 
-def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[Debt | Apqn, int]]:
-    """What can be returned now, bit by bit and override by override, and how many queues go with it."""
+def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[Debt | Apqn, list[Apqn]]]:
+    """What can be returned now, bit by bit and override by override, and the queues that go with it."""
     remaining = staying(ledger, host)
     bits = returnable(ledger, host, remaining)
     held = [queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER] if bits else []
     for adapter in bits.apmask:
-        queues = sum(1 for queue in held if queue.adapter == adapter and queue.domain in host.aqmask)
+        queues = [queue for queue in held if queue.adapter == adapter and queue.domain in host.aqmask]
         yield Debt(IdSet([adapter]), NO_IDS), queues
     apmask = host.apmask | bits.apmask
     for domain in bits.aqmask:
-        queues = sum(1 for queue in held if queue.domain == domain and queue.adapter in apmask)
+        queues = [queue for queue in held if queue.domain == domain and queue.adapter in apmask]
         yield Debt(NO_IDS, IdSet([domain])), queues
     for queue, _ in returnable_overrides(ledger, host, remaining):
-        yield queue, int(host.drivers[queue] == VFIO_DRIVER)
+        yield queue, [queue] if host.drivers[queue] == VFIO_DRIVER else []

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.matrix import Apqn
+    from apvfio.request import Request
 
 
 def absent_queues(matrix: Matrix, host: Host) -> list[Apqn]:
@@ -19,18 +20,19 @@ def absent_queues(matrix: Matrix, host: Host) -> list[Apqn]:
     return [queue for queue in matrix.queues() if queue not in host.drivers]
 
 
-def require_there(matrix: Matrix, host: Host, *, over_provisioning: bool) -> None:
+def require_there(request: Request, host: Host, *, over_provisioning: bool) -> None:
     """HostError unless ``host`` has all adapters and domains, or could have them with ``over_provisioning``.
 
     A queue that is missing among adapters and domains that are there is refused in any case:
     the kernel would give the guest nothing of its adapter (vops:vfio_ap_mdev_filter_matrix).
     """
+    matrix, source = request.matrix, request.source
     if over_provisioning:
-        _require_within("adapter", matrix.adapters, host.max_adapter)
-        _require_within("domain", matrix.domains, host.max_domain)
+        _require_within("adapter", matrix.adapters, host.max_adapter, source)
+        _require_within("domain", matrix.domains, host.max_domain, source)
     else:
-        _require_ids("adapter", matrix.adapters, host.adapters)
-        _require_ids("domain", matrix.domains, host.domains)
+        _require_ids("adapter", matrix.adapters, host.adapters, source)
+        _require_ids("domain", matrix.domains, host.domains, source)
     present = Matrix(host.adapters & matrix.adapters, host.domains & matrix.domains)
     holes = absent_queues(present, host)
     if holes:
@@ -54,22 +56,22 @@ def require_all_there(matrix: Matrix, host: Host) -> None:
         )
 
 
-def _require_ids(what: str, asked: IdSet, there: IdSet) -> None:
+def _require_ids(what: str, asked: IdSet, there: IdSet, source: str) -> None:
     missing = asked - there
     if missing:
         plural = "s" if len(missing) > 1 else ""
         raise HostError(
             f"this host has no {what}{plural} {_named(missing)}; it has {there or 'none'}.",
-            remedy=f"Correct the {what}s of the annotation, or assign them to this partition.",
+            remedy=f"Correct the {what}s of {source}, or assign them to this partition.",
         )
 
 
-def _require_within(what: str, asked: IdSet, largest: int) -> None:
+def _require_within(what: str, asked: IdSet, largest: int, source: str) -> None:
     beyond = asked - IdSet(range(largest + 1))
     if beyond:
         raise HostError(
             f"this host can have no {what} {_named(beyond)}: the largest possible is {largest}.",
-            remedy=f"Correct the {what}s of the annotation.",
+            remedy=f"Correct the {what}s of {source}.",
         )
 
 

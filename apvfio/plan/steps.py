@@ -8,8 +8,9 @@ that are due. Taken twice, the second time there are none.
 from __future__ import annotations
 
 from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
-from apvfio.ledger import BY_OVERRIDES, ENDING, HELD, STARTING, Debt, Ledger
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Debt, Ledger
 from apvfio.mask import NO_IDS, IdSet, format_change
+from apvfio.matrix import Matrix
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
 from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.ledger import Lease
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.matrix import Apqn
+
+_KINDS = ("adapter", "domain", "control_domain")
 
 
 def forgiven(ledger: Ledger, host: Host) -> Debt:
@@ -37,7 +40,7 @@ def due(ledger: Ledger, host: Host) -> list[Step]:
         *override_returns(ledger, host, remaining),
         *_back_offline(ledger, host, returns),
         *mask_steps(FREE, _to_clear(ledger, host)),
-        *override_frees(ledger, host),
+        *override_frees(ledger.aimed(), host),
         *_rebinds(ledger, host),
         *(step for lease in ledger.leases.values() for step in creation(lease, host)),
     ]
@@ -51,7 +54,7 @@ def staying(ledger: Ledger, host: Host) -> list[Matrix]:
 
 def reclaimed(ledger: Ledger, host: Host) -> Ledger:
     """The ledger with what leases need and somebody has returned: it will be taken anew, and so is owed."""
-    needed = ledger.needed_queues() & host.drivers.keys() - ledger.overrides.keys()
+    needed = ledger.aimed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
     before = {queue: host.overrides.get(queue, "") for queue in needed}
     lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
     return ledger._replace(
@@ -60,14 +63,33 @@ def reclaimed(ledger: Ledger, host: Host) -> Ledger:
     )
 
 
+def leaning(ledger: Ledger, host: Host) -> Ledger:
+    """The ledger in which every guest that runs leans on the mask that keeps its queues from the host.
+
+    Before 7.0 an administrator may set a bit that a guest leans on, if the other mask keeps all its
+    queues (vops:vfio_ap_mdev_resource_in_use). The guest needs that one then, and his bit no more.
+    """
+    for lease in ledger.leases.values():
+        if lease.state != HELD or lease.way == BY_OVERRIDES:
+            continue
+        kept = {
+            BY_ADAPTERS: not lease.matrix.adapters & host.apmask,
+            BY_DOMAINS: not lease.matrix.domains & host.aqmask,
+        }
+        if any(kept.values()) and not kept[lease.way]:
+            ledger = ledger.with_lease(lease._replace(way=next(way for way in kept if kept[way])))
+    return ledger
+
+
 def _to_clear(ledger: Ledger, host: Host) -> Debt:
-    """The bits that what is starting needs clear and that are set.
+    """The bits that what is starting, or being changed, needs clear and that are set.
 
     Once a device holds its queues, no bit can be set that would give one of them to the host
     (vops:vfio_ap_mdev_resource_in_use). One set all the same is the administrator's: the other
     mask keeps the guest's queues, and clearing it would take queues from the host unasked.
     """
-    starting = {mdev: lease for mdev, lease in ledger.leases.items() if lease.state == STARTING}
+    aims = ledger.aimed().leases.items()
+    starting = {mdev: lease for mdev, lease in aims if lease.state in (STARTING, CHANGING)}
     return ledger._replace(leases=starting).needed() & Debt(host.apmask, host.aqmask)
 
 
@@ -157,9 +179,28 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
 
 def creation(lease: Lease, host: Host) -> Iterator[Step]:
     """The steps that make the device of a guest that starts; none if it is there already."""
-    if lease.state not in (ENDING, HELD) and lease.made and host.mdevs.get(lease.mdev) != lease.matrix:
+    if lease.state == STARTING and lease.made and host.mdevs.get(lease.mdev) != lease.matrix:
         yield Step(CREATE, AP_MDEVS.create, lease.mdev)
         yield from _assignments(lease.mdev, lease.matrix, host)
+
+
+def reassignment(lease: Lease, host: Host) -> Iterator[Step]:
+    """The steps that give the device of a guest that runs another matrix; none if it has that already.
+
+    They are never `due`: they are whose who changes the guest, or what takes a change back. What is given
+    up goes first: so nothing is ever assigned that is in neither of the two matrices.
+    """
+    there = host.mdevs.get(lease.mdev)
+    if lease.state != CHANGING or there is None or there == lease.matrix:
+        return
+    if not host.abilities.ap_config:
+        directory = AP_MDEVS.device(lease.mdev)
+        for kind, ids, wanted in zip(_KINDS, there, lease.matrix, strict=True):
+            for i in ids - wanted:
+                yield Step(ASSIGN, f"{directory}/unassign_{kind}", f"0x{i:x}")
+    pairs = zip(lease.matrix, there, strict=True)
+    new = lease.matrix if host.abilities.ap_config else Matrix(*(ids - had for ids, had in pairs))
+    yield from _assignments(lease.mdev, new, host)
 
 
 def _assignments(mdev: str, matrix: Matrix, host: Host) -> Iterator[Step]:
@@ -167,6 +208,6 @@ def _assignments(mdev: str, matrix: Matrix, host: Host) -> Iterator[Step]:
     if host.abilities.ap_config:
         yield Step(ASSIGN, f"{directory}/ap_config", matrix.as_ap_config())
         return
-    for kind, ids in zip(("adapter", "domain", "control_domain"), matrix, strict=True):
+    for kind, ids in zip(_KINDS, matrix, strict=True):
         for i in ids:
             yield Step(ASSIGN, f"{directory}/assign_{kind}", f"0x{i:x}")

@@ -1,34 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix of a host as a picture in a terminal: adapters down, domains across, one mark for each owner."""
+"""The matrix of a host as a picture in a terminal: adapters down, domains across, one mark for each owner.
+
+Ids are written as lszcrypt writes them; those of ten and more, which read otherwise in chzdev's
+lists, have their decimal beside them.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.errors import printable
 from apvfio.matrix import Apqn
-from apvfio.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
-from apvfio.wording import count_queues, some_queues
+from apvfio.owners import FREE, HOST, UNBOUND
+from apvfio.render.folding import columns, cut, fold, padded
+from apvfio.render.picture import RESERVED
+from apvfio.states import IN_USE, STATES
+from apvfio.wording import decimal, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-RESERVED = Owner("host, reserved by policy")
-"""A queue of the host that no guest may have. The others' marks do not change if they have one."""
+    from apvfio.owners import Owner
+    from apvfio.render.picture import Entry, Picture
 
-_COMMON_ASCII = {HOST: ".", RESERVED: "#", FREE: "o", UNBOUND: "?"}
-_COMMON = {HOST: "·", RESERVED: "■", FREE: "○", UNBOUND: "?"}
-# Without o, which looks like a free queue.
-_GUEST_MARKS = "abcdefghijklmnpqrstuvwxyzABCDEFGHIJKLMNPQRSTUVWXYZ"
-_MDEV_MARKS = "123456789"
-_ONE_OF_MANY = "*"
-_NAME_LIMIT = 48
-
+_ASCII = {HOST: ".", RESERVED: "#", FREE: "o", UNBOUND: "?"}
 _MARGIN = len("adapter  ")
 _GROUP = 8
 _STYLES = {HOST: "2", RESERVED: "1", FREE: "32", UNBOUND: "31"}
-_OTHERS_STYLES = ("36", "35", "33", "34", "1;36", "1;35", "1;33", "1;34")
+_HUES = ("36", "35", "33", "34", "1;36", "1;35", "1;33", "1;34")
+_SHORTEST_NAME = 12
 
 
 class Look(NamedTuple):
@@ -37,85 +37,106 @@ class Look(NamedTuple):
     width: int = 80
     utf8: bool = True
     color: bool = False
+    folds: bool = False
+    """Whether what is longer than ``width`` goes on in another line; what no terminal shows is left whole."""
 
 
-def picture(found: Mapping[Apqn, Owner], reserves: Callable[[Apqn], bool], look: Look) -> Iterator[str]:
-    """The lines of the picture and of its legend. ``reserves`` tells the queues the policy reserves."""
-    if not found:
+def matrix(drawn: Picture, look: Look) -> Iterator[str]:
+    """The lines of the picture and of its legend."""
+    if not drawn.cells:
         yield "no queues"
         return
-    cells = {
-        queue: RESERVED if owner == HOST and reserves(queue) else owner for queue, owner in found.items()
-    }
-    marks = _marks(set(cells.values()), look)
-    drawn = {queue: marks[owner] for queue, owner in cells.items()}
-    domains = sorted({queue.domain for queue in found})
-    wide = _MARGIN + 5 * len(domains) <= look.width
-    for number, block in enumerate([domains] if wide else _blocks(domains, look.width)):
-        if number:
-            yield ""
-        yield from _block(drawn, block, wide=wide)
-    yield ""
-    yield from _legend(cells, marks)
-    yield from _lost_reserves(found, reserves)
-
-
-def _marks(shown: set[Owner], look: Look) -> dict[Owner, str]:
-    """A mark for each owner, guests in the order of their names."""
-    marks = {
-        owner: mark for owner, mark in (_COMMON if look.utf8 else _COMMON_ASCII).items() if owner in shown
-    }
-    for kind, letters in ((GUEST, _GUEST_MARKS), (MDEV, _MDEV_MARKS)):
-        for number, owner in enumerate(sorted(owner for owner in shown if owner.kind == kind)):
-            marks[owner] = letters[number] if number < len(letters) else _ONE_OF_MANY
-    if not look.color:
-        return marks
-    styles = dict(_STYLES)
-    for number, owner in enumerate(owner for owner in marks if owner not in _STYLES):
-        styles[owner] = _OTHERS_STYLES[number % len(_OTHERS_STYLES)]
-    return {owner: f"\x1b[{styles[owner]}m{mark}\x1b[0m" for owner, mark in marks.items()}
-
-
-def _blocks(domains: list[int], width: int) -> list[list[int]]:
-    """The domains in portions that fit ``width`` with one character each and a blank after every eighth."""
-    groups = max(1, (width - _MARGIN + 1) // (_GROUP + 1))
-    size = groups * _GROUP
-    return [domains[start : start + size] for start in range(0, len(domains), size)]
-
-
-def _block(drawn: Mapping[Apqn, str], domains: list[int], *, wide: bool) -> Iterator[str]:
-    names = [f"{domain:04x}" for domain in domains]
+    marks = {owner: _mark(entry, look) for owner, entry in drawn.legend.items()}
+    wide = _MARGIN + 5 * len(drawn.domains) <= look.width and drawn.mark_width < 4
     if wide:
-        yield "adapter  " + " ".join(names)
+        yield from _wide(drawn, marks, look)
     else:
+        yield from _narrow(drawn, marks, look)
+    yield ""
+    yield from _legend(drawn, marks, look)
+    for note in _notes(drawn):
+        yield from fold(f"  !  {note}", look.width if look.folds else None)
+
+
+def _notes(drawn: Picture) -> Iterator[str]:
+    """What the marks do not show: queues that cannot be used, and those that are where they must not be."""
+    for state in STATES:
+        queues = [queue for queue, cell in drawn.cells.items() if cell.state == state != IN_USE]
+        if queues:
+            yield f"{state}: {some_queues(queues)}"
+    if drawn.lost:
+        yield drawn.lost
+
+
+def _mark(entry: Entry, look: Look) -> str:
+    return entry.mark if look.utf8 else _ASCII.get(entry.owner, entry.mark)
+
+
+def _styled(entry: Entry, mark: str, look: Look) -> str:
+    if not look.color:
+        return mark
+    style = _STYLES[entry.owner] if entry.hue is None else _HUES[entry.hue]
+    return f"\x1b[{style}m{mark}\x1b[0m"
+
+
+def _wide(drawn: Picture, marks: Mapping[Owner, str], look: Look) -> Iterator[str]:
+    yield "adapter  " + " ".join(f"{domain:04x}" for domain in drawn.domains)
+    decimals = " ".join(f"{decimal(domain):<4}" for domain in drawn.domains).rstrip()
+    if decimals:
+        yield " " * _MARGIN + decimals
+    for adapter in drawn.types:
+        cells = [f" {_cell(drawn, marks, look, Apqn(adapter, domain), 3)}" for domain in drawn.domains]
+        yield f"{_name(adapter)}{' '.join(cells)}".rstrip()
+
+
+def _narrow(drawn: Picture, marks: Mapping[Owner, str], look: Look) -> Iterator[str]:
+    """With a blank after every eighth column, in as many blocks as it takes."""
+    # Marks of several letters would run together.
+    wide = drawn.mark_width + 1 if drawn.mark_width > 1 else 1
+    room = max(wide, look.width - _MARGIN)
+    groups = (room + 1) // (_GROUP * wide + 1)
+    size = groups * _GROUP or room // wide
+    for start in range(0, len(drawn.domains), size):
+        domains = drawn.domains[start : start + size]
+        if start:
+            yield ""
         # A domain's name is read downwards.
-        yield from (" " * _MARGIN + _grouped([name[i] for name in names]) for i in range(3))
-        yield "adapter  " + _grouped([name[3] for name in names])
-    rows = sorted({queue.adapter for queue in drawn})
-    for adapter in rows:
-        marks = [drawn.get(Apqn(adapter, domain), " ") for domain in domains]
-        line = " ".join(f" {mark}  " for mark in marks) if wide else _grouped(marks)
-        yield f"  {adapter:02x}     {line}".rstrip()
+        names = [f"{domain:04x}" for domain in domains]
+        for i in range(4):
+            line = _grouped([name[i].ljust(wide) for name in names])
+            yield (("adapter" if i == 3 else "").ljust(_MARGIN) + line).rstrip()
+        for adapter in drawn.types:
+            cells = [_cell(drawn, marks, look, Apqn(adapter, domain), wide) for domain in domains]
+            yield f"{_name(adapter)}{_grouped(cells)}".rstrip()
 
 
-def _grouped(characters: list[str]) -> str:
-    starts = range(0, len(characters), _GROUP)
-    return " ".join("".join(characters[start : start + _GROUP]) for start in starts)
+def _cell(drawn: Picture, marks: Mapping[Owner, str], look: Look, queue: Apqn, width: int) -> str:
+    cell = drawn.cells.get(queue)
+    if cell is None:
+        return " " * width
+    mark = marks[cell.owner]
+    return _styled(drawn.legend[cell.owner], mark, look) + " " * (width - len(mark))
 
 
-def _legend(cells: Mapping[Apqn, Owner], marks: Mapping[Owner, str]) -> Iterator[str]:
-    texts = {owner: printable(str(owner), _NAME_LIMIT) for owner in marks}
-    width = max(map(len, texts.values()))
-    for owner in sorted(marks, key=_legend_order):
-        n = sum(cell == owner for cell in cells.values())
-        yield f"  {marks[owner]}  {texts[owner]:<{width}}  {count_queues(n)}"
+def _name(adapter: int) -> str:
+    return f"  {adapter:02x} {decimal(adapter):>3} "
 
 
-def _legend_order(owner: Owner) -> tuple[int, Owner]:
-    return ((GUEST, MDEV, FREE.kind, HOST.kind, RESERVED.kind, UNBOUND.kind).index(owner.kind), owner)
+def _grouped(texts: list[str]) -> str:
+    return " ".join("".join(texts[start : start + _GROUP]) for start in range(0, len(texts), _GROUP))
 
 
-def _lost_reserves(found: Mapping[Apqn, Owner], reserves: Callable[[Apqn], bool]) -> Iterator[str]:
-    lost = [queue for queue, owner in found.items() if owner != HOST and reserves(queue)]
-    if lost:
-        yield f"  !  reserved by policy, but not with the host: {some_queues(lost)}"
+def _legend(drawn: Picture, marks: Mapping[Owner, str], look: Look) -> Iterator[str]:
+    counts = max(len(entry.counted) for entry in drawn.legend.values())
+    before = drawn.mark_width + 4
+    limit = max(_SHORTEST_NAME, look.width - before - 2 - counts) if look.folds else None
+    texts = {owner: cut(entry.text, limit) for owner, entry in drawn.legend.items()}
+    if len(set(texts.values())) < len(texts):
+        texts = {owner: entry.text for owner, entry in drawn.legend.items()}
+    width = max(map(columns, texts.values()))
+    for owner, entry in drawn.legend.items():
+        mark = marks[owner]
+        line = f"  {mark:<{drawn.mark_width}}  {padded(texts[owner], width)}  {entry.counted}"
+        first, *rest = fold(line, look.width if look.folds else None, before)
+        yield f"{first[:2]}{_styled(entry, mark, look)}{first[2 + len(mark) :]}"
+        yield from rest

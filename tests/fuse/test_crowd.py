@@ -14,6 +14,7 @@ import pytest
 
 from apvfio import broker
 from apvfio.assets import hook_script
+from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import HostError
 from apvfio.guests import annotation
 from apvfio.host import read_host
@@ -21,7 +22,6 @@ from apvfio.ledger import HELD, LEDGER, load
 from apvfio.locks import s390_lock
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
-from apvfio.request import NAMESPACE
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from apvfio.errors import Exit, HostError, UsageError
-from apvfio.locks import s390_lock
+from apvfio.locks import holding_locks, s390_lock
 from apvfio.sim import fuse
 from apvfio.sim.fuse import mount
 from apvfio.sim.kernel import SimKernel
@@ -275,6 +275,27 @@ def test_a_mounted_host_is_in_use(host: Mounted, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "second").mkdir()
     with pytest.raises(Exception, match="was in use by another apvfio"):
         mount(str(host.file), str(tmp_path / "second"))
+
+
+def test_the_host_is_watched_without_a_lock(host: Mounted) -> None:
+    command = [sys.executable, "-m", "apvfio", "--root", str(host.tree), "status", "--json", "--watch", "0.1"]
+    with (
+        holding_locks(str(host.tree)),
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching,
+    ):
+        try:
+            assert watching.stdout
+            assert watching.stderr
+            masks = [json.loads(watching.stdout.readline())["apmask"]]
+            for value in ("-0", "+0"):
+                assert host.shell(f"echo {value} > sys/bus/ap/apmask").stderr == ""
+                masks.append(json.loads(watching.stdout.readline())["apmask"])
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(20) == Exit.OK
+            assert watching.stderr.read() == ""
+        finally:
+            watching.kill()
+    assert masks == ["0-255", "1-255", "0-255"]
 
 
 def test_what_cannot_be_mounted(place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.domain_xml import NAMESPACE
 from apvfio.guests import annotation
-from apvfio.request import NAMESPACE
 from apvfio.system import RealSystem
 
 if TYPE_CHECKING:

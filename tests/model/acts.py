@@ -8,9 +8,10 @@ from io import TextIOBase
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from apvfio import broker, hook
+from apvfio import broker, changing, hook
 from apvfio.errors import ApvfioError
 from apvfio.mask import parse_edit
+from apvfio.promises import Process
 from hosts import a_matrix, mdev
 from machines import Killed, Machine
 from model import rivals
@@ -130,6 +131,21 @@ def stop_start(request: Request) -> Act:
     def act(stage: Stage) -> None:
         release(request)(stage)
         prepare(request)(stage)
+
+    return act
+
+
+def change(request: Request) -> Act:
+    """A person gives the running guest other queues."""
+
+    def act(stage: Stage) -> None:
+        process, changer = stage.process(), Process(77, 1)
+        try:
+            changing.keep(process, changing.change(process, request, changer))
+        except ApvfioError:
+            stage.machine.dead.add(changer.pid)
+        else:
+            stage.started[request.guest_uuid] = request
 
     return act
 

@@ -47,6 +47,9 @@ _ERRNOS: dict[str, tuple[int, ...]] = {
     "assign_adapter": (EADDRNOTAVAIL, EADDRINUSE, EINVAL, ERANGE),
     "assign_domain": (EADDRNOTAVAIL, EADDRINUSE, EINVAL, ERANGE),
     "assign_control_domain": (EINVAL, ERANGE),
+    "unassign_adapter": (EINVAL, ERANGE),
+    "unassign_domain": (EINVAL, ERANGE),
+    "unassign_control_domain": (EINVAL, ERANGE),
 }
 """What the store functions can answer besides (bus, que, vops, msys); ETIMEDOUT is the watchdog's."""
 TRUE = {("online", ENODEV), ("online", EINVAL)}

@@ -35,6 +35,7 @@ _SOME_DOMAINS = ((1,), (2, 4), (4,), (9,))
 
 TABLE: dict[str, tuple[object, ...]] = {
     "start": (GUESTS, range(len(REQUESTS) + len(WISHES)), _YES_OR_NO, FAULT),
+    "change": (GUESTS, range(len(REQUESTS) + len(WISHES)), (True, True, False), FAULT),
     "stop": (GUESTS, _YES_OR_NO, FAULT),
     "die": (GUESTS,),
     "release": (GUESTS,),
@@ -83,7 +84,16 @@ STRIKES = (
 )
 WRITES = (*range(1, 7), *range(1, 7), *range(7, 14))
 """At which write something strikes: most calls have few."""
-_OFTEN = {"start": 8, "stop": 6, "reconcile": 3, "settle": 2, "modprobe": 0.5, "reboot": 0.3, "mode": 0.5}
+_OFTEN = {
+    "start": 8,
+    "change": 5,
+    "stop": 6,
+    "reconcile": 3,
+    "settle": 2,
+    "modprobe": 0.5,
+    "reboot": 0.3,
+    "mode": 0.5,
+}
 
 
 def draw(dice: random.Random) -> Op:

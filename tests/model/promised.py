@@ -67,6 +67,21 @@ def require_started(machine: Machine, request: Request) -> None:
     require("it was given a reserved queue", not any(map(reserves, lease.matrix.queues())))
 
 
+def require_changed(machine: Machine, before: Machine, request: Request, *, kept: bool) -> None:
+    """The guest that runs has what it asked for, or what it had."""
+    lease, had = machine.ledger.leases.get(request.mdev), before.ledger.leases.get(request.mdev)
+    require(f"{request.guest} has {lease} and had {had}", lease is not None and had is not None)
+    assert lease
+    assert had
+    made = machine.kernel.state.mdevs.get(request.mdev)
+    require(f"{request.guest} is {lease.state}", lease.state == HELD and lease.was is None)
+    require(f"{request.guest} has {made}", made is not None and made.matrix == lease.matrix)
+    wanted = request.matrix if kept else had.matrix
+    if request.wish if kept else set(had.matrix.queues()) - before.kernel.state.queues.keys():
+        return  # what it gets is decided elsewhere; what is no more cannot come back
+    require(f"{request.guest} has {lease.matrix}", lease.matrix == wanted)
+
+
 def require_refused(machine: Machine, before: Machine, request: Request) -> None:
     """The host is as it was, or as a reconcile, or the end of the guest's earlier life, would make it."""
     queues = before.kernel.state.queues.items()

@@ -34,6 +34,11 @@ class Point(NamedTuple):
     """Whether he would rather not: he sleeps."""
 
     @property
+    def at_lock(self) -> bool:
+        """Whether a lock is about to be taken, or was let go."""
+        return self.what.startswith(("lock ", "unlock "))
+
+    @property
     def default(self) -> str:
         """Who goes on if nobody says otherwise: the same, as long as he can."""
         if self.actor in self.ready and not (self.yields and len(self.ready) > 1):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio import broker
 from apvfio.ledger import HELD
-from hosts import a_request, guest, mdev
+from hosts import a_matrix, a_request, guest, mdev
 from model import rivals
 from model.acts import (
     Stage,
+    change,
     checked,
     chzdev,
     dies,
@@ -53,6 +54,9 @@ class Meeting(NamedTuple):
     acts: Acts
 
 
+MORE = ONE._replace(matrix=a_matrix("0,10", "1-2,4"))
+OTHER = ONE._replace(matrix=a_matrix("0", "2,4"))
+
 MEETINGS: dict[str, Meeting] = {
     "two starts": Meeting((), {"one": prepare(ONE), "beside": prepare(BESIDE)}),
     "two starts that want the same": Meeting(
@@ -80,6 +84,25 @@ MEETINGS: dict[str, Meeting] = {
     "a stop and a card that goes": Meeting((ONE,), {"stop": release(ONE), "machine": unplug(10)}),
     "a start and a card that comes again": Meeting((), {"one": prepare(TWO), "machine": replug(1)}),
     "a stop and a card that comes again": Meeting((TWO,), {"stop": release(TWO), "machine": replug(1)}),
+    "a change and a start": Meeting((ONE,), {"change": change(MORE), "beside": prepare(BESIDE)}),
+    "a change and a start that wants the same": Meeting(
+        (ONE,), {"change": change(MORE), "same": prepare(a_request("10", "4", 2))}
+    ),
+    "a change and a stop": Meeting((ONE, BESIDE), {"change": change(OTHER), "stop": release(BESIDE)}),
+    "a change and the timer": Meeting((ONE,), {"change": change(OTHER), "timer": reconcile}),
+    "a change and chzdev": Meeting((ONE,), {"change": change(OTHER), "chzdev": chzdev("-1", "+4")}),
+    "a change and mdevctl": Meeting((ONE,), {"change": change(MORE), "mdevctl": mdevctl("10", "4")}),
+    "a change and ap-check": Meeting((ONE,), {"change": change(MORE), "mdevctl": checked("0", "4")}),
+    "a change and a card that goes": Meeting((ONE,), {"change": change(MORE), "machine": unplug(10)}),
+    "two starts and chzdev": Meeting(
+        (), {"one": prepare(ONE), "beside": prepare(BESIDE), "chzdev": chzdev("-99", "+4")}
+    ),
+    "two starts and mdevctl": Meeting(
+        (), {"one": prepare(ONE), "beside": prepare(BESIDE), "mdevctl": mdevctl("0", "4")}
+    ),
+    "two starts and a card that goes": Meeting(
+        (), {"one": prepare(ONE), "beside": prepare(BESIDE), "machine": unplug(10)}
+    ),
     "everybody": Meeting(
         (ONE,),
         {
@@ -95,6 +118,9 @@ MEETINGS: dict[str, Meeting] = {
 }
 
 
+SMALL = tuple(name for name, meeting in MEETINGS.items() if len(meeting.acts) == 2)
+
+
 class Met(NamedTuple):
     """What came of taking turns in many ways."""
 
@@ -102,8 +128,8 @@ class Met(NamedTuple):
     broken: list[str]
 
 
-def in_every_way(name: str, cell: Cell, switches: int, *, reads: bool) -> Met:
-    """Every schedule of that meeting with at most so many switches that nobody needs."""
+def in_every_way(name: str, cell: Cell, switches: int, *, reads: bool, locks: bool = False) -> Met:
+    """Every schedule of that meeting with at most so many unneeded switches, with ``locks`` at locks only."""
     meeting = MEETINGS[name]
     plans = [Plan(((0, actor),)) for actor in meeting.acts]
     tried, broken = 0, []
@@ -115,7 +141,25 @@ def in_every_way(name: str, cell: Cell, switches: int, *, reads: bool) -> Met:
         except Exception as error:
             broken.append(f"{name} on {cell}, {plan}, {reads=}: {type(error).__name__}: {error}")
             continue
-        plans += more(plan, points, switches)
+        plans += more(plan, [point for point in points if not locks or point.at_lock], switches)
+    return Met(tried, broken)
+
+
+def in_some_ways(name: str, cell: Cell, switches: int, seed: str, times: int) -> Met:
+    """So many schedules of those with exactly so many switches, and the ways to them."""
+    meeting, dice = MEETINGS[name], random.Random(f"{seed} {name} {cell}")
+    tried, broken = 0, []
+    for _ in range(times):
+        plans = [Plan(((0, actor),)) for actor in meeting.acts]
+        while plans:
+            plan = dice.choice(plans)
+            tried += 1
+            try:
+                points = meet(meeting, cell, plan.choose, reads=False)
+            except Exception as error:
+                broken.append(f"{name} on {cell}, {plan}: {type(error).__name__}: {error}")
+                break
+            plans = list(more(plan, points, switches))
     return Met(tried, broken)
 
 

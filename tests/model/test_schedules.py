@@ -14,10 +14,9 @@ from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from model.befores import Cell
 from model.figures import TOLD
 from model.schedule import Lock, Plan, Point, Scheduler, StuckError, by_chance, more
-from model.stages import MEETINGS, in_every_way, in_random_ways, meet
+from model.stages import MEETINGS, SMALL, in_every_way, in_random_ways, in_some_ways, meet
 
 CELLS = (Cell("6.1", MASKS, BY_ADAPTERS), Cell("7.2", MASKS, BY_DOMAINS), Cell("7.2", OVERRIDES, ""))
-SMALL = [name for name, meeting in MEETINGS.items() if len(meeting.acts) == 2]
 LARGE = [name for name in MEETINGS if name not in SMALL]
 
 
@@ -35,6 +34,14 @@ def test_no_order_of_many_breaks_a_promise(name: str, cell: Cell) -> None:
     tried, broken = in_random_ways(name, cell, "many", 8)
     assert not broken
     TOLD.schedules["many, by chance"] += tried
+
+
+@pytest.mark.parametrize(("name", "cell"), [*zip(MEETINGS, cycle(CELLS[::-1]), strict=False)])
+def test_no_two_switches_break_a_promise(name: str, cell: Cell) -> None:
+    tried, broken = in_some_ways(name, cell, 2, "two", 4)
+    assert not broken
+    assert tried > 4
+    TOLD.schedules["all, a sample with two switches"] += tried
 
 
 def test_the_same_seed_takes_the_same_turns() -> None:

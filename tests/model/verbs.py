@@ -7,15 +7,17 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import broker, hook
+from apvfio import broker, changing, hook
 from apvfio.errors import ApvfioError
 from apvfio.host import MASKS, OVERRIDES
 from apvfio.mask import parse_edit
 from apvfio.masks_change import change_masks
 from apvfio.persistence import define, undefine
 from apvfio.plan.edit import Wish as MaskWish
+from apvfio.promises import Process
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev
+from machines import Killed
 from model.befores import (
     ANEW,
     BESIDE,
@@ -53,6 +55,9 @@ WHOLE = "whole"
 PARTS = "parts"
 """What an administrator ordered is in no ledger: each mask, queue and file is as before or as after, and
 ordering it again does the rest."""
+
+
+CHANGER = Process(4242, 1)
 
 
 class Verb(NamedTuple):
@@ -114,6 +119,20 @@ def given_up(request: Request) -> Callable[[Machine], object]:
     return run
 
 
+def changed(adapters: str, domains: str, *, kept: bool = True) -> Callable[[Machine], object]:
+    """Guest 1 gets other queues while it runs; who changes it may die at it."""
+
+    def run(machine: Machine) -> None:
+        try:
+            done = changing.change(machine, a_request(adapters, domains, 1), CHANGER)
+            (changing.keep if kept else changing.undo)(machine, done)
+        except (ApvfioError, Killed):
+            machine.dead.add(CHANGER.pid)
+            raise
+
+    return run
+
+
 VERBS = (
     Verb("acquire", nothing, lambda m: broker.acquire(m, TWO)),
     Verb("acquire: control domains", nothing, lambda m: broker.acquire(m, CONTROLLING)),
@@ -141,6 +160,13 @@ VERBS = (
     Verb("release: an offline queue", offline_held, lambda m: broker.release(m, guest(1))),
     Verb("release: what is owed", owing, lambda m: broker.release(m, guest(1))),
     Verb("release --force", attached, lambda m: broker.release(m, guest(1), force=True)),
+    Verb("change: more", held, changed("0,10", "1-2,4")),
+    Verb("change: less", held, changed("10", "2")),
+    Verb("change: beside another", both, changed("0,10", "2,4")),
+    Verb("change: other queues", held, changed("1", "4,27")),
+    Verb("change: both ways", attached, changed("1,10", "2,4")),
+    Verb("change: an offline queue", offline_held, changed("0-1,10", "1,4")),
+    Verb("change: undone", held, changed("1,10", "2,4", kept=False)),
     Verb("reconcile: a half start", half_started, broker.reconcile),
     Verb("reconcile: a device gone", device_gone, broker.reconcile),
     Verb("reconcile: a queue strayed", queue_strayed, broker.reconcile),

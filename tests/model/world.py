@@ -10,8 +10,9 @@ What can be promised when others interfere, in its weakest true form:
 - A device that apvfio did not make stays as it is.
 - A call during which nobody else acts takes nothing from a guest that runs, and from the host no reserved
   queue but one that a running guest got by its override before it was reserved.
-- A start that succeeds has given the guest all its queues; one that is refused leaves the host as it
-  was, or as a reconcile would have made it.
+  What a guest has by a change that was broken off goes again.
+- A start or a change that succeeds has given the guest all its queues; one that is refused leaves the host
+  as it was, or as a reconcile would have made it.
 - After a reconcile the ledger says what is there, every debt that the kernel takes is paid, and another
   reconcile finds nothing to do.
 - When all guests have stopped and the others' devices are gone, nothing of apvfio's is left.
@@ -23,13 +24,15 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apvfio import broker
+from apvfio import broker, changing
 from apvfio.errors import ApvfioError
+from apvfio.ledger import CHANGING
 from apvfio.mask import parse_edit
 from apvfio.masks_change import change_masks
 from apvfio.matrix import Matrix
 from apvfio.plan.edit import Wish as MaskWish
 from apvfio.policy import POLICY
+from apvfio.promises import Process
 from apvfio.wish import Wish
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine
@@ -40,6 +43,7 @@ from model.others import Others
 from model.promised import (
     ViolationError,
     require,
+    require_changed,
     require_harmless,
     require_reconciled,
     require_refused,
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.request import Request
+    from model.views import View
 
     Op = tuple[Any, ...]
 
@@ -119,6 +124,25 @@ class World(Others):
                 self.machine.kernel.attach_guest(request.mdev, f"vm{n}")
                 self.attached.add(n)
                 self.forced.discard(request.mdev)
+
+    def do_change(self, n: int, asked: int, kept: bool, fault: Op | None = None) -> None:
+        """Guest ``n`` gets other queues while it runs; for good, or not."""
+        request, before = self.request(n, asked), self.machine.twin()
+        changer = Process(self.count["change"], 1)
+
+        def change(process: Machine) -> None:
+            try:
+                done = changing.change(process, request, changer)
+                (changing.keep if kept else changing.undo)(process, done)
+            except (ApvfioError, Killed):
+                self.machine.dead.add(changer.pid)
+                raise
+
+        if not self.call(change, fault, starts=n):
+            if fault is None:
+                require_refused(self.machine, before, request)
+        elif not self.meddled and fault is None:
+            require_changed(self.machine, before, request, kept=kept)
 
     def do_stop(self, n: int, hurry: bool, fault: Op | None = None) -> None:
         """Guest ``n`` ends, and libvirt says so."""
@@ -227,7 +251,7 @@ class World(Others):
     ) -> bool:
         """Run ``verb`` as a process of its own, struck by ``fault``; whether it came to its end."""
         process = self.machine.process()
-        before, policy = view(self.machine), self.machine.files.texts.get(POLICY)
+        before, policy = self._to_keep(), self.machine.files.texts.get(POLICY)
         self.meddled = False
         if fault:
             n, what, *words = fault
@@ -246,6 +270,15 @@ class World(Others):
                 self.machine, before, policy or "", but={mdev(starts), *self.forced}, admin=admin
             )
         return done
+
+    def _to_keep(self) -> View:
+        """The host; of a guest whose change was broken off what it had before and has still."""
+        now = view(self.machine)
+        for lease in self.machine.ledger.leases.values():
+            if lease.state == CHANGING and lease.mdev in now.guests:
+                back = lease.was.matrix if lease.was else lease.matrix
+                now.guests[lease.mdev] = now.guests[lease.mdev].overlap(back)
+        return now
 
     def _strike(self, process: Machine, what: str, words: list[Any]) -> None:
         self.count["struck"] += 1

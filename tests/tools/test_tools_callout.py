@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ap_check import SEEN, VETO, stand_in
 from apvfio.host import read_host
 from apvfio.ledger import Debt, Ledger, load
 from apvfio.mask import NO_IDS, IdSet
@@ -26,29 +27,6 @@ if TYPE_CHECKING:
 CALLOUT = f"/{SCRIPTS[0]}/callouts/00-apvfio"
 CALLOUT_OF_OLD = f"/{SCRIPTS[1]}/callouts/00-apvfio"
 NOTIFIER = f"/{SCRIPTS[1]}/notifiers/50-apvfio"
-SEEN = "/run/seen"
-STAND_IN = f"""\
-#!/bin/sh
-while [ $# -gt 0 ]; do
-    case $1 in -e) event=$2 ;; -a) action=$2 ;; esac
-    shift 2
-done
-echo "$event-$action" >>{SEEN}
-case $event-$action in
-get-capabilities)
-    actions='"start","stop","define"'
-    echo "{{\\"supports\\":{{\\"version\\":2,\\"actions\\":[$actions],\\"events\\":[\\"pre\\",\\"post\\"]}}}}"
-    ;;
-pre-start)
-    echo $PPID >{S390_LOCK}
-    cat /run/apvfio/ledger.json >{SEEN}.ledger
-    cat >{SEEN}.text
-    THEN
-    ;;
-post-*) rm -f {S390_LOCK} ;;
-esac
-"""
-"""As ap-check does it takes the lock in its parent's name from before an action until after it."""
 
 
 class Called:
@@ -114,7 +92,7 @@ def test_without_ap_check(mdevctl: Called) -> None:
 
 
 def test_ours_comes_before_ap_check_and_ends_in_it(mdevctl: Called) -> None:
-    mdevctl.place(AP_CHECK, STAND_IN.replace("THEN", "exit 0"))
+    mdevctl.place(AP_CHECK, stand_in())
     mdevctl("start", 1, device(["0"], ["1", "2"]))
     assert mdevctl.now.mdevs == {mdev(1): ROW}
     seen = json.loads(mdevctl.seen(".ledger"))
@@ -131,7 +109,7 @@ def test_ours_comes_before_ap_check_and_ends_in_it(mdevctl: Called) -> None:
 
 
 def test_in_the_directory_of_old_ours_would_never_be_asked(mdevctl: Called) -> None:
-    mdevctl.place(AP_CHECK, STAND_IN.replace("THEN", "exit 0"))
+    mdevctl.place(AP_CHECK, stand_in())
     mdevctl.host.path(CALLOUT).unlink()
     mdevctl.place(CALLOUT_OF_OLD, shipped("mdevctl-callout", mdevctl.host.python))
     # Nothing breaks: it is as without apvfio.
@@ -140,7 +118,7 @@ def test_in_the_directory_of_old_ours_would_never_be_asked(mdevctl: Called) -> N
 
 
 def test_what_ap_check_refuses_goes_home(mdevctl: Called) -> None:
-    mdevctl.place(AP_CHECK, STAND_IN.replace("THEN", f"rm {S390_LOCK}; echo 'not today' >&2; exit 255"))
+    mdevctl.place(AP_CHECK, stand_in(f"echo 'not today' >&2; {VETO}"))
     assert "not today" in mdevctl("start", 1, device(["0"], ["1", "2"]), code=1)
     assert mdevctl.seen(".ledger")
     assert mdevctl.now == mdevctl.before
@@ -148,7 +126,7 @@ def test_what_ap_check_refuses_goes_home(mdevctl: Called) -> None:
 
 
 def test_on_a_host_of_overrides_nothing_is_freed_in_vain(mdevctl: Called) -> None:
-    mdevctl.place(AP_CHECK, STAND_IN.replace("THEN", f"rm {S390_LOCK}; exit 255"))
+    mdevctl.place(AP_CHECK, stand_in(VETO))
     mdevctl.host.apvfio("mode", "overrides")
     said = mdevctl("start", 1, device(["0"], ["1", "2"]), code=1)
     assert "ap-check knows masks only and will refuse, so nothing was freed" in said
@@ -162,7 +140,7 @@ def test_on_a_host_of_overrides_nothing_is_freed_in_vain(mdevctl: Called) -> Non
 
 
 def test_an_mdevctl_killed_before_it_makes_the_device(mdevctl: Called) -> None:
-    mdevctl.place(AP_CHECK, STAND_IN.replace("THEN", f"rm {S390_LOCK}; exec sleep 60"))
+    mdevctl.place(AP_CHECK, stand_in(f"rm {S390_LOCK}; exec sleep 60"))
     mdevctl("define", 1, device(["0"], ["1", "2"]))
     process = mdevctl.host.start(["mdevctl", "start", "-u", mdev(1)])
     try:

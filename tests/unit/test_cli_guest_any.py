@@ -1,103 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio guest`` with requests by property, on a libvirt that is a dictionary."""
+"""``apvfio guest``: what its words mean, and what is said of words that make no sense."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.main import main
-from apvfio.errors import Exit, RequestError
-from apvfio.guests import annotation
+from apvfio.errors import Exit
 from apvfio.matrix import Matrix
+from apvfio.request import Request, parse_domain
 from apvfio.wish import Wish
-from test_request import HOSTDEV, UUID, domain
+from hosts import guest, mdev
+from libvirts import URI, Driver, driver
+from simulated import SimulatedHost
 
-WORDS = "any 2 adapters x 1 domain, ep11, CEX7 or newer"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-
-class FakeGuest:
-    """A guest whose annotation is what was set last."""
-
-    name = "db1"
-    active = False
-
-    def __init__(self) -> None:
-        self.asked: Matrix | Wish | None = None
-
-    def annotate(self, asked: Matrix | Wish | None, *, config: bool, live: bool) -> None:
-        self.asked = asked
-
-    def xml(self, *, live: bool = False) -> bytes:
-        if self.asked is None:
-            return (
-                f"<domain><name>db1</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
-            )
-        inside = annotation(self.asked).removeprefix("<guest>").removesuffix("</guest>")
-        return domain(inside.replace("<", "<ap:", 1))
+WORDS = "any 2 adapters x 1 domain, cca, CEX7 or newer"
 
 
-class FakeLibvirt:
-    """A connection to a libvirt with one guest."""
-
-    guest = FakeGuest()
-
-    def __init__(self, uri: str) -> None:
-        pass
-
-    def __enter__(self) -> FakeLibvirt:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def find(self, name: str) -> FakeGuest:
-        if name != "db1":
-            raise RequestError("libvirt knows no such guest.")
-        return self.guest
-
-    def all(self) -> list[FakeGuest]:
-        return [self.guest]
+@pytest.fixture
+def libvirtd() -> Iterator[Driver]:
+    with driver() as made:
+        made.define("db1", 1, device=mdev(1))
+        yield made
 
 
-@pytest.fixture(autouse=True)
-def guest(monkeypatch: pytest.MonkeyPatch) -> FakeGuest:
-    FakeLibvirt.guest = FakeGuest()
-    monkeypatch.setattr("apvfio.cli.guest.Guests", FakeLibvirt)
-    return FakeLibvirt.guest
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return SimulatedHost(tmp_path)
 
 
-def test_set_show_and_list(guest: FakeGuest, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["guest", "set", "db1", "--any", "mode=ep11,adapters=2,min-generation=7"]) == Exit.OK
-    assert guest.asked == Wish("ep11", 2, 1, 7)
+def request(libvirtd: Driver) -> Request | None:
+    return parse_domain(libvirtd.guest("db1").xml())
+
+
+def test_set_and_show_by_property(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--any", "mode=cca,adapters=2,min-generation=7", "--unchecked")
+    assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
     assert capsys.readouterr().err == ""
-    assert main(["guest", "show", "db1"]) == Exit.OK
+    found = request(libvirtd)
+    assert found
+    assert found.wish == Wish("cca", 2, 1, 7)
+    assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert f"any             {WORDS}\n" in out
     assert "adapters  " not in out
-    assert main(["guest", "show", "db1", "--json"]) == Exit.OK
-    document = json.loads(capsys.readouterr().out)
-    assert (document["any"], document["adapters"], document["control_domains"]) == (WORDS, None, "")
-    assert main(["guest", "list"]) == Exit.OK
-    assert capsys.readouterr().out.split(maxsplit=3) == ["db1", "shut", "off", f"{WORDS}\n"]
+    assert host.run("guest", "show", "db1", "--json", "-c", URI) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {
+        "guest": "db1",
+        "uuid": guest(1),
+        "mdev": mdev(1),
+        "adapters": None,
+        "domains": None,
+        "control_domains": "",
+        "any": WORDS,
+    }
 
 
-def test_control_domains_beside_a_wish(guest: FakeGuest) -> None:
-    assert main(["guest", "set", "db1", "--any", "mode=cca", "--control-domains", "0-1,4"]) == Exit.OK
-    assert isinstance(guest.asked, Wish)
-    assert str(guest.asked.control_domains) == "0-1,4"
+def test_control_domains_beside_a_wish(libvirtd: Driver, host: SimulatedHost) -> None:
+    words = ("--any", "mode=cca", "--control-domains", "0-1,4")
+    assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
+    found = request(libvirtd)
+    assert found
+    assert found.wish
+    assert str(found.wish.control_domains) == "0-1,4"
 
 
-def test_explicit_ids_as_ever(guest: FakeGuest, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["guest", "set", "db1", "--adapters", "0,0xa", "--domains", "1"]) == Exit.OK
-    assert isinstance(guest.asked, Matrix)
-    assert main(["guest", "show", "db1"]) == Exit.OK
+def test_explicit_ids(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--adapters", "0,0xa", "--domains", "1")
+    assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
+    found = request(libvirtd)
+    assert found
+    assert isinstance(found.matrix, Matrix)
+    capsys.readouterr()
+    assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert "adapters        0,10\n" in out
     assert "any" not in out
-    assert main(["guest", "list"]) == Exit.OK
-    assert "adapters 0,10, domains 1" in capsys.readouterr().out
+
+
+def test_nothing_to_show(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert host.run("guest", "show", "db1", "-c", URI) == Exit.REQUEST
+    assert "guest db1 has no annotation. Add one with 'apvfio guest set'." in capsys.readouterr().err
+    assert host.run("guest", "set", "db2", "--any", "mode=cca", "-c", URI) == Exit.REQUEST
+    assert "libvirt knows no guest db2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,8 +103,13 @@ def test_explicit_ids_as_ever(guest: FakeGuest, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_words_that_make_no_sense(
-    words: list[str], code: Exit, says: str, guest: FakeGuest, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    code: Exit,
+    says: str,
+    libvirtd: Driver,
+    host: SimulatedHost,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["guest", "set", "db1", *words]) == code
+    assert host.run("guest", "set", "db1", *words, "-c", URI) == code
     assert says in capsys.readouterr().err
-    assert guest.asked is None
+    assert request(libvirtd) is None

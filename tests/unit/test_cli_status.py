@@ -28,9 +28,10 @@ apmask  1-9,11-255
 aqmask  0-255
 
 adapter  0001 0002 0004 001b
+                        27
   00      a    a    a    ○
   01      ·    ·    ·    ■
-  0a      a    a    a    ○
+  0a  10  a    a    a    ○
 
   a  guest g1                  6 queues
   ○  free                      2 queues
@@ -79,10 +80,10 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
         "apmask": "1-255",
         "aqmask": "0-255",
         "queues": [
-            {"apqn": "00.0001", "driver": "vfio_ap", "owner": "guest g1"},
-            {"apqn": "00.0002", "driver": "vfio_ap", "owner": "guest g1"},
-            {"apqn": "01.0001", "driver": "cex4queue", "owner": "host"},
-            {"apqn": "01.0002", "driver": None, "owner": "unbound"},
+            {"apqn": "00.0001", "driver": "vfio_ap", "owner": "guest g1", "state": None},
+            {"apqn": "00.0002", "driver": "vfio_ap", "owner": "guest g1", "state": None},
+            {"apqn": "01.0001", "driver": "cex4queue", "owner": "host", "state": None},
+            {"apqn": "01.0002", "driver": None, "owner": "unbound", "state": None},
         ],
         "leases": [
             {
@@ -100,6 +101,17 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
         "promises": [],
         "owed": {"apmask": "0", "aqmask": "", "overrides": {}},
         "drift": [],
+        "picture": {
+            "adapters": [{"adapter": "00", "type": "CEX8A"}, {"adapter": "01", "type": "CEX8C"}],
+            "domains": ["0001", "0002"],
+            "marks": {"00.0001": "a", "00.0002": "a", "01.0001": "·", "01.0002": "?"},
+            "legend": [
+                {"mark": "a", "hue": 0, "text": "guest g1", "counted": "2 queues"},
+                {"mark": "·", "hue": None, "text": "host", "counted": "1 queue"},
+                {"mark": "?", "hue": None, "text": "unbound", "counted": "1 queue"},
+            ],
+            "lost": None,
+        },
     }
 
 
@@ -112,7 +124,8 @@ def test_foreign_devices_and_override_mode(host: SimulatedHost, capsys: pytest.C
     assert found["mode"] == "overrides"
     queues = found["queues"]
     assert isinstance(queues, list)
-    assert {"apqn": "0a.0001", "driver": "vfio_ap", "owner": f"mdev {mdev(5)}"} in queues
+    expected = {"apqn": "0a.0001", "driver": "vfio_ap", "owner": f"mdev {mdev(5)}", "state": None}
+    assert expected in queues
     assert found["leases"] == []
 
 
@@ -128,7 +141,7 @@ def test_an_older_kernel_without_vfio_ap(tmp_path: Path, capsys: pytest.CaptureF
     host.run("status")
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:3] == ["kernel  vfio_ap NOT loaded", "apmask  empty"]
-    assert lines[6] == "  00      ?    ?    ?    ?"
+    assert lines[7] == "  00      ?    ?    ?    ?"
     assert lines[-2:] == ["no guest holds queues", "owed to the host: nothing"]
 
 

@@ -64,7 +64,7 @@ def test_every_option_is_completed_and_no_other(name: str) -> None:
 )
 def test_guests_are_completed(name: str) -> None:
     if name == "release":
-        assert complete(name, "") == ["--help", "--json", "--force", "held1"]
+        assert [word for word in complete(name, "") if word[0] != "-"] == ["held1"]
     else:
         assert complete(*name.split(), "d") == ["db1", "db2"]
 

@@ -172,6 +172,17 @@ class TestScript:
             == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|%s|begin|-|" % operation.encode() + domain()
         )
 
+    def test_where_apvfio_is_need_not_be_looked_for(self, script: Path, tmp_path: Path) -> None:
+        found = "".join(f"{word}|" for word in ("-I", "-S", "-c")).encode()
+        for packages, begin in ((tmp_path / "none", b"-I|-m|"), (HOOK.parents[1], found)):
+            text = re.sub("^packages=.*$", f"packages={packages}", script.read_text(), flags=re.MULTILINE)
+            script.write_text(text)
+            code, out = self.run(script, "prepare", domain())
+            assert code == 7
+            assert out.startswith(begin)
+            assert out.rstrip(b"\n").endswith(b"|db1|prepare|begin|-|" + domain())
+            assert self.run(script, "reconnect", domain())[0] == 0
+
     @pytest.mark.parametrize("operation", OTHERS)
     def test_other_operations_end_at_once(self, script: Path, operation: str) -> None:
         assert self.run(script, operation, domain()) == (0, b"")

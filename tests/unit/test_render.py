@@ -9,7 +9,8 @@ from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner, owners
 from apvfio.policy import Policy
-from apvfio.render.matrix_text import Look, picture
+from apvfio.render.matrix_text import Look, matrix
+from apvfio.render.picture import picture
 from apvfio.render.tables import Column, bare_table, table
 from apvfio.wording import count_queues, mask_bits, some_queues
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
@@ -22,7 +23,7 @@ def nothing_reserved(_: Apqn) -> bool:
 
 
 def drawn(found: dict[Apqn, Owner], look: Look = ASCII, policy: Policy | None = None) -> list[str]:
-    return list(picture(found, policy.reserves if policy else nothing_reserved, look))
+    return list(matrix(picture(found, policy.reserves if policy else nothing_reserved), look))
 
 
 def ibms_host_with_all_owners() -> dict[Apqn, Owner]:
@@ -39,9 +40,10 @@ def ibms_host_with_all_owners() -> dict[Apqn, Owner]:
 def test_every_owner_has_its_mark() -> None:
     assert drawn(ibms_host_with_all_owners(), policy=Policy(frozenset([Apqn(1, 27)]))) == [
         "adapter  0001 0002 0004 001b",
+        "                        27",
         "  00      a    a    ?    o",
         "  01      1    .    .    #",
-        "  0a      a    a    o",
+        "  0a  10  a    a    o",
         "",
         "  a  guest g1                                   4 queues",
         "  1  mdev 00000002-0000-4000-8000-000000000000  1 queue",
@@ -69,8 +71,8 @@ def test_color_adds_nothing_but_color() -> None:
     import re
 
     colored = drawn(ibms_host_with_all_owners(), Look(color=True))
-    assert "\x1b[36ma\x1b[0m" in colored[1]
-    assert "\x1b[31m?\x1b[0m" in colored[1]
+    assert "\x1b[36ma\x1b[0m" in colored[2]
+    assert "\x1b[31m?\x1b[0m" in colored[2]
     assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in colored] == drawn(
         ibms_host_with_all_owners(), Look(color=False)
     )
@@ -78,7 +80,7 @@ def test_color_adds_nothing_but_color() -> None:
 
 def test_a_reserved_queue_that_the_host_has_not_is_told_of() -> None:
     lines = drawn(ibms_host_with_all_owners(), policy=Policy(adapters=IdSet([10])))
-    assert lines[3] == "  0a      a    a    o"
+    assert lines[4] == "  0a  10  a    a    o"
     assert lines[-1] == "  !  reserved by policy, but not with the host: 0a.0001, 0a.0002, 0a.0004"
 
 
@@ -90,7 +92,7 @@ def test_in_a_narrow_terminal_domains_are_read_downwards() -> None:
         "adapter  124b",
         "  00     aa?o",
         "  01     1...",
-        "  0a     aao",
+        "  0a  10 aao",
     ]
 
 
@@ -122,12 +124,12 @@ def test_a_full_host_comes_in_blocks_of_columns() -> None:
     assert lines[-1] == "  .  host                                       1355 queues"
 
 
-@pytest.mark.parametrize("width", [1, 10, 17, 18, 40])
+@pytest.mark.parametrize("width", [10, 16, 17, 18, 40])
 def test_however_narrow_all_queues_are_drawn(width: int) -> None:
     found = dict.fromkeys(Matrix(IdSet(range(3)), IdSet(range(20))).queues(), HOST)
     lines = drawn(found, ASCII._replace(width=width))
     assert sum(line.count(".") for line in lines if line.startswith("  0")) == 60
-    assert max(map(len, lines[:-1])) <= max(width, 17)
+    assert max(map(len, lines[:-1])) <= width
 
 
 def test_guests_names_are_cleaned_and_cut() -> None:
@@ -142,12 +144,14 @@ def test_guests_of_one_name_have_two_marks() -> None:
     assert drawn(found)[1] == "  00      a    b"
 
 
-def test_when_marks_run_out_the_rest_share_one() -> None:
+def test_when_letters_run_out_marks_have_several_and_stand_apart() -> None:
     found = {Apqn(0, i): Owner(MDEV, mdev(i), mdev(i)) for i in range(12)}
     found |= {Apqn(1, i): Owner(GUEST, f"g{i:02}", mdev(100 + i)) for i in range(60)}
     lines = drawn(found, ASCII._replace(width=100))
-    assert lines[4] == "  00     12345678 9***"
-    assert lines[5] == "  01     abcdefgh ijklmnpq rstuvwxy zABCDEFG HIJKLMNP QRSTUVWX YZ****** ****"
+    assert lines[4] == "  00     11 12 13 14 15 16 17 18  19 21 22 23"
+    assert lines[5].startswith("  01     aa ab ac ad ae af ag ah  ai aj")
+    legend = [line.split()[0] for line in lines if line.endswith(" 1 queue")]
+    assert len(legend) == len(set(legend)) == 72
 
 
 def test_no_queues() -> None:

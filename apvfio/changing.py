@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that runs gets other queues: adapters and domains plugged in and out of its device.
+
+In two steps, between which the guest's annotation can be changed: `change` gives the device its new
+matrix and keeps what it gives up, `keep` lets go of that, `undo` goes back. If the process dies before
+`keep`, the next call undoes the change, as `apvfio.settle` finds it in the ledger.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from apvfio import ledger as ledgers
+from apvfio.errors import ApvfioError, HostError
+from apvfio.handover import Pace
+from apvfio.host import is_configured, read_host
+from apvfio.host_facts import read_facts
+from apvfio.ledger import HELD, Lease
+from apvfio.plan.change import Change, held_lease, make_change
+from apvfio.plan.portion import portion
+from apvfio.plan.steps import due, reassignment
+from apvfio.resolve import planned
+from apvfio.serving import noting_offline, scene, told, verify_guest
+from apvfio.settle import Outcome, finished, settle, settled
+from apvfio.writes import bind, take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.ledger import Ledger
+    from apvfio.mask import IdSet
+    from apvfio.promises import Process
+    from apvfio.request import Request
+    from apvfio.serving import Scene
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import System
+
+_TURNS = 3
+"""The device gets back what it had; what it no longer has goes home; what that leaves to do."""
+
+
+def plan_change(system: System, request: Request, changer: Process) -> Change:
+    """What `change` would do now; changes nothing."""
+    return _plan(system, request, scene(system), changer)
+
+
+def change(system: System, request: Request, changer: Process) -> Change:
+    """Give the running guest's device the queues that ``request`` names; on any error all goes back.
+
+    The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
+    for good with `keep` only; ``changer`` is the process that will say so.
+    """
+    with system.lock():
+        seen = scene(system)
+        found = _plan(system, request, seen, changer)
+        if found.idle:
+            return found
+        ledger = noting_offline(found.plan, seen.host, system.sysfs)
+        lease = found.plan.lease
+        ledgers.save(system.files, ledger)
+        try:
+            # What is owed can wait; a guest that runs does not wait for it.
+            take(system.sysfs, due(portion(ledger, seen.host, 0), seen.host))
+            there = [queue for queue in lease.matrix.queues() if queue in seen.host.drivers]
+            bind(system.sysfs, there)
+            take(system.sysfs, reassignment(lease, seen.host))
+            verify_guest(system.sysfs, lease, there)
+        except (ApvfioError, OSError) as error:
+            _give_up(system, ledger, lease)
+            raise told(error).for_guest(request.guest) from None
+        return found
+
+
+def keep(system: System, done: Change) -> Outcome:
+    """The change is for good: what the guest gave up goes home, as far as nobody else needs it.
+
+    A guest that has ended meanwhile has taken its change with it, which is no error.
+    """
+    return _end(system, done, Lease.kept)
+
+
+def undo(system: System, done: Change) -> Outcome:
+    """The change is not wanted: the guest gets back what it had, and what it got goes home."""
+    return _end(system, done, Lease.undone)
+
+
+def _end(system: System, done: Change, end: Callable[[Lease], Lease]) -> Outcome:
+    pace = Pace()
+    mine = done.plan.lease
+    with system.lock():
+        host = read_host(system.sysfs)
+        found = ledgers.load(system.files, system.boot_id)
+        ledger = settled(system, found, host)
+        lease = ledger.leases.get(mine.mdev)
+        if lease and (lease.uuid, lease.state, lease.was) == (mine.uuid, mine.state, mine.was):
+            lease = end(lease)
+            ledger = ledger.with_lease(lease)
+            if lease.state == HELD:
+                ledger = ledger.handed(lease)
+                wish = done.plan.request.wish
+                ledger = ledger.remembering(lease.uuid, lease.matrix) if wish else ledger
+        first = settle(system, host, found, ledger, pace=pace)
+    return finished(system, first, pace)
+
+
+def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Change:
+    lease = held_lease(request, seen.ledger)
+
+    def make(named: Request, ledger: Ledger) -> Change:
+        if not seen.host.abilities.ap_config:
+            _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
+        facts = read_facts(system, seen.host, [named.matrix], seen.policy)
+        return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
+
+    # A wish that is satisfied moves nothing.
+    ledger = seen.ledger.remembering(lease.uuid, lease.matrix) if request.wish else seen.ledger
+    return planned(system.sysfs, request, seen.host, ledger, seen.policy, make=make)
+
+
+def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:
+    """HostError if an adapter is in standby: before 6.12 any change would take it from the guest for good.
+
+    There a queue whose reset found it deconfigured is never passed on (vops:vfio_ap_mdev_filter_matrix).
+    """
+    standby = [adapter for adapter in adapters if not is_configured(sysfs, adapter)]
+    if standby:
+        raise HostError(
+            f"adapter {standby[0]} (0x{standby[0]:x}) is deconfigured, and this kernel would take it from "
+            "the running guest.",
+            guest=guest,
+            remedy="Configure it first, with 'chzcrypt --config-on', or stop the guest.",
+        )
+
+
+def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
+    pace = Pace(at_once=True)
+    aim = ledger.with_lease(lease.undone())
+    with suppress(ApvfioError):  # the ledger says what is left to undo; the first error is the one to tell
+        for _ in range(_TURNS):
+            turn = settle(system, read_host(system.sysfs), ledger, aim, pace=pace)
+            if not turn.unfinished:
+                break
+            ledger = aim = turn.ledger

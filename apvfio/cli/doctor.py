@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio doctor``: what keeps guests from their queues, and what mends it."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.source import add_source, read_file
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.doctor.facts import Domain
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "doctor", help="find what keeps a guest, or any, from its queues; changes nothing"
+    )
+    add_source(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine and print; the exit code is that of the first problem."""
+    # Nothing else needs them, and they need a good deal.
+    from apvfio.doctor.examine import examine  # noqa: PLC0415
+    from apvfio.doctor.text import lines  # noqa: PLC0415
+    from apvfio.doctor.words import Words  # noqa: PLC0415
+
+    if args.guest and args.xml:
+        raise UsageError(
+            "doctor takes either a guest's name or --xml FILE.", remedy="See 'apvfio doctor --help'."
+        )
+    guest = args.guest or ""
+    domains = _from_files(args.xml) if args.xml else None
+    if domains and len(domains) == 1:
+        guest = domains[0].name
+    words = Words(args.sim or "", args.root, args.connect)
+    with opened(args) as system:
+        found = examine(system, lambda: domains or _from_libvirt(args.connect), words, guest=guest)
+    if args.json:
+        print_json(found.as_json())
+    else:
+        print_lines(lines(found, guest))
+    return found.code
+
+
+def _from_files(paths: list[str]) -> list[Domain]:
+    from apvfio.doctor.facts import Domain  # noqa: PLC0415
+    from apvfio.domain_xml import read_domain  # noqa: PLC0415
+
+    found = []
+    for path in paths:
+        xml = read_file(path)
+        found.append(Domain(read_domain(xml, f"the domain in {path}").name or path, xml))
+    return found
+
+
+def _from_libvirt(uri: str) -> list[Domain]:
+    from apvfio.doctor.facts import Domain  # noqa: PLC0415
+    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+
+    with Guests(uri) as guests:
+        return [Domain(known.name, known.xml(), known.active, known.autostart) for known in guests.all()]

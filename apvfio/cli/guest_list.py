@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio guest list``: every guest that asks for something, and whether it could start now."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio.cli.guest_show import facts
+from apvfio.cli.place import opened, print_json
+from apvfio.cli.terminal import look, print_lines
+from apvfio.errors import Exit
+from apvfio.guests import Guests
+from apvfio.render.guests_text import guests_text
+from apvfio.standing import standings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apvfio.plan.pairs import Pair
+    from apvfio.standing import Standing
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The verb has none of its own."""
+    del parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """List them."""
+    with Guests(args.connect) as guests, opened(args) as system:
+        found, pairs = standings(system, guests.all())
+    if args.json:
+        print_json([_as_json(one, pairs) for one in found])
+        return Exit.OK
+    how = look("never")
+    print_lines(guests_text(found, pairs, how.width if how.folds else None))
+    return Exit.OK
+
+
+def _as_json(one: Standing, pairs: Sequence[Pair]) -> dict[str, object]:
+    asked = facts(one.request) if one.request else {"guest": one.name}
+    rivals = [_other(one.name, pair) for pair in pairs if one.name in (pair.first, pair.second)]
+    error = one.error.sentence if one.error and not one.request else None
+    return {"state": one.state, "error": error, **asked, **one.as_json(), "not_with": rivals}
+
+
+def _other(name: str, pair: Pair) -> str:
+    return pair.second if pair.first == name else pair.first

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For when a change of a guest is: ``--config``, ``--live``, ``--dry-run``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from apvfio.errors import ApvfioError, RequestError
+from apvfio.guest_xml import difference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apvfio.guests import Guest
+
+
+def add_scope(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options."""
+    parser.add_argument("--config", action="store_true", help="for the next start (the default)")
+    parser.add_argument(
+        "--live", action="store_true", help="for the running guest, at once; with --config both"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+
+
+class Scope(NamedTuple):
+    """For when it is."""
+
+    config: bool
+    live: bool
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, guest: Guest) -> Scope:
+        """What the options say; RequestError if the guest has no next start, or does not run."""
+        scope = cls(args.config or not args.live, args.live)
+        if scope.config and not guest.persistent:
+            raise RequestError(
+                "it has no definition, and so no next start.",
+                guest=guest.name,
+                remedy="Use --live, or define it first.",
+            )
+        if scope.live and not guest.active:
+            raise RequestError("it does not run.", guest=guest.name, remedy="Leave out --live.")
+        return scope
+
+
+class Edit(NamedTuple):
+    """A change of a guest's definition, made by ``change`` from one XML to another."""
+
+    before: bytes
+    change: Callable[[bytes], bytes]
+
+    @classmethod
+    def of(cls, guest: Guest, change: Callable[[bytes], bytes]) -> Edit:
+        """The change of the definition that ``guest`` has now."""
+        return cls(guest.xml(), change)
+
+    @property
+    def after(self) -> bytes:
+        """The definition as it will be, without passwords."""
+        return self.change(self.before)
+
+    def lines(self) -> Iterator[str]:
+        """What will change, in lines."""
+        return difference(self.before, self.after)
+
+    def make(self, guest: Guest) -> Callable[[], None]:
+        """Have libvirt make the change; what takes it back is returned.
+
+        ApvfioError if the definition is not what it was any more, or libvirt refuses: nothing has changed.
+        """
+        if guest.xml() != self.before:
+            raise ApvfioError(
+                "its definition has changed meanwhile.", guest=guest.name, remedy="Look at it and try again."
+            )
+        whole = guest.xml(secrets=True)
+        changed = self.change(whole)
+        if not any(difference(whole, changed)):
+            return lambda: None
+        guest.define(changed)
+        return lambda: guest.define(whole)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio guest set``: a guest's annotation and its device, checked against the host first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from typing import NamedTuple
+
+from apvfio import broker, live, serving
+from apvfio.asking import request_of
+from apvfio.clashes import require_not_anothers, require_not_foreign
+from apvfio.cli.guest_scope import Edit, Scope, add_scope
+from apvfio.cli.place import opened, print_json
+from apvfio.cli.plan import describe
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import ApvfioError, Exit, RequestError, UsageError
+from apvfio.guest_device import attached
+from apvfio.guest_xml import own_mdev, with_request
+from apvfio.guests import Guests, annotation
+from apvfio.mask import NO_IDS, parse_list
+from apvfio.matrix import Matrix
+from apvfio.plan.change import Change
+from apvfio.request import parse_device, parse_domain
+from apvfio.wish import parse_option
+from apvfio.wording import count_queues, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apvfio.guests import Guest
+    from apvfio.plan.planner import Plan
+    from apvfio.request import Request
+    from apvfio.system import System
+    from apvfio.wish import Wish
+
+_UNCHECKED = "--unchecked sets it all the same."
+
+
+class _Task(NamedTuple):
+    """What is to be done."""
+
+    guest: Guest
+    scope: Scope
+    asked: Matrix | Wish
+    edit: Edit | None
+    """Of the definition, if that is to change."""
+    running: bytes | None
+    """The running guest's XML as it will be, if that is to change."""
+    new_device: str | None
+    """The uuid of the device that the guest is given for this."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options of the verb."""
+    parser.add_argument("--adapters", metavar="LIST", help="adapters, as 0,0xa")
+    parser.add_argument("--domains", metavar="LIST", help="usage domains, as 1-2,4")
+    parser.add_argument(
+        "--any",
+        metavar="WISH",
+        help="instead of both: any queues like mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
+    )
+    parser.add_argument("--control-domains", metavar="LIST", help="control domains")
+    parser.add_argument("--no-hostdev", action="store_true", help="add no device to a guest that has none")
+    parser.add_argument(
+        "--unchecked", action="store_true", help="do not ask whether this host could start it as it is now"
+    )
+    add_scope(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what would come of it, and do it."""
+    asked = _asked(args)
+    if args.unchecked and args.live:
+        raise UsageError("a guest that runs is not changed --unchecked.", remedy="Leave one of them out.")
+    with Guests(args.connect) as guests:
+        guest = guests.find(args.guest)
+        task = _task(args, guest, asked)
+        if task.new_device:
+            require_not_anothers(task.new_device, guest, guests.all())
+        if args.unchecked:
+            _tell(args, task, None)
+            if not args.dry_run:
+                _define(task)
+            return Exit.OK
+        with opened(args) as system:
+            _checked(args, task, system)
+    return Exit.OK
+
+
+def _asked(args: argparse.Namespace) -> Matrix | Wish:
+    if args.any is None and args.adapters is not None and args.domains is not None:
+        return Matrix(
+            parse_list(args.adapters, "--adapters"),
+            parse_list(args.domains, "--domains"),
+            parse_list(args.control_domains, "--control-domains") if args.control_domains else NO_IDS,
+        )
+    if args.any is None or args.adapters is not None or args.domains is not None:
+        raise UsageError(
+            "guest set takes either --adapters and --domains, or --any.",
+            remedy="See 'apvfio guest set --help'.",
+        )
+    return parse_option(args.any, args.control_domains)
+
+
+def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish) -> _Task:
+    scope = Scope.of(args, guest)
+    text = annotation(asked)
+    now = attached(guest) if scope.live else None
+    defined = parse_device(guest.xml()) if scope.config else None
+    device = now or (defined.mdev if defined else None) or own_mdev(guest.uuid)
+    new = None if args.no_hostdev else device
+    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=None if defined else new))
+    running = with_request(guest.xml(live=True), text, None if now else new) if scope.live else None
+    is_new = new is not None and not now and not defined
+    return _Task(guest, scope, asked, edit if scope.config else None, running, new if is_new else None)
+
+
+def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
+    """Plan on the host, tell, and do it."""
+    if task.new_device:
+        require_not_foreign(task.new_device, task.guest, serving.current(system))
+    request = _request(system, task)
+    plan = _plan(system, task, request) if request else None
+    _tell(args, task, plan)
+    if args.dry_run:
+        return
+    if task.running is None or request is None:
+        _define(task)
+    else:
+        live.give(system, task.guest, request, partial(_define, task))
+
+
+def _request(system: System, task: _Task) -> Request | None:
+    """What the guest will ask for; None if it will have no device, so that no host could start it."""
+    xml = task.running or (task.edit.after if task.edit else b"")
+    if task.running is None and parse_device(xml) is None:
+        _warn(
+            task.guest, "it asks for AP queues but has no device to carry them; without it, it does not start"
+        )
+        return None
+    request = parse_domain(xml)
+    assert request
+    try:
+        request_of(system.files, xml)
+    except RequestError as error:  # mdevctl's definition of the device says something else
+        _warn(task.guest, error.sentence.rstrip("."), error.remedy)
+    return request
+
+
+def _plan(system: System, task: _Task, request: Request) -> Plan | Change:
+    if task.running is not None:
+        return live.plan(system, task.guest, request)
+    try:
+        return broker.plan(system, request)
+    except ApvfioError as error:
+        error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
+        raise
+
+
+def _define(task: _Task) -> None:
+    """Have libvirt know of it, all or nothing."""
+    back: Callable[[], None] = task.edit.make(task.guest) if task.edit else lambda: None
+    if task.running is None:
+        return
+    try:
+        task.guest.annotate(task.asked, config=False, live=True)
+    except ApvfioError:
+        back()
+        raise
+
+
+def _tell(args: argparse.Namespace, task: _Task, plan: Plan | Change | None) -> None:
+    edits = list(task.edit.lines()) if task.edit else []
+    if args.json:
+        print_json({"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits})
+        return
+    shown = [] if plan is None else list(_described(plan))
+    if task.scope.config and task.guest.active and not task.scope.live:
+        shown += ["", "it runs, and keeps what it has until its next start"]
+    print_lines([*shown, *([""] if shown and edits else []), *edits])
+
+
+def _described(plan: Plan | Change) -> Iterator[str]:
+    if not isinstance(plan, Change):
+        yield from describe(plan)
+        return
+    if plan.idle:
+        yield "it has these queues already"
+        return
+    yield from describe(plan.plan)
+    for what, queues in (("gets", plan.gained), ("gives up", plan.given_up)):
+        if queues:
+            yield f"the guest {what} {count_queues(len(queues))}: {some_queues(queues)}"
+
+
+def _warn(guest: Guest, what: str, remedy: str = "") -> None:
+    warning = RequestError(f"{what}.", guest=guest.name, remedy=remedy)
+    print_lines([f"apvfio: warning: {warning}"], sys.stderr)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio incoming``: what ``apvfio migrate`` has the destination do for a guest that will come."""
+
+from __future__ import annotations
+
+import argparse
+
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.plan import describe
+from apvfio.cli.progress import Progress
+from apvfio.cli.reconcile import print_outcome
+from apvfio.cli.source import read_file
+from apvfio.errors import Exit, printable
+from apvfio.ledger import lease_json
+from apvfio.migration import arrival
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "incoming",
+        help="free the queues of a guest that 'apvfio migrate' brings here; its XML is standard input",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    what.add_argument(
+        "--give-up", action="store_true", help="take home what is held for it, because it does not come"
+    )
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Free, foresee, or take home."""
+    xml = read_file("-")
+    with opened(args) as system, Progress() as tell:
+        if args.give_up:
+            outcome = arrival.give_up(system, xml, tell)
+            print_outcome(outcome, args.json)
+        elif args.dry_run:
+            foreseen = arrival.foresee(system, xml)
+            if args.json:
+                print_json(foreseen.as_json())
+            else:
+                print("\n".join(describe(foreseen.plan)))
+        else:
+            lease = arrival.expect(system, xml)
+            if args.json:
+                print_json(lease_json(lease))
+            else:
+                print(f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}")
+    return Exit.OK

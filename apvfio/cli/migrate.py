@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio migrate``: a running guest goes to another host, and has its queues there."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+
+from apvfio.cli.place import add_connect, add_json, print_json
+from apvfio.cli.progress import Progress
+from apvfio.cli.terminal import print_lines
+from apvfio.errors import ApvfioError, Exit, UsageError, printable
+from apvfio.guests import Guests
+from apvfio.locks import own_lock
+from apvfio.migration import course, departure
+from apvfio.migration.address import parse_address
+from apvfio.migration.hosts import OtherHost, ThisHost
+from apvfio.migration.interruption import interruptible
+from apvfio.migration.moving import Mover, Place, Terms
+from apvfio.system import RealSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.migration.departure import Traveller
+    from apvfio.migration.hosts import Prospect
+
+_LONGEST_WAIT = 24 * 3600
+_LOCK = "run/apvfio/migrate-{}.lock"
+_TEXT = 300
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("migrate", help="migrate a running guest to a host where it has queues, too")
+    parser.add_argument("guest", metavar="GUEST")
+    parser.add_argument(
+        "destination", metavar="DESTINATION", help="libvirt's URI: qemu+ssh://root@host/system"
+    )
+    parser.add_argument(
+        "--at", metavar="COMMAND", help="what runs apvfio there, if not ssh as DESTINATION says"
+    )
+    parser.add_argument("--migrate-uri", metavar="URI", help="the way the guest's memory takes, for libvirt")
+    parser.add_argument("--tls", action="store_true", help="encrypt its memory on the way (libvirt's TLS)")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="stay here if it takes longer to unplug its device, or to move it",
+    )
+    parser.add_argument(
+        "--keep-definition", action="store_true", help="leave it defined here, too: never start it twice"
+    )
+    parser.add_argument(
+        "--other-keys", action="store_true", help="even if the master keys there are not those of here"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--back", action="store_true", help="bring back one whose migration was cut off")
+    how.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    add_connect(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Migrate, go on with what was cut off, or go back."""
+    if args.sim:
+        raise UsageError("a simulated host in a file runs no guests.", remedy="Leave out --sim.")
+    address = parse_address(args.destination, args.at)
+    system = RealSystem(args.root)
+    other = OtherHost(address.command)
+    with (
+        own_lock(_lock(system, args.guest), 0),
+        Guests(args.connect) as here,
+        Guests(address.uri) as there,
+        Progress() as tell,
+        interruptible(),
+    ):
+        traveller = departure.find(system, here, there, args.guest)
+        mover = Mover(
+            system,
+            Place(here, ThisHost(system)),
+            Place(there, other),
+            uuid=traveller.uuid,
+            letter=traveller.letter,
+            terms=Terms(args.migrate_uri, args.timeout, args.keep_definition, args.tls),
+            tell=tell,
+        )
+        try:
+            return _run(args, system, traveller, mover, other)
+        except ApvfioError as error:
+            raise error.for_guest(traveller.name) from None
+
+
+def _lock(system: RealSystem, guest: str) -> str:
+    """The lock of one guest's migrations; its name, which may be anything, makes no path."""
+    digest = hashlib.sha256(guest.encode("utf-8", "surrogateescape")).hexdigest()
+    return os.path.join(system.root, _LOCK.format(digest[:32]))
+
+
+def _run(
+    args: argparse.Namespace, system: RealSystem, traveller: Traveller, mover: Mover, other: OtherHost
+) -> int:
+    seen = mover.see()
+    steps = course.back(seen) if args.back else course.ahead(seen)
+    prospect: Prospect | None = None
+    warnings: list[str] = []
+    if course.MOVE in steps:
+        prospect, warnings = departure.preview(system, traveller, other, other_keys=args.other_keys)
+    if not args.json:
+        for warning in warnings:
+            print_lines([f"apvfio: warning: guest {printable(traveller.name)}: {warning}"], sys.stderr)
+    if not args.dry_run:
+        (mover.go_back if args.back else mover.go)()
+    if args.json:
+        print_json(
+            {
+                "guest": traveller.name,
+                "uuid": traveller.uuid,
+                "destination": args.destination,
+                "steps": [{"step": step, "what": course.WORDS[step]} for step in steps],
+                "taken": mover.done,
+                "plan": prospect.plan if prospect else None,
+                "warnings": warnings,
+            }
+        )
+    elif args.dry_run:
+        print_lines(_preview(traveller, prospect, steps))
+    else:
+        where = "here" if args.back else f"at {printable(args.destination, _TEXT)}"
+        print_lines([f"guest {printable(traveller.name)} runs {where} and has its queues"])
+    return Exit.OK
+
+
+def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) -> Iterator[str]:
+    yield f"guest   {printable(traveller.name)}"
+    if not traveller.queues.empty:
+        yield f"here    {traveller.queues}"
+    if prospect:
+        plan = prospect.plan
+        yield f"there   {', '.join(map(str, prospect.equipment)) or 'no queues'}"
+        lost = plan.get("collateral")
+        names = ", ".join(map(str, lost)) if isinstance(lost, list) else ""
+        yield f"way     {printable(str(plan.get('way')))}; the host there loses besides: {names or 'nothing'}"
+        chzdev = plan.get("chzdev")
+        for command in chzdev if isinstance(chzdev, list) else []:
+            yield f"mask    {printable(str(command), _TEXT)}"
+    yield "steps:"
+    for step in steps:
+        yield f"  {course.WORDS[step]}"
+    if not steps:
+        yield "  none: it is there and has its queues"
+
+
+def _seconds(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= _LONGEST_WAIT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_LONGEST_WAIT}")

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for a file that the user names, or for standard output."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from apvfio.errors import HostError, UsageError, printable
+from apvfio.system import RealFiles
+
+STANDARD_OUTPUT = "-"
+_OWN_MODE = 0o600
+_LONGEST = 1000
+
+
+def write_text(path: str, text: str) -> None:
+    """Write ``text`` into the file ``path``, as a whole or not at all.
+
+    An ordinary file of that name is replaced and keeps its mode if it is ours; a link, a directory
+    or a device is left alone: UsageError. A new file is for its owner alone.
+    """
+    if path == STANDARD_OUTPUT:
+        # Characters of its own it has none; those of guests' names are written as they are.
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+        return
+    target = os.path.abspath(path)
+    RealFiles("/").write(target.lstrip("/"), text, _mode(path, target))
+
+
+def _mode(path: str, target: str) -> int:
+    """The mode that the file shall have."""
+    name = printable(path, _LONGEST)
+    if not path:
+        raise UsageError("the name of the file is empty.", remedy="Name it.")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise HostError(f"{name} cannot be written: its directory is not there.", remedy="Make it first.")
+    try:
+        found = os.lstat(target)
+    except FileNotFoundError:
+        return _OWN_MODE
+    except OSError as error:
+        raise HostError(
+            f"{name} cannot be written: {error.strerror}.", remedy="Choose another place."
+        ) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{name} is no ordinary file.", remedy="Choose another name, or - to pipe it.")
+    return stat.S_IMODE(found.st_mode) & 0o666 if found.st_uid == os.geteuid() else _OWN_MODE

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One line on the terminal for what takes its time, gone when that is over.
+
+The kernel resets queues inside the write that moves them, so the one who waits cannot draw:
+another thread does, which touches nothing but the terminal.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from contextlib import suppress
+
+from apvfio.cli.terminal import can_draw, print_lines
+from apvfio.errors import printable
+from apvfio.render.folding import cut
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_PATIENCE = 1.0
+"""Seconds to wait before saying anything: most waits are shorter."""
+_BEAT = 1.0
+_STOPPED = 0.3
+"""Seconds to wait for the terminal: one that is stopped (Ctrl-S) must not stop the work, under the lock."""
+_ERASE = "\r\x1b[K"
+_LONGEST = 300
+
+
+class Progress:
+    """Tells what is waited for on standard error, in a ``with``; nothing where that is no terminal.
+
+    Called with a clause it is an `apvfio.telling.Tell`.
+    """
+
+    def __init__(self) -> None:
+        self._what, self._since = "", 0.0
+        self._ended = False
+        self._told = threading.Event()
+        self._drawing = threading.Lock()
+        self._erased = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True) if can_draw(sys.stderr) else None
+
+    def __enter__(self) -> Progress:
+        self._erased.set()
+        if self._thread:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self("")
+        self._ended = True
+        self._told.set()
+
+    def __call__(self, what: str) -> None:
+        """Say, after a while, that ``what`` is waited for; '' ends that."""
+        drawn = self._drawing.acquire(timeout=_STOPPED)
+        if not (what and self._what):
+            self._since = time.monotonic()
+        self._what = what
+        if drawn:
+            self._drawing.release()
+        self._told.set()
+        if not what:
+            self._erased.wait(_STOPPED)
+
+    def _run(self) -> None:
+        with suppress(OSError):  # the terminal has gone
+            while not self._ended:
+                self._told.clear()
+                with self._drawing:
+                    what, waited = self._what, time.monotonic() - self._since
+                    self._draw(what, int(waited))
+                self._told.wait(max(_PATIENCE - waited, 0.0) or _BEAT if what else None)
+        self._erased.set()
+
+    def _draw(self, what: str, seconds: int) -> None:
+        if what and seconds >= _PATIENCE:
+            self._erased.clear()
+            waited = f" ({seconds} s)"
+            # One column is left: in the last one the cursor waits to go to the next line.
+            room = max(1, shutil.get_terminal_size().columns - len(waited) - 1)
+            print_lines([_ERASE + cut(printable(what, _LONGEST), room) + waited], sys.stderr, end="")
+            sys.stderr.flush()
+        elif not what and not self._erased.is_set():
+            print(_ERASE, end="", file=sys.stderr, flush=True)
+            self._erased.set()

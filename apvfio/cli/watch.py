@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio status --watch``: the status again whenever it has changed, until somebody has seen enough.
+
+In a terminal it is drawn over the last one, in one write and without any mode that the terminal would
+be left in, however this ends. Elsewhere there is a block for each change, or a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+
+from apvfio.cli.place import opened
+from apvfio.cli.status import Status, as_json, read_status
+from apvfio.cli.terminal import can_draw, look, print_lines
+from apvfio.errors import ApvfioError, Exit
+from apvfio.glance import glance
+from apvfio.render.folding import cut, fold
+from apvfio.render.status_text import status as status_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.matrix import Apqn
+
+    Found = Status | ApvfioError
+
+_STALE = 10.0
+"""Seconds after which all is read again: a glance does not show everything."""
+_HOME, _ERASE_LINE, _ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Show the status and every change of it; Ctrl-C ends that."""
+    watched = _Watched(args)
+    draws = not args.json and can_draw(sys.stdout)
+    show = _show_json if args.json else _shower(args, draws=draws)
+    resized = {signal.SIGWINCH}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, resized)
+    try:
+        while True:
+            if watched.changed():
+                show(watched.found)
+            if signal.sigtimedwait(resized, args.watch) and draws:
+                show(watched.found)
+    except KeyboardInterrupt:
+        return Exit.OK
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if draws:
+            print(flush=True)
+
+
+class _Watched:
+    """The host that is looked at, and what was found there last."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._glance: object = None
+        self._read_at = 0.0
+        with opened(args) as system:
+            # What is wrong from the start is the command's error; later it is news like any other.
+            self.found: Found = read_status(system)
+        self._told: object = None
+
+    def changed(self) -> bool:
+        """Look; whether there is anything new since the last time."""
+        seen = self._look()
+        # A simulated host does not change by itself.
+        stale = not self._args.sim and time.monotonic() - self._read_at >= _STALE
+        if seen == self._glance and not stale:
+            return False
+        # It is older than what is read now: what changes meanwhile is seen by the next look.
+        self._glance, self._read_at = seen, time.monotonic()
+        try:
+            with opened(self._args) as system:
+                self.found = read_status(system)
+        except ApvfioError as error:
+            self.found = error
+        before, self._told = self._told, _told(self.found)
+        return self._told != before
+
+    def _look(self) -> object:
+        if self._args.sim:
+            # To open it is to lock it, and to make others wait.
+            try:
+                found = os.stat(self._args.sim)
+            except OSError as error:
+                return error.errno
+            return found.st_ino, found.st_mtime_ns, found.st_size
+        with opened(self._args) as system:
+            return glance(system, self._probes())
+
+    def _probes(self) -> list[Apqn]:
+        """One queue of each device."""
+        if isinstance(self.found, ApvfioError):
+            return []
+        host = self.found.host
+        there = (
+            [queue for queue in matrix.queues() if queue in host.drivers] for matrix in host.mdevs.values()
+        )
+        return [queues[0] for queues in there if queues]
+
+
+def _told(found: Found) -> object:
+    return str(found) if isinstance(found, ApvfioError) else (found.report(), as_json(found))
+
+
+def _show_json(found: Found) -> None:
+    document = found.as_json() if isinstance(found, ApvfioError) else as_json(found)
+    print(json.dumps(document), flush=True)
+
+
+def _shower(args: argparse.Namespace, *, draws: bool) -> Callable[[Found], None]:
+    if not draws:
+        return lambda found: _show_block(found, args)
+    # What was there is left above, where the terminal keeps what has scrolled away.
+    print("\n" * shutil.get_terminal_size().lines, end="")
+    return lambda found: _draw(found, args)
+
+
+def _lines(found: Found, args: argparse.Namespace) -> list[str]:
+    how = look(args.color)
+    if isinstance(found, ApvfioError):
+        return list(fold(f"apvfio: {found}", how.width if how.folds else None))
+    return list(status_lines(found.report(), how))
+
+
+def _show_block(found: Found, args: argparse.Namespace) -> None:
+    print_lines([f"== {time.strftime('%Y-%m-%d %H:%M:%S')}", "", *_lines(found, args), ""])
+    sys.stdout.flush()
+
+
+def _draw(found: Found, args: argparse.Namespace) -> None:
+    size = shutil.get_terminal_size()
+    heading = f"changed at {time.strftime('%H:%M:%S')}, looked at every {args.watch:g} s; Ctrl-C ends"
+    lines = [cut(heading, size.columns), "", *_lines(found, args)]
+    if len(lines) > size.lines > 1:
+        more = f"... {len(lines) - size.lines + 1} more lines: a taller window shows them"
+        lines[size.lines - 1 :] = [cut(more, size.columns)]
+    # Erased before it is written: behind a full line the cursor still stands on its last character.
+    print_lines([_HOME + "\n".join(_ERASE_LINE + line for line in lines) + _ERASE_BELOW], end="")
+    sys.stdout.flush()

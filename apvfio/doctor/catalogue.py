@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All checks by their groups, in the order in which they are made; docs/doctor.md tells of each."""
+
+from __future__ import annotations
+
+KERNEL = "kernel"
+APVFIO = "apvfio"
+LIBVIRT = "libvirt"
+TOOLS = "tools"
+UNITS = "units"
+HOST = "host"
+GUESTS = "guests"
+
+CATALOGUE = {
+    KERNEL: ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mode", "overrides"),
+    APVFIO: ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
+    LIBVIRT: (
+        *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),
+        *("other-hooks", "hook-seen"),
+    ),
+    TOOLS: ("mdevctl", "s390-tools", "callouts", "ap-check"),
+    UNITS: ("files", "units", "handover"),
+    HOST: ("cards", "foreign-devices", "masks", "stored-masks"),
+    GUESTS: (
+        *("guest", "annotation", "device", "definition", "machine", "cpu", "kvm"),
+        *("absent", "held", "refused", "wish", "cards-asked", "same-device", "same-queues", "start"),
+    ),
+}
+CHECK_FAILED = "check-failed"
+"""A check that itself failed; it may come in any group and is listed with the first."""
+
+GROUP_OF = {name: group for group, names in CATALOGUE.items() for name in names} | {CHECK_FAILED: APVFIO}

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One thing that was looked at, what it is like, and the commands that mend it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.doctor.catalogue import GROUP_OF
+from apvfio.errors import Exit, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.errors import ApvfioError
+    from apvfio.matrix import Apqn
+
+OK = "ok"
+WARNING = "warning"
+"""It stops no start, or only perhaps."""
+PROBLEM = "problem"
+"""It stops guests, or the guest that was named, from getting their queues."""
+SKIPPED = "skipped"
+"""It could not be looked at; the sentence says why."""
+
+_LONGEST = 1000
+
+
+class Check(NamedTuple):
+    """One finding; the group is that of its id in the catalogue."""
+
+    id: str
+    state: str
+    sentence: str
+    remedy: str = ""
+    """What to do, in a sentence."""
+    commands: tuple[str, ...] = ()
+    """The same as lines for a shell."""
+    code: Exit = Exit.HOST
+    """What the program ends with if this is the first problem."""
+    guest: str = ""
+    """The guest it is about: untrusted text."""
+    queues: tuple[Apqn, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """Where the catalogue has it."""
+        return GROUP_OF[self.id]
+
+    @property
+    def text(self) -> str:
+        """The sentence, with the guest, fit for one line of a terminal."""
+        who = f"guest {printable(self.guest)}: " if self.guest else ""
+        return f"{who}{printable(self.sentence, _LONGEST)}"
+
+    def as_json(self) -> dict[str, object]:
+        """The check as ``doctor --json`` prints it."""
+        return {
+            "id": self.id,
+            "group": self.group,
+            "state": self.state,
+            "sentence": self.sentence,
+            "remedy": self.remedy or None,
+            "commands": list(self.commands),
+            "guest": self.guest or None,
+            "queues": [str(queue) for queue in self.queues],
+        }
+
+
+def ok(name: str, sentence: str, guest: str = "") -> Check:
+    """It is as it should be."""
+    return Check(name, OK, sentence, guest=guest)
+
+
+def skipped(name: str, why: str, guest: str = "") -> Check:
+    """It was not looked at."""
+    return Check(name, SKIPPED, f"not checked: {why}", guest=guest)
+
+
+def warning(
+    name: str, sentence: str, remedy: str, *commands: str, guest: str = "", queues: Iterable[Apqn] = ()
+) -> Check:
+    """It is not as it should be."""
+    return Check(name, WARNING, sentence, remedy, commands, guest=guest, queues=tuple(sorted(queues)))
+
+
+def problem(
+    name: str,
+    sentence: str,
+    remedy: str,
+    *commands: str,
+    code: Exit = Exit.HOST,
+    guest: str = "",
+    queues: Iterable[Apqn] = (),
+) -> Check:
+    """It stops a start."""
+    return Check(name, PROBLEM, sentence, remedy, commands, code, guest, tuple(sorted(queues)))
+
+
+def of_error(name: str, error: ApvfioError, *commands: str, guest: str = "") -> Check:
+    """What a start would be refused with. A failure without a code of its own is the host's."""
+    code = Exit.HOST if error.code in (Exit.FAILURE, Exit.USAGE) else error.code
+    return problem(name, error.sentence, error.remedy, *commands, code=code, guest=guest, queues=error.queues)

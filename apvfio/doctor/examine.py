@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole examination: look, then judge, group by group. It never raises."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from apvfio.definitions import FOLDER, load_definition
+from apvfio.doctor.catalogue import CHECK_FAILED
+from apvfio.doctor.check import PROBLEM, Check, warning
+from apvfio.doctor.facts import Facts, Keeping, Kernel, Unseen
+from apvfio.doctor.judge.guests import judge_guests, judge_one
+from apvfio.doctor.judge.host import judge_host
+from apvfio.doctor.judge.keeping import judge_keeping
+from apvfio.doctor.judge.kernel import judge_kernel
+from apvfio.doctor.judge.libvirt import judge_libvirt
+from apvfio.doctor.judge.machine import judge_tools, judge_units
+from apvfio.doctor.look.attempts import attempt, otherwise
+from apvfio.doctor.look.guests import look_at_guest
+from apvfio.doctor.look.keeping import look_at_keeping
+from apvfio.doctor.look.kernel import look_at_kernel
+from apvfio.doctor.look.machine import look_at_machine
+from apvfio.errors import ApvfioError, Exit, printable
+from apvfio.install.checks import has_mdevctl
+from apvfio.serving import scene
+from apvfio.system import on_this_machine
+from mdev.definitions import AUTO
+from mdev.devices import is_uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from apvfio.doctor.facts import Domain, Guest, Machine, Seen
+    from apvfio.doctor.words import Words
+    from apvfio.serving import Scene
+    from apvfio.system import Files, System
+
+    Judge = Callable[[Facts, Words], Iterable[Check]]
+
+T = TypeVar("T")
+
+_JUDGES: tuple[tuple[str, Judge], ...] = (
+    ("the kernel", judge_kernel),
+    ("apvfio's own files", judge_keeping),
+    ("libvirt", judge_libvirt),
+    ("the tools", judge_tools),
+    ("the units", judge_units),
+    ("the host", judge_host),
+)
+
+
+class Examination(NamedTuple):
+    """All that was found, in the order in which a start would stumble over it."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def problems(self) -> list[Check]:
+        """Those that stop a start."""
+        return [check for check in self.checks if check.state == PROBLEM]
+
+    @property
+    def code(self) -> Exit:
+        """That of the first problem, OK if there is none."""
+        return next((check.code for check in self.problems), Exit.OK)
+
+    def as_json(self) -> dict[str, object]:
+        """As ``doctor --json`` prints it."""
+        return {"checks": [check.as_json() for check in self.checks]}
+
+
+def examine(
+    system: System, domains: Callable[[], list[Domain]], words: Words, *, guest: str = ""
+) -> Examination:
+    """Look at everything that could stop ``guest``, or any guest if none is named.
+
+    ``domains`` fetches the guests. Whatever fails while one looks is a finding like others.
+    """
+    found: list[Check] = []
+    facts = _look(system, domains, words, found)
+    for what, judge in (*_JUDGES, ("guests", partial(judge_one, guest) if guest else judge_guests)):
+        try:
+            found += judge(facts, words)
+        except Exception as error:  # one check that fails must not hide the others
+            found.append(_failed(what, error))
+    return Examination(tuple(found))
+
+
+def _look(system: System, domains: Callable[[], list[Domain]], words: Words, failures: list[Check]) -> Facts:
+    """All facts; what fails unexpectedly is told in ``failures`` and counts as unseen."""
+
+    def look(what: str, read: Callable[[], T], default: Callable[[Unseen], T]) -> T:
+        try:
+            return read()
+        except Exception as error:  # see `examine`
+            failures.append(_failed(what, error))
+            return default(Unseen(ApvfioError(f"{what} could not be looked at.")))
+
+    here = on_this_machine(system)
+    kernel = look("the kernel", lambda: look_at_kernel(system.sysfs, here=here), Kernel.unseen)
+    host = None if isinstance(kernel.host, Unseen) else kernel.host
+    keeping = look("apvfio's own files", lambda: look_at_keeping(system, host), Keeping.unseen)
+    ledger = None if isinstance(keeping.ledger, Unseen) else keeping.ledger
+
+    def machine() -> Machine | None:
+        return look_at_machine(system, ledger) if here else None
+
+    def guests() -> Seen[tuple[Guest, ...]]:
+        fetched = attempt(domains)
+        return fetched if isinstance(fetched, Unseen) else _guests(system, fetched)
+
+    return Facts(
+        kernel=kernel,
+        keeping=keeping,
+        machine=look("this machine", machine, lambda _: None),
+        guests=look("guests", guests, lambda unseen: unseen),
+        defined=look("mdevctl's definitions", lambda: _defined(system.files), lambda _: {}),
+        session=words.connect.endswith("/session"),
+        rights=os.geteuid() == 0,
+        mdevctl=here and has_mdevctl(),
+    )
+
+
+def _guests(system: System, domains: list[Domain]) -> tuple[Guest, ...]:
+    seen: Seen[Scene] = attempt(partial(scene, system))
+    if isinstance(seen, Unseen):
+        return tuple(look_at_guest(system, domain, None) for domain in domains)
+    # That the driver is not loaded is told elsewhere, and must not hide what else is wrong.
+    loaded = seen._replace(host=seen.host._replace(vfio_ap=True))
+    return tuple(look_at_guest(system, domain, loaded) for domain in domains)
+
+
+def _defined(files: Files) -> dict[str, bool]:
+    """The AP devices that mdevctl knows, and whether it starts them itself."""
+    found = {}
+    for name in filter(is_uuid, otherwise(partial(files.list, FOLDER), list[str]())):
+        definition = otherwise(partial(load_definition, files, name), None)
+        if definition:
+            found[name] = definition.start == AUTO
+    return found
+
+
+def _failed(what: str, error: Exception) -> Check:
+    return warning(
+        CHECK_FAILED,
+        f"looking at {what} ended with an unexpected {type(error).__name__}: {printable(str(error), 200)}.",
+        "Please report this.",
+    )

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor knows of a host when it judges: frozen facts, each of which may be missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar
+
+from apvfio.mask import NO_IDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
+
+    from apvfio.chzdev import Stored
+    from apvfio.errors import ApvfioError
+    from apvfio.host import Host
+    from apvfio.install.checks import Finding
+    from apvfio.install.tree import Found
+    from apvfio.inventory import Device
+    from apvfio.ledger import Ledger
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Apqn
+    from apvfio.plan.planner import Plan
+    from apvfio.policy import Policy
+    from apvfio.request import Request
+
+T = TypeVar("T")
+
+
+class Unseen(NamedTuple):
+    """What could not be read, and why."""
+
+    error: ApvfioError
+    hidden: bool = False
+    """Whether only the right to read it lacks: that says nothing about the host."""
+
+
+Seen: TypeAlias = "T | Unseen"
+"""Something that was read, or could not be."""
+
+BLACKLISTED = "blacklisted"
+NO_MODULE = "no module"
+
+
+class Partition(NamedTuple):
+    """What the hardware gives this partition, whatever the masks say; empty if that is not known."""
+
+    adapters: IdSet
+    domains: IdSet
+    control_domains: IdSet
+
+
+class Kernel(NamedTuple):
+    """The AP bus and its drivers."""
+
+    machine: str
+    """The machine's architecture; '' for a host that is not this machine."""
+    host: Seen[Host]
+    partition: Partition
+    cards: tuple[Device, ...]
+    overrides: Mapping[Apqn, str]
+    """Every queue's ``driver_override``, whatever the masks are."""
+    has_host_driver: bool
+    autoprobe: bool
+    boot_masks: bool
+    """Whether masks were set as parameters of the boot: what they clear is meant to be."""
+    module: str
+    """What keeps vfio_ap from being loaded: `BLACKLISTED`, `NO_MODULE`, or '' as far as one can tell."""
+    blocked_by: str
+    """The file and the line that do so, if it is `BLACKLISTED`."""
+    vfio_node: bool
+    """Whether /dev/vfio/vfio is there; True for a host that is not this machine."""
+    kvm: bool
+    """The same of /dev/kvm."""
+    attached: frozenset[str]
+    """The mediated devices that a guest has attached."""
+
+    @classmethod
+    def unseen(cls, why: Unseen) -> Kernel:
+        """Nothing is known."""
+        nowhere = Partition(NO_IDS, NO_IDS, NO_IDS)
+        return cls("", why, nowhere, (), {}, True, True, False, "", "", True, True, frozenset())
+
+
+class S390Lock(NamedTuple):
+    """Who holds the lock of s390-tools."""
+
+    pid: int
+    command: str
+    """Its command line, '' if the process is gone."""
+    age: float
+    """Seconds since it was taken."""
+
+
+class Keeping(NamedTuple):
+    """What apvfio keeps and is told: its directory, policy and ledger."""
+
+    directory: ApvfioError | None
+    """Why /run/apvfio cannot be used."""
+    policy: Seen[Policy]
+    ledger: Seen[Ledger]
+    stored: Seen[Stored]
+    lock_holder: str
+    """Who has held apvfio's own lock for some time, '' for nobody."""
+    s390_lock: Seen[S390Lock | None]
+    """None if nobody holds it."""
+    s390_path: str
+    """Where it is, below the root."""
+    differences: tuple[str, ...]
+    """How the host differs from the ledger, guests that run no more among it, in sentences."""
+
+    @classmethod
+    def unseen(cls, why: Unseen) -> Keeping:
+        """Nothing is known."""
+        return cls(None, why, why, why, "", None, "", ())
+
+
+class Hook(NamedTuple):
+    """The hook's file."""
+
+    state: str
+    """``missing``, ``link``, ``irregular``, ``not executable``, ``foreign``, ``changed`` or ``same``."""
+    packaged: bool = False
+    label: str = ""
+    """Its SELinux type, '' where there is none."""
+
+
+class Daemon(NamedTuple):
+    """libvirt's daemon, if it runs."""
+
+    name: str
+    pid: int
+    looked: float
+    """When it last looked for hooks: its start, or its last reload as systemd knows; seconds since 1970."""
+
+
+class OtherHook(NamedTuple):
+    """Somebody else's script that libvirt runs for each guest."""
+
+    path: str
+    fault: str
+    """Why it cannot be run, as a clause; '' if it can."""
+
+
+class Unit(NamedTuple):
+    """One of our units."""
+
+    name: str
+    loaded: bool
+    enabled: bool
+    """True for one that others start."""
+    failed: bool
+    active: bool
+    """Whether it watches; True for one that need not."""
+
+
+class Machine(NamedTuple):
+    """What is known only of this machine itself."""
+
+    findings: tuple[Finding, ...]
+    found: Seen[tuple[Found, ...]]
+    hook: Hook
+    other_hooks: tuple[OtherHook, ...]
+    daemon: Daemon | None
+    unknown_to_daemon: bool
+    """Whether the daemon had no hook at all when it last looked, as far as one can tell."""
+    enforcing: bool
+    units: tuple[Unit, ...] | None
+    """None where systemd does not run."""
+    handed_over: float
+    """For how many seconds something has been waiting for the unit; 0 for nothing."""
+    ap_check: str
+    """Where s390-tools' callout is, '' if it is not installed."""
+
+
+class Domain(NamedTuple):
+    """A guest as libvirt or a file has it."""
+
+    name: str
+    xml: bytes
+    active: bool = False
+    autostart: bool = False
+
+
+class Outline(NamedTuple):
+    """What a guest's XML says beside its annotation."""
+
+    uuid: str = ""
+    annotated: bool = False
+    line: int = 0
+    """Where the annotation, or what is wrong in it, stands."""
+    device: str = ""
+    """The uuid of its vfio-ap device as it is written, '' if it has none."""
+    kind: str = ""
+    """``kvm`` or ``qemu``."""
+    arch: str = ""
+    machine: str = ""
+    disabled: tuple[str, ...] = ()
+    """The features of the CPU for AP that it disables."""
+
+
+class Guest(NamedTuple):
+    """A guest, what it asks for, and what its start would do."""
+
+    domain: Domain
+    outline: Outline
+    request: Request | ApvfioError | None
+    wrong: str = ""
+    """Which check the error in ``request`` belongs to."""
+    plan: Plan | ApvfioError | None = None
+    """None if there is nothing to plan with."""
+
+
+class Facts(NamedTuple):
+    """All of it."""
+
+    kernel: Kernel
+    keeping: Keeping
+    machine: Machine | None
+    """None where the host is not this machine."""
+    guests: Seen[tuple[Guest, ...]]
+    defined: Mapping[str, bool]
+    """The devices that mdevctl has definitions of, and whether it starts them at boot."""
+    session: bool
+    """Whether libvirt's session daemon is asked."""
+    rights: bool
+    """Whether one looks as root."""
+    mdevctl: bool
+    """Whether mdevctl is installed on the host; False where nobody can tell."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's queues: cards that do not work, and what other tools have left behind."""
+
+from __future__ import annotations
+
+from apvfio.chzdev import RULE
+from apvfio.doctor.check import of_error, ok, skipped, warning
+from apvfio.doctor.facts import Unseen
+from apvfio.doctor.judge.keeping import ROOT_ONLY
+from apvfio.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
+from apvfio.ledger import Debt
+from apvfio.mask import ALL_IDS, NO_IDS, format_list
+from apvfio.wording import mask_bits, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.chzdev import Stored
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.words import Words
+    from apvfio.host import Host
+    from apvfio.ledger import Ledger
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Matrix
+
+
+def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
+    """What is to be seen of it without any guest in mind."""
+    host, ledger, stored = facts.kernel.host, facts.keeping.ledger, facts.keeping.stored
+    if isinstance(host, Unseen):
+        yield skipped("cards", "there is no AP bus")
+        return
+    yield from _cards(facts.kernel, words)
+    if isinstance(ledger, Unseen):
+        yield skipped("foreign-devices", "the ledger, which says what is apvfio's, cannot be read")
+        return
+    if isinstance(stored, Unseen):
+        yield _unreadable(stored, words)
+        stored_masks = None
+    else:
+        stored_masks = stored
+    yield from _foreign(facts, host, ledger, words)
+    if host.mode != OVERRIDES:
+        yield from _masks(host, ledger, stored_masks, words, boot_masks=facts.kernel.boot_masks)
+
+
+def _cards(kernel: Kernel, words: Words) -> Iterator[Check]:
+    faults = 0
+    for card in kernel.cards:
+        path = f"{BUS}/devices/card{card.id}"
+        if card.status == "deconfig":
+            yield _card(card.id, "deconfigured", "Configure it on.", words.echo("1", f"{path}/config"))
+        elif card.status == "chkstop":
+            yield _card(card.id, "check-stopped", "Have its hardware looked at (HMC, Support Element).")
+        elif card.status == "offline":
+            yield _card(card.id, "set offline", "Set it online.", words.echo("1", f"{path}/online"))
+        else:
+            continue
+        faults += 1
+    if kernel.cards and not faults:
+        yield ok("cards", "all adapters are on")
+
+
+def _card(adapter: str, what: str, remedy: str, *commands: str) -> Check:
+    return warning("cards", f"adapter {adapter} ({int(adapter, 16)}) is {what}.", remedy, *commands)
+
+
+def _unreadable(stored: Unseen, words: Words) -> Check:
+    if stored.hidden:
+        return skipped("stored-masks", ROOT_ONLY)
+    found = of_error("stored-masks", stored.error, words.edit(RULE))
+    return found._replace(state="warning")
+
+
+def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
+    """Mediated devices that are nobody's: not apvfio's, not attached, and not a defined guest's."""
+    named = () if isinstance(facts.guests, Unseen) else facts.guests
+    wanted = {guest.outline.device for guest in named}
+    for uuid, matrix in sorted(host.mdevs.items()):
+        ours = uuid in ledger.leases or uuid in ledger.promises
+        if ours or uuid in facts.kernel.attached or uuid in wanted:
+            continue
+        yield warning(
+            "foreign-devices",
+            f"the mediated device {uuid} is not apvfio's, no guest uses it, and it holds {_held(matrix)}.",
+            "If nobody will want it, remove it.",
+            removing(uuid, facts, words),
+            queues=matrix.queues(),
+        )
+
+
+def _held(matrix: Matrix) -> str:
+    return some_queues(list(matrix.queues())) or f"no queues ({matrix})"
+
+
+def removing(uuid: str, facts: Facts, words: Words) -> str:
+    """The command that removes a mediated device."""
+    if uuid in facts.defined and facts.mdevctl:
+        return f"mdevctl stop -u {uuid}"
+    return words.echo("1", AP_MDEVS.remove(uuid))
+
+
+def _masks(
+    host: Host, ledger: Ledger, stored: Stored | None, words: Words, *, boot_masks: bool
+) -> Iterator[Check]:
+    """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
+    wished = Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
+    cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    mdevs = [*host.mdevs.values(), *(held.matrix for held in ledger.holding())]
+    needed = Debt(united(matrix.adapters for matrix in mdevs), united(matrix.domains for matrix in mdevs))
+    for name, own, theirs, stay, there in zip(
+        MASK_NAMES, cleared, wished, ledger.owed | needed, (host.adapters, host.domains), strict=True
+    ):
+        left = (own - theirs - stay) & there
+        if left and not boot_masks:
+            yield warning(
+                "masks",
+                f"{mask_bits(name, left)} is clear, and no guest, device or stored mask wants that: the host "
+                "lacks those queues.",
+                "If nobody freed them on purpose, return them.",
+                words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}"),
+            )
+        later = (theirs - own) & there
+        if later:
+            yield warning(
+                "stored-masks",
+                f"/{RULE} clears {mask_bits(name, later)} at the next boot, and now it is set.",
+                "Store what is meant, or have it set now.",
+                words.apvfio("masks", "--persistent", f"{name}={format_list(ALL_IDS - theirs | later)}"),
+            )
+
+
+def united(sets: Iterator[IdSet]) -> IdSet:
+    """All of them together."""
+    found = NO_IDS
+    for ids in sets:
+        found |= ids
+    return found

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AP bus, vfio_ap, and which of the kernel's two mechanisms is in use."""
+
+from __future__ import annotations
+
+from apvfio.doctor.check import ok, problem, skipped, warning
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
+from apvfio.errors import printable
+from apvfio.host import BUS, MASK_NAMES, OVERRIDES, UNBOUND, VFIO_DRIVER
+from apvfio.ledger import Ledger
+from apvfio.mask import ALL_IDS
+from apvfio.plan.mode import mode_of, why
+from apvfio.policy import Policy
+from apvfio.wording import count_queues, some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.words import Words
+    from apvfio.host import Host
+    from apvfio.matrix import Apqn
+
+_IBM_Z = "s390x"
+
+
+def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
+    """The bus first; without it nothing else can be told."""
+    kernel = facts.kernel
+    if isinstance(kernel.host, Unseen):
+        yield _bus(kernel, kernel.host)
+        yield skipped("adapters", "without an AP bus there is nothing to see")
+        return
+    host = kernel.host
+    yield ok("ap-bus", f"the AP bus is there, {_names(host)}")
+    yield _adapters(kernel, host, words)
+    yield from _drivers(kernel, host, words)
+    yield _vfio_ap(kernel, host)
+    if not kernel.vfio_node:
+        yield problem(
+            "vfio",
+            "/dev/vfio/vfio is not there, and libvirt gives no mediated device to a guest without it.",
+            "Load the driver.",
+            "modprobe vfio",
+        )
+    yield from _mode(facts, host, words)
+
+
+def _bus(kernel: Kernel, unseen: Unseen) -> Check:
+    error = unseen.error
+    if kernel.machine not in ("", _IBM_Z):
+        return problem(
+            "ap-bus",
+            f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only.",
+            "Look at a simulated host with --sim FILE.",
+        )
+    commands = () if "nonsense" in error.sentence else ("modprobe ap",)
+    return problem("ap-bus", error.sentence, error.remedy, *commands)
+
+
+def _names(host: Host) -> str:
+    return f"with {count_queues(len(host.drivers))} on adapters {host.adapters or 'none'}"
+
+
+def _adapters(kernel: Kernel, host: Host, words: Words) -> Check:
+    if host.drivers:
+        return ok("adapters", f"adapters {host.adapters}, domains {host.domains}")
+    scan = words.echo("1", f"{BUS}/scans")
+    assigned = kernel.partition
+    if assigned.adapters and assigned.domains:
+        return problem(
+            "adapters",
+            f"this partition has adapters {assigned.adapters} and domains {assigned.domains}, and the AP bus "
+            "has found none of their queues.",
+            "Have the bus look again; if that finds none, configure the adapters on (HMC).",
+            scan,
+        )
+    return problem(
+        "adapters",
+        "this partition has no AP queues.",
+        "Assign Crypto Express adapters and usage domains to it (HMC, the image's activation profile). The "
+        "bus looks every 30 s, or when it is told to.",
+        scan,
+    )
+
+
+def _drivers(kernel: Kernel, host: Host, words: Words) -> Iterator[Check]:
+    if not kernel.autoprobe:
+        yield warning(
+            "drivers",
+            f"/sys/{BUS}/drivers_autoprobe is 0: queues that appear get no driver.",
+            "Switch it on again.",
+            words.echo("1", f"{BUS}/drivers_autoprobe"),
+        )
+    # One with an override that no driver is called is told of with the overrides.
+    unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in kernel.overrides]
+    if not kernel.has_host_driver and host.drivers:
+        yield warning(
+            "drivers",
+            "the host's own driver of queues (cex4queue) is not loaded: what guests return will be nobody's.",
+            "Load it.",
+            "modprobe zcrypt_cex4",
+        )
+    elif host.vfio_ap and unbound:
+        yield warning(
+            "drivers",
+            f"{some_queues(unbound)} {_have(unbound)} no driver, so that neither the host nor a guest has "
+            f"{'it' if len(unbound) == 1 else 'them'}.",
+            "Have the kernel look for one; a guest's start does it for its own queues.",
+            *(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
+            queues=unbound,
+        )
+
+
+def _have(queues: list[Apqn]) -> str:
+    return "has" if len(queues) == 1 else "have"
+
+
+def _vfio_ap(kernel: Kernel, host: Host) -> Check:
+    if host.vfio_ap:
+        return ok("vfio-ap", "the driver vfio_ap is loaded")
+    sentence = "the driver vfio_ap is not loaded"
+    if kernel.module == NO_MODULE:
+        return problem(
+            "vfio-ap",
+            f"{sentence}, and this kernel has no module vfio_ap.",
+            "Boot a kernel that has CONFIG_VFIO_AP.",
+        )
+    if kernel.module == BLACKLISTED:
+        path = kernel.blocked_by.partition(":")[0]
+        return problem(
+            "vfio-ap",
+            f"{sentence}, and modprobe is told not to ({kernel.blocked_by}).",
+            "Take that line out and load it.",
+            f"sed -i -E '/^\\s*install\\s+vfio[_-]ap\\s/d' {path}",
+            "modprobe vfio_ap",
+        )
+    return problem(
+        "vfio-ap", f"{sentence}.", "Load it; apvfio-prepare.service does so at boot.", "modprobe vfio_ap"
+    )
+
+
+def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
+    kernel, keeping = facts.kernel, facts.keeping
+    masked = not host.apmask == ALL_IDS == host.aqmask
+    if masked and kernel.overrides:
+        masks = " and ".join(
+            name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True) if ids != ALL_IDS
+        )
+        yield problem(
+            "mode",
+            f"both mechanisms are in use: {masks} {'are' if ' and ' in masks else 'is'} not full, and "
+            f"driver_override is set for {some_queues(kernel.overrides)}, so that the kernel refuses every "
+            "change of the masks.",
+            "Clear the overrides.",
+            *_clearing(kernel.overrides, host, words),
+            queues=kernel.overrides,
+        )
+        return
+    ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
+    policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
+    mode = mode_of(host, ledger, policy)
+    if policy.mode and policy.mode != mode:
+        yield warning(
+            "mode",
+            f"the policy asks for {policy.mode}, and the host is one of {mode}: {why(host, ledger, policy)}.",
+            "Change the host while no guest has queues, or the policy.",
+            words.apvfio("mode", policy.mode),
+        )
+    else:
+        yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
+    if host.mode == OVERRIDES:
+        yield from _left_overrides(host, ledger, words)
+
+
+def _left_overrides(host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
+    """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
+    held = {queue for matrix in host.mdevs.values() for queue in matrix.queues()}
+    left = {
+        queue: driver
+        for queue, driver in host.overrides.items()
+        if queue not in held and queue not in ledger.overrides and queue not in ledger.needed_queues()
+    }
+    if left:
+        known = {VFIO_DRIVER, "cex4queue"}
+        strange = sorted({driver for driver in left.values() if driver not in known})
+        named = (
+            f" (to {', '.join(printable(driver) for driver in strange)}, which no driver is called)"
+            if strange
+            else ""
+        )
+        yield warning(
+            "overrides",
+            f"driver_override is set for {some_queues(left)}{named} and no guest or device has "
+            f"{'it' if len(left) == 1 else 'them'}: somebody else set it.",
+            "If it is a remainder, clear it; while one is set no tool can change the masks.",
+            *_clearing(left, host, words),
+            queues=left,
+        )
+
+
+def _clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
+    """The lines that clear them, and bring home what is bound to another driver than the host's."""
+    for queue in sorted(overrides):
+        yield words.echo("", f"{BUS}/devices/{queue}/driver_override")
+        driver = host.drivers.get(queue, UNBOUND)
+        if host.masks_give_host(queue) and driver == VFIO_DRIVER:
+            yield words.echo(str(queue), f"{BUS}/drivers/{driver}/unbind")
+        if host.masks_give_host(queue) and driver in (VFIO_DRIVER, UNBOUND):
+            yield words.echo(str(queue), f"{BUS}/drivers_probe")

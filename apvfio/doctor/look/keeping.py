@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What apvfio keeps, and the two locks; neither is taken for longer than a look."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from functools import partial
+
+from apvfio import chzdev
+from apvfio import ledger as ledgers
+from apvfio.doctor.facts import Keeping, S390Lock, Unseen
+from apvfio.doctor.look.attempts import attempt
+from apvfio.errors import HostError, printable
+from apvfio.locks import OWN_LOCK, S390_LOCK
+from apvfio.policy import POLICY, parse_policy
+from apvfio.private import open_ordinary, require_private
+from apvfio.settle import differences
+from apvfio.system import RealSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.errors import ApvfioError
+    from apvfio.host import Host
+    from apvfio.system import System
+
+_LOOKS = 10
+_NAP = 0.1
+
+
+def look_at_keeping(system: System, host: Host | None) -> Keeping:
+    """Policy, ledger, stored masks and locks; how ``host`` differs from the ledger."""
+    ledger = attempt(lambda: ledgers.load(system.files, system.boot_id))
+    known = None if isinstance(ledger, Unseen) else ledger
+    root = system.root if isinstance(system, RealSystem) else None
+    return Keeping(
+        directory=_directory(root) if root else None,
+        policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
+        ledger=ledger,
+        stored=attempt(lambda: chzdev.load(system.files)),
+        lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",
+        s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
+        s390_path=S390_LOCK,
+        differences=tuple(differences(system, host, known)) if host and known else (),
+    )
+
+
+def _directory(root: str) -> ApvfioError | None:
+    try:
+        require_private(os.path.join(root, os.path.dirname(OWN_LOCK)))
+    except HostError as error:
+        return error
+    return None
+
+
+def _own_lock(path: str) -> str:
+    """Who holds apvfio's own lock whenever one looks, for a second; '' for nobody."""
+    holder: list[bytes] = []
+    for _ in range(_LOOKS):
+        fd = _opened(path)
+        if fd is None:
+            return ""
+        try:
+            # Shared, and for this instant only: who waits for it looks again in a moment.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+        except BlockingIOError:
+            holder = os.pread(fd, 40, 0).split()
+        finally:
+            os.close(fd)
+        time.sleep(_NAP)
+    pid = int(holder[0]) if holder and holder[0].isdigit() else 0
+    return f"process {pid} ({_command(pid) or 'of which no more is known'})" if pid else "an unknown process"
+
+
+def _opened(path: str) -> int | None:
+    """The file opened to be read, None if that cannot be done."""
+    try:
+        return open_ordinary(path, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _s390_lock(path: str) -> S390Lock | None:
+    try:
+        fd = open_ordinary(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"the lock {path} cannot be used: {error.strerror}.", remedy="Remove it.") from error
+    try:
+        words = os.read(fd, 40).split()
+        age = max(0.0, time.time() - os.fstat(fd).st_mtime)
+    finally:
+        os.close(fd)
+    pid = int(words[0]) if words and words[0].isdigit() else 0
+    return S390Lock(pid, _command(pid), age)
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            text = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return printable(text, 200) or f"pid {pid}"

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AP bus, its drivers and its queues."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Kernel, Partition, Unseen
+from apvfio.doctor.look.attempts import attempt, listed, otherwise
+from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, in_use, read_host
+from apvfio.install import programs
+from apvfio.inventory import read_cards
+from apvfio.mask import NO_IDS, parse_hex
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apvfio.host import Host
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Apqn
+    from apvfio.sysfs import Sysfs
+
+_MODPROBE = (
+    "/etc/modprobe.d",
+    "/run/modprobe.d",
+    "/usr/local/lib/modprobe.d",
+    "/usr/lib/modprobe.d",
+    "/lib/modprobe.d",
+)
+"""modprobe.d(5)."""
+_VFIO_NODE = "/dev/vfio/vfio"
+_KVM = "/dev/kvm"
+
+
+def look_at_kernel(sysfs: Sysfs, *, here: bool) -> Kernel:
+    """What there is of AP; ``here`` if it is this machine's, whose modules can be asked for."""
+    host = attempt(partial(read_host, sysfs))
+    there = None if isinstance(host, Unseen) else host
+    module, blocked_by = _module() if here and not (there and there.vfio_ap) else ("", "")
+    return Kernel(
+        machine=os.uname().machine if here else "",
+        host=host,
+        partition=Partition(
+            *(_mask(sysfs, f"ap_{name}_mask") for name in ("adapter", "usage_domain", "control_domain"))
+        ),
+        cards=tuple(otherwise(lambda: list(read_cards(sysfs)), [])),
+        overrides=_overrides(sysfs, there) if there and there.abilities.override else {},
+        has_host_driver=sysfs.exists(f"{BUS}/drivers/{HOST_DRIVER}"),
+        autoprobe=otherwise(lambda: sysfs.read(f"{BUS}/drivers_autoprobe").strip(), "1") != "0",
+        boot_masks=any(_parameter(sysfs, name) for name in MASK_NAMES),
+        module=module,
+        blocked_by=blocked_by,
+        vfio_node=not here or os.path.exists(_VFIO_NODE),
+        kvm=not here or os.path.exists(_KVM),
+        attached=frozenset(_attached(sysfs, there) if there else ()),
+    )
+
+
+def _mask(sysfs: Sysfs, name: str) -> IdSet:
+    # Without QCI it reads "not supported" (bus:ap_adapter_mask_show).
+    return otherwise(lambda: parse_hex(sysfs.read(f"{BUS}/{name}"), name), NO_IDS)
+
+
+def _parameter(sysfs: Sysfs, name: str) -> str:
+    """A module's parameter of type charp; one that is not set reads (null)."""
+    text = otherwise(lambda: sysfs.read(f"module/ap/parameters/{name}").strip(), "")
+    return "" if text == "(null)" else text
+
+
+def _overrides(sysfs: Sysfs, host: Host) -> Mapping[Apqn, str]:
+    found = {}
+    for queue in host.drivers:
+        text = otherwise(partial(sysfs.read, f"{BUS}/devices/{queue}/driver_override"), "").removesuffix("\n")
+        if text and text != "(null)":
+            found[queue] = text
+    return found
+
+
+def _attached(sysfs: Sysfs, host: Host) -> list[str]:
+    return [
+        uuid for uuid, matrix in host.mdevs.items() if any(in_use(sysfs, queue) for queue in matrix.queues())
+    ]
+
+
+def _module() -> tuple[str, str]:
+    """What keeps vfio_ap from being loaded, and which line of which file."""
+    for directory in _MODPROBE:
+        for name in listed(directory):
+            path = os.path.join(directory, name)
+            for line in otherwise(partial(_lines, path), list[str]()):
+                words = line.split()
+                # "blacklist" only keeps a module from being loaded by an alias, and vfio_ap has none.
+                if words[:1] == ["install"] and words[1:2] in (["vfio_ap"], ["vfio-ap"]):
+                    return BLACKLISTED, f"{path}: {line.strip()}"
+    if programs.find("modinfo") and programs.run(["modinfo", "-n", "vfio_ap"])[0]:
+        return NO_MODULE, ""
+    return "", ""
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readlines() if path.endswith(".conf") else []

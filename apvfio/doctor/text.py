@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examination in lines for a person: everything shortly, then each thing that is to be mended."""
+
+from __future__ import annotations
+
+from apvfio.doctor.check import OK, PROBLEM, SKIPPED, WARNING
+from apvfio.errors import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.examine import Examination
+
+_MARKS = {OK: "ok", WARNING: "warning", PROBLEM: "PROBLEM", SKIPPED: "-"}
+_LONGEST = 1000
+
+
+def lines(found: Examination, guest: str = "") -> Iterator[str]:
+    """All of it."""
+    group = ""
+    for check in found.checks:
+        if check.group != group:
+            group = check.group
+            yield group
+        yield f"  {_MARKS[check.state]:<8}{check.text}"
+    for state, title in ((PROBLEM, "to be mended"), (WARNING, "to be looked at")):
+        checks = [check for check in found.checks if check.state == state]
+        if checks:
+            yield ""
+            yield f"{title}:"
+        for number, check in enumerate(checks, 1):
+            yield from _mending(number, check)
+    yield ""
+    yield _verdict(found, guest)
+
+
+def _mending(number: int, check: Check) -> Iterator[str]:
+    yield f"{number:>3}. {check.text}"
+    if check.remedy:
+        yield f"     {printable(check.remedy, _LONGEST)}"
+    for command in check.commands:
+        yield f"         {printable(command, _LONGEST)}"
+
+
+def _verdict(found: Examination, guest: str) -> str:
+    n = len(found.problems)
+    if not n:
+        return (
+            f"Nothing keeps guest {printable(guest)} from its queues."
+            if guest
+            else "Nothing keeps guests from their queues."
+        )
+    what = f"{n} problem{'' if n == 1 else 's'}"
+    return f"{what}: guest {printable(guest)} does not get its queues." if guest else f"{what}."

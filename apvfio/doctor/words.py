@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands to paste, as they are to be written for the host that is looked at."""
+
+from __future__ import annotations
+
+import shlex
+from typing import NamedTuple
+
+SYSTEM_URI = "qemu:///system"
+
+
+class Words(NamedTuple):
+    """Where the host is. What is to be written to a simulated host's /sys is for the host it stands for."""
+
+    sim: str = ""
+    root: str = "/"
+    connect: str = SYSTEM_URI
+
+    def apvfio(self, *words: str) -> str:
+        """A command of ours."""
+        place = ["--sim", self.sim] if self.sim else ["--root", self.root] if self.root != "/" else []
+        return shlex.join(["apvfio", *place, *words])
+
+    def about(self, command: str, guest: str, *words: str) -> str:
+        """A command of ours about one of libvirt's guests."""
+        connect = [] if self.connect == SYSTEM_URI else ["--connect", self.connect]
+        return self.apvfio(*command.split(), *words, *connect, *_named(guest))
+
+    def virsh(self, verb: str, guest: str = "", *words: str) -> str:
+        """A command of libvirt's, about a guest if one is named."""
+        name = [f"--domain={guest}"] if guest.startswith("-") else [guest] if guest else []
+        connect = [] if self.connect == SYSTEM_URI else ["-c", self.connect]
+        return shlex.join(["virsh", *connect, verb, *name, *words])
+
+    def path(self, path: str) -> str:
+        """A file of the host."""
+        root = "" if self.sim else self.root.rstrip("/")
+        return shlex.quote(f"{root}/{path}")
+
+    def echo(self, value: str, path: str) -> str:
+        """Write ``value`` to an attribute below /sys; a line end alone if it is empty."""
+        value = f"{shlex.quote(value)} " if value else ""
+        return f"echo {value}> {self.path(f'sys/{path}')}"
+
+    def edit(self, path: str) -> str:
+        """Open a file in whatever the administrator likes to edit with."""
+        return f"${{EDITOR:-vi}} {self.path(path)}"
+
+
+def _named(guest: str) -> list[str]:
+    """A guest's name as the last of our words; it may look like an option."""
+    return ["--", guest] if guest.startswith("-") else [guest] if guest else []

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a domain's XML that say what a guest asks for, read by expat.
+
+Each start of a guest pays for this, and an XML library takes longer to load than all the rest does to run.
+Only what is asked for is kept, however large the domain is. It is read as UTF-8, as libvirt writes it;
+whatever it declares, nothing else is opened, and a document type declaration is refused unread.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pyexpat import ExpatError, ParserCreate
+from typing import NamedTuple
+
+from apvfio.errors import RequestError, printable
+
+NAMESPACE = "urn:apvfio:guest:1"
+_BETWEEN = "\x01"
+"""Expat puts it between namespace and name; no XML can contain it, so nothing else looks like our tags."""
+_ANNOTATION = f"{NAMESPACE}{_BETWEEN}guest"
+_PARTS = ("name", "uuid", "metadata", "devices")
+_TEXTS = ("name", "uuid")
+_VFIO_AP = {"mode": "subsystem", "type": "mdev", "model": "vfio-ap"}
+_PIECE = 1 << 20
+"""Bytes that expat gets at once: what a handler refuses it reads to the end of the piece."""
+_DEEPEST = 256
+"""Where libvirt's own parser ends (libxml2: parserInternals.h, xmlParserMaxDepth)."""
+_INVALID_TOKEN = 4
+"""XML_ERROR_INVALID_TOKEN in expat.h."""
+_MOST = 10_000
+"""Elements kept; an annotation and a device have six."""
+
+
+class Element:
+    """An element that was kept; its tag and its attributes' keys are as `own` gives them, or bare."""
+
+    __slots__ = ("attributes", "children", "pieces", "tag")
+
+    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
+        self.tag = tag
+        self.attributes = attributes
+        self.children: list[Element] = []
+        self.pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """Its own text, without that of its children."""
+        return "".join(self.pieces)
+
+    def all(self, *path: str) -> list[Element]:
+        """The elements that ``path``, the tags of child, grandchild and so on, leads to, in order."""
+        found = [self]
+        for tag in path:
+            found = [child for element in found for child in element.children if child.tag == tag]
+        return found
+
+
+class Domain(NamedTuple):
+    """What matters of a domain."""
+
+    name: str
+    """Untrusted text, '' if it has none."""
+    uuid: str
+    """As it is written there, '' if it has none."""
+    annotations: list[Element]
+    addresses: list[str]
+    """The uuids, as they are written, of the guest's vfio-ap devices; '' for one without."""
+
+
+def own(name: str) -> str:
+    """The tag of ``name`` in the annotation's namespace."""
+    return f"{NAMESPACE}{_BETWEEN}{name}"
+
+
+def plain(tag: str) -> str:
+    """A tag or an attribute's key without its namespace, for messages."""
+    return tag.rpartition(_BETWEEN)[2]
+
+
+def read_domain(xml: bytes, what: str = "the domain XML") -> Domain:
+    """What matters of the domain ``xml``; RequestError, naming ``what``, if it is not well-formed."""
+    root = _read(xml, what)
+    addresses = root.all("devices", "hostdev", "source", "address")
+    return Domain(
+        name=_first_text(root, "name"),
+        uuid=_first_text(root, "uuid"),
+        annotations=root.all("metadata", _ANNOTATION),
+        addresses=[address.attributes.get("uuid", "") for address in addresses],
+    )
+
+
+def _read(xml: bytes, what: str) -> Element:
+    try:
+        return _Reader(what).read(xml)
+    except ExpatError as error:
+        if error.code == _INVALID_TOKEN and not xml.isascii():
+            # Names may have more letters in the fifth edition of XML 1.0, which libvirt's parser follows,
+            # than in the fourth, which is expat's. No name that matters has any.
+            with suppress(ExpatError, UnicodeDecodeError):
+                return _Reader(what).read(_in_ascii(xml))
+        raise _not_well_formed(what, str(error)) from None
+
+
+def _in_ascii(xml: bytes) -> bytes:
+    """With other characters spelled as letters that names and texts may have."""
+    return xml.decode().encode("ascii", "backslashreplace").replace(b"\\", b"_")
+
+
+def _not_well_formed(what: str, why: str) -> RequestError:
+    return RequestError(f"{what} is not well-formed: {printable(why, 200)}.")
+
+
+def _first_text(root: Element, tag: str) -> str:
+    return next((element.text for element in root.all(tag)), "")
+
+
+def _matters(above: list[Element], tag: str, attributes: dict[str, str]) -> bool:
+    """Whether to keep an element; ``above`` are those it is in, all of them kept."""
+    if len(above) == 1:
+        return tag in _PARTS
+    if len(above) == 2 and above[1].tag == "devices":
+        return tag == "hostdev" and all(attributes.get(name) == value for name, value in _VFIO_AP.items())
+    if len(above) == 2:
+        return above[1].tag == "metadata" and tag == _ANNOTATION
+    # An annotation's grandchildren are a fault, and what is in them makes it none the worse.
+    return len(above) <= 4
+
+
+class _Reader:
+    """The open elements of one document; those that are left out are only counted."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._open: list[Element] = []
+        self._left_out = 0
+        self._root: Element | None = None
+        self._kept = 0
+
+    def read(self, xml: bytes) -> Element:
+        parser = ParserCreate("UTF-8", _BETWEEN)
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text
+        # It can stand before the root alone. Once expat has it, no handler could stop what it declares.
+        prolog = max(xml.find(b"<!DOCTYPE"), 0)
+        if 0 in xml:
+            raise _not_well_formed(self._what, "it has a zero byte, as in UTF-16, and is to be in UTF-8")
+        if prolog:
+            parser.Parse(xml[:prolog], False)
+        if self._root is None and xml.startswith(b"<!DOCTYPE", prolog):
+            raise RequestError(f"{self._what} has a document type declaration, which is not accepted.")
+        for begin in range(prolog, len(xml), _PIECE):
+            parser.Parse(xml[begin : begin + _PIECE], False)
+        parser.Parse(b"", True)
+        assert self._root
+        return self._root
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if len(self._open) + self._left_out >= _DEEPEST:
+            raise _not_well_formed(self._what, f"elements are nested more than {_DEEPEST} deep")
+        if self._left_out or (self._open and not _matters(self._open, tag, attributes)):
+            self._left_out += 1
+            return
+        self._kept += 1
+        if self._kept > _MOST:
+            raise RequestError(f"{self._what} has more than {_MOST} elements in its annotation and devices.")
+        element = Element(tag, attributes)
+        if self._open:
+            self._open[-1].children.append(element)
+        else:
+            self._root = element
+        self._open.append(element)
+
+    def _end(self, _tag: str) -> None:
+        if self._left_out:
+            self._left_out -= 1
+        else:
+            self._open.pop()
+
+    def _text(self, text: str) -> None:
+        # White space between the parts of a domain is of no interest, nor is the text of what is left out.
+        if not self._left_out and (len(self._open) > 2 or self._open[-1].tag in _TEXTS):
+            self._open[-1].pieces.append(text)

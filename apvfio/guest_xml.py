@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A domain's XML with another annotation, and with or without the device that carries the queues.
+
+Nothing else in it is touched: what is given back differs from what was given in these two elements
+only. Where they were they are replaced, so that the order of all others stays.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from lxml import etree
+
+from apvfio.domain_xml import NAMESPACE
+from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "ap"
+_INDENT = "  "
+_BEFORE_METADATA = ("name", "uuid", "genid", "title", "description")
+
+
+def own_mdev(guest_uuid: str) -> str:
+    """The uuid of the device that is made for the guest ``guest_uuid``: the same at any time, on any host.
+
+    It is made of the guest's (RFC 9562, version 5), in a namespace that is made of the annotation's.
+    """
+    import uuid  # noqa: PLC0415  it looks at the machine
+
+    return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, NAMESPACE), guest_uuid.lower()))
+
+
+def with_request(xml: bytes, annotation: str, mdev: str | None) -> bytes:
+    """The domain ``xml`` with ``annotation``, in the form `apvfio.guests.annotation` gives it.
+
+    With ``mdev`` it also has a new vfio-ap device of that uuid. RequestError if ``xml`` is not well-formed.
+    """
+    domain = parse_xml(xml, "the domain XML")
+    new = _qualified(annotation)
+    found = domain.findall(ANNOTATION)
+    if found:
+        _replace(found[0], new)
+        for another in found[1:]:
+            _remove(another)
+    else:
+        _append(_metadata(domain), new, 2)
+    if mdev:
+        devices = domain.find("devices")
+        if devices is None:
+            devices = etree.SubElement(domain, "devices")
+        _append(devices, _hostdev(mdev), 2)
+    return _text(domain)
+
+
+def without_request(xml: bytes, mdev: str | None) -> bytes:
+    """The domain ``xml`` without its annotation, and without the vfio-ap device whose uuid is ``mdev``.
+
+    A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
+    """
+    domain = parse_xml(xml, "the domain XML")
+    for element in domain.findall(ANNOTATION):
+        _remove(element)
+    metadata = domain.find("metadata")
+    if metadata is not None and not len(metadata):
+        _remove(metadata)
+    for address in domain.findall(HOSTDEV):
+        hostdev = address.getparent()
+        hostdev = hostdev.getparent() if hostdev is not None else None
+        if mdev and hostdev is not None and (address.get("uuid") or "").lower() == mdev:
+            _remove(hostdev)
+    return _text(domain)
+
+
+def device_uuids(xml: bytes) -> set[str]:
+    """The uuids, lower case, of all vfio-ap devices in the domain ``xml``."""
+    addresses = parse_xml(xml, "the domain XML").findall(HOSTDEV)
+    return {(address.get("uuid") or "").lower() for address in addresses}
+
+
+def difference(before: bytes, after: bytes) -> Iterator[str]:
+    """What changes from the domain ``before`` to the domain ``after``, in lines with - and +."""
+    # Written by the same hand: libvirt's quotation marks are others.
+    old, new = (_text(parse_xml(xml, "the domain XML")).decode().splitlines() for xml in (before, after))
+    for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
+        yield "..." if line.startswith("@@") else line
+
+
+def _qualified(annotation: str) -> etree._Element:
+    """The annotation in its namespace, as libvirt shows it."""
+    bare = etree.fromstring(annotation)
+    made = etree.Element(f"{{{NAMESPACE}}}{bare.tag!s}", nsmap={PREFIX: NAMESPACE})
+    for child in bare:
+        etree.SubElement(
+            made,
+            f"{{{NAMESPACE}}}{child.tag!s}",
+            {str(name): str(value) for name, value in child.attrib.items()},
+        )
+    return made
+
+
+def _hostdev(mdev: str) -> etree._Element:
+    hostdev = etree.Element(
+        "hostdev", {"mode": "subsystem", "type": "mdev", "managed": "no", "model": "vfio-ap"}
+    )
+    source = etree.SubElement(hostdev, "source")
+    etree.SubElement(source, "address", uuid=mdev)
+    return hostdev
+
+
+def _metadata(domain: etree._Element) -> etree._Element:
+    """Its ``<metadata>``, made where libvirt would put it if it has none."""
+    metadata = domain.find("metadata")
+    if metadata is not None:
+        return metadata
+    made = etree.Element("metadata")
+    before = [child for child in domain if child.tag in _BEFORE_METADATA]
+    if before:
+        made.tail = before[-1].tail
+        before[-1].addnext(made)
+    else:
+        domain.insert(0, made)
+    return made
+
+
+def _append(parent: etree._Element, child: etree._Element, depth: int) -> None:
+    """Make ``child`` the last in ``parent``, indented as libvirt indents."""
+    etree.indent(child, space=_INDENT, level=depth)
+    closing = "\n" + _INDENT * (depth - 1)
+    if len(parent):
+        child.tail = parent[-1].tail
+        parent[-1].tail = "\n" + _INDENT * depth
+    else:
+        parent.text = "\n" + _INDENT * depth
+        child.tail = closing
+    parent.append(child)
+
+
+def _replace(old: etree._Element, new: etree._Element) -> None:
+    parent = old.getparent()
+    assert parent is not None
+    etree.indent(new, space=_INDENT, level=2)
+    new.tail = old.tail
+    parent.replace(old, new)
+
+
+def _remove(element: etree._Element) -> None:
+    """Take ``element`` out, and the white space behind it, or before it if it is the last."""
+    parent = element.getparent()
+    assert parent is not None
+    previous = element.getprevious()
+    if element.getnext() is None:
+        if previous is not None:
+            previous.tail = element.tail
+        else:
+            parent.text = None
+    # lxml takes the text behind an element away with it.
+    parent.remove(element)
+
+
+def _text(domain: etree._Element) -> bytes:
+    return etree.tostring(domain, encoding="unicode").encode()

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apvfio on the two hosts of a migration: here by calls, at the destination by its command ``incoming``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import NamedTuple, Protocol
+
+from apvfio import errors
+from apvfio.errors import ApvfioError, HostError, printable
+from apvfio.matrix import Apqn
+from apvfio.migration import arrival
+from apvfio.migration.equipment import Equipment, equipment_from
+from apvfio.telling import silent
+from mdev.devices import is_uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from apvfio.system import System
+
+_PATIENCE = 300.0
+"""Seconds for one command there: some hundred queues may be reset one after the other."""
+_LIMIT = 8 << 20
+_SAID = 300
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+# What ssh needs to find its keys and to ask for a password.
+_KEPT = ("HOME", "USER", "LOGNAME", "TERM", "DISPLAY", "SSH_AUTH_SOCK", "SSH_ASKPASS", "KRB5CCNAME")
+_KINDS = {
+    kind.kind: kind
+    for kind in (
+        *(errors.ApvfioError, errors.ConflictError, errors.PolicyError),
+        *(errors.HostError, errors.RequestError, errors.UsageError),
+    )
+}
+
+
+class Prospect(NamedTuple):
+    """What the destination would do for a guest."""
+
+    plan: dict[str, Any]
+    """As ``plan --json`` prints it, by whatever apvfio is there."""
+    equipment: dict[Apqn, Equipment]
+
+
+class Host(Protocol):
+    """A host's apvfio; a guest is told by its letter (`apvfio.migration.letter`)."""
+
+    def expect(self, letter: bytes) -> str:
+        """Free its queues and make its device, whose uuid is returned; again it does nothing."""
+
+    def give_up(self, letter: bytes) -> None:
+        """Take home what is held for it, if anything is."""
+
+
+class ThisHost:
+    """apvfio here."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def expect(self, letter: bytes) -> str:
+        return arrival.expect(self._system, letter).mdev
+
+    def give_up(self, letter: bytes) -> None:
+        arrival.give_up(self._system, letter, silent)
+
+
+class OtherHost:
+    """apvfio at the destination, run by ``command``; what it says counts as far as it is understood."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+
+    def foresee(self, letter: bytes) -> Prospect:
+        """What `expect` would do there; its refusal is raised as an error of the same kind."""
+        answer = self._ask(["--dry-run"], letter)
+        try:
+            equipment = equipment_from(answer.get("equipment"))
+        except ValueError as error:
+            raise self._strange(str(error)) from None
+        plan = answer.get("plan")
+        if not isinstance(plan, dict):
+            raise self._strange("it has no plan")
+        return Prospect(plan, equipment)
+
+    def expect(self, letter: bytes) -> str:
+        mdev = self._ask([], letter).get("mdev")
+        if not isinstance(mdev, str) or not is_uuid(mdev):
+            raise self._strange("it names no device")
+        return mdev.lower()
+
+    def give_up(self, letter: bytes) -> None:
+        self._ask(["--give-up"], letter)
+
+    def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:
+        words = [*self._command, "incoming", *options, "--json"]
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        try:
+            done = subprocess.run(  # noqa: S603  (a list, no shell; the guest goes to standard input)
+                words,
+                input=letter,
+                capture_output=True,
+                env={**kept, "PATH": _PATH, "LC_ALL": "C.UTF-8"},
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+            raise self._unreachable(str(error)) from None
+        try:
+            answer = json.loads(done.stdout) if len(done.stdout) <= _LIMIT else None
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            raise self._unreachable(f"exit code {done.returncode}: {printable(said, _SAID) or 'no answer'}")
+        if done.returncode:
+            raise _refusal(answer)
+        return answer
+
+    def _unreachable(self, why: str) -> HostError:
+        return HostError(
+            f"apvfio at the destination ({printable(self._command[0])}) does not answer: {why.rstrip('.')}.",
+            remedy="See whether it is installed there and can be run as root, or name it with --at.",
+        )
+
+    def _strange(self, why: str) -> HostError:
+        return HostError(
+            f"what apvfio at the destination answers is not understood: {why}.",
+            remedy="Have the same version on both hosts.",
+        )
+
+
+def _refusal(answer: dict[str, Any]) -> ApvfioError:
+    kind = _KINDS.get(str(answer.get("kind")), ApvfioError)
+    named = answer.get("queues")
+    queues = [Apqn.parse(name) for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return kind(
+        f"the destination refuses: {printable(str(answer.get('error') or 'it does not say why.'), 1000)}",
+        remedy=str(answer.get("remedy") or ""),
+        queues=[queue for queue in queues if queue],
+    )

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Ctrl-C in the midst of a migration is an error like another: it leads back."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+
+from apvfio.errors import ApvfioError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptionError(ApvfioError):
+    """Somebody has had enough."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The signals that end a program raise `InterruptionError`, once: what follows is the way back."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise InterruptionError("it was interrupted.")
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """The same signals are ignored: what goes back shall arrive."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

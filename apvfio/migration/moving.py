@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest goes to another host with its queues, or stays here with them.
+
+A step that fails, or an interruption, leads back to the start. If this process dies, the guest runs on
+where it is, perhaps without its device: the same command given again goes on from there, and with
+``--back`` it goes back (`apvfio.migration.course`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NamedTuple
+
+from apvfio import broker, guest_device, ledger
+from apvfio.errors import ApvfioError
+from apvfio.migration import course
+from apvfio.migration.course import Seen
+from apvfio.migration.interruption import InterruptionError, uninterrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.guests import Guest, Guests
+    from apvfio.migration.hosts import Host
+    from apvfio.system import System
+    from apvfio.telling import Tell
+
+_BEAT = 0.2
+_CLEANUP = 10.0
+"""Seconds that libvirt has to end what came to nothing at the destination."""
+
+
+class Terms(NamedTuple):
+    """How libvirt shall migrate."""
+
+    route: str | None = None
+    """Its migration URI, None for libvirt's own choice."""
+    patience: float | None = None
+    """Seconds that the guest may take to let go of its device, and as many to move; None for the usual."""
+    keep_definition: bool = False
+    """Whether the guest stays defined here, too."""
+    encrypted: bool = False
+
+
+class Place(NamedTuple):
+    """One of the two hosts."""
+
+    guests: Guests
+    host: Host
+
+
+class Mover:
+    """Takes the steps of one guest's migration; ``letter`` tells both hosts what it needs."""
+
+    def __init__(
+        self,
+        system: System,
+        here: Place,
+        there: Place,
+        *,
+        uuid: str,
+        letter: bytes,
+        terms: Terms,
+        tell: Tell,
+    ) -> None:
+        self._system = system
+        self._here = here
+        self._there = there
+        self._uuid = uuid
+        self._letter = letter
+        self._terms = terms
+        self._tell = tell
+        self._mdev = ""
+        self._undefine_there = True
+        self.done: list[str] = []
+        """The steps taken so far, of `apvfio.migration.course`."""
+
+    def see(self) -> Seen:
+        """Where the guest is now."""
+        here, device_here = self._look(self._here)
+        there, device_there = self._look(self._there)
+        return Seen(here, there, device_here, device_there, lease_here=bool(self._leases()))
+
+    def _look(self, place: Place) -> tuple[bool, bool]:
+        """Whether the guest runs at ``place``, and has its device there."""
+        guest = place.guests.running(self._uuid)
+        if guest is None:
+            return False, False
+        try:
+            return True, guest_device.attached(guest) is not None
+        except ApvfioError:
+            if place.guests.running(self._uuid):
+                raise
+            return False, False  # it has just ended
+
+    def go(self) -> None:
+        """Take the guest to the destination; on any error it goes back, and the sentence says so."""
+        seen = self.see()
+        try:
+            self._take(course.ahead(seen))
+        except ApvfioError as error:
+            if course.PLUG in self.done:
+                raise _with(error, "It runs at the destination and has its queues there.") from None
+            if not seen.here:
+                raise  # it was there already: whence it came nobody knows any more
+            raise self._gone_back(error) from None
+
+    def go_back(self) -> None:
+        """Bring the guest back here, however far it has come."""
+        self._take(course.back(self.see()))
+
+    def _settled(self) -> Seen:
+        """Where the guest is when libvirt has cleaned up behind a migration that failed."""
+        deadline = time.monotonic() + _CLEANUP
+        seen = self.see()
+        while seen.here and seen.there and time.monotonic() < deadline:
+            time.sleep(_BEAT)
+            seen = self.see()
+        return seen
+
+    def _take(self, steps: list[str]) -> None:
+        for step in steps:
+            self._tell(course.WORDS[step])
+            _STEPS[step](self)
+            self.done.append(step)
+        self._tell("")
+
+    def _gone_back(self, error: ApvfioError) -> ApvfioError:
+        """Go back; the error to tell."""
+        with uninterrupted():
+            try:
+                self._take(course.back(self._settled()))
+            except ApvfioError as second:
+                try_again = "Give the command again to go on, or with --back to go back"
+                return _with(error, f"Going back failed, too: {second.sentence} {try_again}.")
+        return _with(error, "It runs here with its queues, and nothing is held at the destination.")
+
+    def _expect(self) -> None:
+        self._mdev = self._there.host.expect(self._letter)
+
+    def _unplug(self) -> None:
+        guest_device.detach(self._guest(self._here), patience=self._terms.patience or guest_device.PATIENCE)
+
+    def _move(self) -> None:
+        guest = self._guest(self._here)
+        self._undefine_there = not self._there.guests.knows(self._uuid)
+        try:
+            self._migrate(guest, self._there.guests, undefine=not self._terms.keep_definition)
+        except ApvfioError:
+            seen = self._settled()
+            if seen.here or not seen.there:
+                raise
+            # It has arrived, and only the news has not.
+
+    def _plug(self) -> None:
+        guest_device.attach(self._guest(self._there), self._mdev)
+
+    def _home(self) -> None:
+        # libvirt's hook has done it, unless something held it up.
+        if self._leases():
+            broker.release(self._system, self._uuid, tell=self._tell)
+
+    def _expect_back(self) -> None:
+        self._here.host.expect(self._letter)
+
+    def _move_back(self) -> None:
+        guest = self._guest(self._there)
+        self._migrate(guest, self._here.guests, undefine=self._undefine_there)
+
+    def _plug_back(self) -> None:
+        guest_device.attach(self._guest(self._here), self._leases()[0].mdev)
+
+    def _give_up(self) -> None:
+        self._there.host.give_up(self._letter)
+
+    def _guest(self, place: Place) -> Guest:
+        guest = place.guests.running(self._uuid)
+        if guest is None:
+            raise ApvfioError("it has ended.", remedy="See 'virsh list --all' on both hosts.")
+        return guest
+
+    def _leases(self) -> list[ledger.Lease]:
+        leases = ledger.load(self._system.files, self._system.boot_id).of_guest(self._uuid)
+        return [lease for lease in leases if lease.state != ledger.ENDING]
+
+    def _migrate(self, guest: Guest, to: Guests, *, undefine: bool) -> None:
+        """Have libvirt move it, which blocks: from another thread, so that this one can end it."""
+        persistent = guest.persistent
+        failed: list[Exception] = []
+        # Not the thread itself: Python takes it for ended when a signal interrupts who waits for it.
+        over = threading.Event()
+
+        def work() -> None:
+            try:
+                guest.migrate(
+                    to,
+                    route=self._terms.route,
+                    persist=persistent,
+                    undefine=persistent and undefine,
+                    encrypted=self._terms.encrypted,
+                )
+            except Exception as error:  # raised again where it is waited for
+                failed.append(error)
+            finally:
+                over.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        ended = _waited(over, guest.abort, self._terms.patience)
+        if failed:
+            raise ended or failed[0]
+
+
+def _with(error: ApvfioError, more: str) -> ApvfioError:
+    error.sentence = f"{error.sentence} {more}"
+    return error
+
+
+def _waited(over: threading.Event, abort: Callable[[], None], patience: float | None) -> ApvfioError | None:
+    """Wait until a migration is ``over``, and ``abort`` it if that is due; why it was, if it was."""
+    deadline = time.monotonic() + patience if patience else None
+    why: ApvfioError | None = None
+    while not over.is_set():
+        try:
+            over.wait(_BEAT)
+        except InterruptionError as interrupted:
+            why = interrupted
+        if not why and deadline and time.monotonic() > deadline:
+            why = ApvfioError(
+                f"moving it has taken longer than {patience:g} s.",
+                remedy="Give it more time with --timeout, or a faster way with --migrate-uri.",
+            )
+        if why:
+            abort()
+    return why
+
+
+_STEPS: dict[str, Callable[[Mover], None]] = {
+    course.EXPECT: Mover._expect,
+    course.UNPLUG: Mover._unplug,
+    course.MOVE: Mover._move,
+    course.PLUG: Mover._plug,
+    course.HOME: Mover._home,
+    course.EXPECT_BACK: Mover._expect_back,
+    course.MOVE_BACK: Mover._move_back,
+    course.PLUG_BACK: Mover._plug_back,
+    course.GIVE_UP: Mover._give_up,
+}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text in the columns of a terminal, where a character may take two, or none."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INDENT = 4
+
+
+def columns(text: str) -> int:
+    """How many columns ``text`` takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def padded(text: str, width: int) -> str:
+    """``text`` filled up with blanks to ``width`` columns."""
+    return text + " " * (width - columns(text))
+
+
+def cut(text: str, limit: int | None) -> str:
+    """``text``, cut where it takes more than ``limit`` columns, which then ends with an ellipsis."""
+    if limit is None or columns(text) <= limit:
+        return text
+    return _head(text, limit - 1) + "…"
+
+
+def fold(line: str, width: int | None, indent: int = _INDENT) -> Iterator[str]:
+    """``line`` in lines of at most ``width`` columns, the later ones indented; None is no limit.
+
+    It is broken at blanks, or anywhere in a word that is longer than a line.
+    """
+    if width is None or columns(line) <= width:
+        yield line
+        return
+    indent = indent if width > 2 * indent else 0
+    shown = ""
+    for piece in re.findall(r"\s*\S+", line):
+        word, fresh = piece, not shown.strip()
+        while columns(shown) + columns(word) > width:
+            if not fresh:
+                yield shown
+                shown, word, fresh = " " * indent, word.lstrip(), True
+                continue
+            head = _head(word, width - columns(shown)) or word[0]
+            yield shown + head
+            shown, word = " " * indent, word[len(head) :]
+        shown += word
+    if shown.strip():
+        yield shown
+
+
+def _head(text: str, limit: int) -> str:
+    """As much of ``text`` as fits into ``limit`` columns."""
+    taken = 0
+    for i, character in enumerate(text):
+        taken += _columns(character)
+        if taken > limit:
+            return text[:i]
+    return text
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of running guests that are not kept, undone: each device gets its matrix again."""
+
+from __future__ import annotations
+
+from errno import EADDRINUSE, EADDRNOTAVAIL
+
+from apvfio.errors import ApvfioError, KernelRefusedError
+from apvfio.host import HOST_DRIVER, read_host
+from apvfio.ledger import CHANGING
+from apvfio.matrix import Matrix
+from apvfio.plan.steps import reassignment
+from apvfio.writes import take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.plan.step import Step
+    from apvfio.sysfs import Sysfs
+
+_LOST = (EADDRNOTAVAIL, EADDRINUSE)
+"""The kernel's answers if what a guest had is somebody else's meanwhile."""
+
+
+def take_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
+    """The ledger with the changes undone that are not under way any more, and the steps that did it.
+
+    What cannot be undone stays as the device has it, and is the guest's. Nothing that happens here
+    keeps others from their queues: what fails for another reason is tried again by the next call.
+    """
+    steps = []
+    for lease in list(ledger.leases.values()):
+        if lease.state != CHANGING or lease.was or lease.mdev not in host.mdevs:
+            continue
+        undoing = list(reassignment(lease, host))
+        steps += undoing
+        ledger = ledger.with_lease(_restored(sysfs, lease, undoing))
+    return ledger, steps
+
+
+def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:
+    """The lease as its device is when the steps have been tried."""
+    try:
+        take(sysfs, steps)
+        refused = False
+    except KernelRefusedError as error:
+        refused = error.errno in _LOST
+    except ApvfioError:
+        return lease
+    try:
+        host = read_host(sysfs)
+    except ApvfioError:
+        return lease
+    there = host.mdevs.get(lease.mdev, Matrix())
+    if there == lease.matrix:
+        return lease.kept()
+    return lease._replace(matrix=there).kept() if refused and _is_lost(lease, host) else lease
+
+
+def _is_lost(lease: Lease, host: Host) -> bool:
+    """Whether something it had is the host's, another device's or gone by now; and something it has left."""
+    others = [matrix for uuid, matrix in host.mdevs.items() if uuid != lease.mdev]
+    gone = any(
+        host.drivers.get(queue, HOST_DRIVER) == HOST_DRIVER or any(matrix.holds(queue) for matrix in others)
+        for queue in lease.matrix.queues()
+    )
+    return gone and not host.mdevs.get(lease.mdev, Matrix()).empty

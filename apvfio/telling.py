@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling somebody what is waited for. Whoever waits knows; who may be shown it is the caller's affair."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Tell = Callable[[str], None]
+    """Called with what is waited for from now on, as a clause; with '' when a wait is over."""
+
+FOR_THE_LOCK = "waiting for another apvfio, or a tool of s390-tools, to end"
+
+
+def silent(_what: str) -> None:
+    """Tell nobody."""

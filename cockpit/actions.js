@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the page does to a host: each is a command of apvfio's, and first the same command's dry run.
+
+import { ask } from "./command.js";
+import { openPlan } from "./dialog.js";
+import { element } from "./dom.js";
+import * as words from "./words.js";
+
+const cockpit = window.cockpit;
+const _ = cockpit.gettext;
+
+/** A dialog about one command: `command(values)` its words and its `name`, `tell` shows its document. */
+function open({ command, tell, ...rest }) {
+    const asked = async (values, more, change) => {
+        const { argv, name } = command(values);
+        return ask([...argv, ...more], { name, change });
+    };
+    openPlan({
+        ...rest,
+        plan: async values => {
+            const [found, warning] = await asked(values, ["--dry-run"], true);
+            return [warning ? words.sentences([warning], "warning") : null, ...tell(found)];
+        },
+        act: async values => (await asked(values, [], true))[1],
+    });
+}
+
+/** What starting a guest would do. */
+export function showPlan(guest) {
+    openPlan({
+        title: cockpit.format(_("Starting $0"), guest),
+        intro: _("What its start would do to this host as it is now. Nothing is changed."),
+        plan: async () => words.plan((await ask(["plan"], { name: guest }))[0]),
+    });
+}
+
+/** What a guest asks for; `row` is its line of `guest list`, null for a guest that is named in the dialog. */
+export function setGuest(row, done) {
+    const byId = values => values.how === "ids";
+    const runs = row && row.state === "running";
+    open({
+        title: row ? cockpit.format(_("What $0 asks for"), row.guest) : _("Give a guest queues"),
+        done,
+        fields: [
+            ...(row ? [] : [{ name: "guest", label: _("Guest"), help: _("as libvirt calls it") }]),
+            { name: "how", label: _("It asks for"), kind: "choice", value: row && row.any ? "any" : "ids",
+              options: [["ids", _("adapters and domains by their ids")], ["any", _("any queues that are fit")]] },
+            { name: "adapters", label: _("Adapters"), value: row && row.adapters || "", when: byId,
+              help: _("ids and ranges: 0,0xa") },
+            { name: "domains", label: _("Usage domains"), value: row && row.domains || "", when: byId,
+              help: _("ids and ranges: 1-2,4") },
+            { name: "any", label: _("Fit is"), value: row && row.any || "", when: values => !byId(values),
+              help: "mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x…" },
+            { name: "control", label: _("Control domains"), value: row && row.control_domains || "",
+              help: _("empty for none") },
+            ...(runs ? [{ name: "when", label: _("From when on"), kind: "choice", value: "config",
+                          options: [["config", _("its next start")], ["live", _("now, until it ends")],
+                                    ["both", _("now and for its next starts")]] }] : []),
+            { name: "unchecked", label: _("Even if this host could not start it as it is now"), kind: "check",
+              when: values => !values.when || values.when === "config" },
+        ],
+        command: values => ({
+            argv: ["guest", "set",
+                   ...(byId(values) ? [`--adapters=${values.adapters}`, `--domains=${values.domains}`]
+                       : [`--any=${values.any}`]),
+                   ...(values.control ? [`--control-domains=${values.control}`] : []),
+                   ...scope(values.when),
+                   ...(values.unchecked && (values.when || "config") === "config" ? ["--unchecked"] : [])],
+            name: row ? row.guest : values.guest,
+        }),
+        tell: found => [...words.plan(found.plan), words.definition(found.definition)],
+        verb: _("Set"),
+    });
+}
+
+/** A guest asks for nothing any more. */
+export function clearGuest(row, done) {
+    open({
+        title: cockpit.format(_("$0 asks for nothing any more"), row.guest),
+        done,
+        fields: row.state !== "running" ? [] : [
+            { name: "when", label: _("From when on"), kind: "choice", value: "config",
+              options: [["config", _("its next start")], ["live", _("now, until it ends")],
+                        ["both", _("now and for its next starts")]] }],
+        command: values => ({ argv: ["guest", "clear", ...scope(values.when)], name: row.guest }),
+        tell: found => [
+            found.device && element("p", { class: "warning" }, cockpit.format(_("The running guest loses its device $0."), found.device)),
+            words.definition(found.definition),
+        ],
+        verb: _("Clear"),
+    });
+}
+
+function scope(when) {
+    return { live: ["--live"], both: ["--config", "--live"] }[when] || [];
+}
+
+/** A guest's queues go home, though libvirt has not said that it ended. */
+export function release(lease, done) {
+    open({
+        title: cockpit.format(_("Release the queues of $0"), lease.guest),
+        intro: _("They go home when the guest ends. This is for a guest whose end nobody has noticed."),
+        done,
+        fields: [{ name: "force", label: _("Even if the guest still uses them: it loses them while it runs"), kind: "check" }],
+        command: ({ force }) => ({ argv: ["release", ...(force ? ["--force"] : [])], name: lease.uuid }),
+        tell: words.outcome,
+        verb: _("Release"),
+    });
+}
+
+/** The host becomes what the ledger says. */
+export function reconcile(done) {
+    open({
+        title: _("Reconcile"),
+        intro: _("Finishes what was broken off, and returns what nobody needs any more."),
+        done,
+        command: () => ({ argv: ["reconcile"] }),
+        tell: words.outcome,
+        verb: _("Reconcile"),
+    });
+}
+
+/** The masks, in chzdev's language. */
+export function changeMasks(done) {
+    const help = _("-0xa frees an id for guests, +0xa returns it; 0-9,11-255 replaces the mask; empty leaves it");
+    open({
+        title: _("Change the masks"),
+        done,
+        fields: [
+            { name: "apmask", label: _("apmask, of adapters"), help },
+            { name: "aqmask", label: _("aqmask, of domains"), help },
+            { name: "scope", label: _("Which"), kind: "choice", value: "both",
+              options: [["both", _("now, and stored for the next boot")], ["active", _("now")],
+                        ["persistent", _("stored for the next boot")]] },
+        ],
+        command: values => ({
+            argv: ["masks", ...["apmask", "aqmask"].filter(name => values[name]).map(name => `${name}=${values[name]}`),
+                   ...(values.scope === "both" ? [] : [`--${values.scope}`])],
+        }),
+        tell: words.masks,
+        verb: _("Change"),
+    });
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host: its masks, now and stored, by what mechanism queues change hands, what it is owed.
+
+import { changeMasks } from "./actions.js";
+import { button, element, facts, fill, section } from "./dom.js";
+
+const cockpit = window.cockpit;
+const _ = cockpit.gettext;
+
+export class Host {
+    constructor(changed) {
+        this.list = element("div", {});
+        this.stored = null;
+        this.part = section("host", _("Host"),
+                            button(_("Change the masks…"), () => changeMasks(changed), { class: "secondary change" }),
+                            this.list);
+    }
+
+    /** The masks as `apvfio masks` tells them, or null. */
+    showStored(masks) {
+        this.stored = masks && masks.persistent;
+        if (this.status)
+            this.show(this.status);
+    }
+
+    show(status) {
+        this.status = status;
+        const { apmask, aqmask, owed } = status;
+        const overrides = Object.keys(owed.overrides);
+        const debts = [owed.apmask && `apmask ${owed.apmask}`, owed.aqmask && `aqmask ${owed.aqmask}`,
+                       overrides.length && `driver_override ${overrides.join(", ")}`].filter(text => text);
+        fill(this.list, facts([
+            [_("Queues change hands by"), status.mode === "overrides" ? _("driver_override, each by itself") : _("the masks")],
+            [_("apmask"), this.mask("apmask", apmask)],
+            [_("aqmask"), this.mask("aqmask", aqmask)],
+            [_("vfio_ap"), status.kernel.vfio_ap ? _("loaded") : element("span", { class: "warning" }, _("not loaded"))],
+            [_("Owed to the host"), debts.join("; ") || _("nothing")],
+        ]));
+    }
+
+    mask(name, now) {
+        const stored = this.stored && this.stored[name];
+        const later = stored === null || stored === undefined ? _("not stored")
+            : stored === now ? _("stored") : cockpit.format(_("stored: $0"), stored || _("empty"));
+        return [now || _("empty"), " ", element("small", {}, this.stored ? later : "")];
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans and outcomes of apvfio's in words, as elements.
+
+import { element, facts } from "./dom.js";
+
+const cockpit = window.cockpit;
+const _ = cockpit.gettext;
+
+const SHOWN = 32;
+const DOES = {
+    remove: _("remove the mediated device"),
+    return: _("give back to the host"),
+    free: _("take from the host"),
+    unbind: _("unbind the queue"),
+    probe: _("have the queue bound"),
+    offline: _("set offline, as it was"),
+    create: _("make the mediated device"),
+    assign: _("put queues into the device"),
+};
+
+/** Up to 32 queues, and how many they are. */
+export function queues(list, none = _("nothing")) {
+    if (!list.length)
+        return none;
+    const shown = list.slice(0, SHOWN).join(", ") + (list.length > SHOWN ? ", …" : "");
+    return `${cockpit.format(cockpit.ngettext("$0 queue", "$0 queues", list.length), list.length)}: ${shown}`;
+}
+
+/** A list of sentences, or null. */
+export function sentences(list, look) {
+    return list.length ? element("ul", { class: look }, ...list.map(text => element("li", {}, text))) : null;
+}
+
+/** What went wrong, and what to do. */
+export function problemBox(problem) {
+    return element("div", { class: "alert danger", role: "alert" },
+                   element("strong", {}, problem.message), problem.remedy ? element("p", {}, problem.remedy) : null);
+}
+
+/** The writes to the kernel. */
+export function steps(list) {
+    if (!list.length)
+        return element("p", {}, _("Nothing on this host has to change for it."));
+    const title = cockpit.ngettext("$0 write to the kernel", "$0 writes to the kernel", list.length);
+    return element("details", { open: list.length < 9 }, element("summary", {}, cockpit.format(title, list.length)),
+                   element("ol", {}, ...list.map(step =>
+                       element("li", {}, DOES[step.op] || step.op, element("code", {}, `echo ${step.value} > ${step.path}`)))));
+}
+
+/** What starting a guest does, or changing one that runs. */
+export function plan(found) {
+    if (!found)
+        return [element("p", {}, _("Whether this host could start it is not asked."))];
+    return [
+        facts([
+            [_("Queues"), queues(found.queues)],
+            ...(found.gained ? [[_("The guest gets"), queues(found.gained)]] : []),
+            ...(found.given_up ? [[_("The guest gives up"), queues(found.given_up)]] : []),
+            [_("Way"), way(found)],
+            [_("The host loses besides"), element("span", { class: found.collateral.length ? "warning" : "" },
+                                                  queues(found.collateral))],
+            ...(found.runner_up ? [[_("Instead"), instead(found.runner_up)]] : []),
+        ]),
+        sentences(found.warnings, "warning"),
+        steps(found.steps),
+        found.chzdev.length ? element("p", {}, _("The change of the masks as a command: "),
+                                      ...found.chzdev.map(text => element("code", {}, text))) : null,
+    ];
+}
+
+function way(found) {
+    if (found.mode === "overrides")
+        return _("driver_override, queue by queue");
+    if (found.way === "none")
+        return _("none needed: the host's drivers have none of these queues");
+    return found.way === "adapters" ? _("free its adapters, in apmask") : _("free its domains, in aqmask");
+}
+
+function instead(other) {
+    const what = other.way === "adapters" ? _("to free its adapters would cost the host besides $0")
+        : _("to free its domains would cost the host besides $0");
+    return cockpit.format(what, queues(other.collateral));
+}
+
+/** What becomes of a guest's definition. */
+export function definition(lines) {
+    return lines.length ? element("details", { open: true }, element("summary", {}, _("Its definition")),
+                                  element("pre", {}, lines.join("\n")))
+        : element("p", {}, _("Its definition stays as it is."));
+}
+
+/** What a release or a reconciliation does. */
+export function outcome(found) {
+    const { apmask, aqmask, overrides } = found.unpaid;
+    const left = [apmask && `apmask ${apmask}`, aqmask && `aqmask ${aqmask}`, ...Object.keys(overrides)].filter(text => text);
+    return [
+        sentences(found.seen, "warning"),
+        steps(found.steps),
+        left.length ? element("p", { class: "warning" },
+                              cockpit.format(_("Still owed to the host, for others need it: $0"), left.join(", "))) : null,
+    ];
+}
+
+/** What a change of the masks does. */
+export function masks(found) {
+    if (!found.changed)
+        return [element("p", {}, _("The masks are so already."))];
+    const now = [["active", _("The active $0 will be")], ["persistent", _("The stored $0 will be")]];
+    return [
+        facts([
+            ...now.flatMap(([key, text]) => Object.entries(found[key] || {}).map(([name, ids]) =>
+                [cockpit.format(text, name), ids === null ? _("not stored") : ids || _("empty")])),
+            [_("The host loses"), element("span", { class: found.lost.length ? "warning" : "" }, queues(found.lost))],
+            [_("The host gets"), queues(found.returned)],
+        ]),
+        sentences(found.warnings, "warning"),
+        steps(found.steps),
+    ];
+}

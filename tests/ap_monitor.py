@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU for the lab's guests into which a vfio-ap device can be plugged: an emulator of the lab's.
+
+QEMU without KVM on IBM Z has no AP bus. This stands between libvirt and QEMU's monitor and answers, as QEMU
+12 would, what is about a vfio-ap device; all else, migration included, is QEMU's own. A device is not let go
+of while `STUBBORN` is there, and none is taken while `FULL` is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import socket
+import sys
+
+QEMU = "/usr/bin/qemu-system-s390x"
+STUBBORN = "/var/lib/libvirt/stubborn"
+FULL = "/var/lib/libvirt/full"
+_LOST = b"\n"
+
+
+def main(argv: list[str]) -> None:
+    """Run QEMU in this process, its monitor behind another one."""
+    words, devices = _without_ap(argv)
+    at = next((i for i, word in enumerate(words) if word.startswith("socket,id=charmonitor,fd=")), None)
+    if at is None:  # libvirt asks QEMU what it can do
+        os.execv(QEMU, [QEMU, *words])
+    listening = int(re.search(r"fd=(\d+)", words[at])[1])
+    ours, qemus = socket.socketpair()
+    if not os.fork():
+        qemus.close()
+        os.setsid()
+        _stand_between(socket.socket(fileno=listening), ours, devices)
+        os._exit(0)
+    ours.close()
+    os.set_inheritable(qemus.fileno(), True)
+    words[at] = f"socket,id=charmonitor,fd={qemus.fileno()}"
+    os.execv(QEMU, [QEMU, *words])
+
+
+def _without_ap(argv: list[str]) -> tuple[list[str], set[str]]:
+    """The words without vfio-ap devices, and those devices' names."""
+    words, devices = [], set()
+    rest = iter(argv)
+    for word in rest:
+        device = next(rest, "") if word == "-device" else ""
+        if '"driver":"vfio-ap"' in device:
+            devices.add(json.loads(device)["id"])
+        else:
+            words += [word, device] if device else [word]
+    return words, devices
+
+
+def _stand_between(listening: socket.socket, qemu: socket.socket, devices: set[str]) -> None:
+    held = b""  # what QEMU says while no daemon listens
+    while True:
+        ready = select.select([listening, qemu], [], [])[0]
+        if qemu in ready:
+            said = qemu.recv(65536)
+            if not said:
+                return
+            held += said
+        if listening in ready:
+            libvirt = listening.accept()[0]
+            libvirt.sendall(held)
+            held = b""
+            if not _serve(libvirt, qemu, devices):
+                return
+
+
+def _serve(libvirt: socket.socket, qemu: socket.socket, devices: set[str]) -> bool:
+    """Until the daemon hangs up; False if QEMU has ended."""
+    asked = b""
+    while True:
+        ready = select.select([libvirt, qemu], [], [])[0]
+        if qemu in ready:
+            said = qemu.recv(65536)
+            if not said:
+                return False
+            libvirt.sendall(said)
+        if libvirt in ready:
+            said, fds, _, _ = socket.recv_fds(libvirt, 65536, 16)
+            if not said:
+                return True
+            asked += said
+            *lines, asked = asked.split(b"\n")
+            for line in lines:
+                answer = _answer(line, devices)
+                if answer:
+                    libvirt.sendall(answer)
+                else:
+                    socket.send_fds(qemu, [line + b"\n"], fds)
+                    for fd in fds:
+                        os.close(fd)
+                    fds = []
+
+
+def _answer(line: bytes, devices: set[str]) -> bytes:
+    """What to tell libvirt; nothing if QEMU shall."""
+    asked = json.loads(line or b"{}")
+    command, about = asked.get("execute"), asked.get("arguments") or {}
+    name = about.get("id")
+    if command == "device_add" and about.get("driver") == "vfio-ap":
+        if os.path.exists(FULL):
+            return _line(
+                {"id": asked["id"], "error": {"class": "GenericError", "desc": "Bus 'ap-bus' is full"}}
+            )
+        devices.add(name)
+        return _line({"return": {}, "id": asked["id"]})
+    if command == "device_del" and name in devices:
+        said = _line({"return": {}, "id": asked["id"]})
+        if os.path.exists(STUBBORN):
+            return said
+        devices.discard(name)
+        event = {"device": name, "path": f"/machine/peripheral/{name}"}
+        when = {"seconds": 0, "microseconds": 0}
+        return said + _line({"timestamp": when, "event": "DEVICE_DELETED", "data": event})
+    return b""
+
+
+def _line(what: object) -> bytes:
+    return json.dumps(what).encode() + b"\r\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

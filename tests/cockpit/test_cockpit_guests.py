@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests of a real libvirtd in the page: annotated, planned, started, cleared; and hostile names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.guests import PREFIX
+from cockpit_house import in_lab
+from hosts import a_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cockpit_house import Page
+    from lab_house import LabHouse
+
+    OpenPage = Callable[..., Page]
+
+HOSTILE = "<img src=x onerror=hacked=1> & \"'$(reboot)"
+OPTION = "--live"
+
+
+@pytest.fixture
+def house(lab_house: LabHouse) -> Iterator[LabHouse]:
+    yield lab_house
+    lab_house.clean()
+
+
+def annotation(house: LabHouse, name: str) -> str:
+    return house.virsh("dumpxml", "--inactive", "--", name).stdout
+
+
+def test_a_guest_is_given_queues_and_starts(house: LabHouse, open_page: OpenPage) -> None:
+    house.define("db1", None, None)
+    page = open_page(command=in_lab(house.lab))
+    page.until("#guests", "No guest asks for queues.")
+    page.plan("Give a guest queues…", guest="db1", adapters="0,0xa", domains="1-2")
+    page.until("dialog", "4 queues: 00.0001, 00.0002, 0a.0001, 0a.0002")
+    page.until("dialog", "The host loses besides")
+    page.until("dialog", "<ap:matrix")
+    assert f"<{PREFIX}:matrix" not in annotation(house, "db1")
+    page.finish("Set")
+    page.until("#guests", "adapters 0,10, domains 1-2")
+    page.until("#guests", "possible")
+    assert f"<{PREFIX}:matrix" in annotation(house, "db1")
+
+    house.virsh("start", "db1")
+    page.until("#legend", "guest db1")
+    page.until("#leases", "db1")
+    page.until("#guests", "running")
+    assert page.marks()["0a.0002"] == "a"
+    house.virsh("destroy", "db1")
+    page.until("#leases", "No guest holds queues.")
+
+    page.until("#guests", "shut off")
+    page.click("Clear db1")
+    page.until("dialog", "Its definition")
+    page.finish("Clear")
+    page.until("#guests", "No guest asks for queues.")
+    assert f"<{PREFIX}:matrix" not in annotation(house, "db1")
+
+
+def test_a_refusal_names_guest_and_queues(house: LabHouse, open_page: OpenPage) -> None:
+    house.define("db1", a_matrix("0", "1"), "0a0b0c0d-1111-4111-8111-111111111111")
+    house.define("db2", None, None)
+    house.virsh("start", "db1")
+    page = open_page(command=in_lab(house.lab))
+    page.until("#guests", "running")
+    page.plan("Give a guest queues…", guest="db2", adapters="0", domains="1")
+    page.until("dialog [role=alert]", "guest db2")
+    page.until("dialog [role=alert]", "db1")
+    page.plan_anew(domains="")
+    page.until("dialog [role=alert]", "--domains")
+    page.plan_anew(guest="nobody", domains="1")
+    page.until("dialog [role=alert]", "libvirt knows no guest nobody.")
+    page.click("Cancel", "dialog")
+    assert f"<{PREFIX}:matrix" not in annotation(house, "db2")
+
+
+@pytest.mark.parametrize("name", [HOSTILE, OPTION])
+def test_a_hostile_name_is_text_and_no_option(house: LabHouse, open_page: OpenPage, name: str) -> None:
+    house.define(name, a_matrix("0", "1"), "0a0b0c0d-2222-4111-8111-111111111111")
+    page = open_page(command=in_lab(house.lab))
+    page.until("#guests tbody th", name)
+    page.click(f"Plan {name}")
+    page.until("dialog h2", name)
+    page.until("dialog", "1 queue: 00.0001")
+    page.finish("Close")
+    house.virsh("start", "--", name)
+    page.until("#legend", f"guest {name}")
+    page.until("#leases tbody th", name)
+    page.until("#guests", "running")
+    page.click(f"Release {name}")
+    page.until("dialog h2", name)
+    page.click("Cancel", "dialog")
+    page.plan(f"Clear {name}", when="config")
+    page.finish("Clear")
+    assert page.js("return [document.images.length, window.hacked ?? null]") == [0, None]
+    assert f"<{PREFIX}:matrix" not in annotation(house, name)

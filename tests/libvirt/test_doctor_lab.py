@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor beside a real libvirtd: what it says is what virsh meets, and a shell mends it as it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apvfio.assets import hook_script
+from apvfio.errors import Exit
+from apvfio.lab.guest import guest_xml
+from hosts import a_matrix, mdev
+from lab_house import LabHouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from apvfio.lab.lab import Lab
+    from apvfio.matrix import Matrix
+    from conftest import MakeLab
+
+HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
+POLICY = "/etc/apvfio/apvfio.toml"
+LOCK = "/run/lock/s390apconfig.lock"
+Found = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Iterator[Lab]:
+    with make_lab(hook_script()) as made:
+        yield made
+
+
+class Ward:
+    """A lab, the doctor in it, and a shell for what it prescribes."""
+
+    def __init__(self, house: LabHouse, directory: Path) -> None:
+        self.house = house
+        self.bin = directory / "bin"
+        self.bin.mkdir()
+        (self.bin / "apvfio").write_text(f'#!/bin/sh\nexec {sys.executable} -m apvfio "$@"\n')
+        (self.bin / "apvfio").chmod(0o755)
+        self.editor = "false"
+        self.usual = {c["sentence"] for c in self.faults()}
+
+    def shell(self, script: str) -> str:
+        """Run a script as the administrator would."""
+        environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "EDITOR": self.editor, "LC_ALL": "C.UTF-8"}
+        done = self.house.lab.run(["sh", "-c", script], 60.0, env=environment)
+        assert done.returncode == 0, (script, done.stdout, done.stderr)
+        return done.stdout
+
+    def examined(self, *words: str) -> tuple[int, list[Found]]:
+        done = self.house.apvfio("doctor", "--json", *words)
+        assert done.stderr == ""
+        return done.returncode, json.loads(done.stdout)["checks"]
+
+    def faults(self, *words: str) -> list[Found]:
+        """Problems, then warnings."""
+        checks = self.examined(*words)[1]
+        return [c for state in ("problem", "warning") for c in checks if c["state"] == state]
+
+    def first(self, *words: str) -> tuple[int, Found]:
+        """The exit code and the first fault that is not one of the lab itself."""
+        code, _ = self.examined(*words)
+        return code, next(c for c in self.faults(*words) if c["sentence"] not in self.usual)
+
+    def mend(self, check: Found) -> None:
+        assert check["commands"]
+        for command in check["commands"]:
+            self.shell(command)
+
+    def refuses(self, guest: str) -> str:
+        """That libvirt does not start the guest; what it says."""
+        done = self.house.virsh("start", guest, check=False)
+        assert done.returncode != 0
+        return done.stderr
+
+    def starts(self, guest: str) -> None:
+        """That it starts, with queues, and stops."""
+        self.house.virsh("start", guest)
+        assert guest in self.house.apvfio("status").stdout
+        self.house.virsh("destroy", guest)
+
+
+@pytest.fixture
+def ward(lab: Lab, tmp_path: Path) -> Iterator[Ward]:
+    house = LabHouse(lab)
+    ward = Ward(house, tmp_path)
+    yield ward
+    house.clean()
+    assert {c["sentence"] for c in ward.faults()} == ward.usual
+
+
+def test_nothing_stops_a_guest_of_the_lab(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    code, checks = ward.examined("db1")
+    assert (code, [c for c in checks if c["state"] == "problem"]) == (0, [])
+    assert checks[-1]["sentence"].startswith("a start gives it 4 queues")
+    states = {c["id"]: c["state"] for c in checks}
+    assert [states[name] for name in ("hook", "hook-seen", "python", "connection", "libvirt")] == ["ok"] * 5
+    ward.house.virsh("start", "db1")
+    code, checks = ward.examined("db1")
+    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 4 queues: adapters 0,10, domains 1-2")
+    ward.house.define("db2", a_matrix("0", "1"), mdev(2))
+    code, fault = ward.first("db2")
+    assert (code, fault["id"]) == (Exit.CONFLICT, "held")
+    # A guest without an operating system hears no shutdown.
+    assert fault["commands"] == ["virsh shutdown db1"]
+    assert "held by guest db1" in ward.refuses("db2")
+    ward.house.virsh("destroy", "db1")
+    ward.starts("db2")
+
+
+def hook_not_executable(ward: Ward) -> None:
+    ward.shell(f"chmod a-x {HOOK}")
+
+
+def foreign_hook_without_interpreter(ward: Ward) -> None:
+    ward.shell(
+        "printf '#!/usr/bin/no-such-shell\\n' >/etc/libvirt/hooks/qemu && chmod +x /etc/libvirt/hooks/qemu"
+    )
+
+
+def foreign_hook_that_is_no_script(ward: Ward) -> None:
+    ward.shell(f"echo exit 0 >{HOOK}.orig && chmod +x {HOOK}.orig")
+
+
+def hook_of_dos(ward: Ward) -> None:
+    ward.shell(
+        "printf '#!/bin/sh\\r\\nexit 0\\r\\n' >/etc/libvirt/hooks/qemu && chmod +x /etc/libvirt/hooks/qemu"
+    )
+
+
+def hook_twice(ward: Ward) -> None:
+    ward.shell(f"cp -p {HOOK} /etc/libvirt/hooks/qemu.d/60-apvfio")
+
+
+def open_directory(ward: Ward) -> None:
+    ward.shell("chmod 0777 /run/apvfio")
+
+
+def ledger_damaged(ward: Ward) -> None:
+    ward.shell("echo '{' >/run/apvfio/ledger.json && chmod 600 /run/apvfio/ledger.json")
+
+
+def policy_misspelt(ward: Ward) -> None:
+    ward.shell(f"mkdir -p /etc/apvfio; echo 'over-provisoning = true' >{POLICY}")
+    ward.editor = "sed -i s/provisoning/provisioning/"
+
+
+def lock_of_nobody(ward: Ward) -> None:
+    """Its number is that of another process by now."""
+    ward.shell(f"sleep 600 >/dev/null 2>&1 & echo $! >{LOCK}; touch -d '1 minute ago' {LOCK}")
+
+
+def lock_is_a_link(ward: Ward) -> None:
+    ward.shell(f"ln -s /nowhere {LOCK}")
+
+
+def device_of_another(ward: Ward) -> None:
+    ward.shell("echo -1 >/sys/bus/ap/apmask")
+    ward.shell(f"echo {mdev(9)} >/sys/devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create")
+    for name, number in (("adapter", 1), ("domain", 4)):
+        ward.shell(f"echo {number} >/sys/devices/vfio_ap/matrix/{mdev(9)}/assign_{name}")
+    ward.house.define("own", a_matrix("1", "4"), mdev(3))
+
+
+FAULTS: list[tuple[Callable[[Ward], None], str, int, str]] = [
+    (hook_not_executable, "hook", Exit.HOST, "mediated device"),
+    (foreign_hook_without_interpreter, "other-hooks", Exit.HOST, "Hook script execution failed"),
+    (foreign_hook_that_is_no_script, "other-hooks", Exit.HOST, "Hook script execution failed"),
+    (hook_of_dos, "other-hooks", Exit.HOST, "Hook script execution failed"),
+    (hook_twice, "other-hooks", Exit.HOST, ""),
+    (open_directory, "run-directory", Exit.HOST, "others may have put files"),
+    (ledger_damaged, "ledger", Exit.HOST, "is damaged"),
+    (policy_misspelt, "policy", Exit.REQUEST, "unknown key"),
+    (lock_of_nobody, "s390-lock", Exit.CONFLICT, "was held by pid"),
+    (lock_is_a_link, "s390-lock", Exit.HOST, "symbolic link"),
+]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "code", "says"), FAULTS, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_what_stops_every_guest(
+    ward: Ward, break_it: Callable[[Ward], None], name: str, code: int, says: str
+) -> None:
+    ward.house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    break_it(ward)
+    found, fault = ward.first("db1")
+    assert (found, fault["id"], fault["state"]) == (code, name, "problem"), fault
+    # It is the reason indeed: libvirt meets it, too.
+    if says:
+        assert says in ward.refuses("db1")
+    ward.mend(ward.first("db1")[1])
+    assert ward.examined("db1")[0] == 0
+    ward.starts("db1")
+    ward.shell(f"rm -f /etc/libvirt/hooks/qemu {HOOK}.orig {POLICY} /run/apvfio/ledger.json.damaged")
+    if name == "hook":
+        # The hook is newer than the daemon now, and what shows that it was there before may go.
+        ward.house.stop_daemon()
+        ward.house.start_daemon()
+
+
+def test_an_annotation_is_edited(ward: Ward) -> None:
+    ward.house.define_xml(
+        "db1", guest_xml("db1", a_matrix("0", "1"), mdev(1)).replace('domains="1"', 'domains="1x"')
+    )
+    code, fault = ward.first("db1")
+    assert (code, fault["id"]) == (Exit.REQUEST, "annotation")
+    number = re.search(r"\(line (\d+) of", fault["sentence"])
+    assert number
+    lines = ward.house.virsh("dumpxml", "--inactive", "db1").stdout.splitlines()
+    assert "1x" in lines[int(number[1]) - 1]
+    assert "1x" in ward.refuses("db1")
+    ward.editor = "sed -i s/1x/1/"
+    ward.mend(fault)
+    ward.starts("db1")
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "code", "name", "says"),
+    [
+        (a_matrix("0", "1"), "", Exit.REQUEST, "device", "no device to carry them"),
+        (None, mdev(1), Exit.REQUEST, "annotation", "not found"),
+        (a_matrix("0,7", "1"), mdev(1), Exit.HOST, "absent", "no adapter 7"),
+    ],
+)
+def test_what_one_guest_lacks(
+    ward: Ward, wish: Matrix | None, device: str, code: int, name: str, says: str
+) -> None:
+    ward.house.define("db1", wish, device)
+    found, fault = ward.first("db1")
+    assert (found, fault["id"]) == (code, name)
+    assert says in ward.refuses("db1")
+    ward.mend(fault)
+    ward.starts("db1")
+
+
+def test_somebody_elses_device(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("1", "4"), mdev(1))
+    device_of_another(ward)
+    code, fault = ward.first("db1")
+    assert (code, fault["id"]) == (Exit.CONFLICT, "held")
+    assert mdev(9) in ward.refuses("db1")
+    ward.mend(fault)
+    ward.starts("db1")
+    masks = next(c for c in ward.faults() if c["id"] == "masks")
+    ward.mend(masks)
+    assert "masks" not in [c["id"] for c in ward.faults()]
+    ward.house.virsh("undefine", "own")
+
+
+def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
+    """The ledger has a guest that no process is; it came by it long ago."""
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.house.virsh("start", "db1")
+    ward.shell("cp -p /run/apvfio/ledger.json /run/ledger.kept")
+    ward.house.virsh("destroy", "db1")
+    ward.shell('sed -E \'s/"since": [0-9]+/"since": -1/\' /run/ledger.kept >/run/apvfio/ledger.json')
+    fault = next(c for c in ward.faults() if c["id"] == "drift")
+    assert fault["commands"] == ["apvfio reconcile"]
+    ward.mend(fault)
+    ward.shell("rm /run/ledger.kept")
+
+
+def test_a_lock_that_a_tool_holds_is_left_alone(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.shell("cp /bin/sleep /run/chzdev")
+    ward.shell(f"/run/chzdev 600 >/dev/null 2>&1 & echo $! >{LOCK}; touch -d '1 minute ago' {LOCK}")
+    code, fault = ward.first("db1")
+    assert (code, fault["id"]) == (Exit.CONFLICT, "s390-lock")
+    assert fault["commands"] == [f"ps -fp {ward.shell(f'cat {LOCK}').strip()}"]
+    ward.shell(f"kill $(cat {LOCK}); rm {LOCK} /run/chzdev")
+
+
+def test_our_own_lock_is_held(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.shell("touch /run/apvfio/lock; chmod 600 /run/apvfio/lock")
+    ward.shell("flock /run/apvfio/lock sleep 600 >/dev/null 2>&1 & echo $! >/run/holder; sleep 0.5")
+    ward.shell("cat /run/holder >/run/apvfio/lock")
+    code, fault = ward.first("db1")
+    assert (code, fault["id"]) == (Exit.CONFLICT, "lock")
+    assert "sleep 600" in fault["sentence"]
+    (command,) = fault["commands"]
+    assert "flock" in ward.shell(command)
+    ward.shell("kill $(cat /run/holder) $(pgrep -P $(cat /run/holder)); rm /run/holder")
+    assert ward.examined("db1")[0] == 0
+
+
+def test_the_daemon_is_down(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.house.stop_daemon()
+    try:
+        code, fault = ward.first("db1")
+        assert (code, fault["id"]) == (Exit.HOST, "connection")
+        assert "does not answer" in fault["sentence"]
+    finally:
+        ward.house.start_daemon()
+    assert ward.examined("db1")[0] == 0
+
+
+def test_the_session_daemon_is_the_wrong_one(ward: Ward) -> None:
+    checks = ward.examined("--connect", "qemu:///session")[1]
+    assert "session daemon" in next(c for c in checks if c["id"] == "connection")["sentence"]
+
+
+def test_an_ordinary_user_hears_what_he_could_not_see(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.shell("chmod 0700 /etc/apvfio")
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "apvfio"]
+    done = ward.house.run([*words, "doctor", "--json", "db1"])
+    assert done.stderr == ""
+    states = {(c["id"], c["state"]) for c in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0
+    assert ("ledger", "skipped") in states
+    assert ("start", "skipped") in states
+    assert "check-failed" not in {name for name, _ in states}
+
+
+def test_a_tree_and_its_commands(ward: Ward, lab: Lab, tmp_path: Path) -> None:
+    """From outside the lab its host is a tree; the commands are for that."""
+    root = lab.host().root
+    file = tmp_path / "db1.xml"
+    file.write_text(guest_xml("db1", a_matrix("0", "1"), mdev(1)))
+    ward.shell("echo 0 >/sys/bus/ap/devices/card00/config")
+    done = ward.house.lab.run([sys.executable, "-m", "apvfio", "doctor"])
+    assert "card00/config" in done.stdout
+    from apvfio.doctor.examine import examine
+    from apvfio.doctor.facts import Domain
+    from apvfio.doctor.words import Words
+
+    found = examine(lab.host(), lambda: [Domain("db1", file.read_bytes())], Words(root=root), guest="db1")
+    (card,) = (check for check in found.checks if check.id == "cards-asked")
+    assert card.commands == (f"echo 1 > {root}/sys/bus/ap/devices/card00/config",)
+    assert os.system(card.commands[0]) == 0
+    time.sleep(0.1)
+    again = examine(lab.host(), lambda: [Domain("db1", file.read_bytes())], Words(root=root), guest="db1")
+    assert again.code == 0
+    assert [c.id for c in again.checks if c.state == "warning"] == []

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests changed while they run, under a real libvirtd, on a simulated host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import live_cases
+from apvfio.assets import hook_script
+from lab_house import LabHouse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.lab.lab import Lab
+    from conftest import MakeLab
+
+
+@pytest.fixture(scope="module")
+def live_lab(make_lab: MakeLab) -> Iterator[Lab]:
+    with make_lab(hook_script()) as lab:
+        yield lab
+
+
+@pytest.fixture
+def house(live_lab: Lab) -> Iterator[LabHouse]:
+    house = LabHouse(live_lab)
+    yield house
+    house.clean()
+
+
+class TestLiveChanges(live_cases.LiveChanges):
+    """Adapters and domains come and go."""
+
+
+class TestNotPluggedIn(live_cases.NotPluggedIn):
+    """An emulated guest has no bus to plug a device into."""

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two labs, that is two simulated hosts with a libvirtd each, and guests that go from one to the other."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from apvfio import ledger as ledgers
+from apvfio.lab.guest import EMULATOR, guest_uuid
+from apvfio.lab.libvirtd import write_file
+from apvfio.lab.namespace import environment
+from hard_house import START, WISH, eventually, leases
+from hosts import mdev
+from lab_house import LabHouse
+from lifecycle import State, state
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+    from apvfio.lab.lab import Lab
+    from apvfio.matrix import Matrix
+
+NAME = "traveller"
+TESTS = Path(__file__).parent
+_PATIENCE = 120.0
+DRIVER = """\
+import os, signal, sys
+from apvfio.migration import moving
+step, when = os.environ["DIES"].split()
+took = moving._STEPS[step]
+def die(mover):
+    if when == "after":
+        took(mover)
+    os.kill(os.getpid(), signal.SIGKILL)
+moving._STEPS[step] = die
+from apvfio.cli.main import main
+sys.exit(main())
+"""
+"""The program, killed before or after the step that the variable DIES names."""
+
+
+class Standing(NamedTuple):
+    """Where the guest is, and what both hosts are like."""
+
+    here: State
+    there: State
+    runs_here: bool
+    runs_there: bool
+    device_here: bool
+    device_there: bool
+
+
+class Pair:
+    """Two hosts; ``here`` is where guests come from."""
+
+    def __init__(self, here: Lab, there: Lab) -> None:
+        self.here, self.there = LabHouse(here), LabHouse(there)
+        self._sockets = Path(tempfile.mkdtemp(prefix="apvfio-way-"))
+        # QEMU, which is nobody in particular, makes the socket that its memory comes through.
+        self._sockets.chmod(0o1777)
+        self._numbers = itertools.count()
+        for house in (self.here, self.there):
+            _prepare(house)
+
+    def end(self) -> None:
+        """Leave nothing in the file system."""
+        subprocess.run(["rm", "-rf", self._sockets], check=True)
+
+    def clean(self) -> None:
+        """End and forget the guest on both hosts, and what was planted there."""
+        for house in (self.here, self.there):
+            for planted in ("stubborn", "full"):
+                house.run(["rm", "-f", f"/var/lib/libvirt/{planted}"])
+            house.clean()
+            house.virsh("destroy", NAME, check=False)
+            house.virsh("undefine", NAME, check=False)
+            eventually(lambda house=house: leases(house), {})
+
+    def start(self, wish: Matrix = WISH) -> None:
+        """Define the guest here, and start it."""
+        self.here.define(NAME, wish, mdev(1))
+        self.here.virsh(*START, NAME)
+
+    def standing(self) -> Standing:
+        """Where all stands now."""
+        texts = [self.live(house) for house in (self.here, self.there)]
+        return Standing(
+            *(state(house) for house in (self.here, self.there)),
+            *(bool(text) for text in texts),
+            *("<hostdev" in text for text in texts),
+        )
+
+    def live(self, house: LabHouse) -> str:
+        """The guest's XML if it runs at ``house``, else nothing."""
+        if NAME not in house.virsh("list", "--name").stdout.split():
+            return ""
+        return house.virsh("dumpxml", NAME, check=False).stdout  # it may have ended just now
+
+    def words(self, *words: str, back: bool = False, at: str = "", way: str = "") -> list[str]:
+        """The command that migrates the guest; with ``back`` from there to here."""
+        here, there = (self.there, self.here) if back else (self.here, self.there)
+        return [
+            *("--root", tree(here), "migrate", "--connect", uri(here)),
+            *("--at", at or f"{sys.executable} -m apvfio --root {tree(there)}"),
+            *("--migrate-uri", way or f"unix://{self._sockets}/{next(self._numbers)}"),
+            *(NAME, uri(there), *words),
+        ]
+
+    def migrate(self, *words: str, back: bool = False, at: str = "", way: str = "") -> CompletedProcess[str]:
+        """Run it to its end."""
+        return _run(["-m", "apvfio", *self.words(*words, back=back, at=at, way=way)])
+
+    def dies(self, step: str, when: str = "after") -> None:
+        """Run it until it is killed, before or after ``step``."""
+        done = _run(["-c", DRIVER, *self.words()], DIES=f"{step} {when}")
+        assert done.returncode == -signal.SIGKILL, done.stderr
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Run it beside the test."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "apvfio", *self.words(*words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def holder(self, house: LabHouse) -> dict[str, str]:
+        """The guests with a lease at ``house`` and the uuid of their device."""
+        found = ledgers.load(house.system.files, house.system.boot_id).leases.values()
+        return {lease.guest: lease.mdev for lease in found}
+
+
+def uri(house: LabHouse) -> str:
+    """The libvirtd of ``house``, as everybody outside of it calls it."""
+    return f"qemu+unix:///system?socket={house.path('/run/libvirt/libvirt-sock')}"
+
+
+def tree(house: LabHouse) -> str:
+    """The root of its simulated host."""
+    return house.path(f"{house.lab.work}/host")
+
+
+def a_letter(name: str, wish: Matrix, house: LabHouse) -> str:
+    """The XML of a guest that wants queues."""
+    return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", house.xml(name, wish, mdev(7)))
+
+
+def _prepare(house: LabHouse) -> None:
+    """A libvirtd that is not the other one, and guests that devices can be plugged into."""
+    house.stop_daemon()
+    path = f"{house.lab.work}/etc/libvirt/libvirtd.conf"
+    settings = f'{Path(path).read_text(encoding="utf-8")}host_uuid = "{uuid.uuid4()}"\n'
+    write_file(path, settings.encode())
+    write_file(f"{house.lab.work}{EMULATOR}", (TESTS / "ap_monitor.py").read_bytes(), 0o755)
+    house.start_daemon()
+
+
+def _run(words: list[str], **more: str) -> CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment() | more,
+        timeout=_PATIENCE,
+        check=False,
+    )

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A refusal names the place where the queues were asked for: that is what its reader has to correct."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio import broker
+from apvfio.asking import request_of
+from apvfio.calls import Acquire, parse_call
+from apvfio.errors import ApvfioError
+from apvfio.lab.guest import guest_xml
+from apvfio.matrix import Matrix
+from apvfio.persistence import definition_of
+from apvfio.policy import POLICY
+from apvfio.promises import Process
+from apvfio.promising import promise
+from apvfio.sim.kernel import SimKernel
+from hosts import a_matrix, mdev
+from machines import IBM_ADAPTERS, Machine
+from mdev.definitions import path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.request import Request
+
+MISSING = a_matrix("64", "1")
+DEFINED = "mdevctl's definition of its device"
+
+
+def annotated(machine: Machine) -> None:
+    broker.acquire(machine, _request(machine, MISSING))
+
+
+def defined(machine: Machine) -> None:
+    machine.files.texts[path("matrix", mdev(1))] = definition_of(MISSING).text()
+    broker.acquire(machine, _request(machine, None))
+
+
+def mdevctl(machine: Machine) -> None:
+    promise(machine, mdev(1), MISSING, Process(1, 1))
+
+
+@pytest.mark.parametrize("policy", ["", "over-provisioning = true\n"], ids=["not here", "impossible"])
+@pytest.mark.parametrize(
+    ("ask", "place"), [(annotated, "its annotation"), (defined, DEFINED), (mdevctl, "its definition")]
+)
+def test_what_is_to_be_corrected(ask: Callable[[Machine], None], place: str, policy: str) -> None:
+    machine = Machine(SimKernel.new(adapters=IBM_ADAPTERS, max_adapter=63))
+    machine.files.texts[POLICY] = policy
+    with pytest.raises(ApvfioError) as caught:
+        ask(machine)
+    assert caught.value.remedy.startswith(f"Correct the adapters of {place}")
+
+
+def test_who_is_served_by_another_is_told_the_same() -> None:
+    machine = Machine()
+    machine.files.texts[path("matrix", mdev(1))] = definition_of(MISSING).text()
+    call = Acquire(_request(machine, None))
+    assert call.request.source == DEFINED
+    assert parse_call(json.loads(json.dumps(call.as_json()))) == call
+    assert parse_call(call.as_json() | {"source": 1}) is None
+
+
+def _request(machine: Machine, matrix: Matrix | None) -> Request:
+    request = request_of(machine.files, guest_xml("g", matrix, mdev(1)).encode())
+    assert request
+    return request

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio guest list``: real definitions in libvirt's test driver, a simulated host."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apvfio.errors import Exit
+from apvfio.render.folding import columns
+from apvfio.render.guests_text import guests_text
+from apvfio.sim.kernel import SimKernel
+from apvfio.standing import standings
+from apvfio.wish import Wish
+from hosts import a_matrix, a_request, guest, mdev
+from libvirts import URI, Driver, driver
+from simulated import SimulatedHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def libvirtd() -> Iterator[Driver]:
+    with driver() as made:
+        yield made
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return SimulatedHost(tmp_path)
+
+
+def listed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
+    assert host.run("guest", "list", "--json", "-c", URI) == Exit.OK
+    return {row["guest"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def test_each_with_its_state_and_whether_it_could_start(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    libvirtd.define("two", 2, a_matrix("0-1", "2"), mdev(2))
+    libvirtd.define("three", 3, Wish("ep11"), mdev(3))
+    libvirtd.define("four", 4, a_matrix("5", "1"), mdev(4))
+    libvirtd.define("bare", 5, a_matrix("1", "1"))
+    libvirtd.define("plain", 6)
+    rows = listed(host, capsys)
+    assert list(rows) == ["bare", "four", "one", "three", "two"]
+    assert {name: (row["state"], row["can_start"]) for name, row in rows.items()} == {
+        "bare": ("shut off", False),
+        "four": ("shut off", False),
+        "one": ("running", None),
+        "three": ("shut off", True),
+        "two": ("shut off", False),
+    }
+    assert rows["bare"]["error"].startswith("it asks for AP queues but has no device")
+    assert rows["two"]["why"]["kind"] == "conflict"
+    assert rows["four"]["why"]["error"].startswith("this host has no adapter 5")
+    assert (rows["one"]["uuid"], rows["one"]["adapters"], rows["one"]["domains"]) == (guest(1), "0", "1-2")
+    assert (rows["three"]["any"], rows["three"]["adapters"]) == (
+        "any 1 adapter x 1 domain, ep11",
+        None,
+    )
+    assert {name: row["not_with"] for name, row in rows.items()} == {
+        "bare": [],
+        "four": [],
+        "one": ["two"],
+        "three": [],
+        "two": ["one"],
+    }
+
+
+def test_in_words(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    libvirtd.define("two", 2, a_matrix("0-1", "2"), mdev(2))
+    assert host.run("guest", "list", "-c", URI) == Exit.OK
+    assert capsys.readouterr().out.splitlines() == [
+        "GUEST  STATE     ASKS FOR                 NOW",
+        "one    running   adapters 0, domains 1-2  has its queues",
+        "two    shut off  adapters 0-1, domains 2  00.0002 is held by guest g1",
+        "",
+        "one and two cannot run together: both want 00.0002",
+    ]
+
+
+def test_two_that_would_leave_the_host_too_little(
+    libvirtd: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = SimulatedHost(tmp_path, SimKernel.new(adapters={0: "cca", 1: "cca"}))
+    host.write("etc/apvfio/apvfio.toml", "[keep]\ncca = 5")
+    libvirtd.define("one", 1, a_matrix("0", "1"), mdev(1))
+    libvirtd.define("two", 2, a_matrix("1", "2"), mdev(2))
+    assert host.run("guest", "list", "-c", URI) == Exit.OK
+    out = capsys.readouterr().out
+    assert out.count("can start\n") == 2
+    assert "one and two cannot run together: no choice of ways leaves the host what it needs" in out
+
+
+def test_the_same_device(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1"), mdev(1))
+    libvirtd.define("two", 2, a_matrix("1", "2"), mdev(1))
+    host.run("guest", "list", "-c", URI)
+    assert "one and two cannot run together: both name the same mediated device" in capsys.readouterr().out
+
+
+def test_a_guest_that_runs_with_other_queues(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("10", "4", 1))
+    libvirtd.define("two", 2, a_matrix("1", "1"), mdev(2)).create()
+    host.run("guest", "list", "-c", URI)
+    out = capsys.readouterr().out
+    assert "has adapters 10, domains 4, and will have the other at its next start" in out
+    assert "has no queues by apvfio" in out
+
+
+def test_a_host_that_cannot_be_asked(
+    libvirtd: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from apvfio.cli.main import main
+
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1))
+    assert main(["--root", str(tmp_path), "guest", "list", "-c", URI]) == Exit.OK
+    assert "this host cannot be asked" in capsys.readouterr().out
+    assert main(["--root", str(tmp_path), "guest", "list", "--json", "-c", URI]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)[0]["can_start"] is None
+
+
+def test_no_guest(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert host.run("guest", "list", "-c", URI) == Exit.OK
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 132, None])
+def test_wide_and_narrow_terminals(libvirtd: Driver, host: SimulatedHost, width: int | None) -> None:
+    libvirtd.define("a-guest-with-a-rather-long-name-of-its-own", 1, a_matrix("0-1,10", "1-2,4,27"), mdev(1))
+    libvirtd.define("二", 2, Wish("ep11", 2, 2, 7), mdev(2))
+    libvirtd.define("three", 3, a_matrix("5", "1"), mdev(3))
+    guests = [libvirtd.guest(name) for name in libvirtd.names()]
+    with host.opened() as system:
+        lines = list(guests_text(*standings(system, guests), width))
+    assert all(columns(line) <= width for line in lines) if width else True
+    text = "".join("".join(lines).split())
+    assert "thishosthasnoadapter5(0x5);ithas0-1,10" in text
+    assert "三" not in text
+    assert "二" in text

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio guest set`` and ``clear``: real definitions in libvirt's test driver, a simulated host."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apvfio.errors import Exit
+from apvfio.guest_xml import device_uuids, own_mdev
+from apvfio.guests import Guest
+from apvfio.ledger import load
+from apvfio.matrix import Matrix
+from apvfio.request import parse_domain
+from apvfio.wish import Wish
+from hosts import a_matrix, a_request, guest, mdev
+from libvirts import URI, Driver, definition, driver
+from simulated import SimulatedHost
+from test_guest_xml import rest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from apvfio.ledger import Lease
+
+IBM = ("--adapters", "0,0xa", "--domains", "1-2")
+OWN = own_mdev(guest(1))
+
+
+@pytest.fixture
+def libvirtd() -> Iterator[Driver]:
+    with driver() as made:
+        yield made
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SimulatedHost:
+    return SimulatedHost(tmp_path)
+
+
+def asked(domain: Any) -> Matrix | Wish | None:
+    request = parse_domain(definition(domain).encode())
+    return request and (request.wish or request.matrix)
+
+
+def leases(host: SimulatedHost) -> list[Lease]:
+    with host.opened() as system:
+        return list(load(system.files, system.boot_id).leases.values())
+
+
+def devices(host: SimulatedHost) -> dict[str, Matrix]:
+    from apvfio.host import read_host
+
+    with host.opened() as system:
+        return read_host(system.sysfs).mdevs
+
+
+class TestSet:
+    """For the next start."""
+
+    def test_both_are_written_and_nothing_else_changes(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        before = definition(domain)
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert asked(domain) == a_matrix("0,10", "1-2")
+        assert device_uuids(definition(domain).encode()) == {OWN}
+        assert rest(definition(domain), mdev=OWN) == rest(before)
+        assert "passwd='secret'" in definition(domain)
+        for shown in (f"mdev    {OWN}", "way     free its domains", "+    <ap:guest", "+    <hostdev"):
+            assert shown in said.out
+        assert "secret" not in said.out
+        assert devices(host) == {}
+
+    def test_again_it_changes_nothing(
+        self, libvirtd: Driver, host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        host.run("guest", "set", "db1", *IBM, "-c", URI)
+        once = definition(domain)
+        monkeypatch.setattr(Guest, "define", lambda *_: pytest.fail("it was defined anew"))
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert definition(domain) == once
+
+    def test_a_guest_that_runs_keeps_what_it_has(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1, a_matrix("0", "1-2"), mdev(1))
+        domain.create()
+        host.start(a_request("0", "1-2", 1))
+        assert host.run("guest", "set", "db1", "--adapters", "0", "--domains", "2,4", "-c", URI) == Exit.OK
+        assert "it runs, and keeps what it has until its next start" in capsys.readouterr().out
+        assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
+        assert asked(domain) == a_matrix("0", "2,4")
+        running = parse_domain(libvirtd.guest("db1").xml(live=True))
+        assert running
+        assert running.matrix == a_matrix("0", "1-2")
+
+    def test_a_device_that_is_there_stays(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        domain = libvirtd.define("db1", 1, device=mdev(1))
+        assert host.run("guest", "set", "db1", "--any", "mode=ep11", "-c", URI) == Exit.OK
+        assert device_uuids(definition(domain).encode()) == {mdev(1)}
+        assert asked(domain) == Wish("ep11")
+
+    def test_without_a_device(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        assert host.run("guest", "set", "db1", *IBM, "--no-hostdev", "-c", URI) == Exit.OK
+        assert device_uuids(definition(domain).encode()) == set()
+        assert "warning: guest db1: it asks for AP queues but has no device" in capsys.readouterr().err
+
+    def test_a_dry_run_shows_all_and_changes_nothing(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        before = definition(domain)
+        assert host.run("guest", "set", "db1", *IBM, "--dry-run", "--json", "-c", URI) == Exit.OK
+        document = json.loads(capsys.readouterr().out)
+        assert document["guest"] == "db1"
+        assert document["plan"]["collateral"] == ["01.0001", "01.0002"]
+        assert any(line.startswith("+") and OWN in line for line in document["definition"])
+        assert definition(domain) == before
+
+    @pytest.mark.parametrize(
+        ("words", "code", "says"),
+        [
+            (("--adapters", "5", "--domains", "1"), Exit.HOST, "this host has no adapter 5"),
+            (("--adapters", "1", "--domains", "4"), Exit.CONFLICT, "01.0004 is held by guest g2"),
+            (("--adapters", "0", "--domains", "0x1b"), Exit.POLICY, "00.001b is reserved for the host"),
+            (("--any", "mode=ep11,adapters=2"), Exit.HOST, "no rectangle of 2 adapters"),
+        ],
+    )
+    def test_what_this_host_cannot_give_is_refused_unless_unchecked(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        words: tuple[str, ...],
+        code: Exit,
+        says: str,
+    ) -> None:
+        host.write("etc/apvfio/apvfio.toml", '[reserve]\nqueues = ["00.001b"]')
+        host.start(a_request("1", "4", 2))
+        domain = libvirtd.define("db1", 1)
+        before = definition(domain)
+        assert host.run("guest", "set", "db1", *words, "-c", URI) == code
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(f"apvfio: guest db1: {says}")
+        assert said.err.endswith("--unchecked sets it all the same.\n")
+        assert definition(domain) == before
+        assert host.run("guest", "set", "db1", *words, "--unchecked", "-c", URI) == Exit.OK
+        assert asked(domain)
+
+    def test_libvirt_refuses(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        before = definition(domain)
+        define = Guest.define
+        monkeypatch.setattr(
+            Guest, "define", lambda self, xml: define(self, xml.replace(b"<name>db1", b"<name>/db1"))
+        )
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.FAILURE
+        assert "apvfio: guest db1: libvirt refused: " in capsys.readouterr().err
+        assert definition(domain) == before
+
+    def test_the_definition_changes_meanwhile(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        libvirtd.define("db1", 1)
+
+        def plan(*_: Any) -> None:
+            libvirtd.define("db1", 1, device=mdev(7))
+
+        monkeypatch.setattr("apvfio.cli.guest_set._plan", plan)
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.FAILURE
+        assert "its definition has changed meanwhile" in capsys.readouterr().err
+        assert asked(libvirtd.connection.lookupByName("db1")) is None
+
+
+class TestClashes:
+    """The uuid of the device that is made for a guest must be its own."""
+
+    def refused(self, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> str:
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.CONFLICT
+        said = capsys.readouterr().err
+        assert "uuidgen" in said
+        return said
+
+    def test_another_guests(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        libvirtd.define("db1", 1)
+        libvirtd.define("odd", 2, device=OWN)
+        assert f"the uuid {OWN} of the device made for it is that of guest odd" in self.refused(host, capsys)
+
+    def test_a_foreign_device(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        libvirtd.define("db1", 1)
+        host.write("sys/bus/ap/apmask", "-1")
+        host.make_mdev(OWN, a_matrix("1", "4"))
+        assert "is held by somebody else, who made it" in self.refused(host, capsys)
+
+    def test_another_guests_lease(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        libvirtd.define("db1", 1)
+        host.start(a_request("1", "4", 2)._replace(mdev=OWN))
+        assert "is held by guest g2" in self.refused(host, capsys)
+
+
+class TestClear:
+    """What was set goes again, and what was there before stays."""
+
+    @pytest.mark.parametrize("device", ["", mdev(1)])
+    def test_what_set_added_goes(self, libvirtd: Driver, host: SimulatedHost, device: str) -> None:
+        domain = libvirtd.define("db1", 1, device=device)
+        before = definition(domain)
+        host.run("guest", "set", "db1", *IBM, "-c", URI)
+        assert definition(domain) != before
+        for _ in range(2):
+            assert host.run("guest", "clear", "db1", "-c", URI) == Exit.OK
+            assert definition(domain) == before
+
+    def test_the_device_is_kept(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        domain = libvirtd.define("db1", 1)
+        host.run("guest", "set", "db1", *IBM, "-c", URI)
+        assert host.run("guest", "clear", "db1", "--keep-hostdev", "-c", URI) == Exit.OK
+        assert (asked(domain), device_uuids(definition(domain).encode())) == (None, {OWN})
+
+    def test_a_dry_run(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        host.run("guest", "set", "db1", *IBM, "-c", URI)
+        before = definition(domain)
+        capsys.readouterr()
+        assert host.run("guest", "clear", "db1", "--dry-run", "-c", URI) == Exit.OK
+        assert "-    <hostdev" in capsys.readouterr().out
+        assert definition(domain) == before
+
+
+class TestLive:
+    """A guest that runs. The driver's have no devices that are plugged: it refuses."""
+
+    def running(self, libvirtd: Driver, host: SimulatedHost) -> Any:
+        domain = libvirtd.define("db1", 1, a_matrix("0", "1-2"), mdev(1))
+        domain.create()
+        host.start(a_request("0", "1-2", 1))
+        return domain
+
+    def live(self, libvirtd: Driver) -> Matrix | Wish | None:
+        request = parse_domain(libvirtd.guest("db1").xml(live=True))
+        return request and (request.wish or request.matrix)
+
+    @pytest.mark.parametrize("also", [(), ("--config",)])
+    def test_queues_and_annotation_change_together(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str], also: tuple[str, ...]
+    ) -> None:
+        domain = self.running(libvirtd, host)
+        words = ("--adapters", "0-1", "--domains", "2")
+        assert host.run("guest", "set", "db1", *words, "--live", *also, "-c", URI) == Exit.OK
+        said = capsys.readouterr()
+        assert "the guest gets 1 queue: 01.0002" in said.out
+        assert "the guest gives up 1 queue: 00.0001" in said.out
+        assert devices(host) == {mdev(1): a_matrix("0-1", "2")}
+        assert [(lease.matrix, lease.state) for lease in leases(host)] == [(a_matrix("0-1", "2"), "held")]
+        assert self.live(libvirtd) == a_matrix("0-1", "2")
+        assert asked(domain) == a_matrix("0-1", "2") if also else a_matrix("0", "1-2")
+
+    def test_a_dry_run(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        self.running(libvirtd, host)
+        assert host.run("guest", "set", "db1", *IBM, "--live", "--config", "--dry-run", "-c", URI) == Exit.OK
+        assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
+        assert self.live(libvirtd) == a_matrix("0", "1-2")
+
+    def test_libvirt_refuses_and_all_goes_back(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        domain = self.running(libvirtd, host)
+        before, had = definition(domain), host.read("run/apvfio/ledger.json")
+        # libvirt itself answers so to an element that is none.
+        monkeypatch.setattr("apvfio.guests.annotation", lambda _: "<")
+        assert host.run("guest", "set", "db1", *IBM, "--live", "--config", "-c", URI) == Exit.FAILURE
+        assert "guest db1: libvirt refused: " in capsys.readouterr().err
+        assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
+        assert definition(domain) == before
+        assert self.live(libvirtd) == a_matrix("0", "1-2")
+        after = json.loads(host.read("run/apvfio/ledger.json") or "")
+        assert after["leases"] == json.loads(had or "")["leases"]
+
+    def test_a_device_that_cannot_be_plugged_in_leaves_nothing(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        domain.create()
+        before = definition(domain)
+        assert host.run("guest", "set", "db1", *IBM, "--live", "--config", "-c", URI) == Exit.FAILURE
+        assert "guest db1: libvirt refused: " in capsys.readouterr().err
+        assert (devices(host), leases(host)) == ({}, [])
+        assert definition(domain) == before
+        assert self.live(libvirtd) is None
+
+    def test_a_device_of_somebody_elses(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        libvirtd.define("db1", 1, device=mdev(3)).create()
+        for verb in (("set", "db1", *IBM), ("clear", "db1")):
+            assert host.run("guest", *verb, "--live", "-c", URI) == Exit.CONFLICT
+            assert f"its device {mdev(3)} was not given to it by apvfio" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("verb", [("set", "db1", *IBM), ("clear", "db1")])
+    def test_a_guest_that_does_not_run(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+    ) -> None:
+        libvirtd.define("db1", 1)
+        assert host.run("guest", *verb, "--live", "-c", URI) == Exit.REQUEST
+        assert "guest db1: it does not run." in capsys.readouterr().err
+
+    def test_a_guest_without_definition(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.running(libvirtd, host).undefine()
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.REQUEST
+        assert "it has no definition, and so no next start" in capsys.readouterr().err
+        assert host.run("guest", "set", "db1", *IBM, "--live", "-c", URI) == Exit.OK
+        assert self.live(libvirtd) == a_matrix("0,10", "1-2")
+
+    def test_unchecked_is_not_for_a_guest_that_runs(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.running(libvirtd, host)
+        assert host.run("guest", "set", "db1", *IBM, "--live", "--unchecked", "-c", URI) == Exit.USAGE
+        assert "Leave one of them out" in capsys.readouterr().err

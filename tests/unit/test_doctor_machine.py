@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What machines that cannot be had here are told: the judges, on facts made up for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apvfio.chzdev import Stored
+from apvfio.doctor.check import PROBLEM, WARNING, Check
+from apvfio.doctor.facts import (
+    BLACKLISTED,
+    NO_MODULE,
+    Domain,
+    Facts,
+    Guest,
+    Hook,
+    Keeping,
+    Kernel,
+    Machine,
+    OtherHook,
+    Outline,
+    Partition,
+    S390Lock,
+    Unit,
+    Unseen,
+)
+from apvfio.doctor.judge.guest import judge_guest
+from apvfio.doctor.judge.host import judge_host
+from apvfio.doctor.judge.keeping import judge_keeping
+from apvfio.doctor.judge.kernel import judge_kernel
+from apvfio.doctor.judge.libvirt import judge_libvirt
+from apvfio.doctor.judge.machine import judge_tools, judge_units
+from apvfio.doctor.look import machine as look
+from apvfio.doctor.words import Words
+from apvfio.errors import ApvfioError, HostError
+from apvfio.install.checks import Finding
+from apvfio.install.contents import HOOK
+from apvfio.install.tree import NEW, SAME, Found
+from apvfio.mask import NO_IDS, IdSet
+from apvfio.matrix import Apqn
+from apvfio.policy import Policy
+from hosts import NO_LEASES, a_host, a_matrix, a_request
+
+NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
+KERNEL = Kernel("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
+KEEPING = Keeping(None, Policy(), NO_LEASES, Stored(), "", None, "run/lock/s390apconfig.lock", ())
+UNITS = tuple(Unit(name, True, True, False, True) for name in ("one.service", "two.path"))
+MACHINE = Machine((), (), Hook("same"), (), None, False, False, UNITS, 0, "")
+WELL = Facts(KERNEL, KEEPING, MACHINE, (), {}, session=False, rights=True, mdevctl=True)
+JUDGES = (judge_kernel, judge_keeping, judge_libvirt, judge_tools, judge_units, judge_host)
+
+
+def faults(facts: Facts) -> list[Check]:
+    checks = [check for judge in JUDGES for check in judge(facts, Words())]
+    return [check for check in checks if check.state in (PROBLEM, WARNING)]
+
+
+def on(**changes: Any) -> Facts:
+    return WELL._replace(machine=MACHINE._replace(**changes))
+
+
+def with_kernel(**changes: Any) -> Facts:
+    return WELL._replace(kernel=KERNEL._replace(**changes))
+
+
+def with_keeping(**changes: Any) -> Facts:
+    return WELL._replace(keeping=KEEPING._replace(**changes))
+
+
+def test_nothing_is_wrong() -> None:
+    assert faults(WELL) == []
+
+
+NO_BUS = Unseen(HostError("this host has no AP bus.", remedy="Load it with 'modprobe ap'."))
+NO_VFIO_AP = a_host(vfio_ap=False)
+OTHER = OtherHook("/etc/libvirt/hooks/qemu", "it is empty")
+FAILED = UNITS[0]._replace(failed=True)
+CASES = [
+    (with_kernel(host=NO_BUS), "ap-bus", PROBLEM, "modprobe ap"),
+    (with_kernel(host=NO_BUS, machine="x86_64"), "ap-bus", PROBLEM, ""),
+    (with_kernel(vfio_node=False), "vfio", PROBLEM, "modprobe vfio"),
+    (with_kernel(host=NO_VFIO_AP), "vfio-ap", PROBLEM, "modprobe vfio_ap"),
+    (with_kernel(host=NO_VFIO_AP, module=NO_MODULE), "vfio-ap", PROBLEM, ""),
+    (
+        with_kernel(host=NO_VFIO_AP, module=BLACKLISTED, blocked_by="/etc/modprobe.d/a.conf: install"),
+        "vfio-ap",
+        PROBLEM,
+        r"sed -i -E '/^\s*install\s+vfio[_-]ap\s/d' /etc/modprobe.d/a.conf",
+    ),
+    (with_keeping(lock_holder="process 7 (apvfio reconcile)"), "lock", PROBLEM, "ps -fp 7"),
+    (with_keeping(lock_holder="an unknown process"), "lock", PROBLEM, ""),
+    (with_keeping(s390_lock=S390Lock(7, "", 1)), "s390-lock", WARNING, "rm /run/lock/s390apconfig.lock"),
+    (with_keeping(s390_lock=S390Lock(7, "vi", 9)), "s390-lock", PROBLEM, "ps -fp 7"),
+    (with_keeping(s390_lock=S390Lock(7, "chzdev -t ap", 9)), "s390-lock", PROBLEM, "ps -fp 7"),
+    (with_keeping(s390_lock=S390Lock(0, "", 9)), "s390-lock", PROBLEM, "rm /run/lock/s390apconfig.lock"),
+    (on(hook=Hook("missing")), "hook", PROBLEM, "apvfio install"),
+    (on(hook=Hook("changed")), "hook", WARNING, "apvfio install"),
+    (on(hook=Hook("changed", packaged=True)), "hook", WARNING, ""),
+    (on(hook=Hook("same", label="etc_t"), enforcing=True), "hook-label", WARNING, f"restorecon -v /{HOOK}"),
+    (on(other_hooks=(OTHER,)), "other-hooks", PROBLEM, "chmod a-x /etc/libvirt/hooks/qemu"),
+    (on(found=(Found("usr/lib/x", NEW),)), "files", WARNING, "apvfio install"),
+    (on(found=(Found("usr/lib/x", NEW),), hook=Hook("same", packaged=True)), "files", WARNING, ""),
+    (on(found=Unseen(ApvfioError("no."))), "files", WARNING, ""),
+    (on(units=(UNITS[0]._replace(loaded=False),)), "units", WARNING, "apvfio install"),
+    (on(units=(UNITS[0]._replace(enabled=False),)), "units", WARNING, "systemctl enable --now one.service"),
+    (on(units=(FAILED,)), "units", WARNING, "journalctl -b -u one.service --no-pager"),
+    (on(handed_over=900.0), "handover", WARNING, "systemctl start apvfio-reconcile.service"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "name", "state", "command"), CASES)
+def test_one_fault_is_one_finding(facts: Facts, name: str, state: str, command: str) -> None:
+    (fault,) = faults(facts)
+    assert (fault.id, fault.state, fault.commands[:1]) == (name, state, (command,) if command else ())
+    assert fault.remedy
+
+
+def test_what_is_well_is_not_told_of() -> None:
+    for facts in (
+        with_keeping(s390_lock=S390Lock(7, "chzdev", 1)),
+        with_keeping(s390_lock=S390Lock(0, "", 500)),
+        on(hook=Hook("same", label="virt_hook_t"), enforcing=True),
+        on(hook=Hook("same", label="etc_t")),
+        on(units=None),
+        on(found=(Found("usr/lib/x", SAME),)),
+        on(ap_check="/usr/lib/mdevctl/scripts.d/callouts/ap-check"),
+    ):
+        assert faults(facts) == []
+
+
+def test_masks_of_the_boot_are_meant() -> None:
+    narrow = a_host(apmask=IdSet(range(10)))
+    (fault,) = faults(with_kernel(host=narrow))
+    assert (fault.id, fault.commands) == ("masks", ("apvfio masks --active apmask=+10",))
+    assert faults(with_kernel(host=narrow, boot_masks=True)) == []
+
+
+def test_ap_check_on_a_host_of_overrides() -> None:
+    overrides = {Apqn(1, 2): "vfio_ap"}
+    host = a_host(overrides=overrides, mdevs={"x": a_matrix("1", "2")})
+    facts = on(ap_check="/x/ap-check")._replace(
+        kernel=KERNEL._replace(host=host, overrides=overrides, attached=frozenset("x"))
+    )
+    (fault,) = faults(facts)
+    assert (fault.id, fault.commands) == ("ap-check", ("apvfio mode masks",))
+
+
+@pytest.mark.parametrize(
+    "name", ["libvirt", "python", "selinux", "apparmor", "exposed", "mdevctl", "callouts"]
+)
+@pytest.mark.parametrize("hinders", [True, False])
+def test_what_install_finds_is_told_here_too(name: str, hinders: bool) -> None:
+    finding = Finding(hinders, "this is so.", "Change it.", name, ("change it",))
+    (fault,) = faults(on(findings=(finding,)))
+    assert fault[:5] == (name, PROBLEM if hinders else WARNING, "this is so.", "Change it.", ("change it",))
+
+
+def test_kvm_is_for_its_own_guests_only() -> None:
+    without = with_kernel(kvm=False)
+    for kind, found in (("kvm", ["kvm"]), ("qemu", [])):
+        guest = Guest(Domain("g", b""), Outline(annotated=True, kind=kind), a_request("0", "1"))
+        checks = judge_guest(guest, without, Words())
+        assert [check.id for check in checks if check.state == PROBLEM] == found
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (b"#!/bin/sh\n", ""),
+        (b"#! /bin/sh -e\n", ""),
+        (b"#!/usr/bin/env sh\n", ""),
+        (b"\x7fELF...", ""),
+        (b"", "it is empty"),
+        (b"echo\n", "no #! line"),
+        (b"#!\n", "names no interpreter"),
+        (b"#!/bin/sh\r\n", "carriage return"),
+        (b"#!/no/such\n", "/no/such is not there"),
+        (b"#!/usr/bin/env no-such\n", "no-such is not there"),
+    ],
+)
+def test_scripts_that_cannot_be_started(
+    head: bytes, says: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qemu").write_bytes(head)
+    (tmp_path / "qemu").chmod(0o755)
+    monkeypatch.setattr(look, "_HOOKS", str(tmp_path))
+    fault = next(hook.fault for hook in look._other_hooks() if hook.path == f"{tmp_path}/qemu")
+    assert says in fault if says else fault == ""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A definition edited: the annotation and the device come and go, and nothing else is touched."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from apvfio.domain_xml import NAMESPACE
+from apvfio.errors import RequestError
+from apvfio.guest_xml import device_uuids, difference, own_mdev, with_request, without_request
+from apvfio.guests import annotation
+from apvfio.request import parse_domain
+from apvfio.wish import Wish
+from apvfio.xml_tree import HOSTDEV
+from hosts import a_matrix, guest, mdev
+from libvirts import definition, driver
+
+ASKED = annotation(a_matrix("0,10", "1-2"))
+BARE = b"<domain><name>g</name><uuid>%s</uuid><memory>1</memory><devices/></domain>" % guest(1).encode()
+
+
+def rest(xml: str | bytes, *, mdev: str = "") -> str:
+    """All of a domain but our two elements and the white space that indents: what must never change."""
+    root = etree.fromstring(xml if isinstance(xml, bytes) else xml.encode())
+    for element in root.findall(f"metadata/{{{NAMESPACE}}}guest"):
+        _out(element)
+    for address in root.findall(HOSTDEV):
+        if address.get("uuid") == mdev:
+            _out(address.getparent().getparent())  # type: ignore[union-attr, arg-type]
+    metadata = root.find("metadata")
+    if metadata is not None and not len(metadata):
+        _out(metadata)
+    text = etree.tostring(root, method="c14n").decode()
+    return re.sub(r">\s+<", "><", text)
+
+
+def _out(element: Any) -> None:
+    parent = element.getparent()
+    parent.remove(element)
+
+
+def test_the_uuid_is_made_of_the_guests() -> None:
+    assert own_mdev(guest(1)) == own_mdev(guest(1).upper()) == "933991e5-e730-5129-a737-35c3f2f5a978"
+    assert own_mdev(guest(1)) != own_mdev(guest(2))
+
+
+def test_a_definition_gets_both_and_loses_both() -> None:
+    for asked in (a_matrix("0,10", "1-2"), Wish("ep11", adapters=2)):
+        edited = with_request(BARE, annotation(asked), mdev(1))
+        request = parse_domain(edited)
+        assert request
+        assert (request.guest, request.mdev) == ("g", mdev(1))
+        assert (request.wish or request.matrix) == asked
+        assert device_uuids(edited) == {mdev(1)}
+        assert rest(without_request(edited, mdev(1))) == rest(BARE)
+
+
+def test_a_device_of_ones_own_stays() -> None:
+    edited = with_request(BARE, ASKED, mdev(1))
+    assert device_uuids(without_request(edited, mdev(2))) == {mdev(1)}
+    assert device_uuids(without_request(edited, None)) == {mdev(1)}
+
+
+def test_the_annotation_is_replaced_where_it_is() -> None:
+    with driver() as real:
+        domain = real.define("g", 1, a_matrix("0", "1"), mdev(1))
+        before = definition(domain)
+        after = with_request(before.encode(), ASKED, None).decode()
+    assert rest(after) == rest(before)
+    order = [child.tag for child in etree.fromstring(after).find("metadata")]  # type: ignore[union-attr]
+    assert order == ["{urn:other}thing", f"{{{NAMESPACE}}}guest", "{urn:last}last"]
+    changed = [line for line in difference(before.encode(), after.encode()) if line[0] in "+-"]
+    assert [line[0] for line in changed] == ["-", "-", "-", "+", "+", "+"]
+    assert all("guest" in line or "matrix" in line for line in changed)
+
+
+def test_two_annotations_become_one() -> None:
+    twice = with_request(BARE, ASKED, None).replace(
+        b"</metadata>", b'<guest xmlns="urn:apvfio:guest:1"/></metadata>'
+    )
+    assert (
+        len(etree.fromstring(with_request(twice, ASKED, None)).findall(f"metadata/{{{NAMESPACE}}}guest")) == 1
+    )
+
+
+NAMES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=8)
+ELEMENTS = st.recursive(
+    st.builds(lambda n, t: f"<x{n} xmlns='urn:{n}'>{t}</x{n}>", NAMES, NAMES),
+    lambda inner: st.builds(
+        lambda n, parts: f"<y{n} a='{n}'>{''.join(parts)}</y{n}>", NAMES, st.lists(inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(ELEMENTS, max_size=3), st.lists(ELEMENTS, max_size=3), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_whatever_others_keep_there_stays(metadata: list[str], devices: list[str], has: bool) -> None:
+    inside = f"<metadata>{''.join(metadata)}</metadata>" if metadata else ""
+    before = BARE.replace(b"<memory>", f"{inside}<memory>".encode()).replace(
+        b"<devices/>", f"<devices>{''.join(devices)}</devices>".encode()
+    )
+    edited = with_request(before, ASKED, None if has else mdev(1))
+    assert rest(edited, mdev=mdev(1)) == rest(before)
+    again = with_request(edited, ASKED, None)
+    assert again == edited
+    assert rest(without_request(edited, mdev(1))) == rest(before)
+
+
+@pytest.mark.parametrize("xml", [b"", b"<domain>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><domain>&b;</domain>"])
+def test_what_is_no_xml(xml: bytes) -> None:
+    for edit in (lambda: with_request(xml, ASKED, None), lambda: without_request(xml, None)):
+        with pytest.raises(RequestError):
+            edit()

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of a migration and those back, from wherever one finds the guest."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from apvfio.errors import ApvfioError, ConflictError, RequestError
+from apvfio.migration import course
+from apvfio.migration.course import Seen, ahead, back
+
+EVERY = [Seen(*facts) for facts in product([False, True], repeat=5)]
+SENSIBLE = [
+    seen
+    for seen in EVERY
+    if seen.here != seen.there
+    and not (seen.device_here and not seen.here)
+    and not (seen.device_there and not seen.there)
+]
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps"),
+    [
+        (Seen(True, False, True, False, True), ["expect", "unplug", "move", "plug", "home"]),
+        (Seen(True, False, False, False, True), ["expect", "move", "plug", "home"]),
+        (Seen(False, True, False, False, False), ["expect", "plug"]),
+        (Seen(False, True, False, False, True), ["expect", "plug", "home"]),
+        (Seen(False, True, False, True, True), ["home"]),
+        (Seen(False, True, False, True, False), []),
+    ],
+)
+def test_ahead(seen: Seen, steps: list[str]) -> None:
+    assert ahead(seen) == steps
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps"),
+    [
+        (Seen(True, False, True, False, True), ["give-up"]),
+        (Seen(True, False, False, False, True), ["plug-back", "give-up"]),
+        (Seen(False, True, False, False, False), ["expect-back", "move-back", "plug-back", "give-up"]),
+    ],
+)
+def test_back(seen: Seen, steps: list[str]) -> None:
+    assert back(seen) == steps
+
+
+@pytest.mark.parametrize("seen", [seen for seen in EVERY if seen.here == seen.there])
+def test_a_guest_is_at_one_place(seen: Seen) -> None:
+    for steps in (ahead, back):
+        with pytest.raises(ConflictError if seen.here else RequestError):
+            steps(seen)
+
+
+def test_what_cannot_be_done() -> None:
+    for way in (ahead, back):
+        with pytest.raises(RequestError, match="no AP queues"):
+            way(Seen(True, False))
+        with pytest.raises(ConflictError, match="not given to it by apvfio"):
+            way(Seen(True, False, device_here=True))
+    with pytest.raises(ConflictError, match="has its queues there"):
+        back(Seen(False, True, device_there=True))
+
+
+def after(seen: Seen, step: str) -> Seen:
+    """Where the guest is when ``step`` is taken."""
+    return {
+        course.EXPECT: seen,
+        course.UNPLUG: seen._replace(device_here=False),
+        course.MOVE: seen._replace(here=False, there=True),
+        course.PLUG: seen._replace(device_there=True),
+        course.HOME: seen._replace(lease_here=False),
+        course.EXPECT_BACK: seen._replace(lease_here=True),
+        course.MOVE_BACK: seen._replace(here=True, there=False),
+        course.PLUG_BACK: seen._replace(device_here=True),
+        course.GIVE_UP: seen,
+    }[step]
+
+
+@pytest.mark.parametrize("way", [ahead, back])
+@pytest.mark.parametrize("seen", SENSIBLE)
+def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: Seen, way: object) -> None:
+    """Cut off after any step and begun again it comes to the same end; no guest moves with its device."""
+    assert callable(way)
+    try:
+        steps = way(seen)
+    except ApvfioError:
+        return
+    ends = set()
+    for cut in range(len(steps) + 1):
+        now = seen
+        for step in steps[:cut]:
+            now = after(now, step)
+        for step in way(now):
+            assert step not in (course.MOVE, course.MOVE_BACK) or not (now.device_here or now.device_there)
+            now = after(now, step)
+        ends.add(now)
+    end = ends.pop()
+    assert not ends
+    assert (end.device_there, end.there) == ((True, True) if way is ahead else (False, False))
+    assert (end.device_here, end.here) == ((False, False) if way is ahead else (True, True))
+
+
+def test_every_step_has_words() -> None:
+    assert set(course.WORDS) == {
+        *(course.EXPECT, course.UNPLUG, course.MOVE, course.PLUG, course.HOME),
+        *(course.EXPECT_BACK, course.MOVE_BACK, course.PLUG_BACK, course.GIVE_UP),
+    }

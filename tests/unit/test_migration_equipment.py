@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the queues at the destination do what those here do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from apvfio.errors import HostError
+from apvfio.ledger import Ledger
+from apvfio.matrix import Apqn
+from apvfio.migration.equipment import Equipment, compare, equipment_from, read_equipment
+from apvfio.sim.kernel import SimKernel
+from hosts import BOOT, IBM_DOMAINS
+from machines import IBM_ADAPTERS, Machine
+
+Q, R = Apqn(10, 1), Apqn(1, 2)
+A, B = ("aa11",), ("bb22",)
+
+
+def cca(keys: tuple[str, ...] | None = None, generation: int = 7) -> Equipment:
+    return Equipment("cca", generation, keys)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "warnings"),
+    [
+        ({Q: cca(A)}, {Q: cca(A)}, []),
+        ({Q: cca(A)}, {R: cca(A)}, []),
+        ({Q: cca(A)}, {Q: cca(A, 8)}, []),
+        ({Q: cca(A), R: cca(B)}, {Apqn(3, 3): cca(B)}, []),
+        ({Q: Equipment("accel", 7, None)}, {Q: Equipment("accel", 7, ())}, []),
+        ({Q: cca(A)}, {Q: cca(A, 6)}, ["0a.0001 at the destination are of an older generation than here"]),
+        (
+            {Q: cca()},
+            {Q: cca(A)},
+            ["it cannot be read whether 0a.0001 at the destination have the same master keys"],
+        ),
+        (
+            {Q: cca(A)},
+            {Q: cca()},
+            ["it cannot be read whether 0a.0001 at the destination have the same master keys"],
+        ),
+        ({}, {}, []),
+    ],
+)
+def test_what_is_alike(
+    here: dict[Apqn, Equipment], there: dict[Apqn, Equipment], warnings: list[str]
+) -> None:
+    assert compare(here, there) == warnings
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "says"),
+    [
+        ({Q: cca(A)}, {Q: cca(B)}, "0a.0001 at the destination have other master keys than here"),
+        ({Q: cca(A)}, {Q: cca(())}, "0a.0001 at the destination have no master keys, unlike here"),
+        ({Q: cca(A), R: cca(B)}, {Q: cca(B)}, "0a.0001 at the destination have other master keys"),
+    ],
+)
+def test_other_keys(here: dict[Apqn, Equipment], there: dict[Apqn, Equipment], says: str) -> None:
+    with pytest.raises(HostError, match=says) as caught:
+        compare(here, there)
+    assert caught.value.queues == (Q,)
+    assert "--other-keys" in caught.value.remedy
+    assert len(compare(here, there, other_keys=True)) == 1
+
+
+@pytest.mark.parametrize("there", [Equipment("ep11", 7, A), Equipment("", 0, None)])
+@pytest.mark.parametrize("here", [{Q: cca(A)}, {R: cca(A)}, {}])
+def test_another_mode_is_no_choice(here: dict[Apqn, Equipment], there: Equipment) -> None:
+    with pytest.raises(HostError, match=r"0a\.0001 is (ep11|of no known mode) at the destination"):
+        compare(here, {Q: there}, other_keys=True)
+
+
+def test_it_is_read_from_a_host() -> None:
+    machine = Machine(SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
+    held = Apqn(10, 1)
+    machine.kernel.write("bus/ap/apmask", "-10")
+    ledger = Ledger(BOOT, {}, mkvps={held: A})
+    queues = [Apqn(0, 1), Apqn(1, 1), held, Apqn(7, 7)]
+    found = read_equipment(machine.sysfs, machine.host, ledger, queues)
+    assert [one.mode for one in found.values()] == ["accel", "cca", "ep11", ""]
+    assert found[held].mkvps == A
+    assert found[Apqn(7, 7)] == Equipment("", 0, None)
+    text = json.dumps({str(queue): one.as_json() for queue, one in found.items()})
+    assert equipment_from(json.loads(text)) == found
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(None, [], "x", 1, {"x": {}}, {"0a.0001": []}, {"0a.0001": {}}),
+        {"0a.0001": {"mode": 1, "generation": 1, "mkvps": None}},
+        {"0a.0001": {"mode": "cca", "generation": True, "mkvps": None}},
+        {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": "x"}},
+        {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": [1]}},
+    ],
+)
+def test_what_is_not_understood(document: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        equipment_from(document)

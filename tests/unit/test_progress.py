@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is waited for: who says it, and the one line on a terminal that shows it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio import broker
+from apvfio.bus import wait_for_bus
+from apvfio.errors import ConflictError
+from apvfio.host import OVERRIDES
+from apvfio.locks import OWN_LOCK
+from apvfio.mask import parse_edit
+from apvfio.masks_change import change_masks
+from apvfio.plan.edit import Wish
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import SimSystem
+from apvfio.telling import FOR_THE_LOCK
+from hosts import a_request, guest, mdev
+from terminals import terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LOCK = [FOR_THE_LOCK, ""]
+RESET = "waiting for 6 queues to finish the reset: 00.0001, 00.0002 and 4 more"
+
+
+@pytest.fixture
+def held() -> SimSystem:
+    system = SimSystem.new(SimKernel.new())
+    broker.acquire(system, a_request("0,10", "1,2,4"))
+    return system
+
+
+def test_a_release_tells_of_the_resets(held: SimSystem) -> None:
+    said: list[str] = []
+    broker.release(held, guest(1), tell=said.append)
+    away = "waiting for 8 queues to finish the reset: 00.0001, 00.0002 and 6 more"
+    assert said == [*LOCK, RESET, away]
+
+
+def test_a_release_tells_of_the_guest_that_does_not_let_go(
+    held: SimSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.kernel.attach_guest(mdev(1), "g1")
+    held.files.write("etc/apvfio/apvfio.toml", "[time]\nrelease-wait = 1\n")
+    said: list[str] = []
+    with pytest.raises(ConflictError):
+        broker.release(held, guest(1), tell=said.append)
+    asked = "waiting for guest g1 to let go of 00.0001, 00.0002, 00.0004, 0a.0001, 0a.0002, 0a.0004"
+    assert set(said[2:]) == {asked}
+
+
+def test_a_reconcile_that_has_nothing_to_do_waits_for_nothing(held: SimSystem) -> None:
+    said: list[str] = []
+    broker.reconcile(held, tell=said.append)
+    assert said == LOCK
+
+
+def test_masks_and_mode_tell_which_queues_move() -> None:
+    system = SimSystem.new(SimKernel.new())
+    said: list[str] = []
+    wish = Wish(parse_edit("-0"), None, active=True, persistent=False)
+    change_masks(system, wish, lambda _: said.append("announced"), said.append)
+    moved = "waiting for 4 queues to finish the reset: 00.0001, 00.0002 and 2 more"
+    assert said == [*LOCK, "announced", moved]
+    said.clear()
+    broker.switch_mode(system, OVERRIDES, tell=said.append)
+    assert said == [*LOCK, moved]
+
+
+def test_the_bus_tells_how_far_it_is() -> None:
+    said: list[str] = []
+    wait_for_bus(SimKernel.new(), 5, said.append)
+    assert said == ["waiting for the AP bus to find its queues, and drivers for them: 12/12 (complete)"]
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> int:
+    """A host's tree whose lock somebody holds."""
+    directory = tmp_path / "run" / "apvfio"
+    directory.mkdir(parents=True, mode=0o700)
+    fd = os.open(tmp_path / OWN_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def test_a_terminal_shows_one_line_and_then_none(tmp_path: Path, locked: int) -> None:
+    with terminal("--root", str(tmp_path), "reconcile", columns=200) as shown:
+        assert shown.settle(0.5) == ""
+        for seconds in (1, 2):
+            line = shown.until(lambda screen, end=f"({seconds} s)": screen.endswith(end))
+            assert line == f"{FOR_THE_LOCK} ({seconds} s)"
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        assert shown.end() == 5
+        assert str(shown.screen).startswith("apvfio: this host has no AP bus")
+
+
+def test_a_narrow_terminal_shows_as_much_as_fits(tmp_path: Path, locked: int) -> None:
+    with terminal("--root", str(tmp_path), "reconcile", columns=30) as shown:
+        assert shown.until(lambda screen: "(1 s)" in screen) == "waiting for another ap… (1 s)"
+
+
+def test_a_dumb_terminal_shows_nothing(tmp_path: Path, locked: int) -> None:
+    with terminal("--root", str(tmp_path), "reconcile", TERM="dumb") as shown:
+        assert shown.settle(1.5) == ""
+
+
+def test_ctrl_c_leaves_no_line(tmp_path: Path, locked: int) -> None:
+    with terminal("--root", str(tmp_path), "reconcile") as shown:
+        shown.until(lambda screen: "(1 s)" in screen)
+        shown.type("\x03")
+        assert shown.end() == 1
+        assert "waiting" not in str(shown.screen)
+
+
+def test_a_terminal_that_is_stopped_does_not_stop_the_work(tmp_path: Path, locked: int) -> None:
+    with terminal("--root", str(tmp_path), "reconcile", columns=200) as shown:
+        shown.until(lambda screen: "(1 s)" in screen)
+        shown.type("\x13")  # Ctrl-S
+        before = shown.settle(2.5)
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        taken = _eventually(lambda: os.pread(locked, 20, 0).split() == [str(shown.pid).encode()])
+        given = _eventually(lambda: _lock(locked))
+        assert (taken, given, shown.settle(0.5)) == (True, True, "")
+        shown.type("\x11")  # Ctrl-Q
+        assert shown.end() == 5
+        assert str(shown.screen).startswith("apvfio: this host has no AP bus"), before
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _eventually(so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_elsewhere_there_is_nothing(tmp_path: Path, locked: int) -> None:
+    command = [sys.executable, "-m", "apvfio", "--root", str(tmp_path), "reconcile"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        assert process.stderr
+        assert process.stderr.read().startswith("apvfio: this host has no AP bus")
