@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.calls import Acquire, Release, answer_of, raise_from
 from apvfio.cards import read_keyed
 from apvfio.errors import ApvfioError, ConflictError, printable

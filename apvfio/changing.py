@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import is_configured, read_host

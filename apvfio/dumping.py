@@ -7,8 +7,7 @@ would be had the host come to its state in the usual way.
 
 from __future__ import annotations
 
-from apvfio import chzdev, definitions
-from apvfio import ledger as ledgers
+from apvfio import chzdev, definitions, ledgers
 from apvfio.cards import MODES
 from apvfio.errors import RequestError
 from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host

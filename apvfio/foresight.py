@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.host import read_host
 from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import due, returnable, staying

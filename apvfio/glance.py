@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from apvfio.errors import ApvfioError
 from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER, in_use
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.policy import POLICY
 
 TYPE_CHECKING = False

@@ -69,7 +69,8 @@ def prepare(xml: bytes, system: System | None) -> None:
 
 def _expected(system: System, xml: bytes) -> bool:
     """Whether ``apvfio migrate`` brings the guest: without its device, which waits for it here."""
-    from apvfio.ledger import HELD, load  # noqa: PLC0415
+    from apvfio.ledger import HELD  # noqa: PLC0415
+    from apvfio.ledgers import load  # noqa: PLC0415
     from apvfio.request import guest_uuid, parse_device  # noqa: PLC0415
 
     leases = load(system.files, system.boot_id).of_guest(guest_uuid(xml))
@@ -80,7 +81,7 @@ def release(xml: bytes, system: System | None) -> None:
     """Take home what the guest holds. The ledger counts, not the XML: its metadata may have changed since."""
     from apvfio.broker import release as take_home  # noqa: PLC0415
     from apvfio.handover import hand_over_stop  # noqa: PLC0415
-    from apvfio.ledger import load  # noqa: PLC0415
+    from apvfio.ledgers import load  # noqa: PLC0415
     from apvfio.request import guest_uuid  # noqa: PLC0415
 
     uuid = guest_uuid(xml)

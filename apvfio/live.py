@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from apvfio import broker, changing, guest_device
 from apvfio.errors import ApvfioError, ConflictError, HostError, RequestError
-from apvfio.ledger import load
+from apvfio.ledgers import load
 from apvfio.liveness import find_process
 
 TYPE_CHECKING = False

@@ -96,6 +96,14 @@ class IdSet:
         return f"IdSet<{format_list(self)}>"
 
 
+def union(sets: Iterable[IdSet]) -> IdSet:
+    """All ids of ``sets``."""
+    bits = 0
+    for ids in sets:
+        bits |= ids.bits
+    return IdSet.from_bits(bits)
+
+
 NO_IDS = IdSet()
 ALL_IDS = IdSet.from_bits(_ALL_BITS)
 

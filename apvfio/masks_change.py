@@ -7,8 +7,7 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio import chzdev, chzdev_command, definitions, serving
-from apvfio import ledger as ledgers
+from apvfio import chzdev, chzdev_command, definitions, ledgers, serving
 from apvfio.errors import ApvfioError
 from apvfio.host import read_mask
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit

@@ -50,6 +50,10 @@ class Matrix(NamedTuple):
         """Whether ``queue`` lies in the rectangle."""
         return queue.adapter in self.adapters and queue.domain in self.domains
 
+    def meets(self, other: Matrix) -> bool:
+        """Whether there is a queue that both have."""
+        return bool(self.adapters.bits & other.adapters.bits and self.domains.bits & other.domains.bits)
+
     def overlap(self, other: Matrix) -> Matrix:
         """The rectangle of queues that both have; control domains may be shared and do not count."""
         return Matrix(self.adapters & other.adapters, self.domains & other.domains)

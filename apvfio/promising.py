@@ -8,7 +8,7 @@ owed from the start, and paid when nobody needs it any more.
 
 from __future__ import annotations
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import OVERRIDES, VFIO_DRIVER, read_driver, read_host

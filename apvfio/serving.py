@@ -13,7 +13,7 @@ from contextlib import suppress
 from errno import EEXIST
 from typing import NamedTuple
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.calls import Acquire, Release, answer_of, parse_call
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.handover import Haste, Pace, hand_over

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.calls import Acquire, answer_of, parse_call
 from apvfio.errors import printable
 from apvfio.handover import QUICKEST

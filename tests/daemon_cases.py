@@ -13,7 +13,7 @@ import pytest
 
 from apvfio.host import AP_MDEVS
 from apvfio.lab.libvirtd import write_file
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.policy import POLICY
 from apvfio.waiting import ROOM
 from hard_house import (

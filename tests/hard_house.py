@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.lab.libvirtd import write_file
 from apvfio.ledger import HELD
 from apvfio.liveness import GRACE, now

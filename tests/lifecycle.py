@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from apvfio.host import Host, read_guest_queues, read_host
-from apvfio.ledger import load
+from apvfio.ledgers import load
 from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Apqn, Matrix
 from hosts import a_matrix, mdev

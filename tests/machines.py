@@ -9,7 +9,8 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from apvfio.host import Host, read_host
-from apvfio.ledger import LEDGER, Ledger, load
+from apvfio.ledger import Ledger
+from apvfio.ledgers import LEDGER, load
 from apvfio.sim.kernel import SimKernel
 from apvfio.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS

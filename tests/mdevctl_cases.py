@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from apvfio.host import read_host
-from apvfio.ledger import Debt, load
+from apvfio.ledger import Debt
+from apvfio.ledgers import load
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.policy import POLICY
 from hosts import a_matrix, mdev

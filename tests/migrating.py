@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.lab.guest import EMULATOR, guest_uuid
 from apvfio.lab.libvirtd import write_file
 from apvfio.lab.namespace import environment

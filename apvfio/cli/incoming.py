@@ -11,7 +11,7 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.cli.source import read_file
 from apvfio.errors import Exit, printable
-from apvfio.ledger import lease_json
+from apvfio.ledgers import lease_json
 from apvfio.migration import arrival
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import ledger
+from apvfio import ledgers
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, printable
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(system: System) -> list[tuple[Device, Owner | None]]:
-    owned = owners(read_host(system.sysfs), ledger.load(system.files, system.boot_id))
+    owned = owners(read_host(system.sysfs), ledgers.load(system.files, system.boot_id))
     devices = read_inventory(system.sysfs)
     return [(device, owned.get(device.queue) if device.queue else None) for device in devices]
 

@@ -13,7 +13,7 @@ from apvfio.cli.progress import Progress
 from apvfio.errors import Exit, printable
 from apvfio.foresight import foresee_reconcile
 from apvfio.host import MASK_NAMES
-from apvfio.ledger import owed_json
+from apvfio.ledgers import owed_json
 from apvfio.settle import Outcome
 from apvfio.wording import some_queues
 

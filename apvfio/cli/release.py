@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker, ledger
+from apvfio import broker, ledgers
 from apvfio.cli.place import add_json, opened
 from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _uuid(system: System, guest: str) -> str:
-    leases = ledger.load(system.files, system.boot_id).leases.values()
+    leases = ledgers.load(system.files, system.boot_id).leases.values()
     uuids = {lease.uuid for lease in leases if guest in (lease.guest, lease.uuid)}
     if not uuids:
         held = ", ".join(sorted(printable(lease.guest) for lease in leases)) or "none"

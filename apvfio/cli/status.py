@@ -11,7 +11,7 @@ from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.errors import Exit, UsageError
-from apvfio.ledger import lease_json, owed_json
+from apvfio.ledgers import lease_json, owed_json
 from apvfio.mask import format_list
 from apvfio.owners import owners
 from apvfio.plan.mode import mode_of

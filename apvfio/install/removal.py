@@ -7,8 +7,7 @@ import os
 import shutil
 import sys
 
-from apvfio import broker
-from apvfio import ledger as ledgers
+from apvfio import broker, ledgers
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.handover import DIRECTORY
 from apvfio.host import BUS

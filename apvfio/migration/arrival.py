@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio import broker, ledger
+from apvfio import broker, ledgers
 from apvfio.asking import request_of
 from apvfio.errors import ConflictError, RequestError
 from apvfio.host import read_host
@@ -45,7 +45,7 @@ class Foreseen(NamedTuple):
 def foresee(system: System, xml: bytes) -> Foreseen:
     """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
     plan = broker.plan(system, _request(system, xml))
-    found = ledger.load(system.files, system.boot_id)
+    found = ledgers.load(system.files, system.boot_id)
     queues = plan.request.matrix.queues()
     return Foreseen(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
 
@@ -103,5 +103,5 @@ def _request(system: System, xml: bytes) -> Request:
 
 
 def _held(system: System, uuid: str) -> Lease | None:
-    leases = ledger.load(system.files, system.boot_id).of_guest(uuid)
+    leases = ledgers.load(system.files, system.boot_id).of_guest(uuid)
     return next((lease for lease in leases if lease.state == HELD), None)

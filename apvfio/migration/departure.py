@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio import guest_device, ledger
+from apvfio import guest_device, ledgers
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.host import read_host
@@ -80,7 +80,7 @@ def preview(
     if request is None:
         raise RequestError("it has no annotation.", remedy="Add one with 'apvfio guest set --live'.")
     prospect = other.foresee(traveller.letter)
-    host, found = read_host(system.sysfs), ledger.load(system.files, system.boot_id)
+    host, found = read_host(system.sysfs), ledgers.load(system.files, system.boot_id)
     mine = read_equipment(system.sysfs, host, found, traveller.queues.queues())
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)
     if request.wish is None and request.matrix != traveller.queues:
@@ -113,7 +113,7 @@ def _require_no_namesake(there: Guests, guest: Guest) -> None:
 
 
 def _lease(system: System, guest: Guest) -> Lease | None:
-    leases = ledger.load(system.files, system.boot_id).of_guest(guest.uuid)
+    leases = ledgers.load(system.files, system.boot_id).of_guest(guest.uuid)
     for lease in leases:
         if lease.state != ledger.HELD:
             raise ConflictError(f"what it holds is {lease.state} just now.", remedy="Try again later.")

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from apvfio import broker, guest_device, ledger
+from apvfio import broker, guest_device, ledgers
 from apvfio.errors import ApvfioError
 from apvfio.migration import course
 from apvfio.migration.course import Seen
@@ -182,7 +182,7 @@ class Mover:
         return guest
 
     def _leases(self) -> list[ledger.Lease]:
-        leases = ledger.load(self._system.files, self._system.boot_id).of_guest(self._uuid)
+        leases = ledgers.load(self._system.files, self._system.boot_id).of_guest(self._uuid)
         return [lease for lease in leases if lease.state != ledger.ENDING]
 
     def _migrate(self, guest: Guest, to: Guests, *, undefine: bool) -> None:

@@ -88,8 +88,8 @@ def require_no_strange_override(matrix: Matrix, host: Host) -> None:
 
 
 def _require_no_overlap(asked: Matrix, held: Matrix, holder: str) -> None:
-    queues = list(asked.overlap(held).queues())
-    if queues:
+    if asked.meets(held):
+        queues = list(asked.overlap(held).queues())
         raise ConflictError(
             f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
             queues=queues,

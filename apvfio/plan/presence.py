@@ -30,7 +30,9 @@ def require_there(request: Request, host: Host, *, over_provisioning: bool) -> N
     if over_provisioning:
         _require_within("adapter", matrix.adapters, host.max_adapter, source)
         _require_within("domain", matrix.domains, host.max_domain, source)
-    else:
+    if not absent_queues(matrix, host):
+        return
+    if not over_provisioning:
         _require_ids("adapter", matrix.adapters, host.adapters, source)
         _require_ids("domain", matrix.domains, host.domains, source)
     present = Matrix(host.adapters & matrix.adapters, host.domains & matrix.domains)

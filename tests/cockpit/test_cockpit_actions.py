@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.host import AP_MDEVS
-from apvfio.ledger import load
+from apvfio.ledgers import load
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 

@@ -18,7 +18,8 @@ from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import HostError
 from apvfio.guests import annotation
 from apvfio.host import read_host
-from apvfio.ledger import HELD, LEDGER, load
+from apvfio.ledger import HELD
+from apvfio.ledgers import LEDGER, load
 from apvfio.locks import s390_lock
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.definitions import FOLDER
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.policy import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim

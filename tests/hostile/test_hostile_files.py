@@ -16,7 +16,7 @@ from apvfio.chzdev import RULE
 from apvfio.definitions import FOLDER
 from apvfio.errors import ApvfioError, Exit, HostError
 from apvfio.handover import DIRECTORY as HANDOVER
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.locks import OWN_LOCK, S390_LOCK, s390_lock
 from apvfio.policy import POLICY
 from apvfio.waiting import ROOM

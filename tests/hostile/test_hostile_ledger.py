@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.errors import ApvfioError, Exit
-from apvfio.ledger import LEDGER, Debt, load, save
+from apvfio.ledger import Debt
+from apvfio.ledgers import LEDGER, load, save
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
 from apvfio.promises import Process, Promise

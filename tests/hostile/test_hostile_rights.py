@@ -14,7 +14,7 @@ import pytest
 
 from apvfio.chzdev import RULE
 from apvfio.errors import Exit
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealFiles, RealSystem
 from apvfio.waiting import ROOM, FileRoom

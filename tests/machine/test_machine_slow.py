@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.handover import DIRECTORY
-from apvfio.ledger import Debt, load
+from apvfio.ledger import Debt
+from apvfio.ledgers import load
 from apvfio.mask import IdSet
 from hosts import a_matrix, mdev
 from lifecycle import state

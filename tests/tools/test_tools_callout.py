@@ -11,7 +11,8 @@ import pytest
 
 from ap_check import SEEN, VETO, stand_in
 from apvfio.host import read_host
-from apvfio.ledger import Debt, Ledger, load
+from apvfio.ledger import Debt, Ledger
+from apvfio.ledgers import load
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.mdevctl_callout import AP_CHECK
 from hosts import a_matrix, mdev

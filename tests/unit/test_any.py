@@ -11,7 +11,7 @@ import pytest
 from apvfio import broker
 from apvfio.cards import read_mkvps
 from apvfio.errors import ConflictError, Exit, HostError, PolicyError
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.policy import POLICY, Policy

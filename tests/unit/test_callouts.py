@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from apvfio import broker, mdevctl_callout, mdevctl_notifier
 from apvfio.chzdev import RULE, Stored, format_rule
 from apvfio.host import AP_MDEVS
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.liveness import parent
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Matrix

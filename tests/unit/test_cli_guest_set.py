@@ -11,7 +11,7 @@ import pytest
 from apvfio.errors import Exit
 from apvfio.guest_xml import device_uuids, own_mdev
 from apvfio.guests import Guest
-from apvfio.ledger import load
+from apvfio.ledgers import load
 from apvfio.matrix import Matrix
 from apvfio.request import parse_domain
 from apvfio.wish import Wish

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.errors import Exit
 from apvfio.host import AP_MDEVS
 from apvfio.mask import IdSet

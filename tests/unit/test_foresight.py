@@ -15,8 +15,8 @@ from apvfio.errors import Exit
 from apvfio.foresight import foresee_reconcile
 from apvfio.host import AP_MDEVS, OVERRIDES
 from apvfio.ledger import ENDING
-from apvfio.ledger import load as load_ledger
-from apvfio.ledger import save as save_ledger
+from apvfio.ledgers import load as load_ledger
+from apvfio.ledgers import save as save_ledger
 from apvfio.mask import parse_list
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, mdev

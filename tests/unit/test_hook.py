@@ -14,7 +14,7 @@ from apvfio import hook
 from apvfio.assets import hook_script
 from apvfio.errors import Exit
 from apvfio.host import read_host
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from hosts import IBM_DOMAINS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import ledger as ledgers
+from apvfio import ledgers
 from apvfio.cli.main import main
 from apvfio.errors import Exit
 from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, contents

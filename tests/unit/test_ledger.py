@@ -8,7 +8,8 @@ import json
 import pytest
 
 from apvfio.errors import ApvfioError
-from apvfio.ledger import BY_DOMAINS, ENDING, LEDGER, Debt, Ledger, load, save
+from apvfio.ledger import BY_DOMAINS, ENDING, Debt, Ledger
+from apvfio.ledgers import LEDGER, load, save
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.matrix import Apqn
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger

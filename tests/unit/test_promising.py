@@ -18,7 +18,8 @@ from apvfio.cli.status import describe
 from apvfio.dumping import dump
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
 from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER, read_host
-from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, LEDGER, Debt, Ledger, load, save
+from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, Debt, Ledger
+from apvfio.ledgers import LEDGER, load, save
 from apvfio.liveness import find_process, parent
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_edit
 from apvfio.matrix import Apqn, Matrix

@@ -18,7 +18,7 @@ import pytest
 
 from apvfio import broker
 from apvfio.glance import glance
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
 from apvfio.sim.kernel import SimKernel

@@ -6,7 +6,7 @@ from __future__ import annotations
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.errors import Exit
-from apvfio.ledger import LEDGER
+from apvfio.ledgers import LEDGER
 from apvfio.policy import POLICY
 from apvfio.wish import count
 from apvfio.wording import count_queues, some_queues

@@ -8,8 +8,7 @@ import os
 import time
 from functools import partial
 
-from apvfio import chzdev
-from apvfio import ledger as ledgers
+from apvfio import chzdev, ledgers
 from apvfio.doctor.facts import Keeping, S390Lock, Unseen
 from apvfio.doctor.look.attempts import attempt
 from apvfio.errors import HostError, printable

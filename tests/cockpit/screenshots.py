@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the pictures of docs/cockpit.md: `.venv/bin/python tests/cockpit/pictures.py`, as root.
+"""Make the pictures of docs/cockpit.md: `.venv/bin/python tests/cockpit/screenshots.py`, as root.
 
 A private libvirtd on an invented host has three guests; one of them runs.
 """
