@@ -7,7 +7,7 @@ from errno import EIO, ENODEV
 from typing import NamedTuple
 
 from apvfio.errors import HostError, RequestError
-from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet, parse_hex
+from apvfio.mask import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
 from apvfio.sysfs import unreadable
 from mdev.devices import MdevType
@@ -77,25 +77,35 @@ class Host(NamedTuple):
         """The usage domains that have a queue."""
         return IdSet(queue.domain for queue in self.drivers)
 
+    def queues_on(self, adapters: IdSet, domains: IdSet) -> list[Apqn]:
+        """The queues on one of ``adapters`` or ``domains``, in order; a large host is not searched whole."""
+        if len(self.drivers) <= IDS * (len(adapters) + len(domains)):
+            return sorted(q for q in self.drivers if q.adapter in adapters or q.domain in domains)
+        there = {*Matrix(adapters, ALL_IDS).queues(), *Matrix(ALL_IDS, domains).queues()}
+        return sorted(queue for queue in there if queue in self.drivers)
+
     def masks_give_host(self, queue: Apqn) -> bool:
         """Whether the masks leave ``queue`` to the host's drivers: both bits set."""
         return queue.adapter in self.apmask and queue.domain in self.aqmask
 
 
-def read_host(sysfs: Sysfs) -> Host:
-    """Take the snapshot; HostError if this machine has no AP bus or it says nonsense."""
+def read_host(sysfs: Sysfs, *, overrides: bool = True) -> Host:
+    """Take the snapshot; HostError if this machine has no AP bus or it says nonsense.
+
+    Overrides cost a read for each queue: without ``overrides`` there are none in it, whatever the host has.
+    """
     if not sysfs.exists(f"{BUS}/apmask"):
         raise HostError(
             "this host has no AP bus (/sys/bus/ap/apmask is not there).",
             remedy="Load it with 'modprobe ap', or work on a simulated host with --sim FILE.",
         )
     try:
-        return _read_host(sysfs)
+        return _read_host(sysfs, overrides=overrides)
     except OSError as error:
         raise unreadable(error) from error
 
 
-def _read_host(sysfs: Sysfs) -> Host:
+def _read_host(sysfs: Sysfs, *, overrides: bool) -> Host:
     apmask, aqmask = (read_mask(sysfs, name) for name in MASK_NAMES)
     drivers = _read_drivers(sysfs)
     first = next(iter(drivers), None)
@@ -106,7 +116,7 @@ def _read_host(sysfs: Sysfs) -> Host:
         apmask=apmask,
         aqmask=aqmask,
         drivers=drivers,
-        overrides=_read_overrides(sysfs, drivers) if override and masks_full else {},
+        overrides=_read_overrides(sysfs, drivers) if overrides and override and masks_full else {},
         mdevs=_read_mdevs(sysfs) if vfio_ap else {},
         abilities=Abilities(
             override=override,

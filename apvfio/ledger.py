@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.mask import NO_IDS, IdSet
+from apvfio.mask import NO_IDS, IdSet, union
 from apvfio.matrix import Apqn, Matrix
 from apvfio.promises import Process, Promise
 
@@ -146,13 +146,11 @@ class Ledger(NamedTuple):
 
     def needed(self) -> Debt:
         """The mask bits that promises and the leases not about to end keep clear."""
-        rows, columns = NO_IDS, NO_IDS
-        for held in self.holding():
-            if held.way == BY_ADAPTERS:
-                rows |= held.matrix.adapters
-            elif held.way == BY_DOMAINS:
-                columns |= held.matrix.domains
-        return Debt(rows, columns)
+        holding = self.holding()
+        return Debt(
+            union(held.matrix.adapters for held in holding if held.way == BY_ADAPTERS),
+            union(held.matrix.domains for held in holding if held.way == BY_DOMAINS),
+        )
 
     def needed_queues(self) -> set[Apqn]:
         """The queues whose override promises and the leases not about to end rely on."""

@@ -148,7 +148,9 @@ def settle(
     _take(system.sysfs, rest, pace, part_going)
     back, undoing = take_back(system.sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
-    after = over(back, read_host(system.sysfs) if taken else host, taken)
+    # What is over shows in the overrides only where some are owed.
+    now_so = read_host(system.sysfs, overrides=bool(back.overrides)) if taken else host
+    after = over(back, now_so, taken)
     if after != ledger:
         ledgers.save(system.files, after)
     # What a change had taken can go home only now that its device no longer has it.

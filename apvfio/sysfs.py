@@ -30,6 +30,8 @@ from apvfio.errors import ConflictError, HostError, KernelRefusedError, printabl
 
 _PAGE = 4096
 _READ_LIMIT = 1 << 20
+_CHUNK = 1 << 13
+"""More than an attribute has: what is asked for is allocated."""
 _REMOVE_PATIENCE = 10.0
 """Seconds for a device to go: the resets of its queues, begun together, take one or two."""
 
@@ -67,7 +69,7 @@ class RealSysfs:
         fd = os.open(self._path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             data = b""
-            while len(data) <= _READ_LIMIT and (chunk := os.read(fd, _READ_LIMIT)):
+            while len(data) <= _READ_LIMIT and (chunk := os.read(fd, _CHUNK)):
                 data += chunk
         finally:
             os.close(fd)

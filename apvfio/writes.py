@@ -82,7 +82,7 @@ def bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
 def _left_unbound(sysfs: Sysfs, step: Step) -> Iterator[Apqn]:
     """The queues that ``step`` gave to the host and no driver has (bus:__ap_revise_reserved skips those)."""
     returned = parse_edit(step.value).apply(NO_IDS)
-    host = read_host(sysfs)
+    host = read_host(sysfs, overrides=False)
     for queue, driver in host.drivers.items():
         given = (queue.adapter if step.attribute == MASK_NAMES[0] else queue.domain) in returned
         if given and driver == UNBOUND and host.masks_give_host(queue):

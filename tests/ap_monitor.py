@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU for the lab's guests into which a vfio-ap device can be plugged: an emulator of the lab's.
 
-QEMU without KVM on IBM Z has no AP bus. This stands between libvirt and QEMU's monitor and answers, as QEMU
-12 would, what is about a vfio-ap device; all else, migration included, is QEMU's own. A device is not let go
-of while `STUBBORN` is there, and none is taken while `FULL` is.
+QEMU without KVM on IBM Z has no AP bus. This stands between libvirt and QEMU's monitor and answers, as a
+QEMU that has one would, what is about a vfio-ap device; all else, migration included, is QEMU's own.
+A device is not let go of while `STUBBORN` is there, and none is taken while `FULL` is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 QEMU = "/usr/bin/qemu-system-s390x"
 STUBBORN = "/var/lib/libvirt/stubborn"
 FULL = "/var/lib/libvirt/full"
-_LOST = b"\n"
 
 
 def main(argv: list[str]) -> None:

@@ -110,9 +110,18 @@ class Pair:
         return [
             *("--root", tree(here), "migrate", "--connect", uri(here)),
             *("--at", at or f"{sys.executable} -m apvfio --root {tree(there)}"),
-            *("--migrate-uri", way or f"unix://{self._sockets}/{next(self._numbers)}"),
+            *("--migrate-uri", way or self.way()),
             *(NAME, uri(there), *words),
         ]
+
+    def way(self) -> str:
+        """A new way for the guest's memory."""
+        return f"unix://{self._sockets}/{next(self._numbers)}"
+
+    def virsh(self, *words: str) -> CompletedProcess[str]:
+        """Run virsh as somebody who sees both daemons, to its end, however it ends."""
+        argv = ["virsh", "--connect", uri(self.here), *words]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=_PATIENCE, check=False)
 
     def migrate(self, *words: str, back: bool = False, at: str = "", way: str = "") -> CompletedProcess[str]:
         """Run it to its end."""

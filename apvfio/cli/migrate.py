@@ -18,7 +18,8 @@ from apvfio.migration import course, departure
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import OtherHost, ThisHost
 from apvfio.migration.interruption import interruptible
-from apvfio.migration.moving import Mover, Place, Terms
+from apvfio.migration.moving import Mover, Place
+from apvfio.migration.transfer import Terms
 from apvfio.system import RealSystem
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ from apvfio import guest_device, ledgers
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.host import read_host
+from apvfio.ledger import HELD
 from apvfio.matrix import Matrix
 from apvfio.migration.course import NOT_RUNNING
 from apvfio.migration.equipment import compare, read_equipment
@@ -115,7 +116,7 @@ def _require_no_namesake(there: Guests, guest: Guest) -> None:
 def _lease(system: System, guest: Guest) -> Lease | None:
     leases = ledgers.load(system.files, system.boot_id).of_guest(guest.uuid)
     for lease in leases:
-        if lease.state != ledger.HELD:
+        if lease.state != HELD:
             raise ConflictError(f"what it holds is {lease.state} just now.", remedy="Try again later.")
     return leases[0] if leases else None
 

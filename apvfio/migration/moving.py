@@ -8,40 +8,31 @@ where it is, perhaps without its device: the same command given again goes on fr
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import NamedTuple
 
 from apvfio import broker, guest_device, ledgers
 from apvfio.errors import ApvfioError
+from apvfio.ledger import ENDING
 from apvfio.migration import course
 from apvfio.migration.course import Seen
-from apvfio.migration.interruption import InterruptionError, uninterrupted
+from apvfio.migration.interruption import uninterrupted
+from apvfio.migration.transfer import transfer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.guests import Guest, Guests
+    from apvfio.ledger import Lease
     from apvfio.migration.hosts import Host
+    from apvfio.migration.transfer import Terms
     from apvfio.system import System
     from apvfio.telling import Tell
 
 _BEAT = 0.2
 _CLEANUP = 10.0
 """Seconds that libvirt has to end what came to nothing at the destination."""
-
-
-class Terms(NamedTuple):
-    """How libvirt shall migrate."""
-
-    route: str | None = None
-    """Its migration URI, None for libvirt's own choice."""
-    patience: float | None = None
-    """Seconds that the guest may take to let go of its device, and as many to move; None for the usual."""
-    keep_definition: bool = False
-    """Whether the guest stays defined here, too."""
-    encrypted: bool = False
 
 
 class Place(NamedTuple):
@@ -100,12 +91,13 @@ class Mover:
         seen = self.see()
         try:
             self._take(course.ahead(seen))
-        except ApvfioError as error:
+        except Exception as caught:  # whatever it is, the guest does not stay half way
+            error = _told(caught)
             if course.PLUG in self.done:
-                raise _with(error, "It runs at the destination and has its queues there.") from None
-            if not seen.here:
-                raise  # it was there already: whence it came nobody knows any more
-            raise self._gone_back(error) from None
+                error = _with(error, "It runs at the destination and has its queues there.")
+            elif seen.here:  # else it was there already: nobody knows any more whether it shall come back
+                error = self._gone_back(error)
+            raise error from None
 
     def go_back(self) -> None:
         """Bring the guest back here, however far it has come."""
@@ -147,7 +139,8 @@ class Mover:
         guest = self._guest(self._here)
         self._undefine_there = not self._there.guests.knows(self._uuid)
         try:
-            self._migrate(guest, self._there.guests, undefine=not self._terms.keep_definition)
+            undefine = not self._terms.keep_definition
+            transfer(guest, self._there.guests, self._terms, undefine=undefine)
         except ApvfioError:
             seen = self._settled()
             if seen.here or not seen.there:
@@ -167,7 +160,8 @@ class Mover:
 
     def _move_back(self) -> None:
         guest = self._guest(self._there)
-        self._migrate(guest, self._here.guests, undefine=self._undefine_there)
+        undefine = self._undefine_there and not self._terms.keep_definition
+        transfer(guest, self._here.guests, self._terms._replace(patience=None), undefine=undefine)
 
     def _plug_back(self) -> None:
         guest_device.attach(self._guest(self._here), self._leases()[0].mdev)
@@ -181,59 +175,20 @@ class Mover:
             raise ApvfioError("it has ended.", remedy="See 'virsh list --all' on both hosts.")
         return guest
 
-    def _leases(self) -> list[ledger.Lease]:
+    def _leases(self) -> list[Lease]:
         leases = ledgers.load(self._system.files, self._system.boot_id).of_guest(self._uuid)
-        return [lease for lease in leases if lease.state != ledger.ENDING]
+        return [lease for lease in leases if lease.state != ENDING]
 
-    def _migrate(self, guest: Guest, to: Guests, *, undefine: bool) -> None:
-        """Have libvirt move it, which blocks: from another thread, so that this one can end it."""
-        persistent = guest.persistent
-        failed: list[Exception] = []
-        # Not the thread itself: Python takes it for ended when a signal interrupts who waits for it.
-        over = threading.Event()
 
-        def work() -> None:
-            try:
-                guest.migrate(
-                    to,
-                    route=self._terms.route,
-                    persist=persistent,
-                    undefine=persistent and undefine,
-                    encrypted=self._terms.encrypted,
-                )
-            except Exception as error:  # raised again where it is waited for
-                failed.append(error)
-            finally:
-                over.set()
-
-        threading.Thread(target=work, daemon=True).start()
-        ended = _waited(over, guest.abort, self._terms.patience)
-        if failed:
-            raise ended or failed[0]
+def _told(error: Exception) -> ApvfioError:
+    if isinstance(error, ApvfioError):
+        return error
+    return ApvfioError(f"unexpected {type(error).__name__}: {error}.")
 
 
 def _with(error: ApvfioError, more: str) -> ApvfioError:
     error.sentence = f"{error.sentence} {more}"
     return error
-
-
-def _waited(over: threading.Event, abort: Callable[[], None], patience: float | None) -> ApvfioError | None:
-    """Wait until a migration is ``over``, and ``abort`` it if that is due; why it was, if it was."""
-    deadline = time.monotonic() + patience if patience else None
-    why: ApvfioError | None = None
-    while not over.is_set():
-        try:
-            over.wait(_BEAT)
-        except InterruptionError as interrupted:
-            why = interrupted
-        if not why and deadline and time.monotonic() > deadline:
-            why = ApvfioError(
-                f"moving it has taken longer than {patience:g} s.",
-                remedy="Give it more time with --timeout, or a faster way with --migrate-uri.",
-            )
-        if why:
-            abort()
-    return why
 
 
 _STEPS: dict[str, Callable[[Mover], None]] = {

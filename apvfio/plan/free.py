@@ -42,7 +42,8 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
                 f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
                 remedy="Give each guest a device of its own.",
             )
-        _require_no_overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
+        if request.matrix.meets(lease.matrix):
+            raise _overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
     for promise in ledger.promises.values():
         if promise.mdev == request.mdev:
             raise ConflictError(
@@ -50,11 +51,12 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
                 f"(process {promise.process.pid}).",
                 remedy="Try again when that has ended.",
             )
-        _require_no_overlap(request.matrix, promise.matrix, f"the mediated device {promise.mdev}")
+        if request.matrix.meets(promise.matrix):
+            raise _overlap(request.matrix, promise.matrix, f"the mediated device {promise.mdev}")
     doomed = ledger.doomed()
     for uuid, matrix in host.mdevs.items():
-        if uuid != request.mdev and uuid not in doomed:
-            _require_no_overlap(request.matrix, matrix, f"the mediated device {uuid}")
+        if uuid != request.mdev and uuid not in doomed and request.matrix.meets(matrix):
+            raise _overlap(request.matrix, matrix, f"the mediated device {uuid}")
 
 
 def others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
@@ -87,11 +89,10 @@ def require_no_strange_override(matrix: Matrix, host: Host) -> None:
         )
 
 
-def _require_no_overlap(asked: Matrix, held: Matrix, holder: str) -> None:
-    if asked.meets(held):
-        queues = list(asked.overlap(held).queues())
-        raise ConflictError(
-            f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
-            queues=queues,
-            remedy="Stop that guest, or ask for other queues.",
-        )
+def _overlap(asked: Matrix, held: Matrix, holder: str) -> ConflictError:
+    queues = list(asked.overlap(held).queues())
+    return ConflictError(
+        f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
+        queues=queues,
+        remedy="Stop that guest, or ask for other queues.",
+    )

@@ -11,12 +11,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, Debt
-from apvfio.mask import NO_IDS, IdSet
+from apvfio.mask import NO_IDS, IdSet, union
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from apvfio.host import Host
     from apvfio.matrix import Apqn, Matrix
     from apvfio.plan.host_needs import Objection
@@ -62,7 +60,7 @@ def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: P
     rows = _way(
         BY_ADAPTERS,
         Debt(matrix.adapters & host.apmask, NO_IDS),
-        stuck_ids=_union(held.adapters for held in others),
+        stuck_ids=union(held.adapters for held in others),
         leans_on=len(matrix.adapters & owed.apmask),
         matrix=matrix,
         host=host,
@@ -71,7 +69,7 @@ def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: P
     columns = _way(
         BY_DOMAINS,
         Debt(NO_IDS, matrix.domains & host.aqmask),
-        stuck_ids=_union(held.domains for held in others),
+        stuck_ids=union(held.domains for held in others),
         leans_on=len(matrix.domains & owed.aqmask),
         matrix=matrix,
         host=host,
@@ -85,10 +83,8 @@ def _way(
 ) -> Way:
     taken = tuple(
         queue
-        for queue in sorted(host.drivers)
-        if host.masks_give_host(queue)
-        and (queue.adapter in clear.apmask or queue.domain in clear.aqmask)
-        and not matrix.holds(queue)
+        for queue in host.queues_on(clear.apmask, clear.aqmask)
+        if host.masks_give_host(queue) and not matrix.holds(queue)
     )
     return Way(
         name=name,
@@ -98,10 +94,3 @@ def _way(
         stuck=len((clear.apmask | clear.aqmask) & stuck_ids),
         leans_on=leans_on,
     )
-
-
-def _union(sets: Iterable[IdSet]) -> IdSet:
-    union = NO_IDS
-    for ids in sets:
-        union |= ids
-    return union

@@ -198,7 +198,7 @@ def _warnings(way: Way, absent: list[Apqn]) -> Iterator[str]:
 
 def _of_policy(policy: Policy, host: Host) -> list[str]:
     """A single queue that is reserved but not there is a slip, or a card that is off."""
-    absent = sorted(policy.queues - host.drivers.keys())
+    absent = sorted(queue for queue in policy.queues if queue not in host.drivers)
     one = len(absent) == 1
     return (
         [f"{some_queues(absent)}, reserved by the policy, {'is' if one else 'are'} not on this host"]

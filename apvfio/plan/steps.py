@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Debt, Ledger
-from apvfio.mask import NO_IDS, IdSet, format_change
+from apvfio.mask import NO_IDS, IdSet, format_change, union
 from apvfio.matrix import Matrix
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
 from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
@@ -121,12 +121,10 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> Debt:
     would become the host's (vops:vfio_ap_mdev_resource_in_use and its callers).
     """
     debt = ledger.owed - ledger.needed() - Debt(host.apmask, host.aqmask)
-    for held in mdevs:
-        if held.empty:
-            continue
-        if host.abilities.strict_return:
-            debt -= Debt(held.adapters, held.domains)
-            continue
+    holding = [held for held in mdevs if not held.empty]
+    if host.abilities.strict_return:
+        return debt - Debt(union(held.adapters for held in holding), union(held.domains for held in holding))
+    for held in holding:
         # One mask after the other is written: a queue must be kept by bits that stay as they are.
         if not _clear(held.domains, host.aqmask, debt.aqmask):
             debt -= Debt(held.adapters, NO_IDS)
@@ -144,7 +142,7 @@ def _back_offline(ledger: Ledger, host: Host, returns: Debt) -> Iterator[Step]:
     needed, queues = ledger.needed(), ledger.needed_queues()
     apmask = (host.apmask | returns.apmask) - needed.apmask
     aqmask = (host.aqmask | returns.aqmask) - needed.aqmask
-    for queue in sorted(ledger.offline & host.drivers.keys()):
+    for queue in sorted(queue for queue in ledger.offline if queue in host.drivers):
         override = ledger.overrides.get(queue, host.overrides.get(queue, ""))
         if queue in queues or override not in ("", HOST_DRIVER):
             continue
@@ -169,6 +167,8 @@ def mask_steps(op: str, bits: Iterable[IdSet]) -> Iterator[Step]:
 
 def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
     """Queues of running guests that somebody unbound: bound again, they are plugged in again."""
+    if UNBOUND not in host.drivers.values():
+        return  # as nearly always, and there may be many leases
     for lease in ledger.live():
         if lease.state != HELD or lease.way == BY_OVERRIDES:
             continue

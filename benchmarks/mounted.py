@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated host, mounted in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from apvfio.assets import script
+from apvfio.mask import IdSet
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PYTHON = "/usr/bin/python3"
+PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Mounted(NamedTuple):
+    """Where the tree is, and libvirt's hook for it."""
+
+    root: str
+    hook: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What leads the hook there."""
+        return {"APVFIO_ROOT": self.root, "PATH": os.environ["PATH"]}
+
+
+@contextmanager
+def mounted(adapters: int = 11, domains: int = 28) -> Iterator[Mounted]:
+    """A host of Linux 7.2 with so many adapters and domains, until ``with`` ends; needs root and FUSE."""
+    with tempfile.TemporaryDirectory(prefix="apvfio-bench-") as work:
+        root, file, hook = f"{work}/tree", f"{work}/host.json", f"{work}/50-apvfio"
+        os.mkdir(root)
+        kernel = SimKernel.new(
+            "7.2", adapters=dict.fromkeys(range(adapters), "cca"), domains=IdSet(range(domains))
+        )
+        create_sim(file, kernel)
+        with open(hook, "w", encoding="utf-8") as text:
+            text.write(
+                script("hooks/qemu", PYTHON, packages=PACKAGES).replace("ledger=/", f"ledger={root}/", 1)
+            )
+        os.chmod(hook, 0o755)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "apvfio", "sim", "mount", file, root], stdout=subprocess.PIPE
+        )
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            yield Mounted(root, hook)
+        finally:
+            process.terminate()
+            process.wait(20)
+            process.stdout.close()  # type: ignore[union-attr]
