@@ -53,10 +53,13 @@ def read_domains(args: argparse.Namespace) -> list[bytes]:
 
 def read_file(path: str) -> bytes:
     """The domain XML in a file, or on standard input; UsageError if it cannot be read."""
-    if path == "-":
-        return sys.stdin.buffer.read(_XML_LIMIT)
     try:
+        if path == "-":
+            return sys.stdin.buffer.read(_XML_LIMIT) if sys.stdin else b""
         with open(path, "rb") as file:
             return file.read(_XML_LIMIT)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}.", remedy="Name a readable file.") from None
+        what = "standard input" if path == "-" else path
+        raise UsageError(
+            f"{what}: {error.strerror or 'it cannot be read'}.", remedy="Name a readable file."
+        ) from None
