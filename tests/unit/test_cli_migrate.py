@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio migrate`` as far as it gets without two libvirt daemons, which the libvirt tier has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apvfio.cli.main import main
+from apvfio.errors import Exit
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import create_sim
+
+NOBODY = "qemu+unix:///system?socket=/nowhere/libvirt-sock"
+
+
+def run(root: Path, *words: str) -> int:
+    return main(["--root", str(root), "migrate", "--connect", NOBODY, *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["db1"], "the following arguments are required: DESTINATION"),
+        (["db1", "z15"], "is not the system's libvirt daemon"),
+        (["db1", "qemu+ssh://-oProxyCommand=reboot/system"], "no host that ssh can be given"),
+        (["db1", "qemu+tcp://z15/system"], "does not say how to run apvfio there"),
+        (["db1", NOBODY, "--at", "'"], "No closing quotation"),
+        (["db1", NOBODY, "--timeout", "0"], "no whole number from 1 to"),
+        (["db1", NOBODY, "--timeout", "\u0663"], "no whole number from 1 to"),
+        (["db1", NOBODY, "--back", "--dry-run"], "not allowed with argument"),
+    ],
+)
+def test_what_is_no_command(
+    tmp_path: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, *words) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_in_a_file_runs_no_guests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "host.json"
+    create_sim(str(file), SimKernel.new())
+    before = file.read_bytes()
+    assert main(["--sim", str(file), "migrate", "db1", NOBODY, "--at", "apvfio"]) == Exit.USAGE
+    assert "a simulated host in a file runs no guests." in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("guest", ["db1", "../../x", "a\nb", "\udcff", "x" * 70000])
+def test_a_daemon_that_does_not_answer(
+    tmp_path: Path, guest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, guest, NOBODY, "--at", "apvfio", "--json") == Exit.HOST
+    said = json.loads(capsys.readouterr().out)
+    assert (said["kind"], "does not answer" in said["error"]) == ("host", True)
+    # Nothing but the lock, wherever the guest's name would lead.
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.parent for path in files] == [tmp_path / "run/apvfio"]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600]
