@@ -249,7 +249,8 @@ def hook_that_is_slow(house: HardHouse, name: str, operation: str) -> Iterator[B
 
 def our_hooks(house: HardHouse, operation: str) -> list[str]:
     """The pids, inside, of our hook's interpreters that serve that operation."""
-    done = house.run(["pgrep", "-f", "--", f"-m apvfio.hook [^ ]+ {operation} "])
+    # An installed hook names its interpreter the room in a text of its own, another by -m.
+    done = house.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.hook.* {operation} "])
     return done.stdout.split()
 
 
