@@ -44,7 +44,7 @@ def table(goals: Iterable[Goal]) -> Iterator[str]:
     for goal in goals:
         verdict = "" if goal.bound is None else "met" if goal.met else "**missed**"
         quartiles = f"{_number(goal.spread[0])} - {_number(goal.spread[1])}" if goal.spread else "counted"
-        bound = "" if goal.bound is None else f"<= {goal.bound:g}"
+        bound = "" if goal.bound is None else f"at most {goal.bound:g}"
         rest = "; ".join(filter(None, (verdict, goal.note)))
         yield _row([goal.what, goal.beside, _number(goal.ratio), quartiles, bound, rest])
 

@@ -16,7 +16,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -35,14 +35,12 @@ class Mounted(NamedTuple):
 
 
 @contextmanager
-def mounted(adapters: int = 11, domains: int = 28) -> Iterator[Mounted]:
-    """A host of Linux 7.2 with so many adapters and domains, until ``with`` ends; needs root and FUSE."""
+def mounted(adapters: Iterable[int], domains: Iterable[int]) -> Iterator[Mounted]:
+    """A host of Linux 7.2 with these adapters and domains, until ``with`` ends; needs root and FUSE."""
     with tempfile.TemporaryDirectory(prefix="apvfio-bench-") as work:
         root, file, hook = f"{work}/tree", f"{work}/host.json", f"{work}/50-apvfio"
         os.mkdir(root)
-        kernel = SimKernel.new(
-            "7.2", adapters=dict.fromkeys(range(adapters), "cca"), domains=IdSet(range(domains))
-        )
+        kernel = SimKernel.new("7.2", adapters=dict.fromkeys(adapters, "cca"), domains=IdSet(domains))
         create_sim(file, kernel)
         with open(hook, "w", encoding="utf-8") as text:
             text.write(

@@ -38,7 +38,7 @@ class Recorded(RealSysfs):
 
 def goals(rounds: int) -> Iterator[Goal]:
     """The snapshot of 16 x 85 queues."""
-    with mounted(adapters=16, domains=85) as host:
+    with mounted(range(16), range(85)) as host:
         recorded = Recorded(host.root)
         read_host(recorded)
         same = [_WAYS[what](f"{host.root}/sys/{path}") for what, path in recorded.calls]

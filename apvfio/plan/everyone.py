@@ -119,7 +119,7 @@ def plan_everyone(
 def _conflicts(requests: list[Request]) -> list[Conflict]:
     found = []
     for one, other in combinations(requests, 2):
-        queues = tuple(one.matrix.overlap(other.matrix).queues())
-        if queues or one.mdev == other.mdev:
+        if one.matrix.meets(other.matrix) or one.mdev == other.mdev:
+            queues = tuple(one.matrix.overlap(other.matrix).queues())
             found.append(Conflict(one.guest, other.guest, queues))
     return found

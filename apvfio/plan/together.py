@@ -30,6 +30,8 @@ _IMPOSSIBLE = 1 << 60
 _QUEUE = 1 << 10
 """What one lost queue weighs against one cleared bit: there are 512 bits at most."""
 _ROUNDING = 1e-6
+_REMEMBERED = 10_000
+"""Sets of rows whose costs are kept at hand."""
 
 
 class Together(NamedTuple):
@@ -131,29 +133,50 @@ class _Search:
         self._closed_columns = _or(1 << column for _, column in problem.reserved)
         # The rows that decide most come first: those that send most columns away.
         self._order = sorted(self._sends, key=lambda row: (-self._sends[row].bit_count(), row))
+        self._open = [
+            _or(1 << row for row in self._order[depth:]) & ~self._start_cleared
+            for depth in range(len(self._order) + 1)
+        ]
+        self._rows = [
+            (row, queues, queues.bit_count(), self._sends.get(row, 0))
+            for row in self._unwanted.keys() | self._sends.keys()
+            for queues in [self._unwanted.get(row, 0)]
+        ]
+        self._sent = {row: list(IdSet.from_bits(columns)) for row, columns in self._sends.items()}
+        width = _or(self._sends.values()).bit_length()
+        # Of the rows that are open at each depth, how many would send each column away.
+        self._senders = [
+            [sum(self._sends[row] >> c & 1 for row in self._sends if rows >> row & 1) for c in range(width)]
+            for rows in self._open
+        ]
+        self._costs = {0: [0] * width}
         self._best = _IMPOSSIBLE
         self._found: tuple[int, int] | None = None
 
     def run(self) -> tuple[int, int] | None:
         """The rows and columns to clear, or None."""
-        self._branch(0, self._start_cleared, self._start_columns)
+        cleared, columns = self._start_cleared, self._start_columns
+        self._branch(0, cleared, columns, self._bound(0, cleared, columns))
         return self._found
 
-    def _branch(self, depth: int, cleared: int, columns: int) -> None:
+    def _branch(self, depth: int, cleared: int, columns: int, bound: int) -> None:
         self.nodes += 1
+        begin = depth
         while depth < len(self._order) and self._decided(self._order[depth], cleared, columns):
             depth += 1
-        if self._bound(depth, cleared, columns) >= self._best:
+        if depth > begin and bound < self._best:
+            bound = self._bound(depth, cleared, columns)
+        if bound >= self._best:
             return
         if depth == len(self._order):
             if self._may_end_so(cleared, columns):
-                self._best, self._found = self._bound(depth, cleared, columns), (cleared, columns)
+                self._best, self._found = bound, (cleared, columns)
             return
         row = self._order[depth]
         clear = (depth + 1, cleared | 1 << row, columns)
         keep = (depth + 1, cleared, columns | self._sends[row])
-        for branch in sorted((clear, keep), key=lambda choice: self._bound(*choice)):
-            self._branch(*branch)
+        for least, branch in sorted((self._bound(*choice), choice) for choice in (clear, keep)):
+            self._branch(*branch, least)
 
     def _decided(self, row: int, cleared: int, columns: int) -> bool:
         """Whether nothing is left to choose: it is cleared anyway, or keeping it costs nothing more."""
@@ -163,28 +186,49 @@ class _Search:
         """What this choice costs at least, whatever is decided about the other rows."""
         if cleared & self._row_mask & self._closed_rows or columns & self._column_mask & self._closed_columns:
             return _IMPOSSIBLE
-        undecided = self._order[depth:]
-        open_rows = _or(1 << row for row in undecided) & ~cleared
-        decided = [queues for row, queues in self._unwanted.items() if not (cleared | open_rows) >> row & 1]
-        lost: float = sum(self._unwanted.get(row, 0).bit_count() for row in IdSet.from_bits(cleared))
-        lost += sum((queues & columns).bit_count() for queues in decided)
-        shares = self._shares(undecided, columns, decided)
-        for row in IdSet.from_bits(open_rows):
-            queues, sent = self._unwanted.get(row, 0), self._sends[row] & ~columns
-            # Kept it loses what is in the columns, and sends columns away that cost the kept rows.
-            kept: float = (queues & (columns | sent)).bit_count()
-            kept += sum(shares[c] for c in IdSet.from_bits(sent))
-            lost += min(kept, queues.bit_count())
+        lost, kept, hesitant = 0, 0, []
+        still_open = self._open[depth] & ~cleared
+        for row, queues, total, sends in self._rows:
+            if cleared >> row & 1:
+                lost += total
+            elif still_open >> row & 1:
+                # Kept it loses what is in the columns, and in those that it sends away.
+                least = (queues & (columns | sends)).bit_count()
+                lost += min(least, total)
+                if least < total:
+                    hesitant.append((row, total - least))
+            else:
+                lost += (queues & columns).bit_count()
+                kept |= 1 << row
         bits = (cleared & self._row_mask).bit_count() + (columns & self._column_mask).bit_count()
-        return math.ceil(lost - _ROUNDING) * _QUEUE + bits
+        if lost * _QUEUE + bits >= self._best:
+            return lost * _QUEUE + bits
+        more = self._of_the_kept(kept, depth, columns, hesitant)
+        return math.ceil(lost + more - _ROUNDING) * _QUEUE + bits
 
-    def _shares(self, undecided: list[int], columns: int, kept: list[int]) -> dict[int, float]:
-        """What each column yet to be sent away costs the rows kept so far, shared by its possible senders."""
-        sent = [self._sends[row] & ~columns for row in undecided]
-        return {
-            c: sum(queues >> c & 1 for queues in kept) / sum(columns_of >> c & 1 for columns_of in sent)
-            for c in IdSet.from_bits(_or(sent))
-        }
+    def _of_the_kept(self, kept: int, depth: int, columns: int, hesitant: list[tuple[int, int]]) -> float:
+        """What the undecided rows cost those ``kept`` at least.
+
+        What a column costs them all that may send it away share. A row that is ``hesitant`` costs that
+        if it is kept, or, told beside it, so much more if it is cleared.
+        """
+        costs, senders = self._costs_to(kept), self._senders[depth]
+        return sum(
+            min(most, sum(costs[c] / senders[c] for c in self._sent[row] if not columns >> c & 1))
+            for row, most in hesitant
+        )
+
+    def _costs_to(self, kept: int) -> list[int]:
+        """How many of the rows ``kept`` lose a queue with each column."""
+        costs = self._costs.get(kept)
+        if costs is None:
+            if len(self._costs) > _REMEMBERED:
+                self._costs = {0: self._costs[0]}
+            row = kept.bit_length() - 1
+            queues = self._unwanted.get(row, 0)
+            costs = [n + (queues >> c & 1) for c, n in enumerate(self._costs_to(kept ^ 1 << row))]
+            self._costs[kept] = costs
+        return costs
 
 
 def _forced(way: str | None, sides: list[str]) -> bool | None:

@@ -139,8 +139,9 @@ def test_what_is_well_formed_to_libvirts_parser_is_so_here(data: st.DataObject) 
         end = begin + data.draw(st.sampled_from([0, 0, 1, 5]))
         text = text[:begin] + data.draw(st.sampled_from(PIECES)) + text[end:]
     xml = text.encode()
-    theirs, ours = meaning_in_tree(xml), meaning(xml)
-    assert ours == theirs
+    # To libxml2 a zero byte after the root is the end; libvirt cannot be given one.
+    theirs = None if 0 in xml else meaning_in_tree(xml)
+    assert meaning(xml) == theirs
 
 
 def meaning_in_tree(xml: bytes) -> object:

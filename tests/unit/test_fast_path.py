@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's start costs, where it can be counted: modules, processes, reads, writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apvfio import broker
+from apvfio.calls import Acquire, Release
+from apvfio.mask import IdSet
+from apvfio.matrix import Apqn, Matrix
+from apvfio.policy import POLICY
+from apvfio.sim.kernel import SimKernel
+from hosts import a_host, a_request, guest
+from machines import Machine
+
+CHECKOUT = Path(__file__).parents[2]
+MODULES = """\
+import sys
+sys.path.append(sys.argv[1])
+import apvfio.hook, apvfio.asking, apvfio.broker, apvfio.system
+print(*sys.modules)
+"""
+MOST_MODULES = 125
+SLOW = {
+    "argparse", "ast", "dataclasses", "importlib.util", "inspect", "libvirt", "logging", "lxml", "lxml.etree",
+    "pathlib", "random", "sh", "shutil", "site", "socket", "subprocess", "tempfile", "threading", "tomllib",
+    "urllib", "uuid", "xml", "zipfile",
+}  # fmt: skip
+"""Each of these takes milliseconds to load, itself or with what it brings along."""
+MASKS = ("bus/ap/apmask", "bus/ap/aqmask")
+KERNELS = ("6.1", "6.12", "7.2")
+FULL = dict.fromkeys(range(16), "cca"), IdSet(range(85))
+CROWD = 100
+
+
+class Watched(Machine):
+    """A machine that counts what is read of it."""
+
+    def __init__(self, kernel: SimKernel) -> None:
+        super().__init__(kernel)
+        self.reads: Counter[str] = Counter()
+        for name in ("read", "list", "readlink", "exists"):
+            setattr(self.sysfs, name, self._counting(getattr(self.sysfs, name)))
+
+    def _counting(self, call):  # type: ignore[no-untyped-def]
+        def counted(path: str) -> object:
+            self.reads[path.rpartition("/")[2]] += 1
+            return call(path)
+
+        return counted
+
+    def written(self) -> list[str]:
+        """The names of the attributes written since this was last asked."""
+        names = [path.rpartition("/")[2] for path, _ in self.sysfs.written]
+        self.sysfs.written.clear()
+        return names
+
+
+def watched(profile: str, adapters: dict[int, str], domains: IdSet) -> Watched:
+    return Watched(SimKernel.new(profile, adapters=adapters, domains=domains))
+
+
+def test_a_start_loads_few_modules_and_no_slow_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", MODULES, CHECKOUT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & SLOW
+    assert len(loaded) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("profile", KERNELS)
+def test_a_start_and_a_stop_write_a_mask_once(profile: str) -> None:
+    machine = watched(profile, *FULL)
+    broker.acquire(machine, a_request("0,10", "1,4,27", 1))
+    masks, others = divide(machine.written())
+    assert len(masks) == 1
+    assert others == (
+        ["create", "ap_config"]
+        if profile != "6.1"
+        else ["create", *["assign_adapter"] * 2, *["assign_domain"] * 3, *others[6:]]
+    )
+    broker.release(machine, guest(1))
+    masks, others = divide(machine.written())
+    assert len(masks) == 1
+    assert others == ["remove"]
+
+
+def divide(names: list[str]) -> tuple[list[str], list[str]]:
+    masks = [name for name in names if name in ("apmask", "aqmask")]
+    return masks, [name for name in names if name not in masks]
+
+
+def test_a_crowd_at_once_writes_the_masks_a_tenth_as_often_as_one_by_one() -> None:
+    assert crowd(10, together=False) == (10, 10)
+    starts, stops = crowd(CROWD, together=True)
+    assert starts <= CROWD // 10
+    assert stops <= CROWD // 10
+
+
+def crowd(count: int, *, together: bool) -> tuple[int, int]:
+    """How often the masks are written when all start, and when all stop."""
+    machine = watched("7.2", dict.fromkeys(range(count), "cca"), IdSet([0, 1]))
+    requests = [a_request(str(n), "0", n) for n in range(count)]
+    with ExitStack() as waiting:
+        for request in requests[:-1]:
+            if together:
+                waiting.enter_context(machine.room.post(Acquire(request).as_json()))
+            else:
+                broker.acquire(machine, request)
+        broker.acquire(machine, requests[-1])
+        assert len(machine.host.mdevs) == count
+        starts = len(divide(machine.written())[0])
+        for request in requests[:-1]:
+            if together:
+                waiting.enter_context(machine.room.post(Release(request.guest_uuid).as_json()))
+            else:
+                broker.release(machine, request.guest_uuid)
+        broker.release(machine, guest(count - 1))
+    assert not machine.host.mdevs
+    return starts, len(divide(machine.written())[0])
+
+
+def test_what_is_read_does_not_grow_with_the_host() -> None:
+    counts = []
+    for adapters, domains in (FULL, (dict.fromkeys(range(11), "cca"), IdSet(range(28)))):
+        machine = watched("6.12", adapters, domains)
+        machine.files.texts[POLICY] = '[busy]\nrequests = "ignore"\n'
+        broker.acquire(machine, a_request("0,10", "1,4,27", 1))
+        # Of the queues that it takes, and only of those, it notes which are offline.
+        start = machine.reads.total() - sum(machine.reads[name] for name in ("online", "config", "chkstop"))
+        machine.reads.clear()
+        broker.release(machine, guest(1))
+        counts.append((start, machine.reads.total()))
+    assert counts[0] == counts[1]
+
+
+def test_overrides_are_read_once_and_only_while_the_masks_are_full() -> None:
+    machine = watched("7.2", *FULL)
+    broker.acquire(machine, a_request("0,10", "1,4,27", 1))
+    assert machine.reads["driver_override"] == len(machine.host.drivers) + 1
+    machine.reads.clear()
+    broker.acquire(machine, a_request("1", "1", 2))
+    broker.release(machine, guest(2))
+    broker.release(machine, guest(1))
+    assert machine.reads["driver_override"] <= 10
+
+
+def test_the_hook_starts_one_interpreter_and_nothing_else(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\necho called >>"{calls}"\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    from apvfio.assets import script
+
+    hook = tmp_path / "50-apvfio"
+    hook.write_text(script("hooks/qemu", str(python), packages=str(CHECKOUT)))
+    for operation in ("prepare", "start", "started", "stopped", "release"):
+        subprocess.run(
+            ["sh", hook, "plain", operation, "begin", "-"],
+            input=b"<domain><name>plain</name></domain>",
+            env={"PATH": os.environ["PATH"]},
+            timeout=60,
+            check=True,
+        )
+    assert not calls.exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([(3, 4), (40, 60), (256, 256)]),
+    st.sets(st.integers(0, 255), max_size=3),
+    st.sets(st.integers(0, 255), max_size=3),
+    st.integers(2, 9),
+)
+def test_a_large_host_is_not_searched_whole_and_the_same_is_found(
+    size: tuple[int, int], adapters: set[int], domains: set[int], every: int
+) -> None:
+    drivers = {Apqn(a, d): "cex4queue" for a in range(size[0]) for d in range(size[1]) if (a * 7 + d) % every}
+    host = a_host()._replace(drivers=drivers)
+    assert host.queues_on(IdSet(adapters), IdSet(domains)) == [
+        queue for queue in sorted(drivers) if queue.adapter in adapters or queue.domain in domains
+    ]
+
+
+def test_the_matrix_of_a_large_guest_is_one_write() -> None:
+    machine = watched("7.2", *FULL)
+    broker.acquire(machine, a_request("0-15", "0-84", 1))
+    assert divide(machine.written())[1] == ["create", "ap_config"]
+    assert machine.host.mdevs == {
+        next(iter(machine.host.mdevs)): Matrix(*a_request("0-15", "0-84", 1).matrix)
+    }
