@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
+from apvfio.cli.progress import Progress
 from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
 from apvfio.install.tree import look
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             work = work._replace(before=commands.before_removal(), after=commands.after_removal())
         if on_host and not args.dry_run:
             # It also ends the leases of guests that run no more.
-            pay(system, args.force)
+            _pay(system, args.force)
         require_unused(system, args.force)
         show(work, args)
         failed = [] if args.dry_run else _take_out(system, args, known, work, on_host)
@@ -51,7 +52,7 @@ def _take_out(
     failed = run_all(work.before)
     if on_host:
         # What a stop handed over meanwhile, to a unit that is no more.
-        pay(system, args.force)
+        _pay(system, args.force)
     # No guest may start between the last look and the end of the hook.
     with system.lock() if on_host else nullcontext():
         require_unused(system, args.force)
@@ -59,3 +60,8 @@ def _take_out(
     if not forget(args.root, system):
         work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
     return failed + run_all(work.after)
+
+
+def _pay(system: System, force: bool) -> None:
+    with Progress() as tell:
+        pay(system, force, tell)

@@ -15,6 +15,7 @@ from apvfio.host import BUS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.system import System
+    from apvfio.telling import Tell
 
 _RUN = "run/apvfio"
 _SOME = 5
@@ -32,12 +33,12 @@ def require_unused(system: System, force: bool) -> None:
         )
 
 
-def pay(system: System, force: bool) -> None:
+def pay(system: System, force: bool, tell: Tell) -> None:
     """Give the host what it is owed while somebody knows of it; with ``force`` an error is only told."""
     if not system.sysfs.exists(BUS):
         return
     try:
-        broker.reconcile(system)
+        broker.reconcile(system, tell=tell)
     except ApvfioError as error:
         if not force:
             raise
