@@ -22,5 +22,5 @@ def change(
     persistent: bool = False,
 ) -> None:
     """Change masks in chzdev's language; what it announces is not looked at."""
-    edits = (parse_edit(text) if text else None for text in (apmask, aqmask))
-    change_masks(system, Wish(*edits, active=active, persistent=persistent), lambda _: None)
+    first, second = (parse_edit(text) if text else None for text in (apmask, aqmask))
+    change_masks(system, Wish(first, second, active=active, persistent=persistent), lambda _: None)
