@@ -19,7 +19,7 @@ from apvfio.policy import IGNORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from apvfio.host import Host
     from apvfio.matrix import Matrix
@@ -37,13 +37,17 @@ _APQN = re.compile(r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})")
 
 def read_facts(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Facts:
     """What a plan for ``matrices`` must know beyond ``host``; HostError if a key's file cannot be read."""
-    queues = sorted({queue for matrix in matrices for queue in concerned(matrix, host)})
+    return facts_of(system, host, {q for matrix in matrices for q in concerned(matrix, host)}, policy)
+
+
+def facts_of(system: System, host: Host, queues: Collection[Apqn], policy: Policy) -> Facts:
+    """What must be known before ``host`` loses ``queues``; HostError if a key's file cannot be read."""
     if not queues:
         return Facts()
     busy = policy.busy
     return Facts(
         usable=_usable(system.sysfs, host, policy.keep),
-        working=frozenset() if busy.requests == IGNORE else _working(system.sysfs, queues),
+        working=frozenset() if busy.requests == IGNORE else _working(system.sysfs, sorted(queues)),
         keys={} if busy.zkey == IGNORE else _keys(system.files, queues),
         nodes={} if busy.zcrypt_nodes == IGNORE else _nodes(system.sysfs, queues),
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 from apvfio import chzdev, chzdev_command, definitions, ledgers, serving
 from apvfio.errors import ApvfioError
 from apvfio.host import read_mask
+from apvfio.host_facts import facts_of
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible, require_stored
+from apvfio.plan.edit_needs import losses, weighed
 from apvfio.plan.step import FREE
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.wording import resetting
@@ -66,7 +68,10 @@ def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     require_stored(wish, before)
     change = plan_edit(wish, before)
     require_possible(before, change)
-    return before, change
+    warnings = list(change.warnings)
+    for loss in losses(before, change):
+        warnings += weighed(loss, facts_of(system, host, loss.queues, loss.policy))
+    return before, change._replace(warnings=tuple(warnings))
 
 
 def _store(change: Change, store: Callable[[], None]) -> None:

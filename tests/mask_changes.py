@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from apvfio.system import System
 
 
+def wish(apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False) -> Wish:
+    """A change of masks in chzdev's language."""
+    first, second = (parse_edit(text) if text else None for text in (apmask, aqmask))
+    return Wish(first, second, active=active, persistent=persistent)
+
+
 def change(
     system: System,
     apmask: str | None,
@@ -21,6 +27,5 @@ def change(
     active: bool = True,
     persistent: bool = False,
 ) -> None:
-    """Change masks in chzdev's language; what it announces is not looked at."""
-    first, second = (parse_edit(text) if text else None for text in (apmask, aqmask))
-    change_masks(system, Wish(first, second, active=active, persistent=persistent), lambda _: None)
+    """Make that change; what it announces is not looked at."""
+    change_masks(system, wish(apmask, aqmask, active=active, persistent=persistent), lambda _: None)

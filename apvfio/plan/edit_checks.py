@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.matrix import Matrix
     from apvfio.plan.edit import Before, Change, Wish
 
-_UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
+UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
 
 
 def require_possible(before: Before, change: Change) -> None:
@@ -110,7 +110,7 @@ def _require_unreserved(old: Masks, new: Masks, before: Before, whom: str) -> No
             f"{some_queues(lost)} would be taken from {whom}, for which the policy reserves "
             f"{'it' if len(lost) == 1 else 'them'}.",
             queues=lost,
-            remedy=_UNRESERVE,
+            remedy=UNRESERVE,
         )
 
 

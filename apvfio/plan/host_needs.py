@@ -68,7 +68,7 @@ def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, f
     asked = _asked(matrix, host)
     _require_may_be_taken(asked, policy, facts)
     ways = [
-        way._replace(objections=tuple(_objections(asked.union(way.collateral), policy, facts)))
+        way._replace(objections=tuple(objections(asked.union(way.collateral), policy, facts)))
         for way in options
     ]
     ways.sort(key=lambda way: (way.closed, way.cost))
@@ -109,6 +109,21 @@ def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Fact
     _require_may_be_taken(_asked(matrix, host), policy, facts)
 
 
+def objections(queues: Iterable[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
+    """What the policy has against taking these queues from the host."""
+    taken, busy = sorted(queues), policy.busy
+    yield from _too_few(taken, policy, facts)
+    working = [queue for queue in taken if queue in facts.working]
+    found = [(busy.requests, working, "with requests under way")] if working else []
+    for key, needed in _by(facts.keys, taken):
+        found.append((busy.zkey, needed, f"which zkey's key {printable(key)!r} needs"))
+    for node, lent in _by(facts.nodes, taken):
+        found.append((busy.zcrypt_nodes, lent, f"lent to the zcrypt node {printable(node)!r}"))
+    for severity, these, why in found:
+        if severity != IGNORE:
+            yield Objection(severity == REFUSE, f"{some_queues(these)}, {why}", tuple(these))
+
+
 def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
     """What the guest asks for that is the host's now."""
     return {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
@@ -116,7 +131,7 @@ def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
 
 def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Facts) -> None:
     """No way can spare the host what the guest asks for itself."""
-    refused = [objection for objection in _objections(asked, policy, facts) if objection.refused]
+    refused = [objection for objection in objections(asked, policy, facts) if objection.refused]
     if refused:
         raise PolicyError(
             f"the host needs what it asks for: {'; and '.join(objection.why for objection in refused)}.",
@@ -140,21 +155,6 @@ def _require_open(both: Sequence[Way]) -> None:
         queues={queue for way in both for queue in _against(way)},
         remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
     )
-
-
-def _objections(queues: Iterable[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
-    """What the policy has against taking these queues from the host."""
-    taken, busy = sorted(queues), policy.busy
-    yield from _too_few(taken, policy, facts)
-    working = [queue for queue in taken if queue in facts.working]
-    found = [(busy.requests, working, "with requests under way")] if working else []
-    for key, needed in _by(facts.keys, taken):
-        found.append((busy.zkey, needed, f"which zkey's key {printable(key)!r} needs"))
-    for node, lent in _by(facts.nodes, taken):
-        found.append((busy.zcrypt_nodes, lent, f"lent to the zcrypt node {printable(node)!r}"))
-    for severity, these, why in found:
-        if severity != IGNORE:
-            yield Objection(severity == REFUSE, f"{some_queues(these)}, {why}", tuple(these))
 
 
 def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
