@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hosts import a_matrix, mdev
+from kernels import where_qemu_is_asked
 from lifecycle import state
 from mdev.callouts import SCRIPTS
 from mdevctl_cases import ROW, MdevctlCases, ledger, mdevs, shipped
@@ -54,6 +55,10 @@ def installed() -> Iterator[None]:
 
 class TestMdevctl(MdevctlCases):
     """The common cases, with an mdevctl that asks its callouts what they can."""
+
+    @where_qemu_is_asked
+    def test_a_device_stopped_under_its_guest(self, house: MachineHouse) -> None:
+        super().test_a_device_stopped_under_its_guest(house)
 
 
 def test_virsh_starts_a_device(house: MachineHouse) -> None:

@@ -4,6 +4,8 @@
 import changed_guests
 import daemon_cases
 import hard_cases
+from hard_house import HardHouse, essential
+from kernels import where_qemu_is_asked
 
 
 class TestKilledInPrepare(daemon_cases.KilledInPrepare):
@@ -16,6 +18,11 @@ class TestOrphans(daemon_cases.Orphans):
 
 class TestReconnects(daemon_cases.Reconnects):
     """The daemon comes back."""
+
+    @essential
+    @where_qemu_is_asked
+    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: HardHouse) -> None:
+        super().test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(house)
 
 
 class TestEndings(hard_cases.Endings):

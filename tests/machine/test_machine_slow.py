@@ -15,6 +15,7 @@ from apvfio.ledger import Debt
 from apvfio.ledgers import load
 from apvfio.mask import IdSet
 from hosts import a_matrix, mdev
+from kernels import where_masks_are_slow
 from lifecycle import state
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def test_a_quick_release_is_not_handed_over(slow: MachineHouse) -> None:
     assert list(HANDOVER.iterdir()) == []
 
 
+@where_masks_are_slow
 def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineHouse) -> None:
     before = state(slow)
     slow.define("slow", a_matrix("0,10", "1,2,4"), mdev(1))
@@ -85,6 +87,7 @@ def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineHouse) -> N
     assert state(slow) == before
 
 
+@where_masks_are_slow
 def test_guests_start_while_debts_are_paid(slow: MachineHouse) -> None:
     before = state(slow)
     slow.define("many", a_matrix("0-1,10", "1,2,4,27"), mdev(1))

@@ -54,6 +54,7 @@ static struct ap_emul_reply *reply_with(size_t block, size_t more)
 		header->hdr.format = TYPE86_FMT2;
 		header->fmt2.count1 = block + more;
 		header->fmt2.offset1 = sizeof(*header);
+		header->fmt2.offset2 = sizeof(*header) + block + more;
 	}
 	return reply;
 }

@@ -7,6 +7,7 @@
  *   answer.c        what an adapter replies to a request
  *   parameters.c    the knobs in /sys/module/ap_emul/parameters
  *   surroundings.c  facilities, SCLP, CHSC, interruptions, SIE
+ *   older.h         what older kernels name otherwise
  *
  * Response codes and structures are the kernel's: asm/ap.h and ap_bus.h.
  */
@@ -18,6 +19,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <asm/ap.h>
+#include "older.h"
 
 #define AP_EMUL_IDS	256	/* adapters, and domains, that an APQN can name */
 #define AP_EMUL_DEPTH	8	/* requests that a queue holds */
@@ -99,7 +101,6 @@ int ap_emul_notifier_register(struct notifier_block *nb);
 int ap_emul_notifier_unregister(struct notifier_block *nb);
 int ap_emul_register_interrupt(struct airq_struct *airq);
 void ap_emul_unregister_interrupt(struct airq_struct *airq);
-int ap_emul_sie64a(phys_addr_t physical, struct kvm_s390_sie_block *block,
-		   u64 *gprs, unsigned long gasce);
+int ap_emul_sie64a(SIE_PARAMETERS);
 
 #endif

@@ -25,6 +25,7 @@
 #define PLO	0xee
 
 #define PLO_TEST_BIT	0x100
+#define ENABLE		(1UL << 47)	/* GR1 of AQIC */
 #define FROM_START	0x80000000UL	/* GR0 of DQAP: the first part of a reply, */
 #define NEXT_PART	0x40000000UL	/* or another one: never 0, also for queue 00.0000 */
 
@@ -48,7 +49,6 @@ static bool pqap(struct pt_regs *regs)
 	ap_qid_t qid = regs->gprs[0] & 0xffff;
 	struct ap_queue_status status;
 	struct ap_tapq_hwinfo info;
-	union ap_qirq_ctrl control;
 
 	switch (regs->gprs[0] >> 24 & 0xff) {
 	case TAPQ:
@@ -59,8 +59,7 @@ static bool pqap(struct pt_regs *regs)
 	case ZAPQ:
 		return done(regs, ap_emul_reset(qid));
 	case AQIC:
-		control.value = regs->gprs[1];
-		return done(regs, ap_emul_interrupts(qid, control.ir ?
+		return done(regs, ap_emul_interrupts(qid, regs->gprs[1] & ENABLE ?
 						     phys_to_virt(regs->gprs[2]) : NULL));
 	case QCI:
 		ap_emul_query((struct ap_config_info *)regs->gprs[2]);

@@ -8,6 +8,8 @@
  */
 #ifndef AP_EMUL_ITSELF
 
+#include <linux/version.h>
+
 /* The SCLP commands that take an adapter out of the configuration and back. */
 #define sclp_ap_configure		ap_emul_configure
 #define sclp_ap_deconfigure		ap_emul_deconfigure
@@ -21,6 +23,10 @@
 #define unregister_adapter_interrupt	ap_emul_unregister_interrupt
 
 /* Start interpretive execution. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+#define sie64a				ap_emul_sie64a
+#else
 #define __sie64a			ap_emul_sie64a
+#endif
 
 #endif
