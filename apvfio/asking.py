@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from apvfio.definitions import load_definition, matrix_of
 from apvfio.errors import RequestError
+from apvfio.host import AP_MDEVS
 from apvfio.request import parse_device, parse_domain
 from apvfio.wording import full_matrix
 
@@ -43,6 +43,11 @@ def request_of(files: Files, xml: bytes) -> Request | None:
 
 
 def _defined(files: Files, mdev: str) -> Matrix | None:
+    if files.read(AP_MDEVS.definition(mdev)) is None:
+        return None
+    # Only guests that have one pay for what reads it.
+    from apvfio.definitions import load_definition, matrix_of  # noqa: PLC0415
+
     definition = load_definition(files, mdev)
     if definition is None:
         return None

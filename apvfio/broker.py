@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import time
 
-from apvfio import ledgers
+from apvfio import ledgers, records
 from apvfio.calls import Acquire, Release, answer_of, raise_from
-from apvfio.cards import read_keyed
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.handover import Haste, Pace, take_up
 from apvfio.host import VFIO_DRIVER, read_host
 from apvfio.ledger import HELD, STARTING
 from apvfio.liveness import now
-from apvfio.plan.hygiene import hygiene
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
 from apvfio.policy import read_times
@@ -47,6 +45,9 @@ def plan(system: System, request: Request) -> Plan:
 
     Here alone the cards are asked for the keys that the guest would find: it takes them a while.
     """
+    from apvfio.cards import read_keyed  # noqa: PLC0415
+    from apvfio.plan.hygiene import hygiene  # noqa: PLC0415
+
     seen = scene(system)
     found = plan_one(system, request, seen)
     keyed = read_keyed(system.sysfs, seen.host, found.request.matrix)
@@ -123,6 +124,7 @@ def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Ou
         found = ledgers.load(system.files, system.boot_id)
         seen = differences(system, host, found)
         ledger = without_abandoned(system, settled(system, found, host), stopped)
+        records.catch_up(system, found)
         first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
     return finished(system, first._replace(seen=tuple(seen)), pace, haste, tell)
 
@@ -153,22 +155,22 @@ def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Outcome:
         if steps:
             tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         take(system.sysfs, steps)
-        ledgers.save(system.files, struck(ledger, read_host(system.sysfs))._replace(mode=mode))
+        records.save(system, struck(ledger, read_host(system.sysfs))._replace(mode=mode), found)
         return Outcome(steps, ledger)
 
 
 def _claimed(system: System, request: Request) -> Lease:
     """The lease that was made for this call, now the guest's own."""
-    ledger = ledgers.load(system.files, system.boot_id)
-    lease = ledger.leases.get(request.mdev)
+    found = ledgers.load(system.files, system.boot_id)
+    lease = found.leases.get(request.mdev)
     if lease is None or (lease.uuid, lease.state) != (request.guest_uuid, STARTING):
         raise ApvfioError(
             "its queues were taken back before it started.", guest=request.guest, remedy="Start it again."
         )
     lease = lease._replace(state=HELD, since=now())
-    ledger = ledger.with_lease(lease).handed(lease)
+    ledger = found.with_lease(lease).handed(lease)
     # Only now: a choice that failed to work shall not be made again.
-    ledgers.save(system.files, ledger.remembering(lease.uuid, lease.matrix) if request.wish else ledger)
+    records.save(system, ledger.remembering(lease.uuid, lease.matrix) if request.wish else ledger, found)
     return lease
 
 

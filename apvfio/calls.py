@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
+from apvfio.typed import NamedTuple
 from mdev.devices import is_uuid
 
 TYPE_CHECKING = False

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.host import BUS, HOST_DRIVER
 from apvfio.inventory import read_cards
 from apvfio.matrix import Apqn
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

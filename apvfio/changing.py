@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from apvfio import ledgers
+from apvfio import ledgers, records
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import is_configured, read_host
@@ -58,7 +58,7 @@ def change(system: System, request: Request, changer: Process) -> Change:
             return found
         ledger = noting_offline(found.plan, seen.host, system.sysfs)
         lease = found.plan.lease
-        ledgers.save(system.files, ledger)
+        records.save(system, ledger)
         try:
             # What is owed can wait; a guest that runs does not wait for it.
             take(system.sysfs, due(portion(ledger, seen.host, 0), seen.host))

@@ -7,7 +7,7 @@ from apvfio.errors import RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from apvfio.matrix import Matrix
-from mdev.definitions import AUTO, DIRECTORY, Definition, DefinitionError, parse, path
+from mdev.definitions import AUTO, Definition, DefinitionError, parse
 from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apvfio.system import Files
 
 PARENT = AP_MDEVS.parent.rpartition("/")[2]
-FOLDER = f"{DIRECTORY}/{PARENT}"
+FOLDER = AP_MDEVS.definitions
 
 
 def load_definition(files: Files, uuid: str) -> Definition | None:
@@ -25,7 +25,7 @@ def load_definition(files: Files, uuid: str) -> Definition | None:
 
     RequestError, naming the file, if it cannot be understood.
     """
-    file = path(PARENT, uuid)
+    file = AP_MDEVS.definition(uuid)
     text = files.read(file)
     if text is None:
         return None

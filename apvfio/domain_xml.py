@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pyexpat import ExpatError, ParserCreate
-from typing import NamedTuple
 
 from apvfio.errors import RequestError, printable
+from apvfio.typed import NamedTuple
 
 NAMESPACE = "urn:apvfio:guest:1"
 _BETWEEN = "\x01"
@@ -25,6 +25,7 @@ _PIECE = 1 << 20
 """Bytes that expat gets at once: what a handler refuses it reads to the end of the piece."""
 _DEEPEST = 256
 """Where libvirt's own parser ends (libxml2: parserInternals.h, xmlParserMaxDepth)."""
+_IDEOGRAPHS = range(0x4E00, 0x9FA6)
 _INVALID_TOKEN = 4
 """XML_ERROR_INVALID_TOKEN in expat.h."""
 _MOST = 10_000
@@ -97,17 +98,31 @@ def _read(xml: bytes, what: str) -> Element:
             # Names may have more letters in the fifth edition of XML 1.0, which libvirt's parser follows,
             # than in the fourth, which is expat's. No name that matters has any.
             with suppress(ExpatError, UnicodeDecodeError):
-                return _Reader(what).read(_in_ascii(xml))
+                text = xml.decode()
+                letters = _letters(text)
+                root = _Reader(what).read(text.translate(letters).encode())
+                return _restored(root, {ord(there): chr(here) for here, there in letters.items()})
         raise _not_well_formed(what, str(error)) from None
 
 
-def _in_ascii(xml: bytes) -> bytes:
-    """With other characters spelled as letters that names and texts may have."""
-    return xml.decode().encode("ascii", "backslashreplace").replace(b"\\", b"_")
+def _letters(text: str) -> dict[int, str]:
+    """For each character beyond ASCII a letter of its own, that every edition lets names and texts have."""
+    there = {c for c in text if not c.isascii()}
+    return dict(zip(map(ord, there), (c for c in map(chr, _IDEOGRAPHS) if c not in there), strict=False))
+
+
+def _restored(element: Element, characters: dict[int, str]) -> Element:
+    """``element`` with the characters that stood there; tags that matter have ASCII only."""
+    element.attributes = {key: text.translate(characters) for key, text in element.attributes.items()}
+    element.pieces = [piece.translate(characters) for piece in element.pieces]
+    element.children = [_restored(child, characters) for child in element.children]
+    return element
 
 
 def _not_well_formed(what: str, why: str) -> RequestError:
-    return RequestError(f"{what} is not well-formed: {printable(why, 200)}.")
+    return RequestError(
+        f"{what} is not well-formed: {printable(why, 200)}.", remedy="Let 'virt-xml-validate' look at it."
+    )
 
 
 def _first_text(root: Element, tag: str) -> str:
@@ -149,7 +164,9 @@ class _Reader:
         if prolog:
             parser.Parse(xml[:prolog], False)
         if self._root is None and xml.startswith(b"<!DOCTYPE", prolog):
-            raise RequestError(f"{self._what} has a document type declaration, which is not accepted.")
+            raise RequestError(
+                f"{self._what} has a document type declaration, which is not accepted.", remedy="Remove it."
+            )
         for begin in range(prolog, len(xml), _PIECE):
             parser.Parse(xml[begin : begin + _PIECE], False)
         parser.Parse(b"", True)
@@ -164,7 +181,10 @@ class _Reader:
             return
         self._kept += 1
         if self._kept > _MOST:
-            raise RequestError(f"{self._what} has more than {_MOST} elements in its annotation and devices.")
+            raise RequestError(
+                f"{self._what} has more than {_MOST} elements in its annotation and devices.",
+                remedy="Remove what it does not need.",
+            )
         element = Element(tag, attributes)
         if self._open:
             self._open[-1].children.append(element)

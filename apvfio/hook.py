@@ -52,19 +52,29 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
 
 def prepare(xml: bytes, system: System | None) -> None:
     """Give the guest what its annotation asks for; a guest without one is none of our business."""
+    with _opened(system) as here:
+        try:
+            _prepare(here, xml)
+        except ApvfioError as error:
+            from apvfio.records import note_refusal  # noqa: PLC0415
+
+            note_refusal(here, error)
+            raise
+
+
+def _prepare(here: System, xml: bytes) -> None:
     from apvfio.asking import request_of  # noqa: PLC0415
     from apvfio.broker import acquire  # noqa: PLC0415
 
-    with _opened(system) as here:
-        try:
-            request = request_of(here.files, xml)
-        except RequestError:
-            if _expected(here, xml):
-                return
-            raise
-        if request:
-            _require_rights(here)
-            acquire(here, request, deserted=_deserted)
+    try:
+        request = request_of(here.files, xml)
+    except RequestError:
+        if _expected(here, xml):
+            return
+        raise
+    if request:
+        _require_rights(here)
+        acquire(here, request, deserted=_deserted)
 
 
 def _expected(system: System, xml: bytes) -> bool:

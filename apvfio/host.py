@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from errno import EIO, ENODEV
-from typing import NamedTuple
 
 from apvfio.errors import HostError, RequestError
-from apvfio.mask import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet, parse_hex
+from apvfio.mask import ALL_IDS, MAX_ID, NO_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
 from apvfio.sysfs import unreadable
+from apvfio.typed import NamedTuple
 from mdev.devices import MdevType
 
 TYPE_CHECKING = False
@@ -77,12 +77,17 @@ class Host(NamedTuple):
         """The usage domains that have a queue."""
         return IdSet(queue.domain for queue in self.drivers)
 
-    def queues_on(self, adapters: IdSet, domains: IdSet) -> list[Apqn]:
-        """The queues on one of ``adapters`` or ``domains``, in order; a large host is not searched whole."""
-        if len(self.drivers) <= IDS * (len(adapters) + len(domains)):
-            return sorted(q for q in self.drivers if q.adapter in adapters or q.domain in domains)
-        there = {*Matrix(adapters, ALL_IDS).queues(), *Matrix(ALL_IDS, domains).queues()}
-        return sorted(queue for queue in there if queue in self.drivers)
+    def given_on(self, adapters: IdSet, domains: IdSet) -> list[Apqn]:
+        """The queues on one of ``adapters`` or ``domains`` that the masks give to the host, in order.
+
+        A large host is not searched whole.
+        """
+        rows = Matrix(adapters & self.apmask, self.aqmask)
+        columns = Matrix(self.apmask, domains & self.aqmask)
+        if len(self.drivers) > sum(len(part.adapters) * len(part.domains) for part in (rows, columns)):
+            there = {*rows.queues(), *columns.queues()}
+            return sorted(queue for queue in there if queue in self.drivers)
+        return sorted(queue for queue in self.drivers if rows.holds(queue) or columns.holds(queue))
 
     def masks_give_host(self, queue: Apqn) -> bool:
         """Whether the masks leave ``queue`` to the host's drivers: both bits set."""
@@ -183,8 +188,11 @@ def is_online(sysfs: Sysfs, queue: Apqn) -> bool:
 
 def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether the administrator has set ``queue`` offline: one that is deconfigured reads so, too."""
+    # Nearly all are online: one read for each of them.
+    if is_online(sysfs, queue):
+        return False
     working = [_read_or(sysfs, f"{BUS}/devices/{queue}/{name}", "") for name in ("config", "chkstop")]
-    return not is_online(sysfs, queue) and [text.strip() for text in working] == ["1", "0"]
+    return [text.strip() for text in working] == ["1", "0"]
 
 
 def is_configured(sysfs: Sysfs, adapter: int) -> bool:

@@ -7,11 +7,7 @@ for rules that are off or for queues that the start does not concern.
 
 from __future__ import annotations
 
-import re
-
-from apvfio.cards import MODES
 from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, is_online
-from apvfio.inventory import read_cards
 from apvfio.mask import parse_hex
 from apvfio.matrix import Apqn
 from apvfio.plan.host_needs import Facts, concerned
@@ -32,7 +28,7 @@ ZCRYPT_NODES = "class/zcrypt"
 """The device nodes made with zcryptctl. /dev/z90crypt, which is open to all queues, is not among them."""
 
 _WORK = ("load", "pendingq_count", "requestq_count")
-_APQN = re.compile(r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})")
+_APQN = r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})"
 
 
 def read_facts(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Facts:
@@ -58,6 +54,9 @@ def _usable(sysfs: Sysfs, host: Host, keep: Keep) -> dict[Apqn, str]:
     kept = {mode for mode, least in keep._asdict().items() if least}
     if not kept:
         return {}
+    from apvfio.cards import MODES  # noqa: PLC0415
+    from apvfio.inventory import read_cards  # noqa: PLC0415
+
     modes = {int(card.id, 16): MODES.get(card.mode, "") for card in read_cards(sysfs)}
     return {
         queue: modes[queue.adapter]
@@ -104,7 +103,9 @@ def _keys(files: Files, queues: Iterable[Apqn]) -> dict[Apqn, str]:
 
 def _apqns(text: str) -> list[Apqn]:
     """The queues in a list such as ``01.0004,0A.001B``, in which zkey writes hexadecimal digits large."""
-    return [Apqn(int(adapter, 16), int(domain, 16)) for adapter, domain in _APQN.findall(text)]
+    import re  # noqa: PLC0415
+
+    return [Apqn(int(adapter, 16), int(domain, 16)) for adapter, domain in re.findall(_APQN, text)]
 
 
 def _nodes(sysfs: Sysfs, queues: Iterable[Apqn]) -> dict[Apqn, str]:

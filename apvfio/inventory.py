@@ -8,11 +8,11 @@ away while one reads only leaves gaps.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from apvfio.host import BUS, VFIO_DRIVER
 from apvfio.matrix import Apqn
 from apvfio.sysfs import unreadable
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ crash anywhere leaves a ledger from which the next call can finish or undo the w
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.mask import NO_IDS, IdSet, union
 from apvfio.matrix import Apqn, Matrix
 from apvfio.promises import Process, Promise
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -185,7 +185,10 @@ def parse_hex(text: str, what: str = "the mask") -> IdSet:
     """A mask as the kernel prints it; RequestError if the text is anything else."""
     digits = text.removesuffix("\n").removeprefix("0x")
     if len(digits) != HEX_DIGITS or not set(digits.lower()) <= set(_DIGITS):
-        raise RequestError(f"{what} reads {_shown(text)} where 64 hexadecimal digits belong.")
+        raise RequestError(
+            f"{what} reads {_shown(text)} where 64 hexadecimal digits belong.",
+            remedy="No kernel says so: look what this tree is.",
+        )
     return IdSet.from_bits(int(f"{int(digits, 16):0{IDS}b}"[::-1], 2))
 
 

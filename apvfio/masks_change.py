@@ -7,11 +7,11 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio import chzdev, chzdev_command, definitions, ledgers, serving
+from apvfio import chzdev, chzdev_command, definitions, records, serving
 from apvfio.errors import ApvfioError
-from apvfio.host import read_mask
+from apvfio.host import MASK_NAMES, read_mask
 from apvfio.host_facts import facts_of
-from apvfio.mask import ALL_IDS, NO_IDS, format_change, parse_edit
+from apvfio.mask import ALL_IDS, NO_IDS, format_change, format_list, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible, require_stored
 from apvfio.plan.edit_needs import losses, weighed
@@ -22,7 +22,7 @@ from apvfio.writes import bind, check, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from apvfio.plan.step import Step
     from apvfio.sysfs import Sysfs
@@ -53,7 +53,9 @@ def change_masks(
         _take(system.sysfs, change)
         # The debts change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
-            ledgers.save(system.files, change.ledger)
+            records.save(system, change.ledger)
+        if change.changes:
+            records.note_masks(system, "; ".join(_said(change)))
         if not command:
             _store(change, lambda: chzdev.save(system.files, change.stored))
     if command:
@@ -72,6 +74,16 @@ def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     for loss in losses(before, change):
         warnings += weighed(loss, facts_of(system, host, loss.queues, loss.policy))
     return before, change._replace(warnings=tuple(warnings))
+
+
+def _said(change: Change) -> Iterator[str]:
+    """What of a change is done, for the trail."""
+    for step in change.steps:
+        yield f"{step.attribute.rpartition('/')[2]} {step.value}"
+    for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
+        if ids is not None:
+            yield f"{name} stored as {format_list(ids) or 'empty'}"
+    yield from (f"{name} stored no longer" for name in change.to_remove)
 
 
 def _store(change: Change, store: Callable[[], None]) -> None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.mask import NO_IDS, IdSet, format_hex, parse_hex
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Matrix(NamedTuple):
     @property
     def empty(self) -> bool:
         """Whether there is no queue in it: one dimension alone makes none."""
-        return not (self.adapters and self.domains)
+        return not (self.adapters.bits and self.domains.bits)
 
     def as_ap_config(self) -> str:
         """The three masks that an mdev's ``ap_config`` takes (vops:ap_config_store)."""

@@ -147,7 +147,10 @@ def _definition(text: bytes) -> Definition:
     try:
         return parse(text.decode("utf-8", "replace"))
     except DefinitionError as error:
-        raise RequestError(f"what mdevctl says of it cannot be used: {error}.") from None
+        raise RequestError(
+            f"what mdevctl says of it cannot be used: {error}.",
+            remedy="Look at it with 'mdevctl list --defined --dumpjson'.",
+        ) from None
 
 
 def _matrix(definition: Definition) -> Matrix:

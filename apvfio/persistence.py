@@ -7,7 +7,7 @@ from apvfio.definitions import FOLDER, PARENT, load_definition, matrix_of
 from apvfio.errors import ApvfioError, ConflictError, HostError, RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.system import on_this_machine
-from mdev.definitions import MANUAL, Definition, path
+from mdev.definitions import MANUAL, Definition
 from mdev.mdevctl import Mdevctl, MdevctlError
 
 TYPE_CHECKING = False
@@ -56,10 +56,10 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
         _have_defined(system, request.mdev, wanted, there)
     if wanted.more or not on_this_machine(system):
         # mdevctl has dropped what others keep in it.
-        system.files.write(path(PARENT, request.mdev), wanted.text(), _READABLE)
+        system.files.write(AP_MDEVS.definition(request.mdev), wanted.text(), _READABLE)
     if load_definition(system.files, request.mdev) != wanted:
         raise ApvfioError(
-            f"/{path(PARENT, request.mdev)} does not hold what was defined.",
+            f"/{AP_MDEVS.definition(request.mdev)} does not hold what was defined.",
             remedy="Look at 'mdevctl list -d'.",
         )
     return True
@@ -67,7 +67,7 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
 
 def _have_defined(system: System, mdev: str, wanted: Definition, there: Definition | None) -> None:
     """Have mdevctl define it; if it cannot, all is as it was."""
-    file = path(PARENT, mdev)
+    file = AP_MDEVS.definition(mdev)
     was = system.files.read(file)
 
     def call(command: Mdevctl) -> None:
@@ -91,7 +91,7 @@ def undefine(system: System, mdev: str) -> bool:
     if on_this_machine(system):
         _mdevctl(lambda command: command.undefine(PARENT, mdev))
     else:
-        system.files.remove(path(PARENT, mdev))
+        system.files.remove(AP_MDEVS.definition(mdev))
     return True
 
 

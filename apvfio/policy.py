@@ -7,13 +7,13 @@ No annotation can override it: a guest says what it wants, the policy says what 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.host import MASKS, OVERRIDES
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn
 from apvfio.settings import TOP, one_of, read_settings, true_or_false, whole_number
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ queues. The promise keeps them free for as long as the mdevctl lives to which it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.mask import NO_IDS, format_list, parse_list
 from apvfio.matrix import Matrix
+from apvfio.typed import NamedTuple
 from mdev.devices import is_uuid
 
 TYPE_CHECKING = False

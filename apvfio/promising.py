@@ -8,7 +8,7 @@ owed from the start, and paid when nobody needs it any more.
 
 from __future__ import annotations
 
-from apvfio import ledgers
+from apvfio import ledgers, records
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import OVERRIDES, VFIO_DRIVER, read_driver, read_host
@@ -67,7 +67,7 @@ def end_promise(system: System, mdev: str, process: Process) -> None:
         found = ledgers.load(system.files, system.boot_id)
         after = _without_own(found, mdev, process)
         if after != found:
-            ledgers.save(system.files, after)
+            records.save(system, after, found)
 
 
 def _without_own(ledger: Ledger, mdev: str, process: Process) -> Ledger:

@@ -12,12 +12,11 @@ Instead of ``<ap:matrix>`` it may hold ``<ap:any mode="ep11" adapters="2" domain
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.annotation import free_by, parse_annotation
 from apvfio.domain_xml import read_domain
 from apvfio.errors import RequestError, printable
 from apvfio.matrix import Matrix
+from apvfio.typed import NamedTuple
 from apvfio.wish import Wish
 from mdev.devices import is_uuid
 
@@ -81,7 +80,10 @@ def guest_uuid(xml: bytes) -> str:
 
 def _uuid_of(domain: Domain) -> str:
     if not is_uuid(domain.uuid):
-        raise RequestError(f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none.")
+        raise RequestError(
+            f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none.",
+            remedy="Make one with uuidgen.",
+        )
     return domain.uuid.lower()
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from apvfio.cards import read_known
 from apvfio.errors import ApvfioError, HostError, PolicyError
 
 TYPE_CHECKING = False
@@ -30,6 +29,7 @@ def all_named(
 
     A guest that runs keeps what it has; the others get, one after the other, what is left.
     """
+    from apvfio.cards import read_known  # noqa: PLC0415
     from apvfio.plan.choose import choose  # noqa: PLC0415
 
     requests = list(requests)
@@ -72,7 +72,9 @@ def planned(
     wish = request.wish
     if wish is None:
         return make(request, ledger)
-    from apvfio.plan.choose import choose  # noqa: PLC0415  most guests name their queues
+    # Most guests name their queues.
+    from apvfio.cards import read_known  # noqa: PLC0415
+    from apvfio.plan.choose import choose  # noqa: PLC0415
 
     known = read_known(sysfs, wish, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)

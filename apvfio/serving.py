@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from errno import EEXIST
-from typing import NamedTuple
 
-from apvfio import ledgers
+from apvfio import ledgers, records
 from apvfio.calls import Acquire, Release, answer_of, parse_call
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.handover import Haste, Pace, hand_over
@@ -27,6 +26,7 @@ from apvfio.plan.steps import creation, due
 from apvfio.policy import POLICY, parse_policy, read_times
 from apvfio.resolve import planned
 from apvfio.settle import over, settle, settled, without_abandoned
+from apvfio.typed import NamedTuple
 from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
@@ -126,7 +126,9 @@ def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, Apvfio
     starts, refusals = _plan_all(system, calls, seen)
     if starts or ended:
         ledger = starts[-1].plan.ledger if starts else seen.ledger
-        ledgers.save(system.files, ledger)
+        records.save(system, ledger)
+        for start in starts:
+            records.note_plan(system, start.plan)
         refusals |= _start_all(system, starts, ledger, seen.host)
         _forget_the_ended(system)
     for ticket in (*(start.ticket for start in starts), *(ticket for ticket, _ in ended)):
@@ -197,7 +199,7 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
 def _forget_the_ended(system: System) -> None:
     ledger = ledgers.load(system.files, system.boot_id)
     if any(lease.state == ENDING for lease in ledger.leases.values()):
-        ledgers.save(system.files, over(ledger, read_host(system.sysfs), []))
+        records.save(system, over(ledger, read_host(system.sysfs), []), ledger)
 
 
 def _for_now(system: System, ledger: Ledger, host: Host, starts: list[_Start]) -> list[Step]:
@@ -262,7 +264,10 @@ def verify_guest(sysfs: Sysfs, lease: Lease, there: list[Apqn]) -> None:
     """See that the guest will get all that is ``there``: an assign that succeeds does not say so."""
     held = read_matrix(sysfs, lease.mdev)
     if held != lease.matrix:
-        raise ApvfioError(f"the mediated device {lease.mdev} holds {held} where {lease.matrix} was assigned.")
+        raise ApvfioError(
+            f"the mediated device {lease.mdev} holds {held} where {lease.matrix} was assigned.",
+            remedy="Another program is changing it; see that it ends, then try again.",
+        )
     seen = read_guest_queues(sysfs, lease.mdev, lease.matrix)
     missing = [queue for queue in there if seen is not None and queue not in seen]
     if missing:

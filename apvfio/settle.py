@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
-from apvfio import ledgers
+from apvfio import ledgers, records
 from apvfio.calls import Acquire, answer_of, parse_call
 from apvfio.errors import printable
 from apvfio.handover import QUICKEST
 from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
 from apvfio.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
 from apvfio.liveness import abandoned, now
-from apvfio.plan.drift import drift
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import REMOVE, Step
 from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
 from apvfio.taking_back import take_back
 from apvfio.telling import silent
+from apvfio.typed import NamedTuple
 from apvfio.wording import resetting
 from apvfio.writes import take
 
@@ -86,6 +85,8 @@ def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
 
 def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
     """How the host differs from the ``ledger``, in sentences: `drift`, and guests that run no more."""
+    from apvfio.plan.drift import drift  # noqa: PLC0415
+
     running = system.running_guests()
     dead = abandoned(ledger, running, now()) if running is not None else []
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
@@ -126,7 +127,7 @@ def settle(
     tells how long each of them will take on its own way to the host. ``tell`` hears what is waited for.
     """
     if ledger != found:
-        ledgers.save(system.files, ledger)
+        records.save(system, ledger, found)
     steps = due(ledger, host)
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)
@@ -152,7 +153,7 @@ def settle(
     now_so = read_host(system.sysfs, overrides=bool(back.overrides)) if taken else host
     after = over(back, now_so, taken)
     if after != ledger:
-        ledgers.save(system.files, after)
+        records.save(system, after, ledger)
     # What a change had taken can go home only now that its device no longer has it.
     unfinished = (part_going < len(going) or back != ledger) and not handed_over
     return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)

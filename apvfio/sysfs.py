@@ -24,9 +24,9 @@ from errno import (
     EUSERS,
     errorcode,
 )
-from typing import Protocol
 
 from apvfio.errors import ConflictError, HostError, KernelRefusedError, printable
+from apvfio.typed import Protocol
 
 _PAGE = 4096
 _READ_LIMIT = 1 << 20
@@ -141,7 +141,7 @@ _MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
         "a mediated device with this uuid exists already, or waits for its last user to be gone",
         "See who has /dev/vfio open, and try again when that has ended.",
     ),
-    (("create",), EUSERS): ("no more mediated devices can be made", ""),
+    (("create",), EUSERS): ("no more mediated devices can be made", "Remove one that nobody needs."),
 }
 
 
@@ -167,7 +167,7 @@ def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostE
     name = path.rpartition("/")[2]
     reason, remedy = next(
         (meaning for (names, errno), meaning in _MEANING.items() if name in names and errno == number),
-        (os.strerror(number), ""),
+        (os.strerror(number), "See 'apvfio doctor'."),
     )
     code = errorcode.get(number, str(number))
     return KernelRefusedError(

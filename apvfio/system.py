@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from errno import ELOOP, ENOENT, ENOTDIR
-from typing import Protocol
 
 from apvfio.errors import ApvfioError, HostError
 from apvfio.liveness import find_process, running_guests
@@ -18,6 +17,7 @@ from apvfio.locks import holding_locks
 from apvfio.policy import read_times
 from apvfio.private import make_private, open_ordinary, require_private
 from apvfio.sysfs import RealSysfs, Sysfs
+from apvfio.typed import Protocol
 from apvfio.waiting import ROOM, FileRoom, Room
 
 TYPE_CHECKING = False
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _BOOT_ID_LIMIT = 100
-_OWN = "run/apvfio/"
+_OWN = ("run/apvfio/", "var/lib/apvfio/")
 _SIZE_LIMIT = 64 << 20
+_END = 64 << 10
 
 
 class Files(Protocol):
@@ -43,6 +44,18 @@ class Files(Protocol):
 
     def create(self, path: str) -> bool:
         """Make an empty file, mode 0600; False if its directory is not there."""
+
+    def append(self, path: str, text: str) -> None:
+        """Add to the end of the file, in one write that is not waited for; made as `write` makes it."""
+
+    def end(self, path: str) -> str:
+        """The last 64 KiB of the file, '' where there is none."""
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes, 0 where there is none."""
+
+    def rename(self, path: str, new: str) -> None:
+        """Give the file, if it is there, another name; a file that has it is gone."""
 
     def remove(self, path: str) -> None:
         """Remove the file if it is there."""
@@ -87,8 +100,9 @@ class RealFiles:
         self._root = root
 
     def _path(self, path: str) -> str:
-        if path.startswith(_OWN):
-            require_private(os.path.join(self._root, _OWN))
+        for own in _OWN:
+            if path.startswith(own):
+                require_private(os.path.join(self._root, own))
         return os.path.join(self._root, path)
 
     def read(self, path: str) -> str | None:
@@ -135,6 +149,42 @@ class RealFiles:
         except OSError as error:
             raise _unusable(self._path(path), error) from error
         return True
+
+    def append(self, path: str, text: str) -> None:
+        target = self._path(path)
+        try:
+            make_private(os.path.dirname(target))
+            fd = open_ordinary(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _unusable(target, error) from error
+
+    def end(self, path: str) -> str:
+        try:
+            with open(open_ordinary(self._path(path), os.O_RDONLY), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+                return file.read(_END).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise _unusable(self._path(path), error) from error
+
+    def size(self, path: str) -> int:
+        try:
+            return os.lstat(self._path(path)).st_size
+        except OSError:
+            return 0
+
+    def rename(self, path: str, new: str) -> None:
+        try:
+            os.replace(self._path(path), self._path(new))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unusable(self._path(path), error) from error
 
     def remove(self, path: str) -> None:
         try:

@@ -18,15 +18,16 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from errno import EACCES
-from typing import Any, Protocol
 
 from apvfio.errors import HostError
 from apvfio.private import make_private, open_ordinary, require_private
+from apvfio.typed import Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from typing import Any
 
     Document = dict[str, Any]
 

@@ -6,10 +6,9 @@ The words are those of pvapconfig, which picks queues inside a secure-execution 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.errors import RequestError, printable
 from apvfio.mask import IDS, NO_IDS, IdSet, format_list, parse_list
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

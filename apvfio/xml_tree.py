@@ -22,7 +22,12 @@ def parse_xml(xml: bytes, what: str) -> etree._Element:
     try:
         root = etree.fromstring(xml, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise RequestError(f"{what} is not well-formed: {printable(str(error), 200)}.") from None
+        raise RequestError(
+            f"{what} is not well-formed: {printable(str(error), 200)}.",
+            remedy="Let 'virt-xml-validate' look at it.",
+        ) from None
     if root.getroottree().docinfo.doctype:
-        raise RequestError(f"{what} has a document type declaration, which is not accepted.")
+        raise RequestError(
+            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
+        )
     return root

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks [--rounds N] [PART...]``: measure, and print the table."""
+"""``benchmarks/run [--rounds N] [--quick] [--save FILE] [GOAL...]``: measure, and print the table."""
 
 from __future__ import annotations
 
@@ -8,32 +8,63 @@ import importlib
 import os
 import platform
 import sys
+from typing import TYPE_CHECKING
 
-from benchmarks.goals import table
+from apvfio.errors import ApvfioError
+from benchmarks.goals import Goal, table
+from benchmarks.saved import save
 
-PARTS = ("hooks", "writes", "planner", "snapshot", "starts")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GOALS = {
+    1: "unannotated",
+    2: "annotated",
+    3: "writes",
+    4: "planner",
+    5: "snapshot",
+    6: "starts",
+}
+"""Which module measures which goal."""
+_ROUNDS = 20
+_QUICK = 1
 
 
-def main() -> int:
-    """Measure the parts asked for; 1 if a goal is missed."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"out of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=20, help="how often each pair is run (default: 20)")
-    args = parser.parse_args()
-    if unknown := set(args.parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}")
-    found = []
-    for part in args.parts or PARTS:
-        for goal in importlib.import_module(f"benchmarks.{part}").goals(args.rounds):
-            print(f"{part}: {goal.what}: {goal.ratio:.3g}", file=sys.stderr, flush=True)
-            found.append(goal)
+def main(argv: list[str] | None = None) -> int:
+    """Measure the goals asked for; 1 if one is missed or cannot be measured, 2 for a usage error."""
+    parser = argparse.ArgumentParser(prog="benchmarks/run", description="Measure apvfio beside its peers.")
+    known = "; ".join(f"{number} {name}" for number, name in GOALS.items())
+    parser.add_argument("goals", nargs="*", type=int, metavar="GOAL", help=f"{known} (default: all)")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often each pair is run, in turns")
+    parser.add_argument("--quick", action="store_true", help="one round: to see that it runs")
+    parser.add_argument("--save", metavar="FILE", help="keep all times there, for 'python -m pyperf'")
+    args = parser.parse_args(argv)
+    if unknown := set(args.goals) - GOALS.keys():
+        parser.error(f"there is no goal {', '.join(map(str, sorted(unknown)))}")
+    if args.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    rounds = _QUICK if args.quick else args.rounds
+    before = os.getloadavg()[0]
+    found = [goal for number in args.goals or GOALS for goal in _measure(number, rounds)]
     print("\n".join(table(found)))
-    load = ", ".join(f"{n:.1f}" for n in os.getloadavg())
     print(
-        f"\nPython {platform.python_version()}, Linux {platform.release()} {platform.machine()}, "
-        f"{os.cpu_count()} CPUs, load {load}, {args.rounds} rounds"
+        f"\n{platform.python_implementation()} {platform.python_version()}, Linux {platform.release()} "
+        f"{platform.machine()}, {os.cpu_count()} CPUs, {rounds} rounds, "
+        f"load {before:.1f} at the beginning and {os.getloadavg()[0]:.1f} at the end"
     )
+    if args.save:
+        save(args.save, found)
     return 0 if all(goal.met for goal in found) else 1
+
+
+def _measure(number: int, rounds: int) -> Iterator[Goal]:
+    try:
+        for goal in importlib.import_module(f"benchmarks.{GOALS[number]}").goals(rounds):
+            found = goal._replace(number=number)
+            print(f"{number}: {goal.what} / {goal.beside}: {goal.ratio:.3g}", file=sys.stderr, flush=True)
+            yield found
+    except (ApvfioError, ImportError) as error:
+        yield Goal("it cannot be measured here", str(error), float("nan"), 0, number=number)
 
 
 if __name__ == "__main__":

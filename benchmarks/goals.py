@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Pair
 
-_HEADINGS = ("what", "beside", "ratio", "quartiles", "goal", "")
+_HEADINGS = ("goal", "what", "beside", "ratio", "quartiles", "at most", "", "medians, or counts")
 
 
 class Goal(NamedTuple):
@@ -21,20 +21,27 @@ class Goal(NamedTuple):
     ratio: float
     bound: float | None = None
     """The most that the ratio may be; None for a figure that has no goal."""
-    spread: tuple[float, float] | None = None
+    pair: Pair | None = None
+    """The times behind the ratio; None if it was counted."""
     note: str = ""
+    number: int = 0
+    """Which goal it is, 1 to 6."""
 
     @property
     def met(self) -> bool:
-        """Whether the ratio is within its bound."""
+        """Whether the ratio is within its bound; what could not be measured is not."""
         return self.bound is None or self.ratio <= self.bound
 
 
 def measured(what: str, beside: str, pair: Pair, bound: float | None = None, note: str = "") -> Goal:
     """The goal that ``pair`` measures."""
-    milliseconds = (min(times) * 1000 for times in pair)
-    took = "least {:.3g} and {:.3g} ms".format(*milliseconds)
-    return Goal(what, beside, pair.ratio, bound, pair.spread, f"{took}; {note}" if note else took)
+    took = "{:.3g} and {:.3g} ms".format(*(median * 1000 for median in pair.medians))
+    return Goal(what, beside, pair.ratio, bound, pair, f"{took}; {note}" if note else took)
+
+
+def counted(what: str, beside: str, ours: float, theirs: float, *, bound: float, note: str = "") -> Goal:
+    """A goal for which two numbers are compared."""
+    return Goal(what, beside, ours / theirs, bound, note=note or f"{ours} and {theirs}")
 
 
 def table(goals: Iterable[Goal]) -> Iterator[str]:
@@ -43,10 +50,20 @@ def table(goals: Iterable[Goal]) -> Iterator[str]:
     yield _row(["---"] * len(_HEADINGS))
     for goal in goals:
         verdict = "" if goal.bound is None else "met" if goal.met else "**missed**"
-        quartiles = f"{_number(goal.spread[0])} - {_number(goal.spread[1])}" if goal.spread else "counted"
-        bound = "" if goal.bound is None else f"at most {goal.bound:g}"
-        rest = "; ".join(filter(None, (verdict, goal.note)))
-        yield _row([goal.what, goal.beside, _number(goal.ratio), quartiles, bound, rest])
+        quartiles = " - ".join(map(_number, goal.pair.spread)) if goal.pair else "counted"
+        bound = "" if goal.bound is None else _number(goal.bound)
+        yield _row(
+            [
+                str(goal.number),
+                goal.what,
+                goal.beside,
+                _number(goal.ratio),
+                quartiles,
+                bound,
+                verdict,
+                goal.note,
+            ]
+        )
 
 
 def _number(ratio: float) -> str:

@@ -28,8 +28,14 @@ class Pair(NamedTuple):
     @property
     def spread(self) -> tuple[float, float]:
         """The quartiles of the rounds' ratios."""
-        low, _, high = statistics.quantiles(self._ratios(), n=4)
+        ratios = self._ratios()
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
         return low, high
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        """The medians of both, in seconds."""
+        return statistics.median(self.ours), statistics.median(self.peers)
 
     def _ratios(self) -> list[float]:
         return [a / b for a, b in zip(self.ours, self.peers, strict=True)]
@@ -39,19 +45,19 @@ def side_by_side(ours: Callable[[], float], peer: Callable[[], float], rounds: i
     """Run both so many times, in turns, after one round that does not count; each says what it took."""
     ours()
     peer()
-    turns = [(ours(), peer()) for _ in range(max(rounds, 3))]
+    turns = [(ours(), peer()) for _ in range(rounds)]
     return Pair([turn[0] for turn in turns], [turn[1] for turn in turns])
 
 
 def timed(work: Callable[[], object], times: int = 1) -> float:
-    """Seconds of wall time for ``times`` runs, without the collection of garbage."""
+    """Seconds of wall time for one of ``times`` runs, without the collection of garbage."""
     gc.collect()
     gc.disable()
     try:
         begin = time.perf_counter()
         for _ in range(times):
             work()
-        return time.perf_counter() - begin
+        return (time.perf_counter() - begin) / times
     finally:
         gc.enable()
 

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.assets import script
+from apvfio.errors import HostError
+from apvfio.lab import mounts
 from apvfio.mask import IdSet
+from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PEERS = f"{PACKAGES}/benchmarks/peers"
 
 
 class Mounted(NamedTuple):
@@ -31,12 +35,15 @@ class Mounted(NamedTuple):
     @property
     def env(self) -> dict[str, str]:
         """What leads the hook there."""
-        return {"APVFIO_ROOT": self.root, "PATH": os.environ["PATH"]}
+        return {"APVFIO_ROOT": self.root, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @contextmanager
 def mounted(adapters: Iterable[int], domains: Iterable[int]) -> Iterator[Mounted]:
-    """A host of Linux 7.2 with these adapters and domains, until ``with`` ends; needs root and FUSE."""
+    """A host of Linux 7.2 with these adapters and domains, until ``with`` ends; HostError without FUSE."""
+    if os.geteuid():
+        raise HostError("a simulated host is mounted by root only.", remedy="Run it as root.")
+    fuse.available()
     with tempfile.TemporaryDirectory(prefix="apvfio-bench-") as work:
         root, file, hook = f"{work}/tree", f"{work}/host.json", f"{work}/50-apvfio"
         os.mkdir(root)
@@ -58,3 +65,15 @@ def mounted(adapters: Iterable[int], domains: Iterable[int]) -> Iterator[Mounted
             process.terminate()
             process.wait(20)
             process.stdout.close()  # type: ignore[union-attr]
+
+
+@contextmanager
+def in_place_of_sys(host: Mounted) -> Iterator[None]:
+    """The host's /sys is this process' own; HostError without mounts of our own (benchmarks/run)."""
+    if os.readlink("/proc/self/ns/mnt") == os.readlink(f"/proc/{os.getppid()}/ns/mnt"):
+        raise HostError("this process shares its mounts with others.", remedy="Use benchmarks/run.")
+    mounts.bind(f"{host.root}/sys", "/sys")
+    try:
+        yield
+    finally:
+        subprocess.run(["/usr/bin/umount", "--lazy", "/sys"], check=True)

@@ -10,62 +10,55 @@ from apvfio import broker
 from apvfio.calls import Acquire, Release
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
-from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from benchmarks import invented
-from benchmarks.goals import Goal
+from benchmarks.counting import devices, machine
+from benchmarks.goals import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.request import Request
+    from apvfio.sim.store import SimSystem
+    from benchmarks.counting import Counted
+    from benchmarks.goals import Goal
 
-GUESTS = 100
-_DOMAINS = 2
+_GUESTS = 100
 _MASKS = ("bus/ap/apmask", "bus/ap/aqmask")
 
 
 def goals(_rounds: int) -> Iterator[Goal]:
     """One guest's writes, and the masks' for a hundred guests at once."""
-    system, written = _host()
+    system, seam = _host()
     request = _requests()[0]
-    broker.acquire(system, request)
-    yield Goal("writes of one start: mask, device, matrix", "one", len(written), 3, note=_names(written))
-    written.clear()
-    broker.release(system, request.guest_uuid)
-    yield Goal("writes of one stop: device, mask", "one", len(written), 2, note=_names(written))
-    for what, call in (("starts", _start), ("stops", _stop)):
-        together, alone = call(together=True), call(together=False)
-        note = f"{together} and {alone} writes"
-        yield Goal(f"mask writes of {GUESTS} {what} at once", "one by one", together / alone, 0.1, note=note)
+    for what, call, goal in (
+        ("start", lambda: broker.acquire(system, request), ("apmask", "create", "ap_config")),
+        ("stop", lambda: broker.release(system, request.guest_uuid), ("remove", "apmask")),
+    ):
+        seam.clear()
+        call()
+        names = ", ".join(path.rpartition("/")[2] for path in seam.writes)
+        beside = f"one each: {', '.join(goal)}"
+        yield counted(f"writes of one {what}", beside, len(seam.writes), len(goal), bound=1, note=names)
+    for what, run in (("starts", _start), ("stops", _stop)):
+        together, alone = run(together=True), run(together=False)
+        yield counted(f"mask writes of {_GUESTS} {what} at once", "one by one", together, alone, bound=0.1)
 
 
-def _host() -> tuple[SimSystem, list[str]]:
-    """A host, and the paths that will be written."""
-    kernel = SimKernel.new(adapters=dict.fromkeys(range(GUESTS), "cca"), domains=IdSet(range(_DOMAINS)))
-    system = SimSystem.new(kernel)
-    written: list[str] = []
-    write = system.sysfs.write
-
-    def counted(path: str, text: str) -> None:
-        written.append(path)
-        write(path, text)
-
-    system.sysfs.write = counted  # type: ignore[method-assign]
-    return system, written
+def _host() -> tuple[SimSystem, Counted]:
+    return machine("7.2", range(_GUESTS), IdSet([0, 1]))
 
 
 def _requests() -> list[Request]:
     # An adapter each, of which the host keeps a domain: nobody's bit is free already.
-    return [invented.request(n, Matrix(IdSet([n]), IdSet([0]))) for n in range(GUESTS)]
+    return [invented.request(n, Matrix(IdSet([n]), IdSet([0]))) for n in range(_GUESTS)]
 
 
-def _masks(written: list[str]) -> int:
-    return sum(path in _MASKS for path in written)
+def _mask_writes(seam: Counted) -> int:
+    return sum(path in _MASKS for path in seam.writes)
 
 
 def _start(*, together: bool) -> int:
-    system, written = _host()
+    system, seam = _host()
     *others, last = _requests()
     with ExitStack() as waiting:
         for request in others:
@@ -74,19 +67,16 @@ def _start(*, together: bool) -> int:
             else:
                 broker.acquire(system, request)
         broker.acquire(system, last)
-        assert (
-            len(system.sysfs.list("devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/devices"))
-            == GUESTS
-        )
-    return _masks(written)
+        assert devices(system) == _GUESTS
+    return _mask_writes(seam)
 
 
 def _stop(*, together: bool) -> int:
-    system, written = _host()
+    system, seam = _host()
     requests = _requests()
     for request in requests:
         broker.acquire(system, request)
-    written.clear()
+    seam.clear()
     *others, last = requests
     with ExitStack() as waiting:
         for request in others:
@@ -95,9 +85,5 @@ def _stop(*, together: bool) -> int:
             else:
                 broker.release(system, request.guest_uuid)
         broker.release(system, last.guest_uuid)
-    assert not system.sysfs.list("devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/devices")
-    return _masks(written)
-
-
-def _names(paths: list[str]) -> str:
-    return ", ".join(path.rpartition("/")[2] for path in paths)
+    assert not devices(system)
+    return _mask_writes(seam)

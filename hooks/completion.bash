@@ -1,23 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-# bash completion for apvfio(8): commands, options, and the names of guests.
+# bash completion for apvfio(8): commands, options, guests, adapters, domains and queues.
+# Python takes its time to start: nothing here runs apvfio.
 # shellcheck shell=bash
 
+# libvirt's guests. Another host is not asked: ssh might want a password.
 _apvfio_guests() {
-    virsh --readonly --connect "${LIBVIRT_DEFAULT_URI:-qemu:///system}" list --all --name 2>/dev/null
+    local uri=${1:-${LIBVIRT_DEFAULT_URI:-qemu:///system}}
+    [[ $uri =~ ^[a-z]+(\+unix)?:/// ]] || return 0
+    timeout 2 virsh --readonly --connect "$uri" list --all --name 2>/dev/null
 }
 
+# The guests that hold queues, from the ledger of the host below $1, which only root can read.
 # Names that JSON has to escape are left to be typed, or named by their uuids.
 _apvfio_holders() {
-    apvfio status --json 2>/dev/null | sed -n 's/^ *"guest": "\([^"\\]*\)",\{0,1\}$/\1/p'
+    sed -n 's/^ *"guest": "\([^"\\]*\)",\{0,1\}$/\1/p' "$1/run/apvfio/ledger.json" 2>/dev/null
+}
+
+# The ids of the $2, adapters or domains, of the host below $1, as a list has them.
+_apvfio_ids() {
+    local path name id seen=' '
+    [ -d "$1/sys/bus/ap/devices" ] || return 0
+    for path in "$1"/sys/bus/ap/devices/*.*; do
+        name=${path##*/}
+        # Names that are anything else would be run as arithmetic.
+        [[ $name =~ ^[[:xdigit:]]{2}\.[[:xdigit:]]{4}$ ]] || continue
+        case $2 in
+        adapters) id=$((16#${name%.*})) ;;
+        domains) id=$((16#${name#*.})) ;;
+        esac
+        [[ $seen != *" $id "* ]] || continue
+        seen+="$id "
+        if ((id < 10)); then echo "$id"; else printf '0x%x\n' "$id"; fi
+    done
+}
+
+# The queues of the host below $1, as lszcrypt calls them.
+_apvfio_queues() {
+    local path
+    for path in "$1"/sys/bus/ap/devices/*.*; do
+        [[ ! ${path##*/} =~ ^[[:xdigit:]]{2}\.[[:xdigit:]]{4}$ ]] || echo "${path##*/}"
+    done
 }
 
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor queues plan guest migrate incoming define undefine masks
+    '') echo "--help --version --sim --root status doctor log queues plan guest migrate incoming define undefine masks
         mode reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --html" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
+    log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
         --back --dry-run -n" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
@@ -54,7 +86,17 @@ _apvfio_values() {
     --any) echo "mode=" ;;
     mode=) echo "accel cca ep11" ;;
     --prefix) echo "/usr /usr/local" ;;
-    --connect | -c | --adapters | --domains | --control-domains | --wait | --watch | --at | --migrate-uri | --timeout | *=) ;;
+    --watch | *=) ;;
+    *) _apvfio_takes_value "$1" ;;
+    esac
+}
+
+# Whether the word after the option $1 is its value.
+_apvfio_takes_value() {
+    case $1 in
+    --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
+        --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | --html | \
+        --kernel | --prefix | --python | --remove | -r) ;;
     *) return 1 ;;
     esac
 }
@@ -78,20 +120,48 @@ _apvfio_files() {
     mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen "$1" -- "$2")
 }
 
+# The last item of the list $1, which may have a sign, from the ids of the $3 of the host below $2.
+_apvfio_list() {
+    local begin='' item=${1##*,} id
+    [[ $1 != *,* ]] || begin=${1%,*},
+    [[ $item != [+-]* ]] || begin+=${item:0:1} item=${item:1}
+    for id in $(_apvfio_ids "$2" "$3"); do
+        [[ $id != "$item"* ]] || COMPREPLY+=("$begin$id")
+    done
+    # A list may go on.
+    compopt -o nospace 2>/dev/null || :
+}
+
 _apvfio() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' i words names
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' arguments=0 i words names
+    local root=${APVFIO_ROOT-} uri='' IFS=$' \t\n'
+    # What a simulated host's file holds is not known without reading it all.
+    [ -z "${APVFIO_SIM-}" ] || root=/dev/null
     for ((i = 1; i < COMP_CWORD; i++)); do
-        case ${COMP_WORDS[i]} in
-        --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
-            --wait | --at | --migrate-uri | --timeout | --svg | --html | --kernel | --prefix | --python | --remove | -r)
+        if _apvfio_takes_value "${COMP_WORDS[i]}"; then
+            words=${COMP_WORDS[i]}
             [ "${COMP_WORDS[i + 1]}" != = ] || i=$((i + 1))
             i=$((i + 1))
-            ;;
+            names=${COMP_WORDS[i]}
+            # bash takes the sign : for a word, too.
+            while [[ $((i + 1)) -lt $COMP_CWORD && ${COMP_WORDS[i + 1]} == : ]]; do
+                names+=:${COMP_WORDS[i + 2]}
+                i=$((i + 2))
+            done
+            case $words in
+            --root) root=$names ;;
+            --sim) root=/dev/null ;;
+            --connect | -c) uri=$names ;;
+            esac
+            continue
+        fi
+        case ${COMP_WORDS[i]} in
         -* | =) ;;
         *)
             case $command in
             '') command=${COMP_WORDS[i]} ;;
             guest | sim) command="$command ${COMP_WORDS[i]}" ;;
+            *) arguments=$((arguments + 1)) ;;
             esac
             ;;
         esac
@@ -104,6 +174,27 @@ _apvfio() {
         previous="${COMP_WORDS[COMP_CWORD - 2]}="
     fi
     [[ $previous != -*= ]] || previous=${previous%=}
+    case "$command $previous" in
+    'sim new --adapters' | 'sim new --domains' | 'sim new --control-domains') ;;
+    *' '--adapters | *' apmask=')
+        _apvfio_list "$current" "$root" adapters
+        return
+        ;;
+    *' '--domains | *' '--control-domains | *' aqmask=')
+        _apvfio_list "$current" "$root" domains
+        return
+        ;;
+    'log --guest')
+        mapfile -t names < <(_apvfio_guests "$uri")
+        _apvfio_offer "$current" "${names[@]}"
+        return
+        ;;
+    'log --queue')
+        mapfile -t names < <(_apvfio_queues "$root")
+        _apvfio_offer "$current" "${names[@]}"
+        return
+        ;;
+    esac
     case $previous in
     --sim | --xml | --svg | --html | --python) _apvfio_files -f "$current" && return ;;
     --root) _apvfio_files -d "$current" && return ;;
@@ -115,16 +206,17 @@ _apvfio() {
     fi
     # shellcheck disable=SC2086
     _apvfio_offer "$current" $words
+    [[ $current != -* && $arguments = 0 ]] || command=''
     case $command in
     doctor | plan | migrate | define | undefine | 'guest set' | 'guest clear' | 'guest show')
-        mapfile -t names < <(_apvfio_guests)
+        mapfile -t names < <(_apvfio_guests "$uri")
         _apvfio_offer "$current" "${names[@]}"
         ;;
     release)
-        mapfile -t names < <(_apvfio_holders)
+        mapfile -t names < <(_apvfio_holders "$root")
         _apvfio_offer "$current" "${names[@]}"
         ;;
-    dump | 'sim new' | 'sim mount') [[ $current == -* ]] || _apvfio_files -f "$current" ;;
+    dump | 'sim new' | 'sim mount') _apvfio_files -f "$current" ;;
     esac
     # What the sign = stands behind goes on.
     [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

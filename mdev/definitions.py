@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-DIRECTORY = "etc/mdevctl.d"
 MANUAL = "manual"
 AUTO = "auto"
 _STARTS = (MANUAL, AUTO)
@@ -45,11 +44,6 @@ class Definition(NamedTuple):
     def values(self, name: str) -> Iterable[str]:
         """All values of the attribute ``name``, in order."""
         return (value for attribute, value in self.attrs if attribute == name)
-
-
-def path(parent: str, uuid: str) -> str:
-    """The file of the device ``uuid`` of ``parent``, without the leading slash."""
-    return f"{DIRECTORY}/{parent}/{uuid}"
 
 
 def parse(text: str) -> Definition:

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a parent's mediated devices are in sysfs (mdev_core.c, mdev_sysfs.c); paths below /sys."""
+"""Where a parent's mediated devices are, below /sys (mdev_core.c, mdev_sysfs.c), and defined, below /."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
-class MdevType(NamedTuple):
-    """One type of mediated device that one parent device offers."""
+class MdevType:
+    """One type of mediated device that one parent device offers.
 
-    parent: str
-    """The parent's directory, ``devices/vfio_ap/matrix`` for example."""
-    name: str
+    ``parent`` is the parent's directory, ``devices/vfio_ap/matrix`` for example.
+    """
+
+    def __init__(self, parent: str, name: str) -> None:
+        self.parent = parent
+        self.name = name
 
     @property
     def directory(self) -> str:
@@ -37,6 +38,15 @@ class MdevType(NamedTuple):
     def remove(self, uuid: str) -> str:
         """The attribute that removes a device; the write blocks while somebody has it open."""
         return f"{self.device(uuid)}/remove"
+
+    @property
+    def definitions(self) -> str:
+        """mdevctl's directory of what is defined for the parent, of this and other types."""
+        return f"etc/mdevctl.d/{self.parent.rpartition('/')[2]}"
+
+    def definition(self, uuid: str) -> str:
+        """mdevctl's file of one persistent device, see `mdev.definitions`."""
+        return f"{self.definitions}/{uuid}"
 
 
 def is_uuid(text: str) -> bool:

@@ -27,12 +27,13 @@ def main(argv: list[str]) -> None:
     at = next((i for i, word in enumerate(words) if word.startswith("socket,id=charmonitor,fd=")), None)
     if at is None:  # libvirt asks QEMU what it can do
         os.execv(QEMU, [QEMU, *words])
-    listening = int(re.search(r"fd=(\d+)", words[at])[1])
+    number = re.search(r"fd=(\d+)", words[at])
+    assert number
     ours, qemus = socket.socketpair()
     if not os.fork():
         qemus.close()
         os.setsid()
-        _stand_between(socket.socket(fileno=listening), ours, devices)
+        _stand_between(socket.socket(fileno=int(number[1])), ours, devices)
         os._exit(0)
     ours.close()
     os.set_inheritable(qemus.fileno(), True)
@@ -101,7 +102,7 @@ def _answer(line: bytes, devices: set[str]) -> bytes:
     """What to tell libvirt; nothing if QEMU shall."""
     asked = json.loads(line or b"{}")
     command, about = asked.get("execute"), asked.get("arguments") or {}
-    name = about.get("id")
+    name: str = about.get("id", "")
     if command == "device_add" and about.get("driver") == "vfio-ap":
         if os.path.exists(FULL):
             return _line(

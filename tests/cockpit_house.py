@@ -78,10 +78,17 @@ def cockpit(
         "LC_ALL": "C.UTF-8",
         **env,
     }
-    who: dict[str, int] = {"user": _NOBODY, "group": _NOBODY} if limited else {}
+    who = _NOBODY if limited else None
     with (directory / "ws.log").open("w") as log:
         server = subprocess.Popen(
-            words, env=environment, stdout=log, stderr=log, start_new_session=True, cwd="/", **who
+            words,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            user=who,
+            group=who,
         )
     try:
         address = f"http://127.0.0.1:{port}/cockpit/@localhost/apvfio/index.html"
@@ -158,7 +165,7 @@ class Page:
 
     def js(self, code: str, *arguments: object) -> object:
         """What ``code``, a function's body, returns."""
-        found: object = self.driver.execute_script(code, *arguments)  # type: ignore[no-untyped-call]
+        found: object = self.driver.execute_script(code, *arguments)
         return found
 
     def text(self, selector: str) -> str:

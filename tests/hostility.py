@@ -87,7 +87,7 @@ def listen(call: Callable[[], int]) -> Said:
         code = call()
     for stream in (out, err):
         stream.flush()
-    texts = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
     return Said(code, *texts)
 
 

@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from apvfio.lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from subprocess import CompletedProcess
 
     from apvfio.lab.lab import Lab
     from apvfio.matrix import Matrix
+
+
+class MakeLab(Protocol):
+    """Makes labs."""
+
+    def __call__(self, hook: str | None) -> AbstractContextManager[Lab]:
+        """A lab whose libvirt has the script ``hook``."""
 
 
 class LabHouse:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class House(Protocol):
     """A libvirt daemon with our hook, and the host it runs on: IBM's example, 3 adapters x 4 domains."""
 
-    system: System
+    @property
+    def system(self) -> System:
+        """What goes between us and that host."""
 
     def virsh(self, *words: str, check: bool = True) -> CompletedProcess[str]:
         """Run virsh; with ``check`` a failure fails the test."""

@@ -77,7 +77,7 @@ class FaultySysfs:
 
 
 class FaultyFiles:
-    """Files in a dictionary that count their writes."""
+    """Files in a dictionary that count their writes; what is appended to the trail is not counted."""
 
     def __init__(self, faults: Faults, disk: FaultyFiles | None = None) -> None:
         self.texts: dict[str, str] = disk.texts if disk else {}
@@ -99,6 +99,19 @@ class FaultyFiles:
             with self._faults.writing(f"/{path}"):
                 self.texts.setdefault(path, "")
         return there
+
+    def append(self, path: str, text: str) -> None:
+        self.texts[path] = self.texts.get(path, "") + text
+
+    def end(self, path: str) -> str:
+        return self.texts.get(path, "")
+
+    def size(self, path: str) -> int:
+        return len(self.texts.get(path, ""))
+
+    def rename(self, path: str, new: str) -> None:
+        if path in self.texts:
+            self.texts[new] = self.texts.pop(path)
 
     def remove(self, path: str) -> None:
         if path in self.texts:

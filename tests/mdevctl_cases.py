@@ -36,8 +36,12 @@ AUTOSTART = ("mdevctl", "start-parent-mdevs", "matrix")
 class House(Protocol):
     """A libvirt daemon with our hook, an mdevctl with our scripts, and IBM's example of a host."""
 
-    system: System
     python: str
+    """The interpreter that has apvfio, as it is called there."""
+
+    @property
+    def system(self) -> System:
+        """What goes between us and that host."""
 
     def virsh(self, *words: str, check: bool = True) -> CompletedProcess[str]:
         """Run virsh; with ``check`` a failure fails the test."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,7 +83,7 @@ class Pair:
             house.clean()
             house.virsh("destroy", NAME, check=False)
             house.virsh("undefine", NAME, check=False)
-            eventually(lambda house=house: leases(house), {})
+            eventually(partial(leases, house), {})
 
     def start(self, wish: Matrix = WISH) -> None:
         """Define the guest here, and start it."""
@@ -91,11 +92,14 @@ class Pair:
 
     def standing(self) -> Standing:
         """Where all stands now."""
-        texts = [self.live(house) for house in (self.here, self.there)]
+        here, there = self.live(self.here), self.live(self.there)
         return Standing(
-            *(state(house) for house in (self.here, self.there)),
-            *(bool(text) for text in texts),
-            *("<hostdev" in text for text in texts),
+            state(self.here),
+            state(self.there),
+            runs_here=bool(here),
+            runs_there=bool(there),
+            device_here="<hostdev" in here,
+            device_there="<hostdev" in there,
         )
 
     def live(self, house: LabHouse) -> str:

@@ -104,7 +104,7 @@ class ToolHost:
         assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         return done
 
-    def apvfio(self, *words: str, code: int = 0, stdin: str = "") -> CompletedProcess[str]:
+    def apvfio(self, *words: str, code: int | None = 0, stdin: str = "") -> CompletedProcess[str]:
         """Run our command."""
         return self.run(self.python, "-m", "apvfio", *words, code=code, stdin=stdin)
 

@@ -32,8 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "install",
         help="make apvfio a part of this host: hook, units, rules, manuals",
-        description="Shows what it will do, then does it. Nothing is restarted. With --root DIR the files "
-        "are put below DIR, and no command is run.",
+        description="Shows what it will do, then does it. Nothing is restarted.\n"
+        "With --root DIR the files are put below DIR, and no command is run.",
     )
     parser.add_argument(
         "--prefix",

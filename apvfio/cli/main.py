@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-from typing import NoReturn
 
 from apvfio._version import __version__
 from apvfio.cli import (
@@ -19,6 +18,7 @@ from apvfio.cli import (
     guest,
     incoming,
     install,
+    log,
     masks,
     migrate,
     mode,
@@ -30,10 +30,11 @@ from apvfio.cli import (
     status,
     uninstall,
 )
-from apvfio.errors import ApvfioError, Exit, UsageError
+from apvfio.cli.parser import Parser, examples
+from apvfio.errors import ApvfioError, Exit, UsageError, printable
 
 _COMMANDS = (
-    *(status, doctor, queues, plan, guest, define, masks, mode),
+    *(status, doctor, log, queues, plan, guest, define, masks, mode),
     *(migrate, incoming, reconcile, release, install, uninstall, dump, demo, sim),
 )
 _EXITS = """\
@@ -42,20 +43,12 @@ exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refu
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one of our errors, so that ``--json`` holds for it too."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}.", remedy=f"See '{self.prog} --help'.")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="apvfio",
         description="Crypto Express queues for KVM guests on IBM Z: given at start, taken home at shutdown.",
-        epilog=_EXITS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{examples('')}\n{_EXITS}",
     )
     parser.add_argument("--version", action="version", version=f"apvfio {__version__}")
     place = parser.add_mutually_exclusive_group()
@@ -85,9 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # names from elsewhere, which not every terminal can show
     try:
         args = build_parser().parse_args(words)
-        if "" in (args.sim, args.root):
-            # An unset variable in a script must not mean this machine.
-            raise UsageError("--sim and --root want a name, and an empty one is none.", remedy="Name it.")
+        _require_place(args)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -111,6 +102,17 @@ def main(argv: list[str] | None = None) -> int:
             as_json,
         )
         return Exit.FAILURE
+
+
+def _require_place(args: argparse.Namespace) -> None:
+    if "" in (args.sim, args.root):
+        # An unset variable in a script must not mean this machine.
+        raise UsageError("--sim and --root want a name, and an empty one is none.", remedy="Name it.")
+    if not os.path.isdir(args.root):
+        raise UsageError(
+            f"--root is {printable(args.root)!r}, which is no directory.",
+            remedy="Make it, or mount a simulated host there.",
+        )
 
 
 def _tell(error: ApvfioError, as_json: bool) -> None:

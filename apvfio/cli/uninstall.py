@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
 from apvfio.cli.progress import Progress
+from apvfio.events.trail import TRAIL
 from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
 from apvfio.install.tree import look
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("uninstall", help="take apvfio out of this host; its configuration stays")
+    parser = commands.add_parser("uninstall", help="take apvfio out of this host; configuration and trail stay")
     parser.add_argument("--force", action="store_true", help="even if guests hold queues")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         require_unused(system, args.force)
         show(work, args)
         failed = [] if args.dry_run else _take_out(system, args, known, work, on_host)
+        if found and system.files.size(TRAIL):
+            work.notes.append(f"Who had which queue when stays in /{TRAIL}, for whoever asks later.")
     return end(work, args, failed)
 
 

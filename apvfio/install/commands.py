@@ -96,6 +96,7 @@ def _disable(*, booted: bool) -> Command:
 def _reloads() -> Iterator[Command]:
     yield Command(("systemctl", "daemon-reload"), "systemd reads its units anew")
     yield Command(("udevadm", "control", "--reload"), "udev reads its rules anew")
+    yield Command(("journalctl", "--update-catalog"), "journalctl -x explains our entries")
 
 
 def _possible(commands: Iterable[Command]) -> list[Command]:

@@ -25,6 +25,7 @@ _UNITS = (PREPARE_UNIT, RECONCILE_UNIT, PATH_UNIT)
 _FILES = {
     "lib/udev/rules.d/90-apvfio.rules": "hooks/90-apvfio.rules",
     "lib/tmpfiles.d/apvfio.conf": "hooks/apvfio.tmpfiles",
+    "lib/systemd/catalog/apvfio.catalog": "hooks/apvfio.catalog",
     "share/bash-completion/completions/apvfio": "hooks/completion.bash",
 }
 _PAGE = (

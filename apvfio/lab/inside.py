@@ -25,6 +25,8 @@ from apvfio.sim.fuse import mount
 
 _PRIVATE = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 """Kept in the lab's work directory; so is /etc/libvirt."""
+_TRAIL = "/var/lib/apvfio"
+"""The simulated host's, too."""
 _HOSTS = ("apvfio", "mdevctl.d", "udev/rules.d")
 """Directories below /etc that are the simulated host's even if it had none: the machine's are not written."""
 _GROUPS = 64
@@ -117,10 +119,11 @@ def _serve(file: str, host: str, tell: int) -> int:
 
 
 def _build(host: str, work: str) -> None:
-    for name in _PRIVATE:
+    os.makedirs(f"{host}{_TRAIL}", mode=0o700, exist_ok=True)
+    for name, source in {**{name: f"{work}{name}" for name in _PRIVATE}, _TRAIL: f"{host}{_TRAIL}"}.items():
         if not os.path.isdir(name):
             open_up(os.path.dirname(name))
-        place(f"{work}{name}", name)
+        place(source, name)
     _build_sys(f"{host}/sys")
     _build_dev()
     bind(f"{host}/{_BOOT_ID}", f"/{_BOOT_ID}")

@@ -183,7 +183,7 @@ class Mover:
 def _told(error: Exception) -> ApvfioError:
     if isinstance(error, ApvfioError):
         return error
-    return ApvfioError(f"unexpected {type(error).__name__}: {error}.")
+    return ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this.")
 
 
 def _with(error: ApvfioError, more: str) -> ApvfioError:

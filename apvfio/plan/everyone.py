@@ -81,6 +81,7 @@ class Everyone(NamedTuple):
             ],
             "possible": together is not None,
             "collateral": [str(queue) for queue in together.collateral] if together else [],
+            "collateral_at_least": together.least if together else 0,
             "apmask": f"{together.adapters}" if together else "",
             "aqmask": f"{together.domains}" if together else "",
             "prefer": self.prefer or None,

@@ -7,11 +7,10 @@ other way is open, that one is taken. What is only to be warned of becomes a war
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.errors import PolicyError, printable
 from apvfio.host import HOST_DRIVER
 from apvfio.policy import IGNORE, REFUSE
+from apvfio.typed import NamedTuple
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False

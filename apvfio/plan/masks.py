@@ -8,10 +8,9 @@ domain of U: a mixture that takes it all contains one of the two.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, Debt
 from apvfio.mask import NO_IDS, IdSet, union
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: P
 def _way(
     name: str, clear: Debt, *, stuck_ids: IdSet, leans_on: int, matrix: Matrix, host: Host, policy: Policy
 ) -> Way:
-    taken = tuple(
-        queue
-        for queue in host.queues_on(clear.apmask, clear.aqmask)
-        if host.masks_give_host(queue) and not matrix.holds(queue)
-    )
+    taken = tuple(queue for queue in host.given_on(clear.apmask, clear.aqmask) if not matrix.holds(queue))
     return Way(
         name=name,
         clear=clear,

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from apvfio.errors import ApvfioError, HostError
 from apvfio.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.ledger import STARTING, Lease, Ledger
@@ -17,6 +15,7 @@ from apvfio.plan.mode import mode_of
 from apvfio.plan.overrides import THE_WAY, to_override
 from apvfio.plan.presence import absent_queues, require_all_there, require_there
 from apvfio.plan.steps import due
+from apvfio.typed import NamedTuple
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from apvfio.typed import NamedTuple
 
 REMOVE = "remove"
 RETURN = "return"

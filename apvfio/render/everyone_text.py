@@ -48,7 +48,12 @@ def _cost(found: Everyone) -> Iterator[str]:
         return
     lost = found.together.collateral
     named = f": {some_queues(lost)}" if lost else ""
-    yield f"at least, the host loses {count_queues(len(lost))} nobody asked for{named}"
+    least = found.together.least
+    if least == len(lost):
+        yield f"at least, the host loses {count_queues(len(lost))} nobody asked for{named}"
+    else:
+        found_so_far = f"the host loses {count_queues(len(lost))} nobody asked for{named}"
+        yield f"{found_so_far}; too many guests to look at all choices, but none loses fewer than {least}"
     if found.prefer:
         yield f'every order of starts ends there with prefer = "{found.prefer}" in the policy'
     else:

@@ -28,6 +28,8 @@ _ROOTS = ("etc", "run")
 """Directories every host has; they cannot be removed."""
 _NOT_OURS = ("sys", "proc")
 _LARGEST = 16 << 20
+_END = 64 << 10
+_REMEDY = "Make a new one with 'apvfio sim new'."
 _HIDDEN = ".fuse_hidden"
 """What libfuse renames a file to that is unlinked while open; such a file dies with the mount."""
 
@@ -105,12 +107,14 @@ class FileTree:
         """The tree that `to_json` wrote; RequestError if ``files`` is anything else."""
         tree = cls()
         if not isinstance(files, dict):
-            raise RequestError("'files' is not an object.")
+            raise RequestError("'files' is not an object.", remedy=_REMEDY)
         for path, entry in files.items():
             try:
                 tree._load(path, entry)
             except (AttributeError, OSError, TypeError, ValueError) as error:
-                raise RequestError(f"its file {path[:80]!r} cannot be understood: {error}.") from None
+                raise RequestError(
+                    f"its file {path[:80]!r} cannot be understood: {error}.", remedy=_REMEDY
+                ) from None
         return tree
 
     def to_json(self) -> dict[str, Entry]:
@@ -270,6 +274,25 @@ class SimFiles:
         if not isinstance(node, File):
             raise _unusable(path, "it is no ordinary file")
         return True
+
+    def append(self, path: str, text: str) -> None:
+        """Add to the end of the file."""
+        self.write(path, (self.read(path) or "") + text)
+
+    def end(self, path: str) -> str:
+        """The end of the file, '' where there is none."""
+        return (self.read(path) or "")[-_END:]
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes, 0 where there is none."""
+        return len((self.read(path) or "").encode())
+
+    def rename(self, path: str, new: str) -> None:
+        """Give the file, if it is there, another name."""
+        text = self.read(path)
+        if text is not None:
+            self.write(new, text)
+            self.remove(path)
 
     def remove(self, path: str) -> None:
         """Remove the file if it is there."""

@@ -63,7 +63,10 @@ class Hardware:
         ):
             for number in ids:
                 if not 0 <= number <= limit:
-                    raise RequestError(f"{what} {number} goes beyond the largest possible id, {limit}.")
+                    raise RequestError(
+                        f"{what} {number} goes beyond the largest possible id, {limit}.",
+                        remedy="Choose a smaller one.",
+                    )
 
 
 @dataclass

@@ -267,7 +267,10 @@ def _still_named(path: str, fd: int) -> bool:
 
 def _read(path: str, fd: int) -> SimSystem:
     if os.fstat(fd).st_size > _SIZE_LIMIT:
-        raise RequestError(f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so no simulated host.")
+        raise RequestError(
+            f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so no simulated host.",
+            remedy="Make one with 'apvfio sim new'.",
+        )
     with open(os.dup(fd), "rb") as file:
         data = file.read()
     try:

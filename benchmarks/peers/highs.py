@@ -70,4 +70,4 @@ class Model:
         )
         if not found.success:
             raise RuntimeError(found.message)
-        return round(found.x[self._lost :].sum())
+        return int(found.x[self._lost :].sum().round())

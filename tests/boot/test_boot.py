@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apvfio.events.event import STARTED
+from apvfio.events.journal import CATALOGUE
 from apvfio.lab.guest import guest_xml
 from apvfio.ledger import HELD
 from boot_host import lay_out, switched_on
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from booting import Computer
 
 POLICY = "/etc/apvfio/apvfio.toml"
+TRAIL = "/var/lib/apvfio/trail.jsonl"
 GUESTS: dict[str, tuple[int, Matrix]] = {
     "db1": (1, a_matrix("0,10", "1,2,4")),
     "stored": (2, a_matrix("1", "27")),
@@ -129,6 +132,24 @@ class TestBoot:
         assert_prepared_before_the_daemon(host)
         assert status(host) == before
 
+    def test_the_journal_tells_who_has_what(self, host: Computer) -> None:
+        ours = ("journalctl", "--boot", "--no-pager", "SYSLOG_IDENTIFIER=apvfio", f"APVFIO_EVENT={STARTED}")
+        entries = [json.loads(line) for line in host.did(*ours, "--output=json").splitlines()]
+        assert sorted(entry["APVFIO_GUEST"] for entry in entries) == sorted(GUESTS)
+        for entry in entries:
+            number, matrix = GUESTS[entry["APVFIO_GUEST"]]
+            assert (entry["MESSAGE_ID"], entry["APVFIO_MDEV"]) == (CATALOGUE[STARTED], mdev(number))
+            queues = entry["APVFIO_APQN"]
+            assert sorted(map(str, matrix.queues())) == ([queues] if isinstance(queues, str) else queues)
+        assert " Subject: A guest has AP queues\n" in host.did(*ours, "--catalog")
+
+    def test_the_trail_tells_who_had_a_queue_in_which_boot(self, host: Computer) -> None:
+        lines = host.apvfio("log", "--queue", "01.001b").splitlines()[1:]
+        assert [line.split()[-1] for line in lines] == ["stored"] * len(lines)
+        assert ["still" in line for line in lines] == [False] * (len(lines) - 1) + [True]
+        # The power failure ended a span; that was found out by the boot after it.
+        assert "<= " in lines[-2]
+
     @pytest.mark.parametrize(
         "how", [("restart", "libvirtd"), ("kill", "--signal=KILL", "--kill-whom=main", "libvirtd")]
     )
@@ -214,12 +235,13 @@ class TestBoot:
         for name in GUESTS:
             host.virsh("destroy", name)
         assert status(host)["owed"]["apmask"] == "0,2,10"
-        host.apvfio("uninstall")
+        assert f"Who had which queue when stays in {TRAIL}" in host.apvfio("uninstall")
         gone = there - installation(host)
         assert "/etc/libvirt/hooks/qemu.d" in gone
         assert "/run/apvfio" in gone
         assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
-        assert not [path for path in installation(host) if "apvfio" in path]
+        left = {path for path in installation(host) if "apvfio" in path}
+        assert left == {os.path.dirname(TRAIL), TRAIL}
         now = status(host)
         assert (now["apmask"], now["aqmask"]) == ("0-255", "0-26,28-255")
         assert (now["leases"], now["drift"]) == ([], [])

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     OpenPage = Callable[..., Page]
 
 MODES = ("accel", "cca", "ep11", "cca")
-BIG = {
-    "adapters": {adapter: MODES[adapter % 4] for adapter in range(16)},
-    "domains": IdSet(range(85)),
-}
 
 
 @pytest.fixture
@@ -72,7 +68,7 @@ def test_a_queue_is_told_in_both_notations(host: SimulatedHost, open_page: OpenP
 
     page = open_page(host.path)
     cells = page.driver.find_elements(By.CSS_SELECTOR, ".matrix td[role=gridcell]")
-    ActionChains(page.driver).move_to_element(cells[-1]).perform()  # type: ignore[no-untyped-call]
+    ActionChains(page.driver).move_to_element(cells[-1]).perform()
     page.until("#told", "0a.001b = 10.27, host, cex4queue")
     page.js("document.querySelector('.matrix td[tabindex=\"0\"]').focus()")
     page.until("#told", "00.0001 = 0.1")
@@ -82,13 +78,14 @@ def test_a_queue_is_told_in_both_notations(host: SimulatedHost, open_page: OpenP
         ([Keys.ARROW_RIGHT], "01.001b"),
         ([Keys.HOME, Keys.ARROW_UP, Keys.ARROW_UP], "00.0001"),
     ):
-        ActionChains(page.driver).send_keys(*keys).perform()  # type: ignore[no-untyped-call]
+        ActionChains(page.driver).send_keys(*keys).perform()
         page.until("#told", f"{apqn} = ")
         assert page.js("return document.querySelectorAll('.matrix td[tabindex=\"0\"]').length") == 1
 
 
 def test_sixteen_adapters_and_85_domains(tmp_path: Path, open_page: OpenPage) -> None:
-    host = SimulatedHost(tmp_path, SimKernel.new(**BIG))
+    adapters = {adapter: MODES[adapter % 4] for adapter in range(16)}
+    host = SimulatedHost(tmp_path, SimKernel.new(adapters=adapters, domains=IdSet(range(85))))
     host.start(a_request("0-3", "0-9"))
     page = open_page(host.path)
     assert page.marks() == drawn(host)

@@ -19,7 +19,7 @@ from apvfio.sim.store import create_sim
 from hostility import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
 from hosts import BOOT, IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine
-from test_hostile_sysfs import Spoilt
+from spoilt import spoil
 
 if TYPE_CHECKING:
     from hostility import Said
@@ -93,10 +93,9 @@ def test_an_answer_of_sysfs(case: dict[str, Any], tmp_path: Path, monkeypatch: p
     kernel = SimKernel.new(profile=case.get("kernel", "7.2"), adapters=IBM_ADAPTERS, domains=IBM_DOMAINS)
     machine = Machine(kernel)
     assert prepare(machine, domain()).code == 0
-    spoilt = Spoilt(machine.sysfs)
+    spoilt = spoil(machine)
     spoilt.question = ("read", case["read"]) if "read" in case else ("list", case["list"])
     spoilt.answer = getattr(errno, case["errno"]) if "errno" in case else whole(case["text"])
-    machine.sysfs = spoilt  # type: ignore[assignment]
     before = machine.snapshot()
     with simulated(machine):
         said = run("--sim", "x", *case["words"])

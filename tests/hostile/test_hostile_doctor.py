@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import Exit
-from hostility import Said, run
-from test_hostile_ledger import places
-from test_hostile_sims import DOCUMENT, KINDS, SKIP, alike
-from test_hostile_sysfs import ANY, WANTED, Spoilt, a_machine, answers, questions, simulated
+from documents import Way, changed, kinds_of_places
+from hostility import KINDS, MORE, Said, run, simulated
+from spoilt import ANY, WANTED, a_machine, answers, full_host, questions, spoil
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+DOCUMENT = full_host()
+FILES = [way for way in kinds_of_places(DOCUMENT["files"]) if way]
+SKIP = 1 if MORE > 1 else 2
 CODES = {Exit.OK, Exit.CONFLICT, Exit.POLICY, Exit.HOST, Exit.REQUEST}
 
 
@@ -41,8 +43,7 @@ def require_text(said: Said) -> None:
 @pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "wish"])
 def test_any_answer_of_the_kernel(version: str, xml: bytes, tmp_path: Path) -> None:
     machine = a_machine(version)
-    spoilt = Spoilt(machine.kernel)
-    machine.sysfs = spoilt  # type: ignore[assignment]
+    spoilt = spoil(machine)
     (tmp_path / "guest.xml").write_bytes(xml)
     words = ["--sim", "x", "doctor", "--xml", str(tmp_path / "guest.xml")]
     with simulated(machine):
@@ -59,22 +60,12 @@ def test_any_answer_of_the_kernel(version: str, xml: bytes, tmp_path: Path) -> N
         assert machine.snapshot() == before
 
 
-WAYS = list({alike(way): way for way in places(DOCUMENT["files"])}.values())
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: "/".join(map(str, way)) or "all")
-def test_any_file(tmp_path: Path, way: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("way", FILES, ids=lambda way: "/".join(map(str, way)))
+def test_any_file(tmp_path: Path, way: Way) -> None:
     path, xml = tmp_path / "host.json", tmp_path / "guest.xml"
     xml.write_bytes(WANTED)
-    for value in KINDS[:: max(1, SKIP // 2)]:
-        document = json.loads(json.dumps(DOCUMENT))
-        place = document["files"]
-        for step in way[:-1]:
-            place = place[step]
-        if not way:
-            continue
-        place[way[-1]] = value
-        path.write_text(json.dumps(document))
+    for value in KINDS[::SKIP]:
+        path.write_text(json.dumps(changed(DOCUMENT, ("files", *way), value)))
         said = run("--sim", str(path), "doctor", "--xml", str(xml), "--json")
         if said.code == Exit.REQUEST and '"kind"' in said.out:
             continue  # no simulated host at all

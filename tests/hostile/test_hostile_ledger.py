@@ -16,6 +16,7 @@ from apvfio.ledgers import LEDGER, load, save
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
 from apvfio.promises import Process, Promise
+from documents import Way, changed, places
 from hostility import (
     KINDS,
     domain,
@@ -57,24 +58,9 @@ def written() -> dict[str, Any]:
 DOCUMENT = written()
 
 
-def places(item: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to everything in a document."""
-    yield way
-    if isinstance(item, dict | list):
-        for key in item if isinstance(item, dict) else range(len(item)):
-            yield from places(item[key], (*way, key))
-
-
-def replaced(way: tuple[Any, ...], value: Any) -> str:
+def replaced(way: Way, value: Any) -> str:
     """The ledger with one thing replaced."""
-    if not way:
-        return json.dumps(value)
-    document = json.loads(json.dumps(DOCUMENT))
-    place = document
-    for step in way[:-1]:
-        place = place[step]
-    place[way[-1]] = value
-    return json.dumps(document)
+    return json.dumps(changed(DOCUMENT, way, value))
 
 
 @pytest.fixture
@@ -109,7 +95,7 @@ def check(machine: Machine, text: str, *, thorough: bool = True) -> bool:
 
 
 @pytest.mark.parametrize("way", list(places(DOCUMENT)), ids=lambda way: "/".join(map(str, way)) or "all")
-def test_everything_in_it_replaced_by_every_kind_of_thing(commands: Machine, way: tuple[Any, ...]) -> None:
+def test_everything_in_it_replaced_by_every_kind_of_thing(commands: Machine, way: Way) -> None:
     refused = 0
     for value in KINDS:
         text = replaced(way, value)
@@ -141,7 +127,7 @@ def test_it_is_cut_at_every_byte(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("way", [way for way in places(DOCUMENT) if way and isinstance(way[-1], str)])
-def test_a_thing_is_missing(machine: Machine, way: tuple[Any, ...]) -> None:
+def test_a_thing_is_missing(machine: Machine, way: Way) -> None:
     document = json.loads(json.dumps(DOCUMENT))
     place = document
     for step in way[:-1]:

@@ -91,7 +91,7 @@ def test_the_environment_of_the_caller_does_not_matter(hook: Hook, tmp_path: Pat
     [
         ([b"plan", b"--xml", b"\xff\x1b[31m\n"], Exit.USAGE),
         ([b"--sim", b"\xff\n", b"status"], Exit.REQUEST),
-        ([b"--root", b"x/" * 30_000, b"status"], Exit.HOST),
+        ([b"--root", b"x/" * 30_000, b"status"], Exit.USAGE),
         ([b"release", b"x" * 65_536], Exit.REQUEST),
         ([b"masks", b"apmask=" + b"-1," * 20_000], Exit.REQUEST),
         ([b"\x1b]0;x\x07"], Exit.USAGE),

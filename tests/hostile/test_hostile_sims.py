@@ -12,11 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.errors import Exit
-from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
-from hostility import KINDS, MORE, domain, prepare, require_answer, require_sentence, run, trying
-from hosts import IBM_DOMAINS
-from test_hostile_ledger import places
+from documents import Way, changed, kinds_of_places
+from hostility import KINDS, MORE, require_answer, require_sentence, run, trying
+from spoilt import full_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,26 +27,7 @@ COMMANDS = (
     ["dump", "copy", "--force"],
 )
 SKIP = 1 if MORE > 1 else 4
-
-
-def full_host() -> dict[str, Any]:
-    """The document of a host on which a guest runs."""
-    system = SimSystem.new(SimKernel.new(adapters={0: "accel", 1: "cca", 10: "ep11"}, domains=IBM_DOMAINS))
-    system.files.write("etc/apvfio/apvfio.toml", 'mode = "masks"\n')
-    assert prepare(system, domain()).code == Exit.OK
-    document: dict[str, Any] = json.loads(json.dumps(system.to_json()))
-    return document
-
-
 DOCUMENT = full_host()
-
-
-def alike(way: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same for the parts of all queues, cards and devices."""
-    return tuple("#" if isinstance(step, str) and step[:1].isdigit() else step for step in way)
-
-
-WAYS = list({alike(way): way for way in places(DOCUMENT)}.values())
 
 
 @pytest.fixture
@@ -69,17 +48,11 @@ def check(path: Path, data: bytes) -> None:
     assert [name for name in os.listdir(path.parent) if name not in (path.name, "copy")] == []
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: "/".join(map(str, way)) or "all")
-def test_everything_in_it_replaced_by_every_kind_of_thing(here: Path, way: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize("way", kinds_of_places(DOCUMENT), ids=lambda way: "/".join(map(str, way)) or "all")
+def test_everything_in_it_replaced_by_every_kind_of_thing(here: Path, way: Way) -> None:
     first = sum(map(ord, "".join(map(str, way)))) % SKIP
     for value in KINDS[first::SKIP]:
-        document = json.loads(json.dumps(DOCUMENT))
-        place = document
-        for step in way[:-1]:
-            place = place[step]
-        if way:
-            place[way[-1]] = value
-        check(here / "host.json", json.dumps(document if way else value).encode())
+        check(here / "host.json", json.dumps(changed(DOCUMENT, way, value)).encode())
 
 
 @trying(60)

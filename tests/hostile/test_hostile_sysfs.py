@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,90 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import Exit
-from apvfio.host import AP_MDEVS
-from apvfio.sim.kernel import SimKernel
 from apvfio.sysfs import RealSysfs
-from hostility import MORE, domain, prepare, require_answer, require_line, run, simulated
-from hosts import mdev
-from machines import Machine
+from hostility import MORE, prepare, require_answer, require_line, run, simulated
+from spoilt import ANY, WANTED, a_machine, answers, questions, spoil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from hostility import Said
-    from machines import FaultySysfs
+    from machines import Machine
 
-ANY = domain('<ap:any mode="cca" mkvp="0123456789abcdef"/>', uuid="00000009-1111-4111-8111-111111111111")
-WANTED = domain('<ap:matrix adapters="1" domains="1"/>', name="db3").replace(
-    mdev(1).encode(), mdev(3).encode()
-)
-POLICY = 'keep = {cca = 1}\nbusy = {zkey = "warn", zcrypt-nodes = "warn", requests = "refuse"}\n'
-GARBAGE = (
-    "", "\n", "\0", "garbage", "-1\n", "256", "0x", "0x" + "g" * 64 + "\n", "0x" + "f" * 63, "9" * 4095,
-    "\ufffd" * 40, "\x1b[31m\n", "\u202e", "²", "00.0001\n" * 500, ("0x" + "f" * 64 + ",") * 61, ".",
-    "zz.zzzz", "1\n2\n3\n", " ",
-)  # fmt: skip
-LISTS = (
-    ["\x1b[31m"],
-    ["zz.zzzz", "00.0000", "ff.00ff"],
-    ["x" * 255] * 3,
-    ["cardff", "card00", "\n"],
-    ["\udcff"],
-)
-LINKS = ("", "/", "../\x1b[31m", "x" * 4000, "\udcff")
-ERRORS = (errno.EIO, errno.ENODEV, errno.ENOENT, errno.EACCES)
 SKIP = 1 if MORE > 1 else 16
 """Of so many answers to a question one is tried, another to the next question."""
-
-
-class Spoilt:
-    """A kernel's sysfs that answers one question wrongly."""
-
-    def __init__(self, kernel: SimKernel | FaultySysfs) -> None:
-        self._kernel = kernel
-        self.asked: dict[tuple[str, str], None] = {}
-        self.question = ("", "")
-        self.answer: object = None
-
-    def _ask(self, how: str, path: str) -> object:
-        self.asked[how, path] = None
-        if (how, path) != self.question:
-            return getattr(self._kernel, how)(path)
-        if isinstance(self.answer, int):
-            raise OSError(self.answer, os.strerror(self.answer), f"/sys/{path}")
-        return self.answer
-
-    def read(self, path: str) -> str:
-        return self._ask("read", path)  # type: ignore[return-value]
-
-    def list(self, path: str) -> list[str]:
-        return self._ask("list", path)  # type: ignore[return-value]
-
-    def readlink(self, path: str) -> str:
-        return self._ask("readlink", path)  # type: ignore[return-value]
-
-    def exists(self, path: str) -> bool:
-        return self._kernel.exists(path)
-
-    def write(self, path: str, text: str) -> None:
-        self._kernel.write(path, text)
-
-
-def a_machine(version: str) -> Machine:
-    """A small host with a guest that has queues and a device of somebody else's."""
-    kernel = SimKernel.new(profile=version, adapters={0: "cca", 1: "cca", 10: "ep11"}, domains=_domains())
-    machine = Machine(kernel)
-    machine.files.texts["etc/apvfio/apvfio.toml"] = POLICY
-    kernel.write(AP_MDEVS.create, mdev(8))
-    assert prepare(machine, domain('<ap:matrix adapters="0" domains="1"/>')).code == Exit.OK
-    return machine
-
-
-def _domains() -> object:
-    from apvfio.mask import IdSet
-
-    return IdSet([1, 2])
 
 
 def readers(machine: Machine, directory: Path) -> dict[str, Callable[[], Said]]:
@@ -117,33 +45,10 @@ def readers(machine: Machine, directory: Path) -> dict[str, Callable[[], Said]]:
     return {name: partial(run, "--sim", "x", *line) for name, line in words.items()}
 
 
-def answers(how: str) -> tuple[object, ...]:
-    """What to answer a question with."""
-    return (*{"read": GARBAGE, "list": LISTS, "readlink": LINKS}[how], *ERRORS)
-
-
-def kind(path: str) -> str:
-    """Which questions are alike: those about a queue, or a card."""
-    return "/".join(
-        "#" if any(c.isdigit() for c in part) and "_" not in part else part for part in path.split("/")
-    )
-
-
-def questions(asked: dict[tuple[str, str], None]) -> Iterator[tuple[str, str]]:
-    """The questions, of those that are alike the first and the last."""
-    first: dict[tuple[str, str], tuple[str, str]] = {}
-    last = {}
-    for how, path in asked:
-        first.setdefault((how, kind(path)), (how, path))
-        last[how, kind(path)] = (how, path)
-    yield from dict.fromkeys([*first.values(), *(last.values() if MORE > 1 else ())])
-
-
 @pytest.mark.parametrize("version", ["7.2", "6.1"])
 def test_who_looks_at_it_is_told_and_changes_nothing(version: str, tmp_path: Path) -> None:
     machine = a_machine(version)
-    spoilt = Spoilt(machine.kernel)
-    machine.sysfs = spoilt  # type: ignore[assignment]
+    spoilt = spoil(machine)
     tried = 0
     with simulated(machine):
         for name, read in readers(machine, tmp_path).items():
@@ -167,20 +72,18 @@ def test_who_looks_at_it_is_told_and_changes_nothing(version: str, tmp_path: Pat
 @pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "wish"])
 def test_a_guest_starts_or_is_refused(version: str, xml: bytes) -> None:
     machine = a_machine(version)
-    spoilt = Spoilt(machine.sysfs)
-    machine.sysfs = spoilt  # type: ignore[assignment]
     start = machine.twin()
-    begin = Spoilt(start.sysfs)
-    start.sysfs = begin  # type: ignore[assignment]
+    begin = spoil(start)
     prepare(start, xml)
     prepare(start, xml, "release")
     prepare(start, xml, "reconnect")
+    tried = 0
     for number, question in enumerate(questions(begin.asked)):
         for answer in answers(question[0])[number % SKIP :: SKIP]:
             twin = machine.twin()
-            wrong = Spoilt(twin.sysfs)
-            twin.sysfs = wrong  # type: ignore[assignment]
+            wrong = spoil(twin)
             wrong.question, wrong.answer = question, answer
+            tried += 1
             for operation in ("prepare", "reconnect", "release"):
                 said = prepare(twin, xml, operation)
                 assert said.out == ""
@@ -197,6 +100,7 @@ def test_a_guest_starts_or_is_refused(version: str, xml: bytes) -> None:
                 require_answer(run("--sim", "x", "reconcile"))
             kept = {lease.guest for lease in twin.ledger.leases.values()}
             assert kept <= {"db1"}, (question, answer, kept)
+    assert tried > 10
 
 
 def test_a_tree_that_stands_for_a_host_may_hold_anything(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealSystem
 from apvfio.waiting import ROOM
 from apvfio.wish import Wish
+from documents import changed, places
 from hostility import KINDS, MDEV, domain, prepare, require_line, trying
 from hosts import IBM_DOMAINS, a_request, guest
-from test_hostile_ledger import places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,18 +32,6 @@ CALLS: tuple[dict[str, Any], ...] = (
     Release(guest(3)).as_json(),
 )
 REFUSED = answer_of(ConflictError("it is taken.", guest="db2", queues=[Apqn(1, 1)]))
-
-
-def changed(document: Any, way: tuple[Any, ...], value: Any) -> Any:
-    """The document with one thing replaced."""
-    if not way:
-        return value
-    made = json.loads(json.dumps(document))
-    place = made
-    for step in way[:-1]:
-        place = place[step]
-    place[way[-1]] = value
-    return made
 
 
 @pytest.fixture

@@ -119,10 +119,12 @@ def test_well_formed_annotations_of_any_shape(machine: Machine, data: st.DataObj
 
     root = etree.fromstring(domain())
     metadata = root.find("metadata")
+    devices = root.find("devices")
     assert metadata is not None
+    assert devices is not None
     (guest,) = metadata
     for place in data.draw(st.lists(st.sampled_from(["guest", "metadata", "devices"]), max_size=2)):
-        parent = {"guest": guest, "metadata": metadata, "devices": root.find("devices")}[place]
+        parent = {"guest": guest, "metadata": metadata, "devices": devices}[place]
         namespace = data.draw(st.sampled_from(["{urn:apvfio:guest:1}", "{urn:apvfio:guest:2}", ""]))
         child = etree.SubElement(parent, namespace + data.draw(names))
         fill(child, data.draw(attributes), data.draw(texts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,16 +14,10 @@ from apvfio.lab.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
+
+    from lab_house import MakeLab
 
 HERE = os.path.dirname(__file__)
-
-
-class MakeLab(Protocol):
-    """Makes labs."""
-
-    def __call__(self, hook: str | None) -> AbstractContextManager[Lab]:
-        """A lab whose libvirt has the script ``hook``."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from apvfio.lab.lab import Lab
     from apvfio.matrix import Matrix
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 POLICY = "/etc/apvfio/apvfio.toml"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.lab.lab import Lab
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 
 @pytest.fixture(scope="module")

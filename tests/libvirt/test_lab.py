@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import HostError
-from apvfio.lab import lab as lab_module
 from apvfio.lab import namespace
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.lab.lab import Lab
+from apvfio.lab.libvirtd import COMMANDS
 from apvfio.matrix import Matrix
+from apvfio.sim import fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 UUID = "5d1c7b60-8a1e-4b4f-9d0c-0123456789ab"
 AP = f"ap-{UUID}"
@@ -198,7 +199,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostError, match=r"the lab needs the rights of root\. Run it as root\."):
         Lab().__enter__()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(lab_module.fuse, "available", lambda: None)
+    monkeypatch.setattr(fuse, "available", lambda: None)
     monkeypatch.setattr(namespace, "PATH", "/nowhere")
     with pytest.raises(
         HostError, match=r"the lab needs libvirtd, .*\. Install libvirt-clients, .*util-linux"
@@ -209,7 +210,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_daemon_that_cannot_start_is_said(make_lab: MakeLab, monkeypatch: pytest.MonkeyPatch) -> None:
     with make_lab(None):
         pass
-    monkeypatch.setitem(lab_module.COMMANDS, "libvirtd", "libvirt-daemon-system")
+    monkeypatch.setitem(COMMANDS, "libvirtd", "libvirt-daemon-system")
     monkeypatch.setattr("apvfio.lab.libvirtd._SETTINGS", {"etc/libvirt/libvirtd.conf": "nonsense"})
     before = machine_traces()
     with pytest.raises(HostError, match="the lab's libvirtd does not start: "):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.lab.lab import Lab
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 NOTIFIER = f"/{SCRIPTS[1]}/notifiers/50-apvfio"
 CALLOUT = f"/{SCRIPTS[1]}/callouts/00-apvfio"

@@ -30,8 +30,9 @@ from migrating import NAME, Pair, Standing, a_letter, tree, uri
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from subprocess import CompletedProcess
 
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 STAYS = "It runs here with its queues, and nothing is held at the destination."
 
@@ -71,10 +72,10 @@ def arrived(pair: Pair, started: Standing) -> None:
     assert pair.holder(pair.there) == {NAME: mdev(1)}
 
 
-def failed(done: object, code: int, *says: str) -> None:
+def failed(done: CompletedProcess[str], code: int, *says: str) -> None:
     """See a migration fail, and say why."""
-    assert (done.returncode, done.stdout) == (code, ""), done  # type: ignore[attr-defined]
-    text = done.stderr.splitlines()[-1]  # type: ignore[attr-defined]
+    assert (done.returncode, done.stdout) == (code, ""), done
+    text = done.stderr.splitlines()[-1]
     assert text.startswith(f"apvfio: guest {NAME}: "), text
     assert all(part in text for part in says), text
 

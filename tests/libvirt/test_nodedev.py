@@ -24,7 +24,7 @@ from lifecycle import state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MakeLab
+    from lab_house import MakeLab
 
 ROW = a_matrix("0", "1-2")._replace(control_domains=a_matrix("0", "4").domains)
 NAME = f"mdev_{mdev(1).replace('-', '_')}_matrix"

@@ -13,12 +13,12 @@ from hosts import a_matrix, mdev
 from kernels import where_qemu_is_asked
 from lifecycle import state
 from mdev.callouts import SCRIPTS
-from mdevctl_cases import ROW, MdevctlCases, ledger, mdevs, shipped
+from mdevctl_cases import ROW, House, MdevctlCases, ledger, mdevs, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 INSTALLED = {
     "mdevctl-notifier": Path(f"/{SCRIPTS[1]}/notifiers/50-apvfio"),
@@ -57,7 +57,7 @@ class TestMdevctl(MdevctlCases):
     """The common cases, with an mdevctl that asks its callouts what they can."""
 
     @where_qemu_is_asked
-    def test_a_device_stopped_under_its_guest(self, house: MachineHouse) -> None:
+    def test_a_device_stopped_under_its_guest(self, house: House) -> None:
         super().test_a_device_stopped_under_its_guest(house)
 
 

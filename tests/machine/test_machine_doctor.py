@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 AP = "/sys/bus/ap"
 MATRIX = "/sys/devices/vfio_ap/matrix"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from subprocess import CompletedProcess
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 NAME = "traveller"
 SECOND = Path("/run/second")

@@ -18,7 +18,7 @@ from lifecycle import state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 MATRIX = a_matrix("0,10", "1-2")
 

@@ -18,7 +18,7 @@ from lifecycle import state, with_driver
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 
 @pytest.fixture

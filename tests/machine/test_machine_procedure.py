@@ -15,7 +15,7 @@ from lifecycle import state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 PAGE = Path(__file__).parents[2] / "docs" / "procedure.md"
 RULES = Path("/etc/udev/rules.d/41-ap.rules")

@@ -19,7 +19,7 @@ from kernels import running, where_qemu_is_asked
 from lifecycle import state
 
 if TYPE_CHECKING:
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 
 def qemu_of(name: str) -> int:

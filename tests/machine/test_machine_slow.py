@@ -21,7 +21,7 @@ from lifecycle import state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 MODEL = Path("/sys/module/ap_emul/parameters")
 HANDOVER = Path("/", DIRECTORY)

@@ -16,7 +16,7 @@ from lifecycle import state
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import MachineHouse
+    from machine_house import MachineHouse
 
 ALL = "0x" + "f" * 64
 RULES = Path("/etc/udev/rules.d/41-ap.rules")

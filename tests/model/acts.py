@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.request import Request
+    from apvfio.sysfs import Sysfs
+    from apvfio.system import Files
     from model.befores import Cell
     from model.schedule import Chooser
 
@@ -58,8 +60,9 @@ class Stage:
     def process(self) -> Machine:
         """A process of apvfio's."""
         process = self.machine.process()
-        process.sysfs = PointedSysfs(process.sysfs, self.scheduler.point, reads=self._reads)  # type: ignore[assignment]
-        process.files = PointedFiles(process.files, self.scheduler.point)  # type: ignore[assignment]
+        sysfs: Sysfs = PointedSysfs(process.sysfs, self.scheduler.point, reads=self._reads)
+        files: Files = PointedFiles(process.files, self.scheduler.point)
+        process.sysfs, process.files = sysfs, files  # type: ignore[assignment]  # as good as a machine's own
         process.lock = self._locks  # type: ignore[method-assign]
         return process
 

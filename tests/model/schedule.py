@@ -204,8 +204,9 @@ class PointedFiles:
     def __init__(self, files: Files, point: Callable[[str], None]) -> None:
         self._files = files
         self._point = point
-        self.read = files.read
-        self.list = files.list
+        self.read, self.list, self.end, self.size = files.read, files.list, files.end, files.size
+        # The trail, on which nothing hangs.
+        self.append, self.rename = files.append, files.rename
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         """As apvfio has it; so are the others."""

@@ -60,7 +60,7 @@ class Soaked(NamedTuple):
     """What a soak did."""
 
     steps: int
-    count: Counter[str]
+    counts: Counter[str]
     violations: list[Violation]
 
 
@@ -137,7 +137,7 @@ def main(words: list[str] | None = None) -> int:
     found = soak(options.steps, options.seed, lambda line: print(line, flush=True))
     seconds = time.monotonic() - begun
     print(f"{found.steps} steps in {seconds:.0f} s, {found.steps / seconds:.0f} a second")
-    for kind, n in found.count.most_common():
+    for kind, n in found.counts.most_common():
         print(f"{n:10}  {kind}")
     print(f"{len(found.violations)} violations")
     return 1 if found.violations else 0

@@ -85,7 +85,7 @@ TestHosts.settings = settings(max_examples=40, stateful_step_count=40, deadline=
 def test_a_short_soak_finds_nothing() -> None:
     found = soak(3000, seed=20, tell=lambda _: None)
     assert not found.violations
-    TOLD.world.update(found.count)
+    TOLD.world.update(found.counts)
 
 
 def test_a_soak_would_find_an_override_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

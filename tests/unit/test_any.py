@@ -19,10 +19,10 @@ from apvfio.request import Request
 from apvfio.resolve import planned
 from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish
+from domains import domain
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 from simulated import SimulatedHost
-from test_request import domain
 
 if TYPE_CHECKING:
     from pathlib import Path

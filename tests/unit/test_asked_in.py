@@ -12,6 +12,7 @@ from apvfio import broker
 from apvfio.asking import request_of
 from apvfio.calls import Acquire, parse_call
 from apvfio.errors import ApvfioError
+from apvfio.host import AP_MDEVS
 from apvfio.lab.guest import guest_xml
 from apvfio.matrix import Matrix
 from apvfio.persistence import definition_of
@@ -21,7 +22,6 @@ from apvfio.promising import promise
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, mdev
 from machines import IBM_ADAPTERS, Machine
-from mdev.definitions import path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def annotated(machine: Machine) -> None:
 
 
 def defined(machine: Machine) -> None:
-    machine.files.texts[path("matrix", mdev(1))] = definition_of(MISSING).text()
+    machine.files.texts[AP_MDEVS.definition(mdev(1))] = definition_of(MISSING).text()
     broker.acquire(machine, _request(machine, None))
 
 
@@ -59,7 +59,7 @@ def test_what_is_to_be_corrected(ask: Callable[[Machine], None], place: str, pol
 
 def test_who_is_served_by_another_is_told_the_same() -> None:
     machine = Machine()
-    machine.files.texts[path("matrix", mdev(1))] = definition_of(MISSING).text()
+    machine.files.texts[AP_MDEVS.definition(mdev(1))] = definition_of(MISSING).text()
     call = Acquire(_request(machine, None))
     assert call.request.source == DEFINED
     assert parse_call(json.loads(json.dumps(call.as_json()))) == call

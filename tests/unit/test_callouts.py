@@ -28,7 +28,7 @@ from apvfio.policy import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
 from mdev.callouts import Call, CallError, attributes, parse_call
-from mdev.definitions import AUTO, path
+from mdev.definitions import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,14 +243,14 @@ class TestGuests:
         self, machine: Machine, said: Callable[[], str], action: str
     ) -> None:
         broker.acquire(machine, a_request("0", "1-2"))
-        machine.files.texts[path("matrix", mdev(1))] = device(a_matrix("1", "4")).decode()
+        machine.files.texts[AP_MDEVS.definition(mdev(1))] = device(a_matrix("1", "4")).decode()
         machine.sysfs.written.clear()
         assert notify(machine, action) == 0
         assert f"mdevctl's definition of its device {mdev(1)} says adapters 1, domains 4" in said()
-        machine.files.texts[path("matrix", mdev(1))] = "{"
+        machine.files.texts[AP_MDEVS.definition(mdev(1))] = "{"
         assert notify(machine, action) == 0
         assert "cannot be used" in said()
-        machine.files.texts[path("matrix", mdev(1))] = device(ROW).decode()
+        machine.files.texts[AP_MDEVS.definition(mdev(1))] = device(ROW).decode()
         assert notify(machine, action) == 0
         assert said() == ""
         assert machine.sysfs.written == []
@@ -288,7 +288,7 @@ class TestWithoutApCheck:
     def test_definitions_that_start_by_themselves_are_compared(
         self, machine: Machine, said: Callable[[], str], action: str
     ) -> None:
-        machine.files.texts[path("matrix", mdev(5))] = device(a_matrix("0", "2,4"), AUTO).decode()
+        machine.files.texts[AP_MDEVS.definition(mdev(5))] = device(a_matrix("0", "2,4"), AUTO).decode()
         assert call(machine, "pre", action, device(ROW)) == 0
         assert said() == ""
         assert call(machine, "pre", action, device(ROW, AUTO)) == 1

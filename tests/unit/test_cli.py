@@ -18,9 +18,9 @@ from apvfio.host import AP_MDEVS
 from apvfio.policy import Times
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from domains import MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest, mdev
 from machines import IBM_ADAPTERS
-from test_request import MDEV, UUID, domain
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,10 @@ from apvfio.ledgers import load
 from apvfio.matrix import Matrix
 from apvfio.request import parse_domain
 from apvfio.wish import Wish
+from domains import rest
 from hosts import a_matrix, a_request, guest, mdev
 from libvirts import URI, Driver, definition, driver
 from simulated import SimulatedHost
-from test_guest_xml import rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,7 +53,7 @@ def host(tmp_path: Path) -> SimulatedHost:
     return SimulatedHost(tmp_path)
 
 
-def status(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+def status(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert host.run("status", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert isinstance(found, dict)

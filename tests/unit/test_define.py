@@ -12,17 +12,17 @@ from apvfio import hook
 from apvfio.cli.main import main
 from apvfio.definitions import autostarted, load_definition, matrix_of
 from apvfio.errors import Exit
+from apvfio.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix
 from machines import IBM_ADAPTERS, Machine
-from mdev.definitions import path
-from test_request import HOSTDEV, MDEV, UUID, domain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILE = path("matrix", MDEV.lower())
+FILE = AP_MDEVS.definition(MDEV.lower())
 BARE = f"<domain><name>bare</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
 DEFINITION = """{"mdev_type": "vfio_ap-passthrough", "start": "manual",
  "attrs": [{"assign_adapter": "0x0"}, {"assign_domain": "1,2"}, {"assign_control_domain": "4"}]}"""

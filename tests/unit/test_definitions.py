@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from mdev.definitions import Definition, DefinitionError, parse, parse_dump, path
+from mdev.definitions import Definition, DefinitionError, parse, parse_dump
+from mdev.devices import MdevType
 
 TEXT = """{
   "mdev_type": "vfio_ap-passthrough",
@@ -45,7 +46,7 @@ def test_what_mdevctl_leaves_out_has_its_default() -> None:
         "start": "manual",
         "attrs": [],
     }
-    assert path("matrix", "u") == "etc/mdevctl.d/matrix/u"
+    assert MdevType("devices/vfio_ap/matrix", "any").definition("u") == "etc/mdevctl.d/matrix/u"
 
 
 @pytest.mark.parametrize(

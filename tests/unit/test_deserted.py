@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import broker
+from apvfio import broker, hook
 from apvfio.assets import hook_script
 from apvfio.calls import Acquire, answer_of
 from apvfio.errors import ApvfioError
@@ -19,14 +19,17 @@ from apvfio.liveness import GRACE, now
 from apvfio.serving import serve
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from domains import UUID, domain
 from hosts import IBM_DOMAINS, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Machine
-from test_hook import call
-from test_request import UUID, domain
 
 
 def yes() -> bool:
     return True
+
+
+def call(machine: Machine, operation: str) -> int:
+    return hook.main(["db1", operation, "begin", "-"], machine, domain())
 
 
 def test_a_start_that_nobody_waits_for_has_nothing() -> None:
@@ -80,21 +83,21 @@ def test_reconcile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_late_release_leaves_a_new_life_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
-    call(machine, "prepare", domain())
+    call(machine, "prepare")
     running = machine.host
     monkeypatch.setattr("apvfio.hook._deserted", yes)
     machine.running = {UUID}
-    call(machine, "release", domain())
+    call(machine, "release")
     assert machine.host == running
     machine.running = set()
-    call(machine, "release", domain())
+    call(machine, "release")
     assert machine.ledger.leases == {}
 
 
 def test_a_release_of_nothing_does_not_wait_for_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
     monkeypatch.setattr(machine, "lock", None)
-    assert call(machine, "release", domain()) == 0
+    assert call(machine, "release") == 0
     assert machine.files.texts == {}
 
 

@@ -14,7 +14,7 @@ SOURCES = sorted((ROOT / "apvfio" / "doctor").rglob("*.py"))
 
 def test_every_check_has_its_row() -> None:
     text = (ROOT / "docs" / "doctor.md").read_text()
-    told = {}
+    told: dict[str, str] = {}
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         group, _, body = section.partition("\n")
         for row in re.findall(r"^\| (`.*?) \|", body, flags=re.MULTILINE):

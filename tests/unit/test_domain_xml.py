@@ -14,8 +14,8 @@ from apvfio.matrix import Matrix
 from apvfio.request import parse_domain
 from apvfio.wish import MODES, Wish
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
-from test_request import ANY, MATRIX, UUID, domain
-from test_request import HOSTDEV as DEVICE
+from domains import ANY, MATRIX, UUID, domain
+from domains import HOSTDEV as DEVICE
 
 _SCHEMA = etree.RelaxNG(file=SCHEMA)
 OWN = f"{{{NAMESPACE}}}"
@@ -93,7 +93,8 @@ def test_it_is_as_strict_as_the_schema(
     assert seen.addresses == [address.get("uuid") or "" for address in tree.findall(HOSTDEV)]
     assert (seen.name, seen.uuid) == (tree.findtext("name"), tree.findtext("uuid"))
     for address in tree.findall(HOSTDEV)[1:]:
-        address.getparent().getparent().getparent().remove(address.getparent().getparent())  # type: ignore[union-attr]
+        _, device, devices, *_ = address.iterancestors()
+        devices.remove(device)
     try:
         request = parse_domain(etree.tostring(tree, encoding="utf-8"))
     except RequestError as error:
@@ -162,6 +163,12 @@ def meaning(xml: bytes) -> object:
     except RequestError:
         return None
     return (seen.name, seen.uuid, len(seen.annotations), seen.addresses)
+
+
+def test_a_name_stays_itself_beside_letters_that_expat_does_not_know() -> None:
+    xml = domain().decode().replace("<metadata>", "<metadata><x:a\u200d xmlns:x='urn:x'/>")
+    name = "db1\u00e9\u200d\u4e00\U0001f600"
+    assert read_domain(xml.replace("<name>db1<", f"<name>{name}<").encode()).name == name
 
 
 def test_names_with_letters_that_expat_does_not_know() -> None:

@@ -17,13 +17,14 @@ from apvfio.mask import NO_IDS, IdSet
 from apvfio.matrix import Matrix
 from apvfio.plan.everyone import plan_everyone
 from apvfio.policy import Policy
+from apvfio.render.everyone_text import everyone
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from domains import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
 from machines import IBM_ADAPTERS as MODES
 from machines import Machine
-from test_request import MDEV, domain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def some_of(ids: IdSet) -> st.SearchStrategy[IdSet]:
     )
 )
 def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]) -> None:
-    requests = []
+    requests: list[Request] = []
     for n, matrix in enumerate(wishes):
         if all(matrix.overlap(other.matrix).empty for other in requests):
             requests.append(Request(f"g{n}", guest(n), mdev(n), matrix))
@@ -133,3 +134,14 @@ def test_errors_are_told_not_raised() -> None:
     found = plan_everyone([a_request("0", "9", 1)], a_host(), NO_LEASES, Policy())
     assert found.guests == ()
     assert isinstance(found.errors[0], ApvfioError)
+
+
+def test_what_is_not_proven_is_not_called_the_least() -> None:
+    requests = [a_request(a, d, n) for n, (a, d) in enumerate([("0", "1"), ("0", "2"), ("1", "4")])]
+    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    assert found.together
+    assert any(line.startswith("at least, the host loses") for line in everyone(found))
+    doubtful = found._replace(together=found.together._replace(least=1))
+    (line,) = (line for line in everyone(doubtful) if "the host loses" in line)
+    assert "at least" not in line
+    assert line.endswith("none loses fewer than 1")

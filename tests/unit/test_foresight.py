@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apvfio.plan.step import Step
 
 
-def told(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+def told(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     capsys.readouterr()
     assert host.run(*words, "--json") == Exit.OK
     found = json.loads(capsys.readouterr().out)
@@ -41,7 +41,7 @@ def contents(host: SimulatedHost) -> str:
         return file.read()
 
 
-def foretold(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+def foretold(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """What the command does, after it was told and nothing had changed by that."""
     before = contents(host)
     expected = told(host, capsys, *words, "--dry-run")
@@ -90,7 +90,8 @@ def test_whatever_was_broken_off(
     tmp_path_factory: pytest.TempPathFactory, ids: tuple[set[int], set[int]], widened: set[str]
 ) -> None:
     host = SimulatedHost(tmp_path_factory.mktemp("broken"))
-    host.start(a_request(*(",".join(map(str, sorted(some))) for some in ids)))
+    adapters, domains = (",".join(map(str, sorted(some))) for some in ids)
+    host.start(a_request(adapters, domains))
     with host.opened() as system:
         ledger = load_ledger(system.files, system.boot_id)
         (lease,) = ledger.leases.values()

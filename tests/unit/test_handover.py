@@ -25,10 +25,10 @@ from apvfio.policy import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealFiles
 from apvfio.writes import take
+from domains import domain
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Faults, FaultyFiles, Killed, Machine
 from simulated import SimulatedHost
-from test_request import domain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ from apvfio.host import read_host
 from apvfio.ledgers import LEDGER
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine
-from test_request import HOSTDEV, MDEV, UUID, domain
 
 HOOK = Path(__file__).parents[2] / "hooks" / "qemu"
 PLAIN = f"<domain><name>plain</name><uuid>{UUID}</uuid><devices/></domain>".encode()

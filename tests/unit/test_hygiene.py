@@ -48,7 +48,7 @@ def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:
         asked.append(path)
         return read(path)
 
-    machine.sysfs.read = watching  # type: ignore[method-assign]
+    machine.sysfs.read = watching
     broker.acquire(machine, a_request("10", "1"))
     assert read_host(machine.sysfs).mdevs
     assert not [path for path in asked if path.endswith("mkvps")]

@@ -178,6 +178,7 @@ def test_every_shipped_file_is_installed(root: Path) -> None:
         "apvfio-reconcile.path",
         "90-apvfio.rules",
         "apvfio.conf",
+        "apvfio.catalog",
         "apvfio",
         "apvfio.8",
         "apvfio.toml.5",

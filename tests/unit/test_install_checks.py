@@ -252,7 +252,7 @@ def told(machine: Programs) -> list[str]:
 
 
 def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesystem) -> None:
-    for name in ("systemctl", "udevadm", "restorecon", "systemd-tmpfiles"):
+    for name in ("systemctl", "udevadm", "restorecon", "systemd-tmpfiles", "journalctl"):
         machine.answers[name] = (0, "")
     fs.create_dir("/run/systemd/system")
     fs.create_file("/run/udev/control")
@@ -266,6 +266,7 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
         "systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/apvfio.conf",
         "systemctl daemon-reload",
         "udevadm control --reload",
+        "journalctl --update-catalog",
         "systemctl enable --now apvfio-reconcile.path apvfio-prepare.service",
     ]
     assert installed(machine, fs) == 0
@@ -282,9 +283,10 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
         "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service",
         "systemctl daemon-reload",
         "udevadm control --reload",
+        "journalctl --update-catalog",
     ]
     fs.remove("/run/udev/control")
-    assert [str(c) for c in commands.after_removal()] == removal[1:2]
+    assert [str(c) for c in commands.after_removal()] == [removal[1], removal[3]]
 
 
 def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:

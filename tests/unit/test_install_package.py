@@ -57,6 +57,7 @@ def test_what_its_scripts_run_is_shown(root: Path, capsys: Captured) -> None:
         "systemd-tmpfiles --create /usr/lib/tmpfiles.d/apvfio.conf",
         "systemctl daemon-reload",
         "udevadm control --reload",
+        "journalctl --update-catalog",
         "systemctl enable --now apvfio-reconcile.path apvfio-prepare.service",
     ]
     assert shown["before removal"][0]["command"][:3] == ["systemctl", "disable", "--now"]

@@ -13,29 +13,20 @@ from apvfio.ledgers import LEDGER, load, save
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.matrix import Apqn
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
+from machines import Faults, FaultyFiles
 
 
-class Paper:
-    """Files in a dictionary."""
+class Paper(FaultyFiles):
+    """Files in a dictionary, of which only the owner may read any."""
 
     def __init__(self, text: str | None = None) -> None:
-        self.texts = {} if text is None else {LEDGER: text}
-
-    def read(self, path: str) -> str | None:
-        return self.texts.get(path)
+        super().__init__(Faults())
+        if text is not None:
+            self.texts[LEDGER] = text
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         assert mode == 0o600
-        self.texts[path] = text
-
-    def create(self, path: str) -> bool:
-        return False
-
-    def remove(self, path: str) -> None:
-        self.texts.pop(path, None)
-
-    def list(self, path: str) -> list[str]:
-        return []
+        super().write(path, text, mode)
 
 
 FULL = a_ledger(a_lease("0,10", "1-2"), a_lease("1", "4", 2, BY_DOMAINS, ENDING))._replace(

@@ -1,27 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manuals say what the commands and the policy really are."""
+"""The manuals say what the commands, the annotation and the policy really are."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from apvfio import xml_tree
+from apvfio.annotation import parse_annotation
+from apvfio.cli.examples import EXAMPLES
+from apvfio.domain_xml import read_domain
 from apvfio.errors import Exit
-from apvfio.policy import SECTIONS
-from command_line import COMMANDS, HELP, PARSERS, options
+from apvfio.matrix import Apqn
+from apvfio.policy import SECTIONS, parse_policy
+from apvfio.wish import Wish
+from command_line import COMMANDS, PARSERS, options
 
 HOUSE = Path(__file__).parents[2]
 MANUALS = sorted((HOUSE / "man").iterdir())
 
 
+def read(name: str) -> str:
+    """A manual's text, its escapes as they are printed."""
+    text = re.sub(r"\\f.|\\[|&]", "", (HOUSE / "man" / name).read_text())
+    return text.replace("\\-", "-").replace("\\(dq", '"')
+
+
 def plain(name: str) -> str:
-    """A manual without its markup."""
-    text = (HOUSE / "man" / name).read_text()
-    return re.sub(r"\\f.", "", text).replace("\\-", "-").replace("\\(dq", '"').replace('"', "")
+    """A manual without quotes, which its macros have, too."""
+    return read(name).replace('"', "")
+
+
+def example(name: str) -> str:
+    """The only example of a manual, as it is to be written."""
+    found = re.search(r"^\.SH EXAMPLE\n.*?^\.nf\n(.*?)^\.fi$", read(name), re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def section(name: str, title: str) -> str:
+    """One section of a manual."""
+    found = re.search(rf"^\.SH {re.escape(title)}\n(.*?)(?=^\.SH )", plain(name), re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def _entries() -> list[tuple[str, str]]:
+    """Each command with its synopsis, all forms of it."""
+    found = []
+    for entry in re.split(r"^\.TP\n", section("apvfio.8", "COMMANDS"), flags=re.MULTILINE)[1:]:
+        first, *others = re.findall(r"(?:\A|^\.TQ\n)\.BR (.*)$", entry, flags=re.MULTILINE)
+        name = takewhile(lambda word: word.isalpha() and word.islower(), first.split())
+        found.append((" ".join(name), " ".join([first, *others])))
+    return found
+
+
+ENTRIES = _entries()
 
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
@@ -33,20 +72,44 @@ def test_groff_finds_no_fault(manual: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_every_command_has_one_entry_and_no_other_has() -> None:
+    assert sorted(name for name, _ in ENTRIES) == COMMANDS
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_in_the_manual(name: str) -> None:
-    entries = re.split(r"^\.TP$", plain("apvfio.8"), flags=re.MULTILINE)
-    entry = next(e for e in entries if re.search(rf"(?<![\w-]){name}(?![\w-])", e.strip().split("\n")[0]))
-    missing = {word for word in options(name) if word not in re.findall(r"--?[a-z][a-z-]*", entry)}
-    # Options that several verbs share stand with one of them.
-    assert missing <= {"-c", "--connect"}
+def test_an_entry_has_the_options_of_its_command_and_their_values(name: str) -> None:
+    synopsis = dict(ENTRIES)[name]
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", synopsis)) == options(name)
+    values = {action.metavar for action in PARSERS[name]._actions if isinstance(action.metavar, str)}
+    told = {word.removesuffix("=SPEC") for word in values - {"MASK=SPEC"}}
+    assert set(re.findall(r"\b[A-Z]{2,}\b", synopsis)) - {"SPEC"} == told
 
 
-def test_the_manual_knows_no_other_option() -> None:
-    known = set().union(*(options(name) for name in PARSERS)) | HELP
-    synopses = re.findall(r"^\.B.*$", plain("apvfio.8"), flags=re.MULTILINE)
-    words = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(synopses)))
-    assert words - known == {"--type"}  # lszdev's
+def test_the_examples_are_those_that_help_shows() -> None:
+    """Which are run by a test."""
+    shown = {line.partition(" #")[0].strip() for text in EXAMPLES.values() for line in text.splitlines()}
+    lines = re.findall(r"^(apvfio .*)$", section("apvfio.8", "EXAMPLES"), flags=re.MULTILINE)
+    assert lines
+    assert set(lines) <= shown
+
+
+def test_every_part_of_the_annotation_is_in_its_manual() -> None:
+    grammar = xml_tree.parse_xml(Path(xml_tree.SCHEMA).read_bytes(), "the schema")
+    rng = "{http://relaxng.org/ns/structure/1.0}"
+    names = {part.get("name") for kind in ("element", "attribute") for part in grammar.iter(f"{rng}{kind}")}
+    told = plain("apvfio-guest.7")
+    assert names
+    assert {name for name in names if not re.search(rf"(?<![\w-]){name}(?![\w-])", told)} == set()
+
+
+def test_the_examples_of_policy_and_annotation_are_good() -> None:
+    policy = example("apvfio.toml.5")
+    assert parse_policy(policy).queues == {Apqn(1, 27)}
+    metadata = f"<domain><metadata>{example('apvfio-guest.7')}</metadata></domain>"
+    (annotation,) = read_domain(metadata.encode()).annotations
+    wish = parse_annotation(annotation)
+    assert isinstance(wish, Wish)
+    assert (wish.mode, wish.adapters, wish.domains) == ("ep11", 2, 1)
 
 
 def test_every_exit_code_is_in_the_manual() -> None:

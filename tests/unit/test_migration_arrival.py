@@ -15,12 +15,13 @@ from apvfio.cli.main import main
 from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.migration import arrival
 from apvfio.migration.letter import letter
+from apvfio.request import parse_device
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.telling import silent
+from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix
 from machines import IBM_ADAPTERS, Machine
-from test_request import HOSTDEV, MDEV, UUID, domain
 
 WITHOUT_DEVICE = domain(devices="")
 
@@ -35,7 +36,7 @@ def test_the_letter_tells_nothing_but_what_is_needed() -> None:
         b"</metadata>", b"<x:y xmlns:x='urn:x'>private</x:y></metadata>"
     )
     told = letter(secret)
-    assert arrival.parse_device(told) == arrival.parse_device(secret)
+    assert parse_device(told) == parse_device(secret)
     assert b"secret" not in told
     assert b"private" not in told
     assert b"urn:apvfio:guest:1" in told

@@ -15,9 +15,9 @@ from apvfio.matrix import Apqn
 from apvfio.migration.hosts import OtherHost, ThisHost
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from domains import MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine
-from test_request import MDEV, UUID, domain
 
 RIVAL = domain(uuid="11111111-2222-4333-8444-555555555555").replace(
     MDEV.encode(), b"0a0b0c0d-2222-4111-8111-111111111111"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from apvfio import broker
@@ -16,6 +18,9 @@ from apvfio.policy import POLICY, Policy
 from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFER = 'mode = "overrides"\n'
 
@@ -156,7 +161,7 @@ def fail() -> None:
     raise OSError(5, "injected")
 
 
-VERBS = {
+VERBS: dict[str, Callable[[Machine], object]] = {
     "acquire": lambda machine: broker.acquire(machine, a_request("0-1", "1-2", 2)),
     "release": lambda machine: broker.release(machine, guest(1)),
 }
@@ -164,7 +169,7 @@ VERBS = {
 
 @pytest.mark.parametrize("how", [kill, fail])
 @pytest.mark.parametrize("verb", VERBS)
-def test_after_a_fault_at_any_write_one_reconcile_repairs(machine: Machine, verb: str, how: object) -> None:
+def test_after_a_fault_at_any_write_one_reconcile_repairs(verb: str, how: Callable[[], None]) -> None:
     points = 0
     while True:
         points += 1
@@ -174,7 +179,7 @@ def test_after_a_fault_at_any_write_one_reconcile_repairs(machine: Machine, verb
         pristine = queues(fresh)
         if verb == "release":
             broker.acquire(fresh, a_request("0", "1-2"))
-        fresh.faults.arm(points, how)  # type: ignore[arg-type]
+        fresh.faults.arm(points, how)
         try:
             VERBS[verb](fresh)
             break

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import pytest
@@ -98,7 +99,7 @@ def test_a_terminal_shows_one_line_and_then_none(tmp_path: Path, locked: int) ->
     with terminal("--root", str(tmp_path), "reconcile", columns=200) as shown:
         assert shown.settle(0.5) == ""
         for seconds in (1, 2):
-            line = shown.until(lambda screen, end=f"({seconds} s)": screen.endswith(end))
+            line = shown.until(methodcaller("endswith", f"({seconds} s)"))
             assert line == f"{FOR_THE_LOCK} ({seconds} s)"
         fcntl.flock(locked, fcntl.LOCK_UN)
         assert shown.end() == 5

@@ -12,23 +12,7 @@ from apvfio.mask import IdSet, parse_list
 from apvfio.matrix import Matrix
 from apvfio.request import Request, guest_uuid, parse_domain
 from apvfio.wish import Wish, parse_option, same_key
-
-UUID = "9a3cd2a0-7f0b-4a4b-9d4e-0d2c5f3a6b10"
-MDEV = "0A0B0C0D-1111-4111-8111-111111111111"
-HOSTDEV = (
-    "<hostdev mode='subsystem' type='mdev' managed='no' model='vfio-ap'>"
-    f"<source><address uuid='{MDEV}'/></source></hostdev>"
-)
-MATRIX = '<ap:matrix adapters="0,0xa" domains="1-2,4"/>'
-ANY = '<ap:any mode="cca"/>'
-
-
-def domain(matrix: str = MATRIX, devices: str = HOSTDEV, name: str = "db1", uuid: str = UUID) -> bytes:
-    return (
-        f"<domain type='kvm' id='1'><name>{name}</name><uuid>{uuid}</uuid>"
-        f"<metadata><ap:guest xmlns:ap='{NAMESPACE}'>{matrix}</ap:guest></metadata>"
-        f"<devices>{devices}</devices></domain>"
-    ).encode()
+from domains import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
 
 
 def given(annotation: str) -> bytes:

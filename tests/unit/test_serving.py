@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from errno import EIO
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,11 @@ from apvfio import broker
 from apvfio.calls import Acquire, Release, answer_of
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.host import AP_MDEVS
-from apvfio.ledger import HELD, STARTING
+from apvfio.ledger import HELD, STARTING, Lease
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
 from apvfio.policy import POLICY
+from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish
 from hosts import a_matrix, a_request, guest, mdev
@@ -38,7 +41,7 @@ class Busy(Machine):
     def lock(self) -> AbstractContextManager[None]:
         return _Held(self._lock)
 
-    def together(self, *calls: Callable[[], object]) -> list[Future[object]]:
+    def together(self, *calls: Callable[[], Any]) -> list[Future[Any]]:
         """Make the calls, one after the other, while somebody has the lock; then let them have it."""
         with ThreadPoolExecutor(len(calls)) as pool, self._lock:
             futures = []
@@ -49,8 +52,8 @@ class Busy(Machine):
                     time.sleep(0.001)
         return futures
 
-    def start(self, *requests: object) -> list[Future[object]]:
-        return self.together(*(lambda r=request: broker.acquire(self, r) for request in requests))  # type: ignore[misc]
+    def start(self, *requests: Request) -> list[Future[Lease]]:
+        return self.together(*(partial(broker.acquire, self, request) for request in requests))
 
     @property
     def mask_writes(self) -> int:
@@ -74,7 +77,7 @@ def machine(request: pytest.FixtureRequest) -> Busy:
     return Busy(SimKernel.new(request.param, adapters=adapters, domains=IdSet(range(4))))
 
 
-def errors(futures: list[Future[object]]) -> list[type[BaseException] | None]:
+def errors(futures: Sequence[Future[Any]]) -> list[type[BaseException] | None]:
     return [type(error) if (error := future.exception()) else None for future in futures]
 
 
@@ -140,7 +143,7 @@ def test_wishes_are_given_different_queues(machine: Busy) -> None:
     wanting = [a_request("0", "0", n)._replace(matrix=Matrix(), wish=Wish("cca")) for n in range(6)]
     futures = machine.start(*wanting)
     assert errors(futures) == [None] * 6
-    assert len({str(future.result().matrix) for future in futures}) == 6  # type: ignore[attr-defined]
+    assert len({str(future.result().matrix) for future in futures}) == 6
     assert set(machine.ledger.last) == {guest(n) for n in range(6)}
 
 
@@ -222,10 +225,10 @@ class _Given:
         pass
 
 
-def _tried(machine: Machine, request: object) -> Future[object]:
-    future: Future[object] = Future()
+def _tried(machine: Machine, request: Request) -> Future[Lease]:
+    future: Future[Lease] = Future()
     try:
-        future.set_result(broker.acquire(machine, request))  # type: ignore[arg-type]
+        future.set_result(broker.acquire(machine, request))
     except ApvfioError as error:
         future.set_exception(error)
     return future

@@ -126,7 +126,12 @@ def test_who_waits_gets_the_new_file(sim: Path) -> None:
 def test_a_file_taken_away_while_waiting_is_missing(sim: Path) -> None:
     holder = os.open(sim, os.O_RDONLY)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    timer = threading.Timer(0.1, lambda: (sim.unlink(), os.close(holder)))
+
+    def take_away() -> None:
+        sim.unlink()
+        os.close(holder)
+
+    timer = threading.Timer(0.1, take_away)
     timer.start()
     with pytest.raises(RequestError, match="there is no simulated host"), open_sim(str(sim)):
         pass

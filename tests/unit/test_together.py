@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.host import Host
@@ -81,6 +83,45 @@ def test_no_other_choice_costs_less(
         return
     assert cost(guests, best.ways, host, policy, facts) == min(possible)
     assert len(best.collateral) == min(possible)[0]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(problem=problems(), effort=st.integers(0, 30))
+def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+    problem: tuple[Host, list[Matrix], list[str | None], Policy, Facts],
+    effort: int,
+) -> None:
+    host, guests, fixed, policy, facts = problem
+    monkeypatch.setattr("apvfio.plan.search._EFFORT", 1 << 30)
+    best = best_ways(guests, fixed, host, policy, facts=facts)
+    monkeypatch.setattr("apvfio.plan.search._EFFORT", effort)
+    found = best_ways(guests, fixed, host, policy, facts=facts)
+    if best is None or found is None:
+        assert best is found
+        return
+    lost = cost(guests, found.ways, host, policy, facts)
+    assert lost is not None
+    assert found.least <= best.least == len(best.collateral) <= len(found.collateral) == lost[0]
+
+
+def test_a_search_that_ends_early_clears_no_bit_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapter 0 goes anyway, for the guest that must have it: domain 0 is of no use then."""
+    monkeypatch.setattr("apvfio.plan.search._EFFORT", 0)
+    guests = [a_matrix("0", "0"), a_matrix("0-1", "2"), a_matrix("0", "0"), a_matrix("2", "0-1")]
+    host = a_host(parse_list("0-2"), parse_list("0-3"), apmask=parse_list("1-255"))
+    found = best_ways(guests, [None, None, BY_ADAPTERS, None], host, Policy())
+    assert found is not None
+    assert found.domains == parse_list("2")
+
+
+def test_a_thousand_guests_all_over_the_largest_host_are_planned_in_the_end() -> None:
+    chance = random.Random(1)
+    queues = chance.sample([(a, d) for a in range(256) for d in range(256)], 1000)
+    guests = [Matrix(IdSet([adapter]), IdSet([domain])) for adapter, domain in queues]
+    found = best_ways(guests, [None] * len(guests), a_host(ALL_IDS, ALL_IDS), Policy())
+    assert found is not None
+    assert 0 < found.least < len(found.collateral)
 
 
 def test_neighbours_on_one_adapter_share_its_bit() -> None:

@@ -8,6 +8,8 @@ a letter and a length (>cI), and so many bytes; o: output, e: error output, x: t
 A host that hangs up, or asks anew, ends what is running on that lane.
 """
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -17,6 +19,7 @@ import struct
 import subprocess
 import threading
 import time
+from typing import Any
 
 PORTS = "/dev/virtio-ports"
 SHARE = "/share"
@@ -32,20 +35,20 @@ class HungUpError(Exception):
 class Lane:
     """One port: non-blocking, because a write blocks for good when the host hangs up meanwhile."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         # Edges: a port without host is ready to be read, namely for its end, all the time.
         self.edges = select.epoll()
         self.edges.register(self.fd, select.EPOLLIN | select.EPOLLET)
 
-    def read(self):
+    def read(self) -> bytes:
         """What is there; b"" if nothing is or nobody is."""
         try:
             return os.read(self.fd, 65536)
         except BlockingIOError:
             return b""
 
-    def request(self):
+    def request(self) -> dict[str, Any]:
         """Wait for a line of JSON: a whole one, not the rest of one."""
         buffer = b""
         while True:
@@ -56,13 +59,14 @@ class Lane:
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
                 if line.startswith(b"{"):
-                    return json.loads(line)
+                    asked: dict[str, Any] = json.loads(line)
+                    return asked
 
-    def has_request(self):
+    def has_request(self) -> bool:
         """Whether the host has something to say."""
         return bool(select.select([self.fd], [], [], 0)[0])
 
-    def hung_up(self):
+    def hung_up(self) -> bool:
         """Whether nobody listens, and not only because what the host says overtook that he is there."""
         poll = select.poll()
         poll.register(self.fd, 0)
@@ -73,7 +77,7 @@ class Lane:
             time.sleep(0.02)
         return False
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         """Write all of it; HungUpError."""
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
@@ -87,11 +91,11 @@ class Lane:
             except BlockingIOError:
                 continue
 
-    def frame(self, letter, data=b""):
+    def frame(self, letter: bytes, data: bytes = b"") -> None:
         self.write(struct.pack(">cI", letter, len(data)) + data)
 
 
-def arrive(time_=0.0, seed="", share=False):
+def arrive(time_: float = 0.0, seed: str = "", share: bool = False) -> None:
     """This may be a saved machine: give it its host's time, randomness of its own, the shared directory."""
     time.clock_settime(time.CLOCK_REALTIME, time_)
     with open("/dev/urandom", "wb", buffering=0) as random:
@@ -105,7 +109,7 @@ def arrive(time_=0.0, seed="", share=False):
 class Job:
     """A command, its session, and where its output goes."""
 
-    def __init__(self, lane, words):
+    def __init__(self, lane: Lane, words: list[str]) -> None:
         self.lane = lane
         self.process = subprocess.Popen(
             words,
@@ -115,11 +119,14 @@ class Job:
             start_new_session=True,
             cwd=SHARE if os.path.ismount(SHARE) else "/root",
         )
-        self.streams = {self.process.stdout.fileno(): b"o", self.process.stderr.fileno(): b"e"}
+        assert self.process.stdout
+        assert self.process.stderr
+        self.pipes = {self.process.stdout: b"o", self.process.stderr: b"e"}
+        self.streams = {pipe.fileno(): letter for pipe, letter in self.pipes.items()}
         for fd in self.streams:
             os.set_blocking(fd, False)
 
-    def follow(self):
+    def follow(self) -> int:
         """Pass output on until the command has ended: its daemons may keep the pipes open."""
         pidfd = os.pidfd_open(self.process.pid)
         poll = select.poll()
@@ -143,7 +150,7 @@ class Job:
         status = self.process.wait()
         return status if status >= 0 else 128 - status
 
-    def pass_on(self, fd):
+    def pass_on(self, fd: int) -> bool:
         """Whether there was something."""
         try:
             data = os.read(fd, 65536)
@@ -153,16 +160,16 @@ class Job:
             self.lane.frame(self.streams[fd], data)
         return bool(data)
 
-    def end(self):
+    def end(self) -> None:
         """Kill what is left of it if it has not come to its end."""
         if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        for pipe in self.pipes:
+            pipe.close()
 
 
-def run(lane, words):
+def run(lane: Lane, words: list[str]) -> int:
     try:
         job = Job(lane, words)
     except OSError as error:
@@ -174,7 +181,7 @@ def run(lane, words):
         job.end()
 
 
-def serve(lane):
+def serve(lane: Lane) -> None:
     while True:
         request = lane.request()
         try:
@@ -189,7 +196,7 @@ def serve(lane):
             continue
 
 
-def main():
+def main() -> None:
     lanes = [Lane(os.path.join(PORTS, name)) for name in sorted(os.listdir(PORTS))]
     threads = [threading.Thread(target=serve, args=(lane,)) for lane in lanes]
     for thread in threads:

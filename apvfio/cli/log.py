@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``apvfio log``: what happened, and who had a queue when."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.terminal import print_lines
+from apvfio.cli.when import format_time, parse_time
+from apvfio.errors import Exit, UsageError, printable
+from apvfio.events import trail
+from apvfio.events.event import Event, matrix_json
+from apvfio.events.spans import Span, spans
+from apvfio.events.wording import sentence
+from apvfio.matrix import Apqn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.system import Files
+
+_BEAT = 0.5
+_LONGEST = 200
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("log", help="what happened to queues, and who had one when")
+    parser.add_argument("--guest", metavar="GUEST", help="of this guest only: its name or uuid")
+    parser.add_argument("--queue", metavar="APQN", type=_queue, help="who had this queue, from when to when")
+    parser.add_argument("--since", metavar="TIME", type=parse_time, default=0.0, help="not what was before")
+    parser.add_argument("--until", metavar="TIME", type=parse_time, help="not what came after")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens from now on")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it."""
+    if args.follow and (args.queue or args.json):
+        other = "--queue" if args.queue else "--json"
+        raise UsageError(f"--follow and {other} exclude each other.", remedy="Choose one of them.")
+    with opened(args) as system:
+        kept = _kept(system.files)
+    if args.queue:
+        _show_spans([span for span in spans(kept, args.queue) if _chosen_span(span, args)], as_json=args.json)
+        return Exit.OK
+    chosen = [event for event in kept if _chosen(event, args)]
+    if args.json:
+        print_json([_event_json(event) for event in chosen])
+        return Exit.OK
+    print_lines(map(_line, chosen))
+    if args.follow:
+        _follow(args, len(kept))
+    return Exit.OK
+
+
+def _kept(files: Files) -> list[Event]:
+    """What the trail has; damaged lines are told of once."""
+    lines = list(trail.read(files))
+    damaged = lines.count(None)
+    if damaged:
+        print(f"apvfio: warning: {_damage(damaged)}", file=sys.stderr)
+    return [event for event in lines if event]
+
+
+def _damage(lines: int) -> str:
+    count = "1 line" if lines == 1 else f"{lines} lines"
+    return f"{count} of /{trail.TRAIL} cannot be understood"
+
+
+def _follow(args: argparse.Namespace, seen: int) -> None:
+    """Print what comes, until interrupted."""
+    while True:
+        time.sleep(_BEAT)
+        with opened(args) as system:
+            kept = [event for event in trail.read(system.files) if event]
+        # A full trail drops its oldest file: then what is new cannot be counted off.
+        fresh, seen = kept[min(seen, len(kept)) :], len(kept)
+        print_lines(_line(event) for event in fresh if _chosen(event, args))
+
+
+def _chosen(event: Event, args: argparse.Namespace) -> bool:
+    until = args.until if args.until is not None else event.time
+    return args.since <= event.time <= until and args.guest in (None, event.guest, event.uuid)
+
+
+def _chosen_span(span: Span, args: argparse.Namespace) -> bool:
+    until = args.until if args.until is not None else span.begin
+    return (
+        span.begin <= until
+        and (span.end is None or span.end >= args.since)
+        and args.guest in (None, span.guest, span.uuid)
+    )
+
+
+def _line(event: Event) -> str:
+    return f"{format_time(event.time)}  {sentence(event)}"
+
+
+def _show_spans(found: Iterable[Span], *, as_json: bool) -> None:
+    if as_json:
+        print_json([span._asdict() for span in found])
+    else:
+        print_lines(_span_lines(found))
+
+
+def _span_lines(found: Iterable[Span]) -> Iterator[str]:
+    yield f"{'FROM':<21}{'TO':<21}GUEST"
+    for span in found:
+        begin = ("<= " if span.begun_before else "") + format_time(span.begin)
+        end = "still" if span.end is None else ("<= " if span.ended_before else "") + format_time(span.end)
+        yield f"{begin:<21}{end:<21}{printable(span.guest, _LONGEST)}"
+
+
+def _event_json(event: Event) -> dict[str, object]:
+    item = {name: value for name, value in event._asdict().items() if name not in ("matrix", "holds")}
+    return {**item, **matrix_json(event.matrix), "sentence": sentence(event)}
+
+
+def _queue(text: str) -> Apqn:
+    queue = Apqn.parse(text.lower())
+    if queue is None:
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)!r} is no queue: write it as lszcrypt does, 0a.001b"
+        )
+    return queue

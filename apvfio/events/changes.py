@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, told by a ledger before and after.
+
+All that apvfio does is in the ledger first, so nothing that stays is left out here, and nothing that was
+undone is claimed: a start counts once the guest's own hook has claimed its lease.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+
+from apvfio.events.event import CHANGED, HELD, MODE, OWED, PROMISED, STARTED, STOPPED, Event
+from apvfio.ledger import CHANGING
+from apvfio.ledger import HELD as HELD_LEASE
+from apvfio.mask import format_list
+from apvfio.matrix import Matrix
+from apvfio.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.ledger import Lease, Ledger
+
+
+class Holder(NamedTuple):
+    """A guest that holds queues, by one device."""
+
+    guest: str
+    uuid: str
+    mdev: str
+    matrix: Matrix
+    way: str
+
+
+def holders(ledger: Ledger) -> dict[str, Holder]:
+    """Who holds what, by the device's uuid. A lease that never came to be held has no ``since``."""
+    return {lease.mdev: _holder(lease) for lease in ledger.leases.values() if lease.since}
+
+
+def _holder(lease: Lease) -> Holder:
+    # While a change is under way the guest's is what it had: the change may be undone.
+    matrix = lease.was.matrix if lease.was and lease.state == CHANGING else lease.matrix
+    return Holder(lease.guest, lease.uuid, lease.mdev, matrix, lease.way)
+
+
+def holding(boot: str, held: Iterable[Holder]) -> int:
+    """A check sum of who holds what: two that agree make the same."""
+    who = sorted(
+        (h.mdev, h.uuid, format_list(h.matrix.adapters), format_list(h.matrix.domains)) for h in held
+    )
+    return crc32(repr((boot, who) if who else None).encode())
+
+
+def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
+    """What the change from ``before`` to ``after`` tells, at ``now``."""
+    yield from differences(holders(before), holders(after), now, after.boot_id)
+    for mdev, promise in after.promises.items():
+        if mdev not in before.promises:
+            yield Event(now, PROMISED, after.boot_id, mdev=mdev, matrix=promise.matrix, way=promise.way)
+    if _unpaid(after) != _unpaid(before):
+        yield Event(now, OWED, after.boot_id, text=_unpaid(after))
+    if after.mode != before.mode:
+        yield Event(now, MODE, after.boot_id, text=after.mode)
+
+
+def differences(
+    before: dict[str, Holder], after: dict[str, Holder], now: float, boot: str, *, late: bool = False
+) -> Iterator[Event]:
+    """Who has come to hold something, holds something else, or nothing any more."""
+    for mdev in [*before, *(mdev for mdev in after if mdev not in before)]:
+        was, held = before.get(mdev), after.get(mdev)
+        same = was and held and was.uuid == held.uuid
+        if was and not same:
+            yield _event(now, STOPPED, boot, was, late)
+        if held and not same:
+            yield _event(now, STARTED, boot, held, late)
+        if was and held and same and was.matrix != held.matrix:
+            yield _event(now, CHANGED, boot, held, late)
+
+
+def still_held(held: Iterable[Holder], now: float, boot: str) -> Iterator[Event]:
+    """What a new file of the trail begins with."""
+    return (_event(now, HELD, boot, holder, late=False) for holder in held)
+
+
+def _event(now: float, kind: str, boot: str, who: Holder, late: bool) -> Event:
+    return Event(now, kind, boot, who.guest, who.uuid, who.mdev, who.matrix, who.way, late=late)
+
+
+def _unpaid(ledger: Ledger) -> str:
+    """What is owed to the host and needed by no guest, as a clause; while one is ending nothing is told."""
+    leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
+    holding_on = ledger._replace(leases=leases)
+    owed, needed = ledger.owed - holding_on.needed(), holding_on.needed_queues()
+    parts = [
+        f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), owed, strict=True) if ids
+    ]
+    queues = [str(queue) for queue in sorted(ledger.overrides) if queue not in needed]
+    return "; ".join([*parts, *(["driver_override of " + ", ".join(queues)] if queues else [])])

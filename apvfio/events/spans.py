@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who had a queue, from when to when."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.events.event import GAINS, HELD, STOPPED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.events.event import Event
+    from apvfio.matrix import Apqn
+
+
+class Span(NamedTuple):
+    """A guest had the queue; times in seconds since 1970."""
+
+    guest: str
+    uuid: str
+    mdev: str
+    boot: str
+    begin: float
+    begun_before: bool = False
+    """Whether the trail begins later than the span."""
+    end: float | None = None
+    """None if it has it still."""
+    ended_before: bool = False
+    """Whether the end was found out later, such as that of the boot."""
+
+
+def spans(trail: Iterable[Event], queue: Apqn) -> list[Span]:
+    """The spans of ``queue``, by their beginning."""
+    found: list[Span] = []
+    there: dict[str, int] = {}
+    for event in trail:
+        if event.kind not in GAINS and event.kind != STOPPED:
+            continue
+        index = there.get(event.mdev)
+        has = event.kind != STOPPED and event.matrix.holds(queue)
+        same = index is not None and (found[index].uuid, found[index].boot) == (event.uuid, event.boot)
+        if index is not None and not (has and same):
+            # No queue stays with a guest beyond the boot, but nobody is there to note its end.
+            late = event.late or found[index].boot != event.boot
+            found[index] = found[index]._replace(end=event.time, ended_before=late)
+            del there[event.mdev]
+        if has and not same:
+            there[event.mdev] = len(found)
+            early = event.kind == HELD or event.late
+            found.append(Span(event.guest, event.uuid, event.mdev, event.boot, event.time, early))
+    return found

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trail: what happened to queues, a line an event, kept beyond boots in /var/lib/apvfio.
+
+A line is appended when the ledger has been written, by one write that is not waited for: a stop of the
+machine that loses it ends every guest as well. A process that dies in between leaves a trail that
+disagrees with the ledger, by the check sum in its last line: whoever comes next writes what is missing,
+marked as found late. Nothing here ever fails a call: a disk that is full leaves a gap, found in the same way.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from apvfio.errors import ApvfioError
+from apvfio.events.changes import Holder, differences, events, holders, holding, still_held
+from apvfio.events.event import GAINS, STOPPED, Event, from_line, to_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.ledger import Ledger
+    from apvfio.system import Files
+
+TRAIL = "var/lib/apvfio/trail.jsonl"
+FILES = 10
+"""With that many, some 30,000 events are kept."""
+_FULL = 1 << 20
+
+
+def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]:
+    """Append what the change of the ledger, which was written already, tells; those events."""
+    found = list(events(before, after, now))
+    last = _last(files)
+    if last is None or last.holds != holding(before.boot_id, holders(before).values()):
+        known = replayed(read(files))
+        found = [*differences(known, holders(before), now, before.boot_id, late=True), *found]
+    if found:
+        found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
+        _turn_over(files, still_held(holders(before).values(), now, before.boot_id))
+        _append(files, found)
+    return found
+
+
+def note(files: Files, event: Event) -> None:
+    """Append an event that changes no ledger; also without the lock."""
+    last = _last(files)
+    _append(files, [event._replace(holds=last.holds if last else 0)])
+
+
+def read(files: Files) -> Iterator[Event | None]:
+    """All that is kept, oldest first; None for a line that cannot be understood."""
+    for number in range(FILES - 1, -1, -1):
+        for line in (files.read(_name(number)) or "").splitlines():
+            try:
+                yield from_line(line)
+            except (ValueError, RecursionError, ApvfioError):
+                yield None
+
+
+def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
+    """Who holds what by all that the trail says."""
+    held: dict[str, Holder] = {}
+    for event in trail:
+        if event and event.kind in GAINS:
+            held[event.mdev] = Holder(event.guest, event.uuid, event.mdev, event.matrix, event.way)
+        elif event and event.kind == STOPPED:
+            held.pop(event.mdev, None)
+    return held
+
+
+def _last(files: Files) -> Event | None:
+    """The last event, None if there is none that can be understood."""
+    line = files.end(TRAIL).rstrip("\n").rpartition("\n")[2]
+    try:
+        return from_line(line)
+    except (ValueError, RecursionError, ApvfioError):
+        return None
+
+
+def _append(files: Files, found: Iterable[Event]) -> None:
+    """Add lines, behind one that may have been broken off."""
+    with suppress(ApvfioError):
+        end = files.end(TRAIL)
+        begin = "" if not end or end.endswith("\n") else "\n"
+        files.append(TRAIL, begin + "".join(map(to_line, found)))
+
+
+def _turn_over(files: Files, held: Iterable[Event]) -> None:
+    """Begin a new file, with what guests hold, if the trail's is full."""
+    with suppress(ApvfioError):
+        if files.size(TRAIL) < _FULL:
+            return
+        for number in range(FILES - 1, 0, -1):
+            files.rename(_name(number - 1), _name(number))
+        _append(files, held)
+
+
+def _name(number: int) -> str:
+    return f"{TRAIL}.{number}" if number else TRAIL

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for the ways of many guests together: branch and bound, which ends in time.
+
+Sides are told by what the search does with them: it decides row by row, the shorter side of the host.
+All sets are integers, bit i standing for id i.
+"""
+
+from __future__ import annotations
+
+import math
+
+from apvfio.mask import IdSet
+from apvfio.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+IMPOSSIBLE = 1 << 60
+QUEUE = 1 << 10
+"""What one lost queue weighs against one cleared bit: there are 512 bits at most."""
+_ROUNDING = 1e-6
+_REMEMBERED = 10_000
+"""Sets of rows whose costs are kept at hand."""
+_EFFORT = 1_000_000
+"""Rows looked at, over all partial choices, once there is an answer: two or three seconds."""
+
+
+class Guest(NamedTuple):
+    """The ids that one guest asks for."""
+
+    rows: int
+    columns: int
+
+
+class Problem(NamedTuple):
+    """What is to be decided."""
+
+    guests: list[Guest]
+    by_rows: list[bool | None]
+    """For each guest whether it must be freed by its rows, None if that is open."""
+    unwanted: list[tuple[int, int]]
+    """The host's queues that nobody asks for, by row and column."""
+    reserved: list[tuple[int, int]]
+    row_mask: int
+    column_mask: int
+    may_end_so: Callable[[int, int], bool]
+    """Whether the rows and columns cleared in the end leave the host what it needs."""
+
+
+class Search:
+    """Branch and bound over the rows, once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.nodes = 0
+        """How many partial choices were looked at."""
+        self._left_out = IMPOSSIBLE
+        self._may_end_so = problem.may_end_so
+        self._row_mask, self._column_mask = problem.row_mask, problem.column_mask
+        pairs = list(zip(problem.guests, problem.by_rows, strict=True))
+        self._start_cleared = union_of(guest.rows for guest, by_rows in pairs if by_rows)
+        self._start_columns = union_of(guest.columns for guest, by_rows in pairs if by_rows is False)
+        open_ones = [guest for guest, by_rows in pairs if by_rows is None]
+        # Nothing is left to decide about a row that is cleared in any case.
+        self._sends = {
+            row: union_of(guest.columns for guest in open_ones if guest.rows >> row & 1)
+            for row in IdSet.from_bits(union_of(guest.rows for guest in open_ones) & ~self._start_cleared)
+        }
+        self._unwanted = _by_row(problem.unwanted)
+        self._closed_rows = union_of(1 << row for row, _ in problem.reserved)
+        self._closed_columns = union_of(1 << column for _, column in problem.reserved)
+        # The rows that decide most come first: those that send most columns away.
+        self._order = sorted(self._sends, key=lambda row: (-self._sends[row].bit_count(), row))
+        self._open = [
+            union_of(1 << row for row in self._order[depth:])
+            for depth in range(len(self._order) + 1)
+        ]
+        self._rows = [
+            (row, queues, queues.bit_count(), self._sends.get(row, 0))
+            for row in self._unwanted.keys() | self._sends.keys()
+            for queues in [self._unwanted.get(row, 0)]
+        ]
+        self._sent = {row: list(IdSet.from_bits(columns)) for row, columns in self._sends.items()}
+        width = union_of(self._sends.values()).bit_length()
+        # Of the rows that are open at each depth, how many would send each column away.
+        self._senders = [[0] * width]
+        for row in reversed(self._order):
+            self._senders.append([n + (self._sends[row] >> c & 1) for c, n in enumerate(self._senders[-1])])
+        self._senders.reverse()
+        self._costs = {0: [0] * width}
+        self._best = IMPOSSIBLE
+        self._found: tuple[int, int] | None = None
+
+    def run(self) -> tuple[int, int] | None:
+        """The rows and columns to clear, or None if that is impossible."""
+        self._climb(set())
+        self._climb(set(self._order))
+        cleared, columns = self._start_cleared, self._start_columns
+        self._branch(0, cleared, columns, self._bound(0, cleared, columns))
+        return self._found
+
+    @property
+    def least_lost(self) -> int:
+        """How many unwanted queues are lost at least, whatever is chosen."""
+        return min(self._best, self._left_out) // QUEUE
+
+    def _climb(self, kept: set[int]) -> None:
+        """Better a choice row by row, until no single row is worth another decision."""
+        best, better = self._weigh(kept), True
+        while better:
+            better = False
+            for row in self._order:
+                other = kept ^ {row}
+                cost = self._weigh(other)
+                if cost < best:
+                    kept, best, better = other, cost, True
+
+    def _weigh(self, kept: set[int]) -> int:
+        """What it costs to keep these rows and clear the others; the cheapest so far is remembered."""
+        columns = self._start_columns | union_of(self._sends[row] for row in kept)
+        cleared = self._start_cleared
+        for row in self._order:
+            if self._sends[row] & ~columns:
+                cleared |= 1 << row
+        cost = self._cost(cleared, columns)
+        if cost < self._best and self._may_end_so(cleared, columns):
+            self._best, self._found = cost, (cleared, columns)
+        return cost
+
+    def _cost(self, cleared: int, columns: int) -> int:
+        """What the host loses in the end."""
+        if self._closed(cleared, columns):
+            return IMPOSSIBLE
+        lost = sum(
+            total if cleared >> row & 1 else (queues & columns).bit_count()
+            for row, queues, total, _ in self._rows
+        )
+        return lost * QUEUE + self._bits(cleared, columns)
+
+    def _closed(self, cleared: int, columns: int) -> bool:
+        """Whether it takes a reserved queue."""
+        return bool(
+            cleared & self._row_mask & self._closed_rows or columns & self._column_mask & self._closed_columns
+        )
+
+    def _bits(self, cleared: int, columns: int) -> int:
+        return (cleared & self._row_mask).bit_count() + (columns & self._column_mask).bit_count()
+
+    def _branch(self, depth: int, cleared: int, columns: int, bound: int) -> None:
+        self.nodes += 1
+        begin = depth
+        while depth < len(self._order) and self._decided(self._order[depth], cleared, columns):
+            depth += 1
+        if depth > begin and bound < self._best:
+            bound = self._bound(depth, cleared, columns)
+        if bound >= self._best:
+            return
+        if self._found and self.nodes * len(self._rows) > _EFFORT:
+            self._left_out = min(self._left_out, bound)
+            return
+        if depth == len(self._order):
+            if self._may_end_so(cleared, columns):
+                self._best, self._found = bound, (cleared, columns)
+            return
+        row = self._order[depth]
+        clear = (depth + 1, cleared | 1 << row, columns)
+        keep = (depth + 1, cleared, columns | self._sends[row])
+        for least, branch in sorted((self._bound(*choice), choice) for choice in (clear, keep)):
+            self._branch(*branch, least)
+
+    def _decided(self, row: int, cleared: int, columns: int) -> bool:
+        """Whether nothing is left to choose: it is cleared anyway, or keeping it costs nothing more."""
+        return bool(cleared >> row & 1) or not self._sends[row] & ~columns
+
+    def _bound(self, depth: int, cleared: int, columns: int) -> int:
+        """What this choice costs at least, whatever is decided about the other rows."""
+        if self._closed(cleared, columns):
+            return IMPOSSIBLE
+        lost, kept, hesitant = 0, 0, []
+        still_open = self._open[depth] & ~cleared
+        for row, queues, total, sends in self._rows:
+            if cleared >> row & 1:
+                lost += total
+            elif still_open >> row & 1:
+                # Kept it loses what is in the columns, and in those that it sends away.
+                least = (queues & (columns | sends)).bit_count()
+                lost += min(least, total)
+                if least < total:
+                    hesitant.append((row, total - least))
+            else:
+                lost += (queues & columns).bit_count()
+                kept |= 1 << row
+        bits = self._bits(cleared, columns)
+        if lost * QUEUE + bits >= self._best:
+            return lost * QUEUE + bits
+        more = self._of_the_kept(kept, depth, columns, hesitant)
+        return math.ceil(lost + more - _ROUNDING) * QUEUE + bits
+
+    def _of_the_kept(self, kept: int, depth: int, columns: int, hesitant: list[tuple[int, int]]) -> float:
+        """What the undecided rows cost those ``kept`` at least.
+
+        What a column costs them all that may send it away share. A row that is ``hesitant`` costs that
+        if it is kept, or, told beside it, so much more if it is cleared.
+        """
+        costs, senders = self._costs_to(kept), self._senders[depth]
+        return sum(
+            min(most, sum(costs[c] / senders[c] for c in self._sent[row] if not columns >> c & 1))
+            for row, most in hesitant
+        )
+
+    def _costs_to(self, kept: int) -> list[int]:
+        """How many of the rows ``kept`` lose a queue with each column."""
+        costs = self._costs.get(kept)
+        if costs is None:
+            if len(self._costs) > _REMEMBERED:
+                self._costs = {0: self._costs[0]}
+            row = kept.bit_length() - 1
+            queues = self._unwanted.get(row, 0)
+            costs = [n + (queues >> c & 1) for c, n in enumerate(self._costs_to(kept ^ 1 << row))]
+            self._costs[kept] = costs
+        return costs
+
+
+def _by_row(pairs: list[tuple[int, int]]) -> dict[int, int]:
+    table: dict[int, int] = {}
+    for row, column in pairs:
+        table[row] = table.get(row, 0) | 1 << column
+    return table
+
+
+def union_of(sets: Iterable[int]) -> int:
+    """All ids of ``sets``."""
+    union = 0
+    for bits in sets:
+        union |= bits
+    return union

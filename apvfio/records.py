@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger written, and what that tells told: to the trail, and to the journal of this machine."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio import ledgers
+from apvfio.events import trail
+from apvfio.events.event import MASKS, PLANNED, REFUSED, Event
+from apvfio.system import on_this_machine
+from apvfio.wording import count_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.errors import ApvfioError
+    from apvfio.ledger import Ledger
+    from apvfio.plan.planner import Plan
+    from apvfio.system import System
+
+
+def save(system: System, ledger: Ledger, found: Ledger | None = None) -> None:
+    """Write ``ledger`` in place of ``found``, which is read if it is not given; under the lock."""
+    before = ledgers.load(system.files, system.boot_id) if found is None else found
+    ledgers.save(system.files, ledger)
+    for event in trail.told(system.files, before, ledger, time.time()):
+        _publish(system, event)
+
+
+def catch_up(system: System, ledger: Ledger) -> None:
+    """Tell what the trail lacks of ``ledger``, which is as it was found: somebody died before he could."""
+    for event in trail.told(system.files, ledger, ledger, time.time()):
+        _publish(system, event)
+
+
+def note_plan(system: System, plan: Plan) -> None:
+    """How a guest is to get its queues, and what that costs the host."""
+    lease, other = plan.lease, plan.runner_up
+    event = Event(
+        time.time(),
+        PLANNED,
+        system.boot_id,
+        guest=lease.guest,
+        uuid=lease.uuid,
+        mdev=lease.mdev,
+        matrix=lease.matrix,
+        way=lease.way,
+        text=f"freeing its {other.name} would cost {count_queues(len(other.collateral))}" if other else "",
+        taken=tuple(map(str, plan.chosen.collateral)),
+        warnings=plan.warnings,
+    )
+    _note(system, event)
+
+
+def note_refusal(system: System, error: ApvfioError) -> None:
+    """A guest was not started, for this reason."""
+    text = f"{error.sentence} {error.remedy}".rstrip()
+    _note(system, Event(time.time(), REFUSED, system.boot_id, guest=error.guest, text=text))
+
+
+def note_masks(system: System, text: str) -> None:
+    """An administrator has changed the masks, in this way."""
+    _note(system, Event(time.time(), MASKS, system.boot_id, text=text))
+
+
+def _note(system: System, event: Event) -> None:
+    trail.note(system.files, event)
+    _publish(system, event)
+
+
+def _publish(system: System, event: Event) -> None:
+    if on_this_machine(system):
+        from apvfio.events.journal import send  # noqa: PLC0415
+
+        send(event)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's start may load: each module costs every start, and some cost milliseconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST = 117
+"""Modules, with those that Python itself begins with; a new one is worth a thought."""
+SLOW = {
+    "argparse", "ast", "dataclasses", "datetime", "glob", "importlib.util", "inspect", "libvirt", "logging",
+    "lxml", "lxml.etree", "pathlib", "random", "sh", "shutil", "site", "socket", "struct", "subprocess",
+    "tempfile", "threading", "tomllib", "typing", "urllib", "uuid", "xml", "zipfile",
+}  # fmt: skip
+"""Each of these takes milliseconds to load, itself or with what it brings along."""
+OTHERS = {
+    "apvfio.cards", "apvfio.definitions", "apvfio.events.spans", "apvfio.guests", "apvfio.inventory",
+    "apvfio.plan.choose", "apvfio.plan.drift", "apvfio.plan.hygiene", "apvfio.plan.search", "apvfio.plan.together", "apvfio.sim",
+    "apvfio.xml_tree", "mdev.definitions",
+}  # fmt: skip
+"""What only some guests need, or only commands."""
+
+
+def require_few(modules: Iterable[str]) -> None:
+    """That these are as few as they should be, and none of them slow."""
+    loaded = set(modules)
+    assert not loaded & SLOW
+    assert not loaded & OTHERS
+    assert "apvfio.broker" in loaded
+    assert len(loaded) <= MOST

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What libvirt's hook loads, starts and writes on a host's real tree, from its first line to its last."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.errors import HostError
+from apvfio.host import read_host
+from apvfio.lab.guest import guest_xml
+from apvfio.sysfs import RealSysfs
+from benchmarks.mounted import PACKAGES, PYTHON, mounted
+from bills import require_few
+from hosts import a_matrix, mdev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.mounted import Mounted
+
+HOOK = """\
+import os, sys
+sys.path.append(sys.argv.pop(1))
+from apvfio.hook import main
+begun = []
+os.register_at_fork(before=lambda: begun.append(0))
+code = main(sys.argv[1:])
+print(*sys.modules)
+sys.exit(code or len(begun) << 4)
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[Mounted]:
+    try:
+        with mounted([0, 1, 10], [1, 2, 4, 27]) as found:
+            yield found
+    except HostError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+def test_a_start_and_a_stop_load_little(host: Mounted) -> None:
+    matrix = a_matrix("0,10", "1,4")
+    xml = guest_xml("db1", matrix, mdev(1)).encode()
+    # The removal of a device is left to a child: the kernel may hold it up.
+    for operation, children, there in (("prepare", 0, {mdev(1): matrix}), ("release", 1, {})):
+        done = subprocess.run(
+            [PYTHON, "-I", "-S", "-c", HOOK, PACKAGES, "db1", operation, "begin", "-"],
+            input=xml,
+            capture_output=True,
+            env=host.env,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (children << 4, b"")
+        require_few(done.stdout.decode().split())
+        assert read_host(RealSysfs(host.root)).mdevs == there

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark of ``virsh start``."""
+
+from __future__ import annotations
+
+from benchmarking import rows_of
+
+
+def test_starts_are_measured() -> None:
+    assert len(rows_of(6)) == 2

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What apvfio can say, read from its source: errors, the reasons they give, and warnings."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from apvfio.errors import ApvfioError, Exit
+from source_texts import Reader, letters, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOUSE = Path(__file__).parents[1]
+PACKAGES = ("apvfio", "mdev")
+WARNING = "warning"
+_GENERATIONS = 4
+"""Of errors that derive from others."""
+_REASONS = {
+    "apvfio/policy.py": ("ValueError", Exit.REQUEST),
+    "apvfio/settings.py": ("ValueError", Exit.REQUEST),
+    "mdev/definitions.py": ("DefinitionError", Exit.REQUEST),
+    "mdev/callouts.py": ("CallError", Exit.FAILURE),
+    "mdev/mdevctl.py": ("MdevctlError", Exit.HOST),
+    "apvfio/install/checks.py": ("Finding", Exit.HOST),
+}
+"""What becomes the reason in an error's sentence, or all of it, and how the command ends then."""
+_WARNERS = {
+    "apvfio/plan/planner.py": {"_warnings", "_of_policy"},
+    "apvfio/plan/host_needs.py": {"warnings"},
+    "apvfio/plan/hygiene.py": {"hygiene"},
+    "apvfio/plan/edit.py": {"_warnings", "_one_way"},
+    "apvfio/plan/edit_needs.py": {"weighed"},
+    "apvfio/plan/ap_check.py": {"not_yet_free_at_boot"},
+    "apvfio/mdevctl_callout.py": {"_free"},
+    "apvfio/mdevctl_news.py": {"_of_device", "_of_definition"},
+    "apvfio/plan/drift.py": {"drift", "_of_lease", "_of_debts"},
+    "apvfio/migration/equipment.py": {"compare", "_about_keys"},
+    "apvfio/migration/departure.py": {"preview"},
+    "apvfio/cli/guest_set.py": {"_warn"},
+    "apvfio/cli/log.py": {"_damage"},
+}
+"""The functions that warn."""
+
+
+class Sentence(NamedTuple):
+    """What one place in the source says, each value in it a ``GAP``.
+
+    ``sort`` is the exit code of the command that ends with it, or ``WARNING`` if it goes on.
+    """
+
+    text: str
+    sort: Exit | str
+
+
+def sources() -> dict[str, ast.Module]:
+    """Every file of the product, by its path in the house."""
+    paths = [path for package in PACKAGES for path in sorted((HOUSE / package).rglob("*.py"))]
+    return {str(path.relative_to(HOUSE)): ast.parse(path.read_text()) for path in paths}
+
+
+def kinds(trees: dict[str, ast.Module]) -> dict[str, Exit]:
+    """Every class of error by name, with the exit code of a command that ends with it."""
+    found = {ApvfioError.__name__: ApvfioError.code, "ArgumentTypeError": Exit.USAGE}
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for _ in range(_GENERATIONS):
+        for node in classes:
+            bases = [found[name] for name in map(name_of, node.bases) if name in found]
+            own = [
+                Exit[name_of(part.value)]
+                for part in node.body
+                if isinstance(part, ast.Assign) and name_of(part.targets[0]) == "code"
+            ]
+            if bases:
+                found[node.name] = (own or bases)[0]
+    return found
+
+
+@cache
+def sentences() -> frozenset[Sentence]:
+    """All of them; what has no words of its own is left out."""
+    trees = sources()
+    errors = kinds(trees)
+    found: set[Sentence] = set()
+    for path, tree in trees.items():
+        reader = Reader(tree)
+        found.update(_errors(path, tree, reader, errors))
+        if path in _WARNERS:
+            found.update(_warnings(path, tree, reader))
+        if path == "apvfio/sysfs.py":
+            found.update(_meanings(tree))
+    return frozenset(sentence for sentence in found if letters(sentence.text))
+
+
+def _errors(path: str, tree: ast.Module, reader: Reader, errors: dict[str, Exit]) -> Iterator[Sentence]:
+    reason, end = _REASONS.get(path, ("", Exit.OK))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        function = reader.function(node)
+        warns = function is not None and function.name in _WARNERS.get(path, ())
+        for name in reader.classes(node.func):
+            if name in errors:
+                sort = WARNING if warns and not reader.is_raised(node) else errors[name]
+                yield from (Sentence(text, sort) for text in reader.texts(node.args[0]))
+            elif not name or name != reason:
+                continue
+            elif name == "Finding":
+                stops, said = node.args[:2]
+                sort = end if isinstance(stops, ast.Constant) and stops.value else WARNING
+                yield from (Sentence(text, sort) for text in reader.texts(said))
+            else:
+                yield from (Sentence(text, end) for text in reader.texts(node.args[0]))
+
+
+def _warnings(path: str, tree: ast.Module, reader: Reader) -> Iterator[Sentence]:
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef) and function.name in _WARNERS[path]:
+            for said in _said(function):
+                yield from (Sentence(text, WARNING) for text in reader.texts(said) if letters(text))
+
+
+def _said(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """What it yields, collects and returns."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Yield(value=ast.expr() as value):
+                yield value
+            case ast.Call(func=ast.Attribute(attr="append"), args=[value]):
+                yield value
+            case ast.ListComp(elt=value) | ast.GeneratorExp(elt=value):
+                yield value
+            case ast.Return(value=ast.IfExp(body=ast.List(elts=values))):
+                yield from values
+            case ast.Return(value=ast.JoinedStr() as value):
+                yield value
+            case ast.Call(func=ast.Name(id="_say"), args=[value]):
+                yield value
+
+
+def _meanings(tree: ast.Module) -> Iterator[Sentence]:
+    """What an errno means."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and name_of(node.target) == "_MEANING":
+            assert isinstance(node.value, ast.Dict)
+            for value in node.value.values:
+                assert isinstance(value, ast.Tuple)
+                yield Sentence(ast.literal_eval(value.elts[0]), Exit.FAILURE)
+
+
+def without_remedy() -> dict[str, str]:
+    """The sentence of each error that does not say what to do, and the file it is in."""
+    trees = sources()
+    errors = kinds(trees)
+    return {
+        text: path
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and node.args and name_of(node.func) in errors
+        if "remedy" not in {keyword.arg for keyword in node.keywords}
+        for text in Reader(tree).texts(node.args[0])
+        if name_of(node.func) != "ArgumentTypeError"
+    }

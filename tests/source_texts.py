@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Texts in source code: what the expressions of a module can come to, without running it."""
+
+from __future__ import annotations
+
+import ast
+
+GAP = "<>"
+"""Stands where a text holds what only a run can tell."""
+_FEW_LETTERS = 4
+_DEEPEST = 4
+
+
+class Reader:
+    """Follows the expressions of one module to the texts they stand for."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._within: dict[ast.AST, ast.AST] = {}
+        self._calls: dict[str, list[ast.Call]] = {}
+        for node in ast.walk(tree):
+            self._within |= dict.fromkeys(ast.iter_child_nodes(node), node)
+            if isinstance(node, ast.Call):
+                self._calls.setdefault(name_of(node.func), []).append(node)
+
+    def function(self, node: ast.AST) -> ast.FunctionDef | None:
+        """The function that ``node`` is in."""
+        around = self._within.get(node)
+        while around is not None:
+            if isinstance(around, ast.FunctionDef):
+                return around
+            around = self._within.get(around)
+        return None
+
+    def is_raised(self, node: ast.AST) -> bool:
+        """Whether it stands in a ``raise`` itself."""
+        return isinstance(self._within[node], ast.Raise)
+
+    def texts(self, node: ast.AST, depth: int = 0) -> set[str]:
+        """The texts that ``node`` can be, a GAP for what only a run can tell."""
+        match node:
+            case ast.Constant(value=str(text)):
+                return {text}
+            case ast.IfExp(body=one, orelse=other):
+                return self.texts(one, depth) | self.texts(other, depth)
+            case ast.BoolOp(op=ast.Or(), values=values):
+                return set().union(*(self.texts(value, depth) for value in values))
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return {a + b for a in self.texts(left, depth) for b in self.texts(right, depth)}
+            case ast.JoinedStr(values=parts):
+                return self._joined(parts, depth)
+            case ast.Name() if depth < _DEEPEST:
+                given = [self.texts(value, depth + 1) for value in self.values(node)]
+                return set().union(*given) or {GAP}
+        return {GAP}
+
+    def _joined(self, parts: list[ast.expr], depth: int) -> set[str]:
+        plain = "".join(str(p.value) if isinstance(p, ast.Constant) else GAP for p in parts)
+        if letters(plain) >= _FEW_LETTERS:
+            return {plain}
+        # All of it is said elsewhere.
+        found = {""}
+        for part in parts:
+            inner = part.value if isinstance(part, ast.FormattedValue) else part
+            found = {a + b for a in found for b in self.texts(inner, depth)}
+        return found
+
+    def values(self, name: ast.Name) -> list[ast.expr]:
+        """What a name stands for: what its function assigns to it, or the callers give for it."""
+        function = self.function(name)
+        if function is None:
+            return []
+        given = [
+            statement.value
+            for statement in ast.walk(function)
+            if isinstance(statement, ast.Assign) and name_of(statement.targets[0]) == name.id
+        ]
+        parameters = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+        if given or name.id not in parameters:
+            return given
+        place = parameters.index(name.id) - (parameters[0] == "self")
+        return [c.args[place] for c in self._calls.get(function.name, ()) if len(c.args) > place]
+
+    def classes(self, called: ast.AST) -> set[str]:
+        """The names of the classes that ``called`` can be."""
+        match called:
+            case ast.Name() if values := self.values(called):
+                return set().union(*map(self.classes, values))
+            case ast.IfExp(body=one, orelse=other):
+                return self.classes(one) | self.classes(other)
+            case ast.Call(args=[_, default]):  # of a table, which has it for what is not in there
+                return self.classes(default)
+        return {name_of(called)}
+
+
+def letters(text: str) -> int:
+    """How many letters it has."""
+    return sum(map(str.isalpha, text))
+
+
+def name_of(node: ast.AST) -> str:
+    """The last name of a dotted one."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
