@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ WantedBy=sysinit.target
 
 
 def lay_out(computer: Computer) -> None:
-    """Write what it needs, before its first boot."""
+    """Write what it needs, before its first boot; what the machine's own guests had is not its."""
+    shutil.rmtree(computer.path("/var/lib/apvfio"), ignore_errors=True)
     with open(os.path.join(CHECKOUT, "apvfio", "lab", "emulator.sh"), "rb") as emulator:
         computer.write(EMULATOR, emulator.read(), 0o755)
     computer.write(KERNEL, IDLE)

@@ -110,11 +110,11 @@ def _show_spans(found: Iterable[Span], *, as_json: bool) -> None:
 
 
 def _span_lines(found: Iterable[Span]) -> Iterator[str]:
-    yield f"{'FROM':<21}{'TO':<21}GUEST"
+    yield f"{'FROM':<24}{'TO':<24}GUEST"
     for span in found:
         begin = ("<= " if span.begun_before else "") + format_time(span.begin)
         end = "still" if span.end is None else ("<= " if span.ended_before else "") + format_time(span.end)
-        yield f"{begin:<21}{end:<21}{printable(span.guest, _LONGEST)}"
+        yield f"{begin:<24}{end:<24}{printable(span.guest, _LONGEST)}"
 
 
 def _event_json(event: Event) -> dict[str, object]:
