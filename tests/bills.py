@@ -18,8 +18,8 @@ SLOW = {
 """Each of these takes milliseconds to load, itself or with what it brings along."""
 OTHERS = {
     "apvfio.cards", "apvfio.definitions", "apvfio.events.spans", "apvfio.guests", "apvfio.inventory",
-    "apvfio.plan.choose", "apvfio.plan.drift", "apvfio.plan.hygiene", "apvfio.plan.search", "apvfio.plan.together", "apvfio.sim",
-    "apvfio.xml_tree", "mdev.definitions",
+    "apvfio.plan.choose", "apvfio.plan.drift", "apvfio.plan.hygiene", "apvfio.plan.search",
+    "apvfio.plan.together", "apvfio.sim", "apvfio.xml_tree", "mdev.definitions",
 }  # fmt: skip
 """What only some guests need, or only commands."""
 

@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new.add_argument("--no-vfio-ap", action="store_true", help="the module vfio_ap is not loaded")
     new.add_argument("--force", action="store_true", help="replace FILE if it exists")
     new.set_defaults(run=_new)
-    mount = verbs.add_parser("mount", help="show a simulated host as a tree: DIR/sys, DIR/etc, DIR/run, DIR/var")
+    mount = verbs.add_parser("mount", help="show a simulated host as a tree: DIR/sys, DIR/etc, and more")
     mount.add_argument("file", metavar="FILE")
     mount.add_argument("directory", metavar="DIR")
     mount.set_defaults(run=_mount)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("uninstall", help="take apvfio out of this host; configuration and trail stay")
+    parser = commands.add_parser("uninstall", help="take apvfio out of this host; its configuration stays")
     parser.add_argument("--force", action="store_true", help="even if guests hold queues")
     add_options(parser)
     parser.set_defaults(run=run)
