@@ -72,8 +72,7 @@ class Search:
         # The rows that decide most come first: those that send most columns away.
         self._order = sorted(self._sends, key=lambda row: (-self._sends[row].bit_count(), row))
         self._open = [
-            union_of(1 << row for row in self._order[depth:])
-            for depth in range(len(self._order) + 1)
+            union_of(1 << row for row in self._order[depth:]) for depth in range(len(self._order) + 1)
         ]
         self._rows = [
             (row, queues, queues.bit_count(), self._sends.get(row, 0))
