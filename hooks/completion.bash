@@ -45,11 +45,12 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor log queues plan guest migrate incoming define undefine masks
-        mode reconcile release dump demo sim install uninstall" ;;
+    '') echo "--help --version --sim --root status doctor log metrics queues plan guest migrate incoming define undefine
+        masks mode reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --html" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
+    metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
         --back --dry-run -n" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
@@ -96,7 +97,7 @@ _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
         --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | --html | \
-        --kernel | --prefix | --python | --remove | -r) ;;
+        --output | --kernel | --prefix | --python | --remove | -r) ;;
     *) return 1 ;;
     esac
 }
@@ -196,7 +197,7 @@ _apvfio() {
         ;;
     esac
     case $previous in
-    --sim | --xml | --svg | --html | --python) _apvfio_files -f "$current" && return ;;
+    --sim | --xml | --svg | --html | --output | --python) _apvfio_files -f "$current" && return ;;
     --root) _apvfio_files -d "$current" && return ;;
     esac
     if words=$(_apvfio_values "$previous"); then

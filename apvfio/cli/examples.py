@@ -27,6 +27,10 @@ apvfio log --guest db1 --since 2h
 apvfio log --queue 0a.001b      # who had it, from when to when
 apvfio log --follow
 """,
+    "metrics": """\
+apvfio metrics
+apvfio metrics --output apvfio.prom    # for node_exporter's textfile collector
+""",
     "queues": """\
 apvfio queues
 apvfio queues --no-headings

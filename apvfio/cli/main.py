@@ -20,6 +20,7 @@ from apvfio.cli import (
     install,
     log,
     masks,
+    metrics,
     migrate,
     mode,
     plan,
@@ -34,7 +35,7 @@ from apvfio.cli.parser import Parser, examples
 from apvfio.errors import ApvfioError, Exit, UsageError, printable
 
 _COMMANDS = (
-    *(status, doctor, log, queues, plan, guest, define, masks, mode),
+    *(status, doctor, log, metrics, queues, plan, guest, define, masks, mode),
     *(migrate, incoming, reconcile, release, install, uninstall, dump, demo, sim),
 )
 _EXITS = """\

@@ -11,15 +11,16 @@ from apvfio.errors import HostError, UsageError, printable
 from apvfio.system import RealFiles
 
 STANDARD_OUTPUT = "-"
-_OWN_MODE = 0o600
+OWN = 0o600
+READABLE = 0o644
 _LONGEST = 1000
 
 
-def write_text(path: str, text: str) -> None:
+def write_text(path: str, text: str, mode: int = OWN) -> None:
     """Write ``text`` into the file ``path``, as a whole or not at all.
 
     An ordinary file of that name is replaced and keeps its mode if it is ours; a link, a directory
-    or a device is left alone: UsageError. A new file is for its owner alone.
+    or a device is left alone: UsageError. A new file has ``mode``: it is for its owner alone.
     """
     if path == STANDARD_OUTPUT:
         # Characters of its own it has none; those of guests' names are written as they are.
@@ -27,10 +28,10 @@ def write_text(path: str, text: str) -> None:
         sys.stdout.buffer.flush()
         return
     target = os.path.abspath(path)
-    RealFiles("/").write(target.lstrip("/"), text, _mode(path, target))
+    RealFiles("/").write(target.lstrip("/"), text, _mode(path, target, mode))
 
 
-def _mode(path: str, target: str) -> int:
+def _mode(path: str, target: str, new: int) -> int:
     """The mode that the file shall have."""
     name = printable(path, _LONGEST)
     if not path:
@@ -40,11 +41,11 @@ def _mode(path: str, target: str) -> int:
     try:
         found = os.lstat(target)
     except FileNotFoundError:
-        return _OWN_MODE
+        return new
     except OSError as error:
         raise HostError(
             f"{name} cannot be written: {error.strerror}.", remedy="Choose another place."
         ) from None
     if not stat.S_ISREG(found.st_mode):
         raise UsageError(f"{name} is no ordinary file.", remedy="Choose another name, or - to pipe it.")
-    return stat.S_IMODE(found.st_mode) & 0o666 if found.st_uid == os.geteuid() else _OWN_MODE
+    return stat.S_IMODE(found.st_mode) & 0o666 if found.st_uid == os.geteuid() else new

@@ -31,6 +31,8 @@ REFUSED = "refused"
 """A guest did not start."""
 HELD = "held"
 """At the beginning of a file: what a guest held when the file before it was closed."""
+COUNTED = "counted"
+"""At the beginning of a file: how many events of each kind came before it."""
 OWED = "owed"
 """What the host has not got back yet, though no guest needs it, has changed; nothing, if all is paid."""
 PROMISED = "promised"
@@ -41,7 +43,7 @@ MODE = "mode"
 """The mechanism was chosen by which queues change hands."""
 
 GAINS = frozenset((STARTED, CHANGED, HELD))
-KINDS = GAINS | {PLANNED, STOPPED, REFUSED, OWED, PROMISED, MASKS, MODE}
+KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, OWED, PROMISED, MASKS, MODE}
 
 _TEXTS = ("guest", "uuid", "mdev", "way", "text")
 
@@ -66,6 +68,8 @@ class Event(NamedTuple):
     warnings: tuple[str, ...] = ()
     late: bool = False
     """Whether it was found out afterwards: ``time`` is when."""
+    counts: Mapping[str, int] = {}
+    """For `COUNTED`: the kinds and how many of each."""
     holds: int = 0
     """A check sum of who holds what after it, as `apvfio.events.changes.holding` makes it."""
 
@@ -84,6 +88,8 @@ def to_line(event: Event) -> str:
     item |= {name: list(texts) for name in ("taken", "warnings") if (texts := getattr(event, name))}
     if event.late:
         item["late"] = True
+    if event.counts:
+        item["counts"] = dict(event.counts)
     return json.dumps({**item, "holds": event.holds}) + "\n"
 
 
@@ -108,6 +114,7 @@ def from_line(line: str) -> Event:
         taken=_texts(item, "taken"),
         warnings=_texts(item, "warnings"),
         late=item.get("late") is True,
+        counts=_counts(item.get("counts", {})),
         holds=holds,
     )
 
@@ -133,3 +140,9 @@ def _texts(item: Mapping[str, object], name: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"its {name} are no texts")
     return tuple(texts)
+
+
+def _counts(item: object) -> dict[str, int]:
+    if not isinstance(item, dict) or not all(isinstance(n, int) and n >= 0 for n in item.values()):
+        raise ValueError("its counts are none")
+    return item

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from apvfio.errors import ApvfioError
 from apvfio.events.changes import Holder, differences, events, holders, holding, still_held
-from apvfio.events.event import GAINS, STOPPED, Event, from_line, to_line
+from apvfio.events.event import COUNTED, GAINS, HELD, STOPPED, Event, from_line, to_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
         found = [*differences(known, holders(before), now, before.boot_id, late=True), *found]
     if found:
         found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
-        _turn_over(files, still_held(holders(before).values(), now, before.boot_id))
+        _turn_over(files, before, now)
         _append(files, found)
     return found
 
@@ -51,11 +51,38 @@ def note(files: Files, event: Event) -> None:
 def read(files: Files) -> Iterator[Event | None]:
     """All that is kept, oldest first; None for a line that cannot be understood."""
     for number in range(FILES - 1, -1, -1):
-        for line in (files.read(_name(number)) or "").splitlines():
-            try:
-                yield from_line(line)
-            except (ValueError, RecursionError, ApvfioError):
-                yield None
+        yield from _file(files, number)
+
+
+def _file(files: Files, number: int) -> Iterator[Event | None]:
+    for line in (files.read(_name(number)) or "").splitlines():
+        try:
+            yield from_line(line)
+        except (ValueError, RecursionError, ApvfioError):
+            yield None
+
+
+def counts(files: Files) -> dict[str, int]:
+    """How many events of each kind there ever were, also in files that are no longer kept."""
+    total: dict[str, int] = {}
+    for number in range(FILES):
+        told_of_all_before = False
+        for event in _file(files, number):
+            if event and event.kind == COUNTED:
+                told_of_all_before = True
+                total = {
+                    kind: total.get(kind, 0) + event.counts.get(kind, 0) for kind in {*total, *event.counts}
+                }
+            elif event and event.kind != HELD:
+                total[event.kind] = total.get(event.kind, 0) + 1
+        if told_of_all_before:
+            break
+    return total
+
+
+def damaged(files: Files) -> int:
+    """How many lines of the newest file cannot be understood."""
+    return sum(event is None for event in _file(files, 0))
 
 
 def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
@@ -86,14 +113,16 @@ def _append(files: Files, found: Iterable[Event]) -> None:
         files.append(TRAIL, begin + "".join(map(to_line, found)))
 
 
-def _turn_over(files: Files, held: Iterable[Event]) -> None:
-    """Begin a new file, with what guests hold, if the trail's is full."""
+def _turn_over(files: Files, ledger: Ledger, now: float) -> None:
+    """Begin a new file, with what was and what guests hold, if the trail's is full."""
     with suppress(ApvfioError):
         if files.size(TRAIL) < _FULL:
             return
+        boot, held = ledger.boot_id, holders(ledger).values()
+        head = [Event(now, COUNTED, boot, counts=counts(files)), *still_held(held, now, boot)]
         for number in range(FILES - 1, 0, -1):
             files.rename(_name(number - 1), _name(number))
-        _append(files, held)
+        _append(files, head)
 
 
 def _name(number: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from apvfio.errors import printable
 from apvfio.events.event import (
     CHANGED,
+    COUNTED,
     HELD,
     MASKS,
     MODE,
@@ -60,10 +61,15 @@ def _owed(event: Event) -> str:
     return f"owed to the host: {event.text}" if event.text else "all that was owed to the host is paid"
 
 
+def _counted(event: Event) -> str:
+    return "until here: " + ", ".join(f"{n} {printable(kind)}" for kind, n in sorted(event.counts.items()))
+
+
 _SAYS: dict[str, Callable[[Event], str]] = {
     PLANNED: _planned,
     STARTED: lambda event: f"{_who(event)} has {_queues(event)}{_way(event)}",
     CHANGED: lambda event: f"{_who(event)}, which runs, now has {_queues(event)}{_way(event)}",
+    COUNTED: _counted,
     HELD: lambda event: f"{_who(event)} still has {_queues(event)}",
     STOPPED: lambda event: f"{_who(event)} no longer has {_queues(event)}",
     REFUSED: lambda event: f"{_who(event)} was not started: {printable(event.text, _LONGEST)}",

@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 from apvfio.install import programs
-from apvfio.install.contents import HOOK, PATH_UNIT, PREPARE_UNIT
+from apvfio.install.contents import HOOK, METRICS_TIMER, PATH_UNIT, PREPARE_UNIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _after_install(choices: Choices, *, booted: bool) -> Iterator[Command]:
 
 def _disable(*, booted: bool) -> Command:
     now = ("--now",) if booted else ()
-    return Command(("systemctl", "disable", *now, *_ENABLED), "nothing starts apvfio any more")
+    return Command(("systemctl", "disable", *now, *_ENABLED, METRICS_TIMER), "nothing starts apvfio any more")
 
 
 def _reloads() -> Iterator[Command]:

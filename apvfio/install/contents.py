@@ -21,7 +21,9 @@ CALLOUT = "00-apvfio"
 PATH_UNIT = "apvfio-reconcile.path"
 PREPARE_UNIT = "apvfio-prepare.service"
 RECONCILE_UNIT = "apvfio-reconcile.service"
-_UNITS = (PREPARE_UNIT, RECONCILE_UNIT, PATH_UNIT)
+METRICS_TIMER = "apvfio-metrics.timer"
+"""Enabled by the administrator, if at all."""
+_UNITS = (PREPARE_UNIT, RECONCILE_UNIT, PATH_UNIT, "apvfio-metrics.service", METRICS_TIMER)
 _FILES = {
     "lib/udev/rules.d/90-apvfio.rules": "hooks/90-apvfio.rules",
     "lib/tmpfiles.d/apvfio.conf": "hooks/apvfio.tmpfiles",

@@ -150,6 +150,19 @@ class TestBoot:
         # The power failure ended a span; that was found out by the boot after it.
         assert "<= " in lines[-2]
 
+    def test_the_timer_measures(self, host: Computer) -> None:
+        assert host.unit("apvfio-metrics.timer", "UnitFileState") == "disabled"
+        host.did("mkdir", "--parents", "/var/lib/prometheus/node-exporter")
+        host.did("systemctl", "enable", "--now", "apvfio-metrics.timer")
+        assert host.unit("apvfio-metrics.timer", "ActiveState") == "active"
+        host.did("systemctl", "start", "apvfio-metrics.service")
+        written = "/var/lib/prometheus/node-exporter/apvfio.prom"
+        assert host.did("stat", "--format=%a %U", written) == "644 root\n"
+        lines = host.did("cat", written).splitlines()
+        assert "apvfio_up 1" in lines
+        held = sum(sum(1 for _ in matrix.queues()) for _, matrix in GUESTS.values())
+        assert f'apvfio_queues{{owner="guest"}} {held}' in lines
+
     @pytest.mark.parametrize(
         "how", [("restart", "libvirtd"), ("kill", "--signal=KILL", "--kill-whom=main", "libvirtd")]
     )

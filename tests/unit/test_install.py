@@ -176,6 +176,8 @@ def test_every_shipped_file_is_installed(root: Path) -> None:
         "apvfio-prepare.service",
         "apvfio-reconcile.service",
         "apvfio-reconcile.path",
+        "apvfio-metrics.service",
+        "apvfio-metrics.timer",
         "90-apvfio.rules",
         "apvfio.conf",
         "apvfio.catalog",

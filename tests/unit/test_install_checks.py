@@ -280,7 +280,7 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
     fs.rmdir("/sys/bus/ap")
     removal = [str(c) for c in (*commands.before_removal(), *commands.after_removal())]
     assert removal == [
-        "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service",
+        "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service apvfio-metrics.timer",
         "systemctl daemon-reload",
         "udevadm control --reload",
         "journalctl --update-catalog",

@@ -13,7 +13,14 @@ import pytest
 from apvfio.handover import DIRECTORY
 
 HOOKS = Path(__file__).parents[2] / "hooks"
-UNITS = ("apvfio-prepare.service", "apvfio-reconcile.path", "apvfio-reconcile.service")
+UNITS = {
+    "apvfio-prepare.service": "@APVFIO@ reconcile",
+    "apvfio-reconcile.path": "",
+    "apvfio-reconcile.service": "@APVFIO@ reconcile",
+    "apvfio-metrics.service": "@APVFIO@ metrics --output ${TEXTFILE}",
+    "apvfio-metrics.timer": "",
+}
+"""The units, and what they run of us."""
 
 
 def needs(command: str) -> pytest.MarkDecorator:
@@ -29,9 +36,10 @@ def read(unit: str) -> configparser.ConfigParser:
 
 @needs("systemd-analyze")
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
-    for unit in UNITS:
+    for unit, command in UNITS.items():
         text = (HOOKS / unit).read_text()
-        assert ("@APVFIO@ reconcile" in text) is unit.endswith(".service")
+        assert ("@APVFIO@" in text) is bool(command)
+        assert command in text
         (tmp_path / unit).write_text(text.replace("@APVFIO@", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / unit) for unit in UNITS)],

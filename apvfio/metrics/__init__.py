@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host's AP queues in numbers, for Prometheus."""
