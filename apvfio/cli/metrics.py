@@ -12,7 +12,7 @@ from apvfio.errors import ApvfioError, Exit
 from apvfio.events import trail
 from apvfio.metrics.exposition import text
 from apvfio.metrics.families import FAMILIES
-from apvfio.metrics.measure import Found, always, measure
+from apvfio.metrics.measure import Found, always, events, measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(system: System) -> tuple[Measured, ApvfioError | None]:
-    counts, damaged = trail.counts(system.files), trail.damaged(system.files)
+    measured = always(up=False)
     try:
+        measured |= events(trail.counts(system.files), trail.damaged(system.files))
         found = read_status(system)
     except ApvfioError as error:
-        return always(False, counts, damaged), error
+        return measured, error
     host = Found(found.host, found.ledger, found.policy, found.mode, found.owners, found.drift, found.seen)
-    return {**always(True, counts, damaged), **measure(host)}, None
+    return {**measured, **always(up=True), **measure(host)}, None

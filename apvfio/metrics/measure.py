@@ -46,14 +46,14 @@ class Found(NamedTuple):
     seen: Seen
 
 
-def always(up: bool, counts: Mapping[str, int], damaged: int) -> Measured:
+def always(*, up: bool) -> Measured:
     """What there is to tell even of a host that cannot be read."""
-    return {
-        families.UP: _one(up),
-        families.BUILD: [Sample((__version__,), 1)],
-        families.EVENTS: _each(EVENTS, counts),
-        families.DAMAGED: _one(damaged),
-    }
+    return {families.UP: _one(up), families.BUILD: [Sample((__version__,), 1)]}
+
+
+def events(counts: Mapping[str, int], damaged: int) -> Measured:
+    """What the trail tells."""
+    return {families.EVENTS: _each(EVENTS, counts), families.DAMAGED: _one(damaged)}
 
 
 def measure(found: Found) -> Measured:
