@@ -56,9 +56,10 @@ def prepare(xml: bytes, system: System | None) -> None:
         try:
             _prepare(here, xml)
         except ApvfioError as error:
-            from apvfio.records import note_refusal  # noqa: PLC0415
+            if _has_rights(here):
+                from apvfio.records import note_refusal  # noqa: PLC0415
 
-            note_refusal(here, error)
+                note_refusal(here, error)
             raise
 
 
@@ -73,7 +74,11 @@ def _prepare(here: System, xml: bytes) -> None:
             return
         raise
     if request:
-        _require_rights(here)
+        if not _has_rights(here):
+            raise HostError(
+                "a guest with AP queues can be started by the system's libvirt daemon only.",
+                remedy="Define it under qemu:///system.",
+            )
         acquire(here, request, deserted=_deserted)
 
 
@@ -141,15 +146,11 @@ def _deserted() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _require_rights(system: System) -> None:
-    """A session daemon runs the same hook, as an ordinary user."""
+def _has_rights(system: System) -> bool:
+    """Whether the host's queues are the caller's to give; a session daemon runs the same hook as its user."""
     from apvfio.system import on_this_machine  # noqa: PLC0415
 
-    if os.geteuid() != 0 and on_this_machine(system):
-        raise HostError(
-            "a guest with AP queues can be started by the system's libvirt daemon only.",
-            remedy="Define it under qemu:///system.",
-        )
+    return os.geteuid() == 0 or not on_this_machine(system)
 
 
 def _standard_input() -> bytes:

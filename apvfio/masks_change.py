@@ -22,7 +22,7 @@ from apvfio.writes import bind, check, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from apvfio.plan.step import Step
     from apvfio.sysfs import Sysfs
@@ -54,13 +54,13 @@ def change_masks(
         # The debts change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
             records.save(system, change.ledger)
-        if change.changes:
-            records.note_masks(system, "; ".join(_said(change)))
+        _note(system, (f"{step.attribute.rpartition('/')[2]} {step.value}" for step in change.steps))
         if not command:
             _store(change, lambda: chzdev.save(system.files, change.stored))
     if command:
         tell("waiting for chzdev to store the masks")
         _store(change, lambda: chzdev_command.store(command, system.files, change))
+    _note(system, _stored(change))
     return change
 
 
@@ -76,10 +76,13 @@ def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     return before, change._replace(warnings=tuple(warnings))
 
 
-def _said(change: Change) -> Iterator[str]:
-    """What of a change is done, for the trail."""
-    for step in change.steps:
-        yield f"{step.attribute.rpartition('/')[2]} {step.value}"
+def _note(system: System, parts: Iterable[str]) -> None:
+    """Put what was done into the trail, if anything was."""
+    if text := "; ".join(parts):
+        records.note_masks(system, text)
+
+
+def _stored(change: Change) -> Iterator[str]:
     for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
             yield f"{name} stored as {format_list(ids) or 'empty'}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
 _BOOT_ID_LIMIT = 100
-_OWN = ("run/apvfio/", "var/lib/apvfio/")
+_OWN = ("run/apvfio", "var/lib/apvfio")
 _SIZE_LIMIT = 64 << 20
 _END = 64 << 10
 
@@ -101,7 +101,7 @@ class RealFiles:
 
     def _path(self, path: str) -> str:
         for own in _OWN:
-            if path.startswith(own):
+            if path.startswith(f"{own}/"):
                 require_private(os.path.join(self._root, own))
         return os.path.join(self._root, path)
 

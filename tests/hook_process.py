@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apvfio.assets import hook_script
+from apvfio.events.trail import TRAIL
 from apvfio.host import read_host
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
@@ -43,6 +45,12 @@ class Hook:
             timeout=PATIENCE,
             check=False,
         )
+
+    def state(self) -> dict[str, Any]:
+        """The host as its file has it, but for the trail, which tells of what was refused."""
+        state: dict[str, Any] = json.loads(self.sim.read_bytes())
+        state["files"] = {path: file for path, file in state["files"].items() if not TRAIL.startswith(path)}
+        return state
 
     def mdevs(self) -> list[str]:
         with open_sim(str(self.sim)) as system:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -149,6 +150,8 @@ def require_answer(said: Said) -> None:
         assert line.isprintable(), ascii(line[:500])
     if said.code and said.out.startswith("{"):
         require_object(said)
+    elif said.code and not said.err:
+        assert re.match(r"\d+ problems?: ", said.out.splitlines()[-1]), "only a diagnosis is no error"
     elif said.code:
         *told, error = said.err.splitlines(keepends=True)
         assert all(line.startswith("apvfio: ") for line in told)

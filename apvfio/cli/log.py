@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         other = "--queue" if args.queue else "--json"
         raise UsageError(f"--follow and {other} exclude each other.", remedy="Choose one of them.")
     with opened(args) as system:
-        kept = _kept(system.files)
+        kept, size = _kept(system.files), system.files.size(trail.TRAIL)
     if args.queue:
         _show_spans([span for span in spans(kept, args.queue) if _chosen_span(span, args)], as_json=args.json)
         return Exit.OK
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         return Exit.OK
     print_lines(map(_line, chosen))
     if args.follow:
-        _follow(args, len(kept))
+        with suppress(KeyboardInterrupt):
+            _follow(args, kept[-1:], size)
     return Exit.OK
 
 
@@ -73,15 +75,25 @@ def _damage(lines: int) -> str:
     return f"{count} of /{trail.TRAIL} cannot be understood"
 
 
-def _follow(args: argparse.Namespace, seen: int) -> None:
-    """Print what comes, until interrupted."""
+def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
+    """Print what comes after ``last``, the last event there was, until interrupted."""
     while True:
         time.sleep(_BEAT)
         with opened(args) as system:
-            kept = [event for event in trail.read(system.files) if event]
-        # A full trail drops its oldest file: then what is new cannot be counted off.
-        fresh, seen = kept[min(seen, len(kept)) :], len(kept)
+            if (now := system.files.size(trail.TRAIL)) == size:
+                continue
+            # A file that was full is the second now.
+            recent = [event for event in trail.read(system.files, newest=2) if event]
+        fresh, size, last = _behind(last, recent), now, recent[-1:]
         print_lines(_line(event) for event in fresh if _chosen(event, args))
+
+
+def _behind(last: list[Event], events: list[Event]) -> list[Event]:
+    """Those of ``events`` that came after ``last``; all, if it is not among them."""
+    for index in range(len(events) - 1, -1, -1):
+        if events[index : index + 1] == last:
+            return events[index + 1 :]
+    return events
 
 
 def _chosen(event: Event, args: argparse.Namespace) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 
-_AGO = re.compile(r"(\d{1,6})([smhdw])")
+_AGO = re.compile(r"([0-9]{1,6})([smhdw])")
+_OF_TODAY = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAYS = {"today": 0, "yesterday": 1}
 
@@ -15,14 +16,15 @@ _DAYS = {"today": 0, "yesterday": 1}
 def parse_time(text: str, now: datetime | None = None) -> float:
     """Seconds since 1970; ArgumentTypeError. Without a zone it is this machine's."""
     now = now or datetime.now().astimezone()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    # Without a zone: midnight and noon are not of one offset on the day that summer time ends.
+    midnight = datetime.combine(now.date(), time())
     try:
         if ago := _AGO.fullmatch(text):
             return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
         if text in _DAYS:
             return (midnight - timedelta(days=_DAYS[text])).timestamp()
-        if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
-            return datetime.fromisoformat(f"{midnight.date()} {text}").timestamp()
+        if _OF_TODAY.fullmatch(text):
+            return datetime.combine(midnight, time.fromisoformat(text)).timestamp()
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ArgumentTypeError(

@@ -26,6 +26,7 @@ TRAIL = "var/lib/apvfio/trail.jsonl"
 FILES = 10
 """With that many, some 30,000 events are kept."""
 _FULL = 1 << 20
+_OVERFULL = 4 << 20
 
 
 def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]:
@@ -33,8 +34,9 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
     found = list(events(before, after, now))
     last = _last(files)
     if last is None or last.holds != holding(before.boot_id, holders(before).values()):
-        known = replayed(read(files))
-        found = [*differences(known, holders(before), now, before.boot_id, late=True), *found]
+        with suppress(ApvfioError):
+            known = replayed(read(files))
+            found = [*differences(known, holders(before), now, before.boot_id, late=True), *found]
     if found:
         found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
         _turn_over(files, before, now)
@@ -43,14 +45,19 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
 
 
 def note(files: Files, event: Event) -> None:
-    """Append an event that changes no ledger; also without the lock."""
-    last = _last(files)
-    _append(files, [event._replace(holds=last.holds if last else 0)])
+    """Append an event that changes no ledger; also without the lock, so that no new file is begun.
+
+    A start that is tried and refused again and again does not fill the disk.
+    """
+    with suppress(ApvfioError):
+        if files.size(TRAIL) <= _OVERFULL:
+            last = _last(files)
+            _append(files, [event._replace(holds=last.holds if last else 0)])
 
 
-def read(files: Files) -> Iterator[Event | None]:
-    """All that is kept, oldest first; None for a line that cannot be understood."""
-    for number in range(FILES - 1, -1, -1):
+def read(files: Files, newest: int = FILES) -> Iterator[Event | None]:
+    """What the ``newest`` files have, oldest first, None for each damaged line; ApvfioError."""
+    for number in range(newest - 1, -1, -1):
         yield from _file(files, number)
 
 
@@ -63,7 +70,7 @@ def _file(files: Files, number: int) -> Iterator[Event | None]:
 
 
 def counts(files: Files) -> dict[str, int]:
-    """How many events of each kind there ever were, also in files that are no longer kept."""
+    """How many events of each kind there ever were, also in files that are no longer kept; ApvfioError."""
     total: dict[str, int] = {}
     for number in range(FILES):
         told_of_all_before = False
@@ -81,7 +88,7 @@ def counts(files: Files) -> dict[str, int]:
 
 
 def damaged(files: Files) -> int:
-    """How many lines of the newest file cannot be understood."""
+    """How many lines of the newest file cannot be understood; ApvfioError."""
     return sum(event is None for event in _file(files, 0))
 
 
@@ -98,9 +105,8 @@ def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
 
 def _last(files: Files) -> Event | None:
     """The last event, None if there is none that can be understood."""
-    line = files.end(TRAIL).rstrip("\n").rpartition("\n")[2]
     try:
-        return from_line(line)
+        return from_line(files.end(TRAIL).rstrip("\n").rpartition("\n")[2])
     except (ValueError, RecursionError, ApvfioError):
         return None
 
@@ -118,8 +124,10 @@ def _turn_over(files: Files, ledger: Ledger, now: float) -> None:
     with suppress(ApvfioError):
         if files.size(TRAIL) < _FULL:
             return
-        boot, held = ledger.boot_id, holders(ledger).values()
-        head = [Event(now, COUNTED, boot, counts=counts(files)), *still_held(held, now, boot)]
+        boot, held, before = ledger.boot_id, holders(ledger).values(), {}
+        with suppress(ApvfioError):
+            before = counts(files)
+        head = [Event(now, COUNTED, boot, counts=before), *still_held(held, now, boot)]
         for number in range(FILES - 1, 0, -1):
             files.rename(_name(number - 1), _name(number))
         _append(files, head)

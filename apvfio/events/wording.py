@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from apvfio.events.event import Event
 
 _LONGEST = 1000
+_WHOLE = 100_000
 
 
 def sentence(event: Event) -> str:
     """What happened, in one line fit for a terminal."""
     late = ", found out afterwards" if event.late else ""
     warned = "".join(f"; warning: {printable(warning, _LONGEST)}" for warning in event.warnings)
-    return f"{_SAYS[event.kind](event)}{warned}{late}"
+    # All of it is looked through once more: who has edited the trail may have done it anywhere.
+    return printable(f"{_SAYS[event.kind](event)}{warned}{late}", _WHOLE)
 
 
 def _who(event: Event) -> str:

@@ -42,12 +42,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("xml", HOSTILE.values(), ids=HOSTILE)
 def test_the_hook_refuses_it_in_a_line(hook: Hook, xml: bytes) -> None:
-    before = hook.sim.read_bytes()
+    before = hook.state()
     done = hook.call(xml, name="-x\n'\"$(touch run)`touch run`;touch run")
     assert done.returncode in (Exit.REQUEST, Exit.HOST)
     assert done.stdout == b""
     require_line(done.stderr.decode())
-    assert hook.sim.read_bytes() == before
+    assert hook.state() == before
     assert not (hook.script.parent / "run").exists()
 
 

@@ -182,7 +182,7 @@ DEFINITION = {
 def definition_refused(machine: Machine, text: str) -> bool:
     """Whether a definition is refused: then the guest that names it is, and nothing changes."""
     machine.files.texts[f"{FOLDER}/{MDEV}"] = text
-    before = machine.kernel.to_json(), dict(machine.files.texts)
+    before = machine.snapshot()
 
     def parse() -> None:
         found = load_definition(machine.files, MDEV)
@@ -192,7 +192,8 @@ def definition_refused(machine: Machine, text: str) -> bool:
     if refusal(parse) is None:
         return False
     require_sentence(prepare(machine, NO_DEVICE_XML), Exit.REQUEST)
-    assert (machine.kernel.to_json(), machine.files.texts) == before
+    assert machine.snapshot() == before
+    assert machine.files.texts[f"{FOLDER}/{MDEV}"] == text
     return True
 
 

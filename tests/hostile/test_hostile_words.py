@@ -58,6 +58,7 @@ WORDS = (
     "dir",
     "9" * 5000,
 )
+WAITING = ("--connect", "--wait", "--follow")
 TESTS_OWN = "test:///default"
 """libvirt's driver that needs no daemon and has one guest, test."""
 
@@ -97,8 +98,8 @@ def test_any_words_for_any_command(here: Path, data: st.DataObject) -> None:
     known = sorted(options(command))
     words = data.draw(st.lists(st.sampled_from([*known, *known, *WORDS]) | st.text(max_size=5), max_size=6))
     # Nothing below is sent to a daemon, and nobody waits for standard input or for a bus.
-    words = [word for word in words if "\0" not in word and word not in ("-c", "--connect", "--wait", "-")]
-    words = [word for word in words if not "--connect".startswith(word) and not word.startswith("-c")]
+    words = [word for word in words if "\0" not in word and not word.startswith(("-c", "-f")) and word != "-"]
+    words = [word for word in words if not any(option.startswith(word) for option in WAITING)]
     if "help" in " ".join(words) or "-h" in words:
         return
     libvirt = ["--connect", TESTS_OWN] if "--connect" in known else []

@@ -203,13 +203,19 @@ def test_modes_and_interpreter(root: Path) -> None:
     assert "@APVFIO@" not in unit.read_text()
 
 
+def written(root: Path) -> dict[Path, tuple[int, int, int, int]]:
+    """Each file, which it is and when it or its rights were changed last."""
+    files = {path: path.stat() for path in root.rglob("*") if path.is_file()}
+    return {path: (at.st_ino, at.st_mode, at.st_mtime_ns, at.st_ctime_ns) for path, at in files.items()}
+
+
 def test_a_second_time_there_is_nothing_to_do(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(root, "install")
-    before = {path: path.stat() for path in root.rglob("*") if path.is_file()}
+    before = written(root)
     capsys.readouterr()
     assert run(root, "install") == 0
     assert "\nnothing to do\n" in capsys.readouterr().out
-    assert {path: path.stat() for path in root.rglob("*") if path.is_file()} == before
+    assert written(root) == before
     run(root, "uninstall")
     capsys.readouterr()
     assert run(root, "uninstall") == 0

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trail garbled, cut, swapped for something else: no start fails for it, and what can be told is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apvfio import broker
+from apvfio.errors import Exit
+from apvfio.events import trail
+from apvfio.events.changes import holders
+from apvfio.events.event import Event, to_line
+from hostility import domain, prepare, require_answer, require_line, require_sentence, run, simulated, trying
+from hosts import a_request, guest, mdev
+from machines import Machine
+from planted import Planted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BELOW = "var/lib/apvfio"
+TOO_LARGE = (64 << 20) + 1
+
+
+def lived() -> Machine:
+    """A host on which a guest has come and gone, and another runs."""
+    machine = Machine()
+    broker.acquire(machine, a_request("0", "1"))
+    broker.acquire(machine, a_request("10", "2", 2))
+    broker.release(machine, guest(1))
+    return machine
+
+
+TRAIL = lived().files.texts[trail.TRAIL]
+FIELDS = [(number, name) for number, line in enumerate(TRAIL.splitlines()) for name in json.loads(line)]
+ANYTHING: list[object] = [
+    None, True, 0, -1, 1.5, float("nan"), 1 << 70, "", "x", "9-1", "0" * 70_000, "\x1b[2J\n", "\ud800", [],
+    [[]], {}, {"x": 1}, [1], {"started": -1}, {"started": 1 << 200},
+]  # fmt: skip
+
+
+def require_harmless(text: str) -> Machine:
+    """Whatever the trail says: it is shown or passed over, guests start and stop, and that is in it again.
+
+    The host afterwards, on which nobody has anything.
+    """
+    machine = lived()
+    machine.files.texts[trail.TRAIL] = text
+    with simulated(machine):
+        for words in (["log"], ["log", "--json"], ["log", "--queue", "0a.0002"], ["metrics"], ["status"]):
+            said = run("--sim", "x", *words)
+            assert said.code == Exit.OK
+            require_answer(said)
+            for line in said.err.splitlines(keepends=True):
+                require_line(line)
+    before = machine.kernel.to_json(), machine.ledger
+    assert prepare(machine, b"<domain xmlns:ap='urn:apvfio:guest:1'").code == Exit.REQUEST
+    assert (machine.kernel.to_json(), machine.ledger) == before
+    broker.acquire(machine, a_request("0", "1", 3))
+    held = trail.replayed(trail.read(machine.files))
+    assert held[mdev(3)] == holders(machine.ledger)[mdev(3)]
+    broker.release(machine, guest(2))
+    broker.release(machine, guest(3))
+    assert not {mdev(2), mdev(3)} & set(trail.replayed(trail.read(machine.files)))
+    return machine
+
+
+def require_mended(text: str) -> None:
+    """What the end of the trail lacks is told at once, as found out late."""
+    machine = lived()
+    machine.files.texts[trail.TRAIL] = text
+    broker.reconcile(machine)
+    assert trail.replayed(trail.read(machine.files)) == holders(machine.ledger)
+    told = machine.files.texts[trail.TRAIL]
+    broker.reconcile(machine)
+    assert machine.files.texts[trail.TRAIL] == told
+
+
+@pytest.mark.parametrize(("number", "name"), FIELDS, ids=str)
+def test_everything_in_it_replaced(number: int, name: str) -> None:
+    lines = TRAIL.splitlines()
+    for value in ANYTHING:
+        item = {**json.loads(lines[number]), name: value}
+        require_harmless("\n".join([*lines[:number], json.dumps(item), *lines[number + 1 :]]) + "\n")
+
+
+@pytest.mark.parametrize("cut", range(0, len(TRAIL), 43))
+def test_cut_at_either_end(cut: int) -> None:
+    require_harmless(TRAIL[:cut])
+    require_harmless(TRAIL[cut:])
+    require_mended(TRAIL[:cut])
+
+
+@trying(60)
+@given(st.data())
+def test_anything_put_in(data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(TRAIL)))
+    end = begin + data.draw(st.sampled_from([0, 1, 30]))
+    pieces = st.sampled_from(
+        ["\n", "\0", "{", "[" * 50_000, '"', "\ud800", "9" * 5000, "\x85", "\u2028", "\r", "}\n{"]
+    )
+    require_harmless(TRAIL[:begin] + data.draw(pieces | st.text(max_size=5)) + TRAIL[end:])
+
+
+def test_lines_in_any_order() -> None:
+    lines = TRAIL.splitlines(keepends=True)
+    require_harmless("".join(reversed(lines)))
+    require_harmless("".join(lines * 3))
+    require_harmless("".join(lines[::2]))
+
+
+def test_a_guest_that_is_refused_for_ever_does_not_fill_the_disk() -> None:
+    machine = Machine()
+    refused = to_line(Event(1.0, "refused", guest="g9", text="no" * 1000))
+    machine.files.texts[trail.TRAIL] = refused * (3 * (1 << 20) // len(refused))
+    for _ in range(1000):
+        trail.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
+    assert (4 << 20) < machine.files.size(trail.TRAIL) < (4 << 20) + 10_000
+    broker.acquire(machine, a_request("0", "1"))
+    assert machine.files.size(trail.TRAIL) < 10_000
+    assert machine.files.size(f"{trail.TRAIL}.1") > 4 << 20
+
+
+def link(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.victim)
+
+
+def dangling(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.elsewhere / "new")
+
+
+def directory_link(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.elsewhere)
+
+
+def loop(path: Path, _: Planted) -> None:
+    path.symlink_to(path.name)
+
+
+def hard_link(path: Path, planted: Planted) -> None:
+    os.link(planted.victim, path)
+
+
+def directory(path: Path, _: Planted) -> None:
+    path.mkdir()
+    (path / "x").write_text("x")
+
+
+def open_to_all(path: Path, _: Planted) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+def fifo(path: Path, _: Planted) -> None:
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path, _: Planted) -> None:
+    before = os.getcwd()
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(before)
+
+
+def too_large(path: Path, _: Planted) -> None:
+    with path.open("wb") as file:
+        file.truncate(TOO_LARGE)
+    path.chmod(0o600)
+
+
+KINDS = [
+    link,
+    dangling,
+    directory_link,
+    loop,
+    hard_link,
+    directory,
+    open_to_all,
+    fifo,
+    unix_socket,
+    too_large,
+]
+
+
+@pytest.mark.parametrize("plant", KINDS)
+@pytest.mark.parametrize("place", [BELOW, trail.TRAIL, f"{trail.TRAIL}.1", f"{trail.TRAIL}.9"])
+def test_what_is_planted_in_its_place_costs_no_guest_its_start(
+    tmp_path: Path, place: str, plant: Callable[[Path, Planted], None]
+) -> None:
+    planted = Planted(tmp_path)
+    path = planted.path(place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    plant(path, planted)
+    assert prepare(planted.system, domain()) == (Exit.OK, "", "")
+    assert planted.untouched()
+    refused = prepare(planted.system, domain('<ap:matrix adapters="77" domains="1"/>'))
+    require_sentence(refused, Exit.HOST)
+    assert "adapter 77" in refused.err
+    with simulated(planted.system):  # type: ignore[arg-type]
+        for words in (["log"], ["log", "--queue", "00.0001"]):
+            said = run("--sim", "x", *words)
+            if said.code:
+                require_sentence(said)
+                assert place in said.err
+        assert run("--sim", "x", "status").code == Exit.OK
+    assert prepare(planted.system, domain(), "release") == (Exit.OK, "", "")
+    assert planted.untouched()
+    assert planted.system.files.read("run/apvfio/ledger.json") is not None
+
+
+@pytest.mark.parametrize("plant", KINDS)
+def test_a_full_trail_goes_on_beside_what_is_planted(
+    tmp_path: Path, plant: Callable[[Path, Planted], None]
+) -> None:
+    planted = Planted(tmp_path)
+    files = planted.system.files
+    files.append(trail.TRAIL, TRAIL * (2 * (1 << 20) // len(TRAIL)))
+    plant(planted.path(f"{trail.TRAIL}.1"), planted)
+    for operation in ("prepare", "release"):
+        assert prepare(planted.system, domain(), operation) == (Exit.OK, "", "")
+        assert planted.untouched()
+    newest = [event for event in trail.read(files, newest=1) if event]
+    assert [event.kind for event in newest][-2:] == ["started", "stopped"]
