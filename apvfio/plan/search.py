@@ -7,9 +7,8 @@ All sets are integers, bit i standing for id i.
 
 from __future__ import annotations
 
-import math
-
 from apvfio.mask import IdSet
+from apvfio.plan.most_kept import most_kept
 from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -19,11 +18,8 @@ if TYPE_CHECKING:
 IMPOSSIBLE = 1 << 60
 QUEUE = 1 << 10
 """What one lost queue weighs against one cleared bit: there are 512 bits at most."""
-_ROUNDING = 1e-6
-_REMEMBERED = 10_000
-"""Sets of rows whose costs are kept at hand."""
 _EFFORT = 1_000_000
-"""Rows looked at, over all partial choices, once there is an answer: two or three seconds."""
+"""Rows looked at, over all partial choices, once there is an answer: a second or so."""
 
 
 class Guest(NamedTuple):
@@ -66,7 +62,7 @@ class Search:
             row: union_of(guest.columns for guest in open_ones if guest.rows >> row & 1)
             for row in IdSet.from_bits(union_of(guest.rows for guest in open_ones) & ~self._start_cleared)
         }
-        self._unwanted = _by_row(problem.unwanted)
+        unwanted = _by_row(problem.unwanted)
         self._closed_rows = union_of(1 << row for row, _ in problem.reserved)
         self._closed_columns = union_of(1 << column for _, column in problem.reserved)
         # The rows that decide most come first: those that send most columns away.
@@ -75,18 +71,16 @@ class Search:
             union_of(1 << row for row in self._order[depth:]) for depth in range(len(self._order) + 1)
         ]
         self._rows = [
-            (row, queues, queues.bit_count(), self._sends.get(row, 0))
-            for row in self._unwanted.keys() | self._sends.keys()
-            for queues in [self._unwanted.get(row, 0)]
+            (row, unwanted.get(row, 0), self._sends.get(row, 0))
+            for row in unwanted.keys() | self._sends.keys()
         ]
-        self._sent = {row: list(IdSet.from_bits(columns)) for row, columns in self._sends.items()}
-        width = union_of(self._sends.values()).bit_length()
-        # Of the rows that are open at each depth, how many would send each column away.
-        self._senders = [[0] * width]
+        self._total = len(problem.unwanted)
+        self._columns = union_of(queues | sends for _, queues, sends in self._rows)
+        # For each depth the columns that one of the rows open there or more would send away, two or more...
+        self._crowds: list[list[int]] = [[]]
         for row in reversed(self._order):
-            self._senders.append([n + (self._sends[row] >> c & 1) for c, n in enumerate(self._senders[-1])])
-        self._senders.reverse()
-        self._costs = {0: [0] * width}
+            self._crowds.append(_one_more(self._crowds[-1], self._sends[row]))
+        self._crowds.reverse()
         self._best = IMPOSSIBLE
         self._found: tuple[int, int] | None = None
 
@@ -130,11 +124,8 @@ class Search:
         """What the host loses in the end."""
         if self._closed(cleared, columns):
             return IMPOSSIBLE
-        lost = sum(
-            total if cleared >> row & 1 else (queues & columns).bit_count()
-            for row, queues, total, _ in self._rows
-        )
-        return lost * QUEUE + self._bits(cleared, columns)
+        kept = sum((queues & ~columns).bit_count() for row, queues, _ in self._rows if not cleared >> row & 1)
+        return (self._total - kept) * QUEUE + self._bits(cleared, columns)
 
     def _closed(self, cleared: int, columns: int) -> bool:
         """Whether it takes a reserved queue."""
@@ -175,49 +166,24 @@ class Search:
         """What this choice costs at least, whatever is decided about the other rows."""
         if self._closed(cleared, columns):
             return IMPOSSIBLE
-        lost, kept, hesitant = 0, 0, []
-        still_open = self._open[depth] & ~cleared
-        for row, queues, total, sends in self._rows:
-            if cleared >> row & 1:
-                lost += total
-            elif still_open >> row & 1:
-                # Kept it loses what is in the columns, and in those that it sends away.
-                least = (queues & (columns | sends)).bit_count()
-                lost += min(least, total)
-                if least < total:
-                    hesitant.append((row, total - least))
-            else:
-                lost += (queues & columns).bit_count()
-                kept |= 1 << row
-        bits = self._bits(cleared, columns)
-        if lost * QUEUE + bits >= self._best:
-            return lost * QUEUE + bits
-        more = self._of_the_kept(kept, depth, columns, hesitant)
-        return math.ceil(lost + more - _ROUNDING) * QUEUE + bits
+        left, still_open = self._columns & ~columns, self._open[depth] & ~cleared
+        sure, hopes, takes = [], [], []
+        for row, queues, sends in self._rows:
+            if still_open >> row & 1:
+                hopes.append((queues & left & ~sends).bit_count())
+                takes.append((sends & left).bit_count())
+            elif not cleared >> row & 1:
+                sure.append((queues & left).bit_count())
+        crowds = [(crowd & left).bit_count() for crowd in self._crowds[depth]]
+        kept = most_kept(sure, hopes, takes, crowds, left.bit_count())
+        return (self._total - kept) * QUEUE + self._bits(cleared, columns)
 
-    def _of_the_kept(self, kept: int, depth: int, columns: int, hesitant: list[tuple[int, int]]) -> float:
-        """What the undecided rows cost those ``kept`` at least.
 
-        What a column costs them all that may send it away share. A row that is ``hesitant`` costs that
-        if it is kept, or, told beside it, so much more if it is cleared.
-        """
-        costs, senders = self._costs_to(kept), self._senders[depth]
-        return sum(
-            min(most, sum(costs[c] / senders[c] for c in self._sent[row] if not columns >> c & 1))
-            for row, most in hesitant
-        )
-
-    def _costs_to(self, kept: int) -> list[int]:
-        """How many of the rows ``kept`` lose a queue with each column."""
-        costs = self._costs.get(kept)
-        if costs is None:
-            if len(self._costs) > _REMEMBERED:
-                self._costs = {0: self._costs[0]}
-            row = kept.bit_length() - 1
-            queues = self._unwanted.get(row, 0)
-            costs = [n + (queues >> c & 1) for c, n in enumerate(self._costs_to(kept ^ 1 << row))]
-            self._costs[kept] = costs
-        return costs
+def _one_more(crowds: list[int], sends: int) -> list[int]:
+    """The columns that one or more send away, two or more, and so on, with one more that sends ``sends``."""
+    before = [sends, *(crowd & sends for crowd in crowds)]
+    after = [crowd | more for crowd, more in zip([*crowds, 0], before, strict=True)]
+    return after if after[-1] else after[:-1]
 
 
 def _by_row(pairs: list[tuple[int, int]]) -> dict[int, int]:

@@ -53,9 +53,10 @@ def best_ways(
     Cost counts queues the host has now and nobody asked for, then bits to clear.
     """
     wanted = {queue for matrix in guests for queue in matrix.queues()}
-    unwanted = [q for q in host.drivers if host.masks_give_host(q) and q not in wanted]
+    own = [q for q in host.drivers if host.masks_give_host(q)]
+    unwanted = [q for q in own if q not in wanted]
     refused = refused_queues(policy, facts)
-    reserved = [q for q in host.drivers if host.masks_give_host(q) and (policy.reserves(q) or q in refused)]
+    reserved = [q for q in own if policy.reserves(q) or q in refused]
     rows = [Guest(m.adapters.bits, m.domains.bits) for m in guests]
     sides = [BY_ADAPTERS, BY_DOMAINS]
     pairs = [(q.adapter, q.domain) for q in unwanted], [(q.adapter, q.domain) for q in reserved]
@@ -84,8 +85,8 @@ def best_ways(
     )
     ids = {sides[0]: IdSet.from_bits(cleared), sides[1]: IdSet.from_bits(columns)}
     adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
-    lost = tuple(sorted(q for q in unwanted if q.adapter in adapters or q.domain in domains))
-    return Together(ways, adapters, domains, lost, search.least_lost)
+    lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)
+    return Together(ways, adapters, domains, tuple(lost), search.least_lost)
 
 
 def _forced(way: str | None, sides: list[str]) -> bool | None:

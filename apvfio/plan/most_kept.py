@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of a table can stay at most, if each row that stays takes columns away: a bound for the search.
+
+It is looked at how many rows stay, not which. So many take away at least so many columns together, as none
+of these can have been counted by more rows than would take it; and no row keeps more than the columns left.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def most_kept(
+    sure: list[int], hopes: list[int], takes: list[int], crowds: Sequence[int], columns: int
+) -> int:
+    """The most cells that stay, whichever of the undecided rows do.
+
+    ``sure``: the cells of each row that stays in any case; ``hopes``: those of each undecided row, were it
+    the only one to stay; ``takes``: the columns that each of these takes away; ``crowds``: how many columns
+    one of them or more would take, two or more, and so on; ``columns``: how many there are.
+    """
+    sure_ones, hoping = _Capped(sure), _Capped(hopes)
+    most, taken = sure_ones.largest(len(sure), columns), 0
+    for count, more in enumerate(sorted(takes), 1):
+        taken += more
+        left = columns - max(more, fewest(count, taken, crowds))
+        if left <= 0:
+            break  # and so it is if more rows stay
+        most = max(most, sure_ones.largest(len(sure), left) + hoping.largest(count, left))
+    return most
+
+
+def fewest(count: int, taken: int, crowds: Sequence[int]) -> int:
+    """How many different columns ``count`` rows take at least if they take ``taken``, repeats included.
+
+    The columns that most rows take are used up first, each ``count`` times at most.
+    """
+    number, above = 0, 0
+    for share in range(len(crowds), 0, -1):
+        these, above = crowds[share - 1] - above, crowds[share - 1]
+        times = min(share, count)
+        if taken <= these * times:
+            return number - (-taken // times)
+        number, taken = number + these, taken - these * times
+    return number
+
+
+class _Capped:
+    """Numbers whose largest are summed up, each for no more than a cap."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers = sorted(numbers)
+        self._sums = [0, *accumulate(reversed(self._numbers))]
+
+    def largest(self, count: int, cap: int) -> int:
+        """The sum of the ``count`` largest."""
+        above = min(count, len(self._numbers) - bisect_right(self._numbers, cap))
+        return above * cap + self._sums[count] - self._sums[above]
