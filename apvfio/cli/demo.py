@@ -59,7 +59,7 @@ def _with_libvirt() -> int:
     with Lab(hook_script()) as lab:
         print("A private libvirtd runs on a simulated host: IBM's example, 3 adapters and 4 domains.\n")
         _show("Before", lab.host())
-        _ran(f"virsh define {GUEST}.xml   # annotation: {WISH}", lab.define(guest_xml(GUEST, WISH, MDEV)))
+        _ran(f"virsh define {GUEST}.xml", lab.define(guest_xml(GUEST, WISH, MDEV)), f"annotation: {WISH}")
         _show_plan(lab.host(), guest_xml(GUEST, WISH, MDEV))
         _ran(f"virsh start {GUEST}", lab.virsh("start", GUEST))
         _show("While it runs", lab.host())
@@ -101,9 +101,9 @@ def _show_plan(system: System, xml: str) -> None:
     print(flush=True)
 
 
-def _ran(command: str, done: CompletedProcess[str]) -> None:
-    print(f"$ {command}", flush=True)
+def _ran(command: str, done: CompletedProcess[str], note: str = "") -> None:
+    print(f"$ {command}" + (f"   # {note}" if note else ""), flush=True)
     if done.returncode:
-        raise ApvfioError(f"'{command}' failed: {done.stderr.strip()}")
+        raise ApvfioError(f"'{command}' failed: {' '.join(done.stderr.split())}")
     sys.stdout.write(done.stdout)
     print()

@@ -30,8 +30,22 @@ def check_prerequisites() -> None:
     """HostError, with a remedy, if this machine cannot have a lab. What only trying shows is not tried."""
     if os.geteuid():
         raise HostError("the lab needs the rights of root.", remedy="Run it as root.")
+    if _in_chroot():
+        raise HostError(
+            "the lab cannot be had in a chroot: who enters its namespace leaves the chroot.",
+            remedy="Run it in a container.",
+        )
     fuse.available()
     require_commands(COMMANDS | {"unshare": "util-linux", "nsenter": "util-linux"})
+
+
+def _in_chroot() -> bool:
+    """Whether this process has another root than the first one though it sees the same mounts."""
+    try:
+        alike = os.path.samestat(os.stat("/"), os.stat("/proc/1/root"))
+        return not alike and os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt")
+    except OSError:
+        return False
 
 
 class Lab:

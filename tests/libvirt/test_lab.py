@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from apvfio.sim import fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from lab_house import MakeLab
 
@@ -216,3 +217,30 @@ def test_a_daemon_that_cannot_start_is_said(make_lab: MakeLab, monkeypatch: pyte
     with pytest.raises(HostError, match="the lab's libvirtd does not start: "):
         Lab().__enter__()
     assert machine_traces() == before
+
+
+CHROOT = """\
+set -e
+mount -t tmpfs tmpfs "$1"
+for name in $(find / -maxdepth 1 -mindepth 1 -type d -o -maxdepth 1 -type l); do
+    if [ -L "$name" ]; then cp -P "$name" "$1"; continue; fi
+    mkdir "$1$name"
+    mount --rbind "$name" "$1$name"
+done
+exec chroot "$1" "$2" -m apvfio demo
+"""
+
+
+def test_the_demo_in_a_chroot_does_without_the_lab(tmp_path: Path) -> None:
+    """nsenter would leave the chroot. The first process of these namespaces is one outside of it."""
+    words = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", 'sh -c "$0" "$@"; exit $?']
+    done = subprocess.run(
+        [*words, CHROOT, "sh", tmp_path, sys.executable],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Without libvirt (the lab cannot be had in a chroot: ")
