@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from apvfio.assets import asset, script
@@ -81,7 +82,9 @@ class Choices(NamedTuple):
     callouts: str = ""
     """The one of `CALLOUTS` where mdevctl shall find what frees queues for it, '' for none."""
     packaged: bool = False
-    """Whether the files will be part of a package."""
+    """Whether the files are part of a package."""
+    packages: str = ""
+    """In a package: the directory of the interpreter's packages, '' if its build has yet to write it."""
 
 
 def contents(choices: Choices) -> Iterator[Item]:
@@ -92,9 +95,12 @@ def contents(choices: Choices) -> Iterator[Item]:
 
 
 def _unmarked(choices: Choices) -> Iterator[Item]:
-    yield Item(HOOK, _SCRIPT, script("hooks/qemu", choices.python, packages="" if choices.packaged else None))
+    packages = choices.packages if choices.packaged else None
+    scripts = {HOOK: script("hooks/qemu", choices.python, packages=packages)}
     if choices.notifier:
-        yield Item(NOTIFIER, _SCRIPT, script("hooks/mdevctl-notifier", choices.python))
+        scripts[NOTIFIER] = script("hooks/mdevctl-notifier", choices.python)
+    for path, text in scripts.items():
+        yield Item(path, _SCRIPT, _guarded(text, choices.prefix) if choices.packaged else text)
     if choices.callouts:
         yield Item(f"{choices.callouts}/{CALLOUT}", _SCRIPT, script("hooks/mdevctl-callout", choices.python))
     prefix = choices.prefix.strip("/")
@@ -110,6 +116,12 @@ def _unmarked(choices: Choices) -> Iterator[Item]:
     for manual in _MANUALS:
         section = manual.rpartition(".")[2]
         yield Item(f"{prefix}/share/man/man{section}/{manual}", _TEXT, asset(f"man/{manual}"))
+
+
+def _guarded(text: str, prefix: str) -> str:
+    """A script that does nothing without its package, whose files in /etc stay until it is purged."""
+    guard = f"[ -e {prefix}/bin/apvfio ] || exit 0"
+    return re.sub(r"^python=.*$", rf"\g<0>\n{guard}", text, count=1, flags=re.MULTILINE)
 
 
 def _marked(path: str, text: str, mark: str) -> str:

@@ -59,6 +59,14 @@ def _owed(host: Computer) -> str:
     return str(json.loads(host.did("apvfio", "status", "--json"))["owed"]["apmask"])
 
 
+def _amiss(host: Computer) -> list[str]:
+    """What doctor has against the files of the package."""
+    checks = json.loads(host.run("apvfio", "doctor", "--json").stdout)["checks"]
+    concerned = [check for check in checks if check["id"] in ("hook", "files")]
+    assert len(concerned) > 1
+    return [check["sentence"] for check in concerned if check["state"] != "ok"]
+
+
 def test_lintian_finds_nothing(package: Path) -> None:
     done = subprocess.run(
         ["lintian", "--allow-root", "--fail-on=error,warning", str(package)],
@@ -79,6 +87,7 @@ def test_from_installation_to_purge(host: Computer) -> None:
     assert host.unit("apvfio-prepare.service", "Result") == "success"
     assert host.did("stat", "--format=%a", "/run/apvfio") == "700\n"
     assert host.did("man", "--where", "8", "apvfio") == "/usr/share/man/man8/apvfio.8.gz\n"
+    assert _amiss(host) == []
 
     host.virsh("start", "db1")
     assert _owed(host) == "0,10"
@@ -114,6 +123,7 @@ def test_the_rpm_package(host: Computer, tmp_path: Path) -> None:
     host.write("/apvfio.rpm", built("rpm", tmp_path).read_bytes())
     before = _files(host)
     host.did("rpm", "--install", "--nodeps", "/apvfio.rpm")
+    assert _amiss(host) == []
     assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
     host.virsh("start", "db1")
     assert _owed(host) == "0,10"

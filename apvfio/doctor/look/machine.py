@@ -45,6 +45,8 @@ _BOOTED = "/run/systemd/system"
 _ENFORCING = "/sys/fs/selinux/enforce"
 _AP_CHECK = "ap-check"
 _LIMIT = 1 << 20
+_PACKED = (".gz", ".xz", ".zst")
+"""Packages have their manuals compressed, each distribution in its way."""
 _SECOND = 1.0
 """systemd's times are whole seconds."""
 
@@ -75,6 +77,7 @@ def look_at_machine(system: System, ledger: Ledger | None) -> Machine:
 def _choices(hook: str) -> Choices:
     """How apvfio was installed here, as its files show."""
     python = re.search(r"^python=(/\S+)$", hook, re.MULTILINE)
+    packages = re.search(r"^packages=(/\S+)$", hook, re.MULTILINE)
     unit = f"lib/systemd/system/{PREPARE_UNIT}"
     return Choices(
         prefix=next((p for p in PREFIXES if os.path.exists(f"{p}/{unit}")), PREFIXES[0]),
@@ -82,14 +85,17 @@ def _choices(hook: str) -> Choices:
         notifier=checks.has_mdevctl(),
         callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
         packaged=PACKAGED in hook,
+        packages=packages[1] if packages else "",
     )
 
 
 def _installed(choices: Choices) -> Iterator[Found]:
     for found in look("/", contents(choices), ()):
-        # Put there by hand a file has all but the mark.
-        same = found.item and otherwise(partial(_text, f"/{found.path}"), "") == _unmarked(found.item.text)
-        yield found._replace(state=SAME) if same else found
+        text = otherwise(partial(_text, f"/{found.path}"), "")
+        # Put there by hand a file has all but the mark, and a package is beside what was installed by hand.
+        same = found.item and _unmarked(text) == _unmarked(found.item.text)
+        packed = choices.packaged and any(os.path.exists(f"/{found.path}{end}") for end in _PACKED)
+        yield found._replace(state=SAME) if same or packed else found
 
 
 def _unmarked(text: str) -> str:
