@@ -24,15 +24,17 @@ APVFIO = os.path.join(os.path.dirname(sys.executable), "apvfio")
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 RULE = "/usr/local/lib/udev/rules.d/90-apvfio.rules"
 LEDGER = "/run/apvfio/ledger.json"
+COCKPIT = "/usr/share/cockpit"
 Found = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def host(computer: Computer) -> Computer:
-    """A host on which libvirt runs and apvfio is not installed."""
+    """A host on which libvirt runs, without cockpit, and apvfio is not installed."""
     lay_out(computer)
     computer.symlink(APVFIO, "/usr/bin/apvfio")
     switched_on(computer)
+    computer.did("mv", COCKPIT, f"{COCKPIT}.kept")
     computer.virsh("define", "/dev/stdin", stdin=guest_xml("db1", a_matrix("0", "1-2"), mdev(1)))
     return computer
 
@@ -96,6 +98,13 @@ class TestDoctor:
         host.did("mv", f"{LEDGER}.kept", LEDGER)
         fault = first(host, "units")
         assert "apvfio-reconcile.service has failed" in fault["sentence"]
+        mend(host, fault)
+        assert examined(host) == (0, [])
+
+    def test_cockpit_that_came_later(self, host: Computer) -> None:
+        host.did("mv", f"{COCKPIT}.kept", COCKPIT)
+        fault = first(host, "files")
+        assert "/cockpit/apvfio/manifest.json and 14 more: not installed." in fault["sentence"]
         mend(host, fault)
         assert examined(host) == (0, [])
 

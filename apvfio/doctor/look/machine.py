@@ -83,6 +83,7 @@ def _choices(hook: str) -> Choices:
         prefix=next((p for p in PREFIXES if os.path.exists(f"{p}/{unit}")), PREFIXES[0]),
         python=python[1] if python else sys.executable,
         notifier=checks.has_mdevctl(),
+        cockpit=checks.has_cockpit(),
         callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
         packaged=PACKAGED in hook,
         packages=packages[1] if packages else "",
