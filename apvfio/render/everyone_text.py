@@ -46,14 +46,14 @@ def _cost(found: Everyone) -> Iterator[str]:
     if found.together is None:
         yield "no choice of ways leaves the host the queues that the policy reserves for it"
         return
-    lost = found.together.collateral
-    named = f": {some_queues(lost)}" if lost else ""
-    least = found.together.least
-    if least == len(lost):
-        yield f"at least, the host loses {count_queues(len(lost))} nobody asked for{named}"
+    lost, least = found.together.collateral, found.together.least
+    if not lost:
+        yield "the host loses no queue nobody asked for"
     else:
-        found_so_far = f"the host loses {count_queues(len(lost))} nobody asked for{named}"
-        yield f"{found_so_far}; too many guests to look at all choices, but none loses fewer than {least}"
+        proven = "no choice of ways loses fewer"
+        if least < len(lost):
+            proven = f"too many guests to look at all choices, but none loses fewer than {least}"
+        yield f"the host loses {count_queues(len(lost))} nobody asked for: {some_queues(lost)}; {proven}"
     if found.prefer:
         yield f'every order of starts ends there with prefer = "{found.prefer}" in the policy'
     else:
