@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
 from typing import TYPE_CHECKING
+
+import pytest
 
 from apvfio.definitions import FOLDER
 from apvfio.sim.kernel import SimKernel
@@ -14,6 +18,7 @@ from hosts import IBM_DOMAINS
 if TYPE_CHECKING:
     from pathlib import Path
 
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, make devices and mount")
 SECRET = "nobody may read or change this\n"
 
 
@@ -46,3 +51,58 @@ class Planted:
             and list(self.elsewhere.iterdir()) == []
             and stat.S_IMODE(self.elsewhere.stat().st_mode) == 0o700
         )
+
+
+def link(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.victim)
+
+
+def dangling(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.elsewhere / "new")
+
+
+def loop(path: Path, _: Planted) -> None:
+    path.symlink_to(path.name)
+
+
+def hard_link(path: Path, planted: Planted) -> None:
+    os.link(planted.victim, path)
+
+
+def directory_link(path: Path, planted: Planted) -> None:
+    path.symlink_to(planted.elsewhere)
+
+
+def directory(path: Path, _: Planted) -> None:
+    path.mkdir()
+    (path / "x").write_text("x")
+
+
+def fifo(path: Path, _: Planted) -> None:
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path, _: Planted) -> None:
+    before = os.getcwd()
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(before)
+
+
+def device(path: Path, _: Planted) -> None:
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero: it has no end
+
+
+KINDS = [
+    link,
+    dangling,
+    loop,
+    hard_link,
+    directory_link,
+    directory,
+    fifo,
+    unix_socket,
+    pytest.param(device, marks=ROOT),
+]
+"""Each puts something into a place; what it might lead to is ``planted``'s."""

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import stat
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,74 +19,16 @@ from apvfio.locks import OWN_LOCK, S390_LOCK, s390_lock
 from apvfio.policy import POLICY
 from apvfio.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
-from planted import Planted
+from planted import KINDS, Planted, directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, make devices and mount")
-
-
 @pytest.fixture
 def planted(tmp_path: Path) -> Planted:
     return Planted(tmp_path)
-
-
-def link(path: Path, planted: Planted) -> None:
-    path.symlink_to(planted.victim)
-
-
-def dangling(path: Path, planted: Planted) -> None:
-    path.symlink_to(planted.elsewhere / "new")
-
-
-def loop(path: Path, _: Planted) -> None:
-    path.symlink_to(path.name)
-
-
-def hard_link(path: Path, planted: Planted) -> None:
-    os.link(planted.victim, path)
-
-
-def directory_link(path: Path, planted: Planted) -> None:
-    path.symlink_to(planted.elsewhere)
-
-
-def directory(path: Path, _: Planted) -> None:
-    path.mkdir()
-    (path / "x").write_text("x")
-
-
-def fifo(path: Path, _: Planted) -> None:
-    os.mkfifo(path)
-
-
-def unix_socket(path: Path, _: Planted) -> None:
-    before = os.getcwd()
-    os.chdir(path.parent)
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(path.name)
-    os.chdir(before)
-
-
-def device(path: Path, _: Planted) -> None:
-    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero: it has no end
-
-
-KINDS = [
-    link,
-    dangling,
-    loop,
-    hard_link,
-    directory_link,
-    directory,
-    fifo,
-    unix_socket,
-    pytest.param(device, marks=ROOT),
-]
-Plant = "Callable[[Path, Planted], None]"
 
 
 @pytest.mark.parametrize("plant", KINDS)
