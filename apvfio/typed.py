@@ -63,7 +63,7 @@ class _Tuple(tuple[object, ...], metaclass=_Maker):
     def _replace(self, **named: object) -> Self:
         made = self._make(map(named.pop, self._fields, self))
         if named:
-            raise ValueError(f"{type(self).__name__} has no field {', '.join(named)}")
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(named)}")
         return made
 
     def _asdict(self) -> dict[str, object]:

@@ -293,7 +293,7 @@ def test_it_follows_one_guest_from_the_first_event_on_and_through_a_new_file(hos
         host.start(a_request("0", "1", 2))
         assert [followed.line()[:14] for _ in range(2)] == ["guest g2 is to", "guest g2 has 1"]
         with host.opened() as system:
-            system.files.append(trail.TRAIL, "\n" * (1 << 20))
+            system.files.append(trail.TRAIL, "x" * (1 << 20) + "\n")
         stop(host, 2)
         begun(host, a_request("0", "1"))
         host.start(a_request("10", "1", 2))

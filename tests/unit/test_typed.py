@@ -64,7 +64,9 @@ def test_it_is_made_like_theirs(values: list[int], named: dict[str, int]) -> Non
 
 @given(st.dictionaries(NAMES, VALUES))
 def test_it_is_changed_like_theirs(named: dict[str, int]) -> None:
-    assert outcome(Ours(1)._replace, **named) == outcome(Theirs(1)._replace, **named)
+    theirs = outcome(Theirs(1)._replace, **named)
+    # Before Python 3.13 a name that is none was a ValueError.
+    assert outcome(Ours(1)._replace, **named) == (TypeError if theirs is ValueError else theirs)
 
 
 def test_it_is_a_tuple_with_names() -> None:
