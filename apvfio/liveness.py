@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 GRACE = 120
 """Seconds a guest has from getting its queues to having a QEMU process: hooks of others run between."""
 _COMMAND_LIMIT = 1 << 20
+_FIRST_USER, _LAST_USER = 1000, 59999
 _STARTED = 19
 """Where ``starttime`` is among the fields from the state on (proc(5))."""
 
@@ -48,16 +49,39 @@ def now() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
-def running_guests(proc: str = "/proc") -> set[str]:
-    """The uuids of the guests that have a QEMU process."""
-    found = set()
+def running_guests(proc: str = "/proc") -> dict[str, Process]:
+    """The QEMU process of each guest that runs, by the guest's uuid.
+
+    Any user can write ``-uuid`` on a command line: a process counts only if its executable is a QEMU that
+    root installed, and its user is one of the system's own, as libvirt's ``user`` in qemu.conf is. Ordinary
+    users have uids from 1000 to 59999 (login.defs(5), Debian policy 9.2.2). A zombie has no command line.
+    """
+    found = {}
     for name in filter(str.isdigit, os.listdir(proc)):
         # It has just ended.
         with suppress(OSError), open(f"{proc}/{name}/cmdline", "rb") as file:
-            words = file.read(_COMMAND_LIMIT).split(b"\0")
-            if b"-uuid" in words[:-1]:
-                found.add(words[words.index(b"-uuid") + 1].decode("utf-8", "replace").lower())
+            words = file.read(_COMMAND_LIMIT).split(b"\0")[:-1]
+            if b"-uuid" in words[:-1] and _is_qemu(f"{proc}/{name}"):
+                process = find_process(int(name), proc)
+                if process:
+                    found[words[words.index(b"-uuid") + 1].decode("utf-8", "replace").lower()] = process
     return found
+
+
+def _is_qemu(process: str) -> bool:
+    """Whether the directory below /proc is that of a system user's QEMU; OSError if the process has ended."""
+    name = os.path.basename(os.readlink(f"{process}/exe"))
+    user, owner = os.stat(process).st_uid, os.stat(f"{process}/exe").st_uid
+    return name.startswith(("qemu", "kvm")) and owner == 0 and not _FIRST_USER <= user <= _LAST_USER
+
+
+def opener(mdev: str) -> Process | None:
+    """The process that has the mediated device ``mdev`` open, None if there is none."""
+    # Only calls that look for one pay for this.
+    from mdev.watchdog import holders  # noqa: PLC0415
+
+    found = (find_process(pid) for pid, _ in holders(f"/sys/bus/mdev/devices/{mdev}"))
+    return next(filter(None, found), None)
 
 
 def find_process(pid: int, proc: str = "/proc") -> Process | None:

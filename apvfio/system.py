@@ -12,7 +12,7 @@ from contextlib import suppress
 from errno import ELOOP, ENOENT, ENOTDIR
 
 from apvfio.errors import ApvfioError, HostError
-from apvfio.liveness import find_process, running_guests
+from apvfio.liveness import find_process, opener, running_guests
 from apvfio.locks import holding_locks
 from apvfio.policy import read_times
 from apvfio.private import make_private, open_ordinary, require_private
@@ -22,6 +22,7 @@ from apvfio.waiting import ROOM, FileRoom, Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from apvfio.promises import Process
@@ -83,8 +84,11 @@ class System(Protocol):
     def room(self) -> Room:
         """Where calls wait for the lock."""
 
-    def running_guests(self) -> set[str] | None:
-        """The uuids of the guests that have a QEMU process; None where nobody can tell."""
+    def running_guests(self) -> Mapping[str, Process] | None:
+        """The QEMU process of each guest that runs, by the guest's uuid; None where processes are unknown."""
+
+    def opener(self, mdev: str) -> Process | None:
+        """The process that has the mediated device open, None if none has or processes are unknown."""
 
     def lives(self, process: Process) -> bool:
         """Whether the process still runs; True where nobody can tell."""
@@ -224,9 +228,13 @@ class RealSystem:
                 continue
         raise HostError(f"/{_BOOT_ID} cannot be read.", remedy="Mount /proc.")
 
-    def running_guests(self) -> set[str] | None:
+    def running_guests(self) -> Mapping[str, Process] | None:
         """As the processes of this machine tell; a tree that stands for another has none."""
         return running_guests() if on_this_machine(self) else None
+
+    def opener(self, mdev: str) -> Process | None:
+        """As with `running_guests`."""
+        return opener(mdev) if on_this_machine(self) else None
 
     def lives(self, process: Process) -> bool:
         """As with `running_guests`."""

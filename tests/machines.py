@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apvfio.host import Host, read_host
 from apvfio.ledger import Ledger
 from apvfio.ledgers import LEDGER, load
+from apvfio.promises import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
@@ -18,7 +19,6 @@ from hosts import BOOT, IBM_DOMAINS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.promises import Process
 
 IBM_ADAPTERS = {0: "accel", 1: "cca", 10: "ep11"}
 
@@ -134,11 +134,16 @@ class Machine:
         self.room: Room = MemoryRoom()
         self.running: set[str] | None = None
         """The uuids of the guests that run, where that is known."""
+        self.open: set[str] = set()
+        """The mediated devices that some process has open."""
         self.dead: set[int] = set()
         """The pids of the processes that have ended."""
 
-    def running_guests(self) -> set[str] | None:
-        return self.running
+    def running_guests(self) -> dict[str, Process] | None:
+        return None if self.running is None else {uuid: Process(4711, 1) for uuid in self.running}
+
+    def opener(self, mdev: str) -> Process | None:
+        return Process(4712, 1) if mdev in self.open else None
 
     def lives(self, process: Process) -> bool:
         return process.pid not in self.dead

@@ -69,8 +69,12 @@ class SimSystem:
         tree.add({**_SKELETON, **(files or {})})
         return cls(kernel, tree, str(uuid.uuid4()))
 
-    def running_guests(self) -> set[str] | None:
+    def running_guests(self) -> Mapping[str, Process] | None:
         """Nobody can tell: guests are no part of it."""
+        return None
+
+    def opener(self, mdev: str) -> Process | None:  # noqa: ARG002  (System's)
+        """Nor who has a device open."""
         return None
 
     def lives(self, process: Process) -> bool:  # noqa: ARG002  (System's)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,7 @@ from apvfio.errors import ApvfioError, ConflictError
 from apvfio.handover import DIRECTORY
 from apvfio.ledger import ENDING, STARTING
 from apvfio.liveness import GRACE, abandoned, now, running_guests
+from apvfio.promises import Process
 from hosts import a_lease, a_ledger, a_request, guest, mdev
 from machines import Machine
 
@@ -36,19 +38,35 @@ def test_only_held_leases_count(state: str) -> None:
     assert abandoned(a_ledger(a_lease("0", "1", state=state)), [], 10**6) == []
 
 
-def test_qemu_tells_its_guest(tmp_path: Path) -> None:
-    commands = {
-        "10": ["/usr/bin/qemu-system-s390x", "-name", "guest=a", "-uuid", guest(1).upper(), "-m", "64"],
-        "11": ["grep", "-uuid"],
-        "12": ["sh", "-c", f"echo -uuid {guest(2)}"],
-        "self": ["qemu", "-uuid", guest(3)],
-    }
-    for pid, words in commands.items():
-        (tmp_path / pid).mkdir()
-        (tmp_path / pid / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
-    (tmp_path / "13").mkdir()
-    assert guest(1) in running_guests(str(tmp_path))
-    assert not {guest(2), guest(3)} & running_guests(str(tmp_path))
+def a_process(proc: Path, pid: int, executable: Path, words: list[str]) -> None:
+    """A process as /proc shows it, of the test's own user."""
+    place = proc / str(pid)
+    place.mkdir(parents=True)
+    place.joinpath("cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    place.joinpath("exe").symlink_to(executable)
+    place.joinpath("stat").write_text(f"{pid} (CPU 0/KVM) S 1 " + " ".join("0" * 17) + " 77 0\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files and processes of other users")
+def test_only_a_qemu_of_the_systems_own_tells_its_guest(tmp_path: Path) -> None:
+    proc, qemu, other = tmp_path / "proc", tmp_path / "qemu-system-s390x", tmp_path / "sh"
+    private = tmp_path / "private" / "qemu-system-s390x"
+    private.parent.mkdir()
+    for program in (qemu, other, private):
+        program.touch()
+    os.chown(private, 1000, 1000)
+    a_process(proc, 10, qemu, ["qemu", "-name", "guest=a", "-uuid", guest(1).upper(), "-m", "64"])
+    a_process(proc, 11, qemu, ["qemu", "-uuid"])
+    a_process(proc, 12, other, ["sh", "-c", "sleep 1000; :", "x", "-uuid", guest(2)])
+    a_process(proc, 14, private, ["qemu", "-uuid", guest(4)])
+    a_process(proc, 15, qemu, ["qemu", "-uuid", guest(5)])
+    os.chown(proc / "15", 1000, 1000)
+    # As Debian's libvirt runs its guests.
+    a_process(proc, 16, qemu, ["qemu", "-uuid", guest(6)])
+    os.chown(proc / "16", 64055, 64055)
+    a_process(proc / "self", 3, qemu, ["qemu", "-uuid", guest(3)])
+    (proc / "13").mkdir()
+    assert running_guests(str(proc)) == {guest(1): Process(10, 77), guest(6): Process(16, 77)}
 
 
 def test_reconcile_takes_home_what_nobody_uses(later: Callable[[], None]) -> None:
