@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.domain_xml import Element
+    from apvfio.domain_xml import Element, Stray
     from apvfio.wish import Wish
 
 _BLANKS = " \t\r\n"
@@ -41,6 +41,20 @@ def parse_annotation(guest: Element) -> Matrix | Wish:
     for why in _faults(guest):
         raise _invalid(f"the annotation does not fit its schema: {why}")
     return found
+
+
+def refusal_of(stray: Stray) -> RequestError:
+    """Why a guest with ``stray`` has no valid annotation: what is written there was meant to be one."""
+    name, inside = printable(stray.name), f"in <{printable(stray.inside)}>" if stray.inside else "at the top"
+    what = f"the attribute {name}" if stray.attribute else f"the element <{name}>"
+    if stray.namespace != NAMESPACE:
+        return RequestError(
+            f"{what} {inside} has the namespace {printable(stray.namespace)!r}, "
+            f"and this version of apvfio reads only {NAMESPACE}.",
+            remedy="Write the annotation again with 'apvfio guest set', or install the version of apvfio "
+            "that wrote it.",
+        )
+    return _invalid(f"{what} of apvfio's namespace is {inside}, where it is not part of an annotation")
 
 
 def free_by(guest: Element) -> str:
@@ -90,5 +104,5 @@ def _invalid(why: str) -> RequestError:
     return RequestError(
         f"{why}.",
         remedy='Write <ap:guest xmlns:ap="' + NAMESPACE + '"><ap:matrix adapters="0,0xa" '
-        'domains="1-2,4"/></ap:guest>.',
+        "domains=\"1-2,4\"/></ap:guest> directly in <metadata>, or use 'apvfio guest set'.",
     )

@@ -15,6 +15,8 @@ from apvfio.errors import RequestError, printable
 from apvfio.typed import NamedTuple
 
 NAMESPACE = "urn:apvfio:guest:1"
+_FAMILY = "urn:apvfio"
+"""What the namespaces of all versions begin with."""
 _BETWEEN = "\x01"
 """Expat puts it between namespace and name; no XML can contain it, so nothing else looks like our tags."""
 _ANNOTATION = f"{NAMESPACE}{_BETWEEN}guest"
@@ -56,6 +58,16 @@ class Element:
         return found
 
 
+class Stray(NamedTuple):
+    """An element or an attribute of one of apvfio's namespaces that is not part of an annotation."""
+
+    namespace: str
+    name: str
+    inside: str
+    """The element it is in, or for an attribute the element that has it; '' for the root element."""
+    attribute: bool
+
+
 class Domain(NamedTuple):
     """What matters of a domain."""
 
@@ -66,11 +78,18 @@ class Domain(NamedTuple):
     annotations: list[Element]
     addresses: list[str]
     """The uuids, as they are written, of the guest's vfio-ap devices; '' for one without."""
+    stray: Stray | None
+    """The first one in the document."""
 
 
 def own(name: str) -> str:
     """The tag of ``name`` in the annotation's namespace."""
     return f"{NAMESPACE}{_BETWEEN}{name}"
+
+
+def is_own(namespace: str) -> bool:
+    """Whether ``namespace`` is one of apvfio's, of any version, or a misspelling of one (RFC 8141: 3.1)."""
+    return f"{namespace.strip().lower()}:".startswith(f"{_FAMILY}:")
 
 
 def plain(tag: str) -> str:
@@ -80,17 +99,18 @@ def plain(tag: str) -> str:
 
 def read_domain(xml: bytes, what: str = "the domain XML") -> Domain:
     """What matters of the domain ``xml``; RequestError, naming ``what``, if it is not well-formed."""
-    root = _read(xml, what)
+    root, stray = _read(xml, what)
     addresses = root.all("devices", "hostdev", "source", "address")
     return Domain(
         name=_first_text(root, "name"),
         uuid=_first_text(root, "uuid"),
         annotations=root.all("metadata", _ANNOTATION),
         addresses=[address.attributes.get("uuid", "") for address in addresses],
+        stray=stray,
     )
 
 
-def _read(xml: bytes, what: str) -> Element:
+def _read(xml: bytes, what: str) -> tuple[Element, Stray | None]:
     try:
         return _Reader(what).read(xml)
     except ExpatError as error:
@@ -100,8 +120,8 @@ def _read(xml: bytes, what: str) -> Element:
             with suppress(ExpatError, UnicodeDecodeError):
                 text = xml.decode()
                 letters = _letters(text)
-                root = _Reader(what).read(text.translate(letters).encode())
-                return _restored(root, {ord(there): chr(here) for here, there in letters.items()})
+                root, stray = _Reader(what).read(text.translate(letters).encode())
+                return _restored(root, {ord(there): chr(here) for here, there in letters.items()}), stray
         raise _not_well_formed(what, str(error)) from None
 
 
@@ -150,8 +170,9 @@ class _Reader:
         self._left_out = 0
         self._root: Element | None = None
         self._kept = 0
+        self._stray: Stray | None = None
 
-    def read(self, xml: bytes) -> Element:
+    def read(self, xml: bytes) -> tuple[Element, Stray | None]:
         parser = ParserCreate("UTF-8", _BETWEEN)
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -171,11 +192,13 @@ class _Reader:
             parser.Parse(xml[begin : begin + _PIECE], False)
         parser.Parse(b"", True)
         assert self._root
-        return self._root
+        return self._root, self._stray
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if len(self._open) + self._left_out >= _DEEPEST:
             raise _not_well_formed(self._what, f"elements are nested more than {_DEEPEST} deep")
+        if self._stray is None:
+            self._stray = self._stray_at(tag, attributes)
         if self._left_out or (self._open and not _matters(self._open, tag, attributes)):
             self._left_out += 1
             return
@@ -191,6 +214,20 @@ class _Reader:
         else:
             self._root = element
         self._open.append(element)
+
+    def _stray_at(self, tag: str, attributes: dict[str, str]) -> Stray | None:
+        """What of this element is apvfio's; an annotation, and all within one, is read elsewhere."""
+        if len(self._open) > 2 and self._open[2].tag == _ANNOTATION:
+            return None
+        above = plain(self._open[-1].tag) if self._open else ""
+        if _BETWEEN in tag and is_own(namespace := tag.partition(_BETWEEN)[0]):
+            if not self._left_out and len(self._open) == 2 and _matters(self._open, tag, attributes):
+                return None
+            return Stray(namespace, plain(tag), above, attribute=False)
+        for key in attributes:
+            if _BETWEEN in key and is_own(namespace := key.partition(_BETWEEN)[0]):
+                return Stray(namespace, plain(key), plain(tag), attribute=True)
+        return None
 
     def _end(self, _tag: str) -> None:
         if self._left_out:

@@ -12,7 +12,7 @@ Instead of ``<ap:matrix>`` it may hold ``<ap:any mode="ep11" adapters="2" domain
 
 from __future__ import annotations
 
-from apvfio.annotation import free_by, parse_annotation
+from apvfio.annotation import free_by, parse_annotation, refusal_of
 from apvfio.domain_xml import read_domain
 from apvfio.errors import RequestError, printable
 from apvfio.matrix import Matrix
@@ -48,12 +48,17 @@ class Request(NamedTuple):
 
 
 def parse_domain(xml: bytes) -> Request | None:
-    """What the domain ``xml`` asks for, None if it bears no annotation; RequestError if it makes no sense."""
+    """What the domain ``xml`` asks for, None if it bears no annotation; RequestError if it makes no sense.
+
+    Whatever it has of apvfio's namespaces must be part of its annotation: nothing is ignored silently.
+    """
     domain = read_domain(xml)
-    if not domain.annotations:
-        return None
-    annotation, *more = domain.annotations
     try:
+        if domain.stray:
+            raise refusal_of(domain.stray)
+        if not domain.annotations:
+            return None
+        annotation, *more = domain.annotations
         if more:
             raise RequestError(
                 "it has more than one annotation.", remedy="Leave one <ap:guest> in its <metadata>."

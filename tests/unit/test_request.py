@@ -69,6 +69,70 @@ def test_a_guest_without_annotation_is_not_ours(metadata: str) -> None:
     assert parse_domain(xml.encode()) is None
 
 
+DECLARED = f"xmlns:ap='{NAMESPACE}'"
+NEWER = "xmlns:ap='urn:apvfio:guest:2'"
+VALID = f"<ap:guest {DECLARED}>{MATRIX}</ap:guest>"
+LIST = 'adapters="0" domains="1"'
+
+
+def with_metadata(inside: str, elsewhere: str = "") -> bytes:
+    """A domain with something in its metadata, and something after it."""
+    return (
+        f"<domain><name>db1</name><uuid>{UUID}</uuid><metadata>{inside}</metadata>{elsewhere}"
+        f"<devices>{HOSTDEV}</devices></domain>"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("xml", "says"),
+    [
+        (with_metadata(f"<ap:matrix {DECLARED} {LIST}/>"), "<matrix> of apvfio's namespace is in"),
+        (with_metadata(f"{VALID}<ap:matrix {DECLARED} {LIST}/>"), "the element <matrix> of apvfio's"),
+        (with_metadata(f"<ap:any {DECLARED} mode='cca'/>"), "the element <any> of apvfio's"),
+        (with_metadata(f"<ap:Guest {DECLARED}>{MATRIX}</ap:Guest>"), "the element <Guest> of apvfio's"),
+        (with_metadata(f"<x:notes xmlns:x='urn:x'><x:y>{VALID}</x:y></x:notes>"), "the element <guest>"),
+        (with_metadata(f"{VALID}<x:notes xmlns:x='urn:x'>{VALID}</x:notes>"), "the element <guest>"),
+        (with_metadata(VALID * 2), "more than one annotation"),
+        (with_metadata(VALID.replace(DECLARED, NEWER)), "<guest> in <metadata> has the namespace 'urn:"),
+        (with_metadata(VALID + VALID.replace(DECLARED, NEWER)), "reads only urn:apvfio:guest:1"),
+        (with_metadata(VALID.replace(DECLARED, "xmlns:ap='urn:apvfio:guest'")), "has the namespace"),
+        (with_metadata(VALID.replace(DECLARED, "xmlns:ap='urn:apvfio:guest:1 '")), "has the namespace"),
+        (with_metadata(VALID.replace(DECLARED, "xmlns:ap='URN:apvfio:guest:1'")), "has the namespace"),
+        (with_metadata(VALID.replace(DECLARED, "xmlns:ap='urn:apvfio'")), "has the namespace"),
+        (with_metadata(f"<x:n xmlns:x='urn:x' {DECLARED} ap:adapters='0'/>"), "the attribute adapters of"),
+        (with_metadata(f"{VALID}<x:n xmlns:x='urn:x' {NEWER} ap:a='0'/>"), "the attribute a in <n> has the"),
+        (with_metadata("", VALID), "in <domain>"),
+        (with_metadata(VALID, f"<os>{VALID}</os>"), "<guest> of apvfio's namespace is in <domain>"),
+        (with_metadata(VALID, f"<metadata ap:x='1' {DECLARED}/>"), "the attribute x of apvfio's"),
+        (f"<ap:guest {DECLARED}>{MATRIX}</ap:guest>".encode(), "is at the top"),
+    ],
+)  # fmt: skip
+def test_nothing_of_ours_is_ignored(xml: bytes, says: str) -> None:
+    for given_device in (xml, xml.replace(HOSTDEV.encode(), b"")):
+        with pytest.raises(RequestError) as caught:
+            parse_domain(given_device)
+        assert says in caught.value.sentence
+        assert "guest set" in caught.value.remedy or "Leave one" in caught.value.remedy
+        assert caught.value.code == Exit.REQUEST
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "<x:guest xmlns:x='urn:apvfiolike:guest:1'/>",
+        f"<x:note xmlns:x='urn:x' {DECLARED}>urn:apvfio:guest:1</x:note>",
+        f"<x:note xmlns:x='urn:x' of='{NAMESPACE}'/>",
+        "<x:matrix xmlns:x='urn:x' adapters='0' domains='1'/>",
+        f"<!-- {VALID} -->",
+    ],
+)
+def test_what_only_resembles_ours_is_not_ours(foreign: str) -> None:
+    assert parse_domain(with_metadata(foreign)) is None
+    request = parse_domain(with_metadata(VALID + foreign))
+    assert request is not None
+    assert request.matrix == Matrix(IdSet([0, 10]), IdSet([1, 2, 4]))
+
+
 @pytest.mark.parametrize(
     ("xml", "says"),
     [
