@@ -14,7 +14,7 @@ from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 BY_ADAPTERS = "adapters"
@@ -118,26 +118,30 @@ class Ledger(NamedTuple):
 
     def with_lease(self, lease: Lease) -> Ledger:
         """The ledger with ``lease`` added, or put in place of an older one of the same mdev."""
-        return self._replace(leases={**self.leases, lease.mdev: lease})
+        return self.with_leases([lease])
 
-    def without(self, mdev: str) -> Ledger:
-        """The ledger without the lease of that mdev."""
-        return self._replace(leases={k: v for k, v in self.leases.items() if k != mdev})
+    def with_leases(self, leases: Iterable[Lease]) -> Ledger:
+        """The ledger with all ``leases``, as `with_lease` adds one; the other leases are copied only once."""
+        new = {lease.mdev: lease for lease in leases}
+        return self._replace(leases={**self.leases, **new}) if new else self
+
+    def without(self, *mdevs: str) -> Ledger:
+        """The ledger without the leases of those mdevs."""
+        gone = frozenset(mdevs)
+        return self._replace(leases={k: v for k, v in self.leases.items() if k not in gone})
 
     def promising(self, promise: Promise) -> Ledger:
         """The ledger with ``promise``, in place of an older one for the same device."""
         return self._replace(promises={**self.promises, promise.mdev: promise})
 
-    def breaking(self, mdev: str) -> Ledger:
-        """The ledger without the promise for that device."""
-        return self._replace(promises={k: v for k, v in self.promises.items() if k != mdev})
+    def breaking(self, *mdevs: str) -> Ledger:
+        """The ledger without the promises for those devices."""
+        gone = frozenset(mdevs)
+        return self._replace(promises={k: v for k, v in self.promises.items() if k not in gone})
 
     def ending(self, guest_uuid: str) -> Ledger:
         """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""
-        ledger = self
-        for lease in self.of_guest(guest_uuid):
-            ledger = ledger.with_lease(lease._replace(state=ENDING))
-        return ledger
+        return self.with_leases(lease._replace(state=ENDING) for lease in self.of_guest(guest_uuid))
 
     def doomed(self) -> set[str]:
         """The mdevs that go when the ending leases end."""

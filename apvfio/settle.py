@@ -71,15 +71,15 @@ def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
     """
     starting = [lease for lease in ledger.leases.values() if lease.state == STARTING]
     served = _served(system.room) if starting else set()
+    settled_leases = []
     for lease in ledger.leases.values():
         died = lease.state == STARTING and lease.mdev not in served
         if died or (lease.state in (HELD, CHANGING) and lease.mdev not in host.mdevs):
-            ledger = ledger.with_lease(lease._replace(state=ENDING, was=None))
+            settled_leases.append(lease._replace(state=ENDING, was=None))
         elif lease.was and not system.lives(lease.was.changer):
-            ledger = ledger.with_lease(lease.undone())
-    for promise in ledger.promises.values():
-        if not system.lives(promise.process):
-            ledger = ledger.breaking(promise.mdev)
+            settled_leases.append(lease.undone())
+    broken = [promise.mdev for promise in ledger.promises.values() if not system.lives(promise.process)]
+    ledger = ledger.with_leases(settled_leases).breaking(*broken)
     return reclaimed(struck(leaning(ledger, host), host), host)
 
 
@@ -99,9 +99,8 @@ def without_abandoned(system: System, ledger: Ledger, stopped: Mapping[str, int]
     ``stopped`` as for `abandoned`.
     """
     running = system.running_guests()
-    for lease in abandoned(ledger, running, now(), stopped) if running is not None else ():
-        ledger = ledger.with_lease(lease._replace(state=ENDING))
-    return ledger
+    left = abandoned(ledger, running, now(), stopped) if running is not None else ()
+    return ledger.with_leases(lease._replace(state=ENDING) for lease in left)
 
 
 def _served(room: Room) -> set[str]:
@@ -187,9 +186,13 @@ def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:
 
 def over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
     """``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
-    for lease in ledger.leases.values():
-        if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs):
-            ledger = ledger.without(lease.mdev)
+    ledger = ledger.without(
+        *(
+            lease.mdev
+            for lease in ledger.leases.values()
+            if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs)
+        )
+    )
     written = {step.path for step in taken}
     # A bit that could not go back keeps the queue from the host, and the step was for nothing.
     home = {queue for queue in ledger.offline if host.drivers.get(queue) == HOST_DRIVER}

@@ -29,14 +29,14 @@ def take_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[St
     What cannot be undone stays as the device has it, and is the guest's. Nothing that happens here
     keeps others from their queues: what fails for another reason is tried again by the next call.
     """
-    steps = []
-    for lease in list(ledger.leases.values()):
+    steps, restored = [], []
+    for lease in ledger.leases.values():
         if lease.state != CHANGING or lease.was or lease.mdev not in host.mdevs:
             continue
         undoing = list(reassignment(lease, host))
         steps += undoing
-        ledger = ledger.with_lease(_restored(sysfs, lease, undoing))
-    return ledger, steps
+        restored.append(_restored(sysfs, lease, undoing))
+    return ledger.with_leases(restored), steps
 
 
 def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:

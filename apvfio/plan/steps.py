@@ -69,6 +69,7 @@ def leaning(ledger: Ledger, host: Host) -> Ledger:
     Before 7.0 an administrator may set a bit that a guest leans on, if the other mask keeps all its
     queues (vops:vfio_ap_mdev_resource_in_use). The guest needs that one then, and his bit no more.
     """
+    leaned = []
     for lease in ledger.leases.values():
         if lease.state != HELD or lease.way == BY_OVERRIDES:
             continue
@@ -77,8 +78,8 @@ def leaning(ledger: Ledger, host: Host) -> Ledger:
             BY_DOMAINS: not lease.matrix.domains & host.aqmask,
         }
         if any(kept.values()) and not kept[lease.way]:
-            ledger = ledger.with_lease(lease._replace(way=next(way for way in kept if kept[way])))
-    return ledger
+            leaned.append(lease._replace(way=next(way for way in kept if kept[way])))
+    return ledger.with_leases(leaned)
 
 
 def _to_clear(ledger: Ledger, host: Host) -> Debt:

@@ -11,7 +11,7 @@ from apvfio.sim.tree_ap import autoprobe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from apvfio.sim.nodes import Entry
     from apvfio.sim.rules import Rules
@@ -49,7 +49,7 @@ def mdev_bus(rules: Rules) -> Directory:
     """bus/mdev (mdrv:mdev_bus_type)."""
     return Directory(
         {
-            "devices": lambda: Directory({uuid: Link(f"{_MATRIX}/{uuid}") for uuid in rules.state.mdevs}),
+            "devices": lambda: _links(rules.state.mdevs),
             "drivers": lambda: Directory(
                 {_DRIVER: lambda: _mdev_driver(rules)} if rules.state.loaded("vfio_ap") else {}
             ),
@@ -100,6 +100,11 @@ def _refuses(number: int) -> Callable[[str], None]:
     return store
 
 
+def _links(mdevs: Mapping[str, Mdev]) -> Directory:
+    """A link to each of these devices."""
+    return Directory({}, mdevs.keys, lambda name: Link(f"{_MATRIX}/{name}") if name in mdevs else None)
+
+
 def _bound(rules: Rules) -> list[tuple[str, Mdev]]:
     return [(uuid, mdev) for uuid, mdev in rules.state.mdevs.items() if mdev.bound]
 
@@ -122,7 +127,6 @@ def _parent(rules: Rules) -> Directory:
     """The matrix device, parent of all mediated devices."""
     types = {_TYPE: lambda: _type(rules)}
     entries: dict[str, Entry] = {
-        **{uuid: _mdev_maker(rules, uuid) for uuid in rules.state.mdevs},
         "driver": Link("bus/matrix/drivers/vfio_ap"),
         "mdev_supported_types": lambda: Directory({**types}),
         "subsystem": Link("bus/matrix"),
@@ -130,18 +134,20 @@ def _parent(rules: Rules) -> Directory:
     }
     if rules.profile.ap_config:
         entries["features"] = shows(lambda: "guest_matrix hotplug ap_config")
-    return Directory(entries)
+    mdevs = rules.state.mdevs
+    return Directory(
+        entries, mdevs.keys, lambda name: (lambda: _mdev(rules, name)) if name in mdevs else None
+    )
 
 
 def _type(rules: Rules) -> Directory:
     """The one type of mediated device (msys:mdev_type_add)."""
-    links: dict[str, Entry] = {uuid: Link(f"{_MATRIX}/{uuid}") for uuid in rules.state.mdevs}
     return Directory(
         {
             "available_instances": shows(rules.vfio.available_instances),
             "create": takes(rules.vfio.create),
             "device_api": shows(lambda: "vfio-ap"),
-            "devices": lambda: Directory(links),
+            "devices": lambda: _links(rules.state.mdevs),
             "name": shows(lambda: "VFIO AP Passthrough Device"),
         }
     )
@@ -164,10 +170,6 @@ def _mdev_driver(rules: Rules) -> Directory:
             "uevent": takes(check_action),
         }
     )
-
-
-def _mdev_maker(rules: Rules, uuid: str) -> Entry:
-    return lambda: _mdev(rules, uuid)
 
 
 def _mdev(rules: Rules, uuid: str) -> Directory:
