@@ -101,6 +101,15 @@ class HostError(ApvfioError):
     kind = "host"
 
 
+class FileError(HostError):
+    """A file of apvfio's cannot be read or written. ``errno`` and ``path`` say why and which."""
+
+    def __init__(self, sentence: str, *, errno: int, path: str, remedy: str = "") -> None:
+        super().__init__(sentence, remedy=remedy)
+        self.errno = errno
+        self.path = path
+
+
 class RequestError(ApvfioError):
     """The request, or another text given to us, cannot be understood."""
 

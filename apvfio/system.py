@@ -8,14 +8,21 @@ is `apvfio.sim.store.SimSystem`. Nothing else in apvfio opens a file of the host
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from errno import ELOOP, ENOENT, ENOTDIR
+from errno import ENOENT, ENOTDIR
 
 from apvfio.errors import ApvfioError, HostError
 from apvfio.liveness import find_process, opener, running_guests
 from apvfio.locks import holding_locks
 from apvfio.policy import read_times
-from apvfio.private import make_private, open_ordinary, require_private
+from apvfio.private import (
+    file_error,
+    make_private,
+    open_ordinary,
+    read_part,
+    replace_whole,
+    require_private,
+    write_all,
+)
 from apvfio.sysfs import RealSysfs, Sysfs
 from apvfio.typed import Protocol
 from apvfio.waiting import ROOM, FileRoom, Room
@@ -111,39 +118,21 @@ class RealFiles:
 
     def read(self, path: str) -> str | None:
         try:
-            with open(open_ordinary(self._path(path), os.O_RDONLY), "rb") as file:
-                data = file.read(_SIZE_LIMIT + 1)
+            data = read_part(self._path(path), _SIZE_LIMIT + 1)
         except OSError as error:
             if error.errno in (ENOENT, ENOTDIR):
                 return None
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "read", error) from error
         if len(data) > _SIZE_LIMIT:
             raise ApvfioError(f"/{path} is larger than {_SIZE_LIMIT >> 20} MiB.", remedy="Move it away.")
         return data.decode("utf-8", "replace")
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
         target = self._path(path)
-        directory = os.path.dirname(target)
-        new = f"{target}.{os.getpid()}.new"
         try:
-            make_private(directory)
-            with suppress(FileNotFoundError):
-                os.unlink(new)  # of a dead process that had this pid
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(new, flags, mode)
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    file.write(text.encode())
-                    file.flush()
-                    os.fchmod(file.fileno(), mode)  # whatever the caller's umask
-                    os.fsync(file.fileno())
-                os.replace(new, target)
-            except OSError:
-                os.unlink(new)
-                raise
-            _sync_directory(directory)
+            replace_whole(target, text.encode(), mode)
         except OSError as error:
-            raise _unusable(target, error) from error
+            raise file_error(target, "written", error) from error
 
     def create(self, path: str) -> bool:
         try:
@@ -151,7 +140,7 @@ class RealFiles:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "made", error) from error
         return True
 
     def append(self, path: str, text: str) -> None:
@@ -160,21 +149,19 @@ class RealFiles:
             make_private(os.path.dirname(target))
             fd = open_ordinary(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
-                os.write(fd, text.encode())
+                write_all(fd, text.encode())
             finally:
                 os.close(fd)
         except OSError as error:
-            raise _unusable(target, error) from error
+            raise file_error(target, "written", error) from error
 
     def end(self, path: str) -> str:
         try:
-            with open(open_ordinary(self._path(path), os.O_RDONLY), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
-                return file.read(_END).decode("utf-8", "replace")
+            return read_part(self._path(path), _END, end=True).decode("utf-8", "replace")
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "read", error) from error
 
     def size(self, path: str) -> int:
         try:
@@ -188,7 +175,7 @@ class RealFiles:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "renamed", error) from error
 
     def remove(self, path: str) -> None:
         try:
@@ -196,7 +183,7 @@ class RealFiles:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "removed", error) from error
 
     def list(self, path: str) -> list[str]:
         try:
@@ -204,7 +191,7 @@ class RealFiles:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise _unusable(self._path(path), error) from error
+            raise file_error(self._path(path), "listed", error) from error
 
 
 class RealSystem:
@@ -248,19 +235,3 @@ class RealSystem:
 def on_this_machine(system: System) -> bool:
     """Whether ``system`` is this machine itself, so that its own tools work on it."""
     return isinstance(system, RealSystem) and os.path.realpath(system.root) == "/"
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _unusable(path: str, error: OSError) -> ApvfioError:
-    if error.errno == ELOOP:
-        return HostError(f"{path} is a symbolic link, which is not followed.", remedy="Remove the link.")
-    if isinstance(error, PermissionError):
-        return HostError(f"{path}: {error.strerror}.", remedy="Run this as root.")
-    return HostError(f"{path}: {error.strerror}.", remedy="Mend it and try again.")

@@ -17,10 +17,9 @@ import json
 import os
 import time
 from contextlib import contextmanager, suppress
-from errno import EACCES
+from errno import EACCES, EIO, EMFILE, ENFILE, ENOMEM
 
-from apvfio.errors import HostError
-from apvfio.private import make_private, open_ordinary, require_private
+from apvfio.private import file_error, make_private, open_ordinary, require_private, write_all
 from apvfio.typed import Protocol
 
 TYPE_CHECKING = False
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 ROOM = "run/apvfio/waiting"
 _NEW = ".new"
 _LIMIT = 1 << 16
+_UNTOLD = (EACCES, EIO, EMFILE, ENFILE, ENOMEM)
+"""Why a ticket may not be opened though its owner lives; anything else in its place is no ticket."""
 
 
 class Ticket(Protocol):
@@ -104,6 +105,10 @@ class FileRoom:
 
     @contextmanager
     def post(self, call: Document) -> Iterator[FileTicket]:
+        """As in `Room`; FileError if the ticket cannot be written.
+
+        One that cannot be removed is no error: closing it shows that nobody waits any more.
+        """
         name = f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME):020d}-{os.getpid()}"
         path = os.path.join(self._path, name)
         try:
@@ -113,18 +118,18 @@ class FileRoom:
             # It gets its name when it is locked and whole: what others see is never half a ticket.
             fd = os.open(path + _NEW, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(self._path, error) from error
+            raise file_error(self._path, "used", error) from error
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                os.write(fd, _line(call))
+                write_all(fd, _line(call))
                 os.rename(path + _NEW, path)
             except OSError as error:
-                raise _unusable(self._path, error) from error
+                raise file_error(self._path, "written", error) from error
             yield FileTicket(path)
         finally:
             for left in (path, path + _NEW):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     os.unlink(left)
             os.close(fd)
 
@@ -133,6 +138,8 @@ class FileRoom:
             names = sorted(os.listdir(self._path))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise file_error(self._path, "listed", error) from error
         paths = (os.path.join(self._path, name) for name in names if not name.endswith(_NEW))
         return [FileTicket(path) for path in paths if _lives(path)]
 
@@ -155,24 +162,26 @@ class FileTicket:
         return lines[1] if len(lines) > 1 else None
 
     def reply(self, answer: Document) -> None:
-        # The owner may have given up: then nobody wants to know.
-        with suppress(FileNotFoundError):
+        # The owner may have given up. If the answer cannot be written, he serves himself when it is his turn.
+        with suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                os.write(fd, _line(answer))
+                write_all(fd, _line(answer))
             finally:
                 os.close(fd)
 
     def _lines(self) -> list[Document]:
-        """The documents in it; one that is not whole does not count."""
+        """The documents in it; one that is not whole does not count. FileError if it cannot be read."""
         try:
             fd = open_ordinary(self._path, os.O_RDONLY)
+            try:
+                lines = os.read(fd, _LIMIT).splitlines(keepends=True)
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             return []
-        try:
-            lines = os.read(fd, _LIMIT).splitlines(keepends=True)
-        finally:
-            os.close(fd)
+        except OSError as error:
+            raise file_error(self._path, "read", error) from error
         found = []
         for line in lines:
             with suppress(ValueError, RecursionError):
@@ -182,20 +191,20 @@ class FileTicket:
         return found
 
 
-def _unusable(path: str, error: OSError) -> HostError:
-    remedy = "Run this as root." if error.errno == EACCES else "See what is in its place, and to its space."
-    return HostError(f"{path} cannot be used: {error.strerror}.", remedy=remedy)
-
-
 def _line(document: Document) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
 
 def _lives(path: str) -> bool:
-    """Whether the owner of a ticket lives; that of a dead one is thrown away."""
+    """Whether the owner of a ticket lives; that of a dead one is thrown away, if it can be.
+
+    FileError if that cannot be told: a living guest's start must not be taken for a dead one's.
+    """
     try:
         fd = open_ordinary(path, os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        if error.errno in _UNTOLD:
+            raise file_error(path, "read", error) from error
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,6 +212,6 @@ def _lives(path: str) -> bool:
         return True
     finally:
         os.close(fd)
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         os.unlink(path)
     return False

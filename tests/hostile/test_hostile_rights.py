@@ -153,7 +153,7 @@ def test_a_limit_of_the_size_of_files(tmp_path: Path) -> None:
     )
     ledger = tmp_path / LEDGER
     assert done.stdout.splitlines() == [
-        f"HostError {ledger}: File too large. Mend it and try again.",
+        f"FileError {ledger} cannot be written: File too large. Correct this and try again.",
         "old ['ledger.json']",
     ]
     assert done.stderr == ""

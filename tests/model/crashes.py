@@ -25,7 +25,7 @@ from errno import (
 )
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.errors import HostError
+from apvfio.private import file_error
 from machines import Killed
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Fault(NamedTuple):
             raise Killed
         if self.path.startswith("/"):
             # As apvfio.system.RealFiles tells of it.
-            raise HostError(f"{self.path}: {os.strerror(self.errno)}.", remedy="Mend it and try again.")
+            raise file_error(self.path, "written", OSError(self.errno, os.strerror(self.errno)))
         raise OSError(self.errno, os.strerror(self.errno), self.path)
 
     def __str__(self) -> str:
