@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import difflib
 
-from lxml import etree
-
 from apvfio.domain_xml import NAMESPACE
+from apvfio.lazily import etree
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
 
 TYPE_CHECKING = False

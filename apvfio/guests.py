@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from lxml import etree
-
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import ApvfioError, HostError, RequestError, printable
+from apvfio.lazily import etree
 from apvfio.mask import format_list
 from apvfio.wish import Wish
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 
-from lxml import etree
-
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import RequestError, printable
+from apvfio.lazily import etree
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "schema", "guest-1.rng")
 ANNOTATION = f"metadata/{{{NAMESPACE}}}guest"

@@ -79,8 +79,10 @@ class Mdevctl:
 
     def _run(self, *words: str, **how: Any) -> str:
         # 84 ms that only those who call mdevctl spend.
-        import sh  # noqa: PLC0415
-
+        try:
+            import sh  # noqa: PLC0415
+        except ImportError:
+            raise MdevctlError("sh, a Python library that mdevctl is called with, is not installed") from None
         try:
             command = sh.Command(self._command)
             done = command(*words, _env=_ENVIRONMENT, _timeout=_PATIENCE, **how)

@@ -110,7 +110,7 @@ def _look(system: System, domains: Callable[[], list[Domain]], words: Words, fai
 
     def guests() -> Seen[tuple[Guest, ...]]:
         fetched = attempt(domains)
-        return fetched if isinstance(fetched, Unseen) else _guests(system, fetched)
+        return fetched if isinstance(fetched, Unseen) else attempt(lambda: _guests(system, fetched))
 
     return Facts(
         kernel=kernel,

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from lxml import etree
-
+from apvfio.lazily import etree
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
 
 

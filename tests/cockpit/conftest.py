@@ -13,7 +13,7 @@ import pytest
 from apvfio.assets import hook_script
 from apvfio.errors import HostError
 from apvfio.lab.lab import Lab
-from cockpit_house import Page, chromium, cockpit, on_simulated_host, require_programs
+from cockpit_house import Page, chromium, cockpit, on_simulated_host, readable_copy, require_programs
 from lab_house import LabHouse
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ def open_page(browser: WebDriver, tmp_path_factory: pytest.TempPathFactory) -> I
             # The way to it is root's alone, and nobody has to go there.
             for path in (directory, *directory.parents[:2]):
                 path.chmod(0o755)
+            if limited:
+                # The checkout may be where nobody else can go, as in /root.
+                words, readable = readable_copy(directory)
+                env |= readable
             page = Page(browser, stack.enter_context(cockpit(directory, words, env=env, limited=limited)))
             pages.append(page)
             if shown:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from lxml import etree
-
 from apvfio.annotation import parse_annotation
 from apvfio.asking import request_of
 from apvfio.cards import read_keyed
 from apvfio.doctor.facts import Guest, Outline
 from apvfio.domain_xml import read_domain
 from apvfio.errors import ApvfioError, RequestError
+from apvfio.lazily import etree
 from apvfio.plan.hygiene import hygiene
 from apvfio.request import parse_domain
 from apvfio.serving import plan_past_the_dead
