@@ -95,6 +95,14 @@ class Libvirtd:
         """Kill libvirtd."""
         self._signal("libvirtd", signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Stop libvirtd as a debugger does: it takes connections, and does not answer."""
+        self._namespace.kill(self._pid("libvirtd"), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let libvirtd go on."""
+        self._namespace.kill(self._pid("libvirtd"), signal.SIGCONT)
+
     def reload(self) -> None:
         """Have libvirtd read its settings anew; it does so in its own time."""
         self._namespace.kill(self._pid("libvirtd"), signal.SIGHUP)
