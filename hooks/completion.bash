@@ -70,9 +70,9 @@ _apvfio_words() {
     release) echo "--help --json --force --dry-run -n" ;;
     dump) echo "--help --force" ;;
     demo) echo "--help --in-process" ;;
-    sim) echo "--help new mount" ;;
+    sim) echo "--help new start stop kill mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
-    'sim mount') echo "--help" ;;
+    'sim start' | 'sim stop' | 'sim kill' | 'sim mount') echo "--help" ;;
     install) echo "--help --prefix --dry-run -n --json --callout --package --python" ;;
     uninstall) echo "--help --dry-run -n --json --force" ;;
     esac
@@ -217,7 +217,7 @@ _apvfio() {
         mapfile -t names < <(_apvfio_holders "$root")
         _apvfio_offer "$current" "${names[@]}"
         ;;
-    dump | 'sim new' | 'sim mount') _apvfio_files -f "$current" ;;
+    dump | 'sim new' | 'sim start' | 'sim stop' | 'sim kill' | 'sim mount') _apvfio_files -f "$current" ;;
     esac
     # What the sign = stands behind goes on.
     [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

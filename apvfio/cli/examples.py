@@ -133,6 +133,17 @@ apvfio sim new host.json
 apvfio sim new lpar.json --kernel 6.12 --adapters 00-01=cca,0a=ep11 --domains 1-2,0x1b
 apvfio --sim lpar.json queues
 """,
+    "sim start": """\
+apvfio sim start host.json guest.xml
+apvfio --sim host.json status   # what the guest has
+""",
+    "sim stop": """\
+apvfio sim stop host.json db1
+""",
+    "sim kill": """\
+apvfio sim kill host.json db1   # libvirt's daemon dies with the guest
+apvfio --sim host.json reconcile
+""",
     "sim mount": """\
 apvfio sim mount host.json /mnt/host     # until Ctrl-C
 apvfio --root /mnt/host status

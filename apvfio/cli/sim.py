@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio sim``: make a simulated host, and mount one."""
+"""``apvfio sim``: make a simulated host, run guests on it, and mount it."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from contextlib import contextmanager
 
-from apvfio.errors import Exit, UsageError
+from apvfio.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
 from apvfio.mask import MAX_ID, NO_IDS, parse_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.sim.store import SimSystem
 
 # A real host needs nothing of the simulator.
 _ADAPTERS = "00=accel,01=cca,0a=ep11"
@@ -18,8 +25,8 @@ _ADAPTER = re.compile(r"(?:0x)?([0-9a-f]{1,2})(?:-(?:0x)?([0-9a-f]{1,2}))?=(\w+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the command and its two verbs."""
-    sim = commands.add_parser("sim", help="make or mount a simulated host")
+    """Register the command and its verbs."""
+    sim = commands.add_parser("sim", help="make or mount a simulated host, run guests on it")
     verbs = sim.add_subparsers(dest="verb", metavar="VERB", required=True)
     new = verbs.add_parser("new", help="make a simulated host")
     new.add_argument("file", metavar="FILE")
@@ -35,6 +42,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new.add_argument("--no-vfio-ap", action="store_true", help="the module vfio_ap is not loaded")
     new.add_argument("--force", action="store_true", help="replace FILE if it exists")
     new.set_defaults(run=_new)
+    start = verbs.add_parser("start", help="start a guest, as libvirt does")
+    start.add_argument("file", metavar="FILE")
+    start.add_argument("xml", metavar="XML", help="file with the domain XML of the guest, or -")
+    start.set_defaults(run=_start)
+    for verb, run, what in (
+        ("stop", _stop, "stop a guest, as libvirt does"),
+        ("kill", _kill, "end a guest's QEMU without a call of the hook"),
+    ):
+        ending = verbs.add_parser(verb, help=what)
+        ending.add_argument("file", metavar="FILE")
+        ending.add_argument("name", metavar="NAME", help="name or UUID of the guest")
+        ending.set_defaults(run=run)
     mount = verbs.add_parser("mount", help="show a simulated host as a tree: DIR/sys, DIR/etc, and more")
     mount.add_argument("file", metavar="FILE")
     mount.add_argument("directory", metavar="DIR")
@@ -56,6 +75,72 @@ def _new(args: argparse.Namespace) -> int:
     )
     create_sim(args.file, kernel, force=args.force)
     return Exit.OK
+
+
+def _start(args: argparse.Namespace) -> int:
+    """The hook's ``prepare``, a QEMU process, and that process opens the device."""
+    from apvfio import hook  # noqa: PLC0415
+    from apvfio.cli.source import read_file  # noqa: PLC0415
+    from apvfio.domain_xml import read_domain  # noqa: PLC0415
+    from apvfio.request import guest_uuid, parse_device  # noqa: PLC0415
+    from apvfio.sim.processes import Processes  # noqa: PLC0415
+    from apvfio.sim.store import open_sim  # noqa: PLC0415
+
+    xml = read_file(args.xml)
+    name, uuid, device = read_domain(xml).name, guest_uuid(xml), parse_device(xml)
+    with open_sim(args.file) as system:
+        processes = system.processes or Processes(system.kernel)
+        if processes.of_guest(uuid):
+            raise ConflictError("it runs already.", guest=name, remedy="Stop it first.")
+        system.processes = processes
+        code = hook.main([name, "prepare", "begin", "-"], system, xml)
+        if code:
+            return code
+        pid = processes.start(uuid, name).pid
+        if device:
+            try:
+                processes.open(pid, device.mdev)
+            except OSError as error:
+                processes.end(pid)
+                hook.main([name, "release", "end", "-"], system, xml)
+                raise HostError(
+                    f"its QEMU cannot open the mediated device {device.mdev}: {error.strerror}.",
+                    guest=name,
+                    remedy=f"See 'apvfio --sim {args.file} status'.",
+                ) from None
+    return Exit.OK
+
+
+def _stop(args: argparse.Namespace) -> int:
+    """The QEMU process ends, and the hook's ``release`` is called."""
+    from apvfio import hook  # noqa: PLC0415
+
+    with _ended(args) as (system, name, uuid):
+        xml = f"<domain><uuid>{uuid}</uuid></domain>"
+        return hook.main([name, "release", "end", "-"], system, xml.encode())
+
+
+def _kill(args: argparse.Namespace) -> int:
+    """The QEMU process ends, and no hook is called: libvirt's daemon has died with the guest."""
+    with _ended(args):
+        return Exit.OK
+
+
+@contextmanager
+def _ended(args: argparse.Namespace) -> Iterator[tuple[SimSystem, str, str]]:
+    """The host on which the guest's QEMU has just ended, the guest's name and its UUID."""
+    from apvfio.sim.store import open_sim  # noqa: PLC0415
+
+    with open_sim(args.file) as system:
+        pids = system.processes.of_guest(args.name) if system.processes else []
+        if not system.processes or not pids:
+            raise RequestError(
+                f"no guest {printable(args.name)} runs on the simulated host {printable(args.file)}.",
+                remedy="Start it with 'apvfio sim start'.",
+            )
+        process = system.processes.table[pids[0]]
+        system.processes.end(pids[0])
+        yield system, process.name, process.guest
 
 
 def _mount(args: argparse.Namespace) -> int:

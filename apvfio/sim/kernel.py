@@ -117,12 +117,15 @@ class SimKernel:
 
     # Guests.
 
-    def attach_guest(self, uuid: str, vm: str) -> None:
-        """The virtual machine ``vm`` opens the mediated device: OSError as open(2) would answer."""
-        self._rules.vfio.open(uuid, vm)
+    def attach_guest(self, uuid: str, vm: str, opener: int = 0) -> None:
+        """The virtual machine ``vm``, whose process is ``opener``, opens the mediated device.
+
+        OSError as open(2) would answer. ``vm`` is '' for a process without a virtual machine.
+        """
+        self._rules.vfio.open(uuid, vm, opener)
 
     def detach_guest(self, uuid: str) -> None:
-        """The virtual machine that has the mediated device open closes it, or ends; ENODEV if none has."""
+        """The process that has the mediated device open closes it, or ends; ENODEV if none has."""
         self._rules.vfio.close(uuid)
 
     # JSON.

@@ -33,14 +33,14 @@ def load(rules: Rules, name: str) -> None:
 
 
 def unload(rules: Rules, name: str) -> None:
-    """``rmmod``: refused while another module needs it or a guest has a mediated device open.
+    """``rmmod``: refused while another module needs it or a mediated device is open.
 
     Idle mediated devices do not hinder vfio_ap: they are destroyed (vdrv:vfio_ap_exit).
     """
     state, bus = rules.state, rules.bus
     if not state.loaded(name):
         raise refusal(ENOENT)
-    in_use = name == "vfio_ap" and any(mdev.vm for mdev in state.mdevs.values())
+    in_use = name == "vfio_ap" and any(mdev.open for mdev in state.mdevs.values())
     if in_use or holders(state, name):
         raise refusal(EWOULDBLOCK)
     if name == "vfio_ap":

@@ -114,9 +114,16 @@ class Mdev:
     guest_matrix: Matrix = _NOTHING
     """What a guest has or would have: shadow_apcb."""
     vm: str = ""
-    """The virtual machine that has it open."""
+    """The virtual machine that has it open, '' if none has."""
+    opener: int = 0
+    """The pid of the process that has it open, 0 if none has or processes are unknown."""
     bound: bool = True
     """To its driver, vfio_ap_mdev."""
+
+    @property
+    def open(self) -> bool:
+        """Whether a virtual machine, or any process, has the device open."""
+        return bool(self.vm or self.opener)
 
 
 @dataclass

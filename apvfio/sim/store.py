@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from apvfio.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.processes import Processes
 from apvfio.waiting import MemoryRoom
 
 TYPE_CHECKING = False
@@ -52,12 +53,20 @@ _SKELETON: dict[str, Entry] = {
 
 
 class SimSystem:
-    """A simulated host as `apvfio.system.System`. Its lock is that on its file, held all the while."""
+    """A simulated host as `apvfio.system.System`. Its lock is that on its file, held all the while.
 
-    def __init__(self, kernel: SimKernel, tree: FileTree, boot_id: str) -> None:
+    ``processes`` is None as long as nobody has started a guest on it: nothing is known then of who runs.
+    A copy of a real host, or a host on which only apvfio was tried, has leases but no processes, and an
+    empty table would mean that all their guests have died.
+    """
+
+    def __init__(
+        self, kernel: SimKernel, tree: FileTree, boot_id: str, processes: Processes | None = None
+    ) -> None:
         self.kernel = kernel
         self.tree = tree
         self.boot_id = boot_id
+        self.processes = processes
         self.sysfs: Sysfs = kernel
         self.files: Files = SimFiles(tree)
         self.room: Room = MemoryRoom()
@@ -70,16 +79,16 @@ class SimSystem:
         return cls(kernel, tree, str(uuid.uuid4()))
 
     def running_guests(self) -> Mapping[str, Process] | None:
-        """Nobody can tell: guests are no part of it."""
-        return None
+        """As its processes tell."""
+        return self.processes.running_guests() if self.processes else None
 
-    def opener(self, mdev: str) -> Process | None:  # noqa: ARG002  (System's)
-        """Nor who has a device open."""
-        return None
+    def opener(self, mdev: str) -> Process | None:
+        """As its processes tell."""
+        return self.processes.opener(mdev) if self.processes else None
 
-    def lives(self, process: Process) -> bool:  # noqa: ARG002  (System's)
-        """Nor are processes."""
-        return True
+    def lives(self, process: Process) -> bool:
+        """As its processes tell."""
+        return self.processes.lives(process) if self.processes else True
 
     def lock(self) -> AbstractContextManager[None]:
         """Nothing more to hold."""
@@ -92,6 +101,7 @@ class SimSystem:
             "version": VERSION,
             "boot_id": self.boot_id,
             "kernel": self.kernel.to_json(),
+            **({"processes": self.processes.to_json()} if self.processes else {}),
             "files": self.tree.to_json(),
         }
 
@@ -110,12 +120,14 @@ class SimSystem:
         try:
             boot_id = str(uuid.UUID(document["boot_id"]))
             kernel = SimKernel.from_json(document["kernel"])
+            known = document.get("processes")
+            processes = None if known is None else Processes.from_json(known, kernel)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise RequestError(
                 f"its content cannot be understood ({type(error).__name__}: {str(error)[:80]}).",
                 remedy="Make a new one with 'apvfio sim new'.",
             ) from None
-        return cls(kernel, FileTree.from_json(document.get("files", {})), boot_id)
+        return cls(kernel, FileTree.from_json(document.get("files", {})), boot_id, processes)
 
 
 class SimFile:

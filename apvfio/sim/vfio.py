@@ -57,8 +57,8 @@ class VfioAp:
         """Remove the device, unless ``text`` is 0 (msys:remove_store).
 
         One that is open makes the write wait. Since 6.12 QEMU is asked to let go, does, and goes
-        on without it (vops:vfio_ap_mdev_request). Before, the write waits for the guest's end;
-        as nothing can wait here, it is EBUSY.
+        on without it (vops:vfio_ap_mdev_request). Before, the write waits for the guest's end, and
+        always does for a process that is not QEMU; as nothing can wait here, it is EBUSY.
         """
         try:
             wanted = kstrtoul(text)
@@ -71,29 +71,33 @@ class VfioAp:
     def release(self, uuid: str) -> None:
         """Take the device ``uuid`` from its driver; it has nothing then (vops:vfio_ap_mdev_remove)."""
         mdev = self._state.mdevs[uuid]
-        if mdev.vm and not self._profile.asks_to_let_go:
+        lets_go = mdev.vm and self._profile.asks_to_let_go
+        if mdev.open and not lets_go:
             raise refusal(EBUSY)
         self._reset(self._linked(mdev.matrix))
         self._state.mdevs[uuid] = Mdev(group=mdev.group, bound=False)
 
-    def open(self, uuid: str, vm: str) -> None:
-        """A virtual machine opens the device (vops:vfio_ap_mdev_set_kvm)."""
+    def open(self, uuid: str, vm: str, opener: int) -> None:
+        """The process ``opener`` opens the device; for a virtual machine unless ``vm`` is ''
+        (vops:vfio_ap_mdev_open_device, vfio_ap_mdev_set_kvm)."""
         mdev = self._state.mdevs.get(uuid)
         if not mdev or not mdev.bound:
             raise refusal(ENODEV)
-        if mdev.vm:
+        if mdev.open:
             raise refusal(EBUSY)
-        if any(other.vm == vm for other in self._state.mdevs.values()):
+        if vm and any(other.vm == vm for other in self._state.mdevs.values()):
             raise refusal(EPERM)
-        mdev.vm = vm
+        mdev.vm, mdev.opener = vm, opener
 
     def close(self, uuid: str) -> None:
-        """The virtual machine closes the device; all it had is reset (vops:vfio_ap_mdev_unset_kvm)."""
+        """Whoever has the device open closes it; all that a virtual machine had is reset
+        (vops:vfio_ap_mdev_unset_kvm)."""
         mdev = self._state.mdevs.get(uuid)
-        if not mdev or not mdev.vm:
+        if not mdev or not mdev.open:
             raise refusal(ENODEV)
-        self._reset(self._linked(mdev.matrix))
-        mdev.vm = ""
+        if mdev.vm:
+            self._reset(self._linked(mdev.matrix))
+        mdev.vm, mdev.opener = "", 0
 
     # Assignment. With only one dimension assigned there is no queue to check.
 

@@ -118,6 +118,9 @@ def test_every_example_runs(
     (tmp_path / "guest.xml").write_text(patient.domain(GUEST).XMLDesc())
     if command == "release":
         patient.start(a_request("0,0xa", "1-2,4")._replace(guest=GUEST))
+    if command in ("sim start", "sim stop", "sim kill"):
+        assert main(["sim", "new", "host.json"]) == Exit.OK
+        assert command == "sim start" or main(["sim", "start", "host.json", "guest.xml"]) == Exit.OK
     for line in EXAMPLES[command].splitlines():
         if ran_elsewhere(line):
             continue
