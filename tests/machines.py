@@ -13,6 +13,7 @@ from apvfio.ledger import Ledger
 from apvfio.ledgers import LEDGER, load
 from apvfio.promises import Process
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.processes import Processes
 from apvfio.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
 
@@ -132,18 +133,27 @@ class Machine:
         self.files = FaultyFiles(self.faults)
         self.boot_id = BOOT
         self.room: Room = MemoryRoom()
-        self.running: set[str] | None = None
-        """The uuids of the guests that run, where that is known."""
-        self.open: set[str] = set()
-        """The mediated devices that some process has open."""
+        self.processes: Processes | None = None
+        """Those of guests and of whoever opens a device, where they are known."""
         self.dead: set[int] = set()
-        """The pids of the processes that have ended."""
+        """The pids of processes of other kinds that have ended."""
+
+    @property
+    def running(self) -> set[str] | None:
+        """The uuids of the guests that run, where that is known; set, it says that they run and no others."""
+        return None if self.processes is None else set(self.processes.running_guests())
+
+    @running.setter
+    def running(self, guests: set[str]) -> None:
+        self.processes = Processes(self.kernel)
+        for guest in sorted(guests):
+            self.processes.start(guest)
 
     def running_guests(self) -> dict[str, Process] | None:
-        return None if self.running is None else {uuid: Process(4711, 1) for uuid in self.running}
+        return None if self.processes is None else self.processes.running_guests()
 
     def opener(self, mdev: str) -> Process | None:
-        return Process(4712, 1) if mdev in self.open else None
+        return None if self.processes is None else self.processes.opener(mdev)
 
     def lives(self, process: Process) -> bool:
         return process.pid not in self.dead
@@ -175,7 +185,8 @@ class Machine:
         twin.files.texts.update(self.files.texts)
         twin.files.directories.update(self.files.directories)
         twin.boot_id = self.boot_id
-        twin.running = None if self.running is None else set(self.running)
+        twin.processes = self.processes and self.processes.on(twin.kernel)
+        twin.dead = set(self.dead)
         return twin
 
     def snapshot(self) -> tuple[object, str | None]:
