@@ -58,16 +58,16 @@ _apvfio_words() {
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
     'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev
-        --unchecked --config --live --dry-run" ;;
-    'guest clear') echo "--help --json --connect -c --keep-hostdev --config --live --dry-run" ;;
+        --unchecked --config --live --dry-run --if-state" ;;
+    'guest clear') echo "--help --json --connect -c --keep-hostdev --config --live --dry-run --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
-    masks) echo "--help --active -a --persistent -p --remove -r --dry-run --json apmask= aqmask=" ;;
+    masks) echo "--help --active -a --persistent -p --remove -r --dry-run --if-state --json apmask= aqmask=" ;;
     mode) echo "--help --json masks overrides" ;;
-    reconcile) echo "--help --json --wait --hand-over --dry-run -n" ;;
-    release) echo "--help --json --force --dry-run -n" ;;
+    reconcile) echo "--help --json --wait --hand-over --dry-run -n --if-state" ;;
+    release) echo "--help --json --force --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;
     demo) echo "--help --in-process" ;;
     sim) echo "--help new start stop kill mount" ;;
@@ -97,7 +97,7 @@ _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
         --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | --html | \
-        --output | --kernel | --prefix | --python | --remove | -r) ;;
+        --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;
     esac
 }

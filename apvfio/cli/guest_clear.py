@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from functools import partial
 
 from apvfio import live
@@ -13,10 +14,12 @@ from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit
 from apvfio.guest_xml import own_mdev, without_request
 from apvfio.guests import Guests
+from apvfio.premise import on_premise, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.guests import Guest
+    from apvfio.system import System
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,33 +34,44 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what goes, and take it out."""
-    with Guests(args.connect) as guests:
+    with Guests(args.connect) as guests, opened(args) as place:
         guest = guests.find(args.guest)
         scope = Scope.of(args, guest)
+        look = partial(_state, scope, guest)
+        state = look(place) if args.json else ""
+        system = on_premise(place, args.if_state, look)
         # A device with a uuid of somebody's choice was there before, or is meant to stay.
         mdev = None if args.keep_hostdev else own_mdev(guest.uuid)
         edit = Edit.of(guest, partial(without_request, mdev=mdev)) if scope.config else None
         edits = list(edit.lines()) if edit else []
         taken = None
         if scope.live and not args.keep_hostdev:
-            taken = _take(args, guest)
+            taken = _take(args, guest, system)
         if not args.dry_run:
-            if edit:
-                edit.make(guest)
-            if scope.live:
-                guest.annotate(None, config=False, live=True)
+            with system.lock() if args.if_state else nullcontext():
+                _forget(guest, scope, edit)
     if args.json:
-        print_json({"guest": guest.name, "device": taken, "definition": edits})
+        print_json({"guest": guest.name, "device": taken, "definition": edits, "state": state})
     else:
         done = "would lose" if args.dry_run else "has lost"
         print_lines([*edits, *([f"the running guest {done} its device {taken}"] if taken else [])])
     return Exit.OK
 
 
-def _take(args: argparse.Namespace, guest: Guest) -> str | None:
+def _state(scope: Scope, guest: Guest, system: System) -> str:
+    return state_of(system if scope.live else None, guest)
+
+
+def _take(args: argparse.Namespace, guest: Guest, system: System) -> str | None:
     """The device that the running guest loses, None if it has none."""
-    with opened(args) as system:
-        if not args.dry_run:
-            return live.take(system, guest)
-        lease = live.lease_of(system, guest)
-        return lease.mdev if lease else None
+    if not args.dry_run:
+        return live.take(system, guest)
+    lease = live.lease_of(system, guest)
+    return lease.mdev if lease else None
+
+
+def _forget(guest: Guest, scope: Scope, edit: Edit | None) -> None:
+    if edit:
+        edit.make(guest)
+    if scope.live:
+        guest.annotate(None, config=False, live=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
+from apvfio.cli.place import add_if_state
 from apvfio.errors import ApvfioError, RequestError
 from apvfio.guest_xml import difference
 
@@ -23,6 +24,7 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
         "--live", action="store_true", help="for the running guest, at once; with --config both"
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    add_if_state(parser)
 
 
 class Scope(NamedTuple):

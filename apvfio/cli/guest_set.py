@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from apvfio.guests import Guests, annotation
 from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Matrix
 from apvfio.plan.change import Change
+from apvfio.premise import on_premise, state_of
 from apvfio.request import parse_device, parse_domain
 from apvfio.wish import parse_option
 from apvfio.wording import count_queues, some_queues
@@ -80,13 +82,8 @@ def run(args: argparse.Namespace) -> int:
         task = _task(args, guest, asked)
         if task.new_device:
             require_not_anothers(task.new_device, guest, guests.all())
-        if args.unchecked:
-            _tell(args, task, None)
-            if not args.dry_run:
-                _define(task)
-            return Exit.OK
         with opened(args) as system:
-            _checked(args, task, system)
+            _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
     return Exit.OK
 
 
@@ -118,17 +115,31 @@ def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish) -> _Task
     return _Task(guest, scope, asked, edit if scope.config else None, running, new if is_new else None)
 
 
+def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
+    return state_of(None if args.unchecked else system, guest)
+
+
 def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
-    """Plan on the host, tell, and do it."""
-    if task.new_device:
+    """Plan on the host, unless that is not wanted, tell, and do it."""
+    state = _state(args, task.guest, system) if args.json else ""
+    if task.new_device and not args.unchecked:
         require_not_foreign(task.new_device, task.guest, serving.current(system))
-    request = _request(system, task)
+    request = None if args.unchecked else _request(system, task)
     plan = _plan(system, task, request) if request else None
-    _tell(args, task, plan)
-    if args.dry_run:
-        return
+    if not args.json:
+        print_lines(_lines(task, plan))
+    if not args.dry_run:
+        _do(args, task, request, system)
+    if args.json:
+        edits = list(task.edit.lines()) if task.edit else []
+        document = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
+        print_json({**document, "state": state})
+
+
+def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: System) -> None:
     if task.running is None or request is None:
-        _define(task)
+        with system.lock() if args.if_state else nullcontext():
+            _define(task)
     else:
         live.give(system, task.guest, request, partial(_define, task))
 
@@ -172,15 +183,12 @@ def _define(task: _Task) -> None:
         raise
 
 
-def _tell(args: argparse.Namespace, task: _Task, plan: Plan | Change | None) -> None:
+def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
-    if args.json:
-        print_json({"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits})
-        return
     shown = [] if plan is None else list(_described(plan))
     if task.scope.config and task.guest.active and not task.scope.live:
         shown += ["", "it runs, and keeps what it has until its next start"]
-    print_lines([*shown, *([""] if shown and edits else []), *edits])
+    return [*shown, *([""] if shown and edits else []), *edits]
 
 
 def _described(plan: Plan | Change) -> Iterator[str]:

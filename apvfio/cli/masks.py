@@ -8,7 +8,7 @@ import sys
 
 from apvfio import chzdev
 from apvfio.chzdev import Stored
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, UsageError, printable
@@ -16,6 +16,7 @@ from apvfio.host import MASK_NAMES, read_host
 from apvfio.mask import format_list, parse_edit
 from apvfio.masks_change import change_masks, plan_masks
 from apvfio.plan.edit import Wish
+from apvfio.premise import on_premise, state_of
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="store that mask no longer (with -p)",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would change; change nothing")
+    add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -59,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     both = args.active == args.persistent
     active, persistent = both or args.active, both or args.persistent
     if not args.spec and not args.remove:
-        if args.dry_run:
-            raise UsageError("--dry-run needs something to change.", remedy="See 'apvfio masks --help'.")
+        if args.dry_run or args.if_state:
+            option = "--dry-run" if args.dry_run else "--if-state"
+            raise UsageError(f"{option} needs something to change.", remedy="See 'apvfio masks --help'.")
         with opened(args) as system:
             return _show(system, active=active, persistent=persistent, as_json=args.json)
     edits = _edits(args.spec)
@@ -69,7 +72,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("only a stored mask can be removed.", remedy="Add --persistent.")
     wish = Wish(**edits, active=active, persistent=persistent, removed=removed)
     with opened(args) as system:
-        return _change(system, wish, as_json=args.json, dry_run=args.dry_run)
+        state = state_of(system) if args.json else ""
+        change = _change(on_premise(system, args.if_state, state_of), wish, args)
+    if args.json:
+        print_json({**_change_as_json(wish, change), "state": state})
+    return Exit.OK
 
 
 def _edits(specs: list[str]) -> dict[str, Edit | None]:
@@ -111,28 +118,29 @@ def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> i
     return Exit.OK
 
 
-def _change(system: System, wish: Wish, *, as_json: bool, dry_run: bool) -> int:
+def _change(system: System, wish: Wish, args: argparse.Namespace) -> Change:
+    """Change them, and say so to a person."""
+
     def announce(change: Change) -> None:
-        if not as_json:
+        if not args.json:
             print_lines(_effects(change), sys.stderr)
 
-    if dry_run:
+    if args.dry_run:
         change = plan_masks(system, wish)
         announce(change)
     else:
         with Progress() as tell:
             change = change_masks(system, wish, announce, tell)
-    if as_json:
-        print_json(_change_as_json(wish, change))
-        return Exit.OK
-    if dry_run and change.changes:
+    if args.json:
+        return change
+    if args.dry_run and change.changes:
         print_lines(_steps(change))
-        return Exit.OK
+        return change
     if wish.active != wish.persistent:
         scope = "active" if wish.active else "persistent"
         print(f"Configuring device type in the {scope} configuration only")
     print(f"ap device type {'' if change.changes else 'already '}configured")
-    return Exit.OK
+    return change
 
 
 def _effects(change: Change) -> Iterator[str]:

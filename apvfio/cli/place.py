@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from contextlib import contextmanager
 
 from apvfio.system import RealSystem
@@ -21,6 +22,22 @@ DEFAULT_URI = "qemu:///system"
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_if_state(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--if-state``."""
+    parser.add_argument(
+        "--if-state",
+        metavar="STATE",
+        type=_state,
+        help="refuse if the state is no longer the one that --dry-run --json printed",
+    )
+
+
+def _state(text: str) -> str:
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not a state that --dry-run --json prints")
 
 
 def print_json(document: object) -> None:

@@ -8,12 +8,13 @@ import sys
 
 from apvfio import broker
 from apvfio.bus import COMPLETE, wait_for_bus
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.errors import Exit, printable
 from apvfio.foresight import foresee_reconcile
 from apvfio.host import MASK_NAMES
 from apvfio.ledgers import owed_json
+from apvfio.premise import on_premise, state_of
 from apvfio.settle import Outcome
 from apvfio.wording import some_queues
 
@@ -37,31 +38,34 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
     )
     how.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
-    with opened(args) as system, Progress() as tell:
+    with opened(args) as place, Progress() as tell:
         if args.wait is not None:
-            found = wait_for_bus(system.sysfs, args.wait, tell)
+            found = wait_for_bus(place.sysfs, args.wait, tell)
             tell("")
             if found is None:
                 print("this host has no AP bus: nothing to do", file=sys.stderr)
                 return Exit.OK
             if not found.endswith(COMPLETE):
                 print(f"{found} queues have a driver", file=sys.stderr)
+        state = state_of(place) if args.json else ""
+        system = on_premise(place, args.if_state, state_of)
         if args.dry_run:
             outcome = foresee_reconcile(system)
         else:
             outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
-    print_outcome(outcome, args.json)
+    print_outcome(outcome, args.json, state)
     return Exit.OK
 
 
-def print_outcome(outcome: Outcome, as_json: bool) -> None:
-    """Print the steps taken and what is still owed."""
+def print_outcome(outcome: Outcome, as_json: bool, state: str = "") -> None:
+    """Print the steps taken and what is still owed, as JSON with the ``state`` before them, if given."""
     if as_json:
         steps = [step.as_json() for step in outcome.steps]
         print_json(
@@ -70,6 +74,7 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
                 "steps": steps,
                 "unpaid": owed_json(outcome.unpaid),
                 "handed_over": outcome.handed_over,
+                **({"state": state} if state else {}),
             }
         )
         return

@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 
 from apvfio import broker, ledgers
-from apvfio.cli.place import add_json, opened
+from apvfio.cli.place import add_if_state, add_json, opened
 from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.errors import Exit, RequestError, UsageError, printable
 from apvfio.foresight import foresee_release
+from apvfio.premise import on_premise, state_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +24,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("guest", metavar="GUEST", help="the guest's name or uuid, as 'status' shows it")
     parser.add_argument("--force", action="store_true", help="even if the guest still uses its queues")
     parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Release and say what was done."""
-    with opened(args) as system:
+    with opened(args) as found:
+        state = state_of(found) if args.json else ""
+        system = on_premise(found, args.if_state, state_of)
         uuid = _uuid(system, args.guest)
         if args.dry_run:
             outcome = foresee_release(system, uuid)
         else:
             with Progress() as tell:
                 outcome = broker.release(system, uuid, force=args.force, tell=tell)
-    print_outcome(outcome, args.json)
+    print_outcome(outcome, args.json, state)
     return Exit.OK
 
 

@@ -310,3 +310,27 @@ def test_what_cannot_be_mounted(place: tuple[Path, Path], monkeypatch: pytest.Mo
     monkeypatch.setattr(os.path, "exists", lambda _: False)
     with pytest.raises(HostError, match="/dev/fuse is not there"):
         mount(str(file), str(tree))
+
+
+def test_of_plans_made_on_one_state_one_is_carried_out(host: Mounted) -> None:
+    """Changes given at the same time wait for the lock, and look again when they have it."""
+    apvfio = [sys.executable, "-m", "apvfio", "--root", str(host.tree), "masks", "-a"]
+    dry = subprocess.run([*apvfio, "apmask=-0", "--dry-run", "--json"], stdout=subprocess.PIPE, check=True)
+    state = json.loads(dry.stdout)["state"]
+    lock = s390_lock(str(host.tree / "run/lock/s390apconfig.lock"))
+    with lock:
+        rivals = [
+            subprocess.Popen(
+                [*apvfio, f"apmask=-{adapter}", "--if-state", state],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for adapter in (0, 1, 10)
+        ]
+        # All have looked once when they wait for the lock.
+        time.sleep(2)
+    said = [rival.communicate(timeout=20)[1] for rival in rivals]
+    assert sorted(rival.returncode for rival in rivals) == [Exit.OK, Exit.CONFLICT, Exit.CONFLICT]
+    assert sum("has changed since the plan was made" in text for text in said) == 2
+    assert host.shell("cat sys/bus/ap/apmask").stdout.count("f") == 63
