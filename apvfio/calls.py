@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
+from apvfio import errors
+from apvfio.errors import ApvfioError
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
 from apvfio.typed import NamedTuple
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 _WAYS = ("", "adapters", "domains")
-_KINDS = {kind.kind: kind for kind in (ConflictError, HostError, PolicyError, RequestError)}
+_KINDS: dict[str, type[ApvfioError]] = {
+    kind.kind: kind
+    for kind in (
+        *(ApvfioError, errors.UsageError, errors.ConflictError, errors.PolicyError, errors.HostError),
+        *(errors.FileError, errors.RequestError, errors.KernelRefusedError),
+    )
+}
 
 
 class Acquire(NamedTuple):
@@ -85,10 +92,20 @@ def raise_from(answer: Document) -> None:
 
 
 def _error_from(told: Document) -> ApvfioError:
+    """The error of which ``told`` is the JSON, of its class and with its facts.
+
+    One of a kind unknown here, a newer apvfio's, is an ApvfioError. AttributeError, LookupError or TypeError
+    if it is no error.
+    """
     kind = _KINDS.get(told["kind"], ApvfioError)
-    queues = filter(None, map(Apqn.parse, told["queues"]))
-    texts = {name: "" if told[name] is None else str(told[name]) for name in ("remedy", "guest")}
-    return kind(str(told["error"]), **texts, queues=queues)
+    facts = {name: told[name] for name in kind.facts}
+    if not all(isinstance(fact, int if name == "errno" else str) for name, fact in facts.items()):
+        raise TypeError("a fact of the error is of another type")
+    remedy, guest = ("" if told[name] is None else str(told[name]) for name in ("remedy", "guest"))
+    error = kind(str(told["error"]), remedy=remedy, **facts)
+    error.guest = guest
+    error.queues = tuple(sorted(filter(None, map(Apqn.parse, told["queues"]))))
+    return error
 
 
 def _request(document: Document) -> Request:

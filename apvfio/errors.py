@@ -36,6 +36,8 @@ class ApvfioError(Exception):
 
     code = Exit.FAILURE
     kind = "failure"
+    facts: tuple[str, ...] = ()
+    """The names of the attributes that this kind has beyond those of all; keywords of its constructor."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class ApvfioError(Exception):
             "guest": self.guest or None,
             "queues": [str(queue) for queue in self.queues],
             "remedy": self.remedy or None,
+            **{name: getattr(self, name) for name in self.facts},
         }
 
 
@@ -104,6 +107,9 @@ class HostError(ApvfioError):
 class FileError(HostError):
     """A file of apvfio's cannot be read or written. ``errno`` and ``path`` say why and which."""
 
+    kind = "file"
+    facts = ("errno", "path")
+
     def __init__(self, sentence: str, *, errno: int, path: str, remedy: str = "") -> None:
         super().__init__(sentence, remedy=remedy)
         self.errno = errno
@@ -121,6 +127,7 @@ class KernelRefusedError(ApvfioError):
     """The kernel refused a write. ``errno``, ``path`` (below /sys) and ``value`` say which."""
 
     kind = "kernel"
+    facts = ("errno", "path", "value")
 
     def __init__(self, sentence: str, *, errno: int, path: str, value: str, remedy: str = "") -> None:
         super().__init__(sentence, remedy=remedy)
