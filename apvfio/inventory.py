@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cards and queues as ``lszcrypt -V`` lists them (s390-tools zconf/zcrypt/lszcrypt.c), read from sysfs.
 
-The columns are lszcrypt's, computed as its release 2.40 does. Unlike it, a device that goes
+The columns are lszcrypt's, computed as its release 2.41 does: earlier ones add one to QDEPTH, which the
+kernel has added already since some release after 6.1 (card:depth_show). Unlike lszcrypt, a device that goes
 away while one reads only leaves gaps.
 """
 
@@ -108,14 +109,12 @@ def _cards(sysfs: Sysfs) -> Iterator[_Card]:
 
 def _read_card(sysfs: Sysfs, name: str) -> _Card:
     path = f"{DEVICES}/card{name}"
-    depth = _number(sysfs, f"{path}/depth")
     return _Card(
         name=name,
         path=path,
         type=_text(sysfs, f"{path}/type"),
         hwtype=_number(sysfs, f"{path}/hwtype"),
-        # lszcrypt adds one to the kernel's depth, which is the hardware's plus one already.
-        qdepth=None if depth is None else depth + 1,
+        qdepth=_number(sysfs, f"{path}/depth"),
         functions=_functions(sysfs, path) or 0,
         configured=_number(sysfs, f"{path}/config") != 0,
     )

@@ -21,38 +21,38 @@ CARD.DOM TYPE  MODE        STATUS     REQUESTS  PENDING HWTYPE QDEPTH FUNCTIONS 
 --------------------------------------------------------------------------------------------------
 """
 BEFORE = """\
-00       CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4card    -
-00.0001  CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4queue   host
-00.0002  CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4queue   host
-00.0004  CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4queue   host
-00.001b  CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4queue   host
-01       CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4card    -
-01.0001  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.0002  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.0004  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.001b  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-0a       CEX8P EP11-Coproc online            0        0     14     09 SMC--XN--- cex4card    -
-0a.0001  CEX8P EP11-Coproc online            0        0     14     09 SMC--XN--- cex4queue   host
-0a.0002  CEX8P EP11-Coproc online            0        0     14     09 SMC--XN--- cex4queue   host
-0a.0004  CEX8P EP11-Coproc online            0        0     14     09 SMC--XN--- cex4queue   host
-0a.001b  CEX8P EP11-Coproc online            0        0     14     09 SMC--XN--- cex4queue   host
+00       CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4card    -
+00.0001  CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4queue   host
+00.0002  CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4queue   host
+00.0004  CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4queue   host
+00.001b  CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4queue   host
+01       CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4card    -
+01.0001  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.0002  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.0004  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.001b  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+0a       CEX8P EP11-Coproc online            0        0     14     08 SMC--XN--- cex4card    -
+0a.0001  CEX8P EP11-Coproc online            0        0     14     08 SMC--XN--- cex4queue   host
+0a.0002  CEX8P EP11-Coproc online            0        0     14     08 SMC--XN--- cex4queue   host
+0a.0004  CEX8P EP11-Coproc online            0        0     14     08 SMC--XN--- cex4queue   host
+0a.001b  CEX8P EP11-Coproc online            0        0     14     08 SMC--XN--- cex4queue   host
 """
 FREED = """\
-00       CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4card    -
-00.0001  CEX8A Accelerator assigned          -        -     14     09 SMC-A-N--- vfio_ap     guest g1
-00.0002  CEX8A Accelerator assigned          -        -     14     09 SMC-A-N--- vfio_ap     guest g1
-00.0004  CEX8A Accelerator unassigned        -        -     14     09 SMC-A-N--- vfio_ap     free
-00.001b  CEX8A Accelerator unassigned        -        -     14     09 SMC-A-N--- vfio_ap     free
-01       CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4card    -
-01.0001  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.0002  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.0004  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-01.001b  CEX8C CCA-Coproc  online            0        0     14     09 SMCD--N--- cex4queue   host
-0a       CEX8P EP11-Coproc deconfig          -        -     14     09 SMC--XN--- cex4card    -
-0a.0001  CEX8P EP11-Coproc deconfig          -        -     14     09 SMC--XN--- cex4queue   host
-0a.0002  CEX8P EP11-Coproc deconfig          -        -     14     09 SMC--XN--- cex4queue   host
-0a.0004  CEX8P EP11-Coproc deconfig          -        -     14     09 SMC--XN--- cex4queue   host
-0a.001b  CEX8P EP11-Coproc deconfig          -        -     14     09 SMC--XN--- -no-driver- unbound
+00       CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4card    -
+00.0001  CEX8A Accelerator assigned          -        -     14     08 SMC-A-N--- vfio_ap     guest g1
+00.0002  CEX8A Accelerator assigned          -        -     14     08 SMC-A-N--- vfio_ap     guest g1
+00.0004  CEX8A Accelerator unassigned        -        -     14     08 SMC-A-N--- vfio_ap     free
+00.001b  CEX8A Accelerator unassigned        -        -     14     08 SMC-A-N--- vfio_ap     free
+01       CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4card    -
+01.0001  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.0002  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.0004  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+01.001b  CEX8C CCA-Coproc  online            0        0     14     08 SMCD--N--- cex4queue   host
+0a       CEX8P EP11-Coproc deconfig          -        -     14     08 SMC--XN--- cex4card    -
+0a.0001  CEX8P EP11-Coproc deconfig          -        -     14     08 SMC--XN--- cex4queue   host
+0a.0002  CEX8P EP11-Coproc deconfig          -        -     14     08 SMC--XN--- cex4queue   host
+0a.0004  CEX8P EP11-Coproc deconfig          -        -     14     08 SMC--XN--- cex4queue   host
+0a.001b  CEX8P EP11-Coproc deconfig          -        -     14     08 SMC--XN--- -no-driver- unbound
 """
 
 
@@ -80,7 +80,7 @@ def test_a_running_guest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         system.kernel.attach_guest(mdev(2), "somebody")
     host.run("queues", "--no-headings")
     assert capsys.readouterr().out.splitlines()[1] == (
-        "00.0001  CEX8A Accelerator in use            -        -     14     09 SMC-A-N--- vfio_ap     "
+        "00.0001  CEX8A Accelerator in use            -        -     14     08 SMC-A-N--- vfio_ap     "
         f"mdev {mdev(2)}"
     )
 
@@ -101,7 +101,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 15
     card = {"id": "00", "type": "CEX8A", "mode": "Accelerator", "status": "online", "requests": 0}
-    card |= {"pending": 0, "hwtype": 14, "qdepth": 9, "functions": "SMC-A-N---", "driver": "cex4card"}
+    card |= {"pending": 0, "hwtype": 14, "qdepth": 8, "functions": "SMC-A-N---", "driver": "cex4card"}
     assert found[0] == card | {"sestat": None, "owner": None}
     changes = {"id": "00.0001", "status": "assigned", "requests": None, "pending": None, "driver": "vfio_ap"}
     assert found[1] == card | changes | {"sestat": None, "owner": "guest g1"}
@@ -116,9 +116,9 @@ def test_secure_execution_gives_one_more_column(tmp_path: Path, capsys: pytest.C
         "CARD.DOM TYPE  MODE        STATUS     REQUESTS  PENDING HWTYPE QDEPTH FUNCTIONS  DRIVER      "
         "SESTAT      OWNER",
         "-" * 110,
-        "00       CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4card    "
+        "00       CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4card    "
         "-           -",
-        "00.0001  CEX8A Accelerator online            0        0     14     09 SMC-A-N--- cex4queue   "
+        "00.0001  CEX8A Accelerator online            0        0     14     08 SMC-A-N--- cex4queue   "
         "usable      host",
     ]
 

@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 LSZCRYPT = """\
 CARD.DOM TYPE  MODE        STATUS     REQUESTS  PENDING HWTYPE QDEPTH FUNCTIONS  DRIVER      SESTAT
 --------------------------------------------------------------------------------------------------------
-00       CEX8C CCA-Coproc  online            1        3     14     09 S--D--N-F- cex4card    -
-00.0000  CEX8C CCA-Coproc  offline          77        3     14     09 S--D--N-F- cex4queue   usable
-00.0001  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   usable
-00.0002  CEX8C CCA-Coproc  chkstop          77        3     14     09 S--D--N-F- cex4queue   usable
-00.0003  CEX8C CCA-Coproc  online           77        -     14     09 S--D--N-F- -no-driver- usable
-00.0004  CEX8C CCA-Coproc  -                77        3     14     09 S--D--N-F- cex4queue   usable
-00.0005  CEX8C CCA-Coproc  in use            -        -     14     09 S--D--N-F- vfio_ap     usable
-00.0006  CEX8C CCA-Coproc  online           77        -     14     09 S--D--N-F- -no-driver- usable
-00.0007  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   usable
-00.0008  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   error
-00.0009  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   invalid
-00.000a  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   bound
-00.000b  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   unbound
-00.000c  CEX8C CCA-Coproc  online           77        3     14     09 S--D--N-F- cex4queue   illicit
-00.000d  CEX8C CCA-Coproc  deconfig          -        3     14     09 S--D--N-F- cex4queue   usable
-01       CEX8A Accelerator deconfig          -        -     14     10 SMC-A-NH-R cex4card    -
-01.0000  CEX8A Accelerator online           77        -     14     10 SMC-A-NH-R cex4queue   usable
-02       -     EP11-Coproc chkstop           1        3     13     08 -----X---- -no-driver- -
-02.0000  -     EP11-Coproc online           77        3     13     08 -----X---- cex4queue   usable
-03       CEX8C Unknown     -                 1        3     14     09 ---------- cex4card    -
-03.0000  CEX8C Unknown     online           77        3     14     09 ---------- cex4queue   usable
+00       CEX8C CCA-Coproc  online            1        3     14     08 S--D--N-F- cex4card    -
+00.0000  CEX8C CCA-Coproc  offline          77        3     14     08 S--D--N-F- cex4queue   usable
+00.0001  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   usable
+00.0002  CEX8C CCA-Coproc  chkstop          77        3     14     08 S--D--N-F- cex4queue   usable
+00.0003  CEX8C CCA-Coproc  online           77        -     14     08 S--D--N-F- -no-driver- usable
+00.0004  CEX8C CCA-Coproc  -                77        3     14     08 S--D--N-F- cex4queue   usable
+00.0005  CEX8C CCA-Coproc  in use            -        -     14     08 S--D--N-F- vfio_ap     usable
+00.0006  CEX8C CCA-Coproc  online           77        -     14     08 S--D--N-F- -no-driver- usable
+00.0007  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   usable
+00.0008  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   error
+00.0009  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   invalid
+00.000a  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   bound
+00.000b  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   unbound
+00.000c  CEX8C CCA-Coproc  online           77        3     14     08 S--D--N-F- cex4queue   illicit
+00.000d  CEX8C CCA-Coproc  deconfig          -        3     14     08 S--D--N-F- cex4queue   usable
+01       CEX8A Accelerator deconfig          -        -     14     09 SMC-A-NH-R cex4card    -
+01.0000  CEX8A Accelerator online           77        -     14     09 SMC-A-NH-R cex4queue   usable
+02       -     EP11-Coproc chkstop           1        3     13     07 -----X---- -no-driver- -
+02.0000  -     EP11-Coproc online           77        3     13     07 -----X---- cex4queue   usable
+03       CEX8C Unknown     -                 1        3     14     08 ---------- cex4card    -
+03.0000  CEX8C Unknown     online           77        3     14     08 ---------- cex4queue   usable
 """
 """What ``lszcrypt -V`` of s390-tools 2.40 printed for the tree that `fake_sys` makes."""
 
