@@ -6,7 +6,6 @@ from __future__ import annotations
 from apvfio.errors import RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.request import parse_device, parse_domain
-from apvfio.wording import full_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ def request_of(files: Files, xml: bytes) -> Request | None:
         return asking._replace(matrix=defined, source=source) if defined else None
     if defined and request.wish is None and defined != request.matrix:
         raise RequestError(
-            f"its annotation asks for {full_matrix(request.matrix)}, mdevctl's definition of its device "
-            f"{request.mdev} for {full_matrix(defined)}.",
+            f"its annotation asks for {request.matrix}, mdevctl's definition of its device "
+            f"{request.mdev} for {defined}.",
             guest=request.guest,
             remedy="Make them agree: 'apvfio undefine' and 'apvfio define' write the definition anew.",
         )

@@ -73,4 +73,5 @@ class Matrix(NamedTuple):
         return cls(*(parse_hex(mask, "ap_config") for mask in masks[:3] + [""] * (3 - len(masks))))
 
     def __str__(self) -> str:
-        return f"adapters {self.adapters or 'none'}, domains {self.domains or 'none'}"
+        control = f", control domains {self.control_domains}" if self.control_domains else ""
+        return f"adapters {self.adapters or 'none'}, domains {self.domains or 'none'}{control}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from apvfio.definitions import load_definition, matrix_of
 from apvfio.errors import RequestError, printable
 from apvfio.ledger import HELD
-from apvfio.wording import full_matrix, some_queues
+from apvfio.wording import some_queues
 from mdev.callouts import DEFINE, MODIFY, UNDEFINE
 
 TYPE_CHECKING = False
@@ -40,8 +40,8 @@ def _of_device(lease: Lease, host: Host) -> Iterator[str]:
         )
     elif there != lease.matrix:
         yield (
-            f"its mediated device {lease.mdev} holds {full_matrix(there)} instead of "
-            f"{full_matrix(lease.matrix)}. Undo the change, or change its annotation and start it anew."
+            f"its mediated device {lease.mdev} holds {there} instead of "
+            f"{lease.matrix}. Undo the change, or change its annotation and start it anew."
         )
 
 
@@ -54,6 +54,6 @@ def _of_definition(lease: Lease, files: Files) -> Iterator[str]:
         return
     if defined and defined != lease.matrix:
         yield (
-            f"mdevctl's definition of its device {lease.mdev} says {full_matrix(defined)}, it has "
-            f"{full_matrix(lease.matrix)}. Make them agree before it starts again."
+            f"mdevctl's definition of its device {lease.mdev} says {defined}, it has "
+            f"{lease.matrix}. Make them agree before it starts again."
         )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.matrix import Apqn
 
 _SHOWN = 8
 _NAMED = 2
@@ -39,11 +39,6 @@ def resetting(queues: Collection[Apqn]) -> str:
     if not queues:
         return ""
     return f"waiting for {count_queues(len(queues))} to finish the reset: {some_queues(queues, _NAMED)}"
-
-
-def full_matrix(matrix: Matrix) -> str:
-    """``adapters 0,10, domains 1-2, control domains none``."""
-    return f"{matrix}, control domains {matrix.control_domains or 'none'}"
 
 
 def mask_bits(mask: str, ids: IdSet) -> str:

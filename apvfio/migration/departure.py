@@ -15,7 +15,6 @@ from apvfio.migration.course import NOT_RUNNING
 from apvfio.migration.equipment import compare, read_equipment
 from apvfio.migration.letter import letter
 from apvfio.request import parse_device
-from apvfio.wording import full_matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,8 +85,7 @@ def preview(
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)
     if request.wish is None and request.matrix != traveller.queues:
         warnings.append(
-            f"it has {full_matrix(traveller.queues)} here, and will have what its annotation asks for: "
-            f"{full_matrix(request.matrix)}"
+            f"it has {traveller.queues} here, and will have what its annotation asks for: {request.matrix}"
         )
     told = prospect.plan.get("warnings")
     said = [printable(str(text), _LONGEST) for text in told] if isinstance(told, list) else []

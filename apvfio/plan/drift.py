@@ -8,7 +8,7 @@ from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
 from apvfio.plan.overrides import forgiven_overrides, override_returns
 from apvfio.plan.steps import forgiven, returnable
-from apvfio.wording import full_matrix, mask_bits, some_queues
+from apvfio.wording import mask_bits, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def _of_lease(host: Host, lease: Lease) -> Iterator[str]:
     if there is None:
         yield f"its mediated device {lease.mdev} is gone"
     elif there != lease.matrix:
-        held, promised = full_matrix(there), full_matrix(lease.matrix)
-        yield f"its mediated device {lease.mdev} holds {held} instead of {promised}"
+        yield f"its mediated device {lease.mdev} holds {there} instead of {lease.matrix}"
     for driver, queues in sorted(_strayed(host, lease.matrix).items()):
         yield f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} {driver}"
     if lease.way == BY_OVERRIDES:

@@ -75,8 +75,7 @@ def _promise(promise: Promise) -> str:
 
 
 def _lease(lease: Lease) -> str:
-    control = f", control domains {lease.matrix.control_domains}" if lease.matrix.control_domains else ""
-    return f"{lease.matrix}{control}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
+    return f"{lease.matrix}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
 
 
 def _debt(ledger: Ledger) -> str:

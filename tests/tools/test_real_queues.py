@@ -77,11 +77,8 @@ def lszcrypt(host: ToolHost) -> list[str]:
     assert version
     if (int(version[1]), int(version[2])) >= (2, 41):
         return lines
-    end = lines[0].index("QDEPTH") + len("QDEPTH")
-    return [
-        *lines[:2],
-        *(f"{line[: end - 2]}{int(line[end - 2 : end]) - 1:02d}{line[end:]}" for line in lines[2:]),
-    ]
+    depth = re.compile(r"(\d\d)( [-A-Z]{10} )")
+    return [depth.sub(lambda found: f"{int(found[1]) - 1:02d}{found[2]}", line) for line in lines]
 
 
 SITUATIONS = (plain, freed, given, overridden, deconfigured, unbound, offline, busy, without_vfio_ap)

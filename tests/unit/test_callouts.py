@@ -233,8 +233,8 @@ class TestGuests:
         machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
         assert notify(machine, "modify") == 0
         assert (
-            f"guest g1: its mediated device {mdev(1)} holds adapters 0, domains 1, control domains none "
-            "instead of adapters 0, domains 1-2, control domains none. Undo the change"
+            f"guest g1: its mediated device {mdev(1)} holds adapters 0, domains 1 "
+            "instead of adapters 0, domains 1-2. Undo the change"
         ) in said()
         assert machine.ledger.leases
 
