@@ -20,6 +20,9 @@ _FAMILY = "urn:apvfio"
 _BETWEEN = "\x01"
 """Expat puts it between namespace and name; no XML can contain it, so nothing else looks like our tags."""
 _ANNOTATION = f"{NAMESPACE}{_BETWEEN}guest"
+_BLANKS = b" \t\r\n"
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8."""
 _PARTS = ("name", "uuid", "metadata", "devices")
 _TEXTS = ("name", "uuid")
 _VFIO_AP = {"mode": "subsystem", "type": "mdev", "model": "vfio-ap"}
@@ -90,6 +93,22 @@ def own(name: str) -> str:
 def is_own(namespace: str) -> bool:
     """Whether ``namespace`` is one of apvfio's, of any version, or a misspelling of one (RFC 8141: 3.1)."""
     return f"{namespace.strip().lower()}:".startswith(f"{_FAMILY}:")
+
+
+def declares_type(xml: bytes) -> bool:
+    """Whether a document type declaration is before the root, where alone it can be."""
+    at = len(_MARK) if xml.startswith(_MARK) else 0
+    while True:
+        at = len(xml) - len(xml[at:].lstrip(_BLANKS))
+        for opening, closing in ((b"<?", b"?>"), (b"<!--", b"-->")):
+            if xml.startswith(opening, at):
+                end = xml.find(closing, at + len(opening))
+                if end < 0:
+                    return False
+                at = end + len(closing)
+                break
+        else:
+            return xml.startswith(b"<!DOCTYPE", at)
 
 
 def plain(tag: str) -> str:
@@ -178,17 +197,14 @@ class _Reader:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
-        # It can stand before the root alone. Once expat has it, no handler could stop what it declares.
-        prolog = max(xml.find(b"<!DOCTYPE"), 0)
         if 0 in xml:
             raise _not_well_formed(self._what, "it has a zero byte, as in UTF-16, and is to be in UTF-8")
-        if prolog:
-            parser.Parse(xml[:prolog], False)
-        if self._root is None and xml.startswith(b"<!DOCTYPE", prolog):
+        # Once expat has it, no handler could stop what it declares.
+        if declares_type(xml):
             raise RequestError(
                 f"{self._what} has a document type declaration, which is not accepted.", remedy="Remove it."
             )
-        for begin in range(prolog, len(xml), _PIECE):
+        for begin in range(0, len(xml), _PIECE):
             parser.Parse(xml[begin : begin + _PIECE], False)
         parser.Parse(b"", True)
         assert self._root

@@ -2,16 +2,17 @@
 """A domain's XML with another annotation, and with or without the device that carries the queues.
 
 Nothing else in it is touched: what is given back differs from what was given in these two elements
-only. Where they were they are replaced, so that the order of all others stays.
+only, and in whatever else has apvfio's namespace, which would refuse a start and is removed. Where they
+were they are replaced, so that the order of all others stays.
 """
 
 from __future__ import annotations
 
 import difflib
 
-from apvfio.domain_xml import NAMESPACE
+from apvfio.domain_xml import NAMESPACE, is_own
 from apvfio.lazily import etree
-from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.xml_tree import HOSTDEV, parse_xml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +40,12 @@ def with_request(xml: bytes, annotation: str, mdev: str | None) -> bytes:
     """
     domain = parse_xml(xml, "the domain XML")
     new = _qualified(annotation)
-    found = domain.findall(ANNOTATION)
-    if found:
-        _replace(found[0], new)
-        for another in found[1:]:
-            _remove(another)
-    else:
+    place = next((element for element in domain.findall("metadata/*") if _is_own(element.tag)), None)
+    if place is None:
         _append(_metadata(domain), new, 2)
+    else:
+        _replace(place, new)
+    _purge(domain, new)
     if mdev:
         devices = domain.find("devices")
         if devices is None:
@@ -60,8 +60,7 @@ def without_request(xml: bytes, mdev: str | None) -> bytes:
     A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
     """
     domain = parse_xml(xml, "the domain XML")
-    for element in domain.findall(ANNOTATION):
-        _remove(element)
+    _purge(domain)
     metadata = domain.find("metadata")
     if metadata is not None and not len(metadata):
         _remove(metadata)
@@ -85,6 +84,22 @@ def difference(before: bytes, after: bytes) -> Iterator[str]:
     old, new = (_text(parse_xml(xml, "the domain XML")).decode().splitlines() for xml in (before, after))
     for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
         yield "..." if line.startswith("@@") else line
+
+
+def _is_own(name: object) -> bool:
+    """Whether the name of an element or attribute is in one of apvfio's namespaces; a comment has no name."""
+    return isinstance(name, str) and name[:1] == "{" and is_own(name[1:].partition("}")[0])
+
+
+def _purge(domain: etree._Element, but: etree._Element | None = None) -> None:
+    """Remove all that has one of apvfio's namespaces, wherever it is, except the annotation ``but``."""
+    for element in list(domain.iter("*")):
+        for name in [name for name in element.attrib if _is_own(name)]:
+            del element.attrib[name]
+        if element is domain or not _is_own(element.tag):  # libvirt refuses a root that is not <domain>
+            continue
+        if not any(one is but for one in (element, *element.iterancestors())):
+            _remove(element)
 
 
 def _qualified(annotation: str) -> etree._Element:
@@ -149,14 +164,21 @@ def _remove(element: etree._Element) -> None:
     """Take ``element`` out, and the white space behind it, or before it if it is the last."""
     parent = element.getparent()
     assert parent is not None
-    previous = element.getprevious()
-    if element.getnext() is None:
-        if previous is not None:
-            previous.tail = element.tail
-        else:
-            parent.text = None
+    previous, is_last = element.getprevious(), element.getnext() is None
+    before = (parent.text if previous is None else previous.tail) or ""
     # lxml takes the text behind an element away with it.
+    behind = element.tail or ""
     parent.remove(element)
+    if before.strip() or behind.strip():
+        left = before + behind
+    elif is_last:
+        left = "" if previous is None else behind
+    else:
+        left = before
+    if previous is None:
+        parent.text = left or None
+    else:
+        previous.tail = left
 
 
 def _text(domain: etree._Element) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from apvfio.domain_xml import NAMESPACE
+from apvfio.domain_xml import NAMESPACE, declares_type
 from apvfio.errors import RequestError, printable
 from apvfio.lazily import etree
 
@@ -16,17 +16,34 @@ HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']/
 
 
 def parse_xml(xml: bytes, what: str) -> etree._Element:
-    """The root element, with entities and network off; RequestError if it is not well-formed."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    """The root element, with entities and network off; RequestError if it is not well-formed.
+
+    As libvirt's own parser does, it accepts names and namespaces that break the rules of namespaces alone:
+    what others write into their metadata is no fault of the domain.
+    """
+    if declares_type(xml):
+        raise RequestError(
+            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
+        )
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=True,
+        recover=True,
+    )
+    why = ""
     try:
         root = etree.fromstring(xml, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
+        root, why = None, str(error)
+    for entry in parser.error_log:
+        if entry.level >= etree.ErrorLevels.ERROR and entry.domain != etree.ErrorDomains.NAMESPACE:
+            why = why or f"{entry.message}, line {entry.line}, column {entry.column}"
+    if why or root is None:
         raise RequestError(
-            f"{what} is not well-formed: {printable(str(error), 200)}.",
+            f"{what} is not well-formed: {printable(why or 'it is empty', 200)}.",
             remedy="Let 'virt-xml-validate' look at it.",
-        ) from None
-    if root.getroottree().docinfo.doctype:
-        raise RequestError(
-            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
         )
     return root
