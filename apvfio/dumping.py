@@ -10,10 +10,11 @@ from __future__ import annotations
 from apvfio import chzdev, definitions, ledgers
 from apvfio.cards import MODES
 from apvfio.errors import RequestError
-from apvfio.host import BUS, Host, in_use, read_guest_queues, read_host
+from apvfio.host import BUS, Host, in_use, read_default_domain, read_guest_queues, read_host
 from apvfio.inventory import read_inventory
 from apvfio.mask import ALL_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
+from apvfio.plan.presence import absent_control_domains
 from apvfio.policy import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Card, Mdev, Queue
@@ -50,7 +51,7 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
         # A card of a kind that cannot be simulated passes for a CCA coprocessor.
         adapters={int(card.id, 16): MODES.get(card.mode, "cca") for card in devices if not card.queue},
         domains=_domains(sysfs, host, "ap_usage_domain_mask"),
-        control_domains=_domains(sysfs, host, "ap_control_domain_mask"),
+        control_domains=host.domains if host.control_domains is None else host.control_domains,
         vfio_ap=host.vfio_ap,
         max_adapter=host.max_adapter,
         max_domain=host.max_domain,
@@ -59,6 +60,7 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
     state.apmask, state.aqmask = host.apmask, host.aqmask
     state.masks_in_use = host.abilities.override and not host.apmask == ALL_IDS == host.aqmask
     state.overrides = len(host.overrides)
+    state.domain = read_default_domain(sysfs)
     state.hardware.features = _read(sysfs, "features") or state.hardware.features
     if not sysfs.exists(f"{BUS}/drivers/cex4queue"):
         state.modules.remove("zcrypt_cex4")
@@ -119,10 +121,15 @@ def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:
     guest_matrix = matrix
     if seen is not None:
         guest_matrix = Matrix(
-            IdSet(q.adapter for q in seen), IdSet(q.domain for q in seen), matrix.control_domains
+            IdSet(q.adapter for q in seen), IdSet(q.domain for q in seen), _controlled(matrix, host)
         )
     attached = any(in_use(sysfs, queue) for queue in matrix.queues() if queue in host.drivers)
     return Mdev(number, matrix, guest_matrix, vm="the guest that was dumped" if attached else "")
+
+
+def _controlled(matrix: Matrix, host: Host) -> IdSet:
+    """What a guest controls of what its device names."""
+    return matrix.control_domains - absent_control_domains(matrix, host)
 
 
 def _domains(sysfs: Sysfs, host: Host, name: str) -> IdSet:

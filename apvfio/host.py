@@ -23,8 +23,13 @@ HOST_DRIVER = "cex4queue"
 UNBOUND = ""
 
 MASK_NAMES = ("apmask", "aqmask")
+CONTROL_DOMAINS = "ap_control_domain_mask"
+NO_QCI = "not supported"
+"""What the bus says instead of its configuration without PQAP(QCI) (bus:ap_control_domain_mask_show)."""
 MASKS = "masks"
 OVERRIDES = "overrides"
+
+_NO_DOMAIN = "-1"
 
 _DIGITS = 3
 _WHOLE_MATRIX_FITS = 500
@@ -54,6 +59,8 @@ class Host(NamedTuple):
     vfio_ap: bool
     max_adapter: int
     max_domain: int
+    control_domains: IdSet | None
+    """The domains that this host controls, and so the most that a guest can; None if it does not say."""
 
     @property
     def mode(self) -> str | None:
@@ -131,16 +138,26 @@ def _read_host(sysfs: Sysfs, *, overrides: bool) -> Host:
         vfio_ap=vfio_ap,
         max_adapter=_read_number(sysfs, "ap_max_adapter_id"),
         max_domain=_read_number(sysfs, "ap_max_domain_id"),
+        control_domains=_read_control_domains(sysfs),
     )
 
 
 def read_mask(sysfs: Sysfs, name: str) -> IdSet:
-    """``apmask`` or ``aqmask`` as it is now."""
+    """The mask in the bus' attribute ``name``, as ``apmask``, as it is now."""
     path = f"{BUS}/{name}"
     try:
         return parse_hex(sysfs.read(path), f"/sys/{path}")
     except RequestError as error:
         raise _nonsense(error.sentence) from None
+
+
+def read_default_domain(sysfs: Sysfs) -> int:
+    """The domain that the host's requests go to unless they name one; -1 if there is none.
+
+    It does not follow the masks (bus:ap_domain_store, ap_select_domain).
+    """
+    text = _read_or(sysfs, f"{BUS}/ap_domain", _NO_DOMAIN).strip()
+    return -1 if text == _NO_DOMAIN else _number(text, "ap_domain")
 
 
 def read_driver(sysfs: Sysfs, queue: Apqn) -> str:
@@ -243,8 +260,18 @@ def _parse_matrix(text: str) -> tuple[IdSet, IdSet]:
     return adapters, domains
 
 
+def _read_control_domains(sysfs: Sysfs) -> IdSet | None:
+    text = _read_or(sysfs, f"{BUS}/{CONTROL_DOMAINS}", "")
+    if text.strip() == NO_QCI:
+        return NO_IDS  # and vfio_ap lets no guest control any (vops:vfio_ap_mdev_filter_cdoms)
+    return read_mask(sysfs, CONTROL_DOMAINS) if text else None
+
+
 def _read_number(sysfs: Sysfs, name: str) -> int:
-    text = _read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip()
+    return _number(_read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip(), name)
+
+
+def _number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) <= MAX_ID):
         raise _nonsense(f"/sys/{BUS}/{name} reads {text[:80]!r} where an id belongs.")
     return int(text)

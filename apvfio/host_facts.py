@@ -7,7 +7,7 @@ for rules that are off or for queues that the start does not concern.
 
 from __future__ import annotations
 
-from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, is_online
+from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, is_online, read_default_domain
 from apvfio.mask import parse_hex
 from apvfio.matrix import Apqn
 from apvfio.plan.host_needs import Facts, concerned
@@ -46,7 +46,18 @@ def facts_of(system: System, host: Host, queues: Collection[Apqn], policy: Polic
         working=frozenset() if busy.requests == IGNORE else _working(system.sysfs, sorted(queues)),
         keys={} if busy.zkey == IGNORE else _keys(system.files, queues),
         nodes={} if busy.zcrypt_nodes == IGNORE else _nodes(system.sysfs, queues),
+        default_domain=frozenset()
+        if busy.default_domain == IGNORE
+        else _default_domain(system.sysfs, host, queues),
     )
+
+
+def _default_domain(sysfs: Sysfs, host: Host, queues: Iterable[Apqn]) -> frozenset[Apqn]:
+    """The queues of the default domain that the host's drivers have, if one of ``queues`` is among them."""
+    domain = read_default_domain(sysfs)
+    if not any(queue.domain == domain for queue in queues):
+        return frozenset()
+    return frozenset(q for q, driver in host.drivers.items() if q.domain == domain and driver == HOST_DRIVER)
 
 
 def _usable(sysfs: Sysfs, host: Host, keep: Keep) -> dict[Apqn, str]:

@@ -48,6 +48,8 @@ class Busy(NamedTuple):
     """A key of zkey's repository is bound to it: volumes encrypted with that key need it."""
     zcrypt_nodes: str = REFUSE
     """A device node made with zcryptctl is open to it: a container or a program was given it."""
+    default_domain: str = WARN
+    """It is the last that the host has of its default domain, which requests go to that name none."""
 
 
 class Times(NamedTuple):
@@ -154,7 +156,12 @@ SECTIONS: Sections = {
     },
     "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
     "keep": {"cca": _COUNT, "ep11": _COUNT, "accel": _COUNT},
-    "busy": {"requests": _SEVERITY, "zkey": _SEVERITY, "zcrypt-nodes": _SEVERITY},
+    "busy": {
+        "requests": _SEVERITY,
+        "zkey": _SEVERITY,
+        "zcrypt-nodes": _SEVERITY,
+        "default-domain": _SEVERITY,
+    },
     "time": {
         "release-wait": whole_number(1, 60),
         "lock-wait": whole_number(1, 120),

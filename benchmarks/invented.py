@@ -31,6 +31,7 @@ def host(adapters: int, domains: int) -> Host:
         vfio_ap=True,
         max_adapter=255,
         max_domain=255,
+        control_domains=None,
     )
 
 

@@ -26,6 +26,7 @@ def a_host(
     vfio_ap: bool = True,
     overrides: dict[Apqn, str] | None = None,
     ap_config: bool = True,
+    control_domains: IdSet | None = None,
 ) -> Host:
     """IBM's example host, 12 queues, unless told otherwise; drivers follow the masks."""
     queues = Matrix(adapters, domains).queues()
@@ -40,6 +41,7 @@ def a_host(
         vfio_ap=vfio_ap,
         max_adapter=255,
         max_domain=255,
+        control_domains=control_domains,
     )
 
 

@@ -29,7 +29,7 @@ _REASONS = {
 }
 """What becomes the reason in an error's sentence, or all of it, and how the command ends then."""
 _WARNERS = {
-    "apvfio/plan/planner.py": {"_warnings", "_of_policy"},
+    "apvfio/plan/planner.py": {"_warnings", "not_there", "_of_policy"},
     "apvfio/plan/host_needs.py": {"warnings"},
     "apvfio/plan/hygiene.py": {"hygiene"},
     "apvfio/plan/edit.py": {"_warnings", "_one_way"},

@@ -41,8 +41,12 @@ def losses(before: Before, change: Change) -> Iterator[Loss]:
     old, new = before.at_boot, before._replace(stored=change.stored).at_boot
     lost = tuple(queue for queue in sorted(drivers) if old.give_host(queue) and not new.give_host(queue))
     if lost:
-        # Keys outlive a boot; requests and device nodes do not, and nobody knows what will be online.
-        yield Loss("the host of the next boot", lost, Policy(busy=Busy(IGNORE, policy.busy.zkey, IGNORE)))
+        yield Loss("the host of the next boot", lost, Policy(busy=_busy_at_boot(policy)))
+
+
+def _busy_at_boot(policy: Policy) -> Busy:
+    """Keys outlive a boot. Requests, device nodes and the default domain do not (bus:ap_select_domain)."""
+    return Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
 
 
 def weighed(loss: Loss, facts: Facts) -> list[str]:

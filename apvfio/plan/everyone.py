@@ -6,11 +6,11 @@ from __future__ import annotations
 from itertools import combinations
 from typing import NamedTuple
 
-from apvfio.errors import ApvfioError
-from apvfio.host import OVERRIDES
-from apvfio.plan.host_needs import NOTHING_KNOWN
+from apvfio.errors import ApvfioError, printable
+from apvfio.host import HOST_DRIVER, OVERRIDES
+from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, objections
 from apvfio.plan.mode import mode_of
-from apvfio.plan.planner import check_request
+from apvfio.plan.planner import check_request, not_there
 from apvfio.plan.together import best_ways
 
 TYPE_CHECKING = False
@@ -45,6 +45,8 @@ class Everyone(NamedTuple):
     conflicts: tuple[Conflict, ...]
     together: Together | None
     """None if no choice of ways leaves the host what the policy reserves for it."""
+    warnings: tuple[str, ...]
+    """What to warn of when all of them run, in sentences."""
 
     @property
     def ways(self) -> dict[str, str]:
@@ -85,6 +87,7 @@ class Everyone(NamedTuple):
             "apmask": f"{together.adapters}" if together else "",
             "aqmask": f"{together.domains}" if together else "",
             "prefer": self.prefer or None,
+            "warnings": list(self.warnings),
         }
 
 
@@ -108,13 +111,20 @@ def plan_everyone(
             possible.append(request)
         except ApvfioError as error:
             errors.append(error)
+    asked = {q for request in possible for q in request.matrix.queues() if base.drivers.get(q) == HOST_DRIVER}
     if mode == OVERRIDES:
-        found = best_ways([], [], base, policy, facts=facts)
+        none = best_ways([], [], base, policy, facts=facts)
+        found = none if keeps_enough(asked, policy, facts) else None
     else:
         running = {lease.uuid: lease.way for lease in ledger.live()}
         fixed = [running.get(request.guest_uuid) or request.free_by or None for request in possible]
         found = best_ways([request.matrix for request in possible], fixed, base, policy, facts=facts)
-    return Everyone(mode, tuple(possible), tuple(errors), tuple(_conflicts(possible)), found)
+    taken = asked.union(found.collateral if found else ())
+    warned = [f"the host loses {one.why}" for one in objections(taken, policy, facts) if not one.refused]
+    for request in possible:
+        warned += [f"guest {printable(request.guest)}: {said}" for said in not_there(request.matrix, host)]
+    conflicts = tuple(_conflicts(possible))
+    return Everyone(mode, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
 
 
 def _conflicts(requests: list[Request]) -> list[Conflict]:

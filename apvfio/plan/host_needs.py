@@ -37,6 +37,8 @@ class Facts(NamedTuple):
     """The queues bound to a key of zkey's repository, and the key's name."""
     nodes: Mapping[Apqn, str] = {}
     """The queues open to a custom zcrypt device node, and the node's name."""
+    default_domain: frozenset[Apqn] = frozenset()
+    """All queues that the host's drivers have of its default domain, if a plan concerns one of them."""
 
 
 NOTHING_KNOWN = Facts()
@@ -99,8 +101,11 @@ def refused_queues(policy: Policy, facts: Facts) -> set[Apqn]:
 
 
 def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Facts) -> bool:
-    """Whether the host keeps as many queues of each mode as it must when ``taken`` are gone."""
-    return not any(_too_few(list(taken), policy, facts))
+    """Whether the host keeps what it must when ``taken`` are gone: a default domain, queues of each mode."""
+    gone = list(taken)
+    if policy.busy.default_domain == REFUSE and facts.default_domain and facts.default_domain <= set(gone):
+        return False
+    return not any(_too_few(gone, policy, facts))
 
 
 def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> None:
@@ -118,6 +123,10 @@ def objections(queues: Iterable[Apqn], policy: Policy, facts: Facts) -> Iterator
         found.append((busy.zkey, needed, f"which zkey's key {printable(key)!r} needs"))
     for node, lent in _by(facts.nodes, taken):
         found.append((busy.zcrypt_nodes, lent, f"lent to the zcrypt node {printable(node)!r}"))
+    default = sorted(facts.default_domain)
+    if default and facts.default_domain <= set(taken):
+        why = f"all that is left of its default domain {default[0].domain} (0x{default[0].domain:x})"
+        found.append((busy.default_domain, default, why))
     for severity, these, why in found:
         if severity != IGNORE:
             yield Objection(severity == REFUSE, f"{some_queues(these)}, {why}", tuple(these))

@@ -13,7 +13,7 @@ from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.mode import mode_of
 from apvfio.plan.overrides import THE_WAY, to_override
-from apvfio.plan.presence import absent_queues, require_all_there, require_there
+from apvfio.plan.presence import absent_control_domains, absent_queues, require_all_there, require_there
 from apvfio.plan.steps import due
 from apvfio.typed import NamedTuple
 from apvfio.wording import count_queues, some_queues
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Apqn
+    from apvfio.matrix import Apqn, Matrix
     from apvfio.plan.host_needs import Facts
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
@@ -183,16 +183,24 @@ def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
 
 def warnings(request: Request, way: Way, host: Host, policy: Policy) -> tuple[str, ...]:
     """What to warn of when the guest gets its queues that ``way``, in sentences."""
-    return (*_warnings(way, absent_queues(request.matrix, host)), *_of_policy(policy, host))
+    return (*_warnings(way), *not_there(request.matrix, host), *_of_policy(policy, host))
 
 
-def _warnings(way: Way, absent: list[Apqn]) -> Iterator[str]:
+def _warnings(way: Way) -> Iterator[str]:
     if way.collateral:
         lost = count_queues(len(way.collateral))
         yield f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"
     yield from warnings_of(way)
+
+
+def not_there(matrix: Matrix, host: Host) -> Iterator[str]:
+    """What a guest that is given ``matrix`` will not have of it, in sentences."""
+    absent, uncontrolled = absent_queues(matrix, host), absent_control_domains(matrix, host)
     if absent:
         yield f"the guest starts without {some_queues(absent)}, which this host does not have yet"
+    if uncontrolled:
+        domains = f"control domain{'s' if len(uncontrolled) > 1 else ''} {uncontrolled}"
+        yield f"the guest starts without {domains}, which this host does not control yet"
 
 
 def _of_policy(policy: Policy, host: Host) -> list[str]:

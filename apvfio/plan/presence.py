@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.errors import HostError
-from apvfio.mask import IdSet
+from apvfio.mask import NO_IDS, IdSet
 from apvfio.matrix import Matrix
 from apvfio.wording import some_queues
 
@@ -20,8 +20,17 @@ def absent_queues(matrix: Matrix, host: Host) -> list[Apqn]:
     return [queue for queue in matrix.queues() if queue not in host.drivers]
 
 
+def absent_control_domains(matrix: Matrix, host: Host) -> IdSet:
+    """The control domains of ``matrix`` that ``host`` does not control, as far as it says which it does."""
+    there = host.control_domains
+    return NO_IDS if there is None else matrix.control_domains - there
+
+
 def require_there(request: Request, host: Host, *, over_provisioning: bool) -> None:
     """HostError unless ``host`` has all adapters and domains, or could have them with ``over_provisioning``.
+
+    Control domains as well: the kernel accepts them all, and gives the guest those that the host controls
+    (vops:vfio_ap_mdev_filter_cdoms).
 
     A queue that is missing among adapters and domains that are there is refused in any case:
     the kernel would give the guest nothing of its adapter (vops:vfio_ap_mdev_filter_matrix).
@@ -30,6 +39,9 @@ def require_there(request: Request, host: Host, *, over_provisioning: bool) -> N
     if over_provisioning:
         _require_within("adapter", matrix.adapters, host.max_adapter, source)
         _require_within("domain", matrix.domains, host.max_domain, source)
+    _require_within("control domain", matrix.control_domains, host.max_domain, source)
+    if host.control_domains is not None and not over_provisioning:
+        _require_ids("control domain", matrix.control_domains, host.control_domains, source)
     if not absent_queues(matrix, host):
         return
     if not over_provisioning:

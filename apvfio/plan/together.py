@@ -71,7 +71,8 @@ def best_ways(
     def leaves_enough(cleared: int, columns: int) -> bool:
         """Whether the host keeps as many queues of each mode as the policy says."""
         apm, aqm = (columns, cleared) if flip else (cleared, columns)
-        taken = (q for q in facts.usable if apm >> q.adapter & 1 or aqm >> q.domain & 1)
+        needed = facts.default_domain.union(facts.usable)
+        taken = (q for q in needed if apm >> q.adapter & 1 or aqm >> q.domain & 1)
         return keeps_enough(taken, policy, facts)
 
     problem = Problem(rows, [_forced(way, sides) for way in fixed], *pairs, mask, other_mask, leaves_enough)

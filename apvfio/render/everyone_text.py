@@ -29,6 +29,7 @@ def everyone(found: Everyone) -> Iterator[str]:
     yield ""
     yield from _who_with_whom(found)
     yield from _cost(found)
+    yield from (f"warning {warning}" for warning in found.warnings)
 
 
 def _who_with_whom(found: Everyone) -> Iterator[str]:
@@ -40,11 +41,11 @@ def _who_with_whom(found: Everyone) -> Iterator[str]:
 
 
 def _cost(found: Everyone) -> Iterator[str]:
-    if found.mode == OVERRIDES:
-        yield "the host loses no other queue: they are moved one by one, with driver_override"
-        return
     if found.together is None:
         yield "no choice of ways leaves the host the queues that the policy reserves for it"
+        return
+    if found.mode == OVERRIDES:
+        yield "the host loses no other queue: they are moved one by one, with driver_override"
         return
     lost, least = found.together.collateral, found.together.least
     if not lost:

@@ -23,6 +23,8 @@ from host_users import RULES, SAYS, Overlay, use
 from hosts import NO_LEASES, a_host, a_request
 from machines import Machine
 
+NO_DEFAULT = {"bus/ap/ap_domain": "-1\n"}
+"""A host without a default domain."""
 WISH = a_request("0,0xa", "1,2,4")
 """Freed by its adapters it takes 00.001b and 0a.001b besides, by its domains 01.0001, 01.0002 and 01.0004."""
 ASKED = "00.0002"
@@ -115,7 +117,9 @@ def test_what_is_ignored_is_not_even_read(machine: Machine, rule: str) -> None:
     quiet = Machine()
     assert plan(machine).warnings == plan(quiet).warnings
     host = machine.host
-    off = parse_policy('[busy]\nrequests = "ignore"\nzkey = "ignore"\nzcrypt-nodes = "ignore"\n')
+    off = parse_policy(
+        '[busy]\nrequests = "ignore"\nzkey = "ignore"\nzcrypt-nodes = "ignore"\ndefault-domain = "ignore"\n'
+    )
     overlay = Overlay(machine, {})
     machine.files.texts.clear()
     assert read_facts(machine, host, [WISH.matrix], off) == Facts()
@@ -160,7 +164,7 @@ def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machi
 
 
 def test_a_card_at_rest_spares_its_queues_the_questions(machine: Machine) -> None:
-    overlay = Overlay(machine, {})
+    overlay = Overlay(machine, NO_DEFAULT)
     assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
     asked = [path for path in overlay.seen if path.endswith(("load", "q_count"))]
     assert len(asked) == 9  # three attributes of three cards
@@ -205,7 +209,8 @@ def test_a_key_for_other_queues_a_broken_line_and_an_empty_node_say_nothing(mach
         f"{directory}c.info": "",
     }
     none = format_hex(NO_IDS)
-    Overlay(machine, {f"{ZCRYPT_NODES}/n/apmask": none, f"{ZCRYPT_NODES}/n/aqmask": none})
+    nodes = {f"{ZCRYPT_NODES}/n/apmask": none, f"{ZCRYPT_NODES}/n/aqmask": none}
+    Overlay(machine, {**NO_DEFAULT, **nodes})
     assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
 
 

@@ -10,6 +10,8 @@ from apvfio.errors import ConflictError, HostError, PolicyError
 from apvfio.host import BUS, Host
 from apvfio.ledger import Ledger
 from apvfio.mask import format_list
+from apvfio.matrix import Matrix
+from apvfio.plan.presence import absent_control_domains
 from apvfio.policy import POLICY
 
 TYPE_CHECKING = False
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from apvfio.doctor.facts import Facts, Guest
     from apvfio.doctor.words import Words
     from apvfio.errors import ApvfioError
-    from apvfio.matrix import Matrix
     from apvfio.request import Request
 
 
@@ -66,6 +67,7 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
     check = of_error("absent", error, guest=guest.domain.name)
     adapters = request.matrix.adapters - host.adapters
     domains = request.matrix.domains - host.domains
+    control = absent_control_domains(request.matrix, host)
     scan = words.echo("1", f"{BUS}/scans")
     if (adapters or domains) and not (adapters - partition.adapters) and not (domains - partition.domains):
         return check._replace(
@@ -81,9 +83,9 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
             remedy="Assign them to the partition as usage domains (HMC), then have the bus look again.",
             commands=(scan,),
         )
-    if adapters or domains:
+    if adapters or domains or control:
         asked = request.matrix
-        there = asked._replace(adapters=asked.adapters - adapters, domains=asked.domains - domains)
+        there = Matrix(asked.adapters - adapters, asked.domains - domains, asked.control_domains - control)
         if there.adapters and there.domains:
             return check._replace(commands=(_asking_for_less(guest, there, words),))
     return check
