@@ -12,10 +12,10 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
-from errno import EACCES, EEXIST, ELOOP
+from errno import EEXIST
 
-from apvfio.errors import ApvfioError, HostError, printable
-from apvfio.private import make_private, open_ordinary, require_private
+from apvfio.errors import ApvfioError, printable
+from apvfio.private import file_error, make_private, open_ordinary, require_private, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
         require_private(directory)
         fd = open_ordinary(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise file_error(path, "locked", error) from error
     try:
         deadline = time.monotonic() + wait
-        while not _try_flock(fd):
+        while not _try_flock(fd, path):
             if time.monotonic() > deadline:
                 raise _still_held(path, wait, _first_number(os.pread(fd, 40, 0)))
             time.sleep(_NAP)
@@ -73,7 +73,7 @@ def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         _take(path, wait)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise file_error(path, "locked", error) from error
     try:
         yield
     finally:
@@ -94,7 +94,8 @@ def _take(path: str, wait: float) -> None:
             else:
                 time.sleep(_NAP)
     finally:
-        _unlink(new)
+        with suppress(OSError):  # what is left of it harms nobody
+            _unlink(new)
 
 
 def _with_our_pid(path: str) -> str:
@@ -105,7 +106,7 @@ def _with_our_pid(path: str) -> str:
         with suppress(FileExistsError):
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             try:
-                os.write(fd, f"{pid}\n".encode())
+                write_all(fd, f"{pid}\n".encode())
             except OSError:
                 _unlink(new)
                 raise
@@ -115,11 +116,13 @@ def _with_our_pid(path: str) -> str:
     raise OSError(EEXIST, f"there are files named {path}{pid % 100000:05d}..", path)
 
 
-def _try_flock(fd: int) -> bool:
+def _try_flock(fd: int, path: str) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise file_error(path, "locked", error) from error
     return True
 
 
@@ -161,14 +164,6 @@ def _first_number(data: bytes) -> int:
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _unusable(path: str, error: OSError) -> HostError:
-    why = "it is a symbolic link" if error.errno == ELOOP else error.strerror
-    remedy = (
-        "Run this as root." if error.errno == EACCES else "Remove what should not be there, and try again."
-    )
-    return HostError(f"the lock {path} cannot be used: {why}.", remedy=remedy)
 
 
 def _still_held(path: str, wait: float, pid: int) -> ApvfioError:

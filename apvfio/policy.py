@@ -84,10 +84,15 @@ class Policy(NamedTuple):
         return queue in self.queues or queue.adapter in self.adapters or queue.domain in self.domains
 
 
+def read_policy(files: Files) -> Policy:
+    """The policy in force; RequestError names what is wrong with its file, FileError why none can be read."""
+    return parse_policy(files.read(POLICY))
+
+
 def read_times(files: Files) -> Times:
     """The policy's waits, or the usual ones where it cannot be used: no typo shall keep a guest's queues."""
     try:
-        return parse_policy(files.read(POLICY)).times
+        return read_policy(files).times
     except ApvfioError:
         return Times()
 

@@ -23,7 +23,7 @@ from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import ASSIGN, CREATE
 from apvfio.plan.steps import creation, due
-from apvfio.policy import POLICY, parse_policy, read_times
+from apvfio.policy import read_policy, read_times
 from apvfio.resolve import planned
 from apvfio.settle import over, settle, settled, without_abandoned
 from apvfio.typed import NamedTuple
@@ -64,7 +64,7 @@ def current(system: System) -> Scene:
     """The scene as anybody may look at it."""
     host = read_host(system.sysfs)
     ledger = ledgers.load(system.files, system.boot_id)
-    return Scene(host, ledger, parse_policy(system.files.read(POLICY)))
+    return Scene(host, ledger, read_policy(system.files))
 
 
 def scene(system: System) -> Scene:

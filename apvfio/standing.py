@@ -8,9 +8,13 @@ from typing import NamedTuple
 from apvfio import serving
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError
+from apvfio.host import read_host
 from apvfio.host_facts import read_facts
+from apvfio.ledgers import load
 from apvfio.plan.pairs import Pair, pairs_apart
+from apvfio.policy import Policy, read_policy
 from apvfio.resolve import all_named
+from apvfio.serving import Scene
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
     from apvfio.guests import Guest
     from apvfio.ledger import Lease
     from apvfio.request import Request
-    from apvfio.serving import Scene
     from apvfio.system import System
 
 RUNNING = "running"
@@ -81,20 +84,31 @@ def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], 
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
     """
-    try:
-        seen: Scene | None = serving.current(system)
-    except ApvfioError:
-        seen = None
-    found = [one for one in (_standing(system, seen, guest) for guest in guests) if one]
+    seen, broken = _seen(system)
+    found = [one for one in (_standing(system, seen, guest, broken) for guest in guests) if one]
     requests = [one.request for one in found if one.request]
-    if seen is None or len(requests) < 2:
+    if seen is None or broken or len(requests) < 2:
         return found, []
     named, _ = all_named(system.sysfs, requests, seen.host, seen.ledger, seen.policy)
     facts = read_facts(system, seen.host, [request.matrix for request in named], seen.policy)
     return found, list(pairs_apart(named, *seen, facts))
 
 
-def _standing(system: System, seen: Scene | None, guest: Guest) -> Standing | None:
+def _seen(system: System) -> tuple[Scene | None, ApvfioError | None]:
+    """The scene if the host can be asked, and why no guest starts there now if the policy cannot be used."""
+    try:
+        host, ledger = read_host(system.sysfs), load(system.files, system.boot_id)
+    except ApvfioError:
+        return None, None
+    try:
+        return Scene(host, ledger, read_policy(system.files)), None
+    except ApvfioError as broken:
+        return Scene(host, ledger, Policy()), broken
+
+
+def _standing(
+    system: System, seen: Scene | None, guest: Guest, broken: ApvfioError | None
+) -> Standing | None:
     state = RUNNING if guest.active else SHUT_OFF
     try:
         request = request_of(system.files, guest.xml())
@@ -105,7 +119,7 @@ def _standing(system: System, seen: Scene | None, guest: Guest) -> Standing | No
     if seen is None:
         return Standing(guest.name, state, request, None, None, known=False)
     leases = [lease for lease in seen.ledger.live() if lease.uuid == request.guest_uuid]
-    error = None if state == RUNNING else _refusal(system, seen, request)
+    error = None if state == RUNNING else broken or _refusal(system, seen, request)
     return Standing(guest.name, state, request, leases[0] if leases else None, error, known=True)
 
 

@@ -210,6 +210,8 @@ def _lives(path: str) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise file_error(path, "locked", error) from error
     finally:
         os.close(fd)
     with suppress(OSError):

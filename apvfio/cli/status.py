@@ -6,15 +6,16 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-from apvfio import serving
 from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
-from apvfio.errors import Exit, UsageError
-from apvfio.ledgers import lease_json, owed_json
+from apvfio.errors import ApvfioError, Exit, UsageError
+from apvfio.host import read_host
+from apvfio.ledgers import lease_json, load, owed_json
 from apvfio.mask import format_list
 from apvfio.owners import owners
 from apvfio.plan.mode import mode_of
+from apvfio.policy import Policy, read_policy
 from apvfio.promises import promise_json
 from apvfio.render.picture import picture
 from apvfio.render.report import Report, report
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
     from apvfio.owners import Owner
-    from apvfio.policy import Policy
     from apvfio.render.matrix_text import Look
     from apvfio.render.picture import Picture
     from apvfio.system import System
@@ -48,6 +48,8 @@ class Status(NamedTuple):
     owners: dict[Apqn, Owner]
     drift: list[str]
     seen: Seen
+    policy_error: ApvfioError | None
+    """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
 
     @property
     def mode(self) -> str:
@@ -56,7 +58,8 @@ class Status(NamedTuple):
 
     def report(self) -> Report:
         """The same for a person."""
-        return report(self.host, self.ledger, self.mode, self.drawn(), self.drift)
+        error = str(self.policy_error or "")
+        return report(self.host, self.ledger, self.mode, self.drawn(), self.drift, policy_error=error)
 
     def drawn(self) -> Picture:
         """The matrix as every form of it shows it."""
@@ -109,10 +112,18 @@ def describe(system: System, how: Look) -> Iterator[str]:
 
 
 def read_status(system: System) -> Status:
-    """What there is to show, read without the lock: looking must not wait for a start, nor make it wait."""
-    host, ledger, policy = serving.current(system)
+    """What there is to show, read without the lock: looking must not wait for a start, nor make it wait.
+
+    A policy that cannot be used hides nothing: the status says what is wrong with it.
+    """
+    host, ledger = read_host(system.sysfs), load(system.files, system.boot_id)
+    policy, wrong = Policy(), None
+    try:
+        policy = read_policy(system.files)
+    except ApvfioError as error:
+        wrong = error
     drift = differences(system, host, ledger)
-    return Status(host, ledger, policy, owners(host, ledger), drift, read_states(system.sysfs, host))
+    return Status(host, ledger, policy, owners(host, ledger), drift, read_states(system.sysfs, host), wrong)
 
 
 def as_json(found: Status) -> dict[str, object]:
@@ -136,6 +147,7 @@ def as_json(found: Status) -> dict[str, object]:
         "promises": [promise_json(promise) for promise in found.ledger.promises.values()],
         "owed": owed_json(found.ledger),
         "drift": found.drift,
+        "policy_error": found.policy_error and str(found.policy_error),
         "picture": found.drawn().as_json(),
     }
 

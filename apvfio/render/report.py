@@ -26,7 +26,7 @@ class Report(NamedTuple):
     """A host's state for a person."""
 
     facts: tuple[tuple[str, str], ...]
-    """Name and value: the mode, what the kernel can do, the masks."""
+    """Name and value: the mode, what the kernel can do, the masks, what is wrong with the policy."""
     picture: Picture
     leases: tuple[str, ...]
     """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
@@ -36,14 +36,20 @@ class Report(NamedTuple):
     """A sentence for everything that is not as it should be."""
 
 
-def report(host: Host, ledger: Ledger, mode: str, drawn: Picture, drift: Sequence[str]) -> Report:
-    """What there is to say of ``host``, which works by ``mode`` and differs from the ledger by ``drift``."""
+def report(
+    host: Host, ledger: Ledger, mode: str, drawn: Picture, drift: Sequence[str], *, policy_error: str = ""
+) -> Report:
+    """What there is to say of ``host``, which works by ``mode`` and differs from the ledger by ``drift``.
+
+    ``policy_error`` says why the policy cannot be used, '' if it can.
+    """
     return Report(
         facts=(
             ("mode", mode),
             ("kernel", _kernel(host)),
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
+            *([("policy", printable(policy_error, _LONGEST))] if policy_error else []),
         ),
         picture=drawn,
         leases=_leases(ledger),

@@ -41,6 +41,7 @@ class Told:
 
     def __init__(self) -> None:
         self.crash_points = Table()
+        self.file_faults = Table()
         self.world: Counter[str] = Counter()
         self.schedules: Counter[str] = Counter()
 
@@ -48,6 +49,8 @@ class Told:
         """All of it."""
         if self.crash_points.total:
             yield f"crash points: {self.crash_points.total} tried, all recovered"
+        if self.file_faults.total:
+            yield f"faults at file operations: {self.file_faults.total} tried, all recovered"
         if self.world:
             struck = self.world["struck"]
             yield f"operations on hosts with all their actors: {self.world.total()}, {struck} of them struck"

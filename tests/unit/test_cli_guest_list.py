@@ -133,6 +133,19 @@ def test_a_host_that_cannot_be_asked(
     assert json.loads(capsys.readouterr().out)[0]["can_start"] is None
 
 
+def test_a_policy_that_cannot_be_used_hides_no_guest(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    libvirtd.define("two", 2, a_matrix("1", "2"), mdev(2))
+    host.write("etc/apvfio/apvfio.toml", "[reserve\n")
+    rows = listed(host, capsys)
+    assert (rows["one"]["state"], rows["one"]["why"]) == ("running", None)
+    assert rows["two"]["can_start"] is False
+    assert rows["two"]["why"]["error"].startswith("the policy /etc/apvfio/apvfio.toml cannot be used: ")
+
+
 def test_no_guest(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     assert host.run("guest", "list", "-c", URI) == Exit.OK
     assert capsys.readouterr().out == ""

@@ -101,6 +101,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
         "promises": [],
         "owed": {"apmask": "0", "aqmask": "", "overrides": {}},
         "drift": [],
+        "policy_error": None,
         "picture": {
             "adapters": [{"adapter": "00", "type": "CEX8A"}, {"adapter": "01", "type": "CEX8C"}],
             "domains": ["0001", "0002"],
@@ -268,3 +269,34 @@ def test_a_terminal_gets_only_what_it_can_show(
 def test_lines_go_where_they_are_sent(capsys: pytest.CaptureFixture[str]) -> None:
     print_lines(["a", "b"], sys.stderr)
     assert capsys.readouterr() == ("", "a\nb\n")
+
+
+class TestBrokenPolicy:
+    """A policy that cannot be used hides nothing."""
+
+    SAID = "the policy /etc/apvfio/apvfio.toml cannot be used: "
+
+    def test_status_is_shown_with_what_is_wrong(
+        self, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        host.start(a_request("0,10", "1-2,4", 1))
+        host.write("etc/apvfio/apvfio.toml", "[reserve\n")
+        assert host.run("status") == 0
+        shown = capsys.readouterr()
+        assert " ".join(shown.out.split()).count(f"policy {self.SAID}") == 1
+        assert "guest g1: adapters 0,10, domains 1-2,4" in " ".join(shown.out.split())
+        assert shown.err == ""
+
+    def test_json_has_both(self, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+        assert status(host, capsys)["policy_error"] is None
+        host.start(a_request("0,10", "1-2,4", 1))
+        host.write("etc/apvfio/apvfio.toml", "frobnicate = 1\n")
+        found = status(host, capsys)
+        assert found["policy_error"].startswith(self.SAID)
+        assert [lease["guest"] for lease in found["leases"]] == ["g1"]
+
+    def test_drawings_have_it(self, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+        host.write("etc/apvfio/apvfio.toml", "[reserve\n")
+        for form in ("--svg", "--html"):
+            assert host.run("status", form, "-") == 0
+            assert "cannot be used" in capsys.readouterr().out
