@@ -112,6 +112,9 @@ def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Ou
     In a ``hurry`` as `release`; without it also what others have handed over. ``tell`` hears what is
     waited for.
     """
+    from apvfio.meant import meant_masks  # noqa: PLC0415  a start does without both
+    from apvfio.plan.cleared import cleared_by_others  # noqa: PLC0415
+
     pace, haste, stopped = Pace(), None, {}
     if hurry:
         haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
@@ -124,6 +127,7 @@ def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Ou
         found = ledgers.load(system.files, system.boot_id)
         seen = differences(system, host, found)
         ledger = without_abandoned(system, settled(system, found, host), stopped)
+        ledger = ledger._replace(strange=cleared_by_others(host, ledger, meant_masks(system)))
         records.catch_up(system, found)
         first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
     return finished(system, first._replace(seen=tuple(seen)), pace, haste, tell)

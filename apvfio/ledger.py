@@ -111,6 +111,10 @@ class Ledger(NamedTuple):
 
     promises: Mapping[str, Promise] = {}
     """What is kept free for devices that mdevctl is about to make, by their uuids."""
+    freed: Debt = Debt()
+    """The mask bits that an administrator cleared with ``apvfio masks`` in this boot."""
+    strange: Debt = Debt()
+    """The mask bits that another program cleared, as far as the audit log has them."""
 
     def of_guest(self, uuid: str) -> list[Lease]:
         """The leases of the guest ``uuid``; more than one only while an older one is ending."""

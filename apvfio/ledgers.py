@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LEDGER = "run/apvfio/ledger.json"
 VERSION = 1
 _PAGE = 4096
+_BITS = ("freed", "strange")
 
 
 def load(files: Files, boot_id: str) -> Ledger:
@@ -56,12 +57,15 @@ def load(files: Files, boot_id: str) -> Ledger:
         last = _last_from(_get(document, "last", dict) if "last" in document else {})
         had = _texts_from(_get(document, "had", dict) if "had" in document else {})
         promises = _promises_from(_get(document, "promises", list) if "promises" in document else [])
+        freed, strange = (_debt_from(_get(document, key, dict) if key in document else {}) for key in _BITS)
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
-    return Ledger(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had, promises)
+    return Ledger(
+        *(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had, promises, freed, strange)
+    )
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -80,6 +84,7 @@ def save(files: Files, ledger: Ledger) -> None:
             uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
             for uuid, matrix in ledger.last.items()
         },
+        **{key: _debt_json(bits) for key in _BITS if (bits := getattr(ledger, key))},
     }
     files.write(LEDGER, json.dumps(document, indent=1) + "\n")
 
@@ -115,10 +120,17 @@ def _matrix_json(matrix: Matrix) -> dict[str, str]:
 def owed_json(ledger: Ledger) -> dict[str, object]:
     """What is owed to the host, as the ledger and ``status --json`` write it."""
     return {
-        "apmask": format_list(ledger.owed.apmask),
-        "aqmask": format_list(ledger.owed.aqmask),
+        **_debt_json(ledger.owed),
         "overrides": {str(queue): before for queue, before in sorted(ledger.overrides.items())},
     }
+
+
+def _debt_json(debt: Debt) -> dict[str, str]:
+    return {name: format_list(ids) for name, ids in zip(Debt._fields, debt, strict=True)}
+
+
+def _debt_from(item: dict[str, Any]) -> Debt:
+    return Debt(*(_ids_from(item, name) for name in Debt._fields)) if item else Debt()
 
 
 def _lease_from(item: object) -> Lease:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apvfio.handover import Haste, Pace
+    from apvfio.ledger import Debt
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
     from apvfio.telling import Tell
@@ -83,14 +84,19 @@ def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
     return reclaimed(struck(leaning(ledger, host), host), host)
 
 
-def differences(system: System, host: Host, ledger: Ledger) -> list[str]:
-    """How the host differs from the ``ledger``, in sentences: `drift`, and guests that run no more."""
+def differences(system: System, host: Host, ledger: Ledger, meant: Debt | None = None) -> list[str]:
+    """How the host differs from the ``ledger``, in sentences: `drift`, and guests that run no more.
+
+    ``meant`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
+    """
+    from apvfio.meant import meant_masks  # noqa: PLC0415
     from apvfio.plan.drift import drift  # noqa: PLC0415
 
     running = system.running_guests()
     dead = abandoned(ledger, running, now()) if running is not None else []
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
-    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger)]
+    meant = meant_masks(system) if meant is None else meant
+    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, meant)]
 
 
 def without_abandoned(system: System, ledger: Ledger, stopped: Mapping[str, int] | None = None) -> Ledger:

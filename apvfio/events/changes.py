@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from binascii import crc32
 
-from apvfio.events.event import CHANGED, HELD, MODE, OWED, PROMISED, STARTED, STOPPED, Event
+from apvfio.events.event import CHANGED, HELD, MASKS, MODE, OWED, PROMISED, STARTED, STOPPED, Event
+from apvfio.host import MASK_NAMES
 from apvfio.ledger import CHANGING
 from apvfio.ledger import HELD as HELD_LEASE
 from apvfio.mask import format_list
 from apvfio.matrix import Matrix
 from apvfio.typed import NamedTuple
+from apvfio.wording import mask_bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +62,11 @@ def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
             yield Event(now, PROMISED, after.boot_id, mdev=mdev, matrix=promise.matrix, way=promise.way)
     if _unpaid(after) != _unpaid(before):
         yield Event(now, OWED, after.boot_id, text=_unpaid(after))
+    strange = after.strange - before.strange
+    if strange:
+        bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange, strict=True) if ids)
+        text = f"another program cleared {' and '.join(bits)}"
+        yield Event(now, MASKS, after.boot_id, text=text)
     if after.mode != before.mode:
         yield Event(now, MODE, after.boot_id, text=after.mode)
 

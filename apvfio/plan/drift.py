@@ -6,6 +6,8 @@ from __future__ import annotations
 from apvfio.errors import printable
 from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
+from apvfio.mask import NO_IDS, format_change
+from apvfio.plan.cleared import ALL_BITS, cleared_by_others
 from apvfio.plan.overrides import forgiven_overrides, override_returns
 from apvfio.plan.steps import forgiven, returnable
 from apvfio.wording import mask_bits, some_queues
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
-def drift(host: Host, ledger: Ledger) -> list[str]:
-    """Every difference, lease by lease, then the debts; empty if ``host`` is what it should be."""
+def drift(host: Host, ledger: Ledger, meant: Debt = ALL_BITS) -> list[str]:
+    """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
+
+    ``meant`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
+    """
     found: list[str] = []
     for lease in ledger.leases.values():
         who = f"guest {printable(lease.guest)}"
@@ -37,6 +42,12 @@ def drift(host: Host, ledger: Ledger) -> list[str]:
         for uuid in ledger.promises
     )
     found += _of_debts(host, ledger)
+    found += (
+        f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
+        f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
+        f"'apvfio masks --active {name}={format_change(ids)}' keeps it clear"
+        for name, ids in _masks(cleared_by_others(host, ledger, meant))
+    )
     return found
 
 

@@ -120,7 +120,10 @@ def plan_edit(wish: Wish, before: Before) -> Change:
         active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
         decided = Debt(*(_decided(edit) for edit in wish[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
-        ledger = ledger._replace(owed=ledger.owed - decided)
+        ledger = ledger._replace(
+            owed=ledger.owed - decided,
+            freed=(ledger.freed - decided) | (decided - Debt(*active)),
+        )
     if wish.persistent:
         kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
         stored = Stored(
@@ -132,7 +135,7 @@ def plan_edit(wish: Wish, before: Before) -> Change:
     queues = sorted(before.host.drivers)
     differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
     change = Change(
-        changes=active != now or stored != before.stored or ledger != before.ledger,
+        changes=active != now or stored != before.stored or ledger.owed != before.ledger.owed,
         active=active,
         stored=stored,
         to_store=Stored(*(None if ids == was else ids for _, ids, was in differing)),

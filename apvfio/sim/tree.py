@@ -154,7 +154,7 @@ class Tree:
         )
 
     def _module(self, name: str) -> Entry:
-        """A module's directory, without its code's sections and parameters."""
+        """A module's directory, without its code's sections; of the parameters the bus' masks alone."""
         state = self._rules.state
         entries: dict[str, Entry] = {
             "holders": lambda: Directory(
@@ -162,7 +162,16 @@ class Tree:
             ),
             "initstate": shows(lambda: "live"),
         }
+        if name == "ap":
+            masks = {"apmask": state.boot_apmask, "aqmask": state.boot_aqmask}
+            entries["parameters"] = lambda: Directory(
+                {mask: shows(partial(_charp, text)) for mask, text in masks.items()}
+            )
         return lambda: Directory(entries)
+
+
+def _charp(text: str | None) -> str:
+    return "(null)" if text is None else text
 
 
 def _names(path: str) -> list[str]:

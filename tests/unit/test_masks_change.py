@@ -84,7 +84,7 @@ def test_a_store_that_fails_says_what_is_changed_already() -> None:
     def full() -> None:
         raise ApvfioError("the disk is full.", remedy="Make room.")
 
-    machine.faults.arm(2, full)
+    machine.faults.arm(3, full)
     with pytest.raises(
         ApvfioError, match=r"Make room\. The active masks are changed; only storing them failed"
     ):
@@ -106,4 +106,4 @@ def test_all_is_done_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(machine, "lock", lock)
     change(machine, "-5", "-6", persistent=True)
-    assert held == [3]
+    assert held == [4]  # both masks, the ledger, the file of stored masks

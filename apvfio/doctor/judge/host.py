@@ -10,6 +10,7 @@ from apvfio.doctor.judge.keeping import ROOT_ONLY
 from apvfio.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
 from apvfio.ledger import Debt
 from apvfio.mask import ALL_IDS, NO_IDS, format_list
+from apvfio.plan.cleared import ALL_BITS, cleared_by_others
 from apvfio.wording import mask_bits, some_queues
 
 TYPE_CHECKING = False
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from apvfio.doctor.words import Words
     from apvfio.host import Host
     from apvfio.ledger import Ledger
-    from apvfio.mask import IdSet
     from apvfio.matrix import Matrix
 
 
@@ -108,13 +108,11 @@ def _masks(
     """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
     wished = Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
     cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
-    mdevs = [*host.mdevs.values(), *(held.matrix for held in ledger.holding())]
-    needed = Debt(united(matrix.adapters for matrix in mdevs), united(matrix.domains for matrix in mdevs))
-    for name, own, theirs, stay, there in zip(
-        MASK_NAMES, cleared, wished, ledger.owed | needed, (host.adapters, host.domains), strict=True
+    strange = cleared_by_others(host, ledger, ALL_BITS if boot_masks else wished)
+    for name, own, theirs, left, there in zip(
+        MASK_NAMES, cleared, wished, strange, (host.adapters, host.domains), strict=True
     ):
-        left = (own - theirs - stay) & there
-        if left and not boot_masks:
+        if left:
             yield warning(
                 "masks",
                 f"{mask_bits(name, left)} is clear, and no guest, device or stored mask wants that: the host "
@@ -130,11 +128,3 @@ def _masks(
                 "Store what is meant, or have it set now.",
                 words.apvfio("masks", "--persistent", f"{name}={format_list(ALL_IDS - theirs | later)}"),
             )
-
-
-def united(sets: Iterator[IdSet]) -> IdSet:
-    """All of them together."""
-    found = NO_IDS
-    for ids in sets:
-        found |= ids
-    return found

@@ -13,6 +13,7 @@ from apvfio.doctor.facts import Keeping, S390Lock, Unseen
 from apvfio.doctor.look.attempts import attempt
 from apvfio.errors import HostError, printable
 from apvfio.locks import OWN_LOCK, S390_LOCK
+from apvfio.plan.cleared import ALL_BITS
 from apvfio.policy import POLICY, parse_policy
 from apvfio.private import open_ordinary, require_private
 from apvfio.settle import differences
@@ -41,7 +42,8 @@ def look_at_keeping(system: System, host: Host | None) -> Keeping:
         lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",
         s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
         s390_path=S390_LOCK,
-        differences=tuple(differences(system, host, known)) if host and known else (),
+        # The masks have a check of their own.
+        differences=tuple(differences(system, host, known, ALL_BITS)) if host and known else (),
     )
 
 

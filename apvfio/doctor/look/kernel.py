@@ -8,10 +8,11 @@ from functools import partial
 
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Kernel, Partition, Unseen
 from apvfio.doctor.look.attempts import attempt, listed, otherwise
-from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, in_use, read_host
+from apvfio.host import BUS, HOST_DRIVER, in_use, read_host
 from apvfio.install import programs
 from apvfio.inventory import read_cards
 from apvfio.mask import NO_IDS, parse_hex
+from apvfio.meant import has_boot_masks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def look_at_kernel(sysfs: Sysfs, *, here: bool) -> Kernel:
         overrides=_overrides(sysfs, there) if there and there.abilities.override else {},
         has_host_driver=sysfs.exists(f"{BUS}/drivers/{HOST_DRIVER}"),
         autoprobe=otherwise(lambda: sysfs.read(f"{BUS}/drivers_autoprobe").strip(), "1") != "0",
-        boot_masks=any(_parameter(sysfs, name) for name in MASK_NAMES),
+        boot_masks=has_boot_masks(sysfs),
         module=module,
         blocked_by=blocked_by,
         vfio_node=not here or os.path.exists(_VFIO_NODE),
@@ -61,12 +62,6 @@ def look_at_kernel(sysfs: Sysfs, *, here: bool) -> Kernel:
 def _mask(sysfs: Sysfs, name: str) -> IdSet:
     # Without QCI it reads "not supported" (bus:ap_adapter_mask_show).
     return otherwise(lambda: parse_hex(sysfs.read(f"{BUS}/{name}"), name), NO_IDS)
-
-
-def _parameter(sysfs: Sysfs, name: str) -> str:
-    """A module's parameter of type charp; one that is not set reads (null)."""
-    text = otherwise(lambda: sysfs.read(f"module/ap/parameters/{name}").strip(), "")
-    return "" if text == "(null)" else text
 
 
 def _overrides(sysfs: Sysfs, host: Host) -> Mapping[Apqn, str]:
