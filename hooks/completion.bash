@@ -74,7 +74,7 @@ _apvfio_words() {
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
     'sim start' | 'sim stop' | 'sim kill' | 'sim mount') echo "--help" ;;
     install) echo "--help --prefix --dry-run -n --json --callout --package --python" ;;
-    uninstall) echo "--help --dry-run -n --json --force" ;;
+    uninstall) echo "--help --dry-run -n --json --force --package" ;;
     esac
 }
 

@@ -9,22 +9,18 @@ import sys
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
-from apvfio.errors import HostError, UsageError, printable
+from apvfio.errors import ConflictError, HostError, UsageError, printable
 from apvfio.install import checks, commands, record
 from apvfio.install.checks import Finding
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
 from apvfio.install.tree import (
     NEW,
-    OF_PACKAGE,
     Found,
     apply,
     look,
+    packaged,
     require_ours,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -76,16 +72,17 @@ def run(args: argparse.Namespace) -> int:
             packaged=args.package,
         )
         found = look(args.root, contents(choices), known.files)
-        of_package = any(f.state == OF_PACKAGE for f in found)
-        if of_package and choices.callouts:
+        of_package = not args.package and packaged(args.root)
+        if of_package:
             # The one thing that a package leaves to choose.
             found = [f for f in found if os.path.basename(f.path) == CALLOUT]
+            _require_choice(found)
         findings = checks.check(choices) if here else []
         _require_fit(findings)
         require_ours(found)
         package = commands.of_package(choices) if args.package else {}
         work = Work(found, findings, [], [], package, _notes(found) if here else [])
-        if here and not of_package and not (work.nothing and commands.enabled()):
+        if here and not of_package and not (work.nothing and commands.enabled() and not known.unfinished):
             work = work._replace(after=commands.after_install(choices, [f.path for f in found if f.item]))
         show(work, args)
         failed = []
@@ -93,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
             if args.package:
                 apply(args.root, found)
             else:
-                record.change(args.root, system.files, known, found)
-            failed = run_all(work.after)
+                known = record.change(args.root, system.files, known, found)
+                failed = run_all(work.after)
+                if not failed:
+                    record.finish(args.root, system.files, known)
     return end(work, args, failed)
 
 
@@ -129,6 +128,14 @@ def _place_for_callout(known: record.Record, *, chosen: bool, here: bool) -> str
     return checks.place_for_callout() if here else CALLOUTS[0]
 
 
+def _require_choice(found: list[Found]) -> None:
+    if not any(f.item for f in found):
+        raise ConflictError(
+            "the package apvfio is installed on this host.",
+            remedy="Remove the package first; beside it only 'apvfio install --callout' is possible.",
+        )
+
+
 def _require_fit(findings: list[Finding]) -> None:
     hindering = [finding for finding in findings if finding.hinders]
     if hindering:
@@ -141,7 +148,7 @@ def _notes(found: list[Found]) -> list[str]:
     directory = os.path.dirname(f"/{HOOK}")
     first = not os.path.exists("/etc/libvirt/hooks/qemu") and not _has_scripts(directory)
     daemon = checks.daemon_to_reload()
-    if first and daemon and any(path == HOOK and state == NEW for path, state, _ in found):
+    if first and daemon and any(f.path == HOOK and f.state == NEW for f in found):
         return [
             f"libvirt had no hook so far and looks for one when it is told to: systemctl reload {daemon}. "
             "Guests that run go on."

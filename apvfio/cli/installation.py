@@ -32,16 +32,28 @@ class Work(NamedTuple):
     package: dict[str, list[Command]]
     """For a tree that will be a package: what its scripts run, and when."""
     notes: list[str]
+    directories: tuple[str, ...] = ()
+    """Those that go if they are empty."""
 
     @property
     def nothing(self) -> bool:
         """Whether all is done already."""
-        return not (self.before or self.after or any(f.state not in (SAME, FOREIGN) for f in self.found))
+        return not (
+            self.before
+            or self.after
+            or self.directories
+            or any(found.state not in (SAME, FOREIGN) for found in self.found)
+        )
 
     def as_json(self, done: bool, failed: list[str]) -> dict[str, object]:
         """The work as ``--json`` prints it, and what came of it."""
         return {
-            "files": [{"path": f"/{path}", "state": state} for path, state, _ in self.found],
+            "files": [
+                {"path": f"/{found.path}", "state": found.state}
+                | ({"kept": f"/{found.kept}"} if found.kept else {})
+                for found in self.found
+            ],
+            "directories": [f"/{path}" for path in self.directories],
             "findings": [finding.as_json() for finding in self.findings],
             "commands": [command.as_json() for command in (*self.before, *self.after)],
             "package": {when: [c.as_json() for c in told] for when, told in self.package.items()},
@@ -66,8 +78,11 @@ def is_host(args: argparse.Namespace, system: System) -> bool:
 def show(work: Work, args: argparse.Namespace) -> None:
     if args.json:
         return
-    for path, state, _ in work.found:
-        print(f"{_VERBS[state]:<7} /{path}")
+    for path, state, item, kept in work.found:
+        verb = _VERBS[CHANGED if item else OBSOLETE] if kept else _VERBS[state]
+        print(f"{verb:<7} /{path}" + (f"   # edited since its installation: kept as /{kept}" if kept else ""))
+    for path in work.directories:
+        print(f"remove  /{path}   # if it is empty")
     for command in (*work.before, *work.after):
         print(f"run     {command}   # {command.why}")
     if work.nothing:
@@ -96,7 +111,7 @@ def run_all(told: list[Command]) -> list[str]:
     failed = []
     for command in told:
         code, text = programs.run(command.words)
-        if code:
+        if code and not command.may_fail:
             why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200).removesuffix(".")
             failed.append(f"'{command}' failed: {why}. Run it again by hand.")
     return failed

@@ -78,6 +78,7 @@ def _damage(lines: int) -> str:
 def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
     """Print what comes after ``last``, the last event there was, until interrupted."""
     while True:
+        sys.stdout.flush()  # whoever reads a pipe must not wait for a full buffer
         time.sleep(_BEAT)
         with opened(args) as system:
             if (now := system.files.size(trail.TRAIL)) == size:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import nullcontext
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
@@ -12,7 +13,7 @@ from apvfio.cli.progress import Progress
 from apvfio.events.trail import TRAIL
 from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
-from apvfio.install.tree import look
+from apvfio.install.tree import look, packaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command."""
     parser = commands.add_parser("uninstall", help="take apvfio out of this host; its configuration stays")
     parser.add_argument("--force", action="store_true", help="even if guests hold queues")
+    parser.add_argument(
+        "--package",
+        action="store_true",
+        help="what a package's scripts run before its removal; its files are the package manager's",
+    )
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -33,36 +39,62 @@ def run(args: argparse.Namespace) -> int:
         here = is_host(args, system)
         known = record.load(system.files)
         found = look(args.root, (), known.files)
-        on_host = here and bool(found)
-        work = Work(found, [], [], [], {}, [])
-        if on_host:
-            work = work._replace(before=commands.before_removal(), after=commands.after_removal())
-        if on_host and not args.dry_run:
-            # It also ends the leases of guests that run no more.
-            _pay(system, args.force)
-        require_unused(system, args.force)
-        show(work, args)
-        failed = [] if args.dry_run else _take_out(system, args, known, work, on_host)
-        if found and system.files.size(TRAIL):
-            work.notes.append(f"Who had which queue when stays in /{TRAIL}, for whoever asks later.")
+        work = Work(found, [], [], [], {}, [], _directories(args.root, known))
+        if here:
+            work = work._replace(
+                before=commands.before_removal(known.files), after=commands.after_removal(known.files)
+            )
+        if args.package or not packaged(args.root):
+            failed = _leave(system, args, known, work, on_host=here and (args.package or not work.nothing))
+        else:
+            # Nothing but the callout is there beside a package, which goes on without it.
+            show(work, args)
+            failed = [] if args.dry_run else _remove(system, args, known, work)
     return end(work, args, failed)
 
 
-def _take_out(
-    system: System, args: argparse.Namespace, known: record.Record, work: Work, on_host: bool
+def _directories(root: str, known: record.Record) -> tuple[str, ...]:
+    if known == record.Record():
+        return ()
+    here = (path for path in known.directories if os.path.isdir(os.path.join(root, path)))
+    return (*here, os.path.dirname(record.RECORD))
+
+
+def _leave(
+    system: System, args: argparse.Namespace, known: record.Record, work: Work, *, on_host: bool
 ) -> list[str]:
-    """Do the work of an uninstall; what failed, in sentences."""
-    failed = run_all(work.before)
-    if on_host:
-        # What a stop handed over meanwhile, to a unit that is no more.
+    """Take apvfio out of the host for good; what failed, in sentences."""
+    if on_host and not args.dry_run:
+        # It also ends the leases of guests that run no more.
         _pay(system, args.force)
-    # No guest may start between the last look and the end of the hook.
-    with system.lock() if on_host else nullcontext():
-        require_unused(system, args.force)
-        record.change(args.root, system.files, known, work.found)
-    if not forget(args.root, system):
-        work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
-    return failed + run_all(work.after)
+    require_unused(system, args.force)
+    show(work, args)
+    failed = []
+    if not args.dry_run:
+        failed = run_all(work.before)
+        if on_host:
+            # What a stop handed over meanwhile, to a unit that is no more.
+            _pay(system, args.force)
+        # No guest may start between the last look and the end of the hook.
+        with system.lock() if on_host else nullcontext():
+            require_unused(system, args.force)
+            rest = record.change(args.root, system.files, known, work.found)
+        if not forget(args.root, system):
+            work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
+        failed += run_all(work.after)
+        record.finish(args.root, system.files, rest)
+    if (work.found or args.package) and system.files.size(TRAIL):
+        work.notes.append(f"Who had which queue when stays in /{TRAIL}, for whoever asks later.")
+    return failed
+
+
+def _remove(system: System, args: argparse.Namespace, known: record.Record, work: Work) -> list[str]:
+    """Remove the files; what failed, in sentences."""
+    failed = run_all(work.before)
+    rest = record.change(args.root, system.files, known, work.found)
+    failed += run_all(work.after)
+    record.finish(args.root, system.files, rest)
+    return failed
 
 
 def _pay(system: System, force: bool) -> None:

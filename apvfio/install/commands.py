@@ -27,6 +27,8 @@ class Command(NamedTuple):
 
     words: tuple[str, ...]
     why: str
+    may_fail: bool = False
+    """Whether it does no harm if there is nothing left for it to do."""
 
     def __str__(self) -> str:
         return " ".join(self.words)
@@ -34,6 +36,10 @@ class Command(NamedTuple):
     def as_json(self) -> dict[str, object]:
         """The command as ``install --json`` prints it."""
         return {"command": list(self.words), "why": self.why}
+
+
+_UNITS = "/systemd/system/"
+"""In the path of a unit's file."""
 
 
 def after_install(choices: Choices, paths: Iterable[str]) -> list[Command]:
@@ -46,22 +52,32 @@ def after_install(choices: Choices, paths: Iterable[str]) -> list[Command]:
     return _possible(commands)
 
 
-def before_removal() -> list[Command]:
-    """What stops whoever uses the files, on this machine."""
-    return _possible([_disable(booted=os.path.isdir(_BOOTED))])
+def before_removal(paths: Iterable[str]) -> list[Command]:
+    """What stops, on this machine, the units among the files at ``paths``; nobody else's."""
+    units = {os.path.basename(path): path for path in paths if _UNITS in f"/{path}"}
+    ours = [unit for unit in (*_ENABLED, METRICS_TIMER) if unit in units]
+    there = [unit for unit in ours if os.path.lexists(f"/{units[unit]}")]
+    gone = [unit for unit in ours if unit not in there]
+    booted = os.path.isdir(_BOOTED)
+    commands = [_disable(there, booted=booted)] if there else []
+    if gone:
+        # For a unit without a file 'disable --now' fails before it stops the unit.
+        verbs = ("stop", "disable") if booted else ("disable",)
+        commands += [Command(("systemctl", verb, *gone), "the unit's file is gone", True) for verb in verbs]
+    return _possible(commands)
 
 
-def after_removal() -> list[Command]:
-    """What makes known, on this machine, that the files are gone."""
-    return _possible(_reloads() if os.path.isdir(_BOOTED) else ())
+def after_removal(paths: Iterable[str]) -> list[Command]:
+    """What makes known, on this machine, that the files at ``paths`` are gone."""
+    return _possible(_reloads(paths) if os.path.isdir(_BOOTED) else ())
 
 
 def of_package(choices: Choices) -> dict[str, list[Command]]:
     """What a package's scripts run, and when; labels are the package manager's business."""
     return {
         "after installation": list(_after_install(choices, booted=True)),
-        "before removal": [_disable(booted=True)],
-        "after removal": list(_reloads()),
+        "before removal": [_disable((*_ENABLED, METRICS_TIMER), booted=True)],
+        "after removal": [command for _, command in _RELOADS],
     }
 
 
@@ -81,22 +97,29 @@ def _after_install(choices: Choices, *, booted: bool) -> Iterator[Command]:
     yield Command(("systemd-tmpfiles", "--create", tmpfiles), "/run/apvfio is there")
     now = ("--now",) if booted else ()
     if booted:
-        yield from _reloads()
+        yield from (command for _, command in _RELOADS)
     yield Command(
         ("systemctl", "enable", *now, *_ENABLED),
         "queues are ready before guests start, slow returns are finished in the background",
     )
 
 
-def _disable(*, booted: bool) -> Command:
+def _disable(units: Iterable[str], *, booted: bool) -> Command:
     now = ("--now",) if booted else ()
-    return Command(("systemctl", "disable", *now, *_ENABLED, METRICS_TIMER), "nothing starts apvfio any more")
+    return Command(("systemctl", "disable", *now, *units), "nothing starts apvfio any more")
 
 
-def _reloads() -> Iterator[Command]:
-    yield Command(("systemctl", "daemon-reload"), "systemd reads its units anew")
-    yield Command(("udevadm", "control", "--reload"), "udev reads its rules anew")
-    yield Command(("journalctl", "--update-catalog"), "journalctl -x explains our entries")
+_RELOADS = (
+    (_UNITS, Command(("systemctl", "daemon-reload"), "systemd reads its units anew")),
+    ("/rules.d/", Command(("udevadm", "control", "--reload"), "udev reads its rules anew")),
+    ("/catalog/", Command(("journalctl", "--update-catalog"), "journalctl -x explains our entries")),
+)
+"""What has to be run when files come or go whose path has such a part."""
+
+
+def _reloads(paths: Iterable[str]) -> list[Command]:
+    changed = [f"/{path}" for path in paths]
+    return [command for part, command in _RELOADS if any(part in path for path in changed)]
 
 
 def _possible(commands: Iterable[Command]) -> list[Command]:

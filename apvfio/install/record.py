@@ -5,25 +5,33 @@ from __future__ import annotations
 
 import json
 import os
+from fnmatch import fnmatch
+from types import MappingProxyType
 from typing import NamedTuple
 
 from apvfio.errors import ApvfioError
-from apvfio.install.tree import apply, missing_directories, prune
+from apvfio.install.tree import FOREIGN, SAME, apply, clean, digest, missing_directories, prune
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from apvfio.install.tree import Found
     from apvfio.system import Files
 
 RECORD = "var/lib/apvfio/installed.json"
+_OWN = os.path.dirname(RECORD)
 
 
 class Record(NamedTuple):
     """Paths below the root, without a leading slash."""
 
-    files: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Each file with the digests of what may have been put there: two while it is being replaced."""
     directories: tuple[str, ...] = ()
     """Those that were not there before, parents first."""
+    unfinished: bool = False
+    """Whether a call has begun to change the files and has not come to `finish`."""
 
 
 def load(files: Files) -> Record:
@@ -33,44 +41,78 @@ def load(files: Files) -> Record:
         return Record()
     try:
         found = json.loads(text)
-        return Record(_paths(found["files"]), _paths(found["directories"]))
+        digests = found["files"]
+        return Record(
+            {path: _texts(digests[path]) for path in _paths(list(digests))},
+            _paths(found["directories"]),
+            found["unfinished"] is not False,
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ApvfioError(
             f"/{RECORD} is damaged.", remedy="Remove it; 'apvfio install' makes a new one."
         ) from None
 
 
-def change(root: str, files: Files, record: Record, found: list[Found]) -> None:
-    """Make the tree what ``found`` says it shall be, and keep the record of it.
+def change(root: str, files: Files, record: Record, found: list[Found]) -> Record:
+    """Make the tree what ``found`` says it shall be, and keep the record of it, which is returned.
 
-    The record comes first: whatever happens in the midst, all that was put there can be removed.
+    The record is written first; `finish` comes last. So the next call finishes an interrupted one.
     """
-    kept = [path for path, _, item in found if item]
-    made = missing_directories(root, [*kept, RECORD]) if kept else []
-    during = Record(_union(kept, record.files), _union(record.directories, made))
-    if kept and during != record:
+    clean(root, [*record.files, *(each.path for each in found)])
+    for name in files.list(_OWN):
+        if fnmatch(name, f"{os.path.basename(RECORD)}.*.new"):
+            files.remove(f"{_OWN}/{name}")
+    kept = {path: (digest(item.text.encode()),) for path, _, item, _ in found if item}
+    # Our own is ours in any case.
+    made = [path for path in missing_directories(root, [*kept, RECORD]) if path != _OWN] if kept else []
+    during = Record(
+        {path: _union(record.files.get(path, ()), kept.get(path, ())) for path in {**kept, **record.files}},
+        _union(record.directories, made),
+        unfinished=True,
+    )
+    if kept and (during != record._replace(unfinished=True) or any(map(_changes, found))):
         _save(files, during)
     apply(root, found)
-    if kept:
-        after = Record(tuple(kept), tuple(prune(root, during.directories)))
-        if after != during:
-            _save(files, after)
+    own = (*_above(during), _OWN)
+    there = set(prune(root, [path for path in during.directories if path not in own]))
+    return Record(kept, tuple(path for path in during.directories if path in there or path in own), True)
+
+
+def finish(root: str, files: Files, record: Record) -> None:
+    """Record that all is done that belongs to a change; with no files left the record goes."""
+    if record.files:
+        if load(files) != record._replace(unfinished=False):
+            _save(files, record._replace(unfinished=False))
     else:
         files.remove(RECORD)
-        prune(root, during.directories)
+        prune(root, [*_above(record), _OWN])
+
+
+def _changes(found: Found) -> bool:
+    return found.state not in (SAME, FOREIGN)
+
+
+def _above(record: Record) -> list[str]:
+    """The directories above our own that have been made for it."""
+    return [path for path in record.directories if _OWN.startswith(f"{path}/")]
 
 
 def _save(files: Files, record: Record) -> None:
-    files.write(RECORD, json.dumps(record._asdict(), indent=1) + "\n")
+    files.write(RECORD, json.dumps({**record._asdict(), "files": dict(record.files)}, indent=1) + "\n")
 
 
-def _union(*parts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+def _union(*parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for part in parts for path in part))
 
 
-def _paths(found: object) -> tuple[str, ...]:
-    if not isinstance(found, list) or not all(isinstance(path, str) for path in found):
-        raise ValueError("no list of paths")
-    if any(not path or os.path.normpath(path) != path or path.startswith(("/", "..")) for path in found):
-        raise ValueError("a path that leads elsewhere")
+def _texts(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError("no list of texts")
     return tuple(found)
+
+
+def _paths(found: object) -> tuple[str, ...]:
+    paths = _texts(found)
+    if any(not path or os.path.normpath(path) != path or path.startswith(("/", "..")) for path in paths):
+        raise ValueError("a path that leads elsewhere")
+    return paths

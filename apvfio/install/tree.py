@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from apvfio.errors import ApvfioError, ConflictError, HostError
-from apvfio.install.contents import MARK, PACKAGED, Item
+from apvfio.errors import ConflictError, HostError
+from apvfio.install.contents import MARK, PACKAGED, PREPARE_UNIT, Item
+from apvfio.private import file_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 NEW = "new"
 SAME = "same"
@@ -21,7 +23,11 @@ CHANGED = "changed"
 FOREIGN = "foreign"
 OF_PACKAGE = "of the package"
 OBSOLETE = "obsolete"
+EDITED = "edited"
 
+KEPT = "var/lib/apvfio/edited"
+"""Where edited files are kept that an installation or a removal takes from their places."""
+_PRIVATE = 0o600
 _SIZE_LIMIT = 1 << 20
 
 
@@ -31,34 +37,56 @@ class Found(NamedTuple):
     path: str
     state: str
     """`NEW`, `SAME`, `CHANGED`, `FOREIGN` if it is not ours,
-    `OF_PACKAGE` if the package manager put it there, `OBSOLETE` if it is and shall go."""
+    `OF_PACKAGE` if the package manager put it there, `OBSOLETE` if it is and shall go,
+    `EDITED` if it is ours and somebody has changed it since, whether it shall be replaced or go."""
     item: Item | None = None
     """What shall be there."""
+    kept: str = ""
+    """Where an edited file will be kept."""
 
 
-def look(root: str, items: Iterable[Item], recorded: Iterable[str]) -> list[Found]:
-    """What is where the ``items`` belong, and what is left of those ``recorded`` before."""
+def look(root: str, items: Iterable[Item], recorded: Mapping[str, tuple[str, ...]]) -> list[Found]:
+    """What is where the ``items`` belong, and what is left of those ``recorded`` before.
+
+    ``recorded`` has the digests of what was put at each path.
+    """
     wanted = {item.path: item for item in items}
-    found = [Found(path, _state(root, item), item) for path, item in wanted.items()]
-    for path in recorded:
-        here = None if path in wanted else _read(root, path)
-        if here:
-            found.append(Found(path, OBSOLETE if MARK in here[0] else FOREIGN))
+    found = []
+    for path in {**wanted, **recorded}:
+        here, item, known = _read(root, path), wanted.get(path), recorded.get(path, ())
+        state = _state(here, item, known) if item else _removable(here, known)
+        if state:
+            kept = _place_to_keep(root, path, here[0]) if here and state == EDITED else ""
+            found.append(Found(path, state, item, kept))
     return found
+
+
+def digest(data: bytes) -> str:
+    """What tells one content of a file from another."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def require_ours(found: Iterable[Found]) -> None:
     """ConflictError if somebody else's file is where one of ours belongs."""
-    for path, state, item in found:
+    for path, state, item, _ in found:
         if item and state == OF_PACKAGE:
             raise ConflictError(
-                f"apvfio is part of this host already, as a package: /{path} is the package's.",
-                remedy="There is nothing to install but, with --callout, what mdevctl asks for queues.",
+                f"/{path} is left of the package apvfio, which is not installed.",
+                remedy="Remove it, as 'apt-get purge apvfio' does, then install again.",
             )
         if item and state == FOREIGN:
             raise ConflictError(
                 f"/{path} is there and not apvfio's.", remedy="Move it away, then install again."
             )
+
+
+def packaged(root: str) -> bool:
+    """Whether apvfio is part of this host as a package, as the file of a unit says.
+
+    A package's files in /etc may be gone, or still be there although the package is not.
+    """
+    units = (f"{place}/systemd/system/{PREPARE_UNIT}" for place in ("usr/lib", "lib"))
+    return any(PACKAGED.encode() in (_read(root, unit) or (b"", 0))[0] for unit in units)
 
 
 def missing_directories(root: str, paths: Iterable[str]) -> list[str]:
@@ -73,50 +101,74 @@ def missing_directories(root: str, paths: Iterable[str]) -> list[str]:
 
 
 def apply(root: str, found: Iterable[Found]) -> None:
-    """Put new and changed files in their places and remove obsolete ones; the rest is left alone."""
-    for path, state, item in found:
-        with _telling(path):
-            if state == OBSOLETE:
+    """Put new and changed files in their places and remove obsolete ones; the rest is left alone.
+
+    An edited file is kept elsewhere before.
+    """
+    for path, state, item, kept in found:
+        with _telling(path, "replaced" if item else "removed"):
+            here = _read(root, path) if kept else None
+            if here:
+                _put(root, kept, here[0], _PRIVATE)
+            if item and state in (NEW, CHANGED, EDITED):
+                _put(root, path, item.text.encode(), item.mode)
+            elif state in (OBSOLETE, EDITED):
                 os.unlink(os.path.join(root, path))
-            elif item and state in (NEW, CHANGED):
-                _put(root, item)
 
 
-def prune(root: str, directories: Iterable[str]) -> list[str]:
+def clean(root: str, paths: Iterable[str]) -> None:
+    """Remove what an interrupted `apply` has left beside ``paths``, each of which `look` has looked at."""
+    for path in paths:
+        new = _beside(path)
+        with _telling(new, "removed"), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            os.unlink(os.path.join(root, new))
+
+
+def prune(root: str, directories: Iterable[str]) -> tuple[str, ...]:
     """Remove the ``directories``, given parents first, that are empty; those that stay."""
-    for path in reversed(list(directories)):
+    given = tuple(directories)
+    for path in reversed(given):
         with suppress(OSError):
             os.rmdir(os.path.join(root, path))
-    return [path for path in directories if os.path.isdir(os.path.join(root, path))]
+    return tuple(path for path in given if os.path.isdir(os.path.join(root, path)))
 
 
 @contextmanager
-def _telling(path: str) -> Iterator[None]:
-    """Turn OSError into ours, naming the path."""
+def _telling(path: str, done: str) -> Iterator[None]:
+    """Turn OSError into the error that says that ``path`` could not be ``done``."""
     try:
         yield
-    except PermissionError as error:
-        raise HostError(f"/{path}: {error.strerror}.", remedy="Run this as root.") from error
     except OSError as error:
-        raise ApvfioError(f"/{path}: {error.strerror}.", remedy="Mend it and try again.") from error
+        raise file_error(f"/{path}", done, error) from error
 
 
-def _state(root: str, item: Item) -> str:
-    here = _read(root, item.path)
+def _state(here: tuple[bytes, int] | None, item: Item, known: tuple[str, ...]) -> str:
     if here is None:
         return NEW
-    if here == (item.text, item.mode):
+    data, mode = here
+    if (data, mode) == (item.text.encode(), item.mode):
         return SAME
-    if (PACKAGED if PACKAGED in item.text else MARK) in here[0]:
-        return CHANGED
-    return OF_PACKAGE if PACKAGED in here[0] else FOREIGN
+    if PACKAGED in item.text:
+        return CHANGED if PACKAGED.encode() in data else FOREIGN
+    if MARK.encode() in data:
+        return CHANGED if digest(data) in (digest(item.text.encode()), *known) else EDITED
+    return OF_PACKAGE if PACKAGED.encode() in data else FOREIGN
 
 
-def _read(root: str, path: str) -> tuple[str, int] | None:
-    """Text and mode of what is there, None for nothing; the text is '' of what cannot be one of our files."""
+def _removable(here: tuple[bytes, int] | None, known: tuple[str, ...]) -> str:
+    """The state of a file that shall go, '' if it is gone."""
+    if here is None:
+        return ""
+    if MARK.encode() not in here[0]:
+        return FOREIGN
+    return OBSOLETE if digest(here[0]) in known else EDITED
+
+
+def _read(root: str, path: str) -> tuple[bytes, int] | None:
+    """Content and mode of what is there, None for nothing; b"" for what cannot be one of our files."""
     target = os.path.join(root, path)
     inside = os.path.join(os.path.realpath(root), "")
-    with _telling(path):
+    with _telling(path, "read"):
         # A tree may have links that are meant for its own host, and lead into this one.
         if not os.path.join(os.path.realpath(os.path.dirname(target)), "").startswith(inside):
             raise HostError(
@@ -129,30 +181,52 @@ def _read(root: str, path: str) -> tuple[str, int] | None:
             return None
         mode = stat.S_IMODE(here.st_mode)
         if not stat.S_ISREG(here.st_mode) or here.st_size > _SIZE_LIMIT:
-            return "", mode
+            return b"", mode
         fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(fd, encoding="utf-8", errors="replace") as file:
+        with open(fd, "rb") as file:
             return file.read(), mode
 
 
-def _put(root: str, item: Item) -> None:
-    target = os.path.join(root, item.path)
-    for directory in missing_directories(root, [item.path]):
-        os.mkdir(os.path.join(root, directory))
+def _place_to_keep(root: str, path: str, data: bytes) -> str:
+    """A free name for a copy of an edited file, or that of the copy which an interrupted call has made."""
+    number = 0
+    while True:
+        place = f"{KEPT}/{path}.{number}" if number else f"{KEPT}/{path}"
+        here = _read(root, place)
+        if here is None or here[0] == data:
+            return place
+        number += 1
+
+
+def _beside(target: str) -> str:
+    """Where a file is written before it is put in its place.
+
+    Beside the directory: libvirt runs every executable file in its own, whatever the name.
+    """
+    return f"{os.path.dirname(target)}.{os.path.basename(target)}.new"
+
+
+def _put(root: str, path: str, data: bytes, mode: int) -> None:
+    target = os.path.join(root, path)
+    for directory in missing_directories(root, [path]):
         # Whatever the caller's umask: others read manuals and units, too.
-        os.chmod(os.path.join(root, directory), 0o755)  # noqa: S103
-    # Beside the directory: libvirt runs every executable file in its own, whatever the name.
-    new = f"{os.path.dirname(target)}.{os.path.basename(target)}.new"
+        umask = os.umask(0o022)
+        try:
+            os.mkdir(os.path.join(root, directory))
+        finally:
+            os.umask(umask)
+    new = _beside(target)
     with suppress(FileNotFoundError):
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(item.text)
+        with open(fd, "wb") as file:
+            file.write(data)
             file.flush()
-            os.fchmod(fd, item.mode)
+            os.fchmod(fd, mode)
             os.fsync(fd)
         os.replace(new, target)
-    except OSError:
-        os.unlink(new)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
         raise

@@ -16,9 +16,9 @@ import pytest
 from apvfio import ledgers
 from apvfio.cli.main import main
 from apvfio.errors import Exit
-from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, contents
+from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, Item, contents
 from apvfio.install.record import RECORD
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, look
+from apvfio.install.tree import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
 from apvfio.system import RealSystem
 from hosts import a_lease, a_ledger
 
@@ -100,15 +100,17 @@ def test_an_interrupted_installation_can_be_removed(root: Path, capsys: pytest.C
     # A directory in the place of the last file's new version: all others are there by then.
     manual = root / "usr/share/man/man7.apvfio-guest.7.new"
     manual.mkdir()
-    assert run(root, "install") == Exit.FAILURE
-    assert "apvfio-guest.7: Is a directory." in capsys.readouterr().err
+    assert run(root, "install") == Exit.HOST
+    assert "apvfio-guest.7 cannot be replaced: Is a directory." in capsys.readouterr().err
     manual.rmdir()
     assert (root / HOOK).exists()
     assert run(root, "uninstall") == 0
     assert everything(root) == before
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1, "directories": []}', "\udcff", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": 1, "directories": [], "unfinished": false}', "\udcff", "[" * 100_000]
+)
 def test_a_damaged_record(root: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     run(root, "install")
     (root / RECORD).write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -125,7 +127,7 @@ def test_a_record_never_leads_out_of_the_tree(root: Path, path: str) -> None:
     victim = root.parent / "victim"
     victim.write_text(MARK)
     run(root, "install")
-    (root / RECORD).write_text(json.dumps({"files": [path], "directories": [path]}))
+    (root / RECORD).write_text(json.dumps({"files": {path: []}, "directories": [path], "unfinished": False}))
     assert run(root, "uninstall") == Exit.FAILURE
     assert victim.read_text() == MARK
 
@@ -223,18 +225,46 @@ def test_a_second_time_there_is_nothing_to_do(root: Path, capsys: pytest.Capture
 
 
 def test_what_changed_is_brought_up_to_date(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(root, "install", "--callout")
+    run(root, "install", "--callout", "--python", "/usr/bin/python3.12")
     hook, callout = root / HOOK, root / CALLOUTS[0] / "00-apvfio"
     hook.chmod(0o644)
-    callout.write_text(f"# {MARK}\n")
     capsys.readouterr()
     # The callout was chosen once.
     assert run(root, "install") == 0
+    assert not (root / KEPT).exists()
     out = capsys.readouterr().out
     assert f"update  /{HOOK}\n" in out
     assert f"update  /{CALLOUTS[0]}/00-apvfio\n" in out
     assert stat.S_IMODE(hook.stat().st_mode) == 0o755
     assert "ap_check=" in callout.read_text()
+
+
+def test_an_edited_file_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "install")
+    hook, kept = root / HOOK, root / KEPT / HOOK
+    shipped = hook.read_bytes()
+    edits = [shipped.replace(b"\n", b"\nlogger hook\n", number) for number in (1, 2, 3)]
+    for number, edit in enumerate(edits[:2]):
+        hook.write_bytes(edit)
+        place = f"{KEPT}/{HOOK}.{number}" if number else f"{KEPT}/{HOOK}"
+        capsys.readouterr()
+        assert run(root, "install") == 0
+        says = f"update  /{HOOK}   # edited since its installation: kept as /{place}\n"
+        assert says in capsys.readouterr().out
+        assert (root / place).read_bytes() == edit
+        assert hook.read_bytes() == shipped
+    hook.write_bytes(edits[0])
+    run(root, "install")
+    assert [path.name for path in sorted(kept.parent.iterdir())] == ["50-apvfio", "50-apvfio.1"]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+    hook.write_bytes(edits[2])
+    capsys.readouterr()
+    assert run(root, "uninstall", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)["files"]
+    assert {"path": f"/{HOOK}", "state": EDITED, "kept": f"/{KEPT}/{HOOK}.2"} in shown
+    assert not hook.exists()
+    assert (root / f"{KEPT}/{HOOK}.2").read_bytes() == edits[2]
 
 
 @pytest.mark.parametrize("how", ["file", "link", "directory", "fifo"])
@@ -334,25 +364,34 @@ def test_without_rights_nothing_is_done() -> None:
             return subprocess.run(words, capture_output=True, text=True, check=False)
 
         done = as_nobody("install")
-        assert (done.returncode, "Permission denied. Run this as root." in done.stderr) == (Exit.HOST, True)
+        assert (done.returncode, "Permission denied. Run this as root" in done.stderr) == (Exit.HOST, True)
         assert not list(root.iterdir())
         run(root, "install")
         before = everything(root)
         done = as_nobody("uninstall")
-        assert (done.returncode, "Permission denied. Run this as root." in done.stderr) == (Exit.HOST, True)
+        assert (done.returncode, "Permission denied. Run this as root" in done.stderr) == (Exit.HOST, True)
         assert everything(root) == before
 
 
 def test_states(root: Path) -> None:
     items = list(contents(Choices()))
-    assert {found.state for found in look(str(root), items, ())} == {NEW}
+    path = root / HOOK
+
+    def state(items: list[Item], *known: bytes) -> str:
+        return look(str(root), items, {HOOK: tuple(map(digest, known))})[0].state
+
+    assert {found.state for found in look(str(root), items, {})} == {NEW}
     main(["--root", str(root), "install", "--python", "/usr/bin/python3"])
-    assert {found.state for found in look(str(root), items, ())} == {SAME}
-    (root / HOOK).write_text(f"{MARK}\n")
-    assert look(str(root), items, ())[0].state == CHANGED
-    assert look(str(root), (), [HOOK])[0].state == OBSOLETE
-    (root / HOOK).write_bytes(b"\xff\xfe")
-    assert look(str(root), items, ())[0].state == FOREIGN
-    assert look(str(root), (), [HOOK])[0].state == FOREIGN
-    (root / HOOK).unlink()
-    assert look(str(root), (), [HOOK]) == []
+    assert {found.state for found in look(str(root), items, {})} == {SAME}
+    path.chmod(0o644)
+    assert state(items) == CHANGED
+    path.write_text(f"{MARK}\n")
+    assert (state(items), state([])) == (EDITED, EDITED)
+    known = path.read_bytes()
+    assert (state(items, b"", known), state([], b"", known)) == (CHANGED, OBSOLETE)
+    path.write_bytes(known.replace(b"\n", b"\r\n"))
+    assert (state(items, known), state([], known)) == (EDITED, EDITED)
+    path.write_bytes(b"\xff\xfe")
+    assert (state(items), state([])) == (FOREIGN, FOREIGN)
+    path.unlink()
+    assert look(str(root), (), {HOOK: ()}) == []

@@ -12,8 +12,9 @@ from pyfakefs.fake_filesystem import FakeFilesystem
 
 from apvfio.cli.main import main
 from apvfio.errors import Exit
-from apvfio.install import checks, commands, programs
+from apvfio.install import checks, commands, programs, record
 from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
+from apvfio.system import RealSystem
 
 PYTHON = "/usr/bin/python3"
 PACKAGE = "/usr/lib/python3/dist-packages/apvfio"
@@ -278,7 +279,8 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
     machine.ran = []
     # pyfakefs has no flock; that the AP bus is missing shows that nothing was paid.
     fs.rmdir("/sys/bus/ap")
-    removal = [str(c) for c in (*commands.before_removal(), *commands.after_removal())]
+    paths = list(record.load(RealSystem().files).files)
+    removal = [str(c) for c in (*commands.before_removal(paths), *commands.after_removal(paths))]
     assert removal == [
         "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service apvfio-metrics.timer",
         "systemctl daemon-reload",
@@ -286,7 +288,7 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
         "journalctl --update-catalog",
     ]
     fs.remove("/run/udev/control")
-    assert [str(c) for c in commands.after_removal()] == [removal[1], removal[3]]
+    assert [str(c) for c in commands.after_removal(paths)] == [removal[1], removal[3]]
 
 
 def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +316,8 @@ def test_a_command_that_fails_is_told_of(
 def test_commands_of_a_host_with_nothing(machine: Programs, fs: FakeFilesystem) -> None:
     assert installed(machine, fs) == 0
     assert told(machine) == []
-    assert commands.before_removal() == commands.after_removal() == []
+    paths = list(record.load(RealSystem().files).files)
+    assert commands.before_removal(paths) == commands.after_removal(paths) == []
     assert commands.enabled()
 
 

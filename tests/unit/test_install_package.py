@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio import ledgers
 from apvfio.cli.main import main
 from apvfio.errors import Exit
-from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, MARK, PACKAGED
+from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, MARK, NOTIFIER, PACKAGED
 from apvfio.install.record import RECORD
+from apvfio.system import RealSystem
+from hosts import a_lease, a_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +72,7 @@ def test_nothing_is_installed_beside_it(root: Path, capsys: Captured, prefix: st
     before = files(root)
     capsys.readouterr()
     assert main(["--root", str(root), "install", "--prefix", prefix]) == Exit.CONFLICT
-    assert "apvfio is part of this host already, as a package" in capsys.readouterr().err
+    assert "the package apvfio is installed on this host" in capsys.readouterr().err
     assert files(root) == before
 
 
@@ -93,3 +97,54 @@ def test_uninstall_takes_nothing_of_it(root: Path) -> None:
 def test_a_package_is_made_in_a_tree(capsys: Captured) -> None:
     assert main(["install", "--package"]) == Exit.USAGE
     assert "--package is for a tree. Name it with --root DIR." in capsys.readouterr().err
+
+
+def test_a_callout_beside_a_package_is_all_that_goes(root: Path, capsys: Captured) -> None:
+    """Guests hold queues, and the package goes on serving them."""
+    system = RealSystem(str(root))
+    ledgers.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
+    (root / "run/apvfio/handover").mkdir()
+    before = files(root)
+    assert main(["--root", str(root), "install", "--callout"]) == Exit.OK
+    capsys.readouterr()
+    assert main(["--root", str(root), "uninstall"]) == Exit.OK
+    assert f"remove  /{CALLOUTS[0]}/{CALLOUT}\n" in capsys.readouterr().out
+    assert files(root) == before
+    assert (root / "run/apvfio/handover").is_dir()
+
+
+def test_before_its_removal_a_package_takes_the_callout_out(root: Path, capsys: Captured) -> None:
+    before = files(root)
+    main(["--root", str(root), "install", "--callout"])
+    system = RealSystem(str(root))
+    ledgers.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
+    with_callout = files(root)
+    assert main(["--root", str(root), "uninstall", "--package"]) == Exit.CONFLICT
+    assert "guest g1 would not return the queues held now." in capsys.readouterr().err
+    assert files(root) == with_callout
+    ledgers.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
+    assert main(["--root", str(root), "uninstall", "--package"]) == Exit.OK
+    assert files(root) == before
+    assert not (root / "run/apvfio").exists()
+
+
+def test_what_a_removed_package_has_left_is_in_the_way(root: Path, capsys: Captured) -> None:
+    """Its scripts in /etc, until it is purged."""
+    shutil.rmtree(root / "usr")
+    capsys.readouterr()
+    assert main(["--root", str(root), "install"]) == Exit.CONFLICT
+    assert f"/{HOOK} is left of the package apvfio, which is not installed." in capsys.readouterr().err
+    (root / HOOK).unlink()
+    (root / NOTIFIER).unlink()
+    assert main(["--root", str(root), "install"]) == Exit.OK
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_package_without_its_hook_is_still_one(root: Path, capsys: Captured, merged: bool) -> None:
+    (root / HOOK).unlink()
+    if not merged:
+        (root / "lib").mkdir()
+        (root / "usr/lib/systemd").rename(root / "lib/systemd")
+    capsys.readouterr()
+    assert main(["--root", str(root), "install"]) == Exit.CONFLICT
+    assert "the package apvfio is installed on this host" in capsys.readouterr().err

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -261,7 +262,8 @@ class Followed:
 @contextmanager
 def following(host: SimulatedHost, *words: str) -> Iterator[Followed]:
     command = [sys.executable, "-m", "apvfio", "--sim", host.path, "log", "--follow", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield Followed(process)
         finally:

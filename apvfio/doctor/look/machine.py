@@ -30,7 +30,7 @@ from apvfio.install.contents import (
     contents,
 )
 from apvfio.install.record import RECORD
-from apvfio.install.tree import SAME, Found, look
+from apvfio.install.tree import CHANGED, EDITED, SAME, Found, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,12 +91,13 @@ def _choices(hook: str) -> Choices:
 
 
 def _installed(choices: Choices) -> Iterator[Found]:
-    for found in look("/", contents(choices), ()):
+    for found in look("/", contents(choices), {}):
         text = otherwise(partial(_text, f"/{found.path}"), "")
         # Put there by hand a file has all but the mark, and a package is beside what was installed by hand.
         same = found.item and _unmarked(text) == _unmarked(found.item.text)
         packed = choices.packaged and any(os.path.exists(f"/{found.path}{end}") for end in _PACKED)
-        yield found._replace(state=SAME) if same or packed else found
+        state = SAME if same or packed else CHANGED if found.state == EDITED else found.state
+        yield found._replace(state=state)
 
 
 def _unmarked(text: str) -> str:
