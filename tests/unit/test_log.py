@@ -263,7 +263,9 @@ class Followed:
 def following(host: SimulatedHost, *words: str) -> Iterator[Followed]:
     command = [sys.executable, "-m", "apvfio", "--sim", host.path, "log", "--follow", *words]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=buffered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield Followed(process)
         finally:
