@@ -28,6 +28,10 @@ _PAGE = 4096
 _BITS = ("freed", "strange")
 
 
+class NewerLedgerError(ApvfioError):
+    """The ledger was written by a newer apvfio."""
+
+
 def load(files: Files, boot_id: str) -> Ledger:
     """The ledger of this boot, empty if there is none; ApvfioError if it cannot be understood."""
     text = files.read(LEDGER)
@@ -38,7 +42,7 @@ def load(files: Files, boot_id: str) -> Ledger:
         _expect(isinstance(document, dict), "it is not an object")
         _expect(type(document.get("version")) is int and document["version"] > 0, "it has no version")
         if document["version"] > VERSION:
-            raise ApvfioError(
+            raise NewerLedgerError(
                 f"/{LEDGER} was written by a newer apvfio (version {document['version']}).",
                 remedy="Use that one; nothing was changed.",
             )

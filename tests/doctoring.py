@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import libvirt
 from apvfio.cli.main import main
@@ -16,6 +16,7 @@ from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import pytest
@@ -81,12 +82,30 @@ class Patient(SimulatedHost):
             self.write(path[1:], f"{' '.join(value)}\n")
 
 
-@contextmanager
+P = TypeVar("P", bound=Patient)
+
+
+@overload
 def patient(
     directory: Path, capsys: pytest.CaptureFixture[str], kernel: SimKernel | None = None
-) -> Iterator[Patient]:
+) -> AbstractContextManager[Patient]: ...
+
+
+@overload
+def patient(
+    directory: Path, capsys: pytest.CaptureFixture[str], kernel: SimKernel | None, kind: type[P]
+) -> AbstractContextManager[P]: ...
+
+
+@contextmanager
+def patient(
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    kernel: SimKernel | None = None,
+    kind: type[Any] = Patient,
+) -> Iterator[Any]:
     """A patient, of whose guests nothing is left."""
-    made = Patient(directory, capsys, kernel)
+    made = kind(directory, capsys, kernel)
     try:
         yield made
     finally:

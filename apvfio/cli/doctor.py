@@ -13,6 +13,7 @@ from apvfio.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.doctor.facts import Domain
+    from apvfio.guests import Guest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,8 +63,15 @@ def _from_files(paths: list[str]) -> list[Domain]:
 
 
 def _from_libvirt(uri: str) -> list[Domain]:
-    from apvfio.doctor.facts import Domain  # noqa: PLC0415
     from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(uri) as guests:
-        return [Domain(known.name, known.xml(), known.active, known.autostart) for known in guests.all()]
+        return [_domain(known) for known in guests.all()]
+
+
+def _domain(known: Guest) -> Domain:
+    from apvfio.doctor.facts import Domain  # noqa: PLC0415
+
+    active = known.active
+    live = known.xml(live=True) if active else b""
+    return Domain(known.name, known.xml(), active, known.autostart, live)

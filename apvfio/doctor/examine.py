@@ -18,7 +18,7 @@ from apvfio.doctor.judge.kernel import judge_kernel
 from apvfio.doctor.judge.libvirt import judge_libvirt
 from apvfio.doctor.judge.machine import judge_tools, judge_units
 from apvfio.doctor.look.attempts import attempt, otherwise
-from apvfio.doctor.look.guests import look_at_guest
+from apvfio.doctor.look.guests import look_at_guests
 from apvfio.doctor.look.keeping import look_at_keeping
 from apvfio.doctor.look.kernel import look_at_kernel
 from apvfio.doctor.look.machine import look_at_machine
@@ -80,7 +80,7 @@ def examine(
     ``domains`` fetches the guests. Whatever fails while one looks is a finding like others.
     """
     found: list[Check] = []
-    facts = _look(system, domains, words, found)
+    facts = _look(system, domains, words, guest, found)
     for what, judge in (*_JUDGES, ("guests", partial(judge_one, guest) if guest else judge_guests)):
         try:
             found += judge(facts, words)
@@ -89,7 +89,9 @@ def examine(
     return Examination(tuple(found))
 
 
-def _look(system: System, domains: Callable[[], list[Domain]], words: Words, failures: list[Check]) -> Facts:
+def _look(
+    system: System, domains: Callable[[], list[Domain]], words: Words, named: str, failures: list[Check]
+) -> Facts:
     """All facts; what fails unexpectedly is told in ``failures`` and counts as unseen."""
 
     def look(what: str, read: Callable[[], T], default: Callable[[Unseen], T]) -> T:
@@ -100,7 +102,7 @@ def _look(system: System, domains: Callable[[], list[Domain]], words: Words, fai
             return default(Unseen(ApvfioError(f"{what} could not be looked at.")))
 
     here = on_this_machine(system)
-    kernel = look("the kernel", lambda: look_at_kernel(system.sysfs, here=here), Kernel.unseen)
+    kernel = look("the kernel", lambda: look_at_kernel(system), Kernel.unseen)
     host = None if isinstance(kernel.host, Unseen) else kernel.host
     keeping = look("apvfio's own files", lambda: look_at_keeping(system, host), Keeping.unseen)
     ledger = None if isinstance(keeping.ledger, Unseen) else keeping.ledger
@@ -121,16 +123,16 @@ def _look(system: System, domains: Callable[[], list[Domain]], words: Words, fai
         session=words.connect.endswith("/session"),
         rights=os.geteuid() == 0,
         mdevctl=here and has_mdevctl(),
+        named=named,
     )
 
 
 def _guests(system: System, domains: list[Domain]) -> tuple[Guest, ...]:
     seen: Seen[Scene] = attempt(partial(scene, system))
     if isinstance(seen, Unseen):
-        return tuple(look_at_guest(system, domain, None) for domain in domains)
+        return look_at_guests(system, domains, None)
     # That the driver is not loaded is told elsewhere, and must not hide what else is wrong.
-    loaded = seen._replace(host=seen.host._replace(vfio_ap=True))
-    return tuple(look_at_guest(system, domain, loaded) for domain in domains)
+    return look_at_guests(system, domains, seen._replace(host=seen.host._replace(vfio_ap=True)))
 
 
 def _defined(files: Files) -> dict[str, bool]:

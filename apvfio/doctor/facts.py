@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from apvfio.mask import NO_IDS
+from apvfio.mask import ALL_IDS, NO_IDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apvfio.inventory import Device
     from apvfio.ledger import Ledger
     from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn
+    from apvfio.matrix import Apqn, Matrix
     from apvfio.plan.planner import Plan
     from apvfio.policy import Policy
     from apvfio.request import Request
@@ -74,7 +74,19 @@ class Kernel(NamedTuple):
     kvm: bool
     """The same of /dev/kvm."""
     attached: frozenset[str]
-    """The mediated devices that a guest has attached."""
+    """The mediated devices that a guest has attached, or a process has open."""
+    bus: bool = True
+    """Whether the AP bus is there, even if what it says cannot be read."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether masks and overrides are both in use, so that the kernel refuses every change of a mask."""
+        host = self.host
+        return (
+            not isinstance(host, Unseen)
+            and bool(self.overrides)
+            and not host.apmask == ALL_IDS == host.aqmask
+        )
 
     @classmethod
     def unseen(cls, why: Unseen) -> Kernel:
@@ -88,7 +100,7 @@ class S390Lock(NamedTuple):
 
     pid: int
     command: str
-    """Its command line, '' if the process is gone."""
+    """The command line of the process, '' if it has ended or began after the lock was taken."""
     age: float
     """Seconds since it was taken."""
 
@@ -109,6 +121,8 @@ class Keeping(NamedTuple):
     """Where it is, below the root."""
     differences: tuple[str, ...]
     """How the host differs from the ledger, guests that run no more among it, in sentences."""
+    of_guest: Mapping[str, tuple[str, ...]] = {}
+    """Those of the differences that are about the device of one guest, by the guest's uuid."""
 
     @classmethod
     def unseen(cls, why: Unseen) -> Keeping:
@@ -120,7 +134,7 @@ class Hook(NamedTuple):
     """The hook's file."""
 
     state: str
-    """``missing``, ``link``, ``irregular``, ``not executable``, ``foreign``, ``changed`` or ``same``."""
+    """``missing``, ``link``, ``irregular``, ``foreign``, ``not executable``, ``changed`` or ``same``."""
     packaged: bool = False
     label: str = ""
     """Its SELinux type, '' where there is none."""
@@ -135,12 +149,20 @@ class Daemon(NamedTuple):
     """When it last looked for hooks: its start, or its last reload as systemd knows; seconds since 1970."""
 
 
+SEEN = "seen"
+UNSEEN = "unseen"
+UNSURE = "unsure"
+"""The hook was there and may not have been executable."""
+
+
 class OtherHook(NamedTuple):
     """Somebody else's script that libvirt runs for each guest."""
 
     path: str
     fault: str
     """Why it cannot be run, as a clause; '' if it can."""
+    link: bool = False
+    """Whether it is a symbolic link, so that a change of its mode would change another file."""
 
 
 class Unit(NamedTuple):
@@ -163,8 +185,8 @@ class Machine(NamedTuple):
     hook: Hook
     other_hooks: tuple[OtherHook, ...]
     daemon: Daemon | None
-    unknown_to_daemon: bool
-    """Whether the daemon had no hook at all when it last looked, as far as one can tell."""
+    hook_seen: str
+    """Whether the daemon found a hook when it last looked: `SEEN`, `UNSEEN`, or `UNSURE`."""
     enforcing: bool
     units: tuple[Unit, ...] | None
     """None where systemd does not run."""
@@ -179,8 +201,11 @@ class Domain(NamedTuple):
 
     name: str
     xml: bytes
+    """Its definition: what its next start will use."""
     active: bool = False
     autostart: bool = False
+    live: bytes = b""
+    """What it runs with, b'' if it does not run."""
 
 
 class Outline(NamedTuple):
@@ -200,6 +225,10 @@ class Outline(NamedTuple):
     """The features of the CPU for AP that it disables."""
 
 
+BROKEN_DEFINITION = "broken definition"
+"""What `Guest.wrong` says of a definition of mdevctl's that cannot be understood."""
+
+
 class Guest(NamedTuple):
     """A guest, what it asks for, and what its start would do."""
 
@@ -209,7 +238,17 @@ class Guest(NamedTuple):
     wrong: str = ""
     """Which check the error in ``request`` belongs to."""
     plan: Plan | ApvfioError | None = None
-    """None if there is nothing to plan with."""
+    """Its next start, as if it did not run now; None if there is nothing to plan with."""
+    alone: Plan | ApvfioError | None = None
+    """The same if all other guests had stopped; None where that makes no difference."""
+    less: Matrix | None = None
+    """The part of a request for absent queues with which it could start."""
+    attached: str = ""
+    """The uuid of the vfio-ap device that it runs with, '' if there is none or it does not run."""
+    unseen: tuple[Apqn, ...] = ()
+    """Queues of its lease that are on the host and do not reach it, though it runs."""
+    known: Matrix | None = None
+    """What a guest that says nothing of its queues was last given, as ledger and audit log know."""
 
 
 class Facts(NamedTuple):
@@ -228,3 +267,5 @@ class Facts(NamedTuple):
     """Whether one looks as root."""
     mdevctl: bool
     """Whether mdevctl is installed on the host; False where nobody can tell."""
+    named: str = ""
+    """The guest that was asked about, '' if all are."""

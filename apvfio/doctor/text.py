@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from apvfio.doctor.examine import Examination
 
 _MARKS = {OK: "ok", WARNING: "warning", PROBLEM: "PROBLEM", SKIPPED: "-"}
+_DECISIVE = ("ap-bus", "policy", "ledger", "connection", "guest", "start")
+"""Checks without which nobody can say that guests start."""
 _LONGEST = 1000
 
 
@@ -45,12 +47,12 @@ def _mending(number: int, check: Check) -> Iterator[str]:
 
 
 def _verdict(found: Examination, guest: str) -> str:
-    n = len(found.problems)
-    if not n:
-        return (
-            f"Nothing keeps guest {printable(guest)} from its queues."
-            if guest
-            else "Nothing keeps guests from their queues."
-        )
-    what = f"{n} problem{'' if n == 1 else 's'}"
-    return f"{what}: guest {printable(guest)} does not get its queues." if guest else f"{what}."
+    n, who = len(found.problems), f"guest {printable(guest)}"
+    if n:
+        what = f"{n} problem{'' if n == 1 else 's'}"
+        return f"{what}: {who} does not get its queues." if guest else f"{what}."
+    if any(check.state == SKIPPED and check.id in _DECISIVE for check in found.checks):
+        return "No problems found, but not everything could be checked."
+    if any(check.state == WARNING and check.id == "start" for check in found.checks):
+        return f"No problems found, but {who if guest else 'a guest'} runs without its queues."
+    return f"No problems found: nothing keeps {who} from its queues." if guest else "No problems found."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from typing import NamedTuple
 
 from apvfio.errors import HostError, printable
@@ -31,6 +32,8 @@ _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 HOOK_PROGRAM = "apvfio.hook"
 _TRY_HOOK = f"import {HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
 _OTHERS_WRITE = 0o022
+_HOOKS = "/etc/libvirt/hooks"
+_UNCONFINED_HOOKS = "/sys/fs/selinux/booleans/virt_hooks_unconfined"
 _SCRIPTS = tuple(
     f"{place.removesuffix('callouts')}{kind}" for place in CALLOUTS for kind in ("callouts", "notifiers")
 )
@@ -66,6 +69,17 @@ def check(choices: Choices) -> list[Finding]:
         *_tools(),
         *(_callouts(choices.callouts) if choices.callouts else ()),
     ]
+
+
+def aside(path: str, directory: str) -> str:
+    """The command that moves ``path`` to ``directory``, under a name that nothing reads and nothing has."""
+    target = f"{directory}/{os.path.basename(path)}.not-ours"
+    return f"mv -T --backup=numbered {shlex.quote(path)} {shlex.quote(target)}"
+
+
+def not_run(path: str, *, link: bool) -> str:
+    """The command that keeps libvirt from running the script ``path``; what a link names is not touched."""
+    return aside(path, "/etc/libvirt") if link else f"chmod a-x {shlex.quote(path)}"
 
 
 def daemon() -> str | None:
@@ -151,11 +165,11 @@ def _interpreter(python: str) -> Iterator[Finding]:
         yield Finding(
             True,
             f"AppArmor keeps libvirt's daemon from running {program}.",
-            "Use an interpreter in /usr/bin: --python /usr/bin/python3.",
+            "Install apvfio for an interpreter in /usr/bin, and name that with --python.",
             "apparmor",
-            ("apvfio install --python /usr/bin/python3",),
+            tuple(_for_another_interpreter()),
         )
-    if _reads(_SELINUX) == "1":
+    if _reads(_SELINUX) == "1" and not (_reads(_UNCONFINED_HOOKS) or "").startswith("1"):
         yield Finding(
             False,
             "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs.",
@@ -163,13 +177,13 @@ def _interpreter(python: str) -> Iterator[Finding]:
             "selinux",
             ("setsebool -P virt_hooks_unconfined on",),
         )
+    # No command: what is exposed may be anybody's home, or a directory that many share.
     for path in dict.fromkeys(filter(None, map(_exposed, (python, program, text)))):
         yield Finding(
             False,
             f"{path} belongs to others than root, or they may write it, and root runs what is there.",
             "Install apvfio where only root writes, such as /usr/lib/apvfio.",
             "exposed",
-            (f"chown root {shlex.quote(path)}", f"chmod go-w {shlex.quote(path)}"),
         )
 
 
@@ -185,45 +199,76 @@ def _confined() -> bool:
     )
 
 
+def _for_another_interpreter() -> Iterator[str]:
+    """The command that installs apvfio for the system's own interpreter, if that one has it."""
+    python = "/usr/bin/python3"
+    if programs.run([python, "-I", "-c", _TRY_HOOK])[0] == 0:
+        yield f"apvfio install --python {python}"
+
+
 def _exposed(path: str) -> str | None:
-    """The first of ``path`` and the directories above it that is not root's alone."""
+    """The first of ``path`` and the directories above it that is not root's alone.
+
+    In a directory with the sticky bit, such as /tmp, others cannot replace what is root's.
+    """
     while path != os.path.dirname(path):
         try:
             here = os.stat(path)
         except OSError:
             return None
-        if here.st_uid or here.st_mode & _OTHERS_WRITE:
+        shared = stat.S_ISDIR(here.st_mode) and here.st_mode & stat.S_ISVTX
+        if here.st_uid or (here.st_mode & _OTHERS_WRITE and not shared):
             return path
         path = os.path.dirname(path)
     return None
 
 
 def _other_hooks() -> Iterator[Finding]:
-    """Other files that libvirt would run as well, of ours or not."""
+    """Other files that libvirt would run as well, of ours or not, and what of it others may write."""
     directory = os.path.dirname(f"/{HOOK}")
     try:
         names = sorted(os.listdir(directory))
     except OSError:
         names = []
-    for path in ("/etc/libvirt/hooks/qemu", *(f"{directory}/{name}" for name in names)):
-        if path == f"/{HOOK}" or not os.access(path, os.X_OK):
+    scripts = [
+        path
+        for path in (f"{_HOOKS}/qemu", *(f"{directory}/{name}" for name in names))
+        if os.path.isfile(path) and os.access(path, os.X_OK)
+    ]
+    yield from _writable(scripts)
+    for path in scripts:
+        if path == f"/{HOOK}":
             continue
         if HOOK_PROGRAM in (_reads(path) or ""):
             yield Finding(
                 True,
                 f"{path} runs apvfio, too: each guest would be served twice.",
-                "Remove it.",
+                "Keep libvirt from running it.",
                 "other-hooks",
-                (f"rm {shlex.quote(path)}",),
+                (not_run(path, link=os.path.islink(path)),),
             )
         elif path.endswith("~") or os.path.basename(path).startswith("."):
             yield Finding(
                 False,
                 f"libvirt runs {path} like any other script there.",
-                "Remove it if it is a left copy.",
+                "If it is a left copy, keep libvirt from running it.",
                 "other-hooks",
-                (f"rm {shlex.quote(path)}",),
+                (not_run(path, link=os.path.islink(path)),),
             )
+
+
+def _writable(scripts: list[str]) -> Iterator[Finding]:
+    """Those of the ``scripts``, which libvirt runs as root, that others than root may write."""
+    exposed = (_exposed(path) or _exposed(os.path.realpath(path)) for path in scripts)
+    for path in dict.fromkeys(filter(None, exposed)):
+        own = path.startswith(f"{_HOOKS}/") and os.path.isfile(path) and not os.path.islink(path)
+        yield Finding(
+            False,
+            f"libvirt runs hooks as root, and others than root may write {path}.",
+            "See what is in it, then take that right away.",
+            "exposed",
+            (f"chown root {shlex.quote(path)}", f"chmod go-w {shlex.quote(path)}") if own else (),
+        )
 
 
 def _kernel() -> Iterator[Finding]:

@@ -118,8 +118,38 @@ def test_a_definition_that_is_none(host: Patient) -> None:
 
 
 def test_a_device_of_which_nobody_says_what_it_holds(host: Patient) -> None:
+    """No ids are invented: those that it had before are known, or none are named."""
     host.define("db1")
-    mended(host, first(host, Exit.REQUEST, "annotation", "nothing says which queues"))
+    fault = first(host, Exit.REQUEST, "annotation", "nothing says which queues")
+    assert fault["commands"] == []
+    host.start(a_request("10", "2,27")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
+    assert host.run("release", "db1") == 0
+    fault = first(host, Exit.REQUEST, "annotation", "nothing says which queues")
+    assert "guest set" in fault["commands"][0]
+    mended(host, fault)
+    assert 'adapters="10" domains="2,27"' in host.domain("db1").XMLDesc().replace("'", '"')
+
+
+def test_a_redefined_guest_that_holds_queues(host: Patient) -> None:
+    host.define("db1", a_matrix("0", "1"))
+    host.domain("db1").create()
+    host.start(a_request("0", "1")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
+    for device, ends in (
+        (mdev(1), "libvirt will not find its device"),
+        ("", "its next start is without them"),
+    ):
+        host.define("db1", device=device)
+        fault = first(host, Exit.REQUEST, "annotation", "its definition does not request them")
+        assert fault["sentence"].endswith(f": {ends}.")
+    mended(host, fault)
+
+
+def test_a_device_that_is_another_guests(host: Patient) -> None:
+    host.define("db1", a_matrix("0", "1"))
+    host.start(a_request("0", "1")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
+    host.define("db2", device=mdev(1))
+    fault = first(host, Exit.CONFLICT, "held", "is that of guest db1", "db2")
+    assert fault["commands"] == ["virsh -c test:///default edit db2"]
 
 
 def test_a_device_that_somebody_else_made(host: Patient) -> None:
@@ -171,7 +201,8 @@ def test_queues_of_a_running_guest(host: Patient) -> None:
     host.define("db1", a_matrix("0", "1"))
     host.start(a_request("0", "1-2", 2))
     fault = first(host, Exit.CONFLICT, "held", "held by guest g2")
-    assert fault["commands"] == ["virsh -c test:///default shutdown g2"]
+    assert fault["remedy"].startswith("Wait until guest g2 has stopped, or request other queues;")
+    assert fault["commands"] == [f"apvfio --sim {host.path} queues"]
     assert host.run("release", "g2") == 0
     assert host.examined("db1")[0] == 0
 
@@ -194,7 +225,17 @@ def test_queues_of_a_guest_that_apvfio_does_not_serve(host: Patient) -> None:
     with host.opened() as system:
         system.kernel.attach_guest(mdev(9), "byhand")
     fault = first(host, Exit.CONFLICT, "held", mdev(9))
-    assert fault["commands"] == ["virsh -c test:///default shutdown byhand"]
+    assert fault["remedy"].startswith("Wait until the device is no longer in use, or")
+    assert fault["commands"] == [f"apvfio --sim {host.path} queues"]
+
+
+def test_a_device_of_a_guest_that_is_off_is_not_removed(host: Patient) -> None:
+    host.define("db1", a_matrix("0", "1"))
+    host.define("byhand", device=mdev(9))
+    host.write("sys/bus/ap/apmask", "-0")
+    host.make_mdev(mdev(9), a_matrix("0", "1"))
+    fault = first(host, Exit.CONFLICT, "held", mdev(9))
+    assert fault["commands"] == [f"apvfio --sim {host.path} queues"]
 
 
 def test_its_device_is_there_and_holds_something_else(host: Patient) -> None:
@@ -252,8 +293,8 @@ def test_a_named_adapter_that_is_off(host: Patient) -> None:
     host.define("db1", a_matrix("10", "1"))
     host.write("sys/bus/ap/devices/card0a/config", "0")
     code, checks = host.examined("db1")
-    assert (code, [c["id"] for c in faults(checks)]) == (0, ["cards", "cards-asked"])
-    mended(host, faults(checks)[1])
+    assert (code, [c["id"] for c in faults(checks)]) == (0, ["cards-asked"])
+    mended(host, faults(checks)[0])
 
 
 def test_overrides_need_every_queue(host: Patient) -> None:
@@ -295,11 +336,15 @@ def test_a_processor_without_the_instructions(host: Patient) -> None:
 
 
 def test_a_guest_that_runs(host: Patient) -> None:
-    host.define("db1", a_matrix("0", "1"))
+    host.define("db1", device="")
     host.domain("db1").create()
+    host.define("db1", a_matrix("0", "1"))
     code, checks = host.examined("db1")
     assert (code, faults(checks)[0]["id"]) == (0, "start")
     assert "runs without the queues" in faults(checks)[0]["sentence"]
+    (command,) = faults(checks)[0]["commands"]
+    assert command.endswith("guest set --live --adapters 0 --domains 1 --connect test:///default db1")
+    assert host.text("db1").endswith("\nNo problems found, but guest db1 runs without its queues.\n")
     host.start(a_request("0", "1")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
     code, checks = host.examined("db1")
     assert (code, faults(checks)) == (0, [])
@@ -314,7 +359,8 @@ def test_without_libvirt_a_simulated_host_is_examined_all_the_same(
         file.write_text(DB1)
         capsys.readouterr()
         assert host.run("doctor", "--xml", str(file)) == 0
-        assert capsys.readouterr().out.endswith("\nNothing keeps guest db1 from its queues.\n")
+        clear = "\nNo problems found: nothing keeps guest db1 from its queues.\n"
+        assert capsys.readouterr().out.endswith(clear)
         assert host.run("doctor", "--connect", "test:///no/such/file") == 0
         out = capsys.readouterr().out
         assert "not checked: libvirt at test:///no/such/file does not answer" in out

@@ -39,7 +39,7 @@ def test_nothing_is_wrong_with_a_healthy_host(host: Patient) -> None:
     assert checks[-1]["sentence"].startswith(
         "a start gives it 4 queues (adapters 0,10, domains 1-2), freed by"
     )
-    assert "Nothing keeps guest db1 from its queues." in host.text("db1")
+    assert "\nNo problems found: nothing keeps guest db1 from its queues.\n" in host.text("db1")
 
 
 def test_nothing_is_changed(host: Patient) -> None:

@@ -12,6 +12,7 @@ from apvfio.doctor.check import PROBLEM, WARNING, Check
 from apvfio.doctor.facts import (
     BLACKLISTED,
     NO_MODULE,
+    SEEN,
     Domain,
     Facts,
     Guest,
@@ -47,7 +48,7 @@ NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
 KERNEL = Kernel("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
 KEEPING = Keeping(None, Policy(), NO_LEASES, Stored(), "", None, "run/lock/s390apconfig.lock", ())
 UNITS = tuple(Unit(name, True, True, False, True) for name in ("one.service", "two.path"))
-MACHINE = Machine((), (), Hook("same"), (), None, False, False, UNITS, 0, "")
+MACHINE = Machine((), (), Hook("same"), (), None, SEEN, False, UNITS, 0, "")
 WELL = Facts(KERNEL, KEEPING, MACHINE, (), {}, session=False, rights=True, mdevctl=True)
 JUDGES = (judge_kernel, judge_keeping, judge_libvirt, judge_tools, judge_units, judge_host)
 
@@ -74,11 +75,13 @@ def test_nothing_is_wrong() -> None:
 
 
 NO_BUS = Unseen(HostError("this host has no AP bus.", remedy="Load it with 'modprobe ap'."))
+NONSENSE = Unseen(HostError("/sys/bus/ap/apmask makes no sense.", remedy="Look what this tree is."))
 NO_VFIO_AP = a_host(vfio_ap=False)
 OTHER = OtherHook("/etc/libvirt/hooks/qemu", "it is empty")
 FAILED = UNITS[0]._replace(failed=True)
 CASES = [
-    (with_kernel(host=NO_BUS), "ap-bus", PROBLEM, "modprobe ap"),
+    (with_kernel(host=NO_BUS, bus=False), "ap-bus", PROBLEM, "modprobe ap"),
+    (with_kernel(host=NONSENSE), "ap-bus", PROBLEM, ""),
     (with_kernel(host=NO_BUS, machine="x86_64"), "ap-bus", PROBLEM, ""),
     (with_kernel(vfio_node=False), "vfio", PROBLEM, "modprobe vfio"),
     (with_kernel(host=NO_VFIO_AP), "vfio-ap", PROBLEM, "modprobe vfio_ap"),
@@ -87,14 +90,13 @@ CASES = [
         with_kernel(host=NO_VFIO_AP, module=BLACKLISTED, blocked_by="/etc/modprobe.d/a.conf: install"),
         "vfio-ap",
         PROBLEM,
-        r"sed -i -E '/^\s*install\s+vfio[_-]ap\s/d' /etc/modprobe.d/a.conf",
+        "modprobe --ignore-install vfio_ap",
     ),
     (with_keeping(lock_holder="process 7 (apvfio reconcile)"), "lock", PROBLEM, "ps -fp 7"),
     (with_keeping(lock_holder="an unknown process"), "lock", PROBLEM, ""),
-    (with_keeping(s390_lock=S390Lock(7, "", 1)), "s390-lock", WARNING, "rm /run/lock/s390apconfig.lock"),
-    (with_keeping(s390_lock=S390Lock(7, "vi", 9)), "s390-lock", PROBLEM, "ps -fp 7"),
-    (with_keeping(s390_lock=S390Lock(7, "chzdev -t ap", 9)), "s390-lock", PROBLEM, "ps -fp 7"),
-    (with_keeping(s390_lock=S390Lock(0, "", 9)), "s390-lock", PROBLEM, "rm /run/lock/s390apconfig.lock"),
+    (with_keeping(s390_lock=S390Lock(7, "vi", 29)), "s390-lock", PROBLEM, "ps -fp 7"),
+    (with_keeping(s390_lock=S390Lock(7, "chzdev -t ap", 29)), "s390-lock", PROBLEM, "ps -fp 7"),
+    (with_keeping(s390_lock=S390Lock(0, "", 9)), "s390-lock", PROBLEM, "sleep 111"),
     (on(hook=Hook("missing")), "hook", PROBLEM, "apvfio install"),
     (on(hook=Hook("changed")), "hook", WARNING, "apvfio install"),
     (on(hook=Hook("changed", packaged=True)), "hook", WARNING, ""),
@@ -120,7 +122,9 @@ def test_one_fault_is_one_finding(facts: Facts, name: str, state: str, command: 
 def test_what_is_well_is_not_told_of() -> None:
     for facts in (
         with_keeping(s390_lock=S390Lock(7, "chzdev", 1)),
+        with_keeping(s390_lock=S390Lock(7, "", 500)),
         with_keeping(s390_lock=S390Lock(0, "", 500)),
+        with_keeping(s390_lock=S390Lock(0, "", 110)),
         on(hook=Hook("same", label="virt_hook_t"), enforcing=True),
         on(hook=Hook("same", label="etc_t")),
         on(units=None),
@@ -144,6 +148,9 @@ def test_ap_check_on_a_host_of_overrides() -> None:
         kernel=KERNEL._replace(host=host, overrides=overrides, attached=frozenset("x"))
     )
     (fault,) = faults(facts)
+    # While a guest has queues that command would be refused.
+    assert (fault.id, fault.commands) == ("ap-check", ())
+    fault = faults(facts._replace(kernel=facts.kernel._replace(host=a_host(overrides=overrides))))[-1]
     assert (fault.id, fault.commands) == ("ap-check", ("apvfio mode masks",))
 
 

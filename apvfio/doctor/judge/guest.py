@@ -6,11 +6,11 @@ from __future__ import annotations
 import shlex
 
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
-from apvfio.doctor.facts import Unseen
-from apvfio.doctor.judge.refusal import refusal
-from apvfio.errors import ApvfioError, Exit
+from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
+from apvfio.doctor.judge.refusal import refusal, setting
+from apvfio.errors import ApvfioError, Exit, printable
 from apvfio.guest_xml import own_mdev
-from apvfio.host import BUS
+from apvfio.host import AP_MDEVS, BUS, UNBOUND, Host
 from apvfio.ledger import Ledger
 from apvfio.plan.planner import NO_WAY_NEEDED, Plan
 from apvfio.request import Request
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, Guest
     from apvfio.doctor.words import Words
+    from apvfio.ledger import Lease
+    from apvfio.matrix import Matrix
 
+WITHOUT_DEVICE = "it runs without the queues that it requests: a guest gets them when it starts."
 _ARCH = "s390x"
 _MACHINE = "s390-ccw"
 
@@ -51,14 +54,19 @@ def _unclear(guest: Guest, error: ApvfioError, words: Words) -> Check:
     name = guest.domain.name
     edit = words.virsh("edit", name)
     if guest.wrong == "definition":
-        again = "define --replace" if guest.outline.annotated else "undefine"
-        return of_error("definition", error, words.about(again, name), guest=name)
+        return of_error("definition", error, words.about("define --replace", name), guest=name)
+    if guest.wrong == BROKEN_DEFINITION:
+        return of_error("definition", error, words.edit(_definition(guest)), guest=name)
     if guest.wrong == "device":
         plug = (_attaching(guest, words),) if not guest.outline.device else (edit,)
         return of_error("device", error, *plug, guest=name)
     line = f" (line {guest.outline.line} of 'virsh dumpxml --inactive')" if guest.outline.line else ""
     found = of_error("annotation", error, edit, guest=name)
     return found._replace(sentence=f"{found.sentence.removesuffix('.')}{line}.")
+
+
+def _definition(guest: Guest) -> str:
+    return AP_MDEVS.definition(guest.outline.device)
 
 
 def _attaching(guest: Guest, words: Words) -> str:
@@ -106,22 +114,85 @@ def _xml(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
 
 def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
     name, device = guest.domain.name, guest.outline.device
+    own = [lease for lease in _leases(facts) if lease.uuid == guest.outline.uuid]
+    if own:
+        held = count_queues(len(list(own[0].matrix.queues())))
+        ends = "libvirt will not find its device" if device else "its next start is without them"
+        return _unrequested(
+            guest,
+            f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}.",
+            words,
+        )
     if not device:
         return ok("start", "it asks for no AP queues, and starts without", guest=name)
+    holder = next((lease for lease in _leases(facts) if lease.mdev == device), None)
+    if holder:
+        return problem(
+            "held",
+            f"its mediated device {device} is that of guest {printable(holder.guest)}.",
+            "Give it a mediated device of its own.",
+            words.virsh("edit", name),
+            code=Exit.CONFLICT,
+            guest=name,
+        )
     host = facts.kernel.host
     if not isinstance(host, Unseen) and device in host.mdevs:
-        held = some_queues(list(host.mdevs[device].queues())) or "no queues"
-        return ok(
-            "start", f"it asks for nothing, and has a device that somebody else made, with {held}", guest=name
-        )
+        return _ready_made(guest, host.mdevs[device], facts)
+    return _unrequested(
+        guest,
+        f"it has the device {device}, and nothing says which queues belong to it: libvirt will not find it.",
+        words,
+    )
+
+
+def _unrequested(guest: Guest, sentence: str, words: Words) -> Check:
+    """A guest that requests nothing and is meant to have queues; which ones, only what it had can tell."""
+    known = guest.known
     return problem(
         "annotation",
-        f"it has the device {device}, and nothing says which queues belong to it: libvirt will not find it.",
-        "Annotate the guest; the ids are examples.",
-        words.about("guest set", name, "--adapters", "0", "--domains", "1"),
+        sentence,
+        "If it is to have the queues that it had last, annotate it again."
+        if known
+        else "Annotate it with 'apvfio guest set', or remove its device; 'apvfio queues' lists the queues.",
+        *((setting(guest, known, words),) if known else ()),
         code=Exit.REQUEST,
-        guest=name,
+        guest=guest.domain.name,
     )
+
+
+def _ready_made(guest: Guest, matrix: Matrix, facts: Facts) -> Check:
+    """A guest that requests nothing and whose device somebody else has made."""
+    name, device = guest.domain.name, guest.outline.device
+    if device in facts.kernel.attached and not guest.domain.active:
+        return _in_use(guest, device)
+    held = some_queues(list(matrix.queues()))
+    if not held:
+        return problem(
+            "device",
+            f"its mediated device {device}, which somebody else made, holds no queues ({matrix}).",
+            "Assign queues to the device, or annotate the guest.",
+            code=Exit.REQUEST,
+            guest=name,
+        )
+    return ok(
+        "start", f"it asks for nothing, and has a device that somebody else made, with {held}", guest=name
+    )
+
+
+def _in_use(guest: Guest, device: str) -> Check:
+    return problem(
+        "held",
+        f"its mediated device {device} is in use by another guest or process.",
+        "Give it a mediated device of its own, or wait until that one has ended.",
+        code=Exit.CONFLICT,
+        guest=guest.domain.name,
+    )
+
+
+def _leases(facts: Facts) -> list[Lease]:
+    """The leases that are not about to end; none if the ledger cannot be read."""
+    ledger = facts.keeping.ledger
+    return ledger.live() if isinstance(ledger, Ledger) else []
 
 
 def _cards(guest: Guest, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
@@ -152,31 +223,92 @@ def _start(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
         return skipped("start", _why_no_plan(facts), guest=name)
     if isinstance(guest.plan, ApvfioError):
         return refusal(guest, request, guest.plan, facts, words)
+    if request.mdev in facts.kernel.attached:
+        return _in_use(guest, request.mdev)
+    if nothing := _nothing(guest.plan, facts):
+        return nothing
     host = facts.kernel.host
     missing = "" if isinstance(host, Unseen) or host.vfio_ap else ", once vfio_ap is loaded"
+    if facts.kernel.mixed and guest.plan.chosen.clear:
+        missing += ", once the masks can be changed"
     return ok("start", f"{_what(guest.plan)}{missing}", guest=name)
 
 
-def _running(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
-    name, ledger = guest.domain.name, facts.keeping.ledger
-    if not isinstance(ledger, Ledger):
-        return skipped("start", "it runs, and the ledger cannot be read", guest=name)
-    leases = [lease for lease in ledger.live() if lease.uuid == request.guest_uuid]
+def _nothing(plan: Plan, facts: Facts) -> Check | None:
+    """The problem that none of the queues is on the host, which over-provisioning allows."""
     host = facts.kernel.host
-    if leases:
-        return ok(
-            "start",
-            f"it runs and has {count_queues(len(list(leases[0].matrix.queues())))}: {leases[0].matrix}",
-            guest=name,
-        )
-    if not isinstance(host, Unseen) and request.mdev in host.mdevs:
+    if isinstance(host, Unseen) or any(queue in host.drivers for queue in plan.request.matrix.queues()):
+        return None
+    return problem(
+        "absent",
+        f"none of its queues ({plan.request.matrix}) is on this host: it starts without queues.",
+        "Assign them to the partition (HMC), or request others; 'apvfio queues' lists those that are here.",
+        guest=plan.request.guest,
+    )
+
+
+def _running(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+    name, host = guest.domain.name, facts.kernel.host
+    if not isinstance(facts.keeping.ledger, Ledger) or isinstance(host, Unseen):
+        return skipped("start", f"it runs, and {_why_no_plan(facts)}", guest=name)
+    return _without_queues(guest, request, facts, words) or _served(guest, request, facts, words)
+
+
+def _served(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+    """A guest that runs with all that it was given: what it has, and whether it can start again."""
+    name = guest.domain.name
+    if isinstance(guest.plan, ApvfioError):
+        found = refusal(guest, request, guest.plan, facts, words)
+        return found._replace(sentence=f"it runs, and its next start would be refused: {found.sentence}")
+    lease = _lease(request, facts)
+    if lease is None:
         return ok("start", "it runs with a device that somebody else made", guest=name)
+    has = f"it runs and has {count_queues(len(list(lease.matrix.queues())))}: {lease.matrix}"
+    other = request.wish is None and request.matrix != lease.matrix
+    after = f"; at its next start it gets {request.matrix}" if other else ""
+    return ok("start", f"{has}{after}", guest=name)
+
+
+def _without_queues(guest: Guest, request: Request, facts: Facts, words: Words) -> Check | None:
+    """What is wrong with a guest that runs without its queues, or some of them; None if it has all."""
+    name, host, lease = guest.domain.name, facts.kernel.host, _lease(request, facts)
+    device = lease.mdev if lease else guest.attached
+    if device and isinstance(host, Host) and device not in host.mdevs:
+        return _lost(guest, f"it runs, and its mediated device {device} is gone: it has no queues.", words)
+    if guest.unseen and isinstance(host, Host):
+        found = _lost(guest, f"it runs, and {some_queues(guest.unseen)} do not reach it.", words)
+        unbound = [queue for queue in guest.unseen if host.drivers.get(queue) == UNBOUND]
+        if not unbound:
+            return found
+        return found._replace(
+            remedy="Have the kernel bind what has no driver; the guest gets it while it runs.",
+            commands=tuple(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
+        )
+    if device:
+        return None
+    if request.wish or isinstance(guest.plan, ApvfioError):
+        return warning("start", WITHOUT_DEVICE, "Shut it down and start it again.", guest=name)
     return warning(
         "start",
-        "it runs without the queues that it asks for: they are given at its start only.",
-        "Stop it and start it again.",
+        WITHOUT_DEVICE,
+        "Give it the queues while it runs, or shut it down and start it again.",
+        setting(guest, request.matrix, words, "--live"),
+        guest=name,
+    )
+
+
+def _lease(request: Request, facts: Facts) -> Lease | None:
+    return next((lease for lease in _leases(facts) if lease.uuid == request.guest_uuid), None)
+
+
+def _lost(guest: Guest, sentence: str, words: Words) -> Check:
+    """A running guest that has lost queues: only its next start gives them back."""
+    name = guest.domain.name
+    return problem(
+        "start",
+        sentence,
+        "Shut it down; when it is off ('virsh domstate'), start it again.",
         words.virsh("shutdown", name),
-        words.virsh("start", name),
         guest=name,
     )
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from apvfio.doctor.check import OK, of_error, ok, problem, skipped, warning
+from apvfio.doctor.check import OK, PROBLEM, of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.doctor.judge.guest import judge_guest
-from apvfio.errors import Exit, printable
+from apvfio.errors import ApvfioError, Exit, printable
+from apvfio.guest_xml import own_mdev
+from apvfio.ledger import Ledger
+from apvfio.matrix import Matrix
+from apvfio.plan.planner import Plan
 from apvfio.request import Request
 from apvfio.wording import some_queues
 
@@ -29,13 +33,42 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
         if facts.machine is None:
             yield skipped("guest", guests.error.sentence.removesuffix("."))
         return
-    concerned = [guest for guest in guests if guest.outline.annotated or guest.outline.device]
+    ledger = facts.keeping.ledger
+    holding = {lease.uuid for lease in ledger.live()} if isinstance(ledger, Ledger) else set()
+    concerned = [
+        guest
+        for guest in guests
+        if guest.outline.annotated or guest.outline.device or guest.outline.uuid in holding
+    ]
     if not concerned:
         yield ok("guest", "no guest asks for AP queues")
     for guest in concerned:
-        checks = list(judge_guest(guest, facts, words))
+        # A cold standby of a running guest is meant to wait: it is judged as if that had stopped.
+        if isinstance(guest.plan, ApvfioError) and isinstance(guest.alone, Plan):
+            yield from _waiting(guest, guest.plan, guest.alone, facts, words)
+            continue
+        checks = judge_guest(guest, facts, words)
         yield from (check for check in checks if check.state != OK or check.id == "start")
-    yield from pairs(concerned, words)
+    yield from pairs(concerned, words, facts)
+
+
+def _waiting(guest: Guest, error: ApvfioError, alone: Plan, facts: Facts, words: Words) -> Iterator[Check]:
+    """A guest that can start as soon as others have stopped, and what else there is to say of it."""
+    running = [] if isinstance(facts.guests, Unseen) else [g for g in facts.guests if g.domain.active]
+    uuids = {guest.outline.uuid for guest in running}
+    ledger = facts.keeping.ledger
+    held = (
+        {k for k, lease in ledger.leases.items() if lease.uuid in uuids}
+        if isinstance(ledger, Ledger)
+        else set()
+    )
+    free = facts.kernel.attached - held - {guest.attached for guest in running}
+    without_them = facts._replace(kernel=facts.kernel._replace(attached=free))
+    checks = judge_guest(guest._replace(plan=alone), without_them, words)
+    yield from (check for check in checks if check.state != OK)
+    if guest.outline.device not in held:  # that, nobody means: it is told of the pair
+        what = error.sentence.removesuffix(".")
+        yield ok("start", f"it waits until a running guest stops: {what}", guest=guest.domain.name)
 
 
 def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
@@ -58,25 +91,47 @@ def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
         )
     for guest in guests:
         yield from judge_guest(guest, facts, words)
-    yield from (check for check in pairs(list(facts.guests), words, name))
+    yield from pairs(list(facts.guests), words, facts)
 
 
-def pairs(guests: list[Guest], words: Words, name: str = "") -> Iterator[Check]:
-    """Guests of which only one can run at a time; with ``name`` those that it is one of."""
+def pairs(guests: list[Guest], words: Words, facts: Facts) -> Iterator[Check]:
+    """Guests of which only one can run at a time; if a guest was asked about, those that it is one of."""
+    name = facts.named
     for one, other in combinations(guests, 2):
         first, second = (other, one) if other.domain.name == name else (one, other)
         if name in ("", first.domain.name):
-            yield from _pair(first, second, words)
+            # That one waits for the other, which runs, was told of the one that waits.
+            waits = _stands_by(first, second, facts), _stands_by(second, first, facts)
+            for check in _pair(first, second, words, facts):
+                told = any(waits) if check.id == "same-queues" else name and waits[0]
+                if not told or check.state == PROBLEM:
+                    yield check
 
 
-def _pair(one: Guest, other: Guest, words: Words) -> Iterator[Check]:
+def _stands_by(one: Guest, other: Guest, facts: Facts) -> bool:
+    """Whether ``one`` does not run and cannot start, as ``other`` holds its queues or its device."""
+    ledger = facts.keeping.ledger
+    if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
+        return False
+    matrix = one.request.matrix if isinstance(one.request, Request) else Matrix()
+    leases = [lease for lease in ledger.live() if lease.uuid == other.outline.uuid]
+    return any(lease.mdev == one.outline.device or lease.matrix.meets(matrix) for lease in leases)
+
+
+def _pair(one: Guest, other: Guest, words: Words, facts: Facts) -> Iterator[Check]:
     if one.outline.device and one.outline.device == other.outline.device:
+        clone = _clone(one, other, facts)
+        if clone is other and not facts.named:
+            one, other = other, one
+        mended = clone and facts.named in ("", clone.domain.name)
         yield _exclusive(
             "same-device",
             (one, other),
             f"its mediated device {one.outline.device} is",
-            "Give one of the two a uuid of its own (uuidgen).",
-            words.virsh("edit", other.domain.name),
+            f"Give guest {printable(clone.domain.name)} a mediated device of its own."
+            if clone
+            else "Give one of the two a mediated device of its own.",
+            *((words.virsh("edit", clone.domain.name),) if clone and mended else ()),
         )
     elif shared := _shared(one, other):
         yield _exclusive(
@@ -88,15 +143,29 @@ def _pair(one: Guest, other: Guest, words: Words) -> Iterator[Check]:
         )._replace(queues=tuple(shared))
 
 
-def _exclusive(name: str, both: tuple[Guest, Guest], what: str, remedy: str, command: str) -> Check:
+def _clone(one: Guest, other: Guest, facts: Facts) -> Guest | None:
+    """Which of two guests with one device is not the one that it was made for, None if nobody can tell."""
+    ledger = facts.keeping.ledger
+    lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
+    for original, clone in ((one, other), (other, one)):
+        uuid = original.outline.uuid
+        if lease.uuid == uuid if lease else own_mdev(uuid) == original.outline.device:
+            return None if clone.domain.active else clone
+    running = [guest for guest in (one, other) if guest.domain.active]
+    return next((guest for guest in (one, other) if len(running) == 1 and guest not in running), None)
+
+
+def _exclusive(name: str, both: tuple[Guest, Guest], what: str, remedy: str, *commands: str) -> Check:
     """Two guests that exclude each other; a problem if both start with the host."""
     one, other = both
     sentence = f"{what} also guest {printable(other.domain.name)}'s"
     if one.domain.autostart and other.domain.autostart:
         ends = ", and both start with the host: one of the two will not."
-        return problem(name, f"{sentence}{ends}", remedy, command, code=Exit.CONFLICT, guest=one.domain.name)
+        return problem(
+            name, f"{sentence}{ends}", remedy, *commands, code=Exit.CONFLICT, guest=one.domain.name
+        )
     ends = ", so that only one of the two can run."
-    return warning(name, f"{sentence}{ends}", remedy, command, guest=one.domain.name)
+    return warning(name, f"{sentence}{ends}", remedy, *commands, guest=one.domain.name)
 
 
 def _shared(one: Guest, other: Guest) -> list[Apqn]:

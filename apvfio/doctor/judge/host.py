@@ -9,8 +9,9 @@ from apvfio.doctor.facts import Unseen
 from apvfio.doctor.judge.keeping import ROOT_ONLY
 from apvfio.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
 from apvfio.ledger import Debt
-from apvfio.mask import ALL_IDS, NO_IDS, format_list
+from apvfio.mask import ALL_IDS, NO_IDS, format_list, union
 from apvfio.plan.cleared import ALL_BITS, cleared_by_others
+from apvfio.request import Request
 from apvfio.wording import mask_bits, some_queues
 
 TYPE_CHECKING = False
@@ -32,7 +33,7 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
     if isinstance(host, Unseen):
         yield skipped("cards", "there is no AP bus")
         return
-    yield from _cards(facts.kernel, words)
+    yield from _cards(facts, words)
     if isinstance(ledger, Unseen):
         yield skipped("foreign-devices", "the ledger, which says what is apvfio's, cannot be read")
         return
@@ -43,12 +44,19 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
         stored_masks = stored
     yield from _foreign(facts, host, ledger, words)
     if host.mode != OVERRIDES:
-        yield from _masks(host, ledger, stored_masks, words, boot_masks=facts.kernel.boot_masks)
+        yield from _masks(facts.kernel, host, ledger, stored_masks, words)
 
 
-def _cards(kernel: Kernel, words: Words) -> Iterator[Check]:
-    faults = 0
+def _cards(facts: Facts, words: Words) -> Iterator[Check]:
+    kernel, faults = facts.kernel, 0
+    judged = () if isinstance(facts.guests, Unseen) else facts.guests
+    requests = [guest.request for guest in judged if facts.named in ("", guest.domain.name)]
+    # Of these is told with the guests, which would get them as they are.
+    asked = union(request.matrix.adapters for request in requests if isinstance(request, Request))
     for card in kernel.cards:
+        if card.status in ("deconfig", "chkstop") and int(card.id, 16) in asked:
+            faults += 1
+            continue
         path = f"{BUS}/devices/card{card.id}"
         if card.status == "deconfig":
             yield _card(card.id, "deconfigured", "Configure it on.", words.echo("1", f"{path}/config"))
@@ -76,11 +84,10 @@ def _unreadable(stored: Unseen, words: Words) -> Check:
 
 def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Mediated devices that are nobody's: not apvfio's, not attached, and not a defined guest's."""
-    named = () if isinstance(facts.guests, Unseen) else facts.guests
-    wanted = {guest.outline.device for guest in named}
     for uuid, matrix in sorted(host.mdevs.items()):
         ours = uuid in ledger.leases or uuid in ledger.promises
-        if ours or uuid in facts.kernel.attached or uuid in wanted:
+        # One that mdevctl starts with the host is meant to be there.
+        if ours or facts.defined.get(uuid) or in_somebodys_use(uuid, facts):
             continue
         yield warning(
             "foreign-devices",
@@ -89,6 +96,18 @@ def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator
             removing(uuid, facts, words),
             queues=matrix.queues(),
         )
+
+
+def in_somebodys_use(uuid: str, facts: Facts, *, but: str = "") -> bool:
+    """Whether a guest or process has the mediated device, or a guest other than ``but`` may want it.
+
+    While libvirt does not say which guests there are, any of them may.
+    """
+    if uuid in facts.kernel.attached or isinstance(facts.guests, Unseen):
+        return True
+    return any(
+        uuid in (guest.outline.device, guest.attached) and guest.outline.uuid != but for guest in facts.guests
+    )
 
 
 def _held(matrix: Matrix) -> str:
@@ -103,22 +122,25 @@ def removing(uuid: str, facts: Facts, words: Words) -> str:
 
 
 def _masks(
-    host: Host, ledger: Ledger, stored: Stored | None, words: Words, *, boot_masks: bool
+    kernel: Kernel, host: Host, ledger: Ledger, stored: Stored | None, words: Words
 ) -> Iterator[Check]:
     """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
     wished = Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
     cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
-    strange = cleared_by_others(host, ledger, ALL_BITS if boot_masks else wished)
+    strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else wished)
     for name, own, theirs, left, there in zip(
         MASK_NAMES, cleared, wished, strange, (host.adapters, host.domains), strict=True
     ):
         if left:
+            again = words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}")
             yield warning(
                 "masks",
                 f"{mask_bits(name, left)} is clear, and no guest, device or stored mask wants that: the host "
                 "lacks those queues.",
-                "If nobody freed them on purpose, return them.",
-                words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}"),
+                "Once no driver_override is set, return them if nobody freed them on purpose."
+                if kernel.mixed
+                else "If nobody freed them on purpose, return them.",
+                *(() if kernel.mixed else (again,)),
             )
         later = (theirs - own) & there
         if later:

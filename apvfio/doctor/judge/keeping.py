@@ -6,8 +6,8 @@ from __future__ import annotations
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.errors import Exit
-from apvfio.ledgers import LEDGER
-from apvfio.policy import POLICY
+from apvfio.ledgers import LEDGER, NewerLedgerError
+from apvfio.policy import POLICY, Times
 from apvfio.wish import count
 from apvfio.wording import count_queues, some_queues
 
@@ -16,14 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Keeping, S390Lock
+    from apvfio.doctor.facts import Facts, Keeping
     from apvfio.doctor.words import Words
 
 _DIRECTORY = "run/apvfio"
 _EMPTY_IS_STALE = 120
-_LONG = 5.0
-"""Seconds for which a start waits for the lock of s390-tools, who hold it for milliseconds."""
-_TOOLS = ("chzdev", "lszdev", "mdevctl", "ap-check", "apvfio")
 ROOT_ONLY = "only root can read it"
 
 
@@ -32,7 +29,12 @@ def judge_keeping(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.keeping
     if keeping.directory:
         path = words.path(_DIRECTORY)
-        yield of_error("run-directory", keeping.directory, f"chown root {path}", f"chmod 0700 {path}")
+        # A link there would lead both commands to another directory.
+        yield of_error(
+            "run-directory",
+            keeping.directory,
+            f"test ! -L {path} && chown root {path} && chmod 0700 {path}",
+        )
     yield _policy(keeping, words)
     yield from _absent_reserved(facts)
     yield _ledger(keeping, words)
@@ -78,8 +80,9 @@ def _ledger(keeping: Keeping, words: Words) -> Check:
         if ledger.hidden:
             return skipped("ledger", ROOT_ONLY)
         path = words.path(LEDGER)
-        damaged = "damaged" in ledger.error.sentence or "link" in ledger.error.sentence
-        commands = (f"mv {path} {path}.damaged", words.apvfio("status")) if damaged else ()
+        # One of a newer apvfio is left to that.
+        newer = isinstance(ledger.error, NewerLedgerError)
+        commands = () if newer else (f"mv -T --backup=numbered {path} {path}.damaged",)
         return of_error("ledger", ledger.error, *commands)
     leases = ledger.live()
     held = sum(len(lease.matrix.adapters) * len(lease.matrix.domains) for lease in leases)
@@ -99,46 +102,51 @@ def _processes(text: str) -> Iterator[str]:
 def _s390_lock(keeping: Keeping, words: Words) -> Iterator[Check]:
     lock, path = keeping.s390_lock, words.path(keeping.s390_path)
     what = f"the lock of s390-tools, /{keeping.s390_path},"
+    policy = keeping.policy
+    # For so long a start waits for it.
+    wait = Times().lock_wait if isinstance(policy, Unseen) else policy.times.lock_wait
     if isinstance(lock, Unseen):
-        yield of_error("s390-lock", lock.error, f"rm -r {path}")
+        yield of_error("s390-lock", lock.error, f"mv -T --backup=numbered {path} {path}.not-a-lock")
     elif lock is None:
         return
     elif lock.pid and not lock.command:
-        yield warning(
-            "s390-lock",
-            f"{what} is left over from process {lock.pid}, which is gone.",
-            "Whoever wants the lock next removes it.",
-            f"rm {path}",
+        # Nothing to do: every start of a device by mdevctl 1.2 with ap-check leaves one.
+        yield ok(
+            "s390-lock", f"{what} was left by process {lock.pid}, which has ended; its next user removes it"
         )
-    elif lock.pid and lock.age > _LONG:
-        yield _held(lock, what, path)
-    elif not lock.pid and lock.age < _EMPTY_IS_STALE:
+    elif lock.pid and lock.age > wait:
+        yield problem(
+            "s390-lock",
+            f"{what} has been held for {lock.age:.0f} s by process {lock.pid} ({lock.command}).",
+            "See what that process waits for.",
+            f"ps -fp {lock.pid}",
+            code=Exit.CONFLICT,
+        )
+    elif not lock.pid and _EMPTY_IS_STALE - lock.age > wait:
         yield problem(
             "s390-lock",
             f"{what} names no process, and is respected for {_EMPTY_IS_STALE - lock.age:.0f} s more.",
-            "Remove it if that is too long.",
-            f"rm {path}",
+            "Wait for that.",
+            f"sleep {_EMPTY_IS_STALE - lock.age:.0f}",
             code=Exit.CONFLICT,
         )
-
-
-def _held(lock: S390Lock, what: str, path: str) -> Check:
-    """A start waits for it, and gives up before that."""
-    sentence = f"{what} has been held for {lock.age:.0f} s by process {lock.pid} ({lock.command})"
-    look = f"ps -fp {lock.pid}"
-    if any(tool in lock.command for tool in _TOOLS):
-        return problem("s390-lock", f"{sentence}.", "See what it waits for.", look, code=Exit.CONFLICT)
-    ends = ", which is none of s390-tools: one that is gone had its number."
-    return problem(
-        "s390-lock", f"{sentence}{ends}", "Remove the lock.", look, f"rm {path}", code=Exit.CONFLICT
-    )
 
 
 def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.keeping
     if isinstance(facts.kernel.host, Unseen) or isinstance(keeping.ledger, Unseen):
         return
-    for sentence in keeping.differences:
+    # What has befallen a guest that is judged below is told there.
+    judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
+    found = [sentence for sentence in keeping.differences if sentence not in judged]
+    for sentence in found:
         yield warning("drift", f"{sentence}.", "Have it put in order.", words.apvfio("reconcile"))
-    if not keeping.differences:
+    if not found and not judged:
         yield ok("drift", "the host is what the ledger says")
+
+
+def told_with_guests(facts: Facts) -> set[str]:
+    """The uuids of the running guests with whose queues something is wrong, which are judged."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    judged = (guest for guest in guests if facts.named in ("", guest.domain.name) and guest.domain.active)
+    return {guest.outline.uuid for guest in judged if facts.keeping.of_guest.get(guest.outline.uuid)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from apvfio.doctor.check import ok, problem, skipped, warning
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
-from apvfio.errors import printable
-from apvfio.host import BUS, MASK_NAMES, OVERRIDES, UNBOUND, VFIO_DRIVER
+from apvfio.errors import ApvfioError, printable
+from apvfio.host import BUS, MASK_NAMES, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import Ledger
 from apvfio.mask import ALL_IDS
 from apvfio.plan.mode import mode_of, why
@@ -15,7 +15,7 @@ from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, Kernel
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
 
 _IBM_Z = "s390x"
+_MEANS = {MASKS: "clears every driver_override", OVERRIDES: "sets every bit of the masks"}
+"""What a change to each mechanism does to the other."""
 
 
 def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
@@ -36,8 +38,8 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
     host = kernel.host
     yield ok("ap-bus", f"the AP bus is there, {_names(host)}")
     yield _adapters(kernel, host, words)
-    yield from _drivers(kernel, host, words)
-    yield _vfio_ap(kernel, host)
+    yield from _drivers(facts, host, words)
+    yield _vfio_ap(kernel, host, words)
     if not kernel.vfio_node:
         yield problem(
             "vfio",
@@ -56,7 +58,7 @@ def _bus(kernel: Kernel, unseen: Unseen) -> Check:
             f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only.",
             "Look at a simulated host with --sim FILE.",
         )
-    commands = () if "nonsense" in error.sentence else ("modprobe ap",)
+    commands = () if kernel.bus else ("modprobe ap",)
     return problem("ap-bus", error.sentence, error.remedy, *commands)
 
 
@@ -86,7 +88,8 @@ def _adapters(kernel: Kernel, host: Host, words: Words) -> Check:
     )
 
 
-def _drivers(kernel: Kernel, host: Host, words: Words) -> Iterator[Check]:
+def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
+    kernel = facts.kernel
     if not kernel.autoprobe:
         yield warning(
             "drivers",
@@ -95,7 +98,11 @@ def _drivers(kernel: Kernel, host: Host, words: Words) -> Iterator[Check]:
             words.echo("1", f"{BUS}/drivers_autoprobe"),
         )
     # One with an override that no driver is called is told of with the overrides.
-    unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in kernel.overrides]
+    # Nor those that a running guest lacks, which is told of with the guest.
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    lacking = {q for guest in guests if facts.named in ("", guest.domain.name) for q in guest.unseen}
+    elsewhere = lacking | kernel.overrides.keys()
+    unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
     if not kernel.has_host_driver and host.drivers:
         yield warning(
             "drivers",
@@ -118,7 +125,7 @@ def _have(queues: list[Apqn]) -> str:
     return "has" if len(queues) == 1 else "have"
 
 
-def _vfio_ap(kernel: Kernel, host: Host) -> Check:
+def _vfio_ap(kernel: Kernel, host: Host, words: Words) -> Check:
     if host.vfio_ap:
         return ok("vfio-ap", "the driver vfio_ap is loaded")
     sentence = "the driver vfio_ap is not loaded"
@@ -129,13 +136,13 @@ def _vfio_ap(kernel: Kernel, host: Host) -> Check:
             "Boot a kernel that has CONFIG_VFIO_AP.",
         )
     if kernel.module == BLACKLISTED:
-        path = kernel.blocked_by.partition(":")[0]
+        path = kernel.blocked_by.partition(":")[0].lstrip("/")
         return problem(
             "vfio-ap",
             f"{sentence}, and modprobe is told not to ({kernel.blocked_by}).",
-            "Take that line out and load it.",
-            f"sed -i -E '/^\\s*install\\s+vfio[_-]ap\\s/d' {path}",
-            "modprobe vfio_ap",
+            "Load it all the same, and take that line out for the next boot.",
+            "modprobe --ignore-install vfio_ap",
+            words.edit(path),
         )
     return problem(
         "vfio-ap", f"{sentence}.", "Load it; apvfio-prepare.service does so at boot.", "modprobe vfio_ap"
@@ -144,30 +151,34 @@ def _vfio_ap(kernel: Kernel, host: Host) -> Check:
 
 def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     kernel, keeping = facts.kernel, facts.keeping
-    masked = not host.apmask == ALL_IDS == host.aqmask
-    if masked and kernel.overrides:
+    ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
+    if kernel.mixed:
         masks = " and ".join(
             name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True) if ids != ALL_IDS
         )
-        yield problem(
+        spare = _unused(kernel.overrides, host, ledger)
+        state = problem if _stops_somebody(facts) else warning
+        yield state(
             "mode",
             f"both mechanisms are in use: {masks} {'are' if ' and ' in masks else 'is'} not full, and "
             f"driver_override is set for {some_queues(kernel.overrides)}, so that the kernel refuses every "
             "change of the masks.",
-            "Clear the overrides.",
-            *_clearing(kernel.overrides, host, words),
+            "Clear the overrides that no guest and no device needs."
+            if spare
+            else "Guests or devices need all of these overrides; they end with them.",
+            *_clearing(spare, host, words),
             queues=kernel.overrides,
         )
         return
-    ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
     policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
     mode = mode_of(host, ledger, policy)
     if policy.mode and policy.mode != mode:
         yield warning(
             "mode",
             f"the policy asks for {policy.mode}, and the host is one of {mode}: {why(host, ledger, policy)}.",
-            "Change the host while no guest has queues, or the policy.",
-            words.apvfio("mode", policy.mode),
+            f"Change the mechanism{'' if changeable(facts) else ' once no guest and no device has queues'}, "
+            f"which {_MEANS[policy.mode]}, or change the policy.",
+            *((words.apvfio("mode", policy.mode),) if changeable(facts) else ()),
         )
     else:
         yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
@@ -175,14 +186,29 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         yield from _left_overrides(host, ledger, words)
 
 
+def _stops_somebody(facts: Facts) -> bool:
+    """Whether a start, of the guest that was asked about or of any, needs a change of the masks."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    plans = [guest.plan for guest in guests if facts.named in ("", guest.domain.name) and guest.plan]
+    return not plans or any(isinstance(plan, ApvfioError) or bool(plan.chosen.clear) for plan in plans)
+
+
+def changeable(facts: Facts) -> bool:
+    """Whether ``apvfio mode`` would not be refused: no guest and no device has queues."""
+    host, ledger = facts.kernel.host, facts.keeping.ledger
+    return not (isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.holding())
+
+
+def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[Apqn, str]:
+    """Those of the ``overrides`` that serve neither a guest nor a device."""
+    held = {queue for matrix in host.mdevs.values() for queue in matrix.queues()}
+    needed = held | ledger.overrides.keys() | ledger.needed_queues()
+    return {queue: driver for queue, driver in overrides.items() if queue not in needed}
+
+
 def _left_overrides(host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
-    held = {queue for matrix in host.mdevs.values() for queue in matrix.queues()}
-    left = {
-        queue: driver
-        for queue, driver in host.overrides.items()
-        if queue not in held and queue not in ledger.overrides and queue not in ledger.needed_queues()
-    }
+    left = _unused(host.overrides, host, ledger)
     if left:
         known = {VFIO_DRIVER, "cex4queue"}
         strange = sorted({driver for driver in left.values() if driver not in known})

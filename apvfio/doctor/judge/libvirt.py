@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 
 from apvfio.doctor.check import OK, PROBLEM, WARNING, Check, of_error, ok, problem, skipped, warning
-from apvfio.doctor.facts import Unseen
+from apvfio.doctor.facts import UNSEEN, UNSURE, Unseen
 from apvfio.errors import Exit
+from apvfio.install.checks import aside, not_run
 from apvfio.install.contents import HOOK
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from apvfio.doctor.words import Words
 
 _HOOK = f"/{HOOK}"
+_LOOK_AGAIN = "Reload the daemon; running guests are not affected."
 _LABELS = ("virt_hook_t", "virt_hook_unconfined_exec_t", "bin_t")
 """Types that libvirt's daemon may be allowed to run (selinux-policy: virt.te, virt.fc)."""
 STANDS_FOR_ANOTHER = "this is not this machine's host, and only here programs can be asked"
@@ -45,11 +47,14 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
         yield warning(
             "hook-label",
             f"SELinux is enforcing, and {_HOOK} has the type {machine.hook.label}, not virt_hook_t.",
-            "Give it the label of its place.",
+            "Restore its label; the daemon, which looks for hooks by their times, is reloaded as well.",
             f"restorecon -v {_HOOK}",
+            *_reload(machine),
         )
-    yield from _others(machine)
-    yield from of_findings(machine, ("other-hooks",), {})
+    others = list(_others(machine))
+    told = {check.commands for check in others}
+    yield from others
+    yield from (check for check in of_findings(machine, ("other-hooks",), {}) if check.commands not in told)
     yield from _known(machine)
 
 
@@ -83,16 +88,17 @@ def _hook(machine: Machine) -> Iterator[Check]:
     elif hook.state == "not executable":
         yield problem(
             "hook",
-            f"libvirt passes over {_HOOK}: it is not executable.",
-            "Make it so.",
+            f"libvirt ignores {_HOOK}: it is not executable.",
+            "Make it executable and reload the daemon; running guests are not affected.",
             f"chmod 0755 {_HOOK}",
+            *_reload(machine),
         )
     elif hook.state in ("foreign", "irregular"):
         yield problem(
             "hook",
             f"{_HOOK} is not apvfio's.",
-            "Move it away, out of that directory, and install.",
-            f"mv {_HOOK} /etc/libvirt/50-apvfio.not-ours",
+            "Move it out of that directory and install apvfio's hook.",
+            aside(_HOOK, "/etc/libvirt"),
             again,
             code=Exit.CONFLICT,
         )
@@ -113,14 +119,21 @@ def _hook(machine: Machine) -> Iterator[Check]:
 
 
 def _others(machine: Machine) -> Iterator[Check]:
-    for path, fault in machine.other_hooks:
+    for path, fault, link in machine.other_hooks:
         if fault:
             yield problem(
                 "other-hooks",
                 f"libvirt cannot run {path}: {fault}. One hook that fails stops every start.",
-                "Mend it, or keep libvirt from running it.",
-                f"chmod a-x {path}",
+                "Repair it, or keep libvirt from running it.",
+                not_run(path, link=link),
             )
+
+
+def _reload(machine: Machine) -> Iterator[str]:
+    """The command that has a running daemon look for hooks."""
+    daemon = machine.daemon
+    if daemon:
+        yield f"systemctl reload {daemon.name}" if machine.units is not None else f"kill -HUP {daemon.pid}"
 
 
 def _known(machine: Machine) -> Iterator[Check]:
@@ -129,13 +142,20 @@ def _known(machine: Machine) -> Iterator[Check]:
         yield skipped("hook-seen", "there is no hook to see")
     elif daemon is None:
         yield ok("hook-seen", "libvirt's daemon does not run, and will look for hooks when it is started")
-    elif machine.unknown_to_daemon:
-        reload = f"systemctl reload {daemon.name}" if machine.units is not None else f"kill -HUP {daemon.pid}"
+    elif machine.hook_seen == UNSEEN:
         yield problem(
             "hook-seen",
             f"{daemon.name} had no hook when it last looked, and {os.path.basename(_HOOK)} came after that.",
-            "Have it look again; guests that run go on.",
-            reload,
+            _LOOK_AGAIN,
+            *_reload(machine),
+        )
+    elif machine.hook_seen == UNSURE:
+        yield warning(
+            "hook-seen",
+            f"the mode or label of {_HOOK} was changed after {daemon.name} last looked for hooks. If it was "
+            "not executable then, the daemon does not call it.",
+            _LOOK_AGAIN,
+            *_reload(machine),
         )
     else:
         yield ok("hook-seen", f"{daemon.name} knows that there are hooks")

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import os
+
 from apvfio.doctor.check import ok, skipped, warning
 from apvfio.doctor.facts import Unseen
+from apvfio.doctor.judge.kernel import changeable
 from apvfio.doctor.judge.libvirt import STANDS_FOR_ANOTHER, of_findings
 from apvfio.host import OVERRIDES
+from apvfio.install.checks import aside
 from apvfio.install.contents import HOOK
 from apvfio.install.tree import CHANGED, FOREIGN, NEW
 
@@ -22,7 +26,7 @@ _UNHEARD = 600
 _INSTALL = "apvfio install"
 
 
-def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001  (as all judges)
+def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
     """What other tools make of this host."""
     machine = facts.machine
     if machine is None:
@@ -36,8 +40,9 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001 
             "ap-check",
             f"{machine.ap_check} knows the masks alone: with driver_override it refuses every device that "
             "mdevctl or 'virsh nodedev-start' is to make.",
-            "Guests that apvfio serves are not concerned. For mdevctl's sake change to the masks.",
-            "apvfio mode masks",
+            "Guests that apvfio serves are not concerned. For mdevctl's sake change to the masks"
+            f"{'.' if changeable(facts) else ' once no guest and no device has queues.'}",
+            *((words.apvfio("mode", "masks"),) if changeable(facts) else ()),
         )
 
 
@@ -51,7 +56,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
     if machine.units is None:
         yield skipped("units", "systemd does not run here; the hook does all the work itself")
         return
-    faults = [check for unit in machine.units for check in _unit(unit)]
+    faults = [check for unit in machine.units for check in _unit(unit, packaged=machine.hook.packaged)]
     yield from faults or [ok("units", "the units are enabled, and none has failed")]
     if machine.handed_over > _UNHEARD:
         yield warning(
@@ -59,7 +64,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
             f"queues have been waiting for {machine.handed_over:.0f} s to be given back.",
             "Have the unit do it, and see why it did not.",
             "systemctl start apvfio-reconcile.service",
-            "systemctl status apvfio-reconcile.path",
+            "journalctl -b -u apvfio-reconcile.service --no-pager",
         )
 
 
@@ -74,20 +79,24 @@ def _files(machine: Machine) -> Iterator[Check]:
         if paths:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             remedy = "Reinstall the package." if machine.hook.packaged else "Install again."
-            first = [f"mv {path} {path}.not-ours" for path in paths] if state == FOREIGN else []
+            # Not beside it: mdevctl runs whatever is in the directory of its scripts.
+            first = [aside(path, os.path.dirname(os.path.dirname(path))) for path in paths]
+            first = first if state == FOREIGN else []
             commands = [*first, *([] if machine.hook.packaged else [_INSTALL])]
             yield warning("files", f"{paths[0]}{more}: {what}.", remedy, *commands)
     if all(found.state not in (NEW, CHANGED, FOREIGN) for found in others):
         yield ok("files", "units, rules and manuals are installed")
 
 
-def _unit(unit: Unit) -> Iterator[Check]:
+def _unit(unit: Unit, *, packaged: bool) -> Iterator[Check]:
     if not unit.loaded:
         yield warning(
             "units",
             f"systemd does not know {unit.name}.",
-            "Install it, or have systemd look.",
-            _INSTALL,
+            "Reinstall the package, or have systemd look."
+            if packaged
+            else "Install it, or have systemd look.",
+            *(() if packaged else (_INSTALL,)),
             "systemctl daemon-reload",
         )
     elif not unit.enabled or not unit.active:

@@ -4,24 +4,20 @@
 from __future__ import annotations
 
 from apvfio.doctor.check import of_error
-from apvfio.doctor.facts import Unseen
-from apvfio.doctor.judge.host import removing
-from apvfio.errors import ConflictError, HostError, PolicyError
+from apvfio.doctor.judge.host import in_somebodys_use, removing
+from apvfio.errors import ConflictError, HostError, PolicyError, printable
 from apvfio.host import BUS, Host
 from apvfio.ledger import Ledger
 from apvfio.mask import format_list
-from apvfio.matrix import Matrix
-from apvfio.plan.presence import absent_control_domains
 from apvfio.policy import POLICY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, Guest
     from apvfio.doctor.words import Words
     from apvfio.errors import ApvfioError
+    from apvfio.matrix import Matrix
     from apvfio.request import Request
 
 
@@ -29,7 +25,7 @@ def refusal(guest: Guest, request: Request, error: ApvfioError, facts: Facts, wo
     """The check to which the refusal ``error`` of the guest's start belongs."""
     name = guest.domain.name
     if isinstance(error, ConflictError):
-        return of_error("held", error, *_freeing(request, facts, words), guest=name)
+        return _held(guest, request, error, facts, words)
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY), guest=name)
     if request.wish:
@@ -40,24 +36,36 @@ def refusal(guest: Guest, request: Request, error: ApvfioError, facts: Facts, wo
     return of_error("start", error, guest=name)
 
 
-def _freeing(request: Request, facts: Facts, words: Words) -> Iterator[str]:
-    """The commands that stop whoever holds the queues or the device."""
+def _held(guest: Guest, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:
+    """Somebody has the queues or the device. No other guest is stopped, and none loses its device."""
+    check = of_error("held", error, guest=guest.domain.name)
     ledger, host = facts.keeping.ledger, facts.kernel.host
     if not isinstance(ledger, Ledger) or not isinstance(host, Host):
-        return
-    users = {} if isinstance(facts.guests, Unseen) else {g.outline.device: g for g in facts.guests}
-    for lease in ledger.live():
-        if lease.uuid != request.guest_uuid and (
-            lease.mdev == request.mdev or not lease.matrix.overlap(request.matrix).empty
-        ):
-            yield words.virsh("shutdown", lease.guest)
-    for uuid, matrix in sorted(host.mdevs.items()):
-        if uuid in ledger.leases or (uuid != request.mdev and matrix.overlap(request.matrix).empty):
-            continue
-        if uuid in facts.kernel.attached and uuid in users:
-            yield words.virsh("shutdown", users[uuid].domain.name)
-        else:
-            yield removing(uuid, facts, words)
+        return check
+    rivals = [lease for lease in ledger.live() if lease.uuid != request.guest_uuid]
+    if any(lease.mdev == request.mdev for lease in rivals):
+        return check._replace(
+            remedy="Give it a mediated device of its own.", commands=(words.virsh("edit", guest.domain.name),)
+        )
+    holders = [lease.guest for lease in rivals if not lease.matrix.overlap(request.matrix).empty]
+    devices = [
+        uuid
+        for uuid, matrix in sorted(host.mdevs.items())
+        if uuid not in ledger.leases and (uuid == request.mdev or not matrix.overlap(request.matrix).empty)
+    ]
+    unused = [uuid for uuid in devices if not in_somebodys_use(uuid, facts, but=request.guest_uuid)]
+    if devices and devices == unused and not holders:
+        return check._replace(
+            remedy="If nobody needs the device, remove it.",
+            commands=tuple(removing(uuid, facts, words) for uuid in devices),
+        )
+    if holders or devices:
+        whose = f"guest {printable(holders[0])} has stopped" if holders else "the device is no longer in use"
+        return check._replace(
+            remedy=f"Wait until {whose}, or request other queues; 'apvfio queues' lists them.",
+            commands=(words.apvfio("queues"),),
+        )
+    return check
 
 
 def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, words: Words) -> Check:
@@ -67,7 +75,6 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
     check = of_error("absent", error, guest=guest.domain.name)
     adapters = request.matrix.adapters - host.adapters
     domains = request.matrix.domains - host.domains
-    control = absent_control_domains(request.matrix, host)
     scan = words.echo("1", f"{BUS}/scans")
     if (adapters or domains) and not (adapters - partition.adapters) and not (domains - partition.domains):
         return check._replace(
@@ -83,15 +90,13 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
             remedy="Assign them to the partition as usage domains (HMC), then have the bus look again.",
             commands=(scan,),
         )
-    if adapters or domains or control:
-        asked = request.matrix
-        there = Matrix(asked.adapters - adapters, asked.domains - domains, asked.control_domains - control)
-        if there.adapters and there.domains:
-            return check._replace(commands=(_asking_for_less(guest, there, words),))
+    if guest.less and not request.free_by:  # which the command cannot say
+        return check._replace(commands=(setting(guest, guest.less, words),))
     return check
 
 
-def _asking_for_less(guest: Guest, matrix: Matrix, words: Words) -> str:
+def setting(guest: Guest, matrix: Matrix, words: Words, *options: str) -> str:
+    """The command that has the guest request ``matrix``."""
     control = ["--control-domains", format_list(matrix.control_domains)] if matrix.control_domains else []
     lists = ["--adapters", format_list(matrix.adapters), "--domains", format_list(matrix.domains)]
-    return words.about("guest set", guest.domain.name, *lists, *control)
+    return words.about("guest set", guest.domain.name, *options, *lists, *control)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from contextlib import suppress
 
@@ -13,7 +12,7 @@ from apvfio.install import programs
 from apvfio.liveness import find_process
 
 _PIDFILES = ("/run/{}.pid", "/run/libvirt/{}.pid")
-_RELOAD = re.compile(r"start_time=\[\w+ (\d+-\d+-\d+ \d+:\d+:\d+)")
+_STATE_CHANGE = "StateChangeTimestampMonotonic"
 
 
 def find_daemon(name: str | None) -> Daemon | None:
@@ -39,8 +38,13 @@ def _pid(name: str) -> int:
 
 
 def _reloaded(name: str) -> float:
-    """When systemd last had it reload, 0 if it never did or there is no systemd."""
-    said = programs.run(["systemctl", "show", "-p", "ExecReload", f"{name}.service"])
-    times = _RELOAD.findall(said[1]) if said[0] == 0 else []
-    # systemctl writes times of this machine's time zone.
-    return max((time.mktime(time.strptime(when, "%Y-%m-%d %H:%M:%S")) for when in times), default=0.0)
+    """When systemd last started it or had it reload, in seconds since 1970; 0 without systemd.
+
+    A service that runs changes its state by a reload alone. systemd keeps this time over ``daemon-reload``
+    (unit-serialize.c: state-change-timestamp), unlike the times of ExecReload (org.freedesktop.systemd1(5)).
+    """
+    code, text = programs.run(["systemctl", "show", "-p", _STATE_CHANGE, f"{name}.service"])
+    value = text.strip().removeprefix(f"{_STATE_CHANGE}=")
+    if code or not value.isdigit() or value == "0":
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(value) / 1e6

@@ -3,23 +3,38 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from apvfio.annotation import parse_annotation
 from apvfio.asking import request_of
 from apvfio.cards import read_keyed
-from apvfio.doctor.facts import Guest, Outline
+from apvfio.definitions import load_definition, matrix_of
+from apvfio.doctor.facts import BROKEN_DEFINITION, Guest, Outline
+from apvfio.doctor.look.attempts import otherwise
 from apvfio.domain_xml import read_domain
-from apvfio.errors import ApvfioError, RequestError
+from apvfio.errors import ApvfioError, HostError, RequestError
+from apvfio.events import trail
+from apvfio.events.event import GAINS
+from apvfio.host import read_guest_queues
 from apvfio.lazily import etree
+from apvfio.ledger import HELD
+from apvfio.matrix import Matrix
 from apvfio.plan.hygiene import hygiene
-from apvfio.request import parse_domain
+from apvfio.plan.presence import absent_control_domains
+from apvfio.request import Request, parse_device, parse_domain
 from apvfio.serving import plan_past_the_dead
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.doctor.facts import Domain
+    from apvfio.events.event import Event
+    from apvfio.host import Host
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.matrix import Apqn
     from apvfio.plan.planner import Plan
-    from apvfio.request import Request
     from apvfio.serving import Scene
     from apvfio.system import System
 
@@ -27,19 +42,102 @@ _FEATURES = ("ap", "apft", "apqci")
 """What QEMU calls the AP instructions, their test facility and their query (QEMU: cpu_features_def.h.inc)."""
 
 
-def look_at_guest(system: System, domain: Domain, scene: Scene | None) -> Guest:
-    """What is known of a guest; nothing is planned without a ``scene``."""
+def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -> tuple[Guest, ...]:
+    """What is known of each guest; nothing is planned without a ``scene``."""
+    guests = [_look_at(system, domain) for domain in domains]
+    if scene is None:
+        return tuple(guests)
+    running = {guest.outline.uuid for guest in guests if guest.domain.active}
+    alone = _without(scene, running)
+    return tuple(_planned(system, guest, scene, alone if running else None) for guest in guests)
+
+
+def _look_at(system: System, domain: Domain) -> Guest:
+    """Its definition, and what it runs with."""
     try:
         root = parse_xml(domain.xml, "the domain XML")
     except RequestError as error:
         return Guest(domain, Outline(), error, wrong="annotation")
     outline = _outline(root)
+    attached = _attached(domain.live)
     try:
         request = request_of(system.files, domain.xml)
     except ApvfioError as error:
-        return Guest(domain, outline, error, wrong=_wrong(domain.xml))
-    plan = _plan(system, request, scene) if request and scene and not domain.active else None
-    return Guest(domain, outline, request, plan=plan)
+        return Guest(domain, outline, error, wrong=_wrong(system, domain.xml), attached=attached)
+    return Guest(domain, outline, request, attached=attached)
+
+
+def _planned(system: System, guest: Guest, scene: Scene, alone: Scene | None) -> Guest:
+    """With its next start, or what it once had."""
+    uuid, request = guest.outline.uuid, guest.request
+    leases = [lease for lease in scene.ledger.live() if lease.uuid == uuid]
+    if guest.domain.active:
+        guest = guest._replace(unseen=tuple(_unseen(system, scene.host, leases)))
+    if not isinstance(request, Request):
+        return guest._replace(known=None if request else _known(system, guest, leases, scene.ledger))
+    stopped = _without(scene, {uuid}) if guest.domain.active else scene
+    plan = _plan(system, request, stopped)
+    guest = guest._replace(plan=plan)
+    if not isinstance(plan, ApvfioError):
+        return guest
+    there = _there(request, scene.host) if isinstance(plan, HostError) else None
+    if there and not isinstance(_plan(system, request._replace(matrix=there), stopped), ApvfioError):
+        guest = guest._replace(less=there)
+    return guest._replace(alone=_plan(system, request, alone)) if alone else guest
+
+
+def _without(scene: Scene, guests: set[str]) -> Scene:
+    """The scene as it is when these guests, by their uuids, have stopped."""
+    ledger = scene.ledger
+    gone = {lease.mdev for lease in ledger.leases.values() if lease.uuid in guests and lease.made}
+    leases = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid not in guests}
+    mdevs = {mdev: matrix for mdev, matrix in scene.host.mdevs.items() if mdev not in gone}
+    return scene._replace(host=scene.host._replace(mdevs=mdevs), ledger=ledger._replace(leases=leases))
+
+
+def _there(request: Request, host: Host) -> Matrix | None:
+    """What there is of the queues that it asks for, None if that is nothing."""
+    asked = request.matrix
+    there = Matrix(
+        asked.adapters & host.adapters,
+        asked.domains & host.domains,
+        asked.control_domains - absent_control_domains(asked, host),
+    )
+    return there if there.adapters and there.domains and there != asked else None
+
+
+def _unseen(system: System, host: Host, leases: list[Lease]) -> Iterator[Apqn]:
+    """The queues that a running guest holds, that the host has, and that its device does not pass on."""
+    for lease in leases:
+        if lease.state != HELD or lease.mdev not in host.mdevs:
+            continue
+        seen = otherwise(partial(read_guest_queues, system.sysfs, lease.mdev, lease.matrix), None)
+        if seen is not None:
+            yield from (
+                queue for queue in lease.matrix.queues() if queue in host.drivers and queue not in seen
+            )
+
+
+def _known(system: System, guest: Guest, leases: list[Lease], ledger: Ledger) -> Matrix | None:
+    """What it holds, or what ledger and audit log say that it had last; None if they know nothing."""
+    uuid, device = guest.outline.uuid, guest.outline.device
+    if leases:
+        return leases[0].matrix
+    if not device:
+        return None
+    if uuid in ledger.last:
+        return ledger.last[uuid]
+    events = otherwise(lambda: list(trail.read(system.files)), list["Event | None"]())
+    gains = [event for event in events if event and event.kind in GAINS and event.uuid == uuid]
+    return gains[-1].matrix if gains else None
+
+
+def _attached(live: bytes) -> str:
+    """The uuid of the vfio-ap device in the XML of a running guest, '' if there is none."""
+    if not live:
+        return ""
+    addresses = otherwise(lambda: parse_xml(live, "the domain XML").findall(HOSTDEV), list[etree._Element]())
+    return (addresses[0].get("uuid") or "").lower() if addresses else ""
 
 
 def _plan(system: System, request: Request, scene: Scene) -> Plan | ApvfioError:
@@ -82,7 +180,7 @@ def _line(annotation: etree._Element) -> int:
     return first if schema.validate(copy) else first + schema.error_log[0].line - 1
 
 
-def _wrong(xml: bytes) -> str:
+def _wrong(system: System, xml: bytes) -> str:
     """Which check a request belongs to that makes no sense."""
     try:
         annotations = read_domain(xml).annotations
@@ -91,7 +189,13 @@ def _wrong(xml: bytes) -> str:
     except RequestError:
         return "annotation"
     try:
-        parse_domain(xml)
+        asking = parse_domain(xml) or parse_device(xml)
     except RequestError:
         return "annotation" if len(annotations) > 1 else "device"
+    try:
+        definition = load_definition(system.files, asking.mdev) if asking else None
+        if definition:
+            matrix_of(definition)
+    except ApvfioError:
+        return BROKEN_DEFINITION
     return "definition"

@@ -7,13 +7,17 @@ import fcntl
 import os
 import time
 from functools import partial
+from math import inf
 
 from apvfio import chzdev, ledgers
 from apvfio.doctor.facts import Keeping, S390Lock, Unseen
 from apvfio.doctor.look.attempts import attempt
 from apvfio.errors import HostError, printable
+from apvfio.ledger import HELD, Ledger
+from apvfio.liveness import find_process
 from apvfio.locks import OWN_LOCK, S390_LOCK
 from apvfio.plan.cleared import ALL_BITS
+from apvfio.plan.drift import drift
 from apvfio.policy import POLICY, parse_policy
 from apvfio.private import open_ordinary, require_private
 from apvfio.settle import differences
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.system import System
 
+_CLOCK = 1.0
+"""Seconds within which a process' start, in ticks since the boot, and a file's time may differ."""
 _LOOKS = 10
 _NAP = 0.1
 
@@ -44,7 +50,14 @@ def look_at_keeping(system: System, host: Host | None) -> Keeping:
         s390_path=S390_LOCK,
         # The masks have a check of their own.
         differences=tuple(differences(system, host, known, ALL_BITS)) if host and known else (),
+        of_guest=_of_guests(host, known) if host and known else {},
     )
+
+
+def _of_guests(host: Host, ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """What is not as it should be with the device of each guest that holds one."""
+    alone = ((lease, Ledger(ledger.boot_id, {lease.mdev: lease})) for lease in ledger.leases.values())
+    return {lease.uuid: tuple(drift(host, ledger)) for lease, ledger in alone if lease.state == HELD}
 
 
 def _directory(root: str) -> ApvfioError | None:
@@ -92,11 +105,19 @@ def _s390_lock(path: str) -> S390Lock | None:
         raise HostError(f"the lock {path} cannot be used: {error.strerror}.", remedy="Remove it.") from error
     try:
         words = os.read(fd, 40).split()
-        age = max(0.0, time.time() - os.fstat(fd).st_mtime)
+        taken = os.fstat(fd).st_mtime
     finally:
         os.close(fd)
     pid = int(words[0]) if words and words[0].isdigit() else 0
-    return S390Lock(pid, _command(pid), age)
+    holds = pid and _began(pid) <= taken + _CLOCK
+    return S390Lock(pid, _command(pid) if holds else "", max(0.0, time.time() - taken))
+
+
+def _began(pid: int) -> float:
+    """When the process began, in seconds since 1970; long from now if there is none."""
+    process = find_process(pid)
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + process.started / os.sysconf("SC_CLK_TCK") if process else inf
 
 
 def _command(pid: int) -> str:

@@ -13,6 +13,7 @@ from apvfio.install import programs
 from apvfio.inventory import read_cards
 from apvfio.mask import NO_IDS, parse_hex
 from apvfio.meant import has_boot_masks
+from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from apvfio.mask import IdSet
     from apvfio.matrix import Apqn
     from apvfio.sysfs import Sysfs
+    from apvfio.system import System
 
 _MODPROBE = (
     "/etc/modprobe.d",
@@ -35,8 +37,9 @@ _VFIO_NODE = "/dev/vfio/vfio"
 _KVM = "/dev/kvm"
 
 
-def look_at_kernel(sysfs: Sysfs, *, here: bool) -> Kernel:
-    """What there is of AP; ``here`` if it is this machine's, whose modules can be asked for."""
+def look_at_kernel(system: System) -> Kernel:
+    """What there is of AP; only on this machine its modules can be asked for."""
+    sysfs, here = system.sysfs, on_this_machine(system)
     host = attempt(partial(read_host, sysfs))
     there = None if isinstance(host, Unseen) else host
     module, blocked_by = _module() if here and not (there and there.vfio_ap) else ("", "")
@@ -55,7 +58,8 @@ def look_at_kernel(sysfs: Sysfs, *, here: bool) -> Kernel:
         blocked_by=blocked_by,
         vfio_node=not here or os.path.exists(_VFIO_NODE),
         kvm=not here or os.path.exists(_KVM),
-        attached=frozenset(_attached(sysfs, there) if there else ()),
+        attached=frozenset(_attached(system, there) if there else ()),
+        bus=sysfs.exists(f"{BUS}/apmask"),
     )
 
 
@@ -73,9 +77,11 @@ def _overrides(sysfs: Sysfs, host: Host) -> Mapping[Apqn, str]:
     return found
 
 
-def _attached(sysfs: Sysfs, host: Host) -> list[str]:
+def _attached(system: System, host: Host) -> list[str]:
     return [
-        uuid for uuid, matrix in host.mdevs.items() if any(in_use(sysfs, queue) for queue in matrix.queues())
+        uuid
+        for uuid, matrix in host.mdevs.items()
+        if any(in_use(system.sysfs, queue) for queue in matrix.queues()) or system.opener(uuid)
     ]
 
 

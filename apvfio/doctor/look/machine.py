@@ -12,7 +12,7 @@ from functools import partial
 from math import inf
 
 from apvfio import handover
-from apvfio.doctor.facts import Hook, Machine, OtherHook, Unit, Unseen
+from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, Hook, Machine, OtherHook, Unit, Unseen
 from apvfio.doctor.look.attempts import attempt, listed, otherwise
 from apvfio.doctor.look.daemon import find_daemon
 from apvfio.install import checks, programs
@@ -64,7 +64,7 @@ def look_at_machine(system: System, ledger: Ledger | None) -> Machine:
         hook=_hook(text, found),
         other_hooks=other_hooks,
         daemon=daemon,
-        unknown_to_daemon=daemon is not None and _unknown(daemon, other_hooks, ledger),
+        hook_seen=_seen(daemon, other_hooks, ledger) if daemon else SEEN,
         enforcing=otherwise(lambda: _text(_ENFORCING).strip(), "0") == "1",
         units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT)))
         if os.path.isdir(_BOOTED)
@@ -116,12 +116,14 @@ def _hook(text: str, found: Seen[tuple[Found, ...]]) -> Hook:
     if state == "link" and not os.path.exists(path):
         state = "missing"
     label = otherwise(lambda: os.getxattr(path, "security.selinux").decode().strip("\0"), "")
-    if not state and not mode & stat.S_IXUSR:
+    if not state and checks.HOOK_PROGRAM not in text:
+        state = "foreign"  # one that is not executable must not be made so
+    elif not state and not mode & stat.S_IXUSR:
         state = "not executable"
-    if not state:
+    elif not state:
         files = () if isinstance(found, Unseen) else found
         same = any(f.path == HOOK and f.state == SAME for f in files)
-        state = "same" if same else "changed" if checks.HOOK_PROGRAM in text else "foreign"
+        state = "same" if same else "changed"
     return Hook(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
 
 
@@ -132,7 +134,7 @@ def _other_hooks() -> Iterator[OtherHook]:
     for path in (f"{_HOOKS}/qemu", *(f"{directory}/{name}" for name in names)):
         # libvirt runs what is executable, whatever it is called (virhook.c:virHookCall).
         if path != f"/{HOOK}" and os.path.isfile(path) and os.access(path, os.X_OK):
-            yield OtherHook(path, _fault(path))
+            yield OtherHook(path, _fault(path), os.path.islink(path))
 
 
 def _fault(path: str) -> str:
@@ -157,15 +159,19 @@ def _interpreter_fault(words: list[str]) -> str:
     return f"its interpreter {missing[0]} is not there" if missing else ""
 
 
-def _unknown(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) -> bool:
-    """Whether no hook was there when the daemon last looked (virhook.c:virHookInitialize).
+def _seen(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
+    """Whether a hook was there when the daemon last looked (virhook.c:virHookInitialize).
 
-    What shows that one was: another script, that the hook has given a guest its queues in this boot, or
-    that apvfio was installed before. The file itself is new after every update.
+    Evidence for one: another script, a guest that the hook has served in this boot, or a record of an older
+    installation. The hook itself is new after every update. Changing its mode or its label changes its time
+    and not that of its directory: it was there then, and possibly not executable.
     """
     paths = (f"/{HOOK}", f"/{RECORD}", *(other.path for other in others))
     first = min(otherwise(partial(_changed, path), inf) for path in paths)
-    return not (ledger and ledger.had) and daemon.looked + _SECOND < first < inf
+    looked = daemon.looked + _SECOND
+    if (ledger and ledger.had) or not looked < first < inf:
+        return SEEN
+    return UNSEEN if looked < otherwise(partial(_changed, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
 
 
 def _unit(name: str) -> Unit:
