@@ -8,7 +8,7 @@ from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Apqn(NamedTuple):
@@ -75,3 +75,12 @@ class Matrix(NamedTuple):
     def __str__(self) -> str:
         control = f", control domains {self.control_domains}" if self.control_domains else ""
         return f"adapters {self.adapters or 'none'}, domains {self.domains or 'none'}{control}"
+
+
+def covering(matrices: Iterable[Matrix]) -> Callable[[Apqn], bool]:
+    """A predicate: whether any of ``matrices`` holds a queue. Its cost does not depend on their number."""
+    domains: dict[int, int] = {}
+    for matrix in matrices:
+        for adapter in matrix.adapters:
+            domains[adapter] = domains.get(adapter, 0) | matrix.domains.bits
+    return lambda queue: bool(domains.get(queue.adapter, 0) >> queue.domain & 1)

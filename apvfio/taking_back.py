@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EADDRINUSE, EADDRNOTAVAIL
 
 from apvfio.errors import ApvfioError, KernelRefusedError
-from apvfio.host import HOST_DRIVER, read_host
+from apvfio.host import HOST_DRIVER, read_host, read_matrix
 from apvfio.ledger import CHANGING
 from apvfio.matrix import Matrix
 from apvfio.plan.steps import reassignment
@@ -49,13 +49,14 @@ def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:
     except ApvfioError:
         return lease
     try:
-        host = read_host(sysfs)
-    except ApvfioError:
+        # Of a host with many devices only this one is read, unless that is not enough.
+        if read_matrix(sysfs, lease.mdev) == lease.matrix:
+            return lease.kept()
+        host = read_host(sysfs) if refused else None
+    except (ApvfioError, OSError):
         return lease
-    there = host.mdevs.get(lease.mdev, Matrix())
-    if there == lease.matrix:
-        return lease.kept()
-    return lease._replace(matrix=there).kept() if refused and _is_lost(lease, host) else lease
+    there = host.mdevs.get(lease.mdev, Matrix()) if host else Matrix()
+    return lease._replace(matrix=there).kept() if host and _is_lost(lease, host) else lease
 
 
 def _is_lost(lease: Lease, host: Host) -> bool:

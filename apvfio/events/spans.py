@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.events.event import GAINS, HELD, STOPPED
+from apvfio.events.event import COUNTED, GAINS, HELD, STOPPED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +32,20 @@ class Span(NamedTuple):
 
 
 def spans(trail: Iterable[Event], queue: Apqn) -> list[Span]:
-    """The spans of ``queue``, by their beginning."""
+    """The spans of ``queue``, by their beginning.
+
+    A file of the trail begins with all that guests hold: a guest that is not among them has lost its queues.
+    """
     found: list[Span] = []
     there: dict[str, int] = {}
+    in_doubt: dict[str, float] = {}
     for event in trail:
+        if event.kind == COUNTED:
+            in_doubt = dict.fromkeys(there, event.time)
+        elif event.kind == HELD:
+            in_doubt.pop(event.mdev, None)
+        elif in_doubt:
+            _end(found, there, in_doubt)
         if event.kind not in GAINS and event.kind != STOPPED:
             continue
         index = there.get(event.mdev)
@@ -50,4 +60,13 @@ def spans(trail: Iterable[Event], queue: Apqn) -> list[Span]:
             there[event.mdev] = len(found)
             early = event.kind == HELD or event.late
             found.append(Span(event.guest, event.uuid, event.mdev, event.boot, event.time, early))
+    _end(found, there, in_doubt)
     return found
+
+
+def _end(found: list[Span], there: dict[str, int], in_doubt: dict[str, float]) -> None:
+    """End the spans of these devices, at the time when it was found out."""
+    for mdev, time in in_doubt.items():
+        index = there.pop(mdev)
+        found[index] = found[index]._replace(end=time, ended_before=True)
+    in_doubt.clear()

@@ -8,7 +8,7 @@ from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
 from apvfio.mask import NO_IDS, format_change
 from apvfio.plan.cleared import ALL_BITS, cleared_by_others
-from apvfio.plan.overrides import forgiven_overrides, override_returns
+from apvfio.plan.overrides import forgiven_overrides, restoring, returnable_overrides
 from apvfio.plan.steps import forgiven, returnable
 from apvfio.wording import mask_bits, some_queues
 
@@ -96,18 +96,18 @@ def _of_debts(host: Host, ledger: Ledger) -> Iterator[str]:
     restored = forgiven_overrides(ledger, host)
     if restored:
         yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
-    restorable = [queue for queue in ledger.overrides if _can_go_back(queue, host, ledger)]
+    mdevs = list(host.mdevs.values())
+    restorable = [
+        queue
+        for queue, before in returnable_overrides(ledger, host, mdevs)
+        if any(True for _ in restoring(queue, before, host))
+    ]
     if restorable:
         yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
     for mask, ids in _masks(forgiven(ledger, host)):
         yield f"{mask_bits(mask, ids)} is owed to the host but set already"
-    for mask, ids in _masks(returnable(ledger, host, host.mdevs.values())):
+    for mask, ids in _masks(returnable(ledger, host, mdevs)):
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
-
-
-def _can_go_back(queue: Apqn, host: Host, ledger: Ledger) -> bool:
-    alone = ledger._replace(overrides={queue: ledger.overrides[queue]})
-    return any(True for _ in override_returns(alone, host, list(host.mdevs.values())))
 
 
 def _masks(debt: Debt) -> Iterator[tuple[str, IdSet]]:

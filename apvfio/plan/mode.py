@@ -6,6 +6,7 @@ from __future__ import annotations
 from apvfio.errors import ConflictError, HostError
 from apvfio.host import HOST_DRIVER, MASK_NAMES, MASKS, OVERRIDES
 from apvfio.mask import ALL_IDS
+from apvfio.matrix import covering
 from apvfio.plan.overrides import restoring
 from apvfio.plan.step import RETURN, Step
 from apvfio.plan.steps import mask_steps
@@ -68,9 +69,9 @@ def steps_to(mode: str, host: Host) -> list[Step]:
 
 
 def _left_behind(host: Host) -> Iterator[Step]:
+    held = covering(host.mdevs.values())
     for queue in sorted(host.drivers.keys() - host.overrides.keys()):
-        held = any(matrix.holds(queue) for matrix in host.mdevs.values())
-        if host.drivers[queue] != HOST_DRIVER and not held:
+        if host.drivers[queue] != HOST_DRIVER and not held(queue):
             yield from restoring(queue, "", host)
 
 

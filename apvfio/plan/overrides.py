@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from apvfio.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import BY_OVERRIDES, Debt
+from apvfio.matrix import covering
 from apvfio.plan.masks import Way
 from apvfio.plan.step import FREE, PROBE, RETURN, UNBIND, Step
 
@@ -46,10 +47,11 @@ def override_returns(ledger: Ledger, host: Host, staying: list[Matrix]) -> Itera
 
 def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[tuple[Apqn, str]]:
     """The owed overrides that can go back now, and what they were."""
-    needed = ledger.needed_queues()
+    if not ledger.overrides:
+        return
+    needed, held = ledger.needed_queues(), covering(staying)
     for queue, before in sorted(ledger.overrides.items()):
-        held = queue in needed or any(matrix.holds(queue) for matrix in staying)
-        if not held and _is_ours(queue, before, host):
+        if queue not in needed and not held(queue) and _is_ours(queue, before, host):
             yield queue, before
 
 

@@ -138,6 +138,7 @@ def test_a_boot_ends_what_was_held() -> None:
 
 def test_a_full_trail_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail, "_FULL", 3000)
+    monkeypatch.setattr(trail, "FILES", 10)
     machine = Machine()
     broker.acquire(machine, a_request("1", "27", 7))
     for _ in range(60):

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call costs as leases and the audit log grow: function calls, copies and bytes are counted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import apvfio
+from apvfio import broker, foresight, ledgers
+from apvfio.events import trail
+from apvfio.events.event import Event, to_line
+from apvfio.events.spans import spans
+from apvfio.handover import Pace
+from apvfio.ledger import (
+    BY_ADAPTERS,
+    BY_DOMAINS,
+    BY_OVERRIDES,
+    CHANGING,
+    ENDING,
+    HELD,
+    STARTING,
+    Before,
+    Debt,
+    Ledger,
+)
+from apvfio.mask import IdSet
+from apvfio.matrix import Apqn, Matrix
+from apvfio.plan.drift import drift
+from apvfio.promises import Process, Promise
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.state import Mdev
+from hosts import BOOT, a_lease, a_matrix, a_request, guest, mdev
+from machines import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from apvfio.ledger import Lease
+
+_SOURCES = f"{os.path.dirname(apvfio.__file__)}/"
+_SIMULATOR = f"{_SOURCES}sim/"
+FEW, MANY = 50, 200
+NEW = 5000
+"""The number of the guest that starts."""
+CASES = ("held", "gone", "leaning", "dead", "starting", "ending", "changing", "overrides", "promises")
+_WAYS = {"leaning": BY_DOMAINS, "overrides": BY_OVERRIDES}
+_STATES = {"starting": STARTING, "ending": ENDING, "changing": CHANGING}
+
+
+def a_queue(number: int) -> Apqn:
+    """The queue of guest number ``number``, on one of the adapters from 20 on."""
+    return Apqn(20 + number // 25, number % 25)
+
+
+def crowded(case: str, count: int) -> Machine:
+    """A host with so many leases of one kind; adapter 0 is free."""
+    adapters = IdSet(range(20, a_queue(count - 1).adapter + 1))
+    cards = dict.fromkeys([0, *adapters], "cca")
+    machine = Machine(SimKernel.new(adapters=cards, domains=IdSet(range(25))))
+    state = machine.kernel.state
+    leases: dict[str, Lease] = {}
+    for number in range(count):
+        queue = a_queue(number)
+        way, how = _WAYS.get(case, BY_ADAPTERS), _STATES.get(case, HELD)
+        lease = a_lease(str(queue.adapter), str(queue.domain), number, way, how)
+        if case == "changing":
+            lease = lease._replace(was=Before(lease.matrix, BY_ADAPTERS, Process(1, 1)))
+        leases[lease.mdev] = lease._replace(since=1)
+        if case not in ("gone", "starting", "promises"):
+            state.mdevs[lease.mdev] = Mdev(number, lease.matrix)
+        state.queues[queue].driver = "vfio_ap"
+        if case == "overrides":
+            state.queues[queue].override = "vfio_ap"
+            state.overrides += 1
+    ledger = Ledger(BOOT, leases, Debt(adapters))
+    if case == "overrides":
+        ledger = Ledger(BOOT, leases, overrides={a_queue(number): "" for number in range(count)})
+    else:
+        state.apmask -= adapters
+        state.masks_in_use = True
+    if case == "promises":
+        promised = {m: Promise(m, lease.matrix, BY_ADAPTERS, Process(1, 1)) for m, lease in leases.items()}
+        ledger = ledger._replace(leases={}, promises=promised)
+    if case == "dead":
+        machine.running = set()
+    if case in ("changing", "promises"):
+        machine.dead.add(1)
+    ledgers.save(machine.files, ledger)
+    return machine
+
+
+def counted(work: Callable[[], object]) -> tuple[int, int]:
+    """How many functions of apvfio, but for the simulator's, ``work`` calls; how many ledgers it makes."""
+    calls = copies = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls, copies
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(_SOURCES) and not file.startswith(_SIMULATOR):
+            calls += 1
+            copies += frame.f_code.co_name == "_replace" and isinstance(frame.f_locals["self"], Ledger)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls, copies
+
+
+WORKS: dict[str, Callable[[Machine], object]] = {
+    "start": lambda machine: broker.acquire(machine, a_request("0", "1", NEW)),
+    "stop": lambda machine: broker.release(machine, guest(1), force=True, hurry=True),
+    "reconcile": broker.reconcile,
+    "what reconcile would do": foresight.foresee_reconcile,
+    "drift": lambda machine: drift(machine.host, machine.ledger),
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("case", CASES)
+def test_four_times_the_leases_cost_four_times_as_much(
+    case: str, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "portion", property(lambda _: 1 << 16))  # however long the host's part takes
+    host, larger_host = crowded(case, FEW), crowded(case, MANY)
+    few, copies_of_few = counted(lambda: WORKS[work](host))
+    many, copies_of_many = counted(lambda: WORKS[work](larger_host))
+    assert many < few * MANY / FEW * 1.1
+    # A copy of the ledger has all leases in it, and no function is called for one of them.
+    assert copies_of_many == copies_of_few
+
+
+def read_of(machine: Machine, work: Callable[[], object]) -> int:
+    """How many characters of the audit log ``work`` reads as a whole file."""
+    read, total = machine.files.read, 0
+
+    def reading(path: str) -> str | None:
+        nonlocal total
+        text = read(path)
+        total += len(text or "") if path.startswith(trail.TRAIL) else 0
+        return text
+
+    machine.files.read = reading  # type: ignore[method-assign]
+    work()
+    machine.files.read = read  # type: ignore[method-assign]
+    return total
+
+
+def enormous(line: str = "") -> Machine:
+    """A host whose audit log has six files of 3 MB, which end with ``line``."""
+    machine = Machine()
+    event = Event(1.0, "started", "b", "g7", guest(7), mdev(7), a_matrix("1", "1"))
+    text = to_line(event) * (3_000_000 // len(to_line(event)))
+    for number in range(6):
+        machine.files.texts[f"{trail.TRAIL}.{number}" if number else trail.TRAIL] = text + line
+    return machine
+
+
+@pytest.mark.parametrize("line", ["", to_line(Event(1.0, "mode")), "{\n"])
+def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
+    machine = enormous(line)
+    assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
+    assert read_of(machine, lambda: broker.reconcile(machine)) == 0
+    assert read_of(machine, lambda: broker.release(machine, guest(1))) == 0
+    newest = [event.kind for event in trail.read(machine.files, newest=1) if event]
+    assert newest[-2:] == ["started", "stopped"]
+
+
+def test_a_log_of_the_usual_size_is_read_once_when_it_lacks_something() -> None:
+    machine = Machine()
+    broker.acquire(machine, a_request("10", "2", 2))
+    while machine.files.size(trail.TRAIL) < trail._FULL - 500:
+        trail.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
+    assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
+    trail.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
+    machine.files.texts[trail.TRAIL] += "{\n"
+    read = read_of(machine, lambda: broker.reconcile(machine))
+    assert trail._FULL - 500 < read < 2 * trail._FULL
+
+
+def test_a_new_file_is_begun_once_however_many_guests_it_begins_with() -> None:
+    machine = crowded("held", MANY)
+    for number in range(NEW, NEW + 4):
+        broker.acquire(machine, a_request("0", str(number - NEW), number))
+    assert machine.files.size(trail.TRAIL) < trail._FULL + MANY * trail._PER_HOLDER
+    assert f"{trail.TRAIL}.1" not in machine.files.texts
+
+
+def test_who_is_not_at_the_beginning_of_a_file_has_lost_its_queues() -> None:
+    machine = enormous()
+    broker.acquire(machine, a_request("0", "1"))
+    kept = [event for event in trail.read(machine.files) if event]
+    assert mdev(7) not in trail.replayed(kept)
+    (span,) = spans(kept, Apqn(1, 1))
+    assert (span.guest, span.ended_before) == ("g7", True)
+    assert span.end is not None
+    (other,) = spans(kept, Apqn(0, 1))
+    assert (other.guest, other.end) == ("g1", None)
+
+
+def test_covering_tells_what_each_matrix_does() -> None:
+    from apvfio.matrix import covering
+
+    matrices = [a_matrix("0,255", "1-2"), a_matrix("0", "255"), Matrix(IdSet([7]))]
+    covers = covering(matrices)
+    for adapter in (0, 7, 254, 255):
+        for domain in (0, 1, 2, 254, 255):
+            queue = Apqn(adapter, domain)
+            assert covers(queue) == any(matrix.holds(queue) for matrix in matrices)
