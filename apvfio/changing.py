@@ -19,8 +19,7 @@ from apvfio.ledger import HELD, Lease
 from apvfio.plan.change import Change, held_lease, make_change
 from apvfio.plan.portion import portion
 from apvfio.plan.steps import due, reassignment
-from apvfio.resolve import planned
-from apvfio.serving import noting_offline, scene, told, verify_guest
+from apvfio.serving import noting_offline, planned_on, scene, told, verify_guest
 from apvfio.settle import Outcome, finished, settle, settled
 from apvfio.writes import bind, take
 
@@ -115,7 +114,7 @@ def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Ch
 
     # A wish that is satisfied moves nothing.
     ledger = seen.ledger.remembering(lease.uuid, lease.matrix) if request.wish else seen.ledger
-    return planned(system.sysfs, request, seen.host, ledger, seen.policy, make=make)
+    return planned_on(system, request, seen, ledger, make)
 
 
 def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a device's uuid is a guest's own, before the guest is given it."""
+"""The uuid of a guest's mediated device: no two guests may have the same one.
+
+A clone has its original's: virt-clone copies annotation and device. Started together, the second of
+the two is refused.
+"""
 
 from __future__ import annotations
 
 from apvfio.errors import ApvfioError, ConflictError, printable
-from apvfio.guest_xml import device_uuids
+from apvfio.guest_xml import device_uuids, own_mdevs
+from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,30 +18,49 @@ if TYPE_CHECKING:
     from apvfio.guests import Guest
     from apvfio.serving import Scene
 
-_REMEDY = "Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'."
+
+class Others(NamedTuple):
+    """The mediated devices that a guest must not have."""
+
+    guests: dict[str, str]
+    """Those of other guests, by libvirt or by a lease: their uuids, and the name of one such guest."""
+    foreign: frozenset[str]
+    """Those on the host that belong to no guest known."""
 
 
-def require_not_anothers(mdev: str, guest: Guest, others: Iterable[Guest]) -> None:
-    """ConflictError if another of libvirt's guests has a device with the uuid ``mdev``."""
-    for other in others:
-        if other.uuid != guest.uuid and mdev in _devices(other):
-            raise ConflictError(
-                f"the uuid {mdev} of the device made for it is that of guest {printable(other.name)}.",
-                guest=guest.name,
-                remedy=_REMEDY,
-            )
+def others_of(guest: Guest, guests: Iterable[Guest], seen: Scene | None) -> Others:
+    """What is known of others' devices; without ``seen`` only what libvirt says."""
+    named = {mdev: other.name for other in guests if other.uuid != guest.uuid for mdev in _devices(other)}
+    if seen is None:
+        return Others(named, frozenset())
+    leases = seen.ledger.leases
+    named |= {mdev: lease.guest for mdev, lease in leases.items() if lease.uuid != guest.uuid}
+    return Others(named, frozenset(uuid for uuid in seen.host.mdevs if uuid not in leases))
 
 
-def require_not_foreign(mdev: str, guest: Guest, seen: Scene) -> None:
-    """ConflictError if this host has a device with the uuid ``mdev`` that is not the guest's."""
-    lease = seen.ledger.leases.get(mdev)
-    if (lease and lease.uuid != guest.uuid) or (lease is None and mdev in seen.host.mdevs):
-        whose = f"guest {printable(lease.guest)}" if lease else "somebody else, who made it"
-        raise ConflictError(
-            f"the mediated device {mdev}, made for it, is held by {whose}.",
-            guest=guest.name,
-            remedy=_REMEDY,
-        )
+def sharer(mdev: str, guest_uuid: str, others: Others) -> str:
+    """The name of the guest that ``mdev`` belongs to rather than to the guest ``guest_uuid``; '' if none."""
+    return "" if mdev in own_mdevs(guest_uuid) else others.guests.get(mdev, "")
+
+
+def new_device(guest: Guest, others: Others, but: str | None = None) -> str:
+    """The uuid of a device for ``guest`` that nobody has, and that is not ``but``."""
+    for mdev in own_mdevs(guest.uuid):
+        if mdev not in others.guests and mdev not in others.foreign and mdev != but:
+            return mdev
+    raise ConflictError(
+        "every uuid that apvfio would give its mediated device is already in use.",
+        guest=guest.name,
+        remedy="Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'.",
+    )
+
+
+def shared_words(mdev: str, guest: Guest, other: str, new: str) -> str:
+    """What to tell of a guest that gets a device because another guest has the one it had."""
+    return (
+        f"guest {printable(other)} has the mediated device {mdev} as well: "
+        f"guest {printable(guest.name)} gets its own, {new}"
+    )
 
 
 def _devices(guest: Guest) -> set[str]:

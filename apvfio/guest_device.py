@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 
+from apvfio.annotation import refusal_of
 from apvfio.errors import ApvfioError, RequestError
+from apvfio.guest_xml import left_by_libvirt
 from apvfio.request import parse_device
 
 TYPE_CHECKING = False
@@ -28,6 +30,18 @@ def attached(guest: Guest) -> str | None:
     """The uuid, lower case, of the mediated device that the running ``guest`` has; None if it has none."""
     device = parse_device(guest.xml(live=True))
     return device.mdev if device else None
+
+
+def require_replaceable(guest: Guest) -> None:
+    """RequestError if the running ``guest`` would keep more of apvfio's namespaces than its annotation."""
+    stray = left_by_libvirt(guest.xml(live=True))
+    if stray:
+        raise RequestError(
+            f"its running configuration has {refusal_of(stray).sentence.rstrip('.')}; "
+            "libvirt replaces the annotation of a running guest only.",
+            guest=guest.name,
+            remedy="Leave out --live: for its next start the rest is removed.",
+        )
 
 
 def attach(guest: Guest, mdev: str) -> None:

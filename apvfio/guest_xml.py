@@ -10,43 +10,52 @@ from __future__ import annotations
 
 import difflib
 
-from apvfio.domain_xml import NAMESPACE, is_own
+from apvfio.domain_xml import NAMESPACE, is_own, read_domain
 from apvfio.lazily import etree
 from apvfio.xml_tree import HOSTDEV, parse_xml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from apvfio.domain_xml import Stray
+
+OWN_MDEVS = 8
 PREFIX = "ap"
 _INDENT = "  "
 _BEFORE_METADATA = ("name", "uuid", "genid", "title", "description")
 
 
-def own_mdev(guest_uuid: str) -> str:
+def own_mdev(guest_uuid: str, number: int = 1) -> str:
     """The uuid of the device that is made for the guest ``guest_uuid``: the same at any time, on any host.
 
     It is made of the guest's (RFC 9562, version 5), in a namespace that is made of the annotation's.
+    ``number`` chooses another one, up to `OWN_MDEVS`, for when somebody else has the first.
     """
     import uuid  # noqa: PLC0415  it looks at the machine
 
-    return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, NAMESPACE), guest_uuid.lower()))
+    name = guest_uuid.lower() if number == 1 else f"{guest_uuid.lower()}/{number}"
+    return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, NAMESPACE), name))
 
 
-def with_request(xml: bytes, annotation: str, mdev: str | None) -> bytes:
+def own_mdevs(guest_uuid: str) -> list[str]:
+    """All uuids that `own_mdev` makes for a guest, in the order of preference."""
+    return [own_mdev(guest_uuid, number) for number in range(1, OWN_MDEVS + 1)]
+
+
+def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
     """The domain ``xml`` with ``annotation``, in the form `apvfio.guests.annotation` gives it.
 
-    With ``mdev`` it also has a new vfio-ap device of that uuid. RequestError if ``xml`` is not well-formed.
+    With ``mdev`` its vfio-ap device has that uuid, and is added if there is none; without either, that
+    part stays as it is. RequestError if ``xml`` is not well-formed.
     """
     domain = parse_xml(xml, "the domain XML")
-    new = _qualified(annotation)
-    place = next((element for element in domain.findall("metadata/*") if _is_own(element.tag)), None)
-    if place is None:
-        _append(_metadata(domain), new, 2)
-    else:
-        _replace(place, new)
-    _purge(domain, new)
-    if mdev:
+    if annotation is not None:
+        _annotate(domain, annotation)
+    addresses = domain.findall(HOSTDEV)
+    if mdev and addresses:
+        addresses[0].set("uuid", mdev)
+    elif mdev:
         devices = domain.find("devices")
         if devices is None:
             devices = etree.SubElement(domain, "devices")
@@ -54,8 +63,30 @@ def with_request(xml: bytes, annotation: str, mdev: str | None) -> bytes:
     return _text(domain)
 
 
-def without_request(xml: bytes, mdev: str | None) -> bytes:
-    """The domain ``xml`` without its annotation, and without the vfio-ap device whose uuid is ``mdev``.
+def left_by_libvirt(xml: bytes) -> Stray | None:
+    """What of apvfio's namespaces would stay in a running guest that is given another annotation.
+
+    libvirt replaces the element of metadata that has the annotation's namespace (virDomainSetMetadata).
+    """
+    domain = parse_xml(xml, "the domain XML")
+    for element in domain.findall(f"metadata/{{{NAMESPACE}}}*"):
+        _remove(element)
+    return read_domain(_text(domain)).stray
+
+
+def _annotate(domain: etree._Element, annotation: str) -> None:
+    """Replace the annotation, and whatever else has one of apvfio's namespaces."""
+    new = _qualified(annotation)
+    place = next((element for element in domain.findall("metadata/*") if _is_own(element.tag)), None)
+    if place is None:
+        _append(_metadata(domain), new, 2)
+    else:
+        _replace(place, new)
+    _purge(domain, new)
+
+
+def without_request(xml: bytes, mdevs: Collection[str]) -> bytes:
+    """The domain ``xml`` without its annotation, and without the vfio-ap devices whose uuid is in ``mdevs``.
 
     A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
     """
@@ -67,7 +98,7 @@ def without_request(xml: bytes, mdev: str | None) -> bytes:
     for address in domain.findall(HOSTDEV):
         hostdev = address.getparent()
         hostdev = hostdev.getparent() if hostdev is not None else None
-        if mdev and hostdev is not None and (address.get("uuid") or "").lower() == mdev:
+        if hostdev is not None and (address.get("uuid") or "").lower() in mdevs:
             _remove(hostdev)
     return _text(domain)
 

@@ -22,7 +22,7 @@ from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.domain_xml import Domain
+    from apvfio.domain_xml import Domain, Element
 
 _HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"
@@ -54,18 +54,22 @@ def parse_domain(xml: bytes) -> Request | None:
     """
     domain = read_domain(xml)
     try:
-        if domain.stray:
-            raise refusal_of(domain.stray)
-        if not domain.annotations:
+        annotation = _annotation_of(domain)
+        if annotation is None:
             return None
-        annotation, *more = domain.annotations
-        if more:
-            raise RequestError(
-                "it has more than one annotation.", remedy="Leave one <ap:guest> in its <metadata>."
-            )
         asked = parse_annotation(annotation)
         matrix, wish = (Matrix(), asked) if isinstance(asked, Wish) else (asked, None)
         return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), wish)
+    except RequestError as error:
+        raise error.for_guest(domain.name) from None
+
+
+def asked_in(xml: bytes) -> Matrix | Wish | None:
+    """What the annotation of the domain ``xml`` requests, whatever its device; errors as `parse_domain`."""
+    domain = read_domain(xml)
+    try:
+        annotation = _annotation_of(domain)
+        return None if annotation is None else parse_annotation(annotation)
     except RequestError as error:
         raise error.for_guest(domain.name) from None
 
@@ -81,6 +85,19 @@ def parse_device(xml: bytes) -> Request | None:
 def guest_uuid(xml: bytes) -> str:
     """The uuid of the domain ``xml``, lower case; RequestError if it has none."""
     return _uuid_of(read_domain(xml))
+
+
+def _annotation_of(domain: Domain) -> Element | None:
+    if domain.stray:
+        raise refusal_of(domain.stray)
+    if not domain.annotations:
+        return None
+    annotation, *more = domain.annotations
+    if more:
+        raise RequestError(
+            "it has more than one annotation.", remedy="Leave one <ap:guest> in its <metadata>."
+        )
+    return annotation
 
 
 def _uuid_of(domain: Domain) -> str:

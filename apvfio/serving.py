@@ -19,6 +19,7 @@ from apvfio.handover import Haste, Pace, hand_over
 from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.host_facts import read_facts
 from apvfio.ledger import ENDING, HELD
+from apvfio.plan.free import HeldByDeviceError
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import ASSIGN, CREATE
@@ -31,6 +32,9 @@ from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from apvfio.host import Host
     from apvfio.ledger import Lease, Ledger
     from apvfio.matrix import Apqn
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from apvfio.waiting import Ticket
 
     Call = Acquire | Release | None
+    Planned = TypeVar("Planned")
 
 _OWN = (CREATE, ASSIGN)
 """The steps that are one guest's alone; all others serve whoever needs them."""
@@ -80,7 +85,19 @@ def plan_one(system: System, request: Request, seen: Scene) -> Plan:
         facts = read_facts(system, seen.host, [named.matrix], seen.policy)
         return make_plan(named, seen.host, ledger, seen.policy, facts)
 
-    return planned(system.sysfs, request, seen.host, seen.ledger, seen.policy, make=make)
+    return planned_on(system, request, seen, seen.ledger, make)
+
+
+def planned_on(
+    system: System, request: Request, seen: Scene, ledger: Ledger, make: Callable[[Request, Ledger], Planned]
+) -> Planned:
+    """What ``make`` plans; an error about a device in the way says whether anybody uses it."""
+    try:
+        return planned(system.sysfs, request, seen.host, ledger, seen.policy, make=make)
+    except HeldByDeviceError as error:
+        held = seen.host.mdevs[error.mdev].queues()
+        busy = any(in_use(system.sysfs, queue) for queue in held if queue in seen.host.drivers)
+        raise error.used_by(system.opener(error.mdev), busy=busy) from None
 
 
 def waiting_releases(system: System, mine: Ticket, ledger: Ledger) -> list[tuple[Ticket, Release]]:

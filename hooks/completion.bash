@@ -57,9 +57,9 @@ _apvfio_words() {
     queues) echo "--help --json --no-headings -n" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev
+    'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev --new-device
         --unchecked --config --live --dry-run --if-state" ;;
-    'guest clear') echo "--help --json --connect -c --keep-hostdev --config --live --dry-run --if-state" ;;
+    'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
     define) echo "--help --xml --connect -c --replace" ;;

@@ -51,6 +51,7 @@ apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --dry-run
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --control-domains 1-2,4
 apvfio guest set db1 --any mode=ep11,domains=2   # any that will do
 apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # at once, and at its next start
+apvfio guest set db1 --new-device   # db1 is a clone, and has its original's device
 """,
     "guest clear": """\
 apvfio guest clear db1 --dry-run

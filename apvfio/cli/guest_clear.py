@@ -12,7 +12,7 @@ from apvfio.cli.guest_scope import Edit, Scope, add_scope
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit
-from apvfio.guest_xml import own_mdev, without_request
+from apvfio.guest_xml import device_uuids, own_mdevs, without_request
 from apvfio.guests import Guests
 from apvfio.premise import on_premise, state_of
 
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
-    parser.add_argument(
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument(
         "--keep-hostdev",
         action="store_true",
         help="leave the device where it is, and to a running guest its queues",
+    )
+    device.add_argument(
+        "--remove-hostdev",
+        action="store_true",
+        help="remove the device also if its uuid was not chosen by apvfio",
     )
     add_scope(parser)
 
@@ -40,9 +46,8 @@ def run(args: argparse.Namespace) -> int:
         look = partial(_state, scope, guest)
         state = look(place) if args.json else ""
         system = on_premise(place, args.if_state, look)
-        # A device with a uuid of somebody's choice was there before, or is meant to stay.
-        mdev = None if args.keep_hostdev else own_mdev(guest.uuid)
-        edit = Edit.of(guest, partial(without_request, mdev=mdev)) if scope.config else None
+        mdevs = _superfluous(args, guest, guests)
+        edit = Edit.of(guest, partial(without_request, mdevs=mdevs)) if scope.config else None
         edits = list(edit.lines()) if edit else []
         taken = None
         if scope.live and not args.keep_hostdev:
@@ -56,6 +61,18 @@ def run(args: argparse.Namespace) -> int:
         done = "would lose" if args.dry_run else "has lost"
         print_lines([*edits, *([f"the running guest {done} its device {taken}"] if taken else [])])
     return Exit.OK
+
+
+def _superfluous(args: argparse.Namespace, guest: Guest, guests: Guests) -> set[str]:
+    """The devices to remove from the definition: those that apvfio made for the guest or for its original.
+
+    A device with a uuid of somebody's choice was there before, or is meant to stay.
+    """
+    if args.keep_hostdev:
+        return set()
+    if args.remove_hostdev:
+        return device_uuids(guest.xml()) if guest.persistent else set()
+    return set().union(*(own_mdevs(other.uuid) for other in (guest, *guests.all())))
 
 
 def _state(scope: Scope, guest: Guest, system: System) -> str:

@@ -11,20 +11,20 @@ from typing import NamedTuple
 
 from apvfio import broker, live, serving
 from apvfio.asking import request_of
-from apvfio.clashes import require_not_anothers, require_not_foreign
+from apvfio.clashes import new_device, others_of, shared_words, sharer
 from apvfio.cli.guest_scope import Edit, Scope, add_scope
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, RequestError, UsageError
-from apvfio.guest_device import attached
-from apvfio.guest_xml import own_mdev, with_request
+from apvfio.guest_device import attached, require_replaceable
+from apvfio.guest_xml import with_request
 from apvfio.guests import Guests, annotation
 from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Matrix
 from apvfio.plan.change import Change
 from apvfio.premise import on_premise, state_of
-from apvfio.request import parse_device, parse_domain
+from apvfio.request import asked_in, parse_device, parse_domain
 from apvfio.wish import parse_option
 from apvfio.wording import count_queues, some_queues
 
@@ -32,9 +32,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from apvfio.clashes import Others
     from apvfio.guests import Guest
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
+    from apvfio.serving import Scene
     from apvfio.system import System
     from apvfio.wish import Wish
 
@@ -46,13 +48,14 @@ class _Task(NamedTuple):
 
     guest: Guest
     scope: Scope
-    asked: Matrix | Wish
+    asked: Matrix | Wish | None
+    """None if the annotation stays as it is."""
     edit: Edit | None
     """Of the definition, if that is to change."""
     running: bytes | None
     """The running guest's XML as it will be, if that is to change."""
-    new_device: str | None
-    """The uuid of the device that the guest is given for this."""
+    news: str
+    """What to tell of the device that the guest gets in place of its own; '' if it keeps that."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +68,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="instead of both: any queues like mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
     )
     parser.add_argument("--control-domains", metavar="LIST", help="control domains")
-    parser.add_argument("--no-hostdev", action="store_true", help="add no device to a guest that has none")
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument(
+        "--no-hostdev", action="store_true", help="leave the guest's device as it is, or missing"
+    )
+    device.add_argument(
+        "--new-device",
+        action="store_true",
+        help="give the guest another mediated device, as a clone needs; without queues its annotation stays",
+    )
     parser.add_argument(
         "--unchecked", action="store_true", help="do not ask whether this host could start it as it is now"
     )
@@ -77,17 +88,33 @@ def run(args: argparse.Namespace) -> int:
     asked = _asked(args)
     if args.unchecked and args.live:
         raise UsageError("a guest that runs is not changed --unchecked.", remedy="Leave one of them out.")
+    if args.new_device and args.live:
+        raise UsageError(
+            "a guest that runs keeps its mediated device.",
+            remedy="Leave out --live: the guest gets the new device at its next start.",
+        )
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
-        task = _task(args, guest, asked)
-        if task.new_device:
-            require_not_anothers(task.new_device, guest, guests.all())
         with opened(args) as system:
+            task = _task(args, guest, asked, others_of(guest, guests.all(), _seen(args, system)))
             _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
     return Exit.OK
 
 
-def _asked(args: argparse.Namespace) -> Matrix | Wish:
+def _seen(args: argparse.Namespace, system: System) -> Scene | None:
+    """The host's own devices; None if it is not to be asked."""
+    try:
+        return None if args.unchecked else serving.current(system)
+    except ApvfioError as error:
+        error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
+        raise
+
+
+def _asked(args: argparse.Namespace) -> Matrix | Wish | None:
+    """What the options say; None if they leave the annotation as it is."""
+    words = (args.any, args.adapters, args.domains, args.control_domains)
+    if args.new_device and words == (None,) * len(words):
+        return None
     if args.any is None and args.adapters is not None and args.domains is not None:
         return Matrix(
             parse_list(args.adapters, "--adapters"),
@@ -102,17 +129,44 @@ def _asked(args: argparse.Namespace) -> Matrix | Wish:
     return parse_option(args.any, args.control_domains)
 
 
-def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish) -> _Task:
+def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish | None, others: Others) -> _Task:
     scope = Scope.of(args, guest)
-    text = annotation(asked)
-    now = attached(guest) if scope.live else None
+    text = annotation(asked) if asked else None
+    if text is None and asked_in(guest.xml()) is None:
+        raise RequestError(
+            "it has no annotation.",
+            guest=guest.name,
+            remedy="Name its queues: --adapters and --domains, or --any.",
+        )
+    now = attached(guest) if guest.active else None
     defined = parse_device(guest.xml()) if scope.config else None
-    device = now or (defined.mdev if defined else None) or own_mdev(guest.uuid)
-    new = None if args.no_hostdev else device
-    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=None if defined else new))
-    running = with_request(guest.xml(live=True), text, None if now else new) if scope.live else None
-    is_new = new is not None and not now and not defined
-    return _Task(guest, scope, asked, edit if scope.config else None, running, new if is_new else None)
+    had = defined.mdev if defined else None
+    device, news = (had, "") if args.no_hostdev else _device(args, guest, now, had, others)
+    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=None if device == had else device))
+    running = None
+    if scope.live:
+        require_replaceable(guest)
+        running = with_request(guest.xml(live=True), text, None if now else device)
+    return _Task(guest, scope, asked, edit if scope.config else None, running, news)
+
+
+def _device(
+    args: argparse.Namespace, guest: Guest, now: str | None, had: str | None, others: Others
+) -> tuple[str, str]:
+    """The device that the guest will have, and what to tell if that is not the one it had."""
+    if args.live and now:
+        return now, ""
+    if had is None:
+        return now or new_device(guest, others), ""
+    if args.new_device:
+        new = new_device(guest, others, but=had)
+        return new, f"the mediated device {had} is replaced with {new}"
+    # What it runs with is its own: nobody else can have it open.
+    other = "" if had == now else sharer(had, guest.uuid, others)
+    if not other:
+        return had, ""
+    new = new_device(guest, others)
+    return new, shared_words(had, guest, other, new)
 
 
 def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
@@ -122,8 +176,6 @@ def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
 def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
     """Plan on the host, unless that is not wanted, tell, and do it."""
     state = _state(args, task.guest, system) if args.json else ""
-    if task.new_device and not args.unchecked:
-        require_not_foreign(task.new_device, task.guest, serving.current(system))
     request = None if args.unchecked else _request(system, task)
     plan = _plan(system, task, request) if request else None
     if not args.json:
@@ -133,6 +185,7 @@ def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
     if args.json:
         edits = list(task.edit.lines()) if task.edit else []
         document = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
+        document |= {"device": task.news or None}
         print_json({**document, "state": state})
 
 
@@ -161,12 +214,15 @@ def _request(system: System, task: _Task) -> Request | None:
     return request
 
 
-def _plan(system: System, task: _Task, request: Request) -> Plan | Change:
+def _plan(system: System, task: _Task, request: Request) -> Plan | Change | None:
     if task.running is not None:
         return live.plan(system, task.guest, request)
     try:
         return broker.plan(system, request)
     except ApvfioError as error:
+        if task.asked is None:  # only the device changes: what the guest requests is as possible as before
+            _warn(task.guest, f"it cannot start now: {error.sentence.rstrip('.')}", error.remedy)
+            return None
         error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
         raise
 
@@ -174,18 +230,36 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | Change:
 def _define(task: _Task) -> None:
     """Have libvirt know of it, all or nothing."""
     back: Callable[[], None] = task.edit.make(task.guest) if task.edit else lambda: None
-    if task.running is None:
-        return
     try:
-        task.guest.annotate(task.asked, config=False, live=True)
+        if task.edit:
+            _require_kept(task.guest, task.asked)
+        if task.running is not None:
+            task.guest.annotate(task.asked, config=False, live=True)
     except ApvfioError:
         back()
         raise
 
 
+def _require_kept(guest: Guest, asked: Matrix | Wish | None) -> None:
+    """ApvfioError unless libvirt has the annotation as it was given: it keeps one element of a namespace."""
+    why = "it has another"
+    try:
+        kept = asked_in(guest.xml())
+        if kept and (asked is None or kept == asked):
+            return
+    except RequestError as error:
+        why = error.sentence.rstrip(".")
+    raise ApvfioError(
+        f"libvirt did not keep the annotation: {why}. The definition is as it was before.",
+        guest=guest.name,
+        remedy="Remove what else is in its <metadata> with 'virsh edit', then try again.",
+    )
+
+
 def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
-    shown = [] if plan is None else list(_described(plan))
+    shown = [task.news, ""] if task.news else []
+    shown += [] if plan is None else list(_described(plan))
     if task.scope.config and task.guest.active and not task.scope.live:
         shown += ["", "it runs, and keeps what it has until its next start"]
     return [*shown, *([""] if shown and edits else []), *edits]

@@ -16,7 +16,27 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn, Matrix
     from apvfio.policy import Policy
+    from apvfio.promises import Process
     from apvfio.request import Request
+
+
+class HeldByDeviceError(ConflictError):
+    """A mediated device that belongs to no lease is in the way; who uses it is not for a plan to know."""
+
+    def __init__(self, sentence: str, *, mdev: str, remedy: str, queues: Iterable[Apqn] = ()) -> None:
+        super().__init__(sentence, queues=queues, remedy=f"Remove that device, or {remedy}")
+        self.mdev = mdev
+        self.instead = remedy
+        """What to do where the device must stay."""
+
+    def used_by(self, process: Process | None, *, busy: bool) -> HeldByDeviceError:
+        """The same error with its remedy, once it is known whether the device is in use."""
+        if process or busy:
+            who = f"the guest of process {process.pid}" if process else "the guest"
+            self.remedy = f"Stop {who}, which uses that device, or {self.instead}"
+        else:
+            self.remedy = f"No guest uses it: remove it with 'mdevctl stop -u {self.mdev}', or {self.instead}"
+        return self
 
 
 def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
@@ -27,10 +47,11 @@ def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
         return True
     if there == request.matrix:
         return False
-    raise ConflictError(
+    raise HeldByDeviceError(
         f"the mediated device {request.mdev} is there already, with {there} "
         f"where {request.source} asks for {request.matrix}.",
-        remedy="Remove the device, or make the two agree.",
+        mdev=request.mdev,
+        remedy="make the two agree.",
     )
 
 
@@ -40,10 +61,11 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
         if lease.mdev == request.mdev:
             raise ConflictError(
                 f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
-                remedy="Give each guest a device of its own.",
+                remedy=_own_device(request.guest),
             )
         if request.matrix.meets(lease.matrix):
-            raise _overlap(request.matrix, lease.matrix, f"guest {printable(lease.guest)}")
+            guest = f"guest {printable(lease.guest)}"
+            raise _overlap(request, lease.matrix, guest, "Stop that guest, or ask for other queues.")
     for promise in ledger.promises.values():
         if promise.mdev == request.mdev:
             raise ConflictError(
@@ -52,11 +74,18 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
                 remedy="Try again when that has ended.",
             )
         if request.matrix.meets(promise.matrix):
-            raise _overlap(request.matrix, promise.matrix, f"the mediated device {promise.mdev}")
+            device = f"the mediated device {promise.mdev}, which mdevctl is just starting"
+            raise _overlap(request, promise.matrix, device, "Try again later, or request other queues.")
     doomed = ledger.doomed()
     for uuid, matrix in host.mdevs.items():
         if uuid != request.mdev and uuid not in doomed and request.matrix.meets(matrix):
-            raise _overlap(request.matrix, matrix, f"the mediated device {uuid}")
+            queues = list(request.matrix.overlap(matrix).queues())
+            raise HeldByDeviceError(
+                f"{some_queues(queues)} {_verb(queues)} held by the mediated device {uuid}.",
+                mdev=uuid,
+                queues=queues,
+                remedy="request other queues.",
+            )
 
 
 def others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
@@ -89,10 +118,26 @@ def require_no_strange_override(matrix: Matrix, host: Host) -> None:
         )
 
 
-def _overlap(asked: Matrix, held: Matrix, holder: str) -> ConflictError:
-    queues = list(asked.overlap(held).queues())
+def _overlap(request: Request, held: Matrix, holder: str, remedy: str) -> ConflictError:
+    queues = list(request.matrix.overlap(held).queues())
     return ConflictError(
-        f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} held by {holder}.",
-        queues=queues,
-        remedy="Stop that guest, or ask for other queues.",
+        f"{some_queues(queues)} {_verb(queues)} held by {holder}.", queues=queues, remedy=remedy
     )
+
+
+def _verb(queues: list[Apqn]) -> str:
+    return "is" if len(queues) == 1 else "are"
+
+
+def _own_device(guest: str) -> str:
+    """The remedy for a clone, which has its original's device."""
+    if not guest:
+        return "Give each guest its own mediated device."
+    return f"Give this guest its own device: 'apvfio guest set {_word(guest)} --new-device'."
+
+
+def _word(name: str) -> str:
+    """A guest's name as a shell takes it for one word."""
+    if all(c.isascii() and (c.isalnum() or c in "-_.+:@") for c in name):
+        return name
+    return "'" + printable(name).replace("'", "'\\''") + "'"

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import Exit
-from apvfio.guest_xml import device_uuids, own_mdev
+from apvfio.guest_xml import device_uuids, own_mdev, own_mdevs
 from apvfio.guests import Guest
 from apvfio.ledgers import load
 from apvfio.matrix import Matrix
@@ -194,36 +197,263 @@ class TestSet:
         assert asked(libvirtd.connection.lookupByName("db1")) is None
 
 
-class TestClashes:
-    """The uuid of the device that is made for a guest must be its own."""
+class TestClones:
+    """virt-clone copies the annotation and the device; each guest needs a device of its own."""
 
-    def refused(self, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> str:
+    ORIGINAL = OWN
+    CLONES = own_mdev(guest(2))
+
+    def both(self, libvirtd: Driver, device: str = OWN) -> tuple[Any, Any]:
+        """A guest that was set up by apvfio, and its clone."""
+        return (
+            libvirtd.define("db1", 1, a_matrix("0", "1-2"), device),
+            libvirtd.define("db2", 2, a_matrix("0", "1-2"), device),
+        )
+
+    def devices(self, domain: Any) -> set[str]:
+        return device_uuids(definition(domain).encode())
+
+    def test_a_clone_gets_its_own(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        original, clone = self.both(libvirtd)
+        words = ("--adapters", "0", "--domains", "1-2", "-c", URI)
+        assert host.run("guest", "set", "db2", *words) == Exit.OK
+        said = capsys.readouterr().out
+        assert (
+            f"guest db1 has the mediated device {OWN} as well: guest db2 gets its own, {self.CLONES}" in said
+        )
+        assert f"mdev    {self.CLONES}" in said
+        assert (self.devices(original), self.devices(clone)) == ({OWN}, {self.CLONES})
+        for domain in (original, clone):
+            request = parse_domain(definition(domain).encode())
+            assert request
+            assert request.matrix == a_matrix("0", "1-2")
+        for name in ("db1", "db2"):
+            assert host.run("guest", "set", name, *words) == Exit.OK
+            assert "as well" not in capsys.readouterr().out
+        assert (self.devices(original), self.devices(clone)) == ({OWN}, {self.CLONES})
+
+    def test_the_original_keeps_its_own(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        original, clone = self.both(libvirtd)
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert (self.devices(original), self.devices(clone)) == ({OWN}, {OWN})
+
+    def test_with_the_original_running(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        original, clone = self.both(libvirtd, mdev(7))
+        original.create()
+        host.start(a_request("0", "1-2", 1)._replace(mdev=mdev(7), guest="db1"))
+        other = ("--adapters", "1", "--domains", "1", "-c", URI)
+        assert host.run("guest", "set", "db2", *other) == Exit.OK
+        assert self.devices(clone) == {self.CLONES}
+        assert host.run("guest", "set", "db1", "--adapters", "0", "--domains", "1", "-c", URI) == Exit.OK
+        assert self.devices(original) == {mdev(7)}  # it runs with it
+        assert devices(host) == {mdev(7): a_matrix("0", "1-2")}
+
+    def test_what_a_start_of_the_clone_says_can_be_done(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        _, clone = self.both(libvirtd)
+        host.start(a_request("0", "1-2", 1)._replace(mdev=OWN, guest="db1"))
+        before = definition(clone)
+        assert host.run("plan", "db2", "-c", URI) == Exit.CONFLICT
+        remedy = re.search("'apvfio (guest set .*)'", capsys.readouterr().err)
+        assert remedy
+        assert host.run(*shlex.split(remedy[1]), "-c", URI) == Exit.OK
+        said = capsys.readouterr()
+        assert f"the mediated device {OWN} is replaced with {self.CLONES}" in said.out
+        assert "warning: guest db2: it cannot start now: 00.0001, 00.0002 are held by guest db1" in said.err
+        assert definition(clone) == before.replace(OWN, self.CLONES)
+
+    def test_a_new_device_for_any_guest(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        domain = libvirtd.define("db1", 1, Wish("ep11"), mdev(7))
+        seen = [mdev(7)]
+        for _ in range(3):
+            assert host.run("guest", "set", "db1", "--new-device", "-c", URI) == Exit.OK
+            (now,) = self.devices(domain)
+            assert now != seen[-1]
+            seen.append(now)
+            assert asked(domain) == Wish("ep11")
+        assert seen[1] == seen[3] == OWN
+
+    @pytest.mark.parametrize(
+        ("words", "code", "says"),
+        [
+            (("--new-device", "--live"), Exit.USAGE, "a guest that runs keeps its mediated device"),
+            (("--new-device", "--adapters", "0"), Exit.USAGE, "either --adapters and --domains, or --any"),
+            (("--new-device",), Exit.REQUEST, "guest db1: it has no annotation. Name its queues"),
+        ],
+    )
+    def test_what_makes_no_sense(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        words: tuple[str, ...],
+        code: Exit,
+        says: str,
+    ) -> None:
+        domain = libvirtd.define("db1", 1, device=mdev(7))
+        domain.create()
+        before = definition(domain)
+        assert host.run("guest", "set", "db1", *words, "-c", URI) == code
+        assert says in capsys.readouterr().err
+        assert definition(domain) == before
+
+    def test_unchecked(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        _, clone = self.both(libvirtd)
+        assert host.run("guest", "set", "db2", *IBM, "--unchecked", "-c", URI) == Exit.OK
+        assert self.devices(clone) == {self.CLONES}
+
+    def test_its_hostdev_is_left_alone_if_wanted(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        _, clone = self.both(libvirtd)
+        assert host.run("guest", "set", "db2", *IBM, "--no-hostdev", "-c", URI) == Exit.OK
+        assert self.devices(clone) == {OWN}
+
+    def test_clear_removes_the_originals_device_from_a_clone(
+        self, libvirtd: Driver, host: SimulatedHost
+    ) -> None:
+        original, clone = self.both(libvirtd)
+        assert host.run("guest", "clear", "db2", "-c", URI) == Exit.OK
+        assert (self.devices(original), self.devices(clone)) == ({OWN}, set())
+
+    def test_clear_removes_any_device_if_wanted(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        original, clone = self.both(libvirtd, mdev(7))
+        assert host.run("guest", "clear", "db2", "-c", URI) == Exit.OK
+        assert self.devices(clone) == {mdev(7)}
+        assert host.run("guest", "clear", "db2", "--remove-hostdev", "-c", URI) == Exit.OK
+        assert (self.devices(original), self.devices(clone)) == ({mdev(7)}, set())
+
+    # Whoever else has the device that would be made.
+
+    @pytest.mark.parametrize("who", ["guest", "device", "lease"])
+    def test_another_is_made(self, libvirtd: Driver, host: SimulatedHost, who: str) -> None:
+        domain = libvirtd.define("db1", 1)
+        if who == "guest":
+            libvirtd.define("odd", 2, device=OWN)
+        elif who == "device":
+            host.write("sys/bus/ap/apmask", "-1")
+            host.make_mdev(OWN, a_matrix("1", "4"))
+        else:
+            host.start(a_request("1", "4", 2)._replace(mdev=OWN))
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert self.devices(domain) == {own_mdev(guest(1), 2)}
+        assert host.run("guest", "clear", "db1", "-c", URI) == Exit.OK
+        assert self.devices(domain) == set()
+
+    def test_all_are_taken(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        for number, uuid in enumerate(own_mdevs(guest(1)), 2):
+            libvirtd.define(f"odd{number}", number, device=uuid)
+        before = definition(domain)
         assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.CONFLICT
-        said = capsys.readouterr().err
-        assert "uuidgen" in said
-        return said
+        assert "is already in use. Give it a vfio-ap <hostdev>" in capsys.readouterr().err
+        assert definition(domain) == before
 
-    def test_another_guests(
+
+class TestStrays:
+    """What has apvfio's namespace and is no annotation is replaced, so that the guest can start."""
+
+    SPACE = f"xmlns:ap='{NAMESPACE}'"
+    BARE = f"<ap:matrix {SPACE} adapters='1' domains='4'/>"
+
+    def define(self, libvirtd: Driver, metadata: str) -> Any:
+        xml = definition(libvirtd.define("db1", 1, device=mdev(7)))
+        return libvirtd.connection.defineXML(xml.replace("<metadata>", f"<metadata>{metadata}"))
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            BARE,
+            f"<ap:any {SPACE} mode='cca'/>",
+            f"<ap:guest {SPACE}/>",
+            "<ap:guest xmlns:ap='urn:apvfio:guest:2'><ap:matrix adapters='1' domains='4'/></ap:guest>",
+            f"{BARE}<x:matrix xmlns:x='urn:apvfio:guest'/>",
+        ],
+    )
+    def test_set_and_clear_repair_it(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str], metadata: str
+    ) -> None:
+        domain = self.define(libvirtd, metadata)
+        kept = rest(re.sub("<ap:.*>|<x:.*>|</ap:.*>", "", definition(domain)))
+        for command in (("guest", "show"), ("plan",)):
+            assert host.run(*command, "db1", "-c", URI) == Exit.REQUEST
+            assert "guest set" in capsys.readouterr().err
+        assert host.run("guest", "list", "-c", URI) == Exit.OK
+        assert "db1" in capsys.readouterr().out
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert asked(domain) == a_matrix("0,10", "1-2")
+        assert rest(definition(domain)) == kept
+        assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
+        again = self.define(libvirtd, metadata)
+        assert host.run("guest", "clear", "db1", "-c", URI) == Exit.OK
+        assert "apvfio" not in definition(again)
+        assert rest(definition(again)) == kept
+
+    def test_what_libvirt_does_not_keep_is_undone(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        before, define = definition(domain), Guest.define
+        for extra in (self.BARE, f"<ap:guest {self.SPACE}>{self.BARE}</ap:guest>"):
+            # As if somebody else had put it there meanwhile.
+            monkeypatch.setattr(
+                Guest,
+                "define",
+                lambda self, xml, extra=extra: define(
+                    self, xml.replace(b"<metadata>", f"<metadata>{extra}".encode()) if b"ap:" in xml else xml
+                ),
+            )
+            assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.FAILURE
+            assert "guest db1: libvirt did not keep the annotation: " in capsys.readouterr().err
+            assert definition(domain) == before
+
+    def test_a_running_guest(
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        libvirtd.define("db1", 1)
-        libvirtd.define("odd", 2, device=OWN)
-        assert f"the uuid {OWN} of the device made for it is that of guest odd" in self.refused(host, capsys)
+        newer = "<ap:guest xmlns:ap='urn:apvfio:guest:2'/>"
+        domain = self.define(libvirtd, newer)
+        domain.create()
+        host.start(a_request("0", "1-2", 1)._replace(mdev=mdev(7)))
+        before = domain.XMLDesc()
+        assert host.run("guest", "set", "db1", *IBM, "--live", "-c", URI) == Exit.REQUEST
+        assert "its running configuration has the element <guest>" in capsys.readouterr().err
+        assert (domain.XMLDesc(), devices(host)) == (before, {mdev(7): a_matrix("0", "1-2")})
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert asked(domain) == a_matrix("0,10", "1-2")
 
-    def test_a_foreign_device(
-        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    def test_libvirt_replaces_what_has_the_same_namespace(
+        self, libvirtd: Driver, host: SimulatedHost
     ) -> None:
-        libvirtd.define("db1", 1)
-        host.write("sys/bus/ap/apmask", "-1")
-        host.make_mdev(OWN, a_matrix("1", "4"))
-        assert "is held by somebody else, who made it" in self.refused(host, capsys)
+        domain = self.define(libvirtd, self.BARE)
+        domain.create()
+        host.start(a_request("0", "1-2", 1)._replace(mdev=mdev(7)))
+        assert (
+            host.run("guest", "set", "db1", "--adapters", "0", "--domains", "1", "--live", "-c", URI)
+            == Exit.OK
+        )
+        running = parse_domain(domain.XMLDesc().encode())
+        assert running
+        assert running.matrix == a_matrix("0", "1")
 
-    def test_another_guests_lease(
-        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize("uri", ["not a uri", "a b", "http://[", "relative"])
+    def test_others_metadata_is_kept_whatever_its_namespace(
+        self, libvirtd: Driver, host: SimulatedHost, uri: str
     ) -> None:
-        libvirtd.define("db1", 1)
-        host.start(a_request("1", "4", 2)._replace(mdev=OWN))
-        assert "is held by guest g2" in self.refused(host, capsys)
+        domain = self.define(libvirtd, f"<x:note xmlns:x='{uri}'><x:deep/></x:note>")
+        assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
+        assert asked(domain) == a_matrix("0,10", "1-2")
+        assert f'xmlns:x="{uri}"' in definition(domain)
+        assert host.run("guest", "clear", "db1", "-c", URI) == Exit.OK
+        assert f'xmlns:x="{uri}"' in definition(domain)
 
 
 class TestClear:

@@ -35,13 +35,13 @@ def test_a_definition_gets_both_and_loses_both() -> None:
         assert (request.guest, request.mdev) == ("g", mdev(1))
         assert (request.wish or request.matrix) == asked
         assert device_uuids(edited) == {mdev(1)}
-        assert rest(without_request(edited, mdev(1))) == rest(BARE)
+        assert rest(without_request(edited, [mdev(1)])) == rest(BARE)
 
 
 def test_a_device_of_ones_own_stays() -> None:
     edited = with_request(BARE, ASKED, mdev(1))
-    assert device_uuids(without_request(edited, mdev(2))) == {mdev(1)}
-    assert device_uuids(without_request(edited, None)) == {mdev(1)}
+    assert device_uuids(without_request(edited, [mdev(2)])) == {mdev(1)}
+    assert device_uuids(without_request(edited, ())) == {mdev(1)}
 
 
 def test_the_annotation_is_replaced_where_it_is() -> None:
@@ -87,7 +87,7 @@ def test_whatever_others_keep_there_stays(metadata: list[str], devices: list[str
     assert rest(edited, mdev=mdev(1)) == rest(before)
     again = with_request(edited, ASKED, None)
     assert again == edited
-    assert rest(without_request(edited, mdev(1))) == rest(before)
+    assert rest(without_request(edited, [mdev(1)])) == rest(before)
 
 
 @pytest.mark.parametrize("xml", [b"", b"<domain>", b"<!DOCTYPE a [<!ENTITY b 'c'>]><domain>&b;</domain>"])
@@ -95,4 +95,4 @@ def test_what_is_no_xml(xml: bytes) -> None:
     with pytest.raises(RequestError):
         with_request(xml, ASKED, None)
     with pytest.raises(RequestError):
-        without_request(xml, None)
+        without_request(xml, ())

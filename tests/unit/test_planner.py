@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
@@ -269,6 +269,7 @@ def test_what_a_foreign_device_holds_cannot_go_back(
 small_ids = st.sets(st.integers(0, 5), min_size=1).map(IdSet)
 
 
+@settings(deadline=None)
 @given(small_ids, small_ids, small_ids, small_ids, st.data())
 def test_no_cover_of_a_rectangle_costs_the_host_less(
     adapters: IdSet, domains: IdSet, free_adapters: IdSet, free_domains: IdSet, data: st.DataObject
