@@ -30,7 +30,14 @@ _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
 HOOK_PROGRAM = "apvfio.hook"
-_TRY_HOOK = f"import {HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
+LEAST_PYTHON = (3, 11)
+_TRY_HOOK = (
+    f"import sys; sys.version_info >= {LEAST_PYTHON} or sys.exit('it is Python %d.%d, and apvfio needs "
+    f"{LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} or newer' % sys.version_info[:2]); "
+    f"import {HOOK_PROGRAM}, apvfio; print(apvfio.__file__)"
+)
+_ITS_NAMES = "*apvfio | qemu) ;;"
+"""How the hook says under which names it works."""
 _OTHERS_WRITE = 0o022
 _HOOKS = "/etc/libvirt/hooks"
 _UNCONFINED_HOOKS = "/sys/fs/selinux/booleans/virt_hooks_unconfined"
@@ -239,7 +246,16 @@ def _other_hooks() -> Iterator[Finding]:
     for path in scripts:
         if path == f"/{HOOK}":
             continue
-        if HOOK_PROGRAM in (_reads(path) or ""):
+        text, name = _reads(path) or "", os.path.basename(path)
+        if HOOK_PROGRAM in text and _ITS_NAMES in text and not name.endswith("apvfio") and name != "qemu":
+            yield Finding(
+                False,
+                f"{path} is a copy of apvfio's hook, which does nothing under this name.",
+                "Remove it.",
+                "other-hooks",
+                (f"rm {shlex.quote(path)}",),
+            )
+        elif HOOK_PROGRAM in text:
             yield Finding(
                 True,
                 f"{path} runs apvfio, too: each guest would be served twice.",
@@ -247,7 +263,7 @@ def _other_hooks() -> Iterator[Finding]:
                 "other-hooks",
                 (not_run(path, link=os.path.islink(path)),),
             )
-        elif path.endswith("~") or os.path.basename(path).startswith("."):
+        elif name.endswith("~") or name.startswith("."):
             yield Finding(
                 False,
                 f"libvirt runs {path} like any other script there.",

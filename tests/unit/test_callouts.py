@@ -398,7 +398,7 @@ class TestScripts:
         }
         for variable, value in replaced.items():
             text = re.sub(f"^{variable}=.*$", f"{variable}={value}", text, flags=re.MULTILINE)
-        script = tmp_path / name
+        script = tmp_path / {"mdevctl-callout": "00-apvfio", "mdevctl-notifier": "50-apvfio"}[name]
         script.write_text(text)
         script.chmod(0o755)
         return script

@@ -17,6 +17,7 @@ from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE
 from apvfio.system import RealSystem
 
 PYTHON = "/usr/bin/python3"
+SHIPPED_HOOK = Path(__file__).parents[2].joinpath("hooks/qemu").read_text()
 PACKAGE = "/usr/lib/python3/dist-packages/apvfio"
 
 
@@ -183,6 +184,17 @@ def test_other_hooks(machine: Programs, fs: FakeFilesystem) -> None:
     assert found() == [
         (True, "/etc/libvirt/hooks/qemu runs apvfio, too: each guest would be served twice."),
         (False, f"libvirt runs {directory}/10-other~ like any other script there."),
+    ]
+    fs.remove(f"{directory}/10-other~")
+    fs.remove("/etc/libvirt/hooks/qemu")
+    for name in ("50-apvfio.dpkg-old", "60-apvfio"):
+        fs.create_file(f"{directory}/{name}", contents=SHIPPED_HOOK, st_mode=0o100755)
+    assert found() == [
+        (
+            False,
+            f"{directory}/50-apvfio.dpkg-old is a copy of apvfio's hook, which does nothing under this name.",
+        ),
+        (True, f"{directory}/60-apvfio runs apvfio, too: each guest would be served twice."),
     ]
 
 

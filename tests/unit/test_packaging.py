@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the recipes for packages say, where it has to agree with something else."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from apvfio.install import checks, programs
+from apvfio.install.contents import HOOK
+from apvfio.install.record import RECORD
+
+HOUSE = Path(__file__).parents[2]
+SPEC = (HOUSE / "packaging/apvfio.spec").read_text()
+LEAST = ".".join(map(str, checks.LEAST_PYTHON))
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    """setup.cfg."""
+    found = configparser.ConfigParser()
+    found.read(HOUSE / "setup.cfg")
+    return found
+
+
+def test_every_shipped_file_is_named(setup: configparser.ConfigParser) -> None:
+    """setuptools before 61 knows no patterns here."""
+    listed = {place: sorted(names.split()) for place, names in setup["options.data_files"].items()}
+    assert listed == {
+        f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (HOUSE / name).iterdir())
+        for name in ("cockpit", "hooks", "man")
+    }
+
+
+def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:
+    assert setup["options"]["python_requires"] == f">={LEAST}"
+    assert f"Depends: python3 (>= {LEAST}~),\n" in (HOUSE / "debian/control").read_text()
+    assert re.search(rf"^Requires: +python3 >= {re.escape(LEAST)}$", SPEC, re.MULTILINE)
+
+
+def test_an_interpreter_that_is_too_old_is_refused() -> None:
+    """Some of apvfio can be imported by it all the same."""
+    assert programs.run([sys.executable, "-c", checks._TRY_HOOK])[0] == 0
+    newer = checks._TRY_HOOK.replace(repr(checks.LEAST_PYTHON), "(9, 9)")
+    this = ".".join(map(str, sys.version_info[:2]))
+    assert programs.run([sys.executable, "-c", newer]) == (
+        1,
+        f"it is Python {this}, and apvfio needs {LEAST} or newer",
+    )
+
+
+@pytest.mark.parametrize("recipe", ["debian/apvfio.preinst", "packaging/apvfio.spec"])
+def test_a_package_looks_for_what_an_installation_records(recipe: str) -> None:
+    assert f"grep -qs {HOOK} /{RECORD}" in (HOUSE / recipe).read_text()
