@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each guest stands that asks for something: what it wants, what it has, whether it could start now."""
+"""Where each guest stands that asks for something, or has something: its lease and its next start."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio import serving
+from apvfio import guest_device, serving
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError
-from apvfio.host import read_host
 from apvfio.host_facts import read_facts
-from apvfio.ledgers import load
 from apvfio.plan.pairs import Pair, pairs_apart
-from apvfio.policy import Policy, read_policy
 from apvfio.resolve import all_named
-from apvfio.serving import Scene
+from apvfio.status import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +20,24 @@ if TYPE_CHECKING:
     from apvfio.guests import Guest
     from apvfio.ledger import Lease
     from apvfio.request import Request
+    from apvfio.status import Status
     from apvfio.system import System
 
 RUNNING = "running"
 SHUT_OFF = "shut off"
+
+
+class Known(NamedTuple):
+    """A guest as libvirt knows it."""
+
+    name: str
+    """Untrusted text."""
+    uuid: str
+    active: bool
+    asks: Request | ApvfioError | None
+    """What its definition asks for, None for nothing; or what is wrong with it."""
+    device: str | None = None
+    """The vfio-ap device that it has while it runs."""
 
 
 class Standing(NamedTuple):
@@ -36,12 +47,16 @@ class Standing(NamedTuple):
     """Untrusted text."""
     state: str
     request: Request | None
-    """None if what it asks for makes no sense."""
+    """What its next start asks for; None if that is nothing, or makes no sense."""
     holds: Lease | None
     error: ApvfioError | None
     """Why it could not start, though it does not run; or what is wrong with its annotation."""
     known: bool
     """Whether this host could be asked."""
+    faults: tuple[str, ...] = ()
+    """What keeps it from the queues that it holds, in clauses."""
+    device: str | None = None
+    """The vfio-ap device that it has while it runs."""
 
     @property
     def can_start(self) -> bool | None:
@@ -54,78 +69,110 @@ class Standing(NamedTuple):
     def asks(self) -> str:
         """What it asks for, in words."""
         if self.request is None:
-            return "?"
+            return "?" if self.error else "nothing"
         return str(self.request.wish or self.request.matrix)
 
     @property
     def now(self) -> str:
         """What there is to say of it at this moment."""
+        if self.state == RUNNING and self.known:
+            return "; ".join([self._running(), *([self._wrong()] if self.error else [])])
         if self.error:
-            return self.error.sentence.rstrip(".")
-        if self.state == RUNNING:
-            return self._running()
-        return "can start" if self.known else "this host cannot be asked"
+            return self._wrong()
+        if not self.known:
+            return "this host cannot be asked"
+        left = "; the queues of its last run are not returned yet: 'apvfio reconcile' returns them"
+        return f"can start{left if self.holds else ''}"
+
+    def _wrong(self) -> str:
+        return self.error.sentence.rstrip(".") if self.error else ""
 
     def _running(self) -> str:
-        wanted = self.request.matrix if self.request and not self.request.wish else None
         if self.holds is None:
-            return "has no queues by apvfio"
+            return f"has no queues by apvfio{f', but the device {self.device}' if self.device else ''}"
+        if self.faults:
+            return f"holds {self.holds.matrix}, but {'; '.join(self.faults)}"
+        if self.request is None:
+            then = "" if self.error else ", and will have none at its next start"
+            return f"has {self.holds.matrix}{then}"
+        wanted = None if self.request.wish else self.request.matrix
         if wanted is None or wanted == self.holds.matrix:
             return "has its queues" if wanted else f"has {self.holds.matrix}"
         return f"has {self.holds.matrix}, and will have the other at its next start"
 
     def as_json(self) -> dict[str, object]:
         """What ``guest list --json`` says besides what the guest asks for."""
-        return {"can_start": self.can_start, "why": self.error.as_json() if self.error else None}
+        return {
+            "can_start": self.can_start,
+            "why": self.error.as_json() if self.error else None,
+            "holds": self.holds and [str(queue) for queue in self.holds.matrix.queues()],
+            "faults": list(self.faults),
+            "now": self.now,
+        }
 
 
 def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], list[Pair]]:
-    """All ``guests`` that ask for something, and the pairs that cannot run together.
+    """All ``guests`` that ask for something or hold something, and the pairs that cannot run together.
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
     """
-    seen, broken = _seen(system)
-    found = [one for one in (_standing(system, seen, guest, broken) for guest in guests) if one]
-    requests = [one.request for one in found if one.request]
-    if seen is None or broken or len(requests) < 2:
-        return found, []
-    named, _ = all_named(system.sysfs, requests, seen.host, seen.ledger, seen.policy)
-    facts = read_facts(system, seen.host, [request.matrix for request in named], seen.policy)
-    return found, list(pairs_apart(named, *seen, facts))
-
-
-def _seen(system: System) -> tuple[Scene | None, ApvfioError | None]:
-    """The scene if the host can be asked, and why no guest starts there now if the policy cannot be used."""
     try:
-        host, ledger = read_host(system.sysfs), load(system.files, system.boot_id)
+        seen: Status | None = read_status(system, states=False)
     except ApvfioError:
-        return None, None
-    try:
-        return Scene(host, ledger, read_policy(system.files)), None
-    except ApvfioError as broken:
-        return Scene(host, ledger, Policy()), broken
+        seen = None
+    found = [one for one in (_standing(system, seen, _known(system, guest)) for guest in guests) if one]
+    requests = [one.request for one in found if one.request]
+    if seen is None or seen.policy_error or len(requests) < 2:
+        return found, []
+    named, _ = all_named(system.sysfs, requests, *seen.scene)
+    facts = read_facts(system, seen.host, [request.matrix for request in named], seen.policy)
+    return found, list(pairs_apart(named, *seen.scene, facts))
 
 
-def _standing(
-    system: System, seen: Scene | None, guest: Guest, broken: ApvfioError | None
-) -> Standing | None:
-    state = RUNNING if guest.active else SHUT_OFF
+def _known(system: System, guest: Guest) -> Known:
+    active = guest.active
     try:
-        request = request_of(system.files, guest.xml())
+        asks: Request | ApvfioError | None = request_of(system.files, guest.xml())
     except ApvfioError as nonsense:
-        return Standing(guest.name, state, None, None, nonsense, known=seen is not None)
-    if request is None:
-        return None
-    if seen is None:
-        return Standing(guest.name, state, request, None, None, known=False)
-    leases = [lease for lease in seen.ledger.live() if lease.uuid == request.guest_uuid]
-    error = None if state == RUNNING else broken or _refusal(system, seen, request)
-    return Standing(guest.name, state, request, leases[0] if leases else None, error, known=True)
-
-
-def _refusal(system: System, seen: Scene, request: Request) -> ApvfioError | None:
+        asks = nonsense
+    device = None
     try:
-        serving.plan_one(system, request, seen)
+        device = guest_device.attached(guest) if active else None
+    except ApvfioError:
+        active = guest.active  # it has ended meanwhile, or its XML says nothing of a device
+    return Known(guest.name, guest.uuid, active, asks, device)
+
+
+def _standing(system: System, seen: Status | None, guest: Known) -> Standing | None:
+    """Where the guest stands; None if it neither asks for anything nor holds anything."""
+    found = standing(seen, guest)
+    if found and seen and found.request and not guest.active:
+        error = seen.policy_error or _refusal(system, seen, found.request)
+        return found._replace(error=error)
+    return found
+
+
+def standing(seen: Status | None, guest: Known) -> Standing | None:
+    """The same without whether it could start; pure. ``seen`` is None where no host can be asked."""
+    lease = seen.lease(guest.uuid) if seen else None
+    if guest.asks is None and lease is None:
+        return None
+    request, error = (None, guest.asks) if isinstance(guest.asks, ApvfioError) else (guest.asks, None)
+    state = RUNNING if guest.active else SHUT_OFF
+    faults = tuple(_faults(seen, lease, guest)) if seen and lease and guest.active else ()
+    return Standing(guest.name, state, request, lease, error, seen is not None, faults, device=guest.device)
+
+
+def _faults(seen: Status, lease: Lease, guest: Known) -> Iterable[str]:
+    yield from seen.faults(lease)
+    if guest.device != lease.mdev:
+        device = f"the device {guest.device}" if guest.device else "no device"
+        yield f"it has {device} instead of {lease.mdev}"
+
+
+def _refusal(system: System, seen: Status, request: Request) -> ApvfioError | None:
+    try:
+        serving.plan_one(system, request, seen.scene)
     except ApvfioError as error:
         return error
     return None

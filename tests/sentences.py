@@ -37,7 +37,7 @@ _WARNERS = {
     "apvfio/plan/ap_check.py": {"not_yet_free_at_boot"},
     "apvfio/mdevctl_callout.py": {"_free"},
     "apvfio/mdevctl_news.py": {"_of_device", "_of_definition"},
-    "apvfio/plan/drift.py": {"drift", "_of_lease", "_of_debts"},
+    "apvfio/plan/drift.py": {"drift", "of_lease", "_of_debts"},
     "apvfio/migration/equipment.py": {"compare", "_about_keys"},
     "apvfio/migration/departure.py": {"preview"},
     "apvfio/cli/guest_set.py": {"_warn"},

@@ -11,6 +11,7 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.cli.source import read_file
 from apvfio.errors import Exit, printable
+from apvfio.host import read_host
 from apvfio.ledgers import lease_json
 from apvfio.migration import arrival
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system, Progress() as tell:
         if args.give_up:
             outcome = arrival.give_up(system, xml, tell)
-            print_outcome(outcome, args.json)
+            print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
             foreseen = arrival.foresee(system, xml)
             if args.json:

@@ -7,12 +7,12 @@ import argparse
 
 from apvfio.cli.output import READABLE, STANDARD_OUTPUT, write_text
 from apvfio.cli.place import opened
-from apvfio.cli.status import read_status
 from apvfio.errors import ApvfioError, Exit
 from apvfio.events import trail
 from apvfio.metrics.exposition import text
 from apvfio.metrics.families import FAMILIES
-from apvfio.metrics.measure import Found, always, events, measure
+from apvfio.metrics.measure import always, events, measure
+from apvfio.status import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,5 +51,4 @@ def _measured(system: System) -> tuple[Measured, ApvfioError | None]:
         found = read_status(system)
     except ApvfioError as error:
         return measured, error
-    host = Found(found.host, found.ledger, found.policy, found.mode, found.owners, found.drift, found.seen)
-    return {**measured, **always(up=True), **measure(host)}, None
+    return {**measured, **always(up=True), **measure(found)}, None

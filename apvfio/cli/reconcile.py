@@ -12,11 +12,16 @@ from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.errors import Exit, printable
 from apvfio.foresight import foresee_reconcile
-from apvfio.host import MASK_NAMES
+from apvfio.host import read_host
 from apvfio.ledgers import owed_json
+from apvfio.pending import pending_returns
 from apvfio.premise import on_premise, state_of
-from apvfio.settle import Outcome
-from apvfio.wording import some_queues
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.host import Host
+    from apvfio.pending import Pending
+    from apvfio.settle import Outcome
 
 _LONGEST_WAIT = 600
 _LONGEST = 1000
@@ -60,19 +65,28 @@ def run(args: argparse.Namespace) -> int:
             outcome = foresee_reconcile(system)
         else:
             outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
-    print_outcome(outcome, args.json, state)
+        host = read_host(system.sysfs)
+    print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
     return Exit.OK
 
 
-def print_outcome(outcome: Outcome, as_json: bool, state: str = "") -> None:
-    """Print the steps taken and what is still owed, as JSON with the ``state`` before them, if given."""
+def print_outcome(
+    outcome: Outcome, host: Host, *, as_json: bool, dry_run: bool = False, state: str = ""
+) -> None:
+    """Print the steps, taken or of a ``dry_run``, and what the host does not get back yet.
+
+    ``host`` is as it is now. The JSON has the ``state`` before the steps, if given.
+    """
+    left = still_pending(outcome, host)
     if as_json:
         steps = [step.as_json() for step in outcome.steps]
         print_json(
             {
+                "dry_run": dry_run,
                 "seen": outcome.seen,
                 "steps": steps,
                 "unpaid": owed_json(outcome.unpaid),
+                "pending": [one.as_json() for one in left],
                 "handed_over": outcome.handed_over,
                 **({"state": state} if state else {}),
             }
@@ -81,18 +95,23 @@ def print_outcome(outcome: Outcome, as_json: bool, state: str = "") -> None:
     for sentence in outcome.seen:
         print(f"seen: {sentence}")
     for step in outcome.steps:
-        print(f"{step.op:<7} echo {printable(step.value.strip(), _LONGEST)} > /sys/{step.path}")
+        would = "would " if dry_run else ""
+        print(f"{would}{step.op:<7} echo {printable(step.value.strip(), _LONGEST)} > /sys/{step.path}")
     if outcome.handed_over:
         print("the rest is left to apvfio-reconcile.service")
         return
     if not outcome.steps:
         print("nothing to do")
-    unpaid = outcome.unpaid
-    debts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, unpaid.owed, strict=True) if ids]
-    if unpaid.overrides:
-        debts.append(f"the driver_override of {some_queues(unpaid.overrides)}")
-    for debt in debts:
-        print(f"still owed to the host: {debt} (held by a mediated device that is not apvfio's)")
+    for one in left:
+        print(f"{'would still be' if dry_run else 'still'} owed to the host: {one} ({one.why})")
+
+
+def still_pending(outcome: Outcome, host: Host) -> list[Pending]:
+    """What is owed to the host after ``outcome`` though no guest needs it, and who holds it."""
+    unpaid, doomed = outcome.unpaid, outcome.ledger.doomed()
+    staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
+    rest = outcome.ledger._replace(owed=unpaid.owed, overrides=unpaid.overrides)
+    return pending_returns(host._replace(mdevs=staying), rest)
 
 
 def _seconds(text: str) -> int:

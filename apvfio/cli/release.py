@@ -11,6 +11,7 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.errors import Exit, RequestError, UsageError, printable
 from apvfio.foresight import foresee_release
+from apvfio.host import read_host
 from apvfio.premise import on_premise, state_of
 
 TYPE_CHECKING = False
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             with Progress() as tell:
                 outcome = broker.release(system, uuid, force=args.force, tell=tell)
-    print_outcome(outcome, args.json, state)
+        host = read_host(system.sysfs)
+    print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
     return Exit.OK
 
 

@@ -16,18 +16,21 @@ import sys
 import time
 
 from apvfio.cli.place import opened
-from apvfio.cli.status import Status, as_json, read_status
+from apvfio.cli.status import as_json
+from apvfio.cli.status import told as report_of
 from apvfio.cli.terminal import can_draw, look, print_lines
 from apvfio.errors import ApvfioError, Exit
 from apvfio.glance import glance
 from apvfio.render.folding import cut, fold
 from apvfio.render.status_text import status as status_lines
+from apvfio.status import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.matrix import Apqn
+    from apvfio.status import Status
 
     Found = Status | ApvfioError
 
@@ -109,7 +112,7 @@ class _Watched:
 
 
 def _told(found: Found) -> object:
-    return str(found) if isinstance(found, ApvfioError) else (found.report(), as_json(found))
+    return str(found) if isinstance(found, ApvfioError) else (report_of(found), as_json(found))
 
 
 def _show_json(found: Found) -> None:
@@ -129,7 +132,7 @@ def _lines(found: Found, args: argparse.Namespace) -> list[str]:
     how = look(args.color)
     if isinstance(found, ApvfioError):
         return list(fold(f"apvfio: {found}", how.width if how.folds else None))
-    return list(status_lines(found.report(), how))
+    return list(status_lines(report_of(found), how))
 
 
 def _show_block(found: Found, args: argparse.Namespace) -> None:

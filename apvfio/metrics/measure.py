@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 from apvfio import states
 from apvfio._version import __version__
@@ -20,30 +19,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from apvfio.host import Host
     from apvfio.ledger import Ledger
-    from apvfio.matrix import Apqn
     from apvfio.metrics.exposition import Family
-    from apvfio.owners import Owner
-    from apvfio.policy import Policy
-    from apvfio.states import Seen
+    from apvfio.status import Status
 
     Measured = dict[Family, list[Sample]]
 
 OWNERS = (HOST.kind, GUEST, MDEV, FREE.kind, UNBOUND.kind)
 EVENTS = tuple(sorted(event.KINDS - {event.HELD, event.COUNTED}))
-
-
-class Found(NamedTuple):
-    """A host as it was found."""
-
-    host: Host
-    ledger: Ledger
-    policy: Policy
-    mode: str
-    owners: Mapping[Apqn, Owner]
-    drift: Sequence[str]
-    seen: Seen
 
 
 def always(*, up: bool) -> Measured:
@@ -56,7 +39,7 @@ def events(counts: Mapping[str, int], damaged: int) -> Measured:
     return {families.EVENTS: _each(EVENTS, counts), families.DAMAGED: _one(damaged)}
 
 
-def measure(found: Found) -> Measured:
+def measure(found: Status) -> Measured:
     """What there is to tell of a host that was read."""
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
     unpaid = Outcome([], ledger).unpaid
@@ -83,7 +66,7 @@ def measure(found: Found) -> Measured:
     }
 
 
-def _of_adapters(found: Found) -> list[Sample]:
+def _of_adapters(found: Status) -> list[Sample]:
     counts = Counter((queue.adapter, owner.kind) for queue, owner in found.owners.items())
     return [
         Sample((f"{adapter:02x}", found.seen.types.get(adapter, ""), kind), counts[adapter, kind])

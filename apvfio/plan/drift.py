@@ -35,7 +35,7 @@ def drift(host: Host, ledger: Ledger, meant: Debt = ALL_BITS) -> list[str]:
         if lease.state != HELD:
             found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
             continue
-        found += (f"{who}: {what}" for what in _of_lease(host, lease))
+        found += (f"{who}: {what}" for what in of_lease(host, lease))
     found += (
         f"the mediated device {uuid}: its start by mdevctl is under way, or was broken off and waits "
         "for 'reconcile'"
@@ -55,7 +55,8 @@ def _under_way(lease: Lease) -> str:
     return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
 
 
-def _of_lease(host: Host, lease: Lease) -> Iterator[str]:
+def of_lease(host: Host, lease: Lease) -> Iterator[str]:
+    """What keeps the guest of ``lease``, which is held, from its queues, or will."""
     there = host.mdevs.get(lease.mdev)
     if there is None:
         yield f"its mediated device {lease.mdev} is gone"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio import broker
-from apvfio.cli.status import as_json, read_status
+from apvfio.cli.status import as_json
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.status import read_status
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 

@@ -164,3 +164,60 @@ def test_wide_and_narrow_terminals(libvirtd: Driver, host: SimulatedHost, width:
     assert "thishosthasnoadapter5(0x5);ithas0-1,10" in text
     assert "三" not in text
     assert "二" in text
+
+
+def test_a_running_guest_whose_device_is_gone(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    assert listed(host, capsys)["one"]["now"] == "has its queues"
+    host.write(f"sys/bus/mdev/devices/{mdev(1)}/remove", "1")
+    row = listed(host, capsys)["one"]
+    assert row["now"] == f"holds adapters 0, domains 1-2, but its mediated device {mdev(1)} is gone"
+    host.run("status", "--json")
+    drift = json.loads(capsys.readouterr().out)["drift"]
+    assert drift == [f"guest g1: {fault}" for fault in row["faults"]]
+
+
+def test_a_running_guest_whose_device_holds_something_else(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    host.write(f"sys/devices/vfio_ap/matrix/{mdev(1)}/unassign_domain", "2")
+    now = listed(host, capsys)["one"]["now"]
+    assert "holds adapters 0, domains 1 instead of adapters 0, domains 1-2" in now
+
+
+def test_a_running_guest_without_the_device_of_its_lease(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The device is not plugged in: the queues are kept for it, and it does not have them."""
+    libvirtd.define("one", 1, a_matrix("0", "1-2")).create()
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1))
+    host.start(a_request("0", "1-2", 1))
+    assert listed(host, capsys)["one"]["faults"] == [f"it has no device instead of {mdev(1)}"]
+
+
+def test_a_running_guest_whose_definition_asks_for_nothing_any_more(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
+    host.start(a_request("0", "1-2", 1))
+    libvirtd.define("one", 1)
+    row = listed(host, capsys)["one"]
+    assert (row["state"], row["holds"]) == ("running", ["00.0001", "00.0002"])
+    assert row["now"] == "has adapters 0, domains 1-2, and will have none at its next start"
+    host.run("guest", "list", "-c", URI)
+    assert "one    running  nothing   has adapters 0" in capsys.readouterr().out
+
+
+def test_a_stopped_guest_whose_queues_are_not_returned_yet(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1))
+    host.start(a_request("0", "1-2", 1))
+    row = listed(host, capsys)["one"]
+    assert (row["can_start"], row["holds"]) == (True, ["00.0001", "00.0002"])
+    assert row["now"].endswith("not returned yet: 'apvfio reconcile' returns them")

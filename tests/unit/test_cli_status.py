@@ -96,10 +96,18 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
                 "way": "adapters",
                 "state": "held",
                 "made": True,
+                "running": None,
             }
         ],
         "promises": [],
         "owed": {"apmask": "0", "aqmask": "", "overrides": {}},
+        "pending": [
+            {
+                "what": "apmask",
+                "ids": "0",
+                "held_by": [{"kind": "guest", "name": "g1", "mdev": mdev(1)}],
+            }
+        ],
         "drift": [],
         "policy_error": None,
         "picture": {
