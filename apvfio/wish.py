@@ -102,6 +102,7 @@ def parse_option(text: str, control_domains: str | None) -> Wish:
 
 def _parse(texts: Mapping[str, str], where: str, example: str) -> Wish:
     mode = texts.get("mode")
+    mode = mode and mode.strip()
     if mode not in MODES:
         what = where.format("mode")
         is_what = "is missing" if mode is None else f"is {printable(mode)!r}"
