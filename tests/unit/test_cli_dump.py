@@ -134,7 +134,10 @@ def over_provisioned(kernel: SimKernel) -> None:
     kernel.write(AP_MDEVS.create, mdev(1))
     for name, i in (("adapter", 0), ("domain", 1), ("adapter", 1), ("domain", 2)):
         kernel.write(f"{AP_MDEVS.device(mdev(1))}/assign_{name}", str(i))
+    for control_domain in ("1", "200"):  # the host has the first alone
+        kernel.write(f"{AP_MDEVS.device(mdev(1))}/assign_control_domain", control_domain)
     kernel.write("bus/ap/drivers/vfio_ap/unbind", "01.0001")
+    kernel.write("bus/ap/ap_domain", "4")
 
 
 def without_zcrypt(kernel: SimKernel) -> None:

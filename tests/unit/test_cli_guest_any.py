@@ -65,12 +65,12 @@ def test_set_and_show_by_property(
 
 
 def test_control_domains_beside_a_wish(libvirtd: Driver, host: SimulatedHost) -> None:
-    words = ("--any", "mode=cca", "--control-domains", "0-1,4")
+    words = ("--any", "mode=cca", "--control-domains", "1-2,4")
     assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
     found = request(libvirtd)
     assert found
     assert found.wish
-    assert str(found.wish.control_domains) == "0-1,4"
+    assert str(found.wish.control_domains) == "1-2,4"
 
 
 def test_explicit_ids(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,17 @@ def test_the_last_queue_of_it(machine: Machine) -> None:
     )
 
 
+def test_queues_moved_one_by_one() -> None:
+    machine = Machine()
+    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    found = plan(machine, WHOLE_DOMAIN)
+    assert (found.mode, found.warnings[:1]) == ("overrides", (LAST,))
+    machine.files.texts[POLICY] += FORBIDDEN
+    with pytest.raises(PolicyError, match="default domain 1"):
+        plan(machine, WHOLE_DOMAIN)
+    assert plan(machine, a_request("0-1", "1")).mode == "overrides"
+
+
 def test_two_guests_together(machine: Machine) -> None:
     machine.files.texts[POLICY] = 'prefer = "adapters"\n'
     broker.acquire(machine, a_request("0-1", "1,4", 1))

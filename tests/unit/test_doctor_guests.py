@@ -59,6 +59,13 @@ def mended(host: Patient, fault: Found, who: str = "db1") -> None:
         ('adapters="0,10"', 'adaptors="0"', "annotation", "has no attribute adapters"),
         ('adapters="0,10"', 'adapters="0" colour="red"', "annotation", "does not fit its schema"),
         ("<ap:matrix", "<ap:any mode='fast'/><ap:matrix", "annotation", "schema"),
+        ("urn:apvfio:guest:1", "urn:apvfio:guest:2", "annotation", "reads only urn:apvfio:guest:1"),
+        (
+            "<metadata>",
+            "<metadata><x:matrix xmlns:x='urn:apvfio:host:1'/>",
+            "annotation",
+            "has the namespace",
+        ),
         ('<ap:matrix adapters="0,10" domains="1-2"/>', "<ap:any mode='fast'/>", "annotation", "'fast'"),
         ("<hostdev", "<hostdev hidden='1'", "", ""),
         ("type='mdev' model='vfio-ap'", "type='mdev' model='vfio-ccw'", "device", "no device to carry them"),

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from apvfio.annotation import parse_annotation
 from apvfio.asking import request_of
 from apvfio.cards import read_keyed
 from apvfio.definitions import load_definition, matrix_of
 from apvfio.doctor.facts import BROKEN_DEFINITION, Guest, Outline
 from apvfio.doctor.look.attempts import otherwise
-from apvfio.domain_xml import read_domain
 from apvfio.errors import ApvfioError, HostError, RequestError
 from apvfio.events import trail
 from apvfio.events.event import GAINS
@@ -21,7 +19,7 @@ from apvfio.ledger import HELD
 from apvfio.matrix import Matrix
 from apvfio.plan.hygiene import hygiene
 from apvfio.plan.presence import absent_control_domains
-from apvfio.request import Request, parse_device, parse_domain
+from apvfio.request import Request, asked_in, parse_device, parse_domain
 from apvfio.serving import plan_past_the_dead
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
@@ -183,15 +181,13 @@ def _line(annotation: etree._Element) -> int:
 def _wrong(system: System, xml: bytes) -> str:
     """Which check a request belongs to that makes no sense."""
     try:
-        annotations = read_domain(xml).annotations
-        if len(annotations) == 1:
-            parse_annotation(annotations[0])
+        asked_in(xml)
     except RequestError:
         return "annotation"
     try:
         asking = parse_domain(xml) or parse_device(xml)
     except RequestError:
-        return "annotation" if len(annotations) > 1 else "device"
+        return "device"
     try:
         definition = load_definition(system.files, asking.mdev) if asking else None
         if definition:
