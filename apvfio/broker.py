@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
+    from apvfio.serving import Scene
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
     from apvfio.telling import Tell
@@ -40,15 +41,15 @@ if TYPE_CHECKING:
 _NAP = 0.05
 
 
-def plan(system: System, request: Request) -> Plan:
-    """What `acquire` would do now; changes nothing.
+def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
+    """What `acquire` would do now, or would do if the host were as ``seen``; changes nothing.
 
     Here alone the cards are asked for the keys that the guest would find: it takes them a while.
     """
     from apvfio.cards import read_keyed  # noqa: PLC0415
     from apvfio.plan.hygiene import hygiene  # noqa: PLC0415
 
-    seen = scene(system)
+    seen = seen or scene(system)
     found = plan_one(system, request, seen)
     keyed = read_keyed(system.sysfs, seen.host, found.request.matrix)
     return found._replace(warnings=(*found.warnings, *hygiene(found.request, seen.ledger, keyed)))

@@ -1,19 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `apvfio.broker.release` and `reconcile` would do now; nothing is changed, and no lock is taken."""
+"""What a start, `apvfio.broker.release` and `reconcile` would do; nothing is changed, no lock is taken."""
 
 from __future__ import annotations
 
 from apvfio import ledgers
+from apvfio.broker import plan
 from apvfio.host import read_host
+from apvfio.ledger import CHANGING, HELD
+from apvfio.matrix import Matrix
 from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import due, returnable, staying
+from apvfio.plan.stopped import stopped
+from apvfio.serving import scene
 from apvfio.settle import Outcome, differences, settled, without_abandoned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.ledger import Ledger
+    from apvfio.plan.planner import Plan
+    from apvfio.request import Request
     from apvfio.system import System
+
+
+def foresee_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:
+    """What the next start of the guest would do; of one that runs, when it has stopped.
+
+    ``runs`` is whether it does, as processes and ledger tell if not given. The errors are those of a start.
+    """
+    seen = scene(system)
+    leases = [lease for lease in seen.ledger.of_guest(request.guest_uuid) if lease.state in (HELD, CHANGING)]
+    if runs is None:
+        running = system.running_guests()
+        runs = bool(leases) if running is None else request.guest_uuid in running
+    if not runs:
+        return plan(system, request, seen)
+    ledger, host = stopped(seen.ledger, seen.host, request.guest_uuid)
+    found = plan(system, request, seen._replace(ledger=ledger, host=host))
+    return found._replace(keeps=leases[0].matrix if leases else Matrix())
 
 
 def foresee_release(system: System, guest_uuid: str) -> Outcome:

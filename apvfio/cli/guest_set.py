@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from apvfio import broker, live, serving
+from apvfio import live, serving
 from apvfio.asking import request_of
 from apvfio.clashes import new_device, others_of, shared_words, sharer
 from apvfio.cli.guest_scope import Edit, Scope, add_scope
@@ -17,6 +17,7 @@ from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, RequestError, UsageError
+from apvfio.foresight import foresee_start
 from apvfio.guest_device import attached, require_replaceable
 from apvfio.guest_xml import with_request
 from apvfio.guests import Guests, annotation
@@ -218,7 +219,7 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | Change | None
     if task.running is not None:
         return live.plan(system, task.guest, request)
     try:
-        return broker.plan(system, request)
+        return foresee_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
         if task.asked is None:  # only the device changes: what the guest requests is as possible as before
             _warn(task.guest, f"it cannot start now: {error.sentence.rstrip('.')}", error.remedy)
@@ -260,7 +261,7 @@ def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
     shown = [task.news, ""] if task.news else []
     shown += [] if plan is None else list(_described(plan))
-    if task.scope.config and task.guest.active and not task.scope.live:
+    if plan is None and task.scope.config and task.guest.active and not task.scope.live:
         shown += ["", "it runs, and keeps what it has until its next start"]
     return [*shown, *([""] if shown and edits else []), *edits]
 

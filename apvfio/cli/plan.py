@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker, serving
+from apvfio import serving
 from apvfio.asking import request_of
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_domain, read_domains
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, RequestError, printable
+from apvfio.foresight import foresee_start
 from apvfio.host import OVERRIDES
 from apvfio.host_facts import read_facts
 from apvfio.plan.everyone import plan_everyone
@@ -20,6 +21,7 @@ from apvfio.resolve import all_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from apvfio.matrix import Matrix
     from apvfio.plan.masks import Way
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
@@ -48,7 +50,7 @@ def _run_one(args: argparse.Namespace) -> int:
         request = request_of(system.files, xml)
         if request is None:
             raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
-        found = broker.plan(system, request)
+        found = foresee_start(system, request)
     if args.json:
         print_json(found.as_json())
     else:
@@ -90,6 +92,7 @@ def describe(found: Plan) -> list[str]:
     """The plan in lines for a person."""
     lines = [
         f"guest   {printable(found.request.guest)}",
+        *([f"now     {_now_text(found.keeps)}"] if found.keeps is not None else []),
         f"mdev    {found.request.mdev}",
         *([f"wish    {found.request.wish}"] if found.request.wish else []),
         f"queues  {found.request.matrix}",
@@ -102,6 +105,11 @@ def describe(found: Plan) -> list[str]:
     lines += [f"  {step.op:<7} echo {step.value} > /sys/{step.path}" for step in found.steps]
     lines += [f"the mask changes as a command: {command}" for command in found.chzdev()]
     return lines
+
+
+def _now_text(keeps: Matrix) -> str:
+    has = "has no queues by apvfio" if keeps.empty else f"keeps {keeps} until it stops"
+    return f"it runs and {has}; this is the plan of its next start, if nothing else changes"
 
 
 def _way_text(found: Plan) -> str:

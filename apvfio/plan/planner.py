@@ -42,6 +42,8 @@ class Plan(NamedTuple):
     """The ledger with the guest's lease: what should be."""
     steps: list[Step]
     warnings: tuple[str, ...]
+    keeps: Matrix | None = None
+    """What the guest has until it stops if it runs: then the plan is that of its next start."""
 
     @property
     def lease(self) -> Lease:
@@ -97,6 +99,8 @@ class Plan(NamedTuple):
             "steps": [step.as_json() for step in self.steps],
             "chzdev": self.chzdev(),
             "warnings": list(self.warnings),
+            "running": self.keeps is not None,
+            "keeps": [str(queue) for queue in self.keeps.queues()] if self.keeps else [],
         }
 
 

@@ -98,7 +98,8 @@ class TestSet:
         domain.create()
         host.start(a_request("0", "1-2", 1))
         assert host.run("guest", "set", "db1", "--adapters", "0", "--domains", "2,4", "-c", URI) == Exit.OK
-        assert "it runs, and keeps what it has until its next start" in capsys.readouterr().out
+        keeps = "it runs and keeps adapters 0, domains 1-2 until it stops; this is the plan of its next"
+        assert keeps in capsys.readouterr().out
         assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
         assert asked(domain) == a_matrix("0", "2,4")
         running = parse_domain(libvirtd.guest("db1").xml(live=True))
