@@ -98,6 +98,8 @@ def describe(found: Plan) -> list[str]:
         f"queues  {found.request.matrix}",
         f"way     {_way_text(found)}",
     ]
+    if found.because:
+        lines.append(f"because {found.because}")
     if found.runner_up:
         lines.append(f"instead {_cost_text(found.runner_up)}")
     lines += [f"warning {warning}" for warning in found.warnings]

@@ -13,7 +13,7 @@ from apvfio.errors import ApvfioError, ConflictError
 from apvfio.host import OVERRIDES, Host
 from apvfio.ledger import CHANGING, HELD, Before, Lease, Ledger
 from apvfio.plan.free import others, require_no_rival, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import NOTHING_KNOWN, judged
+from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged
 from apvfio.plan.masks import ways
 from apvfio.plan.mode import mode_of
 from apvfio.plan.overrides import THE_WAY, to_override
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from apvfio.policy import Policy
     from apvfio.promises import Process
     from apvfio.request import Request
+
+
+_NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"
 
 
 class Change(NamedTuple):
@@ -100,9 +103,11 @@ def make_change(
     lease = held_lease(request, ledger)
     try:
         alone = ledger.without(lease.mdev)
-        chosen, runner_up, mode = _choose(request, host, alone, policy, facts=facts, lease=lease)
+        options, mode = _choose(request, host, alone, policy, facts=facts, lease=lease)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
+    chosen = options[0]
+    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
     before = Before(lease.matrix, lease.way, changer)
     changed = lease._replace(matrix=request.matrix, way=chosen.name, state=CHANGING, was=before)
     after = ledger.with_lease(changed)._replace(owed=ledger.owed | chosen.clear)
@@ -112,18 +117,19 @@ def make_change(
         request=request,
         mode=mode,
         chosen=chosen,
-        runner_up=runner_up,
+        runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=[*due(after, host), *reassignment(changed, host)],
         warnings=warnings(request, chosen, host, policy),
+        because=because(options, _NOT_UNDONE),
     )
     return Change(plan, lease)
 
 
 def _choose(
     request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Facts, lease: Lease
-) -> tuple[Way, Way | None, str]:
-    """The way, the other one if it is open, and the mode; ``ledger`` is without the guest's own lease."""
+) -> tuple[list[Way], str]:
+    """The ways, the best first, and the mode; ``ledger`` is without the guest's own lease."""
     matrix = request.matrix
     require_vfio_ap(host)
     require_there(request, host, over_provisioning=policy.over_provisioning)
@@ -140,9 +146,7 @@ def _choose(
     options.sort(
         key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.way)
     )
-    chosen = options[0]
-    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
-    return chosen, runners_up[0] if runners_up else None, mode
+    return options, mode
 
 
 def _for_ever(way: Way, lease: Lease, host: Host) -> bool:

@@ -88,6 +88,19 @@ def require_this_open(way: Way) -> None:
         )
 
 
+def because(options: Sequence[Way], preference: str) -> str:
+    """Why the first of ``options`` is chosen though another costs the host fewer queues; '' if none does.
+
+    ``preference`` is the clause for a choice among ways that are open.
+    """
+    fewer = [way for way in options[1:] if len(way.collateral) < len(options[0].collateral)]
+    if not fewer:
+        return ""
+    other = fewer[0]
+    reason = f"it would take {'; and '.join(_reasons(other, _RESERVED))}" if other.closed else preference
+    return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
+
+
 def warnings(way: Way) -> list[str]:
     """What ``way`` takes and the policy wants to be warned of, in sentences."""
     return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]

@@ -8,7 +8,7 @@ from apvfio.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVE
 from apvfio.ledger import STARTING, Lease, Ledger
 from apvfio.mask import format_change
 from apvfio.plan.free import others, require_free, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import NOTHING_KNOWN, judged, require_may_be_taken, require_this_open
+from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged, require_may_be_taken, require_this_open
 from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.masks import Way, ways
 from apvfio.plan.mode import mode_of
@@ -42,6 +42,8 @@ class Plan(NamedTuple):
     """The ledger with the guest's lease: what should be."""
     steps: list[Step]
     warnings: tuple[str, ...]
+    because: str = ""
+    """Why this way is chosen though another costs the host fewer queues, in a clause; '' if none does."""
     keeps: Matrix | None = None
     """What the guest has until it stops if it runs: then the plan is that of its next start."""
 
@@ -93,6 +95,7 @@ class Plan(NamedTuple):
             "queues": [str(queue) for queue in self.request.matrix.queues()],
             "mode": self.mode,
             "way": self.way,
+            "because": self.because or None,
             "collateral": [str(queue) for queue in self.chosen.collateral],
             "runner_up": runner_up
             and {"way": runner_up.name, "collateral": [str(queue) for queue in runner_up.collateral]},
@@ -149,6 +152,7 @@ def make_plan(
         ledger=after,
         steps=due(after, host),
         warnings=warnings(request, chosen, host, policy),
+        because=because(options, _preference(request, policy)),
     )
 
 
@@ -183,6 +187,12 @@ def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
     chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
     require_this_open(chosen[0])
     return chosen
+
+
+def _preference(request: Request, policy: Policy) -> str:
+    if policy.prefer:
+        return f"the policy prefers to free {policy.prefer}"
+    return f"its annotation asks to free {request.free_by}"
 
 
 def warnings(request: Request, way: Way, host: Host, policy: Policy) -> tuple[str, ...]:

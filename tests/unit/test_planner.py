@@ -69,11 +69,14 @@ def test_json_is_what_the_contract_says() -> None:
         "queues",
         "mode",
         "way",
+        "because",
         "collateral",
         "runner_up",
         "steps",
         "chzdev",
         "warnings",
+        "running",
+        "keeps",
     ]
     assert document["mode"] == "masks"
     assert document["steps"][0] == {"op": "free", "path": "/sys/bus/ap/aqmask", "value": "-1"}  # type: ignore[index]

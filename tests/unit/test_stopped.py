@@ -101,7 +101,7 @@ def test_what_is_told_of_a_guest_that_runs(tmp_path: Path, capsys: pytest.Captur
     host.run(*words, "--json")
     before = json.loads(capsys.readouterr().out)
     assert (before["running"], before["keeps"]) == (False, [])
-    host.start(a_request("0", "1-2"))
+    host.start(a_request("0", "1-2")._replace(guest="db1"))
     host.run(*words, "--json")
     running = json.loads(capsys.readouterr().out)
     assert running == {**before, "running": True, "keeps": ["00.0001", "00.0002"]}
