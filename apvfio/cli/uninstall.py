@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
             # Nothing but the callout is there beside a package, which goes on without it.
             show(work, args)
             failed = [] if args.dry_run else _remove(system, args, known, work)
+            work.notes.append("The package apvfio stays: its package manager removes it.")
     return end(work, args, failed)
 
 

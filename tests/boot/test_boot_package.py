@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from booting import Computer
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
+BY_HAND = ("env", f"PYTHONPATH={CHECKOUT}", os.path.join(os.path.dirname(sys.executable), "apvfio"))
+"""The command of this checkout, also where a package has one of its own."""
 DB1 = guest_xml("db1", a_matrix("0,10", "1,2,4"), mdev(1))
 
 
@@ -91,9 +94,10 @@ def test_from_installation_to_purge(host: Computer) -> None:
 
     host.virsh("start", "db1")
     assert _owed(host) == "0,10"
-    answer = host.run("apvfio", "install")
-    assert "as a package" in answer.stderr
-    assert answer.returncode == 3
+    for command in (("apvfio",), BY_HAND):
+        answer = host.run(*command, "install")
+        assert "the package apvfio is installed on this host" in answer.stderr
+        assert answer.returncode == 3
 
     answer = host.run("dpkg", "--remove", "apvfio")
     assert answer.returncode != 0
@@ -116,6 +120,72 @@ def test_from_installation_to_purge(host: Computer) -> None:
     host.did("dpkg", "--purge", "apvfio")
     assert _files(host) == before
     assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
+
+
+def test_nothing_of_the_package_goes_with_the_callout(host: Computer) -> None:
+    host.did("dpkg", "--install", "/apvfio.deb")
+    host.virsh("start", "db1")
+    before = _files(host)
+    host.did("apvfio", "install", "--callout")
+    (callout,) = {path for path in _files(host) - before if "callouts" in path}
+    host.did("apvfio", "uninstall")
+    assert _files(host) == before
+    for unit in ("apvfio-reconcile.path", "apvfio-prepare.service"):
+        assert host.unit(unit, "UnitFileState") == "enabled"
+    assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+    host.virsh("destroy", "db1")
+    until(lambda: _owed(host) == "")
+    # Without the interpreter's package it would keep mdevctl from starting devices.
+    host.did("apvfio", "install", "--callout")
+    host.did("dpkg", "--purge", "apvfio")
+    assert host.run("test", "-e", callout).returncode == 1
+
+
+def test_a_stop_that_is_not_served_yet_is_served_before_the_removal(host: Computer) -> None:
+    host.did("dpkg", "--install", "/apvfio.deb")
+    host.write("/etc/apvfio/apvfio.toml", "[time]\nrelease-budget = 0\n")
+    host.virsh("start", "db1")
+    host.did("systemctl", "mask", "--runtime", "apvfio-reconcile.service")
+    host.virsh("destroy", "db1")
+    host.did("dpkg", "--remove", "apvfio")
+    host.did("systemctl", "unmask", "--runtime", "apvfio-reconcile.service")
+    assert host.did("cat", "/sys/bus/ap/apmask").strip() == f"0x{'f' * 64}"
+    assert host.run("test", "-e", "/run/apvfio").returncode == 1
+    host.did("dpkg", "--purge", "apvfio")
+    host.did("rm", "--recursive", "/etc/apvfio")
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_a_package_is_not_installed_over_an_installation(host: Computer, tmp_path: Path, kind: str) -> None:
+    if kind == "rpm":
+        host.write("/apvfio.rpm", built("rpm", tmp_path).read_bytes())
+    command = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--install", "--nodeps")}[kind]
+    before = _files(host)
+    host.did(*BY_HAND, "install")
+    installed = _files(host)
+    answer = host.run(*command, f"/apvfio.{kind}")
+    assert answer.returncode != 0
+    assert "Run 'apvfio uninstall', then install the package." in answer.stderr
+    assert _files(host) == installed
+    assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+    host.did(*BY_HAND, "uninstall")
+    if kind == "deb":
+        host.run("dpkg", "--purge", "apvfio")
+    assert _files(host) == before
+
+
+def test_a_removal_ends_well_although_files_are_gone(host: Computer) -> None:
+    """As after a removal that was killed."""
+    before = _files(host)
+    host.did(*BY_HAND, "install")
+    for unit in ("apvfio-reconcile.path", "apvfio-prepare.service"):
+        (path,) = {path for path in _files(host) if path.endswith(f"/lib/systemd/system/{unit}")}
+        host.did("rm", path)
+    answer = host.run(*BY_HAND, "uninstall")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert _files(host) == before
+    assert host.unit("apvfio-reconcile.path", "ActiveState") == "inactive"
+    assert host.did("systemctl", "--failed", "--quiet") == ""
 
 
 def test_the_rpm_package(host: Computer, tmp_path: Path) -> None:

@@ -88,9 +88,13 @@ def test_what_a_package_leaves_to_choose(root: Path, capsys: Captured) -> None:
     assert files(root) == before
 
 
-def test_uninstall_takes_nothing_of_it(root: Path) -> None:
+def test_uninstall_takes_nothing_of_it(root: Path, capsys: Captured) -> None:
     before = files(root)
+    capsys.readouterr()
     assert main(["--root", str(root), "uninstall"]) == Exit.OK
+    assert capsys.readouterr().out == (
+        "nothing to do\nnote    The package apvfio stays: its package manager removes it.\n"
+    )
     assert files(root) == before
 
 
