@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m apvfio``."""
 
-import sys
+from apvfio.entry import main
 
-from apvfio.cli.main import main
-
-sys.exit(main())
+main()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from errno import ENOMEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Exit(IntEnum):
     POLICY = 4
     HOST = 5
     REQUEST = 6
+    INTERRUPTED = 130
+    """By SIGINT; as the shell reports it."""
 
 
 class ApvfioError(Exception):
@@ -134,6 +137,22 @@ class KernelRefusedError(ApvfioError):
         self.errno = errno
         self.path = path
         self.value = value
+
+
+class OutputError(ApvfioError):
+    """Standard output cannot be written. The command may have done its work all the same."""
+
+
+def unexpected(error: Exception, remedy: str = "Please report this.") -> ApvfioError:
+    """The error to print in place of a traceback."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM):
+        return HostError(
+            "apvfio ran out of memory.",
+            remedy="The next call finishes or undoes what was begun; give that one more memory.",
+        )
+    if isinstance(error, RecursionError):
+        return RequestError("the input is nested too deeply.", remedy="Simplify it.")
+    return ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy=remedy)
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from apvfio.errors import ApvfioError, RequestError
+from apvfio.errors import ApvfioError, RequestError, unexpected
 from mdev.callouts import (
     ATTRIBUTES,
     DEFINE,
@@ -59,7 +59,7 @@ def main(argv: list[str], system: System | None = None, text: bytes | None = Non
     except ApvfioError as error:
         code = _refuse(f"the mediated device {call.uuid}: {error}")
     except Exception as error:  # a traceback must not be what mdevctl's user reads
-        code = _refuse(f"unexpected {type(error).__name__}: {error}. Please report this.")
+        code = _refuse(str(unexpected(error)))
     # After the action ap-check gives up its lock, whatever happened here.
     if masks_only and (code == SERVED or call.event == POST):
         _become_ap_check(argv, text)

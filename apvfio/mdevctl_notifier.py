@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import syslog
 
-from apvfio.errors import ApvfioError
+from apvfio.errors import ApvfioError, unexpected
 from mdev.callouts import MODIFY, START, STOP, CallError, parse_call
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def main(argv: list[str], system: System | None = None) -> int:
     except (ApvfioError, CallError) as error:
         _say(str(error))
     except Exception as error:  # nobody may find a traceback in mdevctl's output
-        _say(f"unexpected {type(error).__name__}: {error}. Please report this.")
+        _say(str(unexpected(error)))
     return 0
 
 

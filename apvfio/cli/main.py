@@ -31,8 +31,9 @@ from apvfio.cli import (
     status,
     uninstall,
 )
+from apvfio.cli.channels import LEFT
 from apvfio.cli.parser import Parser, examples
-from apvfio.errors import ApvfioError, Exit, UsageError, printable
+from apvfio.errors import ApvfioError, Exit, OutputError, UsageError, printable, unexpected
 
 _COMMANDS = (
     *(status, doctor, log, metrics, queues, plan, guest, define, masks, mode),
@@ -40,7 +41,7 @@ _COMMANDS = (
 )
 _EXITS = """\
 exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,
-5 the host lacks something, 6 bad request
+5 the host lacks something, 6 bad request, 130 interrupted
 """
 
 
@@ -84,25 +85,18 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ApvfioError as error:
-        _tell(error, as_json)
-        return error.code
-    except BrokenPipeError:
+        return _tell(error, as_json)
+    except LEFT:
         # The reader has left ('apvfio queues | head'): nobody to tell, and nothing more to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILURE
     except KeyboardInterrupt:
-        return Exit.FAILURE
+        return Exit.INTERRUPTED
     except Exception as error:  # a traceback must not be what a user reads
         if os.environ.get("APVFIO_TRACEBACK"):
             raise
-        _tell(
-            ApvfioError(
-                f"unexpected {type(error).__name__}: {error}.",
-                remedy="Please report this, with what APVFIO_TRACEBACK=1 prints.",
-            ),
-            as_json,
-        )
-        return Exit.FAILURE
+        told = unexpected(error, "Please report this, with what APVFIO_TRACEBACK=1 prints.")
+        return _tell(told, as_json)
 
 
 def _require_place(args: argparse.Namespace) -> None:
@@ -116,8 +110,14 @@ def _require_place(args: argparse.Namespace) -> None:
         )
 
 
-def _tell(error: ApvfioError, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(error.as_json(), indent=2))
-    else:
-        print(f"apvfio: {error}", file=sys.stderr)
+def _tell(error: ApvfioError, as_json: bool) -> int:
+    """Print ``error``; its exit code. Where standard output fails, it is printed as a sentence."""
+    if as_json and not isinstance(error, OutputError):
+        try:
+            print(json.dumps(error.as_json(), indent=2), flush=True)
+        except (OutputError, *LEFT):
+            pass
+        else:
+            return error.code
+    print(f"apvfio: {error}", file=sys.stderr)
+    return error.code

@@ -77,14 +77,14 @@ def test_every_error_says_what_to_do() -> None:
 
 def test_every_exit_code_is_told_of_alike() -> None:
     """On the page, in the README, and by --help."""
-    rows = dict(re.findall(r"^\| (\d) \| (.*?) \|", TEXT, flags=re.MULTILINE))
+    rows = dict(re.findall(r"^\| (\d+) \| (.*?) \|", TEXT, flags=re.MULTILINE))
     kinds: dict[str, set[str]] = {str(int(code)): set() for code in Exit}
     tree: list[type[ApvfioError]] = [ApvfioError, *ApvfioError.__subclasses__()]
     for kind in tree:
         kinds[str(int(kind.code))].add(kind.kind)
     assert {code: set(re.findall(r"`(.*?)`", row)) for code, row in rows.items()} == kinds
     epilog = (build_parser().epilog or "").partition("exit codes:")[2]
-    short = dict(re.findall(r"(\d) ([a-z][a-z' ()]+)", epilog))
+    short = dict(re.findall(r"(\d+) ([a-z][a-z' ()]+)", epilog))
     assert set(short) == set(rows)
     readme = " ".join((HOUSE / "README.md").read_text().split())
     assert ", ".join(f"{code} {meaning}" for code, meaning in short.items()).strip() in readme

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process ``apvfio``, from its first instruction to its exit code.
+
+SIGINT ends it at any moment with exit code 130 and without a traceback, also while modules are being loaded;
+a SIGINT that the parent process ignores stays ignored. Nothing runs after the exit code is known: what Python
+does at its end (threads, buffers) can fail or be interrupted, and would print that.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module signal takes a while to load
+import os
+import sys
+from errno import ENOMEM
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_INTERRUPTED = 130
+_NO_MEMORY = 5
+_NO_MEMORY_SAYS = b"""\
+apvfio: apvfio ran out of memory. The next call finishes or undoes what was begun; give that one more memory.
+"""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and end the process."""
+    try:
+        _main()
+    except (MemoryError, OSError) as error:
+        # The import system reports a directory that it has no memory to list.
+        if isinstance(error, OSError) and error.errno != ENOMEM:
+            raise
+        os.write(2, _NO_MEMORY_SAYS)
+    os._exit(_NO_MEMORY)
+
+
+def _main() -> NoReturn:
+    listens = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    if listens:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    from apvfio.cli import channels  # noqa: PLC0415
+    from apvfio.cli.main import main as run  # noqa: PLC0415
+
+    channels.guard()
+    try:
+        if listens:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while an error was being printed
+        code = _INTERRUPTED
+    except SystemExit as end:  # --help and --version
+        code = end.code if isinstance(end.code, int) else 0
+    channels.finish(code)
