@@ -80,7 +80,8 @@ def test_a_guests_life_and_what_an_administrator_did(
     assert shown(capsys) == [
         "guest g1 is to get 4 queues: adapters 0,10, domains 1-2, freed by its domains "
         "(freeing its adapters would cost 4 queues); "
-        "warning: the host loses 2 queues nobody asked for: 01.0001, 01.0002",
+        "warning: the host loses 2 queues nobody asked for: 01.0001, 01.0002; "
+        "warning: the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)",
         "guest g1 has 4 queues: adapters 0,10, domains 1-2, freed by its domains",
         "guest g1 no longer has 4 queues: adapters 0,10, domains 1-2",
         "masks changed by hand: apmask -0",
