@@ -10,42 +10,58 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from apvfio.errors import OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import NoReturn, TextIO
-
-    from _typeshed import ReadableBuffer
 
 LEFT = (BrokenPipeError, ConnectionResetError)
 """The reader of a pipe or socket has ended."""
 
 
-class _Output(io.FileIO):
-    """Standard output: a write that fails is an error of apvfio's, unless the reader has ended."""
+@contextmanager
+def output() -> Iterator[None]:
+    """Around a write to standard output: its failure is an OutputError, unless the reader has ended."""
+    try:
+        yield
+    except LEFT:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"standard output cannot be written: {error.strerror}.",
+            remedy="Send it elsewhere; 'apvfio status' shows what the command has done.",
+        ) from None
 
-    def write(self, data: ReadableBuffer, /) -> int:
-        try:
-            return super().write(data)
-        except LEFT:
-            raise
-        except OSError as error:
-            raise OutputError(
-                f"standard output cannot be written: {error.strerror}.",
-                remedy="Send it elsewhere; 'apvfio status' shows what the command has done.",
-            ) from None
+
+class _Output(io.TextIOWrapper):
+    """Standard output."""
+
+    # Not the raw file's: a SIGINT between its write and its return would have the same bytes written again.
+
+    def write(self, text: str, /) -> int:
+        with output():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with output():
+            super().flush()
 
 
-class _Error(io.FileIO):
+class _Error(io.TextIOWrapper):
     """Standard error: a write that fails changes nothing, since there is no place to report it."""
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, text: str, /) -> int:
         with suppress(OSError):
-            return super().write(data)
-        return memoryview(data).nbytes
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
 
 
 def guard() -> None:
@@ -54,8 +70,8 @@ def guard() -> None:
         _fill(number)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115  (it lives as long as the process)
-    sys.stdout = _stream(_Output(1, "w", closefd=False), sys.stdout, "replace")
-    sys.stderr = _stream(_Error(2, "w", closefd=False), sys.stderr, "backslashreplace")
+    sys.stdout = _Output(_buffer(1), _encoding(sys.stdout), "replace", line_buffering=True)
+    sys.stderr = _Error(_buffer(2), _encoding(sys.stderr), "backslashreplace", line_buffering=True)
 
 
 def finish(code: int) -> NoReturn:
@@ -78,6 +94,9 @@ def _fill(number: int) -> None:
         os.open(os.devnull, os.O_RDONLY if number else os.O_WRONLY)
 
 
-def _stream(raw: io.FileIO, old: TextIO | None, errors: str) -> io.TextIOWrapper:
-    encoding = old.encoding if old else None
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
+def _buffer(number: int) -> io.BufferedWriter:
+    return io.BufferedWriter(io.FileIO(number, "w", closefd=False))
+
+
+def _encoding(old: TextIO | None) -> str | None:
+    return old.encoding if old else None

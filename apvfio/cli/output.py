@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 
+from apvfio.cli.channels import output
 from apvfio.errors import HostError, UsageError, printable
 from apvfio.system import RealFiles
 
@@ -24,8 +25,9 @@ def write_text(path: str, text: str, mode: int = OWN) -> None:
     """
     if path == STANDARD_OUTPUT:
         # Characters of its own it has none; those of guests' names are written as they are.
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
+        with output():
+            sys.stdout.buffer.write(text.encode())
+            sys.stdout.buffer.flush()
         return
     target = os.path.abspath(path)
     RealFiles("/").write(target.lstrip("/"), text, _mode(path, target, mode))
