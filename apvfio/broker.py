@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import time
 
-from apvfio import ledgers, records
-from apvfio.calls import Acquire, Release, answer_of, raise_from
+from apvfio import ledgers, records, stops
+from apvfio.calls import Acquire, raise_from
 from apvfio.errors import ApvfioError, ConflictError, printable
-from apvfio.handover import Haste, Pace, take_up
+from apvfio.evidence import Evidence
+from apvfio.handover import Haste, Pace, hand_over, take_up
 from apvfio.host import VFIO_DRIVER, read_host
 from apvfio.ledger import HELD, STARTING
 from apvfio.liveness import now
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
 from apvfio.policy import read_times
-from apvfio.serving import busy_queues, plan_one, scene, serve, waiting_releases
-from apvfio.settle import Outcome, differences, finished, settle, settled, without_abandoned
+from apvfio.serving import plan_one, scene, serve
+from apvfio.settle import Outcome, differences, finished, settle, settled
 from apvfio.telling import FOR_THE_LOCK, silent
-from apvfio.wording import resetting, some_queues
+from apvfio.wording import resetting
 from apvfio.writes import take
 
 TYPE_CHECKING = False
@@ -34,11 +35,8 @@ if TYPE_CHECKING:
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
     from apvfio.serving import Scene
-    from apvfio.sysfs import Sysfs
     from apvfio.system import System
     from apvfio.telling import Tell
-
-_NAP = 0.05
 
 
 def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
@@ -55,12 +53,15 @@ def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
     return found._replace(warnings=(*found.warnings, *hygiene(found.request, seen.ledger, keyed)))
 
 
-def acquire(system: System, request: Request, *, deserted: Callable[[], bool] = bool) -> Lease:
+def acquire(
+    system: System, request: Request, *, deserted: Callable[[], bool] = bool, expected: bool = False
+) -> Lease:
     """Give a starting guest its queues: plan, free, create, assign, verify.
 
     On any error all goes back; a request that cannot be met leaves the host untouched. Calls that
     wait for the lock are served by the one that has it. ``deserted`` tells, when it is this one's
-    turn, whether nobody waits for the guest any more: it has nothing then, ApvfioError.
+    turn, whether nobody waits for the guest any more: it has nothing then, ApvfioError. ``expected``: it will
+    arrive by a migration.
     """
     with system.room.post(Acquire(request).as_json()) as mine, system.lock():
         if not deserted():
@@ -68,66 +69,94 @@ def acquire(system: System, request: Request, *, deserted: Callable[[], bool] = 
                 serve(system, mine, request)
             else:
                 raise_from(mine.answer)
-            return _claimed(system, request)
+            return _claimed(system, request, expected=expected)
     # It may have been served; what is not claimed comes to its end.
     reconcile(system, hurry=True)
     raise ApvfioError("the daemon that started it has died.", guest=request.guest)
 
 
-def release(
-    system: System, guest_uuid: str, *, force: bool = False, hurry: bool = False, tell: Tell = silent
-) -> Outcome:
+def release(system: System, guest_uuid: str, *, force: bool = False, tell: Tell = silent) -> Outcome:
     """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
 
-    A device that a guest still has open is not pulled away unless ``force``: ConflictError.
-    Releasing what is not held is no error: there may be debts to pay. In a ``hurry`` what the
-    policy's release-budget does not allow for is left to the unit that watches for it, if one does.
-    ``tell`` hears what is waited for.
+    Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
+    is not held is no error: there may be debts to pay. ``tell`` hears what is waited for.
     """
-    times = read_times(system.files)
-    pace, haste = Pace(), Haste(system.files, guest_uuid, times.release_budget) if hurry else None
+    deadline_after = read_times(system.files).release_wait
+    pace, evidence = Pace(), Evidence(system)
     tell(FOR_THE_LOCK)
-    with system.room.post(Release(guest_uuid).as_json()) as mine, system.lock():
+    with system.lock():
         tell("")
         found = ledgers.load(system.files, system.boot_id)
-        if mine.answer is not None:
-            return Outcome([], found)
         if not force:
-            deadline = time.monotonic() + times.release_wait
-            for lease in found.of_guest(guest_uuid):
-                _wait_until_idle(system.sysfs, lease, deadline, tell)
+            evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, tell)
         host = read_host(system.sysfs)
-        ledger = settled(system, found, host).ending(guest_uuid)
-        others = waiting_releases(system, mine, ledger)
-        for _, call in others:
-            ledger = ledger.ending(call.uuid)
-        first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
-        for ticket, _ in others:
-            ticket.reply(answer_of(None))
-    return finished(system, first, pace, haste, tell)
+        ledger = settled(system, found, host, evidence).ending(guest_uuid)
+        first = settle(system, host, found, ledger, pace=pace, tell=tell)
+    return finished(system, first, pace, tell=tell)
+
+
+def stop(system: System, guest_uuid: str) -> Outcome:
+    """Return what a guest holds that has stopped; nothing shall be lost, whatever happens to this call.
+
+    The stop is recorded first, if the caller has not done so. ApvfioError as with `release`: the record is
+    left then, and served by the next call of any kind. What the policy's release-budget does not allow for
+    is left to the unit that watches for it, if one does.
+    """
+    recorded = stops.record(system, guest_uuid)
+    try:
+        found = ledgers.load(system.files, system.boot_id)
+        if not found.of_guest(guest_uuid):
+            stops.forget(system, guest_uuid)
+            if not stops.recorded(system):
+                # Its start was refused, perhaps for want of the lock: that is not waited for again.
+                return Outcome([], found)
+        return _serve_stop(system, guest_uuid, recorded=recorded)
+    except ApvfioError:
+        # libvirt reports a stop once, and what delays this one may be over soon.
+        hand_over(system.files, guest_uuid)
+        raise
+
+
+def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
+    """Serve the stop of a guest, and all others; if it was ``recorded`` and no longer is, another call has."""
+    times = read_times(system.files)
+    pace, haste, evidence = Pace(), Haste(system.files, guest_uuid, times.release_budget), Evidence(system)
+    with system.lock():
+        found = ledgers.load(system.files, system.boot_id)
+        ended = found.of_guest(guest_uuid)
+        if recorded:
+            stopped = stops.of_guest(system, guest_uuid)
+            ended = [lease for lease in ended if any(stop.ends(lease) for stop in stopped)]
+        evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, silent)
+        host = read_host(system.sysfs)
+        ledger = settled(system, found, host, evidence)
+        if not recorded:
+            ledger = ledger.ending(guest_uuid)
+        first = settle(system, host, found, ledger, pace=pace, haste=haste)
+    return finished(system, first, pace, haste)
 
 
 def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Outcome:
     """Take whatever steps are due: what a crash left half done, and debts that can be paid now.
 
-    In a ``hurry`` as `release`; without it also what others have handed over. ``tell`` hears what is
+    In a ``hurry`` as `stop`; without it also what others have handed over. ``tell`` hears what is
     waited for.
     """
     from apvfio.meant import meant_masks  # noqa: PLC0415  a start does without both
     from apvfio.plan.cleared import cleared_by_others  # noqa: PLC0415
 
-    pace, haste, stopped = Pace(), None, {}
+    pace, haste = Pace(), None
     if hurry:
         haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
-    else:
-        stopped = take_up(system.files)
     tell(FOR_THE_LOCK)
     with system.lock():
         tell("")
+        if not hurry:
+            take_up(system.files)
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         seen = differences(system, host, found)
-        ledger = without_abandoned(system, settled(system, found, host), stopped)
+        ledger = settled(system, found, host)
         ledger = ledger._replace(strange=cleared_by_others(host, ledger, meant_masks(system)))
         records.catch_up(system, found)
         first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
@@ -164,7 +193,21 @@ def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Outcome:
         return Outcome(steps, ledger)
 
 
-def _claimed(system: System, request: Request) -> Lease:
+def expect_arrival(system: System, guest_uuid: str) -> bool:
+    """Whether the lease of the guest ``guest_uuid`` awaits it from another host; from now on it does not.
+
+    The guest arrives without its device, which is plugged in once it runs here.
+    """
+    with system.lock():
+        found = ledgers.load(system.files, system.boot_id)
+        for lease in found.of_guest(guest_uuid):
+            if lease.expected and lease.state == HELD:
+                records.save(system, found.with_lease(lease._replace(expected=False)), found)
+                return True
+    return False
+
+
+def _claimed(system: System, request: Request, *, expected: bool) -> Lease:
     """The lease that was made for this call, now the guest's own."""
     found = ledgers.load(system.files, system.boot_id)
     lease = found.leases.get(request.mdev)
@@ -172,21 +215,8 @@ def _claimed(system: System, request: Request) -> Lease:
         raise ApvfioError(
             "its queues were taken back before it started.", guest=request.guest, remedy="Start it again."
         )
-    lease = lease._replace(state=HELD, since=now())
+    lease = lease._replace(state=HELD, since=now(), expected=expected)
     ledger = found.with_lease(lease).handed(lease)
     # Only now: a choice that failed to work shall not be made again.
     records.save(system, ledger.remembering(lease.uuid, lease.matrix) if request.wish else ledger, found)
     return lease
-
-
-def _wait_until_idle(sysfs: Sysfs, lease: Lease, deadline: float, tell: Tell) -> None:
-    while busy := busy_queues(sysfs, lease):
-        tell(f"waiting for guest {printable(lease.guest)} to let go of {some_queues(busy)}")
-        if time.monotonic() > deadline:
-            raise ConflictError(
-                f"it still has {busy[0]} in use.",
-                guest=lease.guest,
-                queues=busy,
-                remedy="Stop the guest first.",
-            )
-        time.sleep(_NAP)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls that may wait together, a guest's start and its stop, and their answers: as JSON and back."""
+"""The call that may wait together with others, a guest's start, and its answer: as JSON and back."""
 
 from __future__ import annotations
 
@@ -49,22 +49,9 @@ class Acquire(NamedTuple):
         }
 
 
-class Release(NamedTuple):
-    """A guest that stopped gives its queues back."""
-
-    uuid: str
-    """The guest's."""
-
-    def as_json(self) -> Document:
-        """The call as a ticket holds it."""
-        return {"call": "release", "uuid": self.uuid}
-
-
-def parse_call(document: Document) -> Acquire | Release | None:
-    """The call that a ticket holds, None if it is none of those known here."""
+def parse_call(document: Document) -> Acquire | None:
+    """The call that a ticket holds, None if it is not known here."""
     try:
-        if document["call"] == "release":
-            return Release(str(document["uuid"]))
         if document["call"] == "acquire":
             return Acquire(_request(document))
     except (ApvfioError, AttributeError, LookupError, TypeError, ValueError):

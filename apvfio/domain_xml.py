@@ -18,7 +18,7 @@ NAMESPACE = "urn:apvfio:guest:1"
 _FAMILY = "urn:apvfio"
 """What the namespaces of all versions begin with."""
 _BETWEEN = "\x01"
-"""Expat puts it between namespace and name; no XML can contain it, so nothing else looks like our tags."""
+"""Stands between namespace and name; no XML can contain it, so nothing else looks like our tags."""
 _ANNOTATION = f"{NAMESPACE}{_BETWEEN}guest"
 _BLANKS = b" \t\r\n"
 _MARK = b"\xef\xbb\xbf"
@@ -28,8 +28,6 @@ _TEXTS = ("name", "uuid")
 _VFIO_AP = {"mode": "subsystem", "type": "mdev", "model": "vfio-ap"}
 _PIECE = 1 << 20
 """Bytes that expat gets at once: what a handler refuses it reads to the end of the piece."""
-_DEEPEST = 256
-"""Where libvirt's own parser ends (libxml2: parserInternals.h, xmlParserMaxDepth)."""
 _IDEOGRAPHS = range(0x4E00, 0x9FA6)
 _INVALID_TOKEN = 4
 """XML_ERROR_INVALID_TOKEN in expat.h."""
@@ -181,7 +179,12 @@ def _matters(above: list[Element], tag: str, attributes: dict[str, str]) -> bool
 
 
 class _Reader:
-    """The open elements of one document; those that are left out are only counted."""
+    """The open elements of one document; those that are left out are only counted.
+
+    Namespaces are resolved here, and only for elements that are kept. libvirt takes metadata that breaks
+    the rules of namespaces, as libxml2 does (a prefix nobody declared, two colons in a name), and another
+    program's metadata must not keep a guest from starting.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -190,9 +193,11 @@ class _Reader:
         self._root: Element | None = None
         self._kept = 0
         self._stray: Stray | None = None
+        self._scopes: list[dict[str, str]] = [{}]
+        """The namespaces by their prefixes, for each open element that is kept, and before them all."""
 
     def read(self, xml: bytes) -> tuple[Element, Stray | None]:
-        parser = ParserCreate("UTF-8", _BETWEEN)
+        parser = ParserCreate("UTF-8")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -210,14 +215,19 @@ class _Reader:
         assert self._root
         return self._root, self._stray
 
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if len(self._open) + self._left_out >= _DEEPEST:
-            raise _not_well_formed(self._what, f"elements are nested more than {_DEEPEST} deep")
+    def _start(self, name: str, named: dict[str, str]) -> None:
+        if self._left_out and self._open[-1].tag == "metadata":
+            self._left_out += 1
+            return
+        scope = _declared(named, self._scopes[-1])
+        tag = _expanded(name, scope, scope.get("", ""))
+        attributes = {_expanded(key, scope): value for key, value in named.items() if not _declares(key)}
         if self._stray is None:
             self._stray = self._stray_at(tag, attributes)
         if self._left_out or (self._open and not _matters(self._open, tag, attributes)):
             self._left_out += 1
             return
+        self._scopes.append(scope)
         self._kept += 1
         if self._kept > _MOST:
             raise RequestError(
@@ -235,6 +245,8 @@ class _Reader:
         """What of this element is apvfio's; an annotation, and all within one, is read elsewhere."""
         if len(self._open) > 2 and self._open[2].tag == _ANNOTATION:
             return None
+        if self._beside(tag):
+            return None  # another program's, with all that is in it
         above = plain(self._open[-1].tag) if self._open else ""
         if _BETWEEN in tag and is_own(namespace := tag.partition(_BETWEEN)[0]):
             if not self._left_out and len(self._open) == 2 and _matters(self._open, tag, attributes):
@@ -245,13 +257,43 @@ class _Reader:
                 return Stray(namespace, plain(key), plain(tag), attribute=True)
         return None
 
+    def _beside(self, tag: str) -> bool:
+        """Whether an element is the root of somebody else's metadata."""
+        inside = len(self._open) == 2 and self._open[1].tag == "metadata" and not self._left_out
+        return inside and not is_own(tag.rpartition(_BETWEEN)[0])
+
     def _end(self, _tag: str) -> None:
         if self._left_out:
             self._left_out -= 1
         else:
             self._open.pop()
+            self._scopes.pop()
 
     def _text(self, text: str) -> None:
         # White space between the parts of a domain is of no interest, nor is the text of what is left out.
         if not self._left_out and (len(self._open) > 2 or self._open[-1].tag in _TEXTS):
             self._open[-1].pieces.append(text)
+
+
+def _declares(key: str) -> bool:
+    """Whether an attribute declares a namespace."""
+    return key == "xmlns" or key.startswith("xmlns:")
+
+
+def _declared(attributes: dict[str, str], scope: dict[str, str]) -> dict[str, str]:
+    """The namespaces by their prefixes, '' for the default, within an element that has these attributes.
+
+    A prefix declared with an empty name keeps its meaning (libxml2: parser.c, xmlParseStartTag2).
+    """
+    names = {key.partition(":")[2]: value for key, value in attributes.items() if _declares(key)}
+    new = {prefix: name for prefix, name in names.items() if name or not prefix}
+    return {**scope, **new} if new else scope
+
+
+def _expanded(name: str, scope: dict[str, str], default: str = "") -> str:
+    """A name with its namespace in the place of its prefix; as it is where nobody declared that."""
+    prefix, colon, local = name.partition(":")
+    if not colon:
+        return f"{default}{_BETWEEN}{name}" if default else name
+    namespace = scope.get(prefix, "")
+    return f"{namespace}{_BETWEEN}{local}" if namespace else name

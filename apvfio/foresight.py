@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from apvfio import ledgers
 from apvfio.broker import plan
+from apvfio.evidence import Evidence
 from apvfio.host import read_host
 from apvfio.ledger import CHANGING, HELD
 from apvfio.matrix import Matrix
@@ -12,7 +13,7 @@ from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import due, returnable, staying
 from apvfio.plan.stopped import stopped
 from apvfio.serving import scene
-from apvfio.settle import Outcome, differences, settled, without_abandoned
+from apvfio.settle import Outcome, differences, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,19 +41,22 @@ def foresee_start(system: System, request: Request, *, runs: bool | None = None)
     return found._replace(keeps=leases[0].matrix if leases else Matrix())
 
 
-def foresee_release(system: System, guest_uuid: str) -> Outcome:
-    """The end of what the guest ``guest_uuid`` holds, though it may still use it."""
+def foresee_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
+    """The end of what the guest ``guest_uuid`` holds; ConflictError if it still has it, unless ``force``."""
     host = read_host(system.sysfs)
     found = ledgers.load(system.files, system.boot_id)
-    return _outcome(settled(system, found, host).ending(guest_uuid), host)
+    evidence = Evidence(system)
+    for lease in found.of_guest(guest_uuid):
+        if not force:
+            evidence.require_idle(lease)
+    return _outcome(settled(system, found, host, evidence).ending(guest_uuid), host)
 
 
 def foresee_reconcile(system: System) -> Outcome:
     """What is due, and what is seen that should not be so."""
     host = read_host(system.sysfs)
     found = ledgers.load(system.files, system.boot_id)
-    ledger = without_abandoned(system, settled(system, found, host))
-    return _outcome(ledger, host)._replace(seen=tuple(differences(system, host, found)))
+    return _outcome(settled(system, found, host), host)._replace(seen=tuple(differences(system, host, found)))
 
 
 def _outcome(ledger: Ledger, host: Host) -> Outcome:

@@ -27,7 +27,6 @@ _TURN = 2.0
 _FIRST = 8
 """How many queues to give back at first, as long as it is not known how slow they are."""
 _ALL = 65536
-_STOPPED = "stopped-"
 
 
 class Pace:
@@ -79,23 +78,12 @@ def hand_over(files: Files, who: str) -> bool:
         return False
 
 
-def hand_over_stop(files: Files, guest_uuid: str) -> bool:
-    """Have the unit release what a stopped guest holds: its own call could not."""
-    return hand_over(files, _STOPPED + guest_uuid)
-
-
-def take_up(files: Files) -> dict[str, int]:
-    """Empty the directory, before the work: what is handed over meanwhile starts the unit once more.
-
-    Returned are the guests whose stop was handed over, and when: seconds since the boot.
+def take_up(files: Files) -> None:
+    """Empty the directory, before the work and under the lock: what is handed over meanwhile starts the unit
+    once more, and who could not have the lock leaves it full, so that the unit is started again.
     """
-    stopped = {}
     for name in files.list(DIRECTORY):
         files.remove(f"{DIRECTORY}/{name}")
-        who = name.partition(".")[2]
-        if who.startswith(_STOPPED):
-            stopped[who.removeprefix(_STOPPED)] = since(name)
-    return stopped
 
 
 def since(name: str) -> int:

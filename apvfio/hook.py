@@ -13,7 +13,8 @@ import select
 import sys
 from contextlib import nullcontext, suppress
 
-from apvfio.errors import ApvfioError, Exit, HostError, RequestError
+from apvfio.errors import ApvfioError, Exit, HostError, RequestError, printable
+from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 
     from apvfio.system import System
 
-_XML_LIMIT = 16 << 20
-
 
 def main(argv: list[str], system: System | None = None, xml: bytes | None = None) -> int:
     """Serve one call: ``argv`` as libvirt gives it, guest name, operation, sub-operation, extra.
 
-    ``xml`` is the domain's XML, standard input if not given. The exit code is 0 for all but a
+    ``xml`` is the domain's XML, standard input if not given. hooks/qemu adds the guest's uuid to the
+    arguments of ``release``, which needs no more. The exit code is 0 for all but a
     refused ``prepare``, whose reason, one line, goes to standard error and so to virsh's user.
     """
     operation = argv[1] if len(argv) > 1 else ""
@@ -35,7 +35,9 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
     if serve is None:
         return Exit.OK
     try:
-        serve(_standard_input() if xml is None else xml, system)
+        if xml is None:
+            xml = argv[4].encode() if len(argv) > 4 else _standard_input()
+        serve(xml, system)
     except ApvfioError as error:
         refusal = error
     except KeyboardInterrupt:
@@ -84,33 +86,19 @@ def _prepare(here: System, xml: bytes) -> None:
 
 def _expected(system: System, xml: bytes) -> bool:
     """Whether ``apvfio migrate`` brings the guest: without its device, which waits for it here."""
-    from apvfio.ledger import HELD  # noqa: PLC0415
-    from apvfio.ledgers import load  # noqa: PLC0415
+    from apvfio.broker import expect_arrival  # noqa: PLC0415
     from apvfio.request import guest_uuid, parse_device  # noqa: PLC0415
 
-    leases = load(system.files, system.boot_id).of_guest(guest_uuid(xml))
-    return parse_device(xml) is None and any(lease.state == HELD for lease in leases)
+    return parse_device(xml) is None and expect_arrival(system, guest_uuid(xml))
 
 
 def release(xml: bytes, system: System | None) -> None:
-    """Take home what the guest holds. The ledger counts, not the XML: its metadata may have changed since."""
-    from apvfio.broker import release as take_home  # noqa: PLC0415
-    from apvfio.handover import hand_over_stop  # noqa: PLC0415
-    from apvfio.ledgers import load  # noqa: PLC0415
-    from apvfio.request import guest_uuid  # noqa: PLC0415
+    """Return what the guest holds. Of the XML only the uuid counts: a stop must not depend on the rest."""
+    from apvfio.broker import stop  # noqa: PLC0415
 
-    uuid = guest_uuid(xml)
+    uuid = _uuid_in(xml)
     with _opened(system) as here:
-        if not load(here.files, here.boot_id).of_guest(uuid):
-            return  # its start was refused, perhaps for want of the lock: that is not waited for again
-        if _deserted() and uuid in (here.running_guests() or ()):
-            return  # started anew by another daemon: what it holds is not of the life that ended
-        try:
-            take_home(here, uuid, hurry=True)
-        except ApvfioError:
-            # Nobody will call for this guest again: what holds it up may be over soon.
-            hand_over_stop(here.files, uuid)
-            raise
+        stop(here, uuid)
 
 
 def reconnect(xml: bytes, system: System | None) -> None:
@@ -154,12 +142,23 @@ def _has_rights(system: System) -> bool:
 
 
 def _standard_input() -> bytes:
-    xml = sys.stdin.buffer.read(_XML_LIMIT + 1) if sys.stdin else b""
-    if len(xml) > _XML_LIMIT:
+    return sys.stdin.buffer.read() if sys.stdin else b""
+
+
+def _uuid_in(xml: bytes) -> str:
+    """The guest's uuid, lower case: libvirt writes it right after the name, where ``<`` is escaped.
+
+    All that there is may be the uuid.
+    """
+    before, found, after = xml.partition(b"<uuid>")
+    uuid = after.partition(b"</uuid>")[0] if found else before
+    text = uuid.strip().decode("ascii", "replace").lower()
+    if not is_uuid(text):
         raise RequestError(
-            f"the domain XML is larger than {_XML_LIMIT >> 20} MiB.", remedy="Shorten its metadata."
+            f"the domain XML has the invalid UUID {printable(text)!r}.",
+            remedy="If the guest holds queues, return them with 'apvfio release'.",
         )
-    return xml
+    return text
 
 
 def _say(error: ApvfioError) -> None:

@@ -58,6 +58,8 @@ class Lease(NamedTuple):
     """When the guest got its queues, in seconds since the boot."""
     was: Before | None = None
     """What it goes back to if the change that is under way is not kept."""
+    expected: bool = False
+    """Whether the guest is to arrive by a migration: its device waits for it here."""
 
     def undone(self) -> Lease:
         """The lease on its way back to what it `was`."""

@@ -105,6 +105,7 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "made": lease.made,
         "since": lease.since,
         **({"was": _before_json(lease.was)} if lease.was else {}),
+        **({"expected": True} if lease.expected else {}),
     }
 
 
@@ -150,6 +151,7 @@ def _lease_from(item: object) -> Lease:
         made=_get(item, "made", bool),
         since=_get(item, "since", int) if "since" in item else 0,
         was=_before_from(_get(item, "was", dict)) if "was" in item else None,
+        expected=_get(item, "expected", bool) if "expected" in item else False,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease

@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from errno import EBUSY
 
 from apvfio.ledger import HELD
-from apvfio.promises import Process
+from apvfio.promises import UNKNOWN, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from apvfio.ledger import Lease, Ledger
+    from apvfio.ledger import Lease
 
 GRACE = 120
 """Seconds a guest has from getting its queues to having a QEMU process: hooks of others run between."""
@@ -28,20 +27,9 @@ _STARTED = 19
 """Where ``starttime`` is among the fields from the state on (proc(5))."""
 
 
-def abandoned(
-    ledger: Ledger, running: Iterable[str], now: int, stopped: Mapping[str, int] | None = None
-) -> list[Lease]:
-    """The leases whose guest should run and does not; ``running`` are uuids, ``now`` is as `now` tells.
-
-    ``stopped`` are guests of which it is known when they stopped: they are not waited for.
-    """
-    alive = set(running)
-    held = (lease for lease in ledger.leases.values() if lease.state == HELD and lease.uuid not in alive)
-    return [
-        lease
-        for lease in held
-        if lease.since <= (stopped or {}).get(lease.uuid, -1) or not lease.since <= now < lease.since + GRACE
-    ]
+def should_run(lease: Lease, now: int) -> bool:
+    """Whether the guest of ``lease`` has had time enough for a QEMU process; ``now`` as `now` tells it."""
+    return lease.state == HELD and not lease.since <= now < lease.since + GRACE
 
 
 def now() -> int:
@@ -76,12 +64,31 @@ def _is_qemu(process: str) -> bool:
 
 
 def opener(mdev: str) -> Process | None:
-    """The process that has the mediated device ``mdev`` open, None if there is none."""
-    # Only calls that look for one pay for this.
+    """The process that has the mediated device ``mdev`` open, None if there is none.
+
+    `UNKNOWN` if its files are not shown, as those of a zombie whose threads have not ended.
+    """
+    device = f"/sys/bus/mdev/devices/{mdev}"
+    if not _is_open(device):
+        return None
+    # To find the process is slow, and what it takes is loaded then only.
     from mdev.watchdog import holders  # noqa: PLC0415
 
-    found = (find_process(pid) for pid, _ in holders(f"/sys/bus/mdev/devices/{mdev}"))
-    return next(filter(None, found), None)
+    found = (find_process(pid) for pid, _ in holders(device))
+    return next(filter(None, found), UNKNOWN)
+
+
+def _is_open(device: str) -> bool:
+    """Whether the mediated device has a user: its group can be opened once at a time.
+
+    The kernel answers EBUSY then, also if the device is open by its own node (group.c:vfio_group_fops_open).
+    """
+    try:
+        group = os.path.basename(os.readlink(f"{device}/iommu_group"))
+        os.close(os.open(f"/dev/vfio/{group}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError as error:
+        return error.errno == EBUSY
+    return False
 
 
 def find_process(pid: int, proc: str = "/proc") -> Process | None:
@@ -93,6 +100,11 @@ def find_process(pid: int, proc: str = "/proc") -> Process | None:
         return None if fields[0] in "ZX" else Process(pid, int(fields[_STARTED]))
     except (OSError, ValueError, IndexError):
         return None
+
+
+def age(process: Process) -> float:
+    """How long ago ``process`` started, in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
 
 
 def parent() -> Process | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from errno import EEXIST
 
 from apvfio.errors import ApvfioError, printable
+from apvfio.liveness import age, find_process
 from apvfio.private import file_error, make_private, open_ordinary, require_private, write_all
 
 TYPE_CHECKING = False
@@ -23,27 +24,49 @@ if TYPE_CHECKING:
 
 OWN_LOCK = "run/apvfio/lock"
 S390_LOCK = "run/lock/s390apconfig.lock"
-OWN_WAIT = 20.0
-"""Seconds to wait for another apvfio; giving back 85 queues takes about 3 s."""
-S390_WAIT = 5.0
-"""Seconds to wait for a tool of s390-tools, which hold their lock for milliseconds."""
+WAIT = 60.0
+"""Seconds to wait for both locks. Tools of s390-tools hold theirs as long as the kernel works: mdevctl from
+its first callout to its last, chzdev while it writes a mask. With slow resets that was seen to take 14 s."""
 _NAP = 0.01
 _NAMES = 0x100
 _EMPTY_IS_STALE = 120
 """Seconds after which s390-tools regard a lock file without a pid as left behind."""
+_STARTED_LATER = 0.05
+"""Seconds by which a process must have started after a file was written not to be its writer: file times
+lag behind by a tick of the kernel, and a process' start is rounded down to one."""
+
+
+class Patience:
+    """How long one call waits for locks, all its locks and turns together; ``waited`` seconds are over."""
+
+    def __init__(self, seconds: float = WAIT, waited: float = 0) -> None:
+        self.seconds = seconds
+        """What it waits in all, for messages."""
+        self._left = max(0.0, seconds - waited)
+
+    @contextmanager
+    def spent(self) -> Iterator[float]:
+        """The context in which a lock is waited for; it gets the deadline (time.monotonic)."""
+        begun = time.monotonic()
+        try:
+            yield begun + self._left
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - begun))
 
 
 @contextmanager
-def holding_locks(root: str = "/", wait: float = OWN_WAIT) -> Iterator[None]:
-    """Hold both locks of the host at ``root``; ApvfioError naming the holder when the wait is over."""
-    with own_lock(os.path.join(root, OWN_LOCK), wait), s390_lock(os.path.join(root, S390_LOCK)):
+def holding_locks(root: str = "/", patience: Patience | None = None) -> Iterator[None]:
+    """Hold both locks of the host at ``root``; ApvfioError naming the holder when ``patience`` ends."""
+    patience = patience or Patience()
+    with own_lock(os.path.join(root, OWN_LOCK), patience), s390_lock(os.path.join(root, S390_LOCK), patience):
         yield
 
 
 @contextmanager
-def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
+def own_lock(path: str, patience: Patience | None = None) -> Iterator[None]:
     """Hold apvfio's own lock at ``path``: a flock, which ends with its holder."""
     directory = os.path.dirname(path)
+    patience = patience or Patience()
     try:
         make_private(directory)
         require_private(directory)
@@ -51,11 +74,11 @@ def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
     except OSError as error:
         raise file_error(path, "locked", error) from error
     try:
-        deadline = time.monotonic() + wait
-        while not _try_flock(fd, path):
-            if time.monotonic() > deadline:
-                raise _still_held(path, wait, _first_number(os.pread(fd, 40, 0)))
-            time.sleep(_NAP)
+        with patience.spent() as deadline:
+            while not _try_flock(fd, path):
+                if time.monotonic() > deadline:
+                    raise _still_held(path, patience, _first_number(os.pread(fd, 40, 0)))
+                time.sleep(_NAP)
         with suppress(OSError):  # a full /run: the lock holds without telling who has it
             os.pwrite(fd, f"{os.getpid():<10}\n".encode(), 0)
         yield
@@ -64,14 +87,14 @@ def own_lock(path: str, wait: float = OWN_WAIT) -> Iterator[None]:
 
 
 @contextmanager
-def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
+def s390_lock(path: str, patience: Patience | None = None) -> Iterator[None]:
     """Hold s390-tools' lock at ``path``, exactly by their protocol.
 
     Its directory is open to everybody: what is no lock there is neither read nor waited for.
     """
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        _take(path, wait)
+        _take(path, patience or Patience())
     except OSError as error:
         raise file_error(path, "locked", error) from error
     try:
@@ -82,17 +105,17 @@ def s390_lock(path: str, wait: float = S390_WAIT) -> Iterator[None]:
                 _unlink(path)
 
 
-def _take(path: str, wait: float) -> None:
+def _take(path: str, patience: Patience) -> None:
     new = _with_our_pid(path)
     try:
-        deadline = time.monotonic() + wait
-        while not _try_link(new, path):
-            if _stale(path):
-                _unlink(path)
-            elif time.monotonic() > deadline:
-                raise _still_held(path, wait, _holder(path))
-            else:
-                time.sleep(_NAP)
+        with patience.spent() as deadline:
+            while not _try_link(new, path):
+                if _stale(path):
+                    _unlink(path)
+                elif time.monotonic() > deadline:
+                    raise _still_held(path, patience, _holder(path))
+                else:
+                    time.sleep(_NAP)
     finally:
         with suppress(OSError):  # what is left of it harms nobody
             _unlink(new)
@@ -146,14 +169,24 @@ def _holder(path: str) -> int:
         os.close(fd)
 
 
+def has_ended(pid: int, written: float) -> bool:
+    """Whether the process has ended that wrote its ``pid`` into a file at ``written`` (time.time).
+
+    Another process may have that pid by now.
+    """
+    process = find_process(pid)
+    return process is None or time.time() - age(process) > written + _STARTED_LATER
+
+
 def _stale(path: str) -> bool:
     pid = _holder(path)
-    if pid:
-        return not os.path.exists(f"/proc/{pid}")
     try:
-        return time.time() - os.lstat(path).st_mtime > _EMPTY_IS_STALE
+        written = os.lstat(path).st_mtime
     except FileNotFoundError:
         return False
+    if not pid:
+        return time.time() - written > _EMPTY_IS_STALE
+    return has_ended(pid, written)
 
 
 def _first_number(data: bytes) -> int:
@@ -166,7 +199,7 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-def _still_held(path: str, wait: float, pid: int) -> ApvfioError:
+def _still_held(path: str, patience: Patience, pid: int) -> ApvfioError:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             command = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
@@ -174,6 +207,6 @@ def _still_held(path: str, wait: float, pid: int) -> ApvfioError:
         command = ""
     who = f"pid {pid}" + (f" ({printable(command)})" if command else "") if pid else "an unknown process"
     return ApvfioError(
-        f"the lock {path} was held by {who} for {wait:.0f} s.",
+        f"the lock {path} was held by {who} for {patience.seconds:.0f} s.",
         remedy="Try again when that has ended.",
     )

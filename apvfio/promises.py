@@ -27,6 +27,10 @@ class Process(NamedTuple):
     """In clock ticks since the boot (proc(5), ``starttime``)."""
 
 
+UNKNOWN = Process(0, 0)
+"""A process that must be there, of which no more is known."""
+
+
 class Promise(NamedTuple):
     """What one device to come will hold."""
 

@@ -16,7 +16,7 @@ from apvfio.plan.ap_check import require_startable
 from apvfio.plan.mode import mode_of
 from apvfio.promises import Process, Promise
 from apvfio.request import Request
-from apvfio.serving import noting_offline, plan_past_the_dead, scene, told
+from apvfio.serving import noting_offline, plan_one, scene, told
 from apvfio.settle import settle
 from apvfio.wording import some_queues
 from apvfio.writes import bind
@@ -49,7 +49,7 @@ def promise(
         if masks_only and mode_of(*seen) == OVERRIDES:
             raise MasksOnlyError("queues are moved by driver_override on this host.")
         seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
-        plan = plan_past_the_dead(system, Request("", "", mdev, matrix, source="its definition"), seen)
+        plan = plan_one(system, Request("", "", mdev, matrix, source="its definition"), seen)
         ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
         ledger = ledger.promising(Promise(mdev, matrix, plan.chosen.name, process))
         try:

@@ -9,12 +9,12 @@ has no guest, and the lease comes to its end.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from errno import EEXIST
 
-from apvfio import ledgers, records
-from apvfio.calls import Acquire, Release, answer_of, parse_call
+from apvfio import ledgers, records, stops
+from apvfio.calls import Acquire, answer_of, parse_call
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
+from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over
 from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.host_facts import read_facts
@@ -26,7 +26,7 @@ from apvfio.plan.step import ASSIGN, CREATE
 from apvfio.plan.steps import creation, due
 from apvfio.policy import read_policy, read_times
 from apvfio.resolve import planned
-from apvfio.settle import over, settle, settled, without_abandoned
+from apvfio.settle import over, settle, settled
 from apvfio.typed import NamedTuple
 from apvfio.writes import bind, take
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from apvfio.system import System
     from apvfio.waiting import Ticket
 
-    Call = Acquire | Release | None
+    Call = Acquire | None
     Planned = TypeVar("Planned")
 
 _OWN = (CREATE, ASSIGN)
@@ -100,15 +100,6 @@ def planned_on(
         raise error.used_by(system.opener(error.mdev), busy=busy) from None
 
 
-def waiting_releases(system: System, mine: Ticket, ledger: Ledger) -> list[tuple[Ticket, Release]]:
-    """The calls of other guests that stopped, whose devices nobody uses any more."""
-    others = [
-        ticket for ticket in system.room.tickets() if ticket.name != mine.name and ticket.answer is None
-    ]
-    calls = [(ticket, parse_call(ticket.call)) for ticket in others]
-    return [(t, call) for t, call in calls if isinstance(call, Release) and _idle(system, ledger, call)]
-
-
 def serve(system: System, mine: Ticket, request: Request) -> None:
     """Serve ``request``, the call of ``mine``, and all that wait with it; raises its own error only."""
     calls = [
@@ -133,23 +124,17 @@ def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, Apvfio
     ApvfioError if what is done for all of them together failed: nobody has an answer then.
     """
     seen = scene(system)
-    ended = [
-        (ticket, call)
-        for ticket, call in calls
-        if isinstance(call, Release) and _idle(system, seen.ledger, call)
-    ]
-    for _, call in ended:
-        seen = seen._replace(ledger=seen.ledger.ending(call.uuid))
     starts, refusals = _plan_all(system, calls, seen)
-    if starts or ended:
-        ledger = starts[-1].plan.ledger if starts else seen.ledger
+    if starts:
+        ledger = starts[-1].plan.ledger
         records.save(system, ledger)
+        stops.forget_served(system, ledger)
         for start in starts:
             records.note_plan(system, start.plan)
         refusals |= _start_all(system, starts, ledger, seen.host)
         _forget_the_ended(system)
-    for ticket in (*(start.ticket for start in starts), *(ticket for ticket, _ in ended)):
-        ticket.reply(answer_of(refusals.get(ticket.name)))
+    for start in starts:
+        start.ticket.reply(answer_of(refusals.get(start.ticket.name)))
     return refusals
 
 
@@ -158,14 +143,15 @@ def _plan_all(
 ) -> tuple[list[_Start], dict[str, ApvfioError]]:
     """The starts that are possible one after the other, and why the others are not."""
     starts, refusals = [], {}
-    latest = {call.request.guest_uuid: ticket for ticket, call in calls if isinstance(call, Acquire)}
+    latest = {call.request.guest_uuid: ticket for ticket, call in calls if call}
     for ticket, call in calls:
-        if not isinstance(call, Acquire):
+        if call is None:
             continue
         try:
             if latest[call.request.guest_uuid] is not ticket:  # the daemon that wanted this start has died
                 raise ConflictError("it is started anew meanwhile.", guest=call.request.guest)
-            plan = plan_past_the_dead(system, call.request, seen)
+            _require_stopped(system, call.request, seen.ledger)
+            plan = plan_one(system, call.request, seen)
         except ApvfioError as error:
             refusals[ticket.name] = error
             ticket.reply(answer_of(error))
@@ -176,15 +162,15 @@ def _plan_all(
     return starts, refusals
 
 
-def plan_past_the_dead(system: System, request: Request, seen: Scene) -> Plan:
-    """The plan; a guest that does not run any more, though libvirt never said so, is in nobody's way."""
-    try:
-        return plan_one(system, request, seen)
-    except ConflictError:
-        ledger = without_abandoned(system, seen.ledger)
-        if ledger == seen.ledger:
-            raise
-        return plan_one(system, request, seen._replace(ledger=ledger))
+def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
+    """ConflictError if the guest runs already and holds something else: by another daemon's doing, perhaps.
+
+    The same once more is no harm: libvirt may have lost what it knew of a start.
+    """
+    for lease in ledger.of_guest(request.guest_uuid):
+        same = lease.mdev == request.mdev and (request.wish or lease.matrix == request.matrix)
+        if not same:
+            Evidence(system).require_idle(lease)
 
 
 def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host) -> dict[str, ApvfioError]:
@@ -234,28 +220,17 @@ def noting_offline(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
 
 
 def _give_up(system: System, ledger: Ledger, leases: list[Lease]) -> None:
-    after = ledger
+    after, evidence = ledger, Evidence(system)
     for lease in leases:
-        after = after.ending(lease.uuid)
+        # What failed may be the second start of a guest that runs.
+        running = evidence.holder(lease) if lease.made else None
+        after = after.with_lease(lease._replace(state=HELD)) if running else after.ending(lease.uuid)
     haste = Haste(system.files, leases[0].uuid, read_times(system.files).release_budget)
     try:
         settle(system, read_host(system.sysfs), ledger, after, pace=Pace(at_once=True), haste=haste)
     except ApvfioError:
         # The ledger says what is left to undo and the next call will; the first error is the one to tell.
         return
-
-
-def busy_queues(sysfs: Sysfs, lease: Lease) -> list[Apqn]:
-    """The queues that the guest of ``lease`` has attached; while it is changed its device tells which."""
-    queues = set(lease.matrix.queues())
-    if lease.state != HELD:
-        with suppress(ApvfioError, OSError):  # there is no device any more
-            queues.update(read_matrix(sysfs, lease.mdev).queues())
-    return sorted(queue for queue in queues if in_use(sysfs, queue))
-
-
-def _idle(system: System, ledger: Ledger, call: Release) -> bool:
-    return not any(busy_queues(system.sysfs, lease) for lease in ledger.of_guest(call.uuid))
 
 
 def told(error: ApvfioError | OSError) -> ApvfioError:

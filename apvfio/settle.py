@@ -6,15 +6,17 @@ from __future__ import annotations
 import time
 
 from apvfio import ledgers, records
-from apvfio.calls import Acquire, answer_of, parse_call
+from apvfio.calls import answer_of, parse_call
 from apvfio.errors import printable
+from apvfio.evidence import Evidence
 from apvfio.handover import QUICKEST
 from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
 from apvfio.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
-from apvfio.liveness import abandoned, now
+from apvfio.liveness import now, should_run
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import REMOVE, Step
 from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
+from apvfio.stops import forget_served, recorded
 from apvfio.taking_back import take_back
 from apvfio.telling import silent
 from apvfio.typed import NamedTuple
@@ -23,10 +25,8 @@ from apvfio.writes import take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from apvfio.handover import Haste, Pace
-    from apvfio.ledger import Debt
+    from apvfio.ledger import Debt, Lease
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
     from apvfio.telling import Tell
@@ -60,27 +60,34 @@ class Outcome(NamedTuple):
         )
 
 
-def settled(system: System, ledger: Ledger, host: Host) -> Ledger:
+def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | None = None) -> Ledger:
     """The ledger as one finds it under the lock, made true.
 
-    A lease still starting belongs to a hook that died: libvirt has counted that as a failed
-    start, so the lease ends; unless the hook lives and has only to claim what it was served. So does
-    one whose device somebody removed: its guest has lost the queues, and putting a new device in
-    its place would not bring them back. A change whose process died is undone. A promise ends with
-    the mdevctl to which it was made. A debt that somebody else paid is forgotten, and a guest leans
-    on the mask that keeps its queues now.
+    Leases end whose guest has stopped, by record or because no process of it is left, whose device somebody
+    removed (the guest has lost the queues, and a new device would not bring them back), and those still
+    starting whose hook died (libvirt has counted that as a failed start; but not if the hook lives and has
+    only to claim what it was served). No lease ends while something shows that its guest has the device.
+    A change whose process died is undone. A promise ends with the mdevctl to which it was made. A debt
+    that somebody else paid is forgotten, and a guest leans on the mask that keeps its queues now.
     """
-    starting = [lease for lease in ledger.leases.values() if lease.state == STARTING]
+    signs = evidence or Evidence(system)
+    starting = any(lease.state == STARTING for lease in ledger.leases.values())
     served = _served(system.room) if starting else set()
-    settled_leases = []
+    stopped = [stop for stop in recorded(system) if not stop.boot] if ledger.leases else []
+    changed = []
     for lease in ledger.leases.values():
+        gone = lease.mdev not in host.mdevs
+        lost = gone and lease.state in (HELD, CHANGING)
         died = lease.state == STARTING and lease.mdev not in served
-        if died or (lease.state in (HELD, CHANGING) and lease.mdev not in host.mdevs):
-            settled_leases.append(lease._replace(state=ENDING, was=None))
+        if lost or died or lease.state == ENDING or any(stop.ends(lease) for stop in stopped):
+            lives = not gone and signs.holder(lease)
+            changed.append(lease._replace(state=HELD if lives else ENDING, was=None))
         elif lease.was and not system.lives(lease.was.changer):
-            settled_leases.append(lease.undone())
+            changed.append(lease.undone())
+        elif _vanished(system, lease, signs):
+            changed.append(lease._replace(state=ENDING))
     broken = [promise.mdev for promise in ledger.promises.values() if not system.lives(promise.process)]
-    ledger = ledger.with_leases(settled_leases).breaking(*broken)
+    ledger = ledger.with_leases(changed).breaking(*broken)
     return reclaimed(struck(leaning(ledger, host), host), host)
 
 
@@ -92,27 +99,22 @@ def differences(system: System, host: Host, ledger: Ledger, meant: Debt | None =
     from apvfio.meant import meant_masks  # noqa: PLC0415
     from apvfio.plan.drift import drift  # noqa: PLC0415
 
-    running = system.running_guests()
-    dead = abandoned(ledger, running, now()) if running is not None else []
+    signs = Evidence(system)
+    dead = [lease for lease in ledger.leases.values() if _vanished(system, lease, signs)]
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
     meant = meant_masks(system) if meant is None else meant
     return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, meant)]
 
 
-def without_abandoned(system: System, ledger: Ledger, stopped: Mapping[str, int] | None = None) -> Ledger:
-    """The ledger in which the leases of guests end that do not run any more, though nobody said so.
-
-    ``stopped`` as for `abandoned`.
-    """
-    running = system.running_guests()
-    left = abandoned(ledger, running, now(), stopped) if running is not None else ()
-    return ledger.with_leases(lease._replace(state=ENDING) for lease in left)
+def _vanished(system: System, lease: Lease, signs: Evidence) -> bool:
+    """Whether the guest should run and nothing shows that it does: libvirt never said that it ended."""
+    return system.knows_processes and should_run(lease, now()) and not signs.holder(lease)
 
 
 def _served(room: Room) -> set[str]:
     """The devices of the guests that were served and whose hooks live to claim them."""
     answered = (ticket.call for ticket in room.tickets() if ticket.answer == answer_of(None))
-    return {call.request.mdev for call in map(parse_call, answered) if isinstance(call, Acquire)}
+    return {call.request.mdev for call in map(parse_call, answered) if call}
 
 
 def settle(
@@ -133,6 +135,7 @@ def settle(
     """
     if ledger != found:
         records.save(system, ledger, found)
+    forget_served(system, ledger)
     steps = due(ledger, host)
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)

@@ -12,7 +12,7 @@ from errno import ENOENT, ENOTDIR
 
 from apvfio.errors import ApvfioError, HostError
 from apvfio.liveness import find_process, opener, running_guests
-from apvfio.locks import holding_locks
+from apvfio.locks import Patience, holding_locks
 from apvfio.policy import read_times
 from apvfio.private import (
     file_error,
@@ -91,11 +91,18 @@ class System(Protocol):
     def room(self) -> Room:
         """Where calls wait for the lock."""
 
+    @property
+    def knows_processes(self) -> bool:
+        """Whether this host's processes are known: those of a tree that stands for another host are not."""
+
     def running_guests(self) -> Mapping[str, Process] | None:
         """The QEMU process of each guest that runs, by the guest's uuid; None where processes are unknown."""
 
     def opener(self, mdev: str) -> Process | None:
-        """The process that has the mediated device open, None if none has or processes are unknown."""
+        """The process that has the mediated device open, None if none has or processes are unknown.
+
+        `apvfio.promises.UNKNOWN` if one has that cannot be found.
+        """
 
     def lives(self, process: Process) -> bool:
         """Whether the process still runs; True where nobody can tell."""
@@ -197,11 +204,14 @@ class RealFiles:
 class RealSystem:
     """This machine, or the tree at ``root`` that stands for one."""
 
-    def __init__(self, root: str = "/") -> None:
+    def __init__(self, root: str = "/", waited: float = 0) -> None:
+        """``waited``: how many seconds this call's locks have been waited for already, by another process."""
         self.root = root
         self.sysfs: Sysfs = RealSysfs(root)
+        self._waited = waited
         self.files: Files = RealFiles(root)
         self.room: Room = FileRoom(os.path.join(root, ROOM))
+        self._patience: Patience | None = None
 
     @property
     def boot_id(self) -> str:
@@ -214,6 +224,11 @@ class RealSystem:
             except OSError:
                 continue
         raise HostError(f"/{_BOOT_ID} cannot be read.", remedy="Mount /proc.")
+
+    @property
+    def knows_processes(self) -> bool:
+        """As far as it is this machine itself."""
+        return on_this_machine(self)
 
     def running_guests(self) -> Mapping[str, Process] | None:
         """As the processes of this machine tell; a tree that stands for another has none."""
@@ -228,8 +243,13 @@ class RealSystem:
         return find_process(process.pid) == process if on_this_machine(self) else True
 
     def lock(self) -> AbstractContextManager[None]:
-        """apvfio's own lock, then that of s390-tools; errors as in `apvfio.locks`."""
-        return holding_locks(self.root, read_times(self.files).lock_wait)
+        """apvfio's own lock, then that of s390-tools; errors as in `apvfio.locks`.
+
+        All locks of one call are waited for no longer than the policy's lock-wait, taken together.
+        """
+        if self._patience is None:
+            self._patience = Patience(read_times(self.files).lock_wait, self._waited)
+        return holding_locks(self.root, self._patience)
 
 
 def on_this_machine(system: System) -> bool:

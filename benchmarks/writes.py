@@ -6,8 +6,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from apvfio import broker
-from apvfio.calls import Acquire, Release
+from apvfio import broker, stops
+from apvfio.calls import Acquire
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
 from benchmarks import invented
@@ -78,12 +78,11 @@ def _stop(*, together: bool) -> int:
         broker.acquire(system, request)
     seam.clear()
     *others, last = requests
-    with ExitStack() as waiting:
-        for request in others:
-            if together:
-                waiting.enter_context(system.room.post(Release(request.guest_uuid).as_json()))
-            else:
-                broker.release(system, request.guest_uuid)
-        broker.release(system, last.guest_uuid)
+    for request in others:
+        if together:
+            stops.record(system, request.guest_uuid)
+        else:
+            broker.release(system, request.guest_uuid)
+    broker.release(system, last.guest_uuid)
     assert not devices(system)
     return _mask_writes(seam)

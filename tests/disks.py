@@ -18,7 +18,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-from apvfio.locks import holding_locks
+from apvfio.locks import Patience, holding_locks
 from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealFiles
 from apvfio.waiting import ROOM, FileRoom
@@ -225,7 +225,7 @@ class DiskMachine(Machine):
         self.dead = set(machine.dead)
 
     def lock(self) -> AbstractContextManager[None]:
-        return holding_locks(self.disk.root, _LOCK_WAIT)
+        return holding_locks(self.disk.root, Patience(_LOCK_WAIT))
 
     def process(self) -> DiskMachine:
         another = copy(self)

@@ -82,7 +82,7 @@ class FaultyFiles:
 
     def __init__(self, faults: Faults, disk: FaultyFiles | None = None) -> None:
         self.texts: dict[str, str] = disk.texts if disk else {}
-        self.directories: set[str] = disk.directories if disk else set()
+        self.directories: set[str] = disk.directories if disk else {"run/apvfio"}
         """Those in which `create` makes files; `write` makes its own."""
         self._faults = faults
 
@@ -148,6 +148,10 @@ class Machine:
         self.processes = Processes(self.kernel)
         for guest in sorted(guests):
             self.processes.start(guest)
+
+    @property
+    def knows_processes(self) -> bool:
+        return self.processes is not None
 
     def running_guests(self) -> dict[str, Process] | None:
         return None if self.processes is None else self.processes.running_guests()

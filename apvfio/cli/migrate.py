@@ -13,7 +13,7 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.guests import Guests
-from apvfio.locks import own_lock
+from apvfio.locks import Patience, own_lock
 from apvfio.migration import course, departure
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import OtherHost, ThisHost
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     system = RealSystem(args.root)
     other = OtherHost(address.command)
     with (
-        own_lock(_lock(system, args.guest), 0),
+        own_lock(_lock(system, args.guest), Patience(0)),
         Guests(args.connect) as here,
         Guests(address.uri) as there,
         Progress() as tell,

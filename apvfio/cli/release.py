@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         system = on_premise(found, args.if_state, state_of)
         uuid = _uuid(system, args.guest)
         if args.dry_run:
-            outcome = foresee_release(system, uuid)
+            outcome = foresee_release(system, uuid, force=args.force)
         else:
             with Progress() as tell:
                 outcome = broker.release(system, uuid, force=args.force, tell=tell)

@@ -67,7 +67,7 @@ def expect(system: System, xml: bytes) -> Lease:
                 queues=held.matrix.queues(),
                 remedy="See 'apvfio status'.",
             )
-    return broker.acquire(system, request)
+    return broker.acquire(system, request, expected=True)
 
 
 def give_up(system: System, xml: bytes, tell: Tell) -> Outcome:

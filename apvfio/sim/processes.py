@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from apvfio.promises import Process
+from apvfio.promises import UNKNOWN, Process
 from apvfio.sim import codec
 from mdev.devices import is_uuid
 
@@ -97,10 +97,12 @@ class Processes:
         }
 
     def opener(self, mdev: str) -> Process | None:
-        """The process that has the mediated device open; a zombie's files are not shown."""
+        """The process that has the mediated device open; a zombie's files are not shown, so it is unknown."""
         there = self._kernel.state.mdevs.get(mdev)
-        found = (Process(pid, process.started) for pid, process in self._alive())
-        return next((process for process in found if there and process.pid == there.opener), None)
+        if not there or not there.opener:
+            return None
+        process = self.table.get(there.opener)
+        return UNKNOWN if process is None or process.zombie else Process(there.opener, process.started)
 
     def lives(self, process: Process) -> bool:
         """Whether the process still runs."""

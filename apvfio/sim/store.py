@@ -78,6 +78,11 @@ class SimSystem:
         tree.add({**_SKELETON, **(files or {})})
         return cls(kernel, tree, str(uuid.uuid4()))
 
+    @property
+    def knows_processes(self) -> bool:
+        """Not those of a host that was dumped."""
+        return self.processes is not None
+
     def running_guests(self) -> Mapping[str, Process] | None:
         """As its processes tell."""
         return self.processes.running_guests() if self.processes else None

@@ -54,7 +54,7 @@ RIVAL = """\
 import sys, time
 from apvfio.locks import s390_lock
 while True:
-    with s390_lock(sys.argv[1], 60):
+    with s390_lock(sys.argv[1]):
         print("got it", flush=True)
         time.sleep(0.005)
     time.sleep(0.01)

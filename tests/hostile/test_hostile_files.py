@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from apvfio.definitions import FOLDER
 from apvfio.errors import ApvfioError, Exit, HostError
 from apvfio.handover import DIRECTORY as HANDOVER
 from apvfio.ledgers import LEDGER
-from apvfio.locks import OWN_LOCK, S390_LOCK, s390_lock
+from apvfio.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
 from apvfio.policy import POLICY
 from apvfio.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
@@ -39,7 +38,7 @@ def test_what_is_planted_is_not_used(
     planted: Planted, place: str, plant: Callable[[Path, Planted], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest that starts is refused, but for a directory where one belongs."""
-    monkeypatch.setattr("apvfio.locks.s390_lock", partial(s390_lock, wait=0.05))
+    monkeypatch.setattr("apvfio.locks.s390_lock", lambda path, _: s390_lock(path, Patience(0.05)))
     path = planted.path(place)
     if path.is_dir():
         path.rmdir()
@@ -126,11 +125,11 @@ def test_a_lock_that_says_what_is_no_pid(tmp_path: Path) -> None:
     lock = tmp_path / "s390apconfig.lock"
     for content in (b"-1\n", b"\xff\0\x1b[31m", b"\n", b"0\n", "٣".encode()):
         lock.write_bytes(content)
-        with bounded(), pytest.raises(ApvfioError) as caught, s390_lock(str(lock), wait=0.05):
+        with bounded(), pytest.raises(ApvfioError) as caught, s390_lock(str(lock), Patience(0.05)):
             pass
         require_line(f"{caught.value}\n")
         assert lock.read_bytes() == content
         os.utime(lock, (time.time() - 300, time.time() - 300))
-        with bounded(), s390_lock(str(lock), wait=0.05):
+        with bounded(), s390_lock(str(lock), Patience(0.05)):
             pass
         assert not lock.exists()

@@ -108,7 +108,7 @@ def policy_refused(machine: Machine, text: str) -> bool:
         return False
     require_sentence(prepare(machine, domain()), Exit.REQUEST)
     assert machine.snapshot() == before
-    assert read_times(machine.files).lock_wait == 20
+    assert read_times(machine.files).lock_wait == 60
     return True
 
 

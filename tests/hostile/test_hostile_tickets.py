@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.calls import Acquire, Release, answer_of, parse_call, raise_from
+from apvfio.calls import Acquire, answer_of, parse_call, raise_from
 from apvfio.errors import ApvfioError, ConflictError, Exit
 from apvfio.host import read_host
 from apvfio.matrix import Apqn
@@ -21,7 +21,7 @@ from apvfio.waiting import ROOM
 from apvfio.wish import Wish
 from documents import changed, places
 from hostility import KINDS, MDEV, domain, prepare, require_line, trying
-from hosts import IBM_DOMAINS, a_request, guest
+from hosts import IBM_DOMAINS, a_request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 CALLS: tuple[dict[str, Any], ...] = (
     Acquire(a_request("1", "27", 2)).as_json(),
     Acquire(a_request("1", "27", 2)._replace(wish=Wish("cca"))).as_json(),
-    Release(guest(3)).as_json(),
 )
 REFUSED = answer_of(ConflictError("it is taken.", guest="db2", queues=[Apqn(1, 1)]))
 
@@ -60,7 +59,7 @@ def check(system: RealSystem, room: Path, line: bytes) -> None:
     assert list(room.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", CALLS, ids=["acquire", "wish", "release"])
+@pytest.mark.parametrize("call", CALLS, ids=["acquire", "wish"])
 def test_everything_in_a_call_replaced_by_every_kind_of_thing(call: dict[str, Any]) -> None:
     for way in places(call):
         for value in KINDS:

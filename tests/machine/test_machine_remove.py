@@ -13,8 +13,9 @@ import pytest
 from apvfio import broker
 from apvfio.errors import ConflictError, KernelRefusedError
 from apvfio.host import AP_MDEVS
+from apvfio.liveness import find_process
 from apvfio.writes import write
-from hosts import a_matrix, mdev
+from hosts import a_matrix, a_request, guest, mdev
 from kernels import running, where_qemu_is_asked
 from lifecycle import state
 
@@ -42,7 +43,7 @@ def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
             broker.release(house.system, uuid, force=True)
         # The kernel takes nothing back: nobody can have the queues, and nobody is told otherwise.
         outcome = broker.reconcile(house.system)
-        assert outcome.unpaid.owed
+        assert outcome.ledger.owed
         house.define("next", a_matrix("0,10", "1-2"), mdev(2))
         refused = house.virsh("start", "--paused", "next", check=False)
         assert refused.returncode
@@ -59,6 +60,34 @@ def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
     house.virsh("start", "--paused", "next")
     house.virsh("destroy", "next")
     house.virsh("destroy", "deaf", check=False)
+    assert state(house) == before
+
+
+def test_who_has_a_device_open_is_known(house: MachineHouse) -> None:
+    before = state(house)
+    house.define("shy", a_matrix("0", "1"), mdev(4))
+    house.virsh("start", "--paused", "shy")
+    uuid, process = guest_uuid(house, "shy"), find_process(qemu_of("shy"))
+    assert process
+    assert house.system.opener(mdev(4)) == process
+    assert house.system.running_guests() == {uuid: process}
+    with pytest.raises(ConflictError, match=rf"guest shy: .*process {process.pid}"):
+        broker.release(house.system, uuid)
+    house.virsh("destroy", "shy")
+    assert house.system.running_guests() == {}
+    assert state(house) == before
+    # Nobody's guest, but a program's.
+    broker.acquire(house.system, a_request("0", "1", 5))
+    assert house.system.opener(mdev(5)) is None
+    group = os.path.basename(os.readlink(f"/sys/{AP_MDEVS.device(mdev(5))}/iommu_group"))
+    fd = os.open(f"/dev/vfio/{group}", os.O_RDWR)
+    try:
+        assert house.system.opener(mdev(5)) == find_process(os.getpid())
+        with pytest.raises(ConflictError, match=rf"device is open \(process {os.getpid()}\)"):
+            broker.release(house.system, guest(5))
+    finally:
+        os.close(fd)
+    broker.release(house.system, guest(5))
     assert state(house) == before
 
 

@@ -147,7 +147,7 @@ class World(Others):
     def do_stop(self, n: int, hurry: bool, fault: Op | None = None) -> None:
         """Guest ``n`` ends, and libvirt says so."""
         self.do_die(n)
-        self.call(partial(broker.release, guest_uuid=guest(n), hurry=hurry), fault)
+        self.call(partial(broker.stop if hurry else broker.release, guest_uuid=guest(n)), fault)
 
     def do_die(self, n: int) -> None:
         """Guest ``n`` ends, and libvirt says nothing."""

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from lxml import etree
 
 from apvfio.domain_xml import read_domain
 from apvfio.errors import RequestError
@@ -42,9 +41,6 @@ def meaning_in_tree(xml: bytes) -> object:
         tree = parse_xml(xml, "it")
     except RequestError:
         return None
-    strict = etree.XMLParser(recover=True, huge_tree=True)
-    etree.fromstring(xml, strict)
-    assume(all(fault.domain != etree.ErrorDomains.NAMESPACE for fault in strict.error_log))
     addresses = [address.get("uuid") or "" for address in tree.findall(HOSTDEV)]
     # As libvirt reads them (virXPathString), and not only to the first comment.
     texts = ["".join(tree.xpath(f"({tag})[1]/text()")) for tag in ("name", "uuid")]
@@ -109,7 +105,7 @@ def test_a_declaration_is_found_behind_whatever_may_be_before_it(before: bytes) 
 @pytest.mark.parametrize(
     ("xml", "says"),
     [
-        (b"<a>" * 300, "nested more than 256 deep"),
+        (b"<a>" * 300, "not well-formed"),
         (domain(devices=DEVICE * 4000), "more than 10000 elements"),
     ],
 )

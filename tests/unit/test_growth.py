@@ -115,7 +115,7 @@ def counted(work: Callable[[], object]) -> tuple[int, int]:
 
 WORKS: dict[str, Callable[[Machine], object]] = {
     "start": lambda machine: broker.acquire(machine, a_request("0", "1", NEW)),
-    "stop": lambda machine: broker.release(machine, guest(1), force=True, hurry=True),
+    "stop": lambda machine: broker.release(machine, guest(1), force=True),
     "reconcile": broker.reconcile,
     "what reconcile would do": foresight.foresee_reconcile,
     "drift": lambda machine: drift(machine.host, machine.ledger),

@@ -123,7 +123,7 @@ def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock
     machine.watch()
     broker.acquire(machine, a_request("0,10", "1,2,4"))
     machine.sysfs.written.clear()
-    outcome = broker.release(machine, guest(1), hurry=True)
+    outcome = broker.stop(machine, guest(1))
     assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
     assert (outcome.handed_over, outcome.unfinished, machine.handed) == (False, False, [])
     assert machine.host == before
@@ -131,7 +131,7 @@ def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock
 
 def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) -> None:
     slow.watch()
-    outcome = broker.release(slow, guest(1), hurry=True)
+    outcome = broker.stop(slow, guest(1))
     assert outcome.handed_over
     assert [step.op for step in outcome.steps] == ["remove"]
     assert slow.turns == [0.5]
@@ -148,7 +148,7 @@ def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) ->
 
 
 def test_nobody_watches_so_the_hook_does_it_itself_and_lets_others_in_between(slow: SlowMachine) -> None:
-    outcome = broker.release(slow, guest(1), hurry=True)
+    outcome = broker.stop(slow, guest(1))
     assert not outcome.handed_over
     assert returns(slow) == [("bus/ap/apmask", "+0"), ("bus/ap/apmask", "+10")]
     assert [step.value for step in outcome.steps] == ["1", "+0", "+10"]
@@ -161,19 +161,19 @@ def test_the_budget_is_the_policys(slow: SlowMachine, budget: int, handed: bool)
     """Half a second for the device, four for eight queues."""
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
-    assert broker.release(slow, guest(1), hurry=True).handed_over is handed
+    assert broker.stop(slow, guest(1)).handed_over is handed
 
 
 def test_without_a_budget_even_the_device_is_left_to_the_unit(slow: SlowMachine) -> None:
     slow.watch()
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
-    outcome = broker.release(slow, guest(1), hurry=True)
+    outcome = broker.stop(slow, guest(1))
     assert (outcome.steps, slow.turns) == ([], [0])
     assert slow.sysfs.written == []
     assert slow.ledger.leases[mdev(1)].state == ENDING
     broker.reconcile(slow)
     assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, Debt())
-    assert broker.release(slow, guest(1), hurry=True).handed_over is False
+    assert broker.stop(slow, guest(1)).handed_over is False
     assert slow.handed == []
 
 
@@ -184,7 +184,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 ) -> None:
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
-    broker.release(slow, guest(1), hurry=True)
+    broker.stop(slow, guest(1))
     slow.turns.clear()
     broker.acquire(slow, a_request(*wish))
     assert slow.turns[0] <= 0.5
@@ -198,13 +198,13 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
     assert slow.ledger.owed == Debt(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
     assert not broker.reconcile(slow).steps
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
-    broker.release(slow, guest(1), hurry=True)
+    broker.stop(slow, guest(1))
     assert slow.host.apmask == slow.host.aqmask == ALL_IDS
 
 
 def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
     slow.watch()
-    broker.release(slow, guest(1), hurry=True)
+    broker.stop(slow, guest(1))
     take_up(slow.files)
     slow.turns.clear()
     broker.acquire(slow, a_request("1", "1", 2))
@@ -239,7 +239,7 @@ def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clo
     broker.acquire(machine, a_request("0-6", "0-15"))
     machine.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
     machine.watch()
-    broker.release(machine, guest(1), hurry=True)
+    broker.stop(machine, guest(1))
     machine.turns.clear()
     machine.sysfs.written.clear()
 
@@ -279,7 +279,7 @@ def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
     broker.acquire(machine, a_request("0,10", "1,2,4"))
     machine.turns.clear()
     machine.watch()
-    assert broker.release(machine, guest(1), hurry=True).handed_over
+    assert broker.stop(machine, guest(1)).handed_over
     assert machine.turns == [1.0]
     assert len(machine.ledger.overrides) == 6
     broker.reconcile(machine)
@@ -313,7 +313,7 @@ def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: S
     for n in range(1, 6):
         slow.faults.arm(n, kill)
         try:
-            broker.release(slow, guest(1), hurry=True)
+            broker.stop(slow, guest(1))
         except Killed:
             continue
         break

@@ -197,7 +197,7 @@ def test_modes_and_interpreter(root: Path) -> None:
     hook = root / HOOK
     assert stat.S_IMODE(hook.stat().st_mode) == 0o755
     lines = hook.read_text().splitlines()
-    assert lines[0] == "#!/bin/sh"
+    assert lines[0] == "#!/bin/bash -p"
     assert "python=/usr/bin/python3.11" in lines
     unit = root / "usr/lib/systemd/system/apvfio-prepare.service"
     assert stat.S_IMODE(unit.stat().st_mode) == 0o644

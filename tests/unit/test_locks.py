@@ -53,8 +53,8 @@ def test_who_waits_too_long_is_told_who_holds_the_lock(tmp_path: Path) -> None:
             assert holder.stdout is not None
             assert holder.stdout.readline() == b"held\n"
             both = (
-                locks.own_lock(str(tmp_path / locks.OWN_LOCK), wait=0.05),
-                locks.s390_lock(str(tmp_path / locks.S390_LOCK), wait=0.05),
+                locks.own_lock(str(tmp_path / locks.OWN_LOCK), locks.Patience(0.05)),
+                locks.s390_lock(str(tmp_path / locks.S390_LOCK), locks.Patience(0.05)),
             )
             for lock in both:
                 with pytest.raises(ApvfioError, match=f"held by pid {holder.pid} .*python"), lock:
@@ -70,11 +70,43 @@ def test_a_lock_without_a_pid_is_stale_after_two_minutes(s390: str) -> None:
     os.makedirs(os.path.dirname(s390))
     with open(s390, "w", encoding="ascii"):
         pass
-    with pytest.raises(ApvfioError, match="an unknown process"), locks.s390_lock(s390, wait=0.05):
+    with pytest.raises(ApvfioError, match="an unknown process"), locks.s390_lock(s390, locks.Patience(0.05)):
         pytest.fail("somebody is about to write his pid into it")
     old = time.time() - 121
     os.utime(s390, (old, old))
-    with locks.s390_lock(s390, wait=0.05):
+    with locks.s390_lock(s390, locks.Patience(0.05)):
+        pass
+
+
+def test_a_process_that_started_after_the_lock_was_made_is_not_its_holder(s390: str) -> None:
+    with locks.s390_lock(s390):
+        pass
+    with subprocess.Popen(["sleep", "60"]) as later:
+        try:
+            for age, held in ((3600, False), (0, True)):
+                with open(s390, "w", encoding="ascii") as file:
+                    file.write(f"{later.pid}\n")
+                os.utime(s390, (time.time() - age, time.time() - age))
+                if held:
+                    with pytest.raises(ApvfioError, match=f"pid {later.pid} .sleep 60. for 0 s"):
+                        locks.s390_lock(s390, locks.Patience(0.05)).__enter__()
+                else:
+                    with locks.s390_lock(s390, locks.Patience(0.05)):
+                        pass
+        finally:
+            later.kill()
+
+
+def test_all_locks_of_one_call_are_waited_for_no_longer_than_one_may_be(tmp_path: Path, s390: str) -> None:
+    patience = locks.Patience(0.4)
+    with locks.own_lock(str(tmp_path / locks.OWN_LOCK)), pytest.raises(ApvfioError):
+        locks.holding_locks(str(tmp_path), patience).__enter__()
+    begun = time.monotonic()
+    with locks.s390_lock(s390), pytest.raises(ApvfioError, match="s390apconfig"):
+        locks.holding_locks(str(tmp_path), patience).__enter__()
+    assert time.monotonic() - begun < 0.3
+    # Nobody has them: they are had at once.
+    with locks.holding_locks(str(tmp_path), patience):
         pass
 
 

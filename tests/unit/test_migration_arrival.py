@@ -54,8 +54,11 @@ def test_a_guest_is_expected_and_arrives(machine: Machine) -> None:
     there = machine.snapshot()
     assert arrival.expect(machine, domain()) == lease
     assert arrival.expect(machine, letter(WITHOUT_DEVICE)) == lease
-    assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.OK
     assert machine.snapshot() == there
+    assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.OK
+    assert machine.ledger.leases[lease.mdev] == lease._replace(expected=False)
+    # It is expected once: a start without its device is no migration.
+    assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
     assert hook.main(["db1", "release", "end", "-"], machine, WITHOUT_DEVICE) == Exit.OK
     assert machine.host == before
 

@@ -9,7 +9,7 @@ import pytest
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
-from apvfio.locks import OWN_LOCK, OWN_WAIT, own_lock
+from apvfio.locks import OWN_LOCK, WAIT, own_lock
 from apvfio.matrix import Apqn
 from apvfio.policy import POLICY, REFUSE, WARN, Busy, Keep, Policy, Times, parse_policy, read_times
 from apvfio.system import RealSystem
@@ -68,7 +68,7 @@ def test_queues_adapters_and_domains() -> None:
         ('mode = "overrides"\nover-provisioning = true', "exclude each other"),
         ("[time]\nrelease-wait = 0", "time.release-wait is '0', which is no whole number from 1 to 60"),
         ("[time]\nrelease-wait = 61", "no whole number from 1 to 60"),
-        ("[time]\nlock-wait = 121", "no whole number from 1 to 120"),
+        ("[time]\nlock-wait = 601", "no whole number from 1 to 600"),
         ("[time]\nlock-wait = nan", "no whole number"),
         ("[time]\nlockwait = 9", "did you mean lock-wait?"),
         ("\x1b[31m", "not valid TOML"),
@@ -135,7 +135,7 @@ def test_what_goes_without_saying() -> None:
     assert not any(policy.keep)
     assert policy.busy == Busy(requests=WARN, zkey=REFUSE, zcrypt_nodes=REFUSE)
     assert not policy.over_provisioning
-    assert policy.times == Times(3, OWN_WAIT)
+    assert policy.times == Times(3, WAIT)
 
 
 def test_the_waits_survive_a_policy_that_cannot_be_used() -> None:

@@ -84,14 +84,39 @@ def with_metadata(inside: str, elsewhere: str = "") -> bytes:
 
 
 @pytest.mark.parametrize(
+    "theirs",
+    [
+        f"<x:notes xmlns:x='urn:x'><x:y>{VALID}</x:y></x:notes>",
+        f"<x:n xmlns:x='urn:x' {NEWER} ap:a='0'/>",
+        "<x:n xmlns:x='not a URI'/>",
+        "<note><q:bar/></note>",
+        "<q:note/>",
+        "<z:n xmlns:z='urn:n'><z:q:bar/></z:n>",
+        "<z:n xmlns:z='urn:n' z:a='1' q:b='2' z:q:c='3'/>",
+        "<n xmlns:xmlns='urn:x' xmlns:xml='urn:y' xmlns:a=''/>",
+        "<a:b:c:/>",
+        "<a\u200d\U00010000\u4e00/>",
+        "<x>" * 5000 + "</x>" * 5000,
+        f"<x>{'y' * (17 << 20)}</x>",
+        "<x/>" * 100_000,
+    ],
+    ids=range(13),
+)
+def test_no_metadata_of_somebody_else_keeps_a_guest_from_starting(theirs: str) -> None:
+    request = parse_domain(with_metadata(VALID))
+    assert request
+    assert parse_domain(with_metadata(theirs + VALID)) == request
+    assert parse_domain(with_metadata(VALID + theirs)) == request
+    assert parse_domain(with_metadata(theirs)) is None
+
+
+@pytest.mark.parametrize(
     ("xml", "says"),
     [
         (with_metadata(f"<ap:matrix {DECLARED} {LIST}/>"), "<matrix> of apvfio's namespace is in"),
         (with_metadata(f"{VALID}<ap:matrix {DECLARED} {LIST}/>"), "the element <matrix> of apvfio's"),
         (with_metadata(f"<ap:any {DECLARED} mode='cca'/>"), "the element <any> of apvfio's"),
         (with_metadata(f"<ap:Guest {DECLARED}>{MATRIX}</ap:Guest>"), "the element <Guest> of apvfio's"),
-        (with_metadata(f"<x:notes xmlns:x='urn:x'><x:y>{VALID}</x:y></x:notes>"), "the element <guest>"),
-        (with_metadata(f"{VALID}<x:notes xmlns:x='urn:x'>{VALID}</x:notes>"), "the element <guest>"),
         (with_metadata(VALID * 2), "more than one annotation"),
         (with_metadata(VALID.replace(DECLARED, NEWER)), "<guest> in <metadata> has the namespace 'urn:"),
         (with_metadata(VALID + VALID.replace(DECLARED, NEWER)), "reads only urn:apvfio:guest:1"),
@@ -99,8 +124,6 @@ def with_metadata(inside: str, elsewhere: str = "") -> bytes:
         (with_metadata(VALID.replace(DECLARED, "xmlns:ap='urn:apvfio:guest:1 '")), "has the namespace"),
         (with_metadata(VALID.replace(DECLARED, "xmlns:ap='URN:apvfio:guest:1'")), "has the namespace"),
         (with_metadata(VALID.replace(DECLARED, "xmlns:ap='urn:apvfio'")), "has the namespace"),
-        (with_metadata(f"<x:n xmlns:x='urn:x' {DECLARED} ap:adapters='0'/>"), "the attribute adapters of"),
-        (with_metadata(f"{VALID}<x:n xmlns:x='urn:x' {NEWER} ap:a='0'/>"), "the attribute a in <n> has the"),
         (with_metadata("", VALID), "in <domain>"),
         (with_metadata(VALID, f"<os>{VALID}</os>"), "<guest> of apvfio's namespace is in <domain>"),
         (with_metadata(VALID, f"<metadata ap:x='1' {DECLARED}/>"), "the attribute x of apvfio's"),

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from apvfio import broker
-from apvfio.calls import Acquire, Release, answer_of
+from apvfio import broker, stops
+from apvfio.calls import Acquire, answer_of
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.host import AP_MDEVS
 from apvfio.ledger import HELD, STARTING, Lease
@@ -90,8 +90,9 @@ def test_many_starts_cost_one_mask_write(machine: Busy) -> None:
     assert {lease.state for lease in machine.ledger.leases.values()} == {HELD}
     assert not broker.reconcile(machine).steps
     machine.sysfs.written.clear()
-    stops = [lambda n=n: broker.release(machine, guest(n)) for n in range(10)]
-    assert errors(machine.together(*stops)) == [None] * 10
+    for n in range(10):
+        stops.record(machine, guest(n))
+    broker.stop(machine, guest(0))
     assert machine.mask_writes == 1
     assert machine.host == before
     assert not machine.ledger.owed
@@ -100,9 +101,9 @@ def test_many_starts_cost_one_mask_write(machine: Busy) -> None:
 def test_who_starts_as_others_stop_gets_their_queues_without_a_detour(machine: Busy) -> None:
     broker.acquire(machine, a_request("0", "0-3", 1))
     machine.sysfs.written.clear()
-    with machine.room.post(Release(guest(1)).as_json()) as stopping:
-        broker.acquire(machine, a_request("0", "0-3", 2))
-        assert stopping.answer == answer_of(None)
+    stops.record(machine, guest(1))
+    broker.acquire(machine, a_request("0", "0-3", 2))
+    assert stops.recorded(machine) == []
     assert machine.host.mdevs == {mdev(2): a_matrix("0", "0-3")}
     assert set(machine.ledger.leases) == {mdev(2)}
     assert machine.mask_writes == 0

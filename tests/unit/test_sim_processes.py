@@ -11,7 +11,7 @@ from apvfio.cli.main import main
 from apvfio.errors import Exit, RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.ledgers import load
-from apvfio.promises import Process
+from apvfio.promises import UNKNOWN, Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim
@@ -74,7 +74,7 @@ def test_a_zombie_is_no_guest_though_its_device_is_open() -> None:
     processes.linger(process.pid)
     assert processes.running_guests() == {}
     assert not processes.lives(process)
-    assert processes.opener(uuid(1)) is None
+    assert processes.opener(uuid(1)) == UNKNOWN
     assert processes.of_guest("db1") == []
     assert status(kernel) == "in use"
     processes.end(process.pid)

@@ -20,7 +20,7 @@ from apvfio.matrix import Matrix
 from apvfio.plan.hygiene import hygiene
 from apvfio.plan.presence import absent_control_domains
 from apvfio.request import Request, asked_in, parse_device, parse_domain
-from apvfio.serving import plan_past_the_dead
+from apvfio.serving import plan_one
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ def _attached(live: bytes) -> str:
 def _plan(system: System, request: Request, scene: Scene) -> Plan | ApvfioError:
     """As a start plans it, with the warnings about keys that ``apvfio plan`` gives besides."""
     try:
-        plan = plan_past_the_dead(system, request, scene)
+        plan = plan_one(system, request, scene)
         keyed = read_keyed(system.sysfs, scene.host, plan.request.matrix)
     except ApvfioError as error:
         return error

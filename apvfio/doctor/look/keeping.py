@@ -7,15 +7,13 @@ import fcntl
 import os
 import time
 from functools import partial
-from math import inf
 
 from apvfio import chzdev, ledgers
 from apvfio.doctor.facts import Keeping, S390Lock, Unseen
 from apvfio.doctor.look.attempts import attempt
 from apvfio.errors import HostError, printable
 from apvfio.ledger import HELD, Ledger
-from apvfio.liveness import find_process
-from apvfio.locks import OWN_LOCK, S390_LOCK
+from apvfio.locks import OWN_LOCK, S390_LOCK, has_ended
 from apvfio.plan.cleared import ALL_BITS
 from apvfio.plan.drift import drift
 from apvfio.policy import POLICY, parse_policy
@@ -105,19 +103,12 @@ def _s390_lock(path: str) -> S390Lock | None:
         raise HostError(f"the lock {path} cannot be used: {error.strerror}.", remedy="Remove it.") from error
     try:
         words = os.read(fd, 40).split()
-        taken = os.fstat(fd).st_mtime
+        written = os.fstat(fd).st_mtime
     finally:
         os.close(fd)
     pid = int(words[0]) if words and words[0].isdigit() else 0
-    holds = pid and _began(pid) <= taken + _CLOCK
-    return S390Lock(pid, _command(pid) if holds else "", max(0.0, time.time() - taken))
-
-
-def _began(pid: int) -> float:
-    """When the process began, in seconds since 1970; long from now if there is none."""
-    process = find_process(pid)
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return booted + process.started / os.sysconf("SC_CLK_TCK") if process else inf
+    command = "" if has_ended(pid, written) else _command(pid)
+    return S390Lock(pid, command, max(0.0, time.time() - written))
 
 
 def _command(pid: int) -> str:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stops of guests that have been recorded and not yet served.
+
+libvirt reports the end of a guest once. hooks/qemu therefore records it, as an empty file that names
+the guest, before it starts an interpreter that may be killed or run out of memory. Every call that has
+the lock serves all recorded stops, and removes a record only after the ledger says that the leases end.
+
+A record is in /run/apvfio, or, where nothing can be made there, in /var/lib/apvfio with the boot it
+belongs to: ``stopped.SECONDS.UUID`` or ``stopped.SECONDS.UUID.BOOT``, SECONDS since the boot, sleep included.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from apvfio.errors import ApvfioError
+from apvfio.ledger import CHANGING, HELD
+from apvfio.liveness import now
+from apvfio.typed import NamedTuple
+from mdev.devices import is_uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.ledger import Lease, Ledger
+    from apvfio.system import System
+
+_RUN = "run/apvfio"
+_LASTING = "var/lib/apvfio"
+_PREFIX = "stopped."
+
+
+class Stop(NamedTuple):
+    """The recorded end of one life of a guest."""
+
+    path: str
+    uuid: str
+    """The guest's, lower case."""
+    seconds: int
+    """When it was recorded, in seconds since the boot."""
+    boot: str
+    """The boot it belongs to, '' for the present one."""
+
+    def ends(self, lease: Lease) -> bool:
+        """Whether ``lease`` belongs to the life that ended, and has not ended yet."""
+        return lease.uuid == self.uuid and lease.state in (HELD, CHANGING) and lease.since <= self.seconds
+
+
+def record(system: System, guest_uuid: str) -> bool:
+    """Record that the guest has stopped, unless that is recorded already; False if no file can be made."""
+    if of_guest(system, guest_uuid):
+        return True
+    name = f"{_PREFIX}{now()}.{guest_uuid}"
+    for path in (f"{_RUN}/{name}", f"{_LASTING}/{name}.{system.boot_id}"):
+        with suppress(ApvfioError):
+            if system.files.create(path):
+                return True
+    return False
+
+
+def recorded(system: System) -> list[Stop]:
+    """All records; of another boot's, `Stop.boot` tells."""
+    found = _records(system, _RUN)
+    # What is wrong with that directory keeps no guest from its queues.
+    with suppress(ApvfioError):
+        found += _records(system, _LASTING)
+    return found
+
+
+def of_guest(system: System, guest_uuid: str) -> list[Stop]:
+    """The records of one guest in this boot."""
+    return [stop for stop in recorded(system) if stop.uuid == guest_uuid and not stop.boot]
+
+
+def forget(system: System, guest_uuid: str) -> None:
+    """Remove the records of a guest that holds nothing."""
+    for stop in of_guest(system, guest_uuid):
+        with suppress(ApvfioError):
+            system.files.remove(stop.path)
+
+
+def forget_served(system: System, ledger: Ledger) -> None:
+    """Remove the records that the saved ``ledger`` makes superfluous; under the lock.
+
+    A record that cannot be removed harms nobody: it ends no lease that began after it.
+    """
+    for stop in recorded(system):
+        if stop.boot or not any(map(stop.ends, ledger.leases.values())):
+            with suppress(ApvfioError):
+                system.files.remove(stop.path)
+
+
+def _records(system: System, directory: str) -> list[Stop]:
+    found = (_parse(system, directory, name) for name in system.files.list(directory))
+    return [stop for stop in found if stop]
+
+
+def _parse(system: System, directory: str, name: str) -> Stop | None:
+    if not name.startswith(_PREFIX):
+        return None
+    seconds, _, rest = name.removeprefix(_PREFIX).partition(".")
+    uuid, _, boot = rest.partition(".")
+    if not (seconds.isascii() and seconds.isdigit() and is_uuid(uuid)):
+        return None
+    return Stop(f"{directory}/{name}", uuid.lower(), int(seconds), "" if boot == system.boot_id else boot)

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recorded stop is served by the next call of any kind, once, and no other life of the guest ends by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from apvfio import broker, changing, hook, stops
+from apvfio.errors import ApvfioError, ConflictError, Exit, HostError
+from apvfio.handover import DIRECTORY
+from apvfio.ledger import HELD
+from apvfio.mask import parse_edit
+from apvfio.masks_change import change_masks
+from apvfio.plan.edit import Wish as MaskWish
+from apvfio.promises import Process
+from apvfio.sim.kernel import SimKernel
+from apvfio.system import RealSystem
+from hosts import a_request, guest, mdev
+from machines import Killed, Machine
+
+CALLS: dict[str, Callable[[Machine], object]] = {
+    "start of another": lambda m: broker.acquire(m, a_request("1", "1", 2)),
+    "start of the same": lambda m: broker.acquire(m, a_request("0", "1", 1)),
+    "stop of another": lambda m: broker.stop(m, guest(2)),
+    "release of another": lambda m: broker.release(m, guest(2)),
+    "reconcile": broker.reconcile,
+    "hurried reconcile": lambda m: broker.reconcile(m, hurry=True),
+    "masks": lambda m: change_masks(m, MaskWish(parse_edit("-10"), None, True, False), lambda _: None),
+    "live change of another": lambda m: changing.keep(
+        m, changing.change(m, a_request("1", "2", 3), Process(77, 1))
+    ),
+}
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Guest 1 has stopped, which is recorded and nothing more; guest 3 holds other queues."""
+    machine = Machine()
+    broker.acquire(machine, a_request("1", "4", 3))
+    broker.acquire(machine, a_request("0", "1", 1))
+    stops.record(machine, guest(1))
+    return machine
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_serves_it(machine: Machine, call: str) -> None:
+    CALLS[call](machine)
+    leases = [lease for lease in machine.ledger.leases.values() if lease.uuid == guest(1)]
+    if call == "start of the same":
+        assert [lease.state for lease in leases] == [HELD]
+    elif call in ("masks", "live change of another"):
+        # They end it, and leave what is slow to the next call.
+        broker.reconcile(machine)
+    if call != "start of the same":
+        assert mdev(1) not in machine.host.mdevs
+        assert mdev(1) not in machine.ledger.leases
+    assert stops.recorded(machine) == []
+
+
+def test_a_life_that_began_later_does_not_end_by_it(machine: Machine) -> None:
+    broker.acquire(machine, a_request("0", "1", 1))
+    lease = machine.ledger.leases[mdev(1)]
+    machine.files.texts[f"run/apvfio/stopped.{lease.since - 1}.{guest(1)}"] = ""
+    assert len(stops.recorded(machine)) == 1
+    broker.reconcile(machine)
+    assert machine.ledger.leases[mdev(1)] == lease
+    assert stops.recorded(machine) == []
+
+
+@pytest.mark.parametrize("n", range(1, 12))
+def test_it_is_kept_until_the_ledger_says_so(machine: Machine, n: int) -> None:
+    process = machine.process()
+
+    def die() -> NoReturn:
+        raise Killed
+
+    process.faults.arm(n, die)
+    try:
+        broker.stop(process, guest(1))
+    except Killed:
+        served = machine.ledger.leases.get(mdev(1))
+        assert stops.recorded(machine) or served is None or served.state != HELD
+    broker.reconcile(machine)
+    assert set(machine.ledger.leases) == {mdev(3)}
+    assert stops.recorded(machine) == []
+
+
+def test_a_stop_that_met_a_held_lock_is_served_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    before = machine.host
+    machine.files.directories.add(DIRECTORY)
+    broker.acquire(machine, a_request("0", "1", 1))
+    xml = f"<domain><name>g1</name><uuid>{guest(1)}</uuid></domain>".encode()
+
+    def held() -> NoReturn:
+        raise ApvfioError("the lock was held.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "lock", held)
+        assert hook.main(["g1", "release", "end", "-"], machine, xml) == Exit.OK
+        # So does whoever watches, and leaves all as it is.
+        with pytest.raises(ApvfioError):
+            broker.reconcile(machine)
+    assert machine.files.list(DIRECTORY)
+    assert machine.host.mdevs
+    broker.reconcile(machine)
+    assert machine.files.list(DIRECTORY) == []
+    assert machine.host == before
+    assert not machine.ledger.leases
+
+
+def test_evidence_counts_more_than_a_record(machine: Machine) -> None:
+    """Another daemon's start of a guest that runs has failed, perhaps."""
+    machine.running = {guest(1), guest(3)}
+    broker.reconcile(machine)
+    with pytest.raises(ConflictError, match="guest g1: it still runs"):
+        broker.stop(machine, guest(1))
+    assert machine.ledger.leases[mdev(1)].state == HELD
+    assert len(stops.recorded(machine)) == 1
+    machine.running = {guest(3)}
+    broker.reconcile(machine)
+    assert set(machine.ledger.leases) == {mdev(3)}
+
+
+def test_the_record_of_a_guest_that_holds_nothing_is_gone_at_once(machine: Machine) -> None:
+    stops.record(machine, guest(5))
+    broker.stop(machine, guest(5))
+    assert stops.recorded(machine) == []
+
+
+class TestFiles:
+    """Records as files of a host."""
+
+    @pytest.fixture
+    def system(self, tmp_path: Path) -> RealSystem:
+        system = RealSystem(str(tmp_path))
+        system.sysfs = SimKernel.new()
+        for directory in ("run/apvfio", "var/lib/apvfio"):
+            (tmp_path / directory).mkdir(parents=True, mode=0o700)
+        return system
+
+    def test_elsewhere_if_run_takes_none(
+        self, system: RealSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        create = system.files.create
+
+        def full(path: str) -> bool:
+            if path.startswith("run/"):
+                raise HostError("no space.")
+            return create(path)
+
+        monkeypatch.setattr(system.files, "create", full)
+        stops.record(system, guest(1))
+        stops.record(system, guest(1))
+        (record,) = (tmp_path / "var/lib/apvfio").iterdir()
+        assert record.name.endswith(f".{guest(1)}.{system.boot_id}")
+        assert [stop.uuid for stop in stops.of_guest(system, guest(1))] == [guest(1)]
+
+    def test_the_record_of_another_boot_ends_nothing_and_goes(
+        self, system: RealSystem, tmp_path: Path
+    ) -> None:
+        broker.acquire(system, a_request("0", "1", 1))
+        old = tmp_path / f"var/lib/apvfio/stopped.99999999.{guest(1)}.{guest(9)}"
+        old.touch()
+        broker.reconcile(system)
+        assert not old.exists()
+        assert len(read_leases(system)) == 1
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "stopped.",
+            "stopped.x",
+            f"stopped..{guest(1)}",
+            "stopped.1.x",
+            f"stopped.-1.{guest(1)}",
+            "stopped.٣.x",
+        ],
+    )
+    def test_what_is_no_record_is_left_alone(self, system: RealSystem, name: str, tmp_path: Path) -> None:
+        (tmp_path / "run/apvfio" / name).touch()
+        assert stops.recorded(system) == []
+        broker.reconcile(system)
+        assert (tmp_path / "run/apvfio" / name).exists()
+
+    def test_a_lasting_directory_that_cannot_be_used_costs_no_start(
+        self, system: RealSystem, tmp_path: Path
+    ) -> None:
+        (tmp_path / "var/lib/apvfio").chmod(0o777)
+        broker.acquire(system, a_request("0", "1", 1))
+        broker.stop(system, guest(1))
+        assert read_leases(system) == {}
+
+    def test_a_record_that_cannot_be_removed_does_no_harm(
+        self, system: RealSystem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker.acquire(system, a_request("0", "1", 1))
+        stops.record(system, guest(1))
+
+        def fails(path: str) -> NoReturn:
+            raise HostError(f"{path} is read-only.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(system.files, "remove", fails)
+            broker.reconcile(system)
+        assert read_leases(system) == {}
+        broker.reconcile(system)
+        assert stops.recorded(system) == []
+
+
+def read_leases(system: RealSystem) -> dict[str, object]:
+    from apvfio.ledgers import load
+
+    return dict(load(system.files, system.boot_id).leases)
