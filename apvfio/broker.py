@@ -118,7 +118,7 @@ def stop(system: System, guest_uuid: str) -> Outcome:
 
 
 def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
-    """Serve the stop of a guest, and all others; if it was ``recorded`` and no longer is, another call has."""
+    """Serve the stop of a guest, and all others. If its record is gone, another call has served it."""
     times = read_times(system.files)
     pace, haste, evidence = Pace(), Haste(system.files, guest_uuid, times.release_budget), Evidence(system)
     with system.lock():

@@ -95,13 +95,15 @@ def crowded(case: str, count: int) -> Machine:
 
 
 def counted(work: Callable[[], object]) -> tuple[int, int]:
-    """How many functions of apvfio, but for the simulator's, ``work`` calls; how many ledgers it makes."""
-    calls = copies = 0
+    """How many functions of apvfio ``work`` calls outside the simulator, and how many ledgers it makes."""
+    calls = copies = inside = 0
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal calls, copies
+        nonlocal calls, copies, inside
         file = frame.f_code.co_filename
-        if event == "call" and file.startswith(_SOURCES) and not file.startswith(_SIMULATOR):
+        if file.startswith(_SIMULATOR) and event in ("call", "return"):
+            inside += 1 if event == "call" else -1
+        elif event == "call" and file.startswith(_SOURCES) and not inside:
             calls += 1
             copies += frame.f_code.co_name == "_replace" and isinstance(frame.f_locals["self"], Ledger)
 
