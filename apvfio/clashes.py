@@ -19,6 +19,37 @@ if TYPE_CHECKING:
     from apvfio.serving import Scene
 
 
+class Device(NamedTuple):
+    """The mediated device that a guest's definition will have."""
+
+    uuid: str | None
+    """None if it has none."""
+    before: str | None
+    """The one that it has now."""
+    shared_with: str = ""
+    """Another guest that has it as well, which is why this one gets its own."""
+
+    @property
+    def new(self) -> str | None:
+        """The uuid to write into the definition, None if that stays as it is."""
+        return None if self.uuid == self.before else self.uuid
+
+    def words(self, guest: str) -> str:
+        """What to tell of the device of ``guest`` if it is replaced, else ''."""
+        if self.before is None or self.new is None:
+            return ""
+        if self.shared_with:
+            return (
+                f"guest {printable(self.shared_with)} has the mediated device {self.before} as well: "
+                f"guest {printable(guest)} gets its own, {self.uuid}"
+            )
+        return f"the mediated device {self.before} is replaced with {self.uuid}"
+
+    def as_json(self) -> dict[str, object]:
+        """The choice as ``guest set --json`` prints it."""
+        return {"uuid": self.uuid, "before": self.before, "shared_with": self.shared_with or None}
+
+
 class Others(NamedTuple):
     """The mediated devices that a guest must not have."""
 
@@ -52,14 +83,6 @@ def new_device(guest: Guest, others: Others, but: str | None = None) -> str:
         "every uuid that apvfio would give its mediated device is already in use.",
         guest=guest.name,
         remedy="Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'.",
-    )
-
-
-def shared_words(mdev: str, guest: Guest, other: str, new: str) -> str:
-    """What to tell of a guest that gets a device because another guest has the one it had."""
-    return (
-        f"guest {printable(other)} has the mediated device {mdev} as well: "
-        f"guest {printable(guest.name)} gets its own, {new}"
     )
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 HOSTDEV = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
 )
+SPACE = "xmlns:ap='urn:apvfio:guest:1'"
 ANOTHER = "<guest><matrix adapters='1' domains='4'/></guest>"
 TINY = Matrix(IBM_ADAPTERS, IBM_DOMAINS)
 """All queues of the host, one for each of a dozen guests."""
@@ -77,6 +78,22 @@ class Identities(Hard):
         house.virsh("destroy", "owner")
         house.virsh(*START, "rival")
         assert leases(house) == {"rival": "held"}
+
+    def test_a_clone_gets_a_device_of_its_own(self, house: HardHouse) -> None:
+        """virt-clone copies annotation and device; what the refused start says helps."""
+        house.define("original", WISH, mdev(1))
+        house.define("clone", a_matrix("1", "27"), mdev(1))
+        house.virsh(*START, "original")
+        running = state(house)
+        answer = house.virsh(*START, "clone", check=False)
+        assert answer.returncode == 1
+        remedy = re.search("'apvfio (guest set clone --new-device)'", answer.stderr)
+        assert remedy, answer.stderr
+        assert state(house) == running
+        apvfio(house, *remedy[1].split())
+        assert mdev(1) not in house.virsh("dumpxml", "--inactive", "clone").stdout
+        house.virsh(*START, "clone")
+        assert leases(house) == {"original": "held", "clone": "held"}
 
     def test_a_guest_changes_its_name(self, house: HardHouse) -> None:
         house.define("before", WISH, mdev(1))
@@ -144,6 +161,20 @@ class Annotations(Hard):
         why = "<matrix> has no attribute adapters" if text else f"mediated device '{mdev(1)}' not found"
         assert why in answer.stderr
         assert state(house) == before
+
+    @pytest.mark.parametrize("device", [None, mdev(1)])
+    def test_an_annotation_without_its_wrapper(self, house: HardHouse, device: str | None) -> None:
+        """Whatever has apvfio's namespace is meant: it is not ignored, and can be repaired."""
+        before = state(house)
+        xml = house.xml("bare", WISH, device).replace("</ap:guest>", "")
+        house.define_xml("bare", re.sub("<ap:guest[^>]*><ap:matrix", f"<ap:matrix {SPACE}", xml))
+        answer = house.virsh(*START, "bare", check=False)
+        assert answer.returncode == 1
+        assert "guest bare: the element <matrix> of apvfio's namespace is in <metadata>" in answer.stderr
+        assert state(house) == before
+        apvfio(house, "guest", "set", "bare", "--adapters", "1", "--domains", "4")
+        house.virsh(*START, "bare")
+        assert leases(house) == {"bare": "held"}
 
 
 class Unplugging(Hard):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from apvfio import live, serving
 from apvfio.asking import request_of
-from apvfio.clashes import new_device, others_of, shared_words, sharer
+from apvfio.clashes import Device, new_device, others_of, sharer
 from apvfio.cli.guest_scope import Edit, Scope, add_scope
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
@@ -55,8 +55,7 @@ class _Task(NamedTuple):
     """Of the definition, if that is to change."""
     running: bytes | None
     """The running guest's XML as it will be, if that is to change."""
-    news: str
-    """What to tell of the device that the guest gets in place of its own; '' if it keeps that."""
+    device: Device
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -142,32 +141,26 @@ def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish | None, o
     now = attached(guest) if guest.active else None
     defined = parse_device(guest.xml()) if scope.config else None
     had = defined.mdev if defined else None
-    device, news = (had, "") if args.no_hostdev else _device(args, guest, now, had, others)
-    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=None if device == had else device))
+    device = Device(had, had) if args.no_hostdev else _device(args, guest, now, had, others)
+    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=device.new))
     running = None
     if scope.live:
         require_replaceable(guest)
-        running = with_request(guest.xml(live=True), text, None if now else device)
-    return _Task(guest, scope, asked, edit if scope.config else None, running, news)
+        running = with_request(guest.xml(live=True), text, None if now else device.uuid)
+    return _Task(guest, scope, asked, edit if scope.config else None, running, device)
 
 
 def _device(
     args: argparse.Namespace, guest: Guest, now: str | None, had: str | None, others: Others
-) -> tuple[str, str]:
-    """The device that the guest will have, and what to tell if that is not the one it had."""
-    if args.live and now:
-        return now, ""
+) -> Device:
+    """The device that the guest's definition will have; ``now`` is the one it runs with."""
     if had is None:
-        return now or new_device(guest, others), ""
+        return Device(now or new_device(guest, others), had)
     if args.new_device:
-        new = new_device(guest, others, but=had)
-        return new, f"the mediated device {had} is replaced with {new}"
+        return Device(new_device(guest, others, but=had), had)
     # What it runs with is its own: nobody else can have it open.
-    other = "" if had == now else sharer(had, guest.uuid, others)
-    if not other:
-        return had, ""
-    new = new_device(guest, others)
-    return new, shared_words(had, guest, other, new)
+    other = "" if had == now or (args.live and now) else sharer(had, guest.uuid, others)
+    return Device(new_device(guest, others), had, other) if other else Device(had, had)
 
 
 def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
@@ -186,7 +179,7 @@ def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
     if args.json:
         edits = list(task.edit.lines()) if task.edit else []
         document = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
-        document |= {"device": task.news or None}
+        document |= {"device": task.device.as_json()}
         print_json({**document, "state": state})
 
 
@@ -259,7 +252,8 @@ def _require_kept(guest: Guest, asked: Matrix | Wish | None) -> None:
 
 def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
-    shown = [task.news, ""] if task.news else []
+    words = task.device.words(task.guest.name)
+    shown = [words, ""] if words else []
     shown += [] if plan is None else list(_described(plan))
     if plan is None and task.scope.config and task.guest.active and not task.scope.live:
         shown += ["", "it runs, and keeps what it has until its next start"]

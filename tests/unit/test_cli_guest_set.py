@@ -230,9 +230,10 @@ class TestClones:
             request = parse_domain(definition(domain).encode())
             assert request
             assert request.matrix == a_matrix("0", "1-2")
-        for name in ("db1", "db2"):
-            assert host.run("guest", "set", name, *words) == Exit.OK
-            assert "as well" not in capsys.readouterr().out
+        for name, own in (("db1", OWN), ("db2", self.CLONES)):
+            assert host.run("guest", "set", name, *words, "--json") == Exit.OK
+            device = json.loads(capsys.readouterr().out)["device"]
+            assert device == {"uuid": own, "before": own, "shared_with": None}
         assert (self.devices(original), self.devices(clone)) == ({OWN}, {self.CLONES})
 
     def test_the_original_keeps_its_own(self, libvirtd: Driver, host: SimulatedHost) -> None:
