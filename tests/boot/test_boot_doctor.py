@@ -78,6 +78,11 @@ class TestDoctor:
         mend(host, fault)
         assert examined(host) == (0, [])
         assert examined(host, "db1") == (0, [])
+        # systemd forgets when it last ran ExecReload, and not that the service was reloaded.
+        host.did("systemctl", "daemon-reload")
+        assert examined(host) == (0, [])
+        host.did("systemctl", "daemon-reexec")
+        assert examined(host) == (0, [])
         host.did("virsh", "start", "db1")
         assert examined(host, "db1") == (0, [])
         host.did("virsh", "destroy", "db1")
