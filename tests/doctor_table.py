@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.definitions import FOLDER
+from apvfio.domain_xml import NAMESPACE
 from apvfio.mask import IdSet
 from hosts import mdev
 from trials import REFUSED, STARTS, WITHOUT, Def
@@ -14,6 +15,8 @@ POLICY = "etc/apvfio/apvfio.toml"
 LEDGER = "run/apvfio/ledger.json"
 RULE = "etc/udev/rules.d/41-ap.rules"
 MATRIX = '<ap:matrix adapters="0" domains="1"/>'
+WRAPPED = f'<ap:guest xmlns:ap="{NAMESPACE}">{MATRIX}</ap:guest>'
+BARE_MATRIX = MATRIX.replace("<ap:matrix", f'<ap:matrix xmlns:ap="{NAMESPACE}"')
 DB1 = Def("db1", "0", "1")
 BARE = Def("db1")
 NOTHING = Def("db1", device=None)
@@ -159,6 +162,25 @@ TABLE = (
     Row("it runs and gets others next", (*has(DB1), ("begin", "db1"), ("has", Def("db1", "1", "4")))),
     Row("it has run since before its device", (*has(NOTHING), ("runs", "db1"), ("has", DB1)), check="start"),
     # The request.
+    Row(
+        "no wrapper around the annotation",
+        has(DB1._replace(old=WRAPPED, new=BARE_MATRIX)),
+        REFUSED,
+        "annotation",
+    ),
+    Row(
+        "no wrapper around the annotation, and no device",
+        has(DB1._replace(old=WRAPPED, new=BARE_MATRIX, device=None)),
+        REFUSED,
+        "annotation",
+    ),
+    Row(
+        "the definition of a clone says something else",
+        (*has(DB1, Def("db2", "0", "2", device=1)), ("define_device", "db1")),
+        REFUSED,
+        "definition",
+        "db2",
+    ),
     Row(
         "ids that make no sense",
         has(DB1._replace(old='adapters="0"', new='adapters="300"')),
@@ -391,6 +413,12 @@ TABLE = (
         (*has(BARE), ("bus", "apmask", "-0"), ("made", 1, "0", "")),
         WITHOUT,
         "device",
+    ),
+    Row(
+        "libvirt takes it for off, and its QEMU goes on",
+        (*has(DB1), ("begin", "db1"), ("presumed_off", "db1")),
+        REFUSED,
+        "held",
     ),
     # What was its, and is gone.
     Row(

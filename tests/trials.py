@@ -106,6 +106,10 @@ class Trial(Patient):
             leases = {k: lease._replace(since=lease.since - _LONG_AGO) for k, lease in ledger.leases.items()}
             ledgers.save(system.files, ledger._replace(leases=leases))
 
+    def presumed_off(self, name: str) -> None:
+        """libvirt takes a guest for one that is off, and its QEMU goes on."""
+        self.domain(name).destroy()
+
     def forgotten(self, name: str) -> None:
         """libvirt loses a guest, which goes on."""
         forget(self.domain(name))
@@ -179,8 +183,7 @@ class Trial(Patient):
         shutil.copy(self.path, copy)
         xml = self.definition(name)
         with open_sim(copy) as system:
-            table = processes(system).table
-            running = {process.name for process in table.values() if process.guest} & set(self.definitions())
+            running = {n for n in self.definitions() if self.domain(n).isActive()}
             lasting = _meant(system, name)
             for other in running - {name} if alone else ():
                 stop(system, other)

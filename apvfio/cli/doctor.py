@@ -58,7 +58,7 @@ def _from_files(paths: list[str]) -> list[Domain]:
     found = []
     for path in paths:
         xml = read_file(path)
-        found.append(Domain(read_domain(xml, f"the domain in {path}").name or path, xml))
+        found.append(Domain(read_domain(xml, f"the domain in {path}").name or path, xml, listed=False))
     return found
 
 

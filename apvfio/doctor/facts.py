@@ -121,6 +121,8 @@ class Keeping(NamedTuple):
     """Where it is, below the root."""
     differences: tuple[str, ...]
     """How the host differs from the ledger, guests that run no more among it, in sentences."""
+    replaced: bool = False
+    """Whether something that is no directory has the name of /run/apvfio."""
     of_guest: Mapping[str, tuple[str, ...]] = {}
     """Those of the differences that are about the device of one guest, by the guest's uuid."""
 
@@ -206,6 +208,8 @@ class Domain(NamedTuple):
     autostart: bool = False
     live: bytes = b""
     """What it runs with, b'' if it does not run."""
+    listed: bool = True
+    """Whether libvirt has said so; whether a guest in a file runs, only the host can tell."""
 
 
 class Outline(NamedTuple):

@@ -7,7 +7,7 @@ import shlex
 
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
-from apvfio.doctor.judge.refusal import refusal, setting
+from apvfio.doctor.judge.refusal import OWN_DEVICE, own_device, refusal, setting
 from apvfio.errors import ApvfioError, Exit, printable
 from apvfio.guest_xml import own_mdev
 from apvfio.host import AP_MDEVS, BUS, UNBOUND, Host
@@ -35,7 +35,7 @@ def judge_guest(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
     """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
     name, request = guest.domain.name, guest.request
     if isinstance(request, ApvfioError):
-        yield _unclear(guest, request, words)
+        yield _unclear(guest, request, facts, words)
         yield skipped("start", "what it asks for is not clear", guest=name)
         return
     yield from _xml(guest, facts, words)
@@ -50,11 +50,14 @@ def judge_guest(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
     yield _start(guest, request, facts, words)
 
 
-def _unclear(guest: Guest, error: ApvfioError, words: Words) -> Check:
+def _unclear(guest: Guest, error: ApvfioError, facts: Facts, words: Words) -> Check:
     name = guest.domain.name
     edit = words.virsh("edit", name)
     if guest.wrong == "definition":
-        return of_error("definition", error, words.about("define --replace", name), guest=name)
+        check = of_error("definition", error, words.about("define --replace", name), guest=name)
+        if _is_shared(guest, facts):
+            return check._replace(remedy=OWN_DEVICE, commands=(words.virsh("edit", name),))
+        return check
     if guest.wrong == BROKEN_DEFINITION:
         return of_error("definition", error, words.edit(_definition(guest)), guest=name)
     if guest.wrong == "device":
@@ -63,6 +66,13 @@ def _unclear(guest: Guest, error: ApvfioError, words: Words) -> Check:
     line = f" (line {guest.outline.line} of 'virsh dumpxml --inactive')" if guest.outline.line else ""
     found = of_error("annotation", error, edit, guest=name)
     return found._replace(sentence=f"{found.sentence.removesuffix('.')}{line}.")
+
+
+def _is_shared(guest: Guest, facts: Facts) -> bool:
+    """Whether another guest has its device, and so its definition, as well."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    devices = [other.outline.device for other in guests if other.outline.uuid != guest.outline.uuid]
+    return guest.outline.device in devices
 
 
 def _definition(guest: Guest) -> str:
@@ -130,14 +140,14 @@ def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
         return problem(
             "held",
             f"its mediated device {device} is that of guest {printable(holder.guest)}.",
-            "Give it a mediated device of its own.",
-            words.virsh("edit", name),
+            OWN_DEVICE,
+            own_device(guest, words),
             code=Exit.CONFLICT,
             guest=name,
         )
     host = facts.kernel.host
     if not isinstance(host, Unseen) and device in host.mdevs:
-        return _ready_made(guest, host.mdevs[device], facts)
+        return _ready_made(guest, host.mdevs[device], facts, words)
     return _unrequested(
         guest,
         f"it has the device {device}, and nothing says which queues belong to it: libvirt will not find it.",
@@ -160,11 +170,11 @@ def _unrequested(guest: Guest, sentence: str, words: Words) -> Check:
     )
 
 
-def _ready_made(guest: Guest, matrix: Matrix, facts: Facts) -> Check:
+def _ready_made(guest: Guest, matrix: Matrix, facts: Facts, words: Words) -> Check:
     """A guest that requests nothing and whose device somebody else has made."""
     name, device = guest.domain.name, guest.outline.device
     if device in facts.kernel.attached and not guest.domain.active:
-        return _in_use(guest, device)
+        return _in_use(guest, device, words)
     held = some_queues(list(matrix.queues()))
     if not held:
         return problem(
@@ -179,11 +189,22 @@ def _ready_made(guest: Guest, matrix: Matrix, facts: Facts) -> Check:
     )
 
 
-def _in_use(guest: Guest, device: str) -> Check:
+def _in_use(guest: Guest, device: str, words: Words) -> Check:
     return problem(
         "held",
         f"its mediated device {device} is in use by another guest or process.",
-        "Give it a mediated device of its own, or wait until that one has ended.",
+        OWN_DEVICE,
+        own_device(guest, words),
+        code=Exit.CONFLICT,
+        guest=guest.domain.name,
+    )
+
+
+def _outlived(guest: Guest, device: str) -> Check:
+    return problem(
+        "held",
+        f"libvirt says that it is off, and its mediated device {device} is still in use.",
+        "Wait until its QEMU process has ended; see 'ps -ef' for one with its uuid.",
         code=Exit.CONFLICT,
         guest=guest.domain.name,
     )
@@ -224,14 +245,18 @@ def _start(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
     if isinstance(guest.plan, ApvfioError):
         return refusal(guest, request, guest.plan, facts, words)
     if request.mdev in facts.kernel.attached:
-        return _in_use(guest, request.mdev)
-    if nothing := _nothing(guest.plan, facts):
-        return nothing
+        outlived = bool(_lease(request, facts))
+        return _outlived(guest, request.mdev) if outlived else _in_use(guest, request.mdev, words)
+    return _nothing(guest.plan, facts) or _starting(guest.plan, facts)
+
+
+def _starting(plan: Plan, facts: Facts) -> Check:
+    """What the start will do, and what has to be done before."""
     host = facts.kernel.host
     missing = "" if isinstance(host, Unseen) or host.vfio_ap else ", once vfio_ap is loaded"
-    if facts.kernel.mixed and guest.plan.chosen.clear:
+    if facts.kernel.mixed and plan.chosen.clear:
         missing += ", once the masks can be changed"
-    return ok("start", f"{_what(guest.plan)}{missing}", guest=name)
+    return ok("start", f"{_what(plan)}{missing}", guest=plan.request.guest)
 
 
 def _nothing(plan: Plan, facts: Facts) -> Check | None:

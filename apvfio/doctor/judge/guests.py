@@ -8,8 +8,9 @@ from itertools import combinations
 from apvfio.doctor.check import OK, PROBLEM, of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.doctor.judge.guest import judge_guest
+from apvfio.doctor.judge.refusal import own_device
 from apvfio.errors import ApvfioError, Exit, printable
-from apvfio.guest_xml import own_mdev
+from apvfio.guest_xml import own_mdevs
 from apvfio.ledger import Ledger
 from apvfio.matrix import Matrix
 from apvfio.plan.planner import Plan
@@ -38,7 +39,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
     concerned = [
         guest
         for guest in guests
-        if guest.outline.annotated or guest.outline.device or guest.outline.uuid in holding
+        if guest.request is not None or guest.outline.device or guest.outline.uuid in holding
     ]
     if not concerned:
         yield ok("guest", "no guest asks for AP queues")
@@ -131,7 +132,7 @@ def _pair(one: Guest, other: Guest, words: Words, facts: Facts) -> Iterator[Chec
             f"Give guest {printable(clone.domain.name)} a mediated device of its own."
             if clone
             else "Give one of the two a mediated device of its own.",
-            *((words.virsh("edit", clone.domain.name),) if clone and mended else ()),
+            *((own_device(clone, words),) if clone and mended else ()),
         )
     elif shared := _shared(one, other):
         yield _exclusive(
@@ -149,7 +150,7 @@ def _clone(one: Guest, other: Guest, facts: Facts) -> Guest | None:
     lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
     for original, clone in ((one, other), (other, one)):
         uuid = original.outline.uuid
-        if lease.uuid == uuid if lease else own_mdev(uuid) == original.outline.device:
+        if lease.uuid == uuid if lease else original.outline.device in own_mdevs(uuid):
             return None if clone.domain.active else clone
     running = [guest for guest in (one, other) if guest.domain.active]
     return next((guest for guest in (one, other) if len(running) == 1 and guest not in running), None)

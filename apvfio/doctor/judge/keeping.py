@@ -29,12 +29,10 @@ def judge_keeping(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.keeping
     if keeping.directory:
         path = words.path(_DIRECTORY)
-        # A link there would lead both commands to another directory.
-        yield of_error(
-            "run-directory",
-            keeping.directory,
-            f"test ! -L {path} && chown root {path} && chmod 0700 {path}",
-        )
+        # A link there would lead chown and chmod to another directory.
+        aside = (f"mv -T --backup=numbered {path} {path}.not-ours",)
+        own = (f"chown root {path}", f"chmod 0700 {path}")
+        yield of_error("run-directory", keeping.directory, *(aside if keeping.replaced else own))
     yield _policy(keeping, words)
     yield from _absent_reserved(facts)
     yield _ledger(keeping, words)

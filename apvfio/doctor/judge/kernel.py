@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from apvfio.doctor.check import ok, problem, skipped, warning
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
-from apvfio.errors import ApvfioError, printable
+from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.host import BUS, MASK_NAMES, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.ledger import Ledger
 from apvfio.mask import ALL_IDS
 from apvfio.plan.mode import mode_of, why
 from apvfio.policy import Policy
+from apvfio.request import Request
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
@@ -166,7 +167,7 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
             "Clear the overrides that no guest and no device needs."
             if spare
             else "Guests or devices need all of these overrides; they end with them.",
-            *_clearing(spare, host, words),
+            *clearing(spare, host, words),
             queues=kernel.overrides,
         )
         return
@@ -183,7 +184,7 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     else:
         yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
     if host.mode == OVERRIDES:
-        yield from _left_overrides(host, ledger, words)
+        yield from _left_overrides(facts, host, ledger, words)
 
 
 def _stops_somebody(facts: Facts) -> bool:
@@ -206,15 +207,25 @@ def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[A
     return {queue: driver for queue, driver in overrides.items() if queue not in needed}
 
 
-def _left_overrides(host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
+def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
-    left = _unused(host.overrides, host, ledger)
+    # Those that keep a guest from its queues are told of with the guest.
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    judged = (guest for guest in guests if facts.named in ("", guest.domain.name))
+    refused = [
+        guest.request
+        for guest in judged
+        if isinstance(guest.request, Request) and isinstance(guest.plan, ConflictError)
+    ]
+    elsewhere = {queue for request in refused for queue in strange(request, host)}
+    unused = _unused(host.overrides, host, ledger)
+    left = {queue: driver for queue, driver in unused.items() if queue not in elsewhere}
     if left:
         known = {VFIO_DRIVER, "cex4queue"}
-        strange = sorted({driver for driver in left.values() if driver not in known})
+        names = sorted({driver for driver in left.values() if driver not in known})
         named = (
-            f" (to {', '.join(printable(driver) for driver in strange)}, which no driver is called)"
-            if strange
+            f" (to {', '.join(printable(name) for name in names)}, which no driver is called)"
+            if names
             else ""
         )
         yield warning(
@@ -222,12 +233,17 @@ def _left_overrides(host: Host, ledger: Ledger, words: Words) -> Iterator[Check]
             f"driver_override is set for {some_queues(left)}{named} and no guest or device has "
             f"{'it' if len(left) == 1 else 'them'}: somebody else set it.",
             "If it is a remainder, clear it; while one is set no tool can change the masks.",
-            *_clearing(left, host, words),
+            *clearing(left, host, words),
             queues=left,
         )
 
 
-def _clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
+def strange(request: Request, host: Host) -> list[Apqn]:
+    """The queues that it names and that driver_override keeps for another driver than vfio_ap."""
+    return [q for q in request.matrix.queues() if host.overrides.get(q, VFIO_DRIVER) != VFIO_DRIVER]
+
+
+def clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
     """The lines that clear them, and bring home what is bound to another driver than the host's."""
     for queue in sorted(overrides):
         yield words.echo("", f"{BUS}/devices/{queue}/driver_override")

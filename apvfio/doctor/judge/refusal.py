@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from apvfio.doctor.check import of_error
+from apvfio.doctor.facts import Unseen
 from apvfio.doctor.judge.host import in_somebodys_use, removing
-from apvfio.errors import ConflictError, HostError, PolicyError, printable
+from apvfio.doctor.judge.kernel import clearing, strange
+from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
 from apvfio.host import BUS, Host
 from apvfio.ledger import Ledger
 from apvfio.mask import format_list
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, Guest
     from apvfio.doctor.words import Words
-    from apvfio.errors import ApvfioError
+    from apvfio.ledger import Lease
     from apvfio.matrix import Matrix
     from apvfio.request import Request
+
+
+OWN_DEVICE = "Give it a mediated device of its own."
 
 
 def refusal(guest: Guest, request: Request, error: ApvfioError, facts: Facts, words: Words) -> Check:
@@ -44,10 +49,8 @@ def _held(guest: Guest, request: Request, error: ConflictError, facts: Facts, wo
         return check
     rivals = [lease for lease in ledger.live() if lease.uuid != request.guest_uuid]
     if any(lease.mdev == request.mdev for lease in rivals):
-        return check._replace(
-            remedy="Give it a mediated device of its own.", commands=(words.virsh("edit", guest.domain.name),)
-        )
-    holders = [lease.guest for lease in rivals if not lease.matrix.overlap(request.matrix).empty]
+        return check._replace(remedy=OWN_DEVICE, commands=(own_device(guest, words),))
+    holders = [lease for lease in rivals if lease.matrix.meets(request.matrix)]
     devices = [
         uuid
         for uuid, matrix in sorted(host.mdevs.items())
@@ -60,12 +63,35 @@ def _held(guest: Guest, request: Request, error: ConflictError, facts: Facts, wo
             commands=tuple(removing(uuid, facts, words) for uuid in devices),
         )
     if holders or devices:
-        whose = f"guest {printable(holders[0])} has stopped" if holders else "the device is no longer in use"
         return check._replace(
-            remedy=f"Wait until {whose}, or request other queues; 'apvfio queues' lists them.",
+            remedy=f"{_awaiting(holders, facts)}, or request other queues; 'apvfio queues' lists them.",
             commands=(words.apvfio("queues"),),
         )
+    if kept := strange(request, host):
+        return check._replace(
+            remedy="If that override is a remainder, clear it.", commands=tuple(clearing(kept, host, words))
+        )
     return check
+
+
+def _awaiting(holders: list[Lease], facts: Facts) -> str:
+    """What to wait for until the queues that ``holders`` have are free."""
+    if not holders:
+        return "Wait until the device is no longer in use"
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    off = {guest.outline.uuid for guest in guests if not guest.domain.active}
+    who = f"guest {printable(holders[0].guest)}"
+    if holders[0].uuid in off:
+        return f"{who[0].upper()}{who[1:]} is off: run 'apvfio reconcile' two minutes after its last start"
+    return f"Wait until {who} has stopped"
+
+
+def own_device(guest: Guest, words: Words) -> str:
+    """The command that gives the guest another mediated device."""
+    name = guest.domain.name
+    # That command wants to know which queues the device is for.
+    annotated = guest.outline.annotated and not isinstance(guest.request, ApvfioError)
+    return words.about("guest set", name, "--new-device") if annotated else words.virsh("edit", name)
 
 
 def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, words: Words) -> Check:

@@ -10,6 +10,7 @@ from apvfio.cards import read_keyed
 from apvfio.definitions import load_definition, matrix_of
 from apvfio.doctor.facts import BROKEN_DEFINITION, Guest, Outline
 from apvfio.doctor.look.attempts import otherwise
+from apvfio.doctor.look.kernel import is_attached
 from apvfio.errors import ApvfioError, HostError, RequestError
 from apvfio.events import trail
 from apvfio.events.event import GAINS
@@ -25,7 +26,7 @@ from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from apvfio.doctor.facts import Domain
     from apvfio.events.event import Event
@@ -45,6 +46,8 @@ def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -
     guests = [_look_at(system, domain) for domain in domains]
     if scene is None:
         return tuple(guests)
+    alive = system.running_guests() or {}
+    guests = [guest if guest.domain.listed else _presumed(system, guest, scene, alive) for guest in guests]
     running = {guest.outline.uuid for guest in guests if guest.domain.active}
     alone = _without(scene, running)
     return tuple(_planned(system, guest, scene, alone if running else None) for guest in guests)
@@ -63,6 +66,16 @@ def _look_at(system: System, domain: Domain) -> Guest:
     except ApvfioError as error:
         return Guest(domain, outline, error, wrong=_wrong(system, domain.xml), attached=attached)
     return Guest(domain, outline, request, attached=attached)
+
+
+def _presumed(system: System, guest: Guest, scene: Scene, alive: Iterable[str]) -> Guest:
+    """A guest of which only a file is known: it runs if its process is there, or has its device open."""
+    uuid = guest.outline.uuid
+    held = [lease.mdev for lease in scene.ledger.live() if lease.uuid == uuid and lease.state == HELD]
+    runs = uuid in alive or any(is_attached(system, scene.host, mdev) for mdev in held)
+    return guest._replace(
+        domain=guest.domain._replace(active=runs), attached=held[0] if runs and held else ""
+    )
 
 
 def _planned(system: System, guest: Guest, scene: Scene, alone: Scene | None) -> Guest:

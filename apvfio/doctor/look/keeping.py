@@ -38,8 +38,10 @@ def look_at_keeping(system: System, host: Host | None) -> Keeping:
     ledger = attempt(lambda: ledgers.load(system.files, system.boot_id))
     known = None if isinstance(ledger, Unseen) else ledger
     root = system.root if isinstance(system, RealSystem) else None
+    directory = os.path.join(root, os.path.dirname(OWN_LOCK)) if root else ""
     return Keeping(
-        directory=_directory(root) if root else None,
+        directory=_directory(directory) if root else None,
+        replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
         policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
         ledger=ledger,
         stored=attempt(lambda: chzdev.load(system.files)),
@@ -58,9 +60,9 @@ def _of_guests(host: Host, ledger: Ledger) -> dict[str, tuple[str, ...]]:
     return {lease.uuid: tuple(drift(host, ledger)) for lease, ledger in alone if lease.state == HELD}
 
 
-def _directory(root: str) -> ApvfioError | None:
+def _directory(path: str) -> ApvfioError | None:
     try:
-        require_private(os.path.join(root, os.path.dirname(OWN_LOCK)))
+        require_private(path)
     except HostError as error:
         return error
     return None

@@ -58,7 +58,9 @@ def look_at_kernel(system: System) -> Kernel:
         blocked_by=blocked_by,
         vfio_node=not here or os.path.exists(_VFIO_NODE),
         kvm=not here or os.path.exists(_KVM),
-        attached=frozenset(_attached(system, there) if there else ()),
+        attached=frozenset(uuid for uuid in there.mdevs if is_attached(system, there, uuid))
+        if there
+        else frozenset(),
         bus=sysfs.exists(f"{BUS}/apmask"),
     )
 
@@ -77,12 +79,12 @@ def _overrides(sysfs: Sysfs, host: Host) -> Mapping[Apqn, str]:
     return found
 
 
-def _attached(system: System, host: Host) -> list[str]:
-    return [
-        uuid
-        for uuid, matrix in host.mdevs.items()
-        if any(in_use(system.sysfs, queue) for queue in matrix.queues()) or system.opener(uuid)
-    ]
+def is_attached(system: System, host: Host, mdev: str) -> bool:
+    """Whether a guest has the mediated device, or a process has it open."""
+    matrix = host.mdevs.get(mdev)
+    if matrix is None:
+        return False
+    return any(in_use(system.sysfs, queue) for queue in matrix.queues()) or system.opener(mdev) is not None
 
 
 def _module() -> tuple[str, str]:
