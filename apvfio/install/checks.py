@@ -251,9 +251,9 @@ def _other_hooks() -> Iterator[Finding]:
             yield Finding(
                 False,
                 f"{path} is a copy of apvfio's hook, which does nothing under this name.",
-                "Remove it.",
+                "Keep libvirt from running it.",
                 "other-hooks",
-                (f"rm {shlex.quote(path)}",),
+                (not_run(path, link=os.path.islink(path)),),
             )
         elif HOOK_PROGRAM in text:
             yield Finding(

@@ -29,6 +29,21 @@ if TYPE_CHECKING:
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 POLICY = "/etc/apvfio/apvfio.toml"
 LOCK = "/run/lock/s390apconfig.lock"
+SHARED = [
+    *(
+        "/",
+        "/bin",
+        "/etc",
+        "/etc/libvirt",
+        "/etc/libvirt/hooks",
+        "/lib",
+        "/root",
+        "/run",
+        "/run/lock",
+        "/sbin",
+    ),
+    *("/tmp", "/usr", "/usr/bin", "/usr/lib", "/var", "/var/lib", "/var/tmp"),
+]
 Found = dict[str, Any]
 
 
@@ -73,9 +88,12 @@ class Ward:
         return code, next(c for c in self.faults(*words) if c["sentence"] not in self.usual)
 
     def mend(self, check: Found) -> None:
+        """Paste all commands at once; no directory that others use is another one afterwards."""
         assert check["commands"]
-        for command in check["commands"]:
-            self.shell(command)
+        shared = f"stat -c '%n %a %u %g' {' '.join(SHARED)}"
+        before = self.shell(shared)
+        self.shell("set -e\n" + "\n".join(check["commands"]))
+        assert self.shell(shared) == before
 
     def refuses(self, guest: str) -> str:
         """That libvirt does not start the guest; what it says."""
@@ -112,8 +130,8 @@ def test_nothing_stops_a_guest_of_the_lab(ward: Ward) -> None:
     ward.house.define("db2", a_matrix("0", "1"), mdev(2))
     code, fault = ward.first("db2")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
-    # A guest without an operating system hears no shutdown.
-    assert fault["commands"] == ["virsh shutdown db1"]
+    # No guest is stopped for another.
+    assert fault["commands"] == ["apvfio queues"]
     assert "held by guest db1" in ward.refuses("db2")
     ward.house.virsh("destroy", "db1")
     ward.starts("db2")
@@ -143,6 +161,12 @@ def hook_twice(ward: Ward) -> None:
     ward.shell(f"cp -p {HOOK} /etc/libvirt/hooks/qemu.d/60-apvfio")
 
 
+def hook_by_link(ward: Ward) -> None:
+    """What the link leads to is somebody's, and stays as it is."""
+    ward.shell("printf '#!/usr/bin/no-such-shell\\n' >/etc/libvirt/shared && chmod 755 /etc/libvirt/shared")
+    ward.shell(f"ln -s /etc/libvirt/shared {HOOK}.link")
+
+
 def open_directory(ward: Ward) -> None:
     ward.shell("chmod 0777 /run/apvfio")
 
@@ -154,11 +178,6 @@ def ledger_damaged(ward: Ward) -> None:
 def policy_misspelt(ward: Ward) -> None:
     ward.shell(f"mkdir -p /etc/apvfio; echo 'over-provisoning = true' >{POLICY}")
     ward.editor = "sed -i s/provisoning/provisioning/"
-
-
-def lock_of_nobody(ward: Ward) -> None:
-    """Its number is that of another process by now."""
-    ward.shell(f"sleep 600 >/dev/null 2>&1 & echo $! >{LOCK}; touch -d '1 minute ago' {LOCK}")
 
 
 def lock_is_a_link(ward: Ward) -> None:
@@ -179,10 +198,10 @@ FAULTS: list[tuple[Callable[[Ward], None], str, int, str]] = [
     (foreign_hook_that_is_no_script, "other-hooks", Exit.HOST, "Hook script execution failed"),
     (hook_of_dos, "other-hooks", Exit.HOST, "Hook script execution failed"),
     (hook_twice, "other-hooks", Exit.HOST, ""),
+    (hook_by_link, "other-hooks", Exit.HOST, "Hook script execution failed"),
     (open_directory, "run-directory", Exit.HOST, "others may have put files"),
     (ledger_damaged, "ledger", Exit.HOST, "is damaged"),
     (policy_misspelt, "policy", Exit.REQUEST, "unknown key"),
-    (lock_of_nobody, "s390-lock", Exit.CONFLICT, "was held by pid"),
     (lock_is_a_link, "s390-lock", Exit.HOST, "symbolic link"),
 ]
 
@@ -203,7 +222,10 @@ def test_what_stops_every_guest(
     ward.mend(ward.first("db1")[1])
     assert ward.examined("db1")[0] == 0
     ward.starts("db1")
-    ward.shell(f"rm -f /etc/libvirt/hooks/qemu {HOOK}.orig {POLICY} /run/apvfio/ledger.json.damaged")
+    if name == "other-hooks" and "link" in fault["sentence"]:
+        assert ward.shell("stat -c %a /etc/libvirt/shared") == "755\n"
+    left = f"{HOOK}.orig {HOOK}.link /etc/libvirt/*.not-ours /etc/libvirt/shared {LOCK}.not-a-lock"
+    ward.shell(f"rm -f /etc/libvirt/hooks/qemu {left} {POLICY} /run/apvfio/ledger.json.damaged")
     if name == "hook":
         # The hook is newer than the daemon now, and what shows that it was there before may go.
         ward.house.stop_daemon()
@@ -241,8 +263,59 @@ def test_what_one_guest_lacks(
     found, fault = ward.first("db1")
     assert (found, fault["id"]) == (code, name)
     assert says in ward.refuses("db1")
+    if not fault["commands"]:
+        return  # nobody knows which queues are meant
     ward.mend(fault)
     ward.starts("db1")
+
+
+def test_a_hook_that_others_may_write(ward: Ward) -> None:
+    ward.shell("printf '#!/bin/sh\\n' >/etc/libvirt/hooks/qemu && chmod 0777 /etc/libvirt/hooks/qemu")
+    code, fault = ward.first()
+    assert (code, fault["id"], fault["state"]) == (0, "exposed", "warning")
+    assert "others than root may write /etc/libvirt/hooks/qemu" in fault["sentence"]
+    ward.mend(fault)
+    assert ward.shell("stat -c '%a %U' /etc/libvirt/hooks/qemu") == "755 root\n"
+    ward.shell("rm /etc/libvirt/hooks/qemu")
+
+
+def test_a_lock_of_a_process_that_has_ended(ward: Ward) -> None:
+    """Its number is that of another process by now."""
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.shell(f"sleep 600 >/dev/null 2>&1 & echo $! >{LOCK}; echo $! >/run/sleeper")
+    ward.shell(f"touch -d '1 minute ago' {LOCK}")
+    code, checks = ward.examined("db1")
+    (lock,) = (check for check in checks if check["id"] == "s390-lock")
+    assert (code, lock["state"]) == (0, "ok")
+    ward.starts("db1")
+    ward.shell("kill $(cat /run/sleeper); rm /run/sleeper")
+
+
+def test_queues_are_given_to_a_guest_that_runs_without(ward: Ward) -> None:
+    ward.house.define("db1", None, "")
+    ward.house.virsh("start", "db1")
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    code, fault = ward.first("db1")
+    assert (code, fault["id"], fault["state"]) == (0, "start", "warning")
+    ward.mend(fault)
+    code, checks = ward.examined("db1")
+    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 1 queue: adapters 0, domains 1")
+    ward.house.virsh("destroy", "db1")
+
+
+def test_a_clone_gets_a_device_of_its_own(ward: Ward) -> None:
+    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.house.define("clone", a_matrix("1", "1"), mdev(1))
+    ward.house.virsh("start", "db1")
+    before = ward.house.virsh("dumpxml", "--inactive", "db1").stdout
+    code, fault = ward.first("clone")
+    assert (code, fault["id"]) == (Exit.CONFLICT, "held")
+    assert fault["commands"] == ["apvfio guest set --new-device clone"]
+    ward.refuses("clone")
+    ward.mend(fault)
+    ward.starts("clone")
+    assert ward.house.virsh("dumpxml", "--inactive", "db1").stdout == before
+    ward.house.virsh("destroy", "db1")
 
 
 def test_somebody_elses_device(ward: Ward) -> None:
@@ -274,12 +347,15 @@ def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
 
 def test_a_lock_that_a_tool_holds_is_left_alone(ward: Ward) -> None:
     ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.shell(f"mkdir -p /etc/apvfio; printf '[time]\\nlock-wait = 1\\n' >{POLICY}")
     ward.shell("cp /bin/sleep /run/chzdev")
-    ward.shell(f"/run/chzdev 600 >/dev/null 2>&1 & echo $! >{LOCK}; touch -d '1 minute ago' {LOCK}")
+    ward.shell(f"/run/chzdev 600 >/dev/null 2>&1 & echo $! >{LOCK}")
+    time.sleep(1.5)
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.CONFLICT, "s390-lock")
     assert fault["commands"] == [f"ps -fp {ward.shell(f'cat {LOCK}').strip()}"]
-    ward.shell(f"kill $(cat {LOCK}); rm {LOCK} /run/chzdev")
+    assert "was held by pid" in ward.refuses("db1")
+    ward.shell(f"kill $(cat {LOCK}); rm {LOCK} /run/chzdev {POLICY}")
 
 
 def test_our_own_lock_is_held(ward: Ward) -> None:

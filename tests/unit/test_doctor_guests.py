@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.cli.main import main
 from apvfio.definitions import FOLDER
 from apvfio.errors import Exit
+from apvfio.host import AP_MDEVS
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.mask import IdSet
 from apvfio.sim.kernel import SimKernel
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from apvfio.matrix import Matrix
     from doctoring import Found
 
 POLICY = "etc/apvfio/apvfio.toml"
@@ -385,3 +388,34 @@ def test_names_are_only_text(host: Patient) -> None:
         assert (code, fault["id"], fault["guest"]) == (Exit.REQUEST, "device", name)
         quoted = {"-c": "--domain=-c", "$(touch pwned)": "'$(touch pwned)'", "a b": "'a b'"}[name]
         assert f"attach-device {quoted} /dev/stdin" in fault["commands"][0]
+
+
+def test_guests_in_files_run_if_the_host_says_so(host: Patient, tmp_path: Path) -> None:
+    """libvirt is not asked about them."""
+
+    def file(name: str, wanted: Matrix | None, device: str) -> str:
+        path = tmp_path / f"{name}-{bool(wanted)}.xml"
+        path.write_text(guest_xml(name, wanted, device))
+        return str(path)
+
+    def examined(*files: str) -> tuple[int, list[Found]]:
+        return host.examined(*(word for path in files for word in ("--xml", path)))
+
+    one, two = file("db1", a_matrix("0", "1"), mdev(1)), file("db2", a_matrix("0", "1"), mdev(2))
+    assert main(["sim", "start", host.path, one]) == 0
+    code, checks = examined(one)
+    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 1 queue: adapters 0, domains 1")
+    assert examined(two)[0] == Exit.CONFLICT
+    code, checks = examined(one, two)
+    assert (code, faults(checks)) == (0, [])
+    assert "it waits until a running guest stops: 00.0001 is held by guest db1" in checks[-1]["sentence"]
+    for device in (mdev(1), ""):
+        code, checks = examined(file("db1", None, device))
+        assert (code, faults(checks)[0]["id"]) == (Exit.REQUEST, "annotation")
+    host.write(f"sys/{AP_MDEVS.remove(mdev(1))}", "1")
+    code, checks = examined(one)
+    assert (code, faults(checks)[0]["id"]) == (Exit.HOST, "start")
+    assert f"its mediated device {mdev(1)} is gone" in faults(checks)[0]["sentence"]
+    assert main(["sim", "stop", host.path, "db1"]) == 0
+    code, checks = examined(two)
+    assert (code, faults(checks)) == (0, [])

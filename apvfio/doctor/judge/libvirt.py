@@ -107,7 +107,7 @@ def _hook(machine: Machine) -> Iterator[Check]:
             "hook",
             f"{_HOOK} is a symbolic link: what it leads to may be out of reach for the daemon.",
             "Put the file itself there.",
-            f"rm {_HOOK}",
+            aside(_HOOK, "/etc/libvirt"),
             again,
         )
     elif hook.state == "changed":
