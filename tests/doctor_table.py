@@ -119,6 +119,17 @@ TABLE = (
         check="mode",
     ),
     Row(
+        "the policy's mechanism is not to be had, Linux 6.1",
+        (*has(DB1), ("file", POLICY, 'mode = "overrides"\n')),
+        check="mode",
+        kernel=OLD_KERNEL,
+    ),
+    Row(
+        "the policy's mechanism is not in use while a guest runs",
+        (*has(DB1), ("begin", "db1"), ("file", POLICY, 'mode = "overrides"\n')),
+        check="mode",
+    ),
+    Row(
         "an adapter that is off",
         (*has(Def("db1", "10", "1")), ("bus", "devices/card0a/config", "0")),
         check="cards-asked",

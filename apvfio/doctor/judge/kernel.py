@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _IBM_Z = "s390x"
 _MEANS = {MASKS: "clears every driver_override", OVERRIDES: "sets every bit of the masks"}
 """What a change to each mechanism does to the other."""
+_WHEN_CHANGEABLE = "Change the mechanism once no guest and no device has queues"
 
 
 def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
@@ -174,12 +175,13 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
     mode = mode_of(host, ledger, policy)
     if policy.mode and policy.mode != mode:
+        able = policy.mode != OVERRIDES or host.abilities.override
+        change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
         yield warning(
             "mode",
             f"the policy asks for {policy.mode}, and the host is one of {mode}: {why(host, ledger, policy)}.",
-            f"Change the mechanism{'' if changeable(facts) else ' once no guest and no device has queues'}, "
-            f"which {_MEANS[policy.mode]}, or change the policy.",
-            *((words.apvfio("mode", policy.mode),) if changeable(facts) else ()),
+            f"{change}, which {_MEANS[policy.mode]}, or change the policy." if able else "Change the policy.",
+            *((words.apvfio("mode", policy.mode),) if able and changeable(facts) else ()),
         )
     else:
         yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
