@@ -15,8 +15,8 @@ from apvfio.calls import Acquire, raise_from
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over, take_up
-from apvfio.host import VFIO_DRIVER, read_host
-from apvfio.ledger import HELD, STARTING
+from apvfio.host import MASK_NAMES, VFIO_DRIVER, read_host
+from apvfio.ledger import HELD, STARTING, Debt
 from apvfio.liveness import now
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
@@ -24,6 +24,7 @@ from apvfio.policy import read_times
 from apvfio.serving import plan_one, scene, serve
 from apvfio.settle import Outcome, differences, finished, settle, settled
 from apvfio.telling import FOR_THE_LOCK, silent
+from apvfio.typed import NamedTuple
 from apvfio.wording import resetting
 from apvfio.writes import take
 
@@ -31,12 +32,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apvfio.host import Host
     from apvfio.ledger import Lease
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
     from apvfio.serving import Scene
     from apvfio.system import System
     from apvfio.telling import Tell
+
+
+class Switch(NamedTuple):
+    """A change of the mechanism."""
+
+    before: Host
+    after: Host
 
 
 def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
@@ -163,7 +172,7 @@ def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Ou
     return finished(system, first._replace(seen=tuple(seen)), pace, haste, tell)
 
 
-def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Outcome:
+def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Switch:
     """Open the host for the mechanism ``mode``, and keep to it until the next boot.
 
     Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
@@ -189,8 +198,14 @@ def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Outcome:
         if steps:
             tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         take(system.sysfs, steps)
-        records.save(system, struck(ledger, read_host(system.sysfs))._replace(mode=mode), found)
-        return Outcome(steps, ledger)
+        after = read_host(system.sysfs)
+        # What an administrator cleared is set again, if the masks were opened.
+        freed = ledger.freed - Debt(after.apmask, after.aqmask)
+        records.save(system, struck(ledger, after)._replace(mode=mode, freed=freed), found)
+        masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
+        if masks:
+            records.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mode {mode}'")
+        return Switch(host, after)
 
 
 def expect_arrival(system: System, guest_uuid: str) -> bool:

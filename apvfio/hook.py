@@ -82,6 +82,19 @@ def _prepare(here: System, xml: bytes) -> None:
                 remedy="Define it under qemu:///system.",
             )
         acquire(here, request, deserted=_deserted)
+    else:
+        _note_ignored(here, xml)
+
+
+def _note_ignored(system: System, xml: bytes) -> None:
+    """Tell the audit log of a guest whose device is not there and that requests no queues."""
+    from apvfio.host import AP_MDEVS  # noqa: PLC0415
+    from apvfio.records import note_ignored  # noqa: PLC0415
+    from apvfio.request import parse_device  # noqa: PLC0415
+
+    device = parse_device(xml)
+    if device and _has_rights(system) and not system.sysfs.exists(AP_MDEVS.device(device.mdev)):
+        note_ignored(system, device)
 
 
 def _expected(system: System, xml: bytes) -> bool:

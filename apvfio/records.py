@@ -7,7 +7,7 @@ import time
 
 from apvfio import ledgers
 from apvfio.events import trail
-from apvfio.events.event import MASKS, PLANNED, REFUSED, Event
+from apvfio.events.event import IGNORED, MASKS, PLANNED, REFUSED, Event
 from apvfio.system import on_this_machine
 from apvfio.wording import count_queues
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apvfio.errors import ApvfioError
     from apvfio.ledger import Ledger
     from apvfio.plan.planner import Plan
+    from apvfio.request import Request
     from apvfio.system import System
 
 
@@ -56,6 +57,19 @@ def note_refusal(system: System, error: ApvfioError) -> None:
     """A guest was not started, for this reason."""
     text = f"{error.sentence} {error.remedy}".rstrip()
     _note(system, Event(time.time(), REFUSED, system.boot_id, guest=error.guest, text=text))
+
+
+def note_ignored(system: System, device: Request) -> None:
+    """A guest starts whose ``device`` is not there, and requests nothing."""
+    _note(
+        system,
+        Event(
+            *(time.time(), IGNORED, system.boot_id),
+            guest=device.guest,
+            uuid=device.guest_uuid,
+            mdev=device.mdev,
+        ),
+    )
 
 
 def note_masks(system: System, text: str) -> None:

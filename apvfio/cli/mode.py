@@ -8,12 +8,20 @@ import argparse
 from apvfio import broker, serving
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.progress import Progress
+from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit
-from apvfio.host import MASKS, OVERRIDES
+from apvfio.host import MASK_NAMES, MASKS, OVERRIDES
+from apvfio.mask import format_change, format_list
 from apvfio.plan.mode import mode_of, why
+from apvfio.wording import count_queues, mask_bits, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.broker import Switch
+    from apvfio.mask import IdSet
+    from apvfio.matrix import Apqn
     from apvfio.system import System
 
 
@@ -32,16 +40,52 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Show it, after switching it if asked to."""
+    done = None
     with opened(args) as system:
         if args.mode:
             with Progress() as tell:
-                broker.switch_mode(system, args.mode, tell=tell)
+                done = broker.switch_mode(system, args.mode, tell=tell)
         facts = _facts(system)
     if args.json:
-        print_json(facts)
-    else:
-        print(f"{facts['mode']}: {facts['why']}")
+        print_json({**facts, "changed": done and _changed(done)})
+        return Exit.OK
+    if done:
+        print_lines(_told(done))
+    print(f"{facts['mode']}: {facts['why']}")
     return Exit.OK
+
+
+def _changed(done: Switch) -> dict[str, object]:
+    """What the change did to the host."""
+    return {
+        **{name: format_list(ids) for name, ids in _opened_masks(done)},
+        "overrides": {str(queue): driver for queue, driver in sorted(done.before.overrides.items())},
+        "moved": [str(queue) for queue in _moved(done)],
+    }
+
+
+def _told(done: Switch) -> Iterator[str]:
+    """The same for a person, with the command that goes back."""
+    masks = [(name, ids) for name, ids in _opened_masks(done) if ids]
+    for name, ids in masks:
+        yield f"set {mask_bits(name, ids)}, which was clear"
+    if done.before.overrides and not done.after.overrides:
+        yield f"cleared the driver_override of {some_queues(done.before.overrides)}"
+    moved = _moved(done)
+    if moved:
+        yield f"moved {count_queues(len(moved))} to another driver: {some_queues(moved)}"
+    if masks:
+        words = " ".join(f"{name}={format_change(ids)}" for name, ids in masks)
+        yield f"'apvfio mode masks' does not clear these bits again; 'apvfio masks --active {words}' does"
+
+
+def _opened_masks(done: Switch) -> list[tuple[str, IdSet]]:
+    now, then = (done.after.apmask, done.after.aqmask), (done.before.apmask, done.before.aqmask)
+    return [(name, ids - was) for name, ids, was in zip(MASK_NAMES, now, then, strict=True)]
+
+
+def _moved(done: Switch) -> list[Apqn]:
+    return sorted(q for q, driver in done.after.drivers.items() if done.before.drivers.get(q) != driver)
 
 
 def _facts(system: System) -> dict[str, object]:

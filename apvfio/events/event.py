@@ -29,6 +29,8 @@ STOPPED = "stopped"
 """A guest holds its queues no longer."""
 REFUSED = "refused"
 """A guest did not start."""
+IGNORED = "ignored"
+"""A guest that starts has a vfio-ap device that is not there, and requests no queues: apvfio did nothing."""
 HELD = "held"
 """At the beginning of a file: what a guest held when the file before it was closed."""
 COUNTED = "counted"
@@ -43,7 +45,7 @@ MODE = "mode"
 """The mechanism was chosen by which queues change hands."""
 
 GAINS = frozenset((STARTED, CHANGED, HELD))
-KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, OWED, PROMISED, MASKS, MODE}
+KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, IGNORED, OWED, PROMISED, MASKS, MODE}
 
 _TEXTS = ("guest", "uuid", "mdev", "way", "text")
 

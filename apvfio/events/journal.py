@@ -12,7 +12,7 @@ from _socket import AF_UNIX, SOCK_DGRAM, socket  # a tenth of what loading the p
 from contextlib import suppress
 
 from apvfio.errors import printable
-from apvfio.events.event import OWED, REFUSED, Event
+from apvfio.events.event import IGNORED, OWED, REFUSED, Event
 from apvfio.events.wording import sentence
 from apvfio.mask import format_list
 
@@ -31,6 +31,7 @@ CATALOGUE = {
     "changed": "0969b4ce024741788ad53c25c200f495",
     "stopped": "d0ba0418969b48c2864206dde97ed75e",
     "refused": "06e8c546e8a244668e96445548b37e47",
+    "ignored": "992fd7b703804d76862fc9a4b7a2a75d",
     "held": "6058d3438c6748598f312fa8e922966e",
     "owed": "44308ae0d03c48c497e5737857e4ef67",
     "promised": "53a25543c1c547f38c21649ba265b68b",
@@ -72,7 +73,7 @@ def fields(event: Event) -> Iterator[tuple[str, str]]:
 
 
 def _priority(event: Event) -> int:
-    if event.kind == REFUSED or event.warnings:
+    if event.kind in (REFUSED, IGNORED) or event.warnings:
         return _WARNING
     return _NOTICE if event.kind == OWED and event.text else _INFO
 

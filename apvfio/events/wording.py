@@ -8,6 +8,7 @@ from apvfio.events.event import (
     CHANGED,
     COUNTED,
     HELD,
+    IGNORED,
     MASKS,
     MODE,
     OWED,
@@ -75,6 +76,10 @@ _SAYS: dict[str, Callable[[Event], str]] = {
     HELD: lambda event: f"{_who(event)} still has {_queues(event)}",
     STOPPED: lambda event: f"{_who(event)} no longer has {_queues(event)}",
     REFUSED: lambda event: f"{_who(event)} was not started: {printable(event.text, _LONGEST)}",
+    IGNORED: lambda event: (
+        f"{_who(event)} gets no queues: its mediated device {event.mdev} is not there, and it has neither an "
+        "annotation nor mdevctl's definition of that device"
+    ),
     OWED: _owed,
     PROMISED: lambda event: f"{_queues(event)} freed for the mediated device {event.mdev}{_way(event)}",
     MASKS: lambda event: f"masks changed by hand: {printable(event.text, _LONGEST)}",

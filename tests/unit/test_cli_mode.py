@@ -41,10 +41,15 @@ def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.Captur
     assert shown(sim, capsys).startswith("masks: nothing is in use; chzdev,")
     write(sim, "bus/ap/apmask", "-3,-5")
     assert shown(sim, capsys) == "masks: apmask lacks 3,5, which shuts driver_override\n"
-    assert shown(sim, capsys, "overrides").startswith("overrides: chosen with 'apvfio mode'")
+    *changes, mode = shown(sim, capsys, "overrides").splitlines()
+    assert changes == [
+        "set apmask 3,5 (03, 05), which was clear",
+        "'apvfio mode masks' does not clear these bits again; 'apvfio masks --active apmask=-3,-5' does",
+    ]
+    assert mode.startswith("overrides: chosen with 'apvfio mode'")
     write(sim, "bus/ap/devices/00.0001/driver_override", "vfio_ap")
     assert shown(sim, capsys) == "overrides: driver_override is set for 00.0001, which shuts the masks\n"
-    assert shown(sim, capsys, "masks").startswith("masks: chosen")
+    assert shown(sim, capsys, "masks").splitlines()[0] == "cleared the driver_override of 00.0001"
     with open_sim(sim) as system:
         assert system.sysfs.read("bus/ap/devices/00.0001/driver_override") == "\n"
         assert system.sysfs.readlink("bus/ap/devices/00.0001/driver").endswith("cex4queue")
@@ -67,6 +72,7 @@ def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFi
         "mode": "masks",
         "why": "this kernel has no driver_override for AP queues",
         "override": False,
+        "changed": None,
     }
     assert main(["--sim", sim, "mode", "overrides"]) == Exit.HOST
     assert "Stay with masks" in capsys.readouterr().err
@@ -77,3 +83,36 @@ def test_the_policy_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with open_sim(sim) as system:
         system.files.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
     assert shown(sim, capsys) == "overrides: the policy prefers it; nothing is in use\n"
+
+
+def test_a_switch_says_what_moves_and_what_is_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sim = a_sim(tmp_path)
+    assert main(["--sim", sim, "masks", "--active", "apmask=-0,-10", "aqmask=-27"]) == Exit.OK
+    capsys.readouterr()
+    *changes, restore, _ = shown(sim, capsys, "overrides").splitlines()
+    assert changes == [
+        "set apmask 0,10 (00, 0a), which was clear",
+        "set aqmask 27 (001b), which was clear",
+        "moved 9 queues to another driver: 00.0001, 00.0002, 00.0004, 00.001b, 01.001b, 0a.0001, 0a.0002, "
+        "0a.0004 and 1 more",
+    ]
+    assert shown(sim, capsys, "masks") == (
+        "masks: chosen with 'apvfio mode' for this boot; nothing is in use\n"
+    )
+    command = restore.split("'")[3].split()
+    assert main(["--sim", sim, *command[1:]]) == Exit.OK
+    capsys.readouterr()
+    assert shown(sim, capsys) == "masks: apmask lacks 0,10 and aqmask lacks 27, which shuts driver_override\n"
+    assert main(["--sim", sim, "log", "--json"]) == Exit.OK
+    said = [event["sentence"] for event in json.loads(capsys.readouterr().out)]
+    assert "masks changed by hand: apmask +0,+10; aqmask +27, by 'apvfio mode overrides'" in said
+
+
+def test_a_switch_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path)
+    write(sim, "bus/ap/apmask", "-1")
+    changed = json.loads(shown(sim, capsys, "overrides", "--json"))["changed"]
+    moved = ["01.0001", "01.0002", "01.0004", "01.001b"]
+    assert changed == {"apmask": "1", "aqmask": "", "overrides": {}, "moved": moved}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest with a vfio-ap device that requests no queues: the hook does nothing, and the audit log says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from apvfio import hook
+from apvfio.broker import acquire
+from apvfio.definitions import FOLDER
+from apvfio.events import trail
+from apvfio.events.wording import sentence
+from apvfio.lab.guest import guest_xml
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.store import SimSystem
+from hosts import a_matrix, a_request, mdev
+
+
+@pytest.fixture
+def system() -> SimSystem:
+    return SimSystem.new(SimKernel.new())
+
+
+def log(system: SimSystem) -> list[str]:
+    return [sentence(event) for event in trail.read(system.files) if event and event.kind == "ignored"]
+
+
+def prepare(system: SimSystem, xml: str) -> int:
+    return hook.main(["db1", "prepare", "begin", "-"], system, xml.encode())
+
+
+def test_the_device_is_not_there_and_nothing_is_requested(system: SimSystem) -> None:
+    assert prepare(system, guest_xml("db1", None, mdev(1))) == 0
+    assert log(system) == [
+        f"guest db1 gets no queues: its mediated device {mdev(1)} is not there, and it has neither "
+        "an annotation nor mdevctl's definition of that device"
+    ]
+
+
+def test_a_device_that_is_there_is_somebody_elses_affair(system: SimSystem) -> None:
+    acquire(system, a_request("0", "1"))
+    assert prepare(system, guest_xml("db1", None, mdev(1))) == 0
+    assert log(system) == []
+
+
+def test_a_guest_without_a_device_and_one_that_requests_queues(system: SimSystem) -> None:
+    assert prepare(system, guest_xml("db1")) == 0
+    assert prepare(system, guest_xml("db1", a_matrix("0", "1"), mdev(1))) == 0
+    assert log(system) == []
+
+
+def test_a_definition_is_a_request(system: SimSystem) -> None:
+    definition = '{"mdev_type": "vfio_ap-passthrough", "start": "manual", "attrs": [{"assign_adapter": "0"}, '
+    system.files.write(f"{FOLDER}/{mdev(1)}", definition + '{"assign_domain": "1"}]}')
+    assert prepare(system, guest_xml("db1", None, mdev(1))) == 0
+    assert log(system) == []
+    assert list(system.kernel.state.mdevs) == [mdev(1)]
