@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from apvfio.errors import RequestError
+from apvfio.errors import RequestError, printable
 from apvfio.host import AP_MDEVS
-from apvfio.mask import NO_IDS, IdSet, parse_list
+from apvfio.mask import HEX_DIGITS, NO_IDS, IdSet, parse_hex, parse_list
 from apvfio.matrix import Matrix
 from mdev.definitions import AUTO, Definition, DefinitionError, parse
 from mdev.devices import is_uuid
@@ -38,16 +38,23 @@ def load_definition(files: Files, uuid: str) -> Definition | None:
     return definition if definition.type == AP_MDEVS.name else None
 
 
-def matrix_of(definition: Definition) -> Matrix:
-    """What a device made from the definition holds; RequestError if its attributes make no sense."""
+def matrix_of(definition: Definition, *, strict: bool = True) -> Matrix:
+    """What a device made from the definition holds; RequestError if its attributes make no sense.
+
+    mdevctl writes them to the device's files in order, and the values mean what the kernel makes of them.
+    Unless ``strict``, attributes without a known effect do not count, as with ap-check.
+    """
     matrix = Matrix()
     for name, value in definition.attrs:
+        verb, _, kind = name.partition("_")
+        field = _FIELDS.get(f"assign_{kind}")
         if name == "ap_config":
-            matrix = Matrix.from_ap_config(value)
-        elif name in _FIELDS:
-            held = getattr(matrix, _FIELDS[name])
-            matrix = matrix._replace(**{_FIELDS[name]: held | _ids(name, value)})
-        else:
+            matrix = _ap_config(value)
+        elif field and verb == "assign":
+            matrix = matrix._replace(**{field: getattr(matrix, field) | _ids(name, value)})
+        elif field and verb == "unassign":
+            matrix = matrix._replace(**{field: getattr(matrix, field) - _ids(name, value)})
+        elif strict:
             raise RequestError(
                 f"the definition has the attribute {name[:40]!r}, whose effect is not known.",
                 remedy=f"Use {', '.join(_FIELDS)} or ap_config.",
@@ -73,7 +80,7 @@ def autostarted(files: Files) -> dict[str, Matrix]:
         try:
             definition = load_definition(files, name) if is_uuid(name) else None
             if definition and definition.start == AUTO:
-                found[name] = matrix_of(definition)
+                found[name] = matrix_of(definition, strict=False)
         except RequestError:
             continue
     return found
@@ -87,5 +94,24 @@ _FIELDS = {
 
 
 def _ids(name: str, value: str) -> IdSet:
-    # s390-tools take a list, too; mdevctl writes one id a time.
-    return parse_list(value, name) if value else NO_IDS
+    # The kernel takes one id, a plus sign before it and a newline behind it; s390-tools take a list, too.
+    text = value.removesuffix("\n").removeprefix("+")
+    return parse_list(text, f"the definition's {name}") if text else NO_IDS
+
+
+def _ap_config(value: str) -> Matrix:
+    """Three masks, divided by commas or newlines; a short one goes on in zeros (vops:ap_config_store).
+
+    What follows the third mask does not count.
+    """
+    masks = [mask.removeprefix("0x") for mask in value.replace("\n", ",").split(",")[:3]]
+    if len(masks) < len(Matrix._fields) or not all(_is_mask(mask) for mask in masks):
+        raise RequestError(
+            f"the definition's ap_config is {printable(value)!r}, where three hexadecimal masks belong.",
+            remedy="Correct it with 'mdevctl modify'.",
+        )
+    return Matrix(*(parse_hex(mask.ljust(HEX_DIGITS, "0"), "ap_config") for mask in masks))
+
+
+def _is_mask(digits: str) -> bool:
+    return len(digits) <= HEX_DIGITS and set(digits.lower()) <= set("0123456789abcdef")

@@ -156,7 +156,7 @@ def _definition(text: bytes) -> Definition:
 def _matrix(definition: Definition) -> Matrix:
     from apvfio.definitions import matrix_of  # noqa: PLC0415
 
-    return matrix_of(definition)
+    return matrix_of(definition, strict=False)
 
 
 def _become_ap_check(argv: list[str], text: bytes) -> None:

@@ -12,8 +12,10 @@ from apvfio import ledgers, records
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import OVERRIDES, VFIO_DRIVER, read_driver, read_host
-from apvfio.plan.ap_check import require_startable
+from apvfio.plan.ap_check import free_by_masks, require_startable
+from apvfio.plan.free import require_no_rival
 from apvfio.plan.mode import mode_of
+from apvfio.plan.presence import absent_queues
 from apvfio.promises import Process, Promise
 from apvfio.request import Request
 from apvfio.serving import noting_offline, plan_one, scene, told
@@ -39,7 +41,8 @@ def promise(
 
     A device that is there already gets nothing: mdevctl will refuse to make it again. Planned as a
     guest's start is, with the same errors, and then nothing has changed. MasksOnlyError where
-    ``masks_only``, and the host is one of overrides.
+    ``masks_only``, and the host is one of overrides. Where the masks leave all of ``matrix`` free, nothing
+    is taken from the host and only what ap-check looks at is looked at: adapters may be absent.
     """
     with system.lock():
         seen = scene(system)
@@ -49,7 +52,15 @@ def promise(
         if masks_only and mode_of(*seen) == OVERRIDES:
             raise MasksOnlyError("queues are moved by driver_override on this host.")
         seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
-        plan = plan_one(system, Request("", "", mdev, matrix, source="its definition"), seen)
+        request = Request("", "", mdev, matrix, source="its definition")
+        if way := free_by_masks(matrix, seen.host):
+            require_no_rival(request, seen.host, seen.ledger)
+            records.save(system, seen.ledger.promising(Promise(mdev, matrix, way, process)), seen.ledger)
+            return ()
+        absent = absent_queues(matrix, seen.host)
+        if absent and not any(map(seen.host.masks_give_host, absent)):
+            seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
+        plan = plan_one(system, request, seen)
         ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
         ledger = ledger.promising(Promise(mdev, matrix, plan.chosen.name, process))
         try:

@@ -24,6 +24,11 @@ def _mask(text: str) -> IdSet:
     return NO_IDS if text == "-" else parse_list(text)
 
 
+EXITS = [
+    (arguments.split(), int(theirs), int(ours))
+    for arguments, theirs, ours, *_ in _rows("Exit codes", "arguments | chzdev | apvfio |")
+]
+"""What is given, chzdev's exit code and ours, where an apmask is stored and no aqmask."""
 CHANGES = {text: _mask(after) for text, after in _rows("The language", "specification | the mask then")}
 ERRORS = [text for text, _ in _rows("The language", "specification | because")]
 DIFFERENCES = [

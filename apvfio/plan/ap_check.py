@@ -8,6 +8,7 @@ One comparison is missing: ap-check demands that the masks have set the queues f
 from __future__ import annotations
 
 from apvfio.errors import ConflictError, RequestError, printable
+from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import ALL_IDS
 from apvfio.owners import GUEST, mdev_owner
 
@@ -35,6 +36,16 @@ def require_startable(mdev: str, matrix: Matrix, host: Host, ledger: Ledger) -> 
                 queues=shared,
                 remedy="Stop that one, or assign other queues.",
             )
+
+
+def free_by_masks(matrix: Matrix, host: Host) -> str:
+    """Which mask keeps all of ``matrix`` from the host already, '' if some of its queues are the host's.
+
+    A rectangle is free as a whole only if all its adapters are clear, or all its domains.
+    """
+    if not matrix.adapters & host.apmask:
+        return BY_ADAPTERS
+    return "" if matrix.domains & host.aqmask else BY_DOMAINS
 
 
 def require_definable(mdev: str, matrix: Matrix, autostarted: Mapping[str, Matrix]) -> None:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from apvfio.chzdev import RULE, load
 from apvfio.errors import RequestError
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, parse_edit, parse_hex
 from apvfio.sim.kernel import SimKernel
-from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS
+from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from real_tools import tool_host
 
 if TYPE_CHECKING:
@@ -89,6 +90,20 @@ def test_nothing_is_accepted_by_chzdev_where_there_is_nothing(host: ToolHost) ->
     assert chzdev(host, NO_IDS, "") == NO_IDS
     assert chzdev(host, BEFORE, "") is None
     assert ours(NO_IDS, "") is None
+
+
+@pytest.mark.parametrize(("words", "theirs", "_"), EXITS)
+def test_the_exit_codes_in_the_manual(host: ToolHost, words: list[str], theirs: int, _: int) -> None:
+    host.run("rm", "-f", f"/{RULE}")
+    host.run("chzdev", "--type", "ap", "--persistent", "apmask=-7")
+    assert host.run("chzdev", "--type", "ap", *words, code=None).returncode == theirs
+
+
+def test_a_mask_removed_and_changed_is_changed_with_chzdev(host: ToolHost) -> None:
+    host.run("rm", "-f", f"/{RULE}")
+    host.run("chzdev", "--type", "ap", "--persistent", "apmask=1-7")
+    host.run("chzdev", "--type", "ap", "--persistent", "--remove", "apmask", "apmask=-5")
+    assert load(host.system.files).apmask == IdSet([1, 2, 3, 4, 6, 7])
 
 
 def _joined(parts: tuple[str, ...]) -> str:

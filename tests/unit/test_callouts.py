@@ -18,17 +18,18 @@ from hypothesis import strategies as st
 
 from apvfio import broker, mdevctl_callout, mdevctl_notifier
 from apvfio.chzdev import RULE, Stored, format_rule
+from apvfio.definitions import matrix_of
 from apvfio.host import AP_MDEVS
 from apvfio.ledgers import LEDGER
 from apvfio.liveness import parent
 from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Matrix
+from apvfio.matrix import Apqn, Matrix
 from apvfio.persistence import definition_of
 from apvfio.policy import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
 from mdev.callouts import Call, CallError, attributes, parse_call
-from mdev.definitions import AUTO
+from mdev.definitions import AUTO, Definition, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,42 @@ class TestProtocol:
     def test_the_answers_are_json(self) -> None:
         assert json.loads(attributes([("a", "1"), ("a", "2")])) == [{"a": "1"}, {"a": "2"}]
         assert attributes([]) == "[]"
+
+
+def attrs(*pairs: tuple[str, str]) -> bytes:
+    """A definition with those attributes."""
+    return Definition(AP, "manual", pairs).text().encode()
+
+
+A0, D1, D2 = ("assign_adapter", "0"), ("assign_domain", "1"), ("assign_domain", "0x2")
+C3 = ("assign_control_domain", "3")
+ALLOWED = [
+    device(a_matrix("0", "1-2")),
+    device(a_matrix("0,7", "1,4")),
+    device(a_matrix("7", "9")),
+    attrs(A0, ("assign_adapter", "7\n"), D1),
+    attrs(A0, D1, ("unassign_domain", "1"), D2),
+    attrs(A0, D1, D2, ("unassign_domain", "+2\n")),
+    attrs(A0, D1, ("assign_control_domain", "01"), ("unassign_control_domain", "0x1")),
+    attrs(D1, A0, ("assign_control_domain", "200")),
+    attrs(A0, D1, ("note", "x")),
+    attrs(("ap_config", "0x81,0x4,0x0\n")),
+    attrs(A0, D1, ("unassign_adapter", "0")),
+]
+"""Definitions whose queues are free: ap-check alone lets them start."""
+WRITTEN = [
+    ([A0, D1, D2], a_matrix("0", "1-2")),
+    ([D2, ("assign_domain", "033"), A0, ("assign_adapter", "0x0A\n")], a_matrix("0,10", "2,27")),
+    ([("assign_adapter", "+1"), D1, ("unassign_adapter", "7"), A0], a_matrix("0-1", "1")),
+    ([A0, D1, D2, ("unassign_domain", "1\n")], a_matrix("0", "2")),
+    ([A0, D1, ("unassign_adapter", "0x0"), ("assign_adapter", "1")], a_matrix("1", "1")),
+    ([A0, D1, ("assign_control_domain", "4"), C3, ("unassign_control_domain", "3")],
+     Matrix(IdSet([0]), IdSet([1]), IdSet([4]))),
+    ([A0, ("ap_config", "0x4,4,\n")], a_matrix("1", "1")),
+    ([("ap_config", "0x80\n0x4\n0x\n0xff"), D2], a_matrix("0", "1-2")),
+    ([("ap_config", a_matrix("0,10", "27").as_ap_config())], a_matrix("0,10", "27")),
+]  # fmt: skip
+"""Attributes in the order in which mdevctl writes them, and what the device holds then."""
 
 
 @pytest.fixture
@@ -159,9 +196,10 @@ class TestStart:
             (b"", "what mdevctl says of it cannot be used: it is not JSON."),
             (b"\xff{", "it is not JSON"),
             (b'{"start": "manual"}', "it has no mdev_type"),
-            (device(ROW).replace(b"assign_adapter", b"unassign_adapter"), "'unassign_adapter', whose effect"),
-            (device(ROW).replace(b'"0x0"', b'"9-1"'), "runs backwards"),
-            (device(a_matrix("7", "1")), "this host has no adapter 7"),
+            (device(ROW).replace(b'"0x0"', b'"9-1"'), "the definition's assign_adapter is '9-1'"),
+            (attrs(("ap_config", "0xzz,0x0,0x0")), "the definition's ap_config is '0xzz,0x0,0x0', where"),
+            (attrs(("ap_config", "0x80")), "the definition's ap_config is '0x80', where"),
+            (device(a_matrix("7", "2")), "this host has no adapter 7"),
             (device(a_matrix("1", "27")), "01.001b is reserved for the host"),
             (device(a_matrix("10", "1")), f"APQN 10.1 already in use by {mdev(9)} (guest g9)"),
             (device(Matrix(IdSet([1]), IdSet(), IdSet([1]))), "At least one usage domain must be specified"),
@@ -180,6 +218,44 @@ class TestStart:
         assert line.count("\n") == 1
         notify(machine, "start", state="failure")
         assert machine.snapshot() == before
+
+    @pytest.mark.parametrize("definition", ALLOWED)
+    def test_what_ap_check_allows_is_allowed(
+        self, machine: Machine, said: Callable[[], str], definition: bytes
+    ) -> None:
+        """Adapter 0 and the absent 7 are left free by the masks, and the policy reserves a queue of them."""
+        machine.files.texts[POLICY] = '[reserve]\nqueues = ["00.0004"]\n'
+        machine.kernel.write("bus/ap/apmask", "-0,-7")
+        before = machine.snapshot()
+        assert call(machine, "pre", "start", definition) == 0
+        assert said() == ""
+        assert machine.kernel.to_json() == before[0]
+        refused = call(machine, "pre", "start", definition, n=2)
+        assert refused == bool(machine.ledger.promises)
+        notify(machine, "start", state="failure")
+        assert (machine.kernel.to_json(), machine.ledger.promises) == (before[0], {})
+
+    def test_an_absent_adapter_left_free_beside_one_that_the_host_has(
+        self, machine: Machine, said: Callable[[], str]
+    ) -> None:
+        assert call(machine, "pre", "start", device(a_matrix("0,7", "1"))) == 1
+        assert "this host has no adapter 7" in said()
+        machine.kernel.write("bus/ap/apmask", "-7")
+        assert call(machine, "pre", "start", device(a_matrix("0,7", "1"))) == 0
+        assert not machine.host.masks_give_host(Apqn(0, 1))
+        machine.kernel.write(AP_MDEVS.create, mdev(1))
+        machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0,7", "1").as_ap_config())
+
+    @pytest.mark.parametrize(("attributes_", "matrix"), WRITTEN)
+    def test_a_definition_means_what_the_kernel_makes_of_it(
+        self, machine: Machine, attributes_: list[tuple[str, str]], matrix: Matrix
+    ) -> None:
+        machine.kernel.write("bus/ap/apmask", "-0-255")
+        machine.kernel.write(AP_MDEVS.create, mdev(1))
+        for name, value in attributes_:
+            machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/{name}", value)
+        assert machine.host.mdevs[mdev(1)] == matrix
+        assert matrix_of(parse(attrs(*attributes_).decode())) == matrix
 
     def test_devices_of_other_types_are_not_ours(self, machine: Machine) -> None:
         for event, action in (("pre", "start"), ("get", "attributes")):

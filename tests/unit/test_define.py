@@ -115,11 +115,11 @@ def test_with_replace_it_is_and_what_is_not_ours_stays(
 def test_what_is_not_understood_is_not_replaced(
     sim: str, xml: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    strange = DEFINITION.replace("assign_domain", "unassign_domain")
+    strange = DEFINITION.replace("assign_domain", "assign_thing")
     with open_sim(sim) as system:
         system.files.write(FILE, strange)
     assert main(["--sim", sim, "define", "--replace", "--xml", xml]) == Exit.REQUEST
-    assert "'unassign_domain', whose effect is not known" in capsys.readouterr().err
+    assert "'assign_thing', whose effect is not known" in capsys.readouterr().err
     with open_sim(sim) as system:
         assert system.files.read(FILE) == strange
 
@@ -155,12 +155,12 @@ def test_a_guest_without_annotation_starts_by_its_definition() -> None:
         (
             DEFINITION.replace("1,2", "2-1"),
             BARE,
-            "guest bare: assign_domain is '2-1': the range '2-1' runs backwards",
+            "guest bare: the definition's assign_domain is '2-1': the range '2-1' runs backwards",
         ),
         (
-            DEFINITION.replace("assign_domain", "unassign_domain"),
+            DEFINITION.replace("assign_domain", "assign_thing"),
             BARE,
-            "'unassign_domain', whose effect is not known",
+            "'assign_thing', whose effect is not known",
         ),
     ],
 )

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from apvfio.errors import RequestError
+from apvfio.errors import Exit, RequestError
 from apvfio.mask import IdSet, parse_edit
-from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS
+from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
+from simulated import SimulatedHost
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(("text", "after"), CHANGES.items())
@@ -20,3 +26,10 @@ def test_what_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
         parse_edit(text, "apmask")
     assert str(caught.value).startswith("apmask is ")
+
+
+@pytest.mark.parametrize(("words", "_", "ours"), EXITS)
+def test_our_exit_codes(tmp_path: Path, words: list[str], _: int, ours: int) -> None:
+    host = SimulatedHost(tmp_path)
+    assert host.run("masks", "-p", "apmask=-7") == Exit.OK
+    assert host.run("masks", *words) == ours
