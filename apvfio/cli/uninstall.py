@@ -80,6 +80,9 @@ def _leave(
         with system.lock() if on_host else nullcontext():
             require_unused(system, args.force)
             rest = record.change(args.root, system.files, known, work.found)
+        if on_host:
+            # A stop between the last reconciliation and the end of the hook.
+            _pay(system, args.force)
         if not forget(args.root, system):
             work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
         failed += run_all(work.after)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from contextlib import contextmanager, suppress
+from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY
 from typing import NamedTuple
 
 from apvfio.errors import ConflictError, HostError
@@ -128,8 +129,11 @@ def prune(root: str, directories: Iterable[str]) -> tuple[str, ...]:
     """Remove the ``directories``, given parents first, that are empty; those that stay."""
     given = tuple(directories)
     for path in reversed(given):
-        with suppress(OSError):
+        try:
             os.rmdir(os.path.join(root, path))
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTDIR, ENOTEMPTY, EEXIST, EBUSY):
+                raise file_error(f"/{path}", "removed", error) from error
     return tuple(path for path in given if os.path.isdir(os.path.join(root, path)))
 
 

@@ -43,6 +43,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def rpm_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The RPM package."""
+    return built("rpm", tmp_path_factory.mktemp("rpm"))
+
+
+@pytest.fixture(scope="module")
 def host(computer: Computer, package: Path) -> Computer:
     """A host on which libvirt runs when the package comes."""
     lay_out(computer)
@@ -79,6 +85,25 @@ def test_lintian_finds_nothing(package: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def _said(*words: str) -> list[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_packages_say_which_python_they_need(package: Path, rpm_package: Path) -> None:
+    (depends,) = _said("dpkg-deb", "--field", str(package), "Depends")
+    assert "python3 (>= 3.11~)" in depends.split(", ")
+    assert "python3 >= 3.11" in _said("rpm", "--query", "--requires", "--package", str(rpm_package))
+
+
+def test_rpm_alone_knows_the_files_of_its_package(rpm_package: Path) -> None:
+    """pip, which has put them there first, finds no list of them."""
+    files = _said("rpm", "--query", "--list", "--package", str(rpm_package))
+    names = {os.path.basename(path) for path in files if f".dist-info{os.sep}" in path}
+    assert names == {"INSTALLER", "LICENSE", "METADATA", "WHEEL", "entry_points.txt", "top_level.txt"}
+    sources = [path for path in files if path.endswith(".py") and "packages" in path]
+    assert len([path for path in files if path.endswith(".pyc")]) == len(sources)
 
 
 def test_from_installation_to_purge(host: Computer) -> None:
@@ -156,9 +181,10 @@ def test_a_stop_that_is_not_served_yet_is_served_before_the_removal(host: Comput
 
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
-def test_a_package_is_not_installed_over_an_installation(host: Computer, tmp_path: Path, kind: str) -> None:
-    if kind == "rpm":
-        host.write("/apvfio.rpm", built("rpm", tmp_path).read_bytes())
+def test_a_package_is_not_installed_over_an_installation(
+    host: Computer, rpm_package: Path, kind: str
+) -> None:
+    host.write("/apvfio.rpm", rpm_package.read_bytes())
     command = {"deb": ("dpkg", "--install"), "rpm": ("rpm", "--install", "--nodeps")}[kind]
     before = _files(host)
     host.did(*BY_HAND, "install")
@@ -188,9 +214,9 @@ def test_a_removal_ends_well_although_files_are_gone(host: Computer) -> None:
     assert host.did("systemctl", "--failed", "--quiet") == ""
 
 
-def test_the_rpm_package(host: Computer, tmp_path: Path) -> None:
+def test_the_rpm_package(host: Computer, rpm_package: Path) -> None:
     """rpm knows nothing of what dpkg has installed."""
-    host.write("/apvfio.rpm", built("rpm", tmp_path).read_bytes())
+    host.write("/apvfio.rpm", rpm_package.read_bytes())
     before = _files(host)
     host.did("rpm", "--install", "--nodeps", "/apvfio.rpm")
     assert _amiss(host) == []

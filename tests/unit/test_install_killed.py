@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An installation, an update or a removal that is killed: the next call leaves nothing of it."""
+"""An installation, an update or a removal that is killed or fails: the next call leaves nothing of it."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,15 +13,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
+from apvfio.errors import Exit
 from apvfio.install import contents
 from apvfio.install.contents import HOOK, NOTIFIER
 from apvfio.install.record import RECORD
 from apvfio.install.tree import KEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    Strike = Callable[[], None]
+
+_MISSED = 98
+"""The exit code of a command that had fewer changes."""
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
 EDIT = b"#!/bin/sh\n# Installed by 'apvfio install'; 'apvfio uninstall' removes it.\nexit 0\n"
 
@@ -47,53 +53,81 @@ def everything(root: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def killed(root: Path, *words: str, at: int) -> bool:
-    """Run a command that is killed before its ``at``-th change of a file; False if it ended before."""
+def struck(root: Path, *words: str, at: int, how: Strike) -> tuple[int, str] | None:
+    """Run a command that is struck at its ``at``-th change of a file.
+
+    Returns what `os.waitpid` says of it and its standard error; None if it has fewer changes.
+    """
+    said = root.parent / "stderr"
     child = os.fork()
     if not child:
+        code = 99
         try:
             os.umask(0o077)
-            sys.addaudithook(_Killer(at))
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-            run(root, *words)
+            strike = _Strike(at, how)
+            with open(os.devnull, "w") as sys.stdout, said.open("w") as sys.stderr:
+                sys.addaudithook(strike)
+                code = run(root, *words)
+                if strike.missed:
+                    code = _MISSED
         finally:
-            os._exit(0)
+            os._exit(code)
     status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    text = said.read_text()
+    said.unlink()
+    return None if status >> 8 == _MISSED else (status, text)
 
 
-class _Killer:
-    def __init__(self, at: int) -> None:
-        self._left = at
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class _Strike:
+    def __init__(self, at: int, how: Strike) -> None:
+        self.left = at
+        self._how = how
+
+    @property
+    def missed(self) -> bool:
+        return self.left > 0
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        writes = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if event in _CHANGES or writes:
-            self._left -= 1
-            if not self._left:
-                os.kill(os.getpid(), signal.SIGKILL)
+        flags = arguments[2] if event == "open" else 0
+        if event in _CHANGES or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
+            self.left -= 1
+            if not self.left:
+                self._how()
 
 
-def all_points(start: Path, *words: str) -> Iterator[tuple[int, Path]]:
-    """Yield a copy of ``start`` for each point at which the command was killed on it."""
+def all_points(start: Path, *words: str, how: Strike = kill) -> Iterator[tuple[int, Path]]:
+    """Yield a copy of ``start`` for each point at which the command was struck on it."""
     root = start.parent / "root"
     at = 1
     while True:
         shutil.copytree(start, root, symlinks=True)
-        if not killed(root, *words, at=at):
+        found = struck(root, *words, at=at, how=how)
+        if not found:
             break
+        status, text = found
+        if how is kill:
+            assert os.WIFSIGNALED(status)
+        elif status:
+            assert (status >> 8, text[-1], text.count("\n")) == (Exit.HOST, "\n", 1)
+            assert " cannot be " in text
         yield at, root
         shutil.rmtree(root)
         at += 1
     assert at > 30
 
 
-def test_a_killed_installation_is_removed_without_a_trace(before: Path) -> None:
+@pytest.mark.parametrize("how", [kill, fail])
+def test_a_broken_installation_is_removed_without_a_trace(before: Path, how: Strike) -> None:
     clean = everything(before)
-    for at, root in all_points(before, "install"):
+    for at, root in all_points(before, "install", how=how):
         assert run(root, "uninstall") == 0
         assert everything(root) == clean, at
 
@@ -127,12 +161,15 @@ def test_a_killed_update_keeps_what_was_edited(before: Path) -> None:
         assert left == {f"{KEPT}/{HOOK}"}, at
 
 
-def test_a_killed_removal_is_finished_by_the_next(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("how", [kill, fail])
+def test_a_broken_removal_is_finished_by_the_next(
+    before: Path, capsys: pytest.CaptureFixture[str], how: Strike
+) -> None:
     clean = everything(before)
     installed = before.parent / "installed"
     shutil.copytree(before, installed)
     run(installed, "install")
-    for at, root in all_points(installed, "uninstall"):
+    for at, root in all_points(installed, "uninstall", how=how):
         left = everything(root).keys() - clean.keys() - {os.path.dirname(RECORD)}
         capsys.readouterr()
         assert run(root, "uninstall") == 0
