@@ -194,7 +194,7 @@ class _Reader:
         self._kept = 0
         self._stray: Stray | None = None
         self._scopes: list[dict[str, str]] = [{}]
-        """The namespaces by their prefixes, for each open element that is kept, and before them all."""
+        """The namespaces by their prefixes, for each open element but in others' metadata, and at first."""
 
     def read(self, xml: bytes) -> tuple[Element, Stray | None]:
         parser = ParserCreate("UTF-8")
@@ -219,13 +219,18 @@ class _Reader:
         if self._left_out and self._open[-1].tag == "metadata":
             self._left_out += 1
             return
-        scope = _declared(named, self._scopes[-1])
-        tag = _expanded(name, scope, scope.get("", ""))
-        attributes = {_expanded(key, scope): value for key, value in named.items() if not _declares(key)}
-        if self._stray is None:
-            self._stray = self._stray_at(tag, attributes)
+        tag, attributes, scope = name, named, self._scopes[-1]
+        # Most elements have nothing to do with namespaces.
+        if scope or ":" in name or "xmlns" in named or ":" in "".join(named):
+            scope = _declared(named, scope)
+            tag = _expanded(name, scope, scope.get("", ""))
+            attributes = {_expanded(key, scope): value for key, value in named.items() if not _declares(key)}
+            if self._stray is None:
+                self._stray = self._stray_at(tag, attributes)
         if self._left_out or (self._open and not _matters(self._open, tag, attributes)):
             self._left_out += 1
+            if self._open[-1].tag != "metadata":
+                self._scopes.append(scope)
             return
         self._scopes.append(scope)
         self._kept += 1
@@ -265,6 +270,8 @@ class _Reader:
     def _end(self, _tag: str) -> None:
         if self._left_out:
             self._left_out -= 1
+            if self._open[-1].tag != "metadata":
+                self._scopes.pop()
         else:
             self._open.pop()
             self._scopes.pop()

@@ -2,8 +2,8 @@
 """A domain's XML with another annotation, and with or without the device that carries the queues.
 
 Nothing else in it is touched: what is given back differs from what was given in these two elements
-only, and in whatever else has apvfio's namespace, which would refuse a start and is removed. Where they
-were they are replaced, so that the order of all others stays.
+only, and in whatever else has apvfio's namespace outside the metadata of others, which would refuse a start
+and is removed. Where they were they are replaced, so that the order of all others stays.
 """
 
 from __future__ import annotations
@@ -123,13 +123,14 @@ def _is_own(name: object) -> bool:
 
 
 def _purge(domain: etree._Element, but: etree._Element | None = None) -> None:
-    """Remove all that has one of apvfio's namespaces, wherever it is, except the annotation ``but``."""
+    """Remove all that has one of apvfio's namespaces, but for the annotation ``but`` and others' metadata."""
+    spared = {but, *(element for element in domain.findall("metadata/*") if not _is_own(element.tag))}
     for element in list(domain.iter("*")):
+        if not spared.isdisjoint((element, *element.iterancestors())):
+            continue
         for name in [name for name in element.attrib if _is_own(name)]:
             del element.attrib[name]
-        if element is domain or not _is_own(element.tag):  # libvirt refuses a root that is not <domain>
-            continue
-        if not any(one is but for one in (element, *element.iterancestors())):
+        if _is_own(element.tag) and element is not domain:  # libvirt refuses a root that is not <domain>
             _remove(element)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +66,35 @@ def test_two_annotations_become_one() -> None:
     assert (
         len(etree.fromstring(with_request(twice, ASKED, None)).findall(f"metadata/{{{NAMESPACE}}}guest")) == 1
     )
+
+
+def canonical(element: etree._Element) -> bytes:
+    copy = etree.fromstring(etree.tostring(element, with_tail=False))
+    return etree.tostring(copy, method="c14n", exclusive=True, with_comments=True)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ("<ap:matrix adapters='9'/>", ""),
+        ("<ap:guest xmlns:ap='urn:apvfio:guest:2'/>", ""),
+        ("<x:n xmlns:x='urn:x' ap:a='1'>a<ap:guest/>b</x:n>", None),
+        ("<ap:matrix/><x:n xmlns:x='urn:x'><ap:guest><x:m/></ap:guest></x:n>", "<x:n"),
+    ],
+)
+def test_what_would_refuse_a_start_goes_and_others_metadata_stays(metadata: str, kept: str | None) -> None:
+    kept = metadata if kept is None else metadata[metadata.index(kept) :] if kept else ""
+    xml = BARE.replace(
+        b"<memory>", f"<metadata xmlns:ap='{NAMESPACE}'>{metadata}</metadata><memory>".encode()
+    )
+    for edited in (with_request(xml, ASKED, mdev(1)), without_request(xml, ())):
+        assert re.sub("<ap:guest [^>]*>\\s*<ap:matrix[^>]*>", "", edited.decode()).count("apvfio") <= 1
+        left = etree.fromstring(edited).findall("metadata/{urn:x}n")
+        there = list(etree.fromstring(f"<m xmlns:ap='{NAMESPACE}'>{kept}</m>"))
+        assert list(map(canonical, left)) == list(map(canonical, there))
+    request = parse_domain(with_request(xml, ASKED, mdev(1)))
+    assert request
+    assert request.matrix == a_matrix("0,10", "1-2")
 
 
 NAMES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=8)

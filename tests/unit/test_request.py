@@ -127,6 +127,8 @@ def test_no_metadata_of_somebody_else_keeps_a_guest_from_starting(theirs: str) -
         (with_metadata("", VALID), "in <domain>"),
         (with_metadata(VALID, f"<os>{VALID}</os>"), "<guest> of apvfio's namespace is in <domain>"),
         (with_metadata(VALID, f"<metadata ap:x='1' {DECLARED}/>"), "the attribute x of apvfio's"),
+        (with_metadata(VALID, f"<os {DECLARED}><a/><b><ap:guest/></b></os>"), "<guest> of apvfio's"),
+        (with_metadata(VALID, f"<os xmlns='{NAMESPACE}'/>"), "<os> of apvfio's namespace is in <domain>"),
         (f"<ap:guest {DECLARED}>{MATRIX}</ap:guest>".encode(), "is at the top"),
     ],
 )  # fmt: skip

@@ -176,6 +176,11 @@ def by_schema(xml: bytes) -> bool | None:
     """Whether the domain has a valid annotation, None if it has nothing of apvfio's at all."""
     root = etree.fromstring(xml, etree.XMLParser(recover=True))  # libvirt minds no namespaces
     found = root.findall(ANNOTATION)
+    # What somebody else keeps in metadata of his own is his.
+    theirs = [element for element in root.findall("metadata/*") if not is_ours(element.tag)]
+    for element in theirs:
+        element[:], element.text = [], None
+        element.attrib.clear()
     ours = [e for e in root.iter("*") if is_ours(e.tag) or any(map(is_ours, e.attrib))]
     if not ours:
         return None
