@@ -431,6 +431,23 @@ TABLE = (
         REFUSED,
         "held",
     ),
+    Row(
+        "libvirt takes it for off, its QEMU goes on, and it wants others",
+        (*has(DB1), ("begin", "db1"), ("presumed_off", "db1"), ("has", Def("db1", "1", "4"))),
+        REFUSED,
+        "held",
+    ),
+    Row(
+        "libvirt takes it for off, its QEMU goes on, and it has another device",
+        (*has(DB1), ("begin", "db1"), ("presumed_off", "db1"), ("has", Def("db1", "1", "4", device=3))),
+        REFUSED,
+        "held",
+    ),
+    Row(
+        "its device is lost, and nobody has said so, and it is off",
+        (*has(DB1), ("begin", "db1"), ("removed", 1), ("crash", "db1")),
+        check="drift",
+    ),
     # What was its, and is gone.
     Row(
         "its device is removed while it runs", (*has(DB1), ("begin", "db1"), ("removed", 1)), WITHOUT, "start"

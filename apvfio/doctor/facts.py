@@ -247,6 +247,8 @@ class Guest(NamedTuple):
     """The same if all other guests had stopped; None where that makes no difference."""
     less: Matrix | None = None
     """The part of a request for absent queues with which it could start."""
+    outlives: bool = False
+    """Whether its QEMU process runs, though libvirt says that it is off."""
     attached: str = ""
     """The uuid of the vfio-ap device that it runs with, '' if there is none or it does not run."""
     unseen: tuple[Apqn, ...] = ()

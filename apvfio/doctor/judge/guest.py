@@ -200,14 +200,13 @@ def _in_use(guest: Guest, device: str, words: Words) -> Check:
     )
 
 
-def _outlived(guest: Guest, device: str) -> Check:
-    return problem(
-        "held",
-        f"libvirt says that it is off, and its mediated device {device} is still in use.",
-        "Wait until its QEMU process has ended; see 'ps -ef' for one with its uuid.",
-        code=Exit.CONFLICT,
-        guest=guest.domain.name,
-    )
+def _outlived(guest: Guest, request: Request, facts: Facts) -> Lease | None:
+    """The lease of a guest whose QEMU goes on although libvirt says that it is off, if that is in its way."""
+    lease = _lease(request, facts)
+    if lease is None or lease.mdev in facts.kernel.attached:
+        return lease
+    same = lease.mdev == request.mdev and (request.wish or lease.matrix == request.matrix)
+    return lease if guest.outlives and not same else None
 
 
 def _leases(facts: Facts) -> list[Lease]:
@@ -240,13 +239,20 @@ def _start(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
     name = guest.domain.name
     if guest.domain.active:
         return _running(guest, request, facts, words)
+    if lease := _outlived(guest, request, facts):
+        return problem(
+            "held",
+            f"libvirt says that it is off, and its QEMU still has the mediated device {lease.mdev}.",
+            "Wait until that process has ended; see 'ps -ef' for one with the guest's uuid.",
+            code=Exit.CONFLICT,
+            guest=name,
+        )
     if guest.plan is None:
         return skipped("start", _why_no_plan(facts), guest=name)
     if isinstance(guest.plan, ApvfioError):
         return refusal(guest, request, guest.plan, facts, words)
     if request.mdev in facts.kernel.attached:
-        outlived = bool(_lease(request, facts))
-        return _outlived(guest, request.mdev) if outlived else _in_use(guest, request.mdev, words)
+        return _in_use(guest, request.mdev, words)
     return _nothing(guest.plan, facts) or _starting(guest.plan, facts)
 
 

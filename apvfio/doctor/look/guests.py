@@ -47,7 +47,12 @@ def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -
     if scene is None:
         return tuple(guests)
     alive = system.running_guests() or {}
-    guests = [guest if guest.domain.listed else _presumed(system, guest, scene, alive) for guest in guests]
+    guests = [
+        guest._replace(outlives=not guest.domain.active and guest.outline.uuid in alive)
+        if guest.domain.listed
+        else _presumed(system, guest, scene, alive)
+        for guest in guests
+    ]
     running = {guest.outline.uuid for guest in guests if guest.domain.active}
     alone = _without(scene, running)
     return tuple(_planned(system, guest, scene, alone if running else None) for guest in guests)

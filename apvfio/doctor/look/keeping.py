@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.system import System
 
-_CLOCK = 1.0
-"""Seconds within which a process' start, in ticks since the boot, and a file's time may differ."""
 _LOOKS = 10
 _NAP = 0.1
 
