@@ -25,6 +25,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish
 from domains import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
+from libvirts import URI, driver
 from machines import IBM_ADAPTERS, Machine
 from simulated import SimulatedHost
 
@@ -222,3 +223,22 @@ def test_the_command_line(
     host.write(POLICY, ALLOWED)
     assert host.run("plan", "--xml", str(xml)) == Exit.OK
     assert "without control domain 2, which this host does not control yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", KERNELS)
+@pytest.mark.parametrize("words", [("--adapters", "0", "--domains", "1"), ("--any", "mode=cca")])
+def test_guests_of_libvirt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], profile: str, words: tuple[str, ...]
+) -> None:
+    host = SimulatedHost(tmp_path, a_kernel(profile))
+    with driver() as libvirtd:
+        libvirtd.define("db1", 1)
+        libvirtd.define("db2", 2, wanting("1-2").matrix, mdev(2))
+        assert host.run("guest", "set", "db1", *words, "--control-domains", "1-2", "-c", URI) == Exit.HOST
+        assert f"guest db1: {WHY}" in capsys.readouterr().err
+        assert host.run("guest", "set", "db1", *words, "--control-domains", "1", "-c", URI) == Exit.OK
+        capsys.readouterr()
+        assert host.run("guest", "list", "--json", "-c", URI) == Exit.OK
+        guests = {one["guest"]: one for one in json.loads(capsys.readouterr().out)}
+        assert guests["db1"]["can_start"] is True
+        assert (guests["db2"]["can_start"], guests["db2"]["why"]["error"]) == (False, WHY)
