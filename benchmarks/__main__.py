@@ -24,6 +24,7 @@ GOALS = {
     4: "planner",
     5: "snapshot",
     6: "starts",
+    7: "growth",
 }
 """Which module measures which goal."""
 _ROUNDS = 20

@@ -25,7 +25,7 @@ class Goal(NamedTuple):
     """The times behind the ratio; None if it was counted."""
     note: str = ""
     number: int = 0
-    """Which goal it is, 1 to 6."""
+    """Which goal it is, 1 to 7."""
 
     @property
     def met(self) -> bool:

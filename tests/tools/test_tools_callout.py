@@ -17,7 +17,7 @@ from apvfio.mask import NO_IDS, IdSet
 from apvfio.mdevctl_callout import AP_CHECK
 from hosts import a_matrix, mdev
 from mdev.callouts import SCRIPTS
-from mdevctl_cases import AUTOSTART, ROW, device, shipped
+from mdevctl_cases import AP, AUTOSTART, ROW, device, shipped
 from real_tools import S390_LOCK, ToolHost, Tools, tool_host
 
 if TYPE_CHECKING:
@@ -172,3 +172,20 @@ def test_real_chzdev_beside_a_device_that_mdevctl_made(mdevctl: Called) -> None:
     # What the administrator took is his; what apvfio took is back.
     assert mdevctl.now.apmask == mdevctl.before.apmask - IdSet([10])
     assert a_matrix("0", "1").adapters & mdevctl.now.apmask
+
+
+def test_what_ap_check_alone_allows_is_allowed(mdevctl: Called) -> None:
+    """An adapter that is not there, a domain given up again, newlines: the masks leave all of it free."""
+    mdevctl.place(AP_CHECK, stand_in())
+    mdevctl.host.run("chzdev", "-t", "ap", "-a", "apmask=-0,-7")
+    before = mdevctl.now
+    adapters = [{"assign_adapter": "7\n"}, {"assign_adapter": "0x0"}]
+    domains = [{"assign_domain": "1"}, {"assign_domain": "2"}, {"unassign_domain": "2\n"}]
+    definition = json.dumps({"mdev_type": AP, "start": "manual", "attrs": adapters + domains})
+    assert mdevctl("start", 1, definition) == ""
+    assert mdevctl.now.mdevs == {mdev(1): a_matrix("0,7", "1")}
+    assert not mdevctl.ledger.promises
+    mdevctl("stop", 1)
+    assert mdevctl.now == before
+    malformed = json.dumps({"mdev_type": AP, "start": "manual", "attrs": [{"ap_config": "0x80"}]})
+    assert "the definition's ap_config is '0x80'" in mdevctl("start", 1, malformed, code=1)
