@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from math import inf
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from apvfio.doctor.facts import (
     BLACKLISTED,
     NO_MODULE,
     SEEN,
+    UNSEEN,
+    UNSURE,
+    Daemon,
     Domain,
     Facts,
     Guest,
@@ -47,6 +52,7 @@ from hosts import NO_LEASES, a_host, a_matrix, a_request
 NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
 KERNEL = Kernel("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
 KEEPING = Keeping(None, Policy(), NO_LEASES, Stored(), "", None, "run/lock/s390apconfig.lock", ())
+Q = Apqn(0, 1)
 UNITS = tuple(Unit(name, True, True, False, True) for name in ("one.service", "two.path"))
 MACHINE = Machine((), (), Hook("same"), (), None, SEEN, False, UNITS, 0, "")
 WELL = Facts(KERNEL, KEEPING, MACHINE, (), {}, session=False, rights=True, mdevctl=True)
@@ -162,6 +168,53 @@ def test_what_install_finds_is_told_here_too(name: str, hinders: bool) -> None:
     finding = Finding(hinders, "this is so.", "Change it.", name, ("change it",))
     (fault,) = faults(on(findings=(finding,)))
     assert fault[:5] == (name, PROBLEM if hinders else WARNING, "this is so.", "Change it.", ("change it",))
+
+
+def test_a_second_copy_of_the_hook_stops_no_start() -> None:
+    finding = Finding(
+        True, "it runs twice.", "Keep libvirt from running it.", "other-hooks", ("chmod a-x /x",)
+    )
+    (fault,) = faults(on(findings=(finding,)))
+    assert (fault.id, fault.state) == ("other-hooks", WARNING)
+
+
+def test_a_hook_that_may_not_have_been_executable_is_only_a_warning() -> None:
+    daemon = Daemon("libvirtd", 7, 0.0)
+    for seen, state in ((UNSEEN, PROBLEM), (UNSURE, WARNING)):
+        (fault,) = faults(on(daemon=daemon, hook_seen=seen))
+        assert (fault.id, fault.state, fault.commands) == ("hook-seen", state, ("systemctl reload libvirtd",))
+
+
+def test_what_changes_the_hooks_times_reloads_the_daemon() -> None:
+    """Or the doctor would take the hook for one that the daemon has not seen."""
+    daemon = Daemon("libvirtd", 7, 0.0)
+    for hook, enforcing in ((Hook("not executable"), False), (Hook("same", label="etc_t"), True)):
+        (fault,) = faults(on(daemon=daemon, hook=hook, enforcing=enforcing))
+        assert fault.commands[1:] == ("systemctl reload libvirtd",)
+
+
+def test_a_foreign_hook_is_not_made_executable(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, state in (("#!/bin/sh\n", "foreign"), ("#!/bin/sh\n# apvfio.hook\n", "not executable")):
+        (tmp_path / "hook").write_text(text)
+        monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
+        assert look._hook(text, ()).state == state
+
+
+@pytest.mark.parametrize(
+    ("hook", "directory", "had", "seen"),
+    [
+        (50.0, 50.0, {}, SEEN),
+        (150.0, 150.0, {}, UNSEEN),
+        (150.0, 50.0, {}, UNSURE),
+        (150.0, 150.0, {Q: "g"}, SEEN),
+    ],
+)
+def test_what_tells_whether_the_daemon_saw_a_hook(
+    hook: float, directory: float, had: dict[Apqn, str], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {f"/{HOOK}": hook, os.path.dirname(f"/{HOOK}"): directory}
+    monkeypatch.setattr(look, "_changed", lambda path: times.get(path, inf))
+    assert look._seen(Daemon("libvirtd", 7, 100.0), (), NO_LEASES._replace(had=had)) == seen
 
 
 def test_kvm_is_for_its_own_guests_only() -> None:

@@ -97,7 +97,7 @@ def require_pasteable(check: Found, asked: str, others: set[str]) -> None:
 def effective(command: str) -> bool:
     """Whether the command does something by itself."""
     words = command.split()
-    looks = (words[0] == "apvfio" and ({"queues", "plan", "--live"} & set(words))) or "list --all" in command
+    looks = (words[0] == "apvfio" and ({"queues", "plan"} & set(words))) or "list --all" in command
     return not (is_editor(command) or words[0] in READ_ONLY or looks)
 
 

@@ -360,3 +360,36 @@ def test_real_programs() -> None:
     assert programs.run([sys.executable, "-c", "print('1.2')"]) == (0, "1.2")
     assert programs.version("sh", "-c", "echo tool 12.30.1-rc, since 2.0") == (12, 30, 1)
     assert programs.version("false") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files that are root's")
+def test_what_others_may_write(tmp_path: Path) -> None:
+    """In a directory such as /tmp nobody can replace what is root's; and no command touches a directory."""
+    shared, open_to_all = tmp_path / "shared", tmp_path / "open"
+    for directory, mode in ((shared, 0o1777), (open_to_all, 0o777)):
+        directory.mkdir()
+        directory.chmod(mode)
+        (directory / "file").write_text("")
+    assert checks._exposed(str(shared / "file")) is None
+    assert checks._exposed(str(open_to_all / "file")) == str(open_to_all)
+    (found,) = checks._writable([str(open_to_all / "file")])
+    assert (found.id, found.commands) == ("exposed", ())
+    (shared / "file").chmod(0o666)
+    assert checks._exposed(str(shared / "file")) == str(shared / "file")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files that are root's")
+def test_a_hook_that_others_may_write_has_commands_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_HOOKS", str(tmp_path))
+    hook, link = tmp_path / "qemu", tmp_path / "link"
+    hook.write_text("")
+    hook.chmod(0o777)
+    link.symlink_to(hook)
+    (found,) = checks._writable([str(hook)])
+    assert found.commands == (f"chown root {hook}", f"chmod go-w {hook}")
+    assert checks.not_run(str(hook), link=False) == f"chmod a-x {hook}"
+    assert checks.not_run(str(link), link=True) == (
+        f"mv -T --backup=numbered {link} /etc/libvirt/link.not-ours"
+    )

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease
     from apvfio.matrix import Matrix
 
-WITHOUT_DEVICE = "it runs without the queues that it requests: a guest gets them when it starts."
+_WITHOUT_DEVICE = "it runs without the queues that it requests: a guest gets them when it starts."
+_HOW_TO_GET_THEM = (
+    "Shut it down and start it again, or give it the queues while it runs with 'apvfio guest set --live'."
+)
 _ARCH = "s390x"
 _MACHINE = "s390-ccw"
 
@@ -317,15 +320,8 @@ def _without_queues(guest: Guest, request: Request, facts: Facts, words: Words) 
         )
     if device:
         return None
-    if request.wish or isinstance(guest.plan, ApvfioError):
-        return warning("start", WITHOUT_DEVICE, "Shut it down and start it again.", guest=name)
-    return warning(
-        "start",
-        WITHOUT_DEVICE,
-        "Give it the queues while it runs, or shut it down and start it again.",
-        setting(guest, request.matrix, words, "--live"),
-        guest=name,
-    )
+    # No command: whether a device can be plugged into it, only its QEMU knows.
+    return warning("start", _WITHOUT_DEVICE, _HOW_TO_GET_THEM, guest=name)
 
 
 def _lease(request: Request, facts: Facts) -> Lease | None:

@@ -121,8 +121,8 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
     return check
 
 
-def setting(guest: Guest, matrix: Matrix, words: Words, *options: str) -> str:
+def setting(guest: Guest, matrix: Matrix, words: Words) -> str:
     """The command that has the guest request ``matrix``."""
     control = ["--control-domains", format_list(matrix.control_domains)] if matrix.control_domains else []
     lists = ["--adapters", format_list(matrix.adapters), "--domains", format_list(matrix.domains)]
-    return words.about("guest set", guest.domain.name, *options, *lists, *control)
+    return words.about("guest set", guest.domain.name, *lists, *control)
