@@ -136,7 +136,7 @@ class Machine:
         self.processes: Processes | None = None
         """Those of guests and of whoever opens a device, where they are known."""
         self.dead: set[int] = set()
-        """The pids of processes of other kinds that have ended."""
+        """The pids of the processes that have ended, where they are not known."""
 
     @property
     def running(self) -> set[str] | None:
@@ -144,9 +144,10 @@ class Machine:
         return None if self.processes is None else set(self.processes.running_guests())
 
     @running.setter
-    def running(self, guests: set[str]) -> None:
-        self.processes = Processes(self.kernel)
-        for guest in sorted(guests):
+    def running(self, guests: set[str] | None) -> None:
+        self.processes = None if guests is None else Processes(self.kernel)
+        for guest in sorted(guests or ()):
+            assert self.processes
             self.processes.start(guest)
 
     @property
@@ -160,7 +161,7 @@ class Machine:
         return None if self.processes is None else self.processes.opener(mdev)
 
     def lives(self, process: Process) -> bool:
-        return process.pid not in self.dead
+        return process.pid not in self.dead if self.processes is None else self.processes.lives(process)
 
     def lock(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -9,6 +9,7 @@ device and frees the pid.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from apvfio.promises import UNKNOWN, Process
 from apvfio.sim import codec
@@ -60,7 +61,7 @@ class Processes:
         Its pid is new, unless ``pid`` names one that an earlier process had.
         """
         self._ticks += 1
-        pid = pid or _FIRST + self._ticks
+        pid = pid or next(pid for pid in count(_FIRST + self._ticks) if pid not in self.table)
         assert pid not in self.table, pid
         self.table[pid] = SimProcess(self._ticks, guest, name)
         return Process(pid, self._ticks)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from apvfio import broker, changing, hook
 from apvfio.errors import ApvfioError
 from apvfio.mask import parse_edit
-from apvfio.promises import Process
 from hosts import a_matrix, mdev
 from machines import Killed, Machine
 from model import rivals
-from model.befores import domain_xml
+from model.befores import domain_xml, end_qemu, run_qemu
+from model.endings import record_stop
 from model.promised import require
 from model.schedule import Lock, PointedFiles, PointedSysfs, Scheduler
 from model.shadow import Shadow
@@ -53,6 +53,8 @@ class Stage:
         self.scheduler = Scheduler(choose)
         self.started: dict[str, Request] = {}
         """The guests that have been told that they have their queues."""
+        self.stopped: dict[str, Request] = {}
+        """The guests that have ended since, of which the hook was told."""
         self.ears = Ears()
         self._own, self._s390 = Lock("apvfio's lock"), Lock("s390-tools' lock")
         self._reads = reads
@@ -65,6 +67,26 @@ class Stage:
         process.sysfs, process.files = sysfs, files  # type: ignore[assignment]  # as good as a machine's own
         process.lock = self._locks  # type: ignore[method-assign]
         return process
+
+    def starts(self, request: Request) -> None:
+        """The guest has its queues, and its QEMU opens the device."""
+        self.started[request.guest_uuid] = request
+        self.stopped.pop(request.guest_uuid, None)
+        self.scheduler.point("QEMU opens the device")
+        run_qemu(self.machine, request)
+
+    def stops(self, request: Request) -> None:
+        """The guest's QEMU ends, and the hook records it."""
+        self.started.pop(request.guest_uuid, None)
+        self.scheduler.point("QEMU ends")
+        end_qemu(self.machine, request)
+        self.record(request)
+        self.stopped[request.guest_uuid] = request
+
+    def record(self, request: Request) -> None:
+        """The hook records a stop of the guest."""
+        self.scheduler.point("record")
+        record_stop(self.machine, int(request.guest_uuid[:8], 16), self.scheduler.clock.now)
 
     def hook(self, operation: str, request: Request, process: Machine | None = None) -> tuple[int, str]:
         """The exit code of libvirt's hook, and what it says."""
@@ -88,15 +110,25 @@ class Stage:
 
 
 def prepare(request: Request) -> Act:
-    """libvirt starts the guest."""
+    """libvirt starts the guest, and its QEMU opens the device."""
 
     def act(stage: Stage) -> None:
         code, said = stage.hook("prepare", request)
         if code == 0:
-            stage.started[request.guest_uuid] = request
+            stage.starts(request)
         require(
             f"a start failed without a word, or with {said!r}", bool(code) == said.startswith("apvfio: g")
         )
+
+    return act
+
+
+def refused(request: Request) -> Act:
+    """Another daemon starts the guest, which runs, with other queues: that must be refused."""
+
+    def act(stage: Stage) -> None:
+        code, said = stage.hook("prepare", request)
+        require(f"a guest that runs was started again, {said!r}", code != 0)
 
     return act
 
@@ -121,19 +153,62 @@ def release(request: Request) -> Act:
     """The guest has ended."""
 
     def act(stage: Stage) -> None:
-        stage.started.pop(request.guest_uuid, None)
+        stage.stops(request)
         code, said = stage.hook("release", request)
         require(f"release said {said!r}", code == 0 and "unexpected" not in said)
 
     return act
 
 
-def stop_start(request: Request) -> Act:
-    """The guest has ended and starts again."""
+def unserved(request: Request) -> Act:
+    """The guest has ended, which the hook recorded; its interpreter never ran."""
+    return lambda stage: stage.stops(request)
+
+
+def half_served(request: Request, n: int) -> Act:
+    """The guest has ended, and the interpreter of the hook is killed after its ``n``-th write."""
 
     def act(stage: Stage) -> None:
-        release(request)(stage)
-        prepare(request)(stage)
+        stage.stops(request)
+        process = stage.process()
+
+        def die() -> None:
+            raise Killed
+
+        process.faults.arm(n, die, late=True)
+        with suppress(Killed):
+            stage.hook("release", request, process)
+
+    return act
+
+
+def unheard(request: Request) -> Act:
+    """The guest has ended, and libvirt said nothing."""
+
+    def act(stage: Stage) -> None:
+        stage.started.pop(request.guest_uuid, None)
+        stage.scheduler.point("QEMU ends")
+        end_qemu(stage.machine, request)
+
+    return act
+
+
+def strayed(request: Request) -> Act:
+    """Another daemon has failed to start the guest, which runs, and its hook is told of a stop."""
+
+    def act(stage: Stage) -> None:
+        stage.record(request)
+        stage.hook("release", request)
+
+    return act
+
+
+def in_turn(*acts: Act) -> Act:
+    """One act after the other."""
+
+    def act(stage: Stage) -> None:
+        for each in acts:
+            each(stage)
 
     return act
 
@@ -142,13 +217,16 @@ def change(request: Request) -> Act:
     """A person gives the running guest other queues."""
 
     def act(stage: Stage) -> None:
-        process, changer = stage.process(), Process(77, 1)
+        process = stage.process()
+        assert process.processes
+        changer = process.processes.start()
         try:
             changing.keep(process, changing.change(process, request, changer))
-        except ApvfioError:
-            stage.machine.dead.add(changer.pid)
-        else:
             stage.started[request.guest_uuid] = request
+        except ApvfioError:
+            pass
+        finally:
+            process.processes.end(changer.pid)
 
     return act
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
@@ -18,6 +19,8 @@ from apvfio.sim.profile import PROFILES
 from apvfio.wish import Wish
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
+from model.clock import Clock
+from model.endings import GRACE, record_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +44,7 @@ class Cell(NamedTuple):
         machine = Machine(SimKernel.new(self.profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
         prefer = f'prefer = "{self.way}"\n' if self.way else ""
         machine.files.texts[POLICY] = f'mode = "{self.mode}"\n{prefer}'
+        machine.running = set()
         return machine
 
 
@@ -53,14 +57,15 @@ def cells() -> Iterator[Cell]:
             yield Cell(name, OVERRIDES, "")
 
 
-def domain_xml(request: Request) -> bytes:
-    """The domain of a guest with that request, as libvirt hands it to a hook."""
+def domain_xml(request: Request, *, device: bool = True) -> bytes:
+    """The domain of a guest with that request, as libvirt hands it to a hook; with its device, or without."""
     adapters, domains = request.matrix.adapters, request.matrix.domains
+    hostdev = f"""<hostdev mode="subsystem" type="mdev" model="vfio-ap"><source>
+        <address uuid="{request.mdev}"/></source></hostdev>"""
     return f"""<domain type="kvm"><name>{request.guest}</name><uuid>{request.guest_uuid}</uuid>
         <metadata><ap:guest xmlns:ap="urn:apvfio:guest:1">
         <ap:matrix adapters="{adapters}" domains="{domains}"/></ap:guest></metadata>
-        <devices><hostdev mode="subsystem" type="mdev" model="vfio-ap"><source>
-        <address uuid="{request.mdev}"/></source></hostdev></devices></domain>""".encode()
+        <devices>{hostdev if device else ""}</devices></domain>""".encode()
 
 
 ONE = a_request("0,10", "1-2", 1)
@@ -88,10 +93,71 @@ def both(machine: Machine) -> None:
 
 
 def attached(machine: Machine) -> None:
-    """Guest 1 runs and has its device open; the kernels before 6.12 do not let go of one."""
+    """Guest 1 runs and has its device open, where the kernel can take it from a guest."""
     held(machine)
     if PROFILES[machine.kernel.state.profile].asks_to_let_go:
-        machine.kernel.attach_guest(mdev(1), "one")
+        run_qemu(machine, ONE)
+
+
+def running(machine: Machine) -> None:
+    """Guest 1 runs and has its device open."""
+    held(machine)
+    run_qemu(machine, ONE)
+
+
+def starting_up(machine: Machine) -> None:
+    """Guest 1 has its QEMU process, which has not opened the device yet."""
+    held(machine)
+    assert machine.processes
+    machine.processes.start(guest(1))
+
+
+def run_qemu(machine: Machine, request: Request) -> None:
+    """The guest's QEMU starts and opens its device; OSError if that fails."""
+    assert machine.processes
+    machine.processes.open(machine.processes.start(request.guest_uuid).pid, request.mdev)
+
+
+def end_qemu(machine: Machine, request: Request) -> None:
+    """The guest's QEMU ends, if it runs."""
+    assert machine.processes
+    for pid in machine.processes.of_guest(request.guest_uuid):
+        machine.processes.end(pid)
+
+
+def recorded(machine: Machine) -> None:
+    """Guest 1 has stopped; the hook recorded that, and its interpreter never ran."""
+    running(machine)
+    end_qemu(machine, ONE)
+    record_stop(machine, 1, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def recorded_beside(machine: Machine) -> None:
+    """The same, and guest 2 runs."""
+    both(machine)
+    run_qemu(machine, ONE)
+    run_qemu(machine, BESIDE)
+    end_qemu(machine, ONE)
+    record_stop(machine, 1, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def strayed(machine: Machine) -> None:
+    """Guest 1 runs, and a stop of it is recorded: another daemon failed to start it a second time."""
+    running(machine)
+    record_stop(machine, 1, time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
+def died(machine: Machine) -> None:
+    """Guest 1 ran for long, and ended without a word from libvirt."""
+    clock = Clock()
+    clock.now = time.clock_gettime(time.CLOCK_BOOTTIME) - GRACE - 1
+    with clock.running():
+        held(machine)
+
+
+def expected(machine: Machine) -> None:
+    """Guest 1 is to arrive by a migration."""
+    broker.acquire(machine.process(), ONE, expected=True)
 
 
 def foreign_device(machine: Machine, matrix: Matrix, uuid: str = FOREIGN) -> None:

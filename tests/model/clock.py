@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time that passes only when somebody sleeps."""
+"""Time that passes only when somebody sleeps or waits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ from unittest import mock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+START = 1000.0
+
 
 class Clock:
-    """What `time.monotonic` and `time.sleep` are while it runs."""
+    """What `time.monotonic`, `time.clock_gettime` and `time.sleep` are while it runs; one for each boot."""
 
-    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self._now = 1000.0
-        self._meanwhile = meanwhile
+    def __init__(self) -> None:
+        self.now = START
+        """Seconds since the boot."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What others do when somebody sleeps."""
 
     def monotonic(self) -> float:
         """Seconds."""
-        return self._now
+        return self.now
+
+    def clock_gettime(self, _clock: int) -> float:
+        """Seconds, the same for each of the system's clocks."""
+        return self.now
 
     def sleep(self, seconds: float) -> None:
         """Let ``seconds`` pass, and others do something."""
-        self._now += seconds
-        self._meanwhile()
+        self.now += seconds
+        self.meanwhile()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -34,5 +42,6 @@ class Clock:
         with (
             mock.patch.object(time, "sleep", self.sleep),
             mock.patch.object(time, "monotonic", self.monotonic),
+            mock.patch.object(time, "clock_gettime", self.clock_gettime),
         ):
             yield

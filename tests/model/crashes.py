@@ -83,6 +83,9 @@ class Fault(NamedTuple):
         return f"{what} {'after' if self.late else 'before'} write {self.n} to {self.path}"
 
 
+NEVER = Fault(0, KILL, False, "nothing")
+
+
 def faults_at(n: int, path: str) -> Iterator[Fault]:
     """All that can happen at write number ``n``, which goes to ``path``."""
     name = path.rpartition("/")[2]

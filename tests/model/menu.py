@@ -7,8 +7,9 @@ from errno import EBUSY, EINTR, EINVAL, EIO, ENODEV, ENOMEM
 from itertools import product
 from typing import TYPE_CHECKING
 
+from model.lives import PAST_GRACE
 from model.others import ADAPTERS, DOMAINS, FOREIGN, POLICIES, SPARE_ADAPTER, SPARE_DOMAIN
-from model.world import GUESTS, MODES, REQUESTS, WISHES
+from model.world import COMES_UP, GUESTS, HOW, MODES, REQUESTS, WISHES
 
 if TYPE_CHECKING:
     import random
@@ -34,10 +35,17 @@ _SOME_ADAPTERS = ((0,), (1,), (3,), (0, 1), (5,))
 _SOME_DOMAINS = ((1,), (2, 4), (4,), (9,))
 
 TABLE: dict[str, tuple[object, ...]] = {
-    "start": (GUESTS, range(len(REQUESTS) + len(WISHES)), _YES_OR_NO, FAULT),
+    "start": (GUESTS, range(len(REQUESTS) + len(WISHES)), COMES_UP, FAULT),
+    "expect": (GUESTS, range(len(REQUESTS)), FAULT),
+    "arrive": (GUESTS, FAULT),
     "change": (GUESTS, range(len(REQUESTS) + len(WISHES)), (True, True, False), FAULT),
-    "stop": (GUESTS, _YES_OR_NO, FAULT),
+    "stop": (GUESTS, HOW, FAULT),
     "die": (GUESTS,),
+    "linger": (GUESTS,),
+    "open": (GUESTS,),
+    "close": (),
+    "reuse": (),
+    "wait": ((1, 30, PAST_GRACE),),
     "release": (GUESTS,),
     "force": (GUESTS, FAULT),
     "reconcile": (FAULT,),
@@ -74,6 +82,8 @@ MEANWHILE = (
     "domains",
     "configure",
     "modprobe",
+    "die",
+    "open",
 )
 """What others do without waiting for anybody's lock."""
 STRIKES = (
@@ -88,6 +98,7 @@ _OFTEN = {
     "start": 8,
     "change": 5,
     "stop": 6,
+    "wait": 2,
     "reconcile": 3,
     "settle": 2,
     "modprobe": 0.5,

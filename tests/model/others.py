@@ -52,10 +52,6 @@ class Others:
         kernel = SimKernel.new(profile, adapters=ADAPTERS, domains=IdSet(DOMAINS))
         self.machine = Machine(kernel)
         self.shadow = Shadow(self.machine)
-        self.attached: set[int] = set()
-        """The guests that run and have their device open."""
-        self.forced: set[str] = set()
-        """The devices that a person has insisted on taking away, whenever that succeeds."""
         self.foreign: dict[str, Matrix] = {}
         """Devices that others made, as they left them."""
         self.boots = 0
@@ -117,7 +113,6 @@ class Others:
         rivals.mdevctl_stop(self.shadow, uuid)
         if uuid not in self.machine.kernel.state.mdevs:
             self.foreign.pop(uuid, None)
-            self.attached.discard(n)
 
     # The machine.
 
@@ -171,7 +166,6 @@ class Others:
             {path: text for path, text in old.files.texts.items() if stale or not path.startswith("run/")}
         )
         self.shadow = Shadow(self.machine)
-        self.attached.clear()
         self.foreign.clear()
 
     def own_what_is_theirs(self) -> None:

@@ -126,7 +126,7 @@ def _stuck(machine: Machine) -> bool:
     """Whether a device that must go is open and the kernel does not ask for it: nothing goes on behind it."""
     mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.doomed()
     waits = not PROFILES[machine.kernel.state.profile].asks_to_let_go
-    return waits and any(uuid in mdevs and mdevs[uuid].vm for uuid in doomed)
+    return any(uuid in mdevs and mdevs[uuid].open and (waits or not mdevs[uuid].vm) for uuid in doomed)
 
 
 def require(what: str, holds: bool) -> None:

@@ -9,13 +9,15 @@ strikes every verb on every kind of host with every fault at every write, and pr
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio import broker
 from apvfio.errors import ApvfioError
 from machines import Killed
 from model.befores import cells
-from model.crashes import KILL, Fault, faults_at
+from model.crashes import KILL, NEVER, Fault, faults_at
+from model.endings import lives, require_home, require_no_record, require_untouched, stops
 from model.figures import Table
 from model.verbs import VERBS, WHOLE
 from model.views import State, difference, disagreements, promises, unpaid, view
@@ -62,7 +64,7 @@ def explore(verb: Verb, cell: Cell, choice: Choice) -> Explored:
         verb.between(between)
         aims.append(_reconciled(between))
     tried, lost = 0, []
-    for fault in choice(faults):
+    for fault in (NEVER, *choice(faults)):
         tried += 1
         try:
             _strike(verb, start.twin(), fault, aims)
@@ -72,13 +74,18 @@ def explore(verb: Verb, cell: Cell, choice: Choice) -> Explored:
 
 
 def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State]) -> None:
+    alive, stopped = lives(machine, set()) if verb.spares else [], stops(machine)
     machine.faults.arm(fault.n, fault.strike, late=fault.late)
     done = True
     try:
         verb.run(machine)
     except (ApvfioError, Killed):
         done = False
+    require_untouched(machine, alive, set())
     found = _reconciled(machine.process())
+    require_untouched(machine, alive, set())
+    require_home(machine, stopped, time.clock_gettime(time.CLOCK_BOOTTIME))
+    require_no_record(machine)
     _require(shared := disagreements(machine), not shared)
     _require(debts := unpaid(machine), not debts)
     again = broker.reconcile(machine.process())

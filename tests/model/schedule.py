@@ -64,6 +64,7 @@ class Scheduler:
         self._ended: set[str] = set()
         self._all_ended = threading.Event()
         self._now = ""
+        self.clock = Clock()
         self.points: list[Point] = []
         self.failures: list[BaseException] = []
 
@@ -75,9 +76,11 @@ class Scheduler:
         ]
         for thread in threads:
             thread.start()
-        with Clock(lambda: self.point("sleep", yields=True)).running():
+        self.clock.meanwhile = lambda: self.point("sleep", yields=True)
+        with self.clock.running():
             self._hand_over("begin")
             self._all_ended.wait()
+        self.clock.meanwhile = lambda: None
         for thread in threads:
             thread.join()
         if self.failures:

@@ -22,15 +22,21 @@ from model.acts import (
     checked,
     chzdev,
     dies,
+    half_served,
+    in_turn,
     mdevctl,
     prepare,
     reconcile,
+    refused,
     release,
     replug,
-    stop_start,
+    strayed,
+    unheard,
     unplug,
+    unserved,
 )
-from model.befores import BESIDE, ONE, TWO
+from model.befores import ANEW, BESIDE, ONE, TWO, end_qemu, run_qemu
+from model.endings import require_home, require_no_record
 from model.promised import require
 from model.schedule import Plan, by_chance, more
 from model.views import VFIO, disagreements, promises, unpaid
@@ -64,9 +70,48 @@ MEETINGS: dict[str, Meeting] = {
     ),
     "a start and a stop": Meeting((ONE,), {"stop": release(ONE), "beside": prepare(BESIDE)}),
     "two stops": Meeting((ONE, BESIDE), {"stop": release(ONE), "stop beside": release(BESIDE)}),
-    "a stop and a start of the same guest": Meeting((ONE,), {"again": stop_start(ONE), "timer": reconcile}),
+    "a stop and a start of the same guest": Meeting(
+        (ONE,), {"again": in_turn(release(ONE), prepare(ONE)), "timer": reconcile}
+    ),
     "a start, a start, a stop": Meeting(
         (ONE,), {"stop": release(ONE), "beside": prepare(BESIDE), "third": prepare(a_request("1", "27", 3))}
+    ),
+    "a stop that is only recorded and a start": Meeting(
+        (ONE,), {"stop": unserved(ONE), "beside": prepare(BESIDE)}
+    ),
+    "a stop that is only recorded and the timer": Meeting(
+        (ONE,), {"stop": unserved(ONE), "timer": reconcile}
+    ),
+    "a stop that is only recorded and another stop": Meeting(
+        (ONE, BESIDE), {"stop": unserved(ONE), "stop beside": release(BESIDE)}
+    ),
+    "a stop that is only recorded and a change": Meeting(
+        (ONE, BESIDE), {"stop": unserved(ONE), "change": change(BESIDE._replace(matrix=a_matrix("1", "1")))}
+    ),
+    "a stop that is only recorded, a start of the same guest, the timer": Meeting(
+        (ONE,), {"again": in_turn(unserved(ONE), prepare(ONE)), "timer": reconcile}
+    ),
+    "a stop that dies, a start of the same guest, another start": Meeting(
+        (ONE,), {"again": in_turn(half_served(ONE, 1), prepare(OTHER)), "beside": prepare(BESIDE)}
+    ),
+    "a stop that dies late, a start of the same guest, the timer": Meeting(
+        (ONE,), {"again": in_turn(half_served(ONE, 2), prepare(ONE)), "timer": reconcile}
+    ),
+    "a stop of what another daemon did not start and the timer": Meeting(
+        (ONE,), {"stray": strayed(ONE), "timer": reconcile}
+    ),
+    "a stop of what another daemon did not start and a start": Meeting(
+        (ONE,), {"stray": strayed(ONE), "beside": prepare(BESIDE)}
+    ),
+    "a start of a guest that runs and the timer": Meeting(
+        (ONE,), {"again": refused(ANEW), "timer": reconcile}
+    ),
+    "a start of a guest that runs and its stop": Meeting(
+        (ONE,), {"again": prepare(ANEW), "stop": release(ONE)}
+    ),
+    "an end unheard and a start": Meeting((ONE,), {"end": unheard(ONE), "beside": prepare(BESIDE)}),
+    "an end unheard and a start of the same guest": Meeting(
+        (ONE,), {"again": in_turn(unheard(ONE), prepare(OTHER)), "timer": reconcile}
     ),
     "a start that dies and another": Meeting((), {"dies": dies(ONE, 3), "beside": prepare(BESIDE)}),
     "a start that dies and the timer": Meeting((), {"dies": dies(ONE, 3), "timer": reconcile}),
@@ -178,12 +223,14 @@ def in_random_ways(name: str, cell: Cell, seed: str, times: int) -> Met:
 def meet(meeting: Meeting, cell: Cell, choose: Chooser, *, reads: bool) -> list[Point]:
     """Let them meet once and see that the promises hold; the points at which another could have gone on."""
     stage = Stage(cell, choose, reads=reads)
-    for request in meeting.before:
-        broker.acquire(stage.machine.process(), request)
-        stage.started[request.guest_uuid] = request
-    with redirect_stderr(stage.ears):
-        stage.scheduler.run({name: partial(act, stage) for name, act in meeting.acts.items()})
-    _check(stage)
+    with stage.scheduler.clock.running():
+        for request in meeting.before:
+            broker.acquire(stage.machine.process(), request)
+            run_qemu(stage.machine, request)
+            stage.started[request.guest_uuid] = request
+        with redirect_stderr(stage.ears):
+            stage.scheduler.run({name: partial(act, stage) for name, act in meeting.acts.items()})
+        _check(stage)
     return stage.scheduler.points
 
 
@@ -192,6 +239,10 @@ def _check(stage: Stage) -> None:
     _none(stage.shadow.differences())
     broker.reconcile(machine.process())
     _require_started(stage)
+    require_home(
+        machine, dict.fromkeys((int(uuid[:8], 16) for uuid in stage.stopped), 0), stage.scheduler.clock.now
+    )
+    require_no_record(machine)
     _none(disagreements(machine))
     _none(unpaid(machine))
     _none(stage.shadow.differences())
@@ -199,6 +250,7 @@ def _check(stage: Stage) -> None:
     require(f"another reconcile takes {again.steps}", not again.steps)
     rivals.mdevctl_stop(stage.shadow, mdev(9))
     for n in (1, 2, 3):
+        end_qemu(machine, a_request("0", "1", n))
         broker.release(machine.process(), guest(n))
     left = promises(machine.ledger)
     require(f"there is left {left}", not (left.leases or left.owed or left.overrides or left.offline))

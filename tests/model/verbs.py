@@ -14,10 +14,8 @@ from apvfio.mask import parse_edit
 from apvfio.masks_change import change_masks
 from apvfio.persistence import define, undefine
 from apvfio.plan.edit import Wish as MaskWish
-from apvfio.promises import Process
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev
-from machines import Killed
 from model.befores import (
     ANEW,
     BESIDE,
@@ -29,7 +27,9 @@ from model.befores import (
     both,
     defined,
     device_gone,
+    died,
     domain_xml,
+    expected,
     half_started,
     held,
     narrowed,
@@ -40,6 +40,11 @@ from model.befores import (
     owing,
     queue_strayed,
     ready_made,
+    recorded,
+    recorded_beside,
+    running,
+    starting_up,
+    strayed,
     unbound,
 )
 
@@ -57,9 +62,6 @@ PARTS = "parts"
 ordering it again does the rest."""
 
 
-CHANGER = Process(4242, 1)
-
-
 class Verb(NamedTuple):
     """Something that changes a host."""
 
@@ -73,6 +75,8 @@ class Verb(NamedTuple):
     between: Callable[[Machine], object] | None = None
     """What may be found as well: a guest that starts has lost what it held in an earlier life, and what was
     tried and given up has left a queue bound that had no driver."""
+    spares: bool = False
+    """Whether guest 1, which shows signs of life, must have all that it had."""
     undoes: bool = False
     """Whether it undoes all when a write fails: then it leaves parts only if it dies."""
 
@@ -89,24 +93,38 @@ def masks(
     return lambda machine: change_masks(machine, wish, lambda change: None)
 
 
-def called(machine: Machine, operation: str, request: Request) -> tuple[int, str]:
-    """The hook's exit code for ``operation`` of libvirt's, and what it says."""
+def called(machine: Machine, operation: str, request: Request, *, device: bool = True) -> tuple[int, str]:
+    """The hook's exit code for ``operation``, and what it says; the guest may have no ``device``."""
     with redirect_stderr(StringIO()) as said:
-        code = hook.main([request.guest, operation, "begin", "-"], machine, domain_xml(request))
+        xml = domain_xml(request, device=device)
+        code = hook.main([request.guest, operation, "begin", "-"], machine, xml)
     return code, said.getvalue()
 
 
-def serve(operation: str, request: Request) -> Callable[[Machine], object]:
+def serve(operation: str, request: Request, *, device: bool = True) -> Callable[[Machine], object]:
     """The hook's ``operation``; raises what it says, which libvirt hears of at prepare alone."""
 
     def run(machine: Machine) -> None:
-        code, said = called(machine, operation, request)
+        code, said = called(machine, operation, request, device=device)
         assert not said.startswith("apvfio: unexpected")
         assert bool(code) == (bool(said) and operation == "prepare")
         if said:
             raise ApvfioError(said)
 
     return run
+
+
+def refused(run: Callable[[Machine], object]) -> Callable[[Machine], object]:
+    """``run``, which must be refused."""
+
+    def refusing(machine: Machine) -> None:
+        try:
+            run(machine)
+        except ApvfioError:
+            return
+        raise AssertionError("it was done")
+
+    return refusing
 
 
 def given_up(request: Request) -> Callable[[Machine], object]:
@@ -119,16 +137,17 @@ def given_up(request: Request) -> Callable[[Machine], object]:
     return run
 
 
-def changed(adapters: str, domains: str, *, kept: bool = True) -> Callable[[Machine], object]:
-    """Guest 1 gets other queues while it runs; who changes it may die at it."""
+def changed(adapters: str, domains: str, *, n: int = 1, kept: bool = True) -> Callable[[Machine], object]:
+    """Guest ``n`` gets other queues while it runs; who changes it may die at it."""
 
     def run(machine: Machine) -> None:
+        assert machine.processes
+        changer = machine.processes.start()
         try:
-            done = changing.change(machine, a_request(adapters, domains, 1), CHANGER)
+            done = changing.change(machine, a_request(adapters, domains, n), changer)
             (changing.keep if kept else changing.undo)(machine, done)
-        except (ApvfioError, Killed):
-            machine.dead.add(CHANGER.pid)
-            raise
+        finally:
+            machine.processes.end(changer.pid)
 
     return run
 
@@ -155,6 +174,32 @@ VERBS = (
         modes=(MASKS,),
         between=given_up(TWO),
     ),
+    Verb("acquire: beside a recorded stop", recorded, lambda m: broker.acquire(m, BESIDE)),
+    Verb("acquire: again after a recorded stop", recorded, lambda m: broker.acquire(m, ANEW)),
+    Verb("acquire: of a dead guest's queues", died, lambda m: broker.acquire(m, a_request("10", "2", 2))),
+    Verb("acquire: of a guest that runs", running, refused(lambda m: broker.acquire(m, ANEW)), spares=True),
+    Verb(
+        "acquire: a guest that comes up", starting_up, refused(lambda m: broker.acquire(m, ANEW)), spares=True
+    ),
+    Verb("expect", nothing, lambda m: broker.acquire(m, ONE, expected=True)),
+    Verb("hook: arrival", expected, serve("prepare", ONE, device=False)),
+    Verb(
+        "release: of a guest that runs", running, refused(lambda m: broker.release(m, guest(1))), spares=True
+    ),
+    Verb(
+        "release: a guest that comes up",
+        starting_up,
+        refused(lambda m: broker.release(m, guest(1))),
+        spares=True,
+    ),
+    Verb("release: beside a recorded stop", recorded_beside, lambda m: broker.release(m, guest(3))),
+    Verb("change: beside a recorded stop", recorded_beside, changed("1", "1", n=2)),
+    Verb("reconcile: a recorded stop", recorded_beside, broker.reconcile),
+    Verb("reconcile: a dead guest", died, broker.reconcile),
+    Verb("reconcile: a guest that runs", strayed, broker.reconcile, spares=True),
+    Verb("hook: a recorded stop", recorded_beside, serve("release", ONE)),
+    Verb("hook: a stop of another guest", recorded_beside, serve("release", a_request("0", "4", 3))),
+    Verb("hook: a stop while it runs", strayed, refused(serve("release", ONE)), spares=True),
     Verb("release", held, lambda m: broker.release(m, guest(1))),
     Verb("release: one of two", both, lambda m: broker.release(m, guest(1))),
     Verb("release: an offline queue", offline_held, lambda m: broker.release(m, guest(1))),

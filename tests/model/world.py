@@ -20,7 +20,6 @@ What can be promised when others interfere, in its weakest true form:
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +31,19 @@ from apvfio.masks_change import change_masks
 from apvfio.matrix import Matrix
 from apvfio.plan.edit import Wish as MaskWish
 from apvfio.policy import POLICY
-from apvfio.promises import Process
 from apvfio.wish import Wish
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine
 from model import rivals
-from model.clock import Clock
 from model.crashes import KILL, TRUE, Fault
-from model.others import Others
+from model.endings import (
+    lives,
+    record_stop,
+    require_home,
+    require_no_record,
+    require_untouched,
+)
+from model.lives import Lives
 from model.promised import (
     ViolationError,
     require,
@@ -49,6 +53,7 @@ from model.promised import (
     require_refused,
     require_started,
 )
+from model.verbs import serve
 from model.views import promises, shared_queues, view
 
 if TYPE_CHECKING:
@@ -60,6 +65,13 @@ if TYPE_CHECKING:
     Op = tuple[Any, ...]
 
 GUESTS = (1, 2, 3)
+ATTACHED, RUNS = "attached", "runs"
+COMES_UP = (ATTACHED, ATTACHED, RUNS, "")
+"""Whether a guest that has got its queues opens its device, only has a QEMU process, or not even that."""
+BY_HOOK, RECORDED, UNRECORDED, STRAYED = "by hook", "recorded", "unrecorded", "strayed"
+HOW = (BY_HOOK, BY_HOOK, RECORDED, UNRECORDED, STRAYED)
+"""How libvirt says that a guest has stopped: the hook records it and its interpreter serves it; only
+the record is made; no record can be made. Or another daemon's start of the guest failed while it runs."""
 MODES = ("masks", "overrides")
 REQUESTS = (
     ("0", "1"),
@@ -75,7 +87,7 @@ REQUESTS = (
 WISHES = (Wish("cca"), Wish("ep11", domains=2), Wish("cca", adapters=2))
 
 
-class World(Others):
+class World(Lives):
     """The host, and what there is to be done with it."""
 
     def do(self, op: Op) -> None:
@@ -83,7 +95,7 @@ class World(Others):
         kind, *words = op
         self.count[kind] += 1
         self.meddled = False
-        with Clock().running():
+        with self.clock.running():
             getattr(self, f"do_{kind}")(*words)
             self.meddled = False
             self.own_what_is_theirs()
@@ -106,74 +118,99 @@ class World(Others):
 
     # Guests.
 
-    def do_start(self, n: int, asked: int, attach: bool, fault: Op | None = None) -> None:
-        """Guest ``n`` starts; when it has its queues it opens the device, or libvirt fails it and it is
-        found not to run."""
-        if n in self.attached:
-            return
+    def do_start(self, n: int, asked: int, comes_up: str, fault: Op | None = None) -> None:
+        """Guest ``n`` starts; when it has its queues its QEMU starts, or does not, as ``comes_up`` says.
+
+        If it runs already, another daemon starts it.
+        """
         request = self.request(n, asked)
-        before = self.machine.twin()
-        if not self.call(partial(broker.acquire, request=request), fault, starts=n):
-            if fault is None:
-                require_refused(self.machine, before, request)
+        before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
+        if self.call(partial(broker.acquire, request=request), fault, but=0 if runs else n):
+            self.has_queues(n)
+            if not self.meddled:
+                require_started(self.machine, request)
+            if comes_up:
+                self.run_qemu(n, attach=comes_up == ATTACHED)
             return
-        if not self.meddled:
-            require_started(self.machine, request)
-        if attach:
-            with suppress(OSError):
-                self.machine.kernel.attach_guest(request.mdev, f"vm{n}")
-                self.attached.add(n)
-                self.forced.discard(request.mdev)
+        if fault is None:
+            require_refused(self.machine, before, request)
+        if said is not None and not self.held(n):
+            self.stopped[n] = said
+
+    def do_expect(self, n: int, asked: int, fault: Op | None = None) -> None:
+        """Guest ``n`` is to arrive by a migration, and has its queues before."""
+        request = self.request(n, asked)
+        before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
+        expect = partial(broker.acquire, request=request, expected=True)
+        if self.call(expect, fault, but=0 if runs else n):
+            self.has_queues(n)
+            self.expected.add(n)
+            return
+        if fault is None:
+            require_refused(self.machine, before, request)
+        if said is not None and not self.held(n):
+            self.stopped[n] = said
+
+    def do_arrive(self, n: int, fault: Op | None = None) -> None:
+        """libvirt starts guest ``n`` without its device, which an expected guest gets once it runs here."""
+        was_expected = n in self.expected and self.held(n) and mdev(n) in self.machine.kernel.state.mdevs
+        if self.call(serve("prepare", a_request("0", "1", n), device=False), fault):
+            require(f"g{n} starts without a device, and nobody expects it", was_expected)
+            self.expected.discard(n)
+            self.has_queues(n)
+            self.run_qemu(n, attach=False)
+        elif fault is None and not self.meddled:
+            require(f"g{n} was expected and is refused", not was_expected)
 
     def do_change(self, n: int, asked: int, kept: bool, fault: Op | None = None) -> None:
         """Guest ``n`` gets other queues while it runs; for good, or not."""
         request, before = self.request(n, asked), self.machine.twin()
-        changer = Process(self.count["change"], 1)
+        changer = self.processes.start()
 
         def change(process: Machine) -> None:
             try:
                 done = changing.change(process, request, changer)
                 (changing.keep if kept else changing.undo)(process, done)
-            except (ApvfioError, Killed):
-                self.machine.dead.add(changer.pid)
-                raise
+            finally:
+                self.processes.end(changer.pid)
 
-        if not self.call(change, fault, starts=n):
+        if not self.call(change, fault, but=n):
             if fault is None:
                 require_refused(self.machine, before, request)
         elif not self.meddled and fault is None:
             require_changed(self.machine, before, request, kept=kept)
 
-    def do_stop(self, n: int, hurry: bool, fault: Op | None = None) -> None:
-        """Guest ``n`` ends, and libvirt says so."""
-        self.do_die(n)
-        self.call(partial(broker.stop if hurry else broker.release, guest_uuid=guest(n)), fault)
-
-    def do_die(self, n: int) -> None:
-        """Guest ``n`` ends, and libvirt says nothing."""
-        if n in self.attached:
-            self.attached.remove(n)
-            with suppress(OSError):
-                self.machine.kernel.detach_guest(mdev(n))
+    def do_stop(self, n: int, how: str, fault: Op | None = None) -> None:
+        """Guest ``n`` ends, or has not come up, and libvirt says so in one of the ways `HOW`."""
+        if how != STRAYED:
+            self.do_die(n)
+        runs, said = self.lives(n), int(self.clock.now)
+        if how != UNRECORDED:
+            record_stop(self.machine, n, said)
+        done = how == RECORDED or self.call(
+            serve("release", a_request("0", "1", n)), fault, but=0 if runs else n
+        )
+        if not runs and (done or how != UNRECORDED):
+            self.stopped[n] = said
+            self.expected.discard(n)
 
     def do_release(self, n: int) -> None:
-        """A person releases a guest, which is refused while it has the device open."""
-        in_use = self._in_use(n)
-        done = self.call(partial(broker.release, guest_uuid=guest(n)), None)
-        require("a guest's device was pulled away", not (in_use and done))
+        """A person releases a guest, which is refused as long as it shows a sign of life."""
+        runs = self.lives(n) and self.held(n) and mdev(n) in self.machine.kernel.state.mdevs
+        done = self.call(partial(broker.release, guest_uuid=guest(n)), None, but=0 if runs else n)
+        require(f"g{n} was released while it lives", not (runs and done))
 
     def do_force(self, n: int, fault: Op | None = None) -> None:
         """A person insists; the guest goes on without its queues."""
         self.forced.add(mdev(n))
         self.call(partial(broker.release, guest_uuid=guest(n), force=True), fault)
-        if mdev(n) not in self.machine.kernel.state.mdevs:
-            self.attached.discard(n)
 
     def do_reconcile(self, fault: Op | None = None) -> None:
         """The timer, or a person."""
         done = self.call(broker.reconcile, fault)
         if done and not self.meddled and fault is None:
             require_reconciled(self.machine)
+            require_no_record(self.machine)
 
     # Administrators, through apvfio.
 
@@ -217,16 +254,18 @@ class World(Others):
         """All guests stop and the others' devices go: then nothing of apvfio's is left."""
         for n in GUESTS:
             self.do_die(n)
+        self.do_close()
         for uuid in list(self.foreign):
             rivals.mdevctl_stop(self.shadow, uuid)
         self.foreign.clear()
         for n in GUESTS:
-            self.call(partial(broker.release, guest_uuid=guest(n)), None)
+            self.call(partial(broker.release, guest_uuid=guest(n)), None, but=n)
         if not self.call(broker.reconcile, None):
             return
         require_reconciled(self.machine)
         left = promises(self.machine.ledger)
         require(f"there is left {left}", not (left.leases or left.owed or left.overrides))
+        require_no_record(self.machine)
         devices = list(self.machine.kernel.state.mdevs)
         require(f"the devices {devices} are left", not devices)
         for odd in self.shadow.settled_differences():
@@ -246,12 +285,16 @@ class World(Others):
         verb: Callable[[Machine], object],
         fault: Op | None,
         *,
-        starts: int = 0,
+        but: int = 0,
         admin: bool = False,
     ) -> bool:
-        """Run ``verb`` as a process of its own, struck by ``fault``; whether it came to its end."""
+        """Run ``verb`` as a process of its own, struck by ``fault``; whether it came to its end.
+
+        It may take what the guest ``but`` has, and what was to be taken by force.
+        """
         process = self.machine.process()
         before, policy = self._to_keep(), self.machine.files.texts.get(POLICY)
+        alive, may_go = lives(self.machine, self.awaited()), {mdev(but), *self.forced}
         self.meddled = False
         if fault:
             n, what, *words = fault
@@ -266,9 +309,10 @@ class World(Others):
         except Killed:
             done = False
         if not self.meddled:
-            require_harmless(
-                self.machine, before, policy or "", but={mdev(starts), *self.forced}, admin=admin
-            )
+            require_harmless(self.machine, before, policy or "", but=may_go, admin=admin)
+            require_untouched(self.machine, alive, may_go)
+            if done and fault is None:
+                require_home(self.machine, self.stopped, self.clock.now)
         return done
 
     def _to_keep(self) -> View:
@@ -297,13 +341,6 @@ class World(Others):
         kind, *words = op
         self.count[f"meanwhile {kind}"] += 1
         getattr(self, f"do_{kind}")(*words)
-
-    def _in_use(self, n: int) -> bool:
-        there = self.machine.kernel.state.mdevs.get(mdev(n))
-        held = self.machine.ledger.leases.get(mdev(n))
-        if not there or not there.vm or not held or held.uuid != guest(n):
-            return False
-        return any(there.guest_matrix.holds(queue) for queue in held.matrix.queues())
 
     def _ordered_anew(self) -> None:
         """An administrator's order has reached all of the host; debts that are left are on top of it."""
