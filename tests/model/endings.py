@@ -71,7 +71,9 @@ def require_untouched(machine: Machine, before: list[Life], but: set[str]) -> No
             continue
         now, there = ledger.leases.get(lease.mdev), mdevs.get(lease.mdev)
         who = f"{lease.guest} with {sign}"
-        require(f"{who} has the lease {now}", now is not None and now.state == HELD)
+        # The same start once more, by another daemon, takes nothing away.
+        kept = now is not None and now.state != ENDING and now.matrix == lease.matrix
+        require(f"{who} has the lease {now}", kept)
         require(f"{who} has the device {there}", there is not None and there.matrix == matrix)
 
 
@@ -87,7 +89,7 @@ def require_home(machine: Machine, stopped: dict[int, int], now: float) -> None:
             require(f"{lease.guest} has not ended", there is not None and there.open)
         elif n in stopped:
             require(f"{lease.guest} stopped at {stopped[n]} and is {lease.state} at {now:.0f}", holds=False)
-        elif lease.state == HELD and not lease.expected:
+        elif lease.state == HELD:
             require(f"{lease.guest} died unheard and is held", now - lease.since < GRACE)
 
 

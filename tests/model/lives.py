@@ -111,10 +111,20 @@ class Lives(Others):
         self.stopped.pop(n, None)
         self.expected.discard(n)
 
+    def has_no_queues(self, n: int, stopped: int | None, fault: object) -> None:
+        """Guest ``n`` was refused, or its call failed, having ``stopped`` before, if it had.
+
+        A call that failed may have left the queues to a guest that nobody waits for.
+        """
+        if fault is None or not self.held(n):
+            if stopped is not None:
+                self.stopped[n] = stopped
+        else:
+            self.began.pop(n, None)
+
     def awaited(self) -> set[int]:
         """The guests whose queues are kept for them though they may show no sign of life yet."""
-        fresh = {n for n, when in self.began.items() if self.clock.now - when < GRACE}
-        return (fresh | self.expected) - self.stopped.keys()
+        return {n for n, when in self.began.items() if self.clock.now - when < GRACE} - self.stopped.keys()
 
     def _know_processes(self) -> None:
         self.machine.processes = Processes(self.machine.kernel)

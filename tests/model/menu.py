@@ -37,7 +37,7 @@ _SOME_DOMAINS = ((1,), (2, 4), (4,), (9,))
 TABLE: dict[str, tuple[object, ...]] = {
     "start": (GUESTS, range(len(REQUESTS) + len(WISHES)), COMES_UP, FAULT),
     "expect": (GUESTS, range(len(REQUESTS)), FAULT),
-    "arrive": (GUESTS, FAULT),
+    "arrive": (GUESTS, _YES_OR_NO, FAULT),
     "change": (GUESTS, range(len(REQUESTS) + len(WISHES)), (True, True, False), FAULT),
     "stop": (GUESTS, HOW, FAULT),
     "die": (GUESTS,),

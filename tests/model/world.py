@@ -20,6 +20,7 @@ What can be promised when others interfere, in its weakest true form:
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ from model.views import promises, shared_queues, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from apvfio.request import Request
     from model.views import View
@@ -134,8 +136,7 @@ class World(Lives):
             return
         if fault is None:
             require_refused(self.machine, before, request)
-        if said is not None and not self.held(n):
-            self.stopped[n] = said
+        self.has_no_queues(n, said, fault)
 
     def do_expect(self, n: int, asked: int, fault: Op | None = None) -> None:
         """Guest ``n`` is to arrive by a migration, and has its queues before."""
@@ -148,19 +149,20 @@ class World(Lives):
             return
         if fault is None:
             require_refused(self.machine, before, request)
-        if said is not None and not self.held(n):
-            self.stopped[n] = said
+        self.has_no_queues(n, said, fault)
 
-    def do_arrive(self, n: int, fault: Op | None = None) -> None:
+    def do_arrive(self, n: int, comes_up: bool, fault: Op | None = None) -> None:
         """libvirt starts guest ``n`` without its device, which an expected guest gets once it runs here."""
-        was_expected = n in self.expected and self.held(n) and mdev(n) in self.machine.kernel.state.mdevs
+        was_expected = n in self.expected and self.held(n)
+        waits = was_expected and mdev(n) in self.machine.kernel.state.mdevs
         if self.call(serve("prepare", a_request("0", "1", n), device=False), fault):
             require(f"g{n} starts without a device, and nobody expects it", was_expected)
             self.expected.discard(n)
             self.has_queues(n)
-            self.run_qemu(n, attach=False)
+            if comes_up:
+                self.run_qemu(n, attach=False)
         elif fault is None and not self.meddled:
-            require(f"g{n} was expected and is refused", not was_expected)
+            require(f"g{n} was expected and is refused", not waits)
 
     def do_change(self, n: int, asked: int, kept: bool, fault: Op | None = None) -> None:
         """Guest ``n`` gets other queues while it runs; for good, or not."""
@@ -190,7 +192,7 @@ class World(Lives):
         done = how == RECORDED or self.call(
             serve("release", a_request("0", "1", n)), fault, but=0 if runs else n
         )
-        if not runs and (done or how != UNRECORDED):
+        if not self.processes.of_guest(guest(n)) and (done or how != UNRECORDED):
             self.stopped[n] = said
             self.expected.discard(n)
 
@@ -222,7 +224,10 @@ class World(Lives):
         change = MaskWish(edits[0], edits[1], active, stored)
         done = self.call(lambda system: change_masks(system, change, lambda _: None), fault, admin=True)
         if not active:
-            require("the active masks were changed", self.meddled or view(self.machine).masks == before)
+            # What ended guests held may return meanwhile.
+            now = view(self.machine).masks
+            changed_only = (now - before) | (before - now)
+            require("the active masks were changed", self.meddled or not changed_only - had)
             return
         owed = self.machine.ledger.owed
         for name, was, edit, debt, now_owed in zip(
@@ -232,7 +237,7 @@ class World(Lives):
             changed = (moved - was) | (was - moved)
             wished = edit.apply(was) if edit else was
             allowed = (wished - was) | (was - wished)
-            require(f"{name} changed in {changed}", self.meddled or changed <= allowed)
+            require(f"{name} changed in {changed}", self.meddled or changed - debt <= allowed)
             # What was done and undone again has come back online.
             ids = allowed if not done else changed
             self.shadow.moved |= {
@@ -292,7 +297,8 @@ class World(Lives):
 
         It may take what the guest ``but`` has, and what was to be taken by force.
         """
-        process = self.machine.process()
+        process, locks = self.machine.process(), Counter[str]()
+        process.lock = partial(_counted, locks, process.lock)  # type: ignore[method-assign]
         before, policy = self._to_keep(), self.machine.files.texts.get(POLICY)
         alive, may_go = lives(self.machine, self.awaited()), {mdev(but), *self.forced}
         self.meddled = False
@@ -311,7 +317,7 @@ class World(Lives):
         if not self.meddled:
             require_harmless(self.machine, before, policy or "", but=may_go, admin=admin)
             require_untouched(self.machine, alive, may_go)
-            if done and fault is None:
+            if done and fault is None and locks:
                 require_home(self.machine, self.stopped, self.clock.now)
         return done
 
@@ -350,3 +356,10 @@ class World(Lives):
             for name, owed in zip(("apmask", "aqmask"), ledger.owed, strict=True):
                 self.shadow.order(name, getattr(self.machine.kernel.state, name) | owed)
         self.shadow.touched |= set(self.machine.kernel.state.queues)
+
+
+def _counted(
+    locks: Counter[str], lock: Callable[[], AbstractContextManager[None]]
+) -> AbstractContextManager[None]:
+    locks["taken"] += 1
+    return lock()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real hook processes are killed or run under limits, and the next call of any kind makes up for it."""
+
+from __future__ import annotations
+
+import os
+import random
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apvfio.errors import HostError
+from apvfio.sim import fuse
+from model.hooks import LOCK, NEXT, RUN, House, Round, Strike, draw, mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STRIKES = (
+    *(
+        Strike("kill", where, moment)
+        for where in ("interpreter", "shell", "group")
+        for moment in (0.1, 0.3, 0.5, 0.7, 0.9)
+    ),
+    *(Strike("descriptors", size=size) for size in (9, 10, 12, 15, 21)),
+    *(Strike("memory", size=size) for size in (36, 42, 48, 60)),
+    *(Strike(what, where) for what in ("full", "read-only") for where in (RUN, LOCK)),
+)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    try:
+        fuse.available()
+    except HostError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    with mounted(tmp_path_factory.mktemp("struck")) as house:
+        yield house
+
+
+@pytest.mark.parametrize(
+    "round_",
+    [
+        Round("release", strike, then, unit)
+        for strike, then, unit in zip(STRIKES, cycle(NEXT), cycle((True, False, False)), strict=False)
+    ],
+    ids=str,
+)
+def test_no_stop_is_lost(house: House, round_: Round) -> None:
+    house.play(round_)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_is_lost_by_chance(house: House, seed: int) -> None:
+    house.play(draw(random.Random(f"struck {seed}")))
