@@ -22,7 +22,7 @@ from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
 from apvfio.policy import read_times
 from apvfio.serving import plan_one, scene, serve
-from apvfio.settle import Outcome, differences, finished, settle, settled
+from apvfio.settle import Outcome, differences, finished, serve_ended, settle, settled
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.typed import NamedTuple
 from apvfio.wording import resetting
@@ -181,6 +181,7 @@ def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Switch:
     tell(FOR_THE_LOCK)
     with system.lock():
         tell("")
+        serve_ended(system)
         host = read_host(system.sysfs)
         found = ledgers.load(system.files, system.boot_id)
         ledger = settled(system, found, host)
@@ -230,7 +231,9 @@ def _claimed(system: System, request: Request, *, expected: bool) -> Lease:
         raise ApvfioError(
             "its queues were taken back before it started.", guest=request.guest, remedy="Start it again."
         )
-    lease = lease._replace(state=HELD, since=now(), expected=expected)
+    # A record of an earlier stop, should it not have been removed, must not end this life.
+    since = max((now(), *(stop.seconds + 1 for stop in stops.of_guest(system, request.guest_uuid))))
+    lease = lease._replace(state=HELD, since=since, expected=expected)
     ledger = found.with_lease(lease).handed(lease)
     # Only now: a choice that failed to work shall not be made again.
     records.save(system, ledger.remembering(lease.uuid, lease.matrix) if request.wish else ledger, found)

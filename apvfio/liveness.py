@@ -29,7 +29,7 @@ _STARTED = 19
 
 def should_run(lease: Lease, now: int) -> bool:
     """Whether the guest of ``lease`` has had time enough for a QEMU process; ``now`` as `now` tells it."""
-    return lease.state == HELD and not lease.since <= now < lease.since + GRACE
+    return lease.state == HELD and not lease.since - 1 <= now < lease.since + GRACE
 
 
 def now() -> int:

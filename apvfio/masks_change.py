@@ -16,6 +16,7 @@ from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible, require_stored
 from apvfio.plan.edit_needs import losses, weighed
 from apvfio.plan.step import FREE
+from apvfio.settle import serve_ended
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.wording import resetting
 from apvfio.writes import bind, check, write
@@ -46,6 +47,7 @@ def change_masks(
     tell(FOR_THE_LOCK)
     with system.lock():
         tell("")
+        serve_ended(system)
         before, change = _plan(system, wish)
         announce(change)
         if change.steps:

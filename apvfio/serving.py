@@ -9,6 +9,7 @@ has no guest, and the lease comes to its end.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from errno import EEXIST
 
 from apvfio import ledgers, records, stops
@@ -26,7 +27,7 @@ from apvfio.plan.step import ASSIGN, CREATE
 from apvfio.plan.steps import creation, due
 from apvfio.policy import read_policy, read_times
 from apvfio.resolve import planned
-from apvfio.settle import over, settle, settled
+from apvfio.settle import over, serve_ended, settle, settled
 from apvfio.typed import NamedTuple
 from apvfio.writes import bind, take
 
@@ -133,6 +134,10 @@ def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, Apvfio
             records.note_plan(system, start.plan)
         refusals |= _start_all(system, starts, ledger, seen.host)
         _forget_the_ended(system)
+    else:
+        # All were refused; what has ended does not wait for another call.
+        with suppress(ApvfioError):
+            serve_ended(system)
     for start in starts:
         start.ticket.reply(answer_of(refusals.get(start.ticket.name)))
     return refusals
@@ -152,6 +157,8 @@ def _plan_all(
                 raise ConflictError("it is started anew meanwhile.", guest=call.request.guest)
             _require_stopped(system, call.request, seen.ledger)
             plan = plan_one(system, call.request, seen)
+            # What a request by property has chosen is known only now.
+            _require_stopped(system, plan.request, seen.ledger)
         except ApvfioError as error:
             refusals[ticket.name] = error
             ticket.reply(answer_of(error))
@@ -168,7 +175,7 @@ def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
     The same once more is no harm: libvirt may have lost what it knew of a start.
     """
     for lease in ledger.of_guest(request.guest_uuid):
-        same = lease.mdev == request.mdev and (request.wish or lease.matrix == request.matrix)
+        same = lease.mdev == request.mdev and (request.matrix.empty or request.matrix == lease.matrix)
         if not same:
             Evidence(system).require_idle(lease)
 

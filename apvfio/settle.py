@@ -9,7 +9,7 @@ from apvfio import ledgers, records
 from apvfio.calls import answer_of, parse_call
 from apvfio.errors import printable
 from apvfio.evidence import Evidence
-from apvfio.handover import QUICKEST
+from apvfio.handover import QUICKEST, Pace
 from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
 from apvfio.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
 from apvfio.liveness import now, should_run
@@ -25,7 +25,7 @@ from apvfio.writes import take
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.handover import Haste, Pace
+    from apvfio.handover import Haste
     from apvfio.ledger import Debt, Lease
     from apvfio.sysfs import Sysfs
     from apvfio.system import System
@@ -79,9 +79,11 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
         gone = lease.mdev not in host.mdevs
         lost = gone and lease.state in (HELD, CHANGING)
         died = lease.state == STARTING and lease.mdev not in served
-        if lost or died or lease.state == ENDING or any(stop.ends(lease) for stop in stopped):
-            lives = not gone and signs.holder(lease)
-            changed.append(lease._replace(state=HELD if lives else ENDING, was=None))
+        ends = lost or died or lease.state == ENDING or any(stop.ends(lease) for stop in stopped)
+        if ends and (gone or not signs.holder(lease)):
+            changed.append(lease._replace(state=ENDING, was=None))
+        elif died or lease.state == ENDING:
+            changed.append(lease._replace(state=HELD, was=None))
         elif lease.was and not system.lives(lease.was.changer):
             changed.append(lease.undone())
         elif _vanished(system, lease, signs):
@@ -89,6 +91,15 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
     broken = [promise.mdev for promise in ledger.promises.values() if not system.lives(promise.process)]
     ledger = ledger.with_leases(changed).breaking(*broken)
     return reclaimed(struck(leaning(ledger, host), host), host)
+
+
+def serve_ended(system: System) -> None:
+    """Return what guests hold that have ended: for calls under the lock that change something else."""
+    host = read_host(system.sysfs)
+    found = ledgers.load(system.files, system.boot_id)
+    ledger = settled(system, found, host)
+    if any(lease.state == ENDING for lease in ledger.leases.values()):
+        settle(system, host, found, ledger, pace=Pace(at_once=True))
 
 
 def differences(system: System, host: Host, ledger: Ledger, meant: Debt | None = None) -> list[str]:

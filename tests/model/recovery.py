@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio import broker
 from apvfio.errors import ApvfioError
+from hosts import guest
 from machines import Killed
 from model.befores import cells
 from model.crashes import KILL, NEVER, Fault, faults_at
@@ -63,18 +64,20 @@ def explore(verb: Verb, cell: Cell, choice: Choice) -> Explored:
         between = start.twin()
         verb.between(between)
         aims.append(_reconciled(between))
+    # Who starts again in the verb has not stopped for good.
+    stopped = {n: when for n, when in stops(start).items() if not wanted.ledger.of_guest(guest(n))}
     tried, lost = 0, []
     for fault in (NEVER, *choice(faults)):
         tried += 1
         try:
-            _strike(verb, start.twin(), fault, aims)
+            _strike(verb, start.twin(), fault, aims, stopped)
         except (AssertionError, ApvfioError, OSError) as error:
             lost.append(f"{verb.name} on {cell}, {fault}: {type(error).__name__}: {error}")
     return Explored(tried, lost)
 
 
-def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State]) -> None:
-    alive, stopped = lives(machine, set()) if verb.spares else [], stops(machine)
+def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State], stopped: dict[int, int]) -> None:
+    alive = lives(machine, set()) if verb.spares else []
     machine.faults.arm(fault.n, fault.strike, late=fault.late)
     done = True
     try:

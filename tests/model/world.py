@@ -127,7 +127,7 @@ class World(Lives):
         """
         request = self.request(n, asked)
         before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
-        if self.call(partial(broker.acquire, request=request), fault, but=0 if runs else n):
+        if self.call(partial(broker.acquire, request=request), fault, but=0 if runs else n, starts=True):
             self.has_queues(n)
             if not self.meddled:
                 require_started(self.machine, request)
@@ -143,7 +143,7 @@ class World(Lives):
         request = self.request(n, asked)
         before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
         expect = partial(broker.acquire, request=request, expected=True)
-        if self.call(expect, fault, but=0 if runs else n):
+        if self.call(expect, fault, but=0 if runs else n, starts=True):
             self.has_queues(n)
             self.expected.add(n)
             return
@@ -291,11 +291,13 @@ class World(Lives):
         fault: Op | None,
         *,
         but: int = 0,
+        starts: bool = False,
         admin: bool = False,
     ) -> bool:
         """Run ``verb`` as a process of its own, struck by ``fault``; whether it came to its end.
 
-        It may take what the guest ``but`` has, and what was to be taken by force.
+        It may take what the guest ``but`` has, and what was to be taken by force. A call that ``starts`` a
+        guest returns what others have left, even if it is refused.
         """
         process, locks = self.machine.process(), Counter[str]()
         process.lock = partial(_counted, locks, process.lock)  # type: ignore[method-assign]
@@ -317,7 +319,7 @@ class World(Lives):
         if not self.meddled:
             require_harmless(self.machine, before, policy or "", but=may_go, admin=admin)
             require_untouched(self.machine, alive, may_go)
-            if done and fault is None and locks:
+            if (done or starts) and fault is None and locks:
                 require_home(self.machine, self.stopped, self.clock.now)
         return done
 
