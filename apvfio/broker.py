@@ -218,7 +218,9 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
         found = ledgers.load(system.files, system.boot_id)
         for lease in found.of_guest(guest_uuid):
             if lease.expected and lease.state == HELD:
-                records.save(system, found.with_lease(lease._replace(expected=False)), found)
+                # It has as long from now to come up as any other guest.
+                arriving = lease._replace(expected=False, since=_since(system, guest_uuid))
+                records.save(system, found.with_lease(arriving), found)
                 return True
     return False
 
@@ -231,10 +233,13 @@ def _claimed(system: System, request: Request, *, expected: bool) -> Lease:
         raise ApvfioError(
             "its queues were taken back before it started.", guest=request.guest, remedy="Start it again."
         )
-    # A record of an earlier stop, should it not have been removed, must not end this life.
-    since = max((now(), *(stop.seconds + 1 for stop in stops.of_guest(system, request.guest_uuid))))
-    lease = lease._replace(state=HELD, since=since, expected=expected)
+    lease = lease._replace(state=HELD, since=_since(system, request.guest_uuid), expected=expected)
     ledger = found.with_lease(lease).handed(lease)
     # Only now: a choice that failed to work shall not be made again.
     records.save(system, ledger.remembering(lease.uuid, lease.matrix) if request.wish else ledger, found)
     return lease
+
+
+def _since(system: System, guest_uuid: str) -> int:
+    """When a life of the guest begins that begins now: after each recorded stop, which must not end it."""
+    return max((now(), *(stop.seconds + 1 for stop in stops.of_guest(system, guest_uuid))))

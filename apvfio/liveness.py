@@ -28,7 +28,10 @@ _STARTED = 19
 
 
 def should_run(lease: Lease, now: int) -> bool:
-    """Whether the guest of ``lease`` has had time enough for a QEMU process; ``now`` as `now` tells it."""
+    """Whether the guest of ``lease`` has had time enough for a QEMU process; ``now`` as `now` tells it.
+
+    A lease can be one second ahead of the clock, after a stop that was recorded in the same second.
+    """
     return lease.state == HELD and not lease.since - 1 <= now < lease.since + GRACE
 
 

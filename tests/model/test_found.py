@@ -37,6 +37,47 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("settle",),
         ],
     ),
+    "a second start that asks by property takes the device of a guest that runs": (
+        "7.2",
+        [("start", 1, 5, "attached", None), ("start", 1, 10, "", None), ("settle",)],
+    ),
+    "the same where the kernel does not let go": (
+        "6.1",
+        [("start", 2, 0, "attached", None), ("start", 2, 11, "attached", None), ("settle",)],
+    ),
+    "masks that are only stored leave a recorded stop unserved": (
+        "6.1",
+        [
+            ("start", 2, 0, "runs", None),
+            ("stop", 2, "recorded", None),
+            ("masks", "+1", "-9", False, True, None),
+        ],
+    ),
+    "a mode that is there already leaves a start that died": (
+        "7.2",
+        [("start", 1, 1, "attached", (1, "late fail", 5)), ("mode", "masks", None)],
+    ),
+    "a refused start leaves a recorded stop unserved": (
+        "6.12",
+        [("start", 3, 1, "", None), ("stop", 3, "recorded", None), ("start", 2, 7, "", None)],
+    ),
+    "a change of a guest of which a stop is recorded cannot be undone": (
+        "6.1",
+        [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],
+    ),
+    "a guest that arrived late has no time to come up": (
+        "7.2",
+        [
+            ("expect", 1, 0, None),
+            ("wait", 30),
+            ("wait", 30),
+            ("wait", 30),
+            ("arrive", 1, False, None),
+            ("wait", 30),
+            ("wait", 1),
+            ("reconcile", None),
+        ],
+    ),
 }
 
 
