@@ -175,14 +175,15 @@ def _seen(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) ->
 
 
 def _unit(name: str) -> Unit:
-    words = ["systemctl", "show", "-p", "LoadState,UnitFileState,ActiveState", name]
+    words = ["systemctl", "show", "-p", "LoadState,UnitFileState,ActiveState,SubState", name]
     said = dict(line.split("=", 1) for line in programs.run(words)[1].splitlines() if "=" in line)
     started_by_others = name == RECONCILE_UNIT
     return Unit(
         name,
         loaded=said.get("LoadState") == "loaded",
         enabled=started_by_others or said.get("UnitFileState", "").startswith("enabled"),
-        failed=said.get("ActiveState") == "failed",
+        # systemd tries a unit with Restart= again after a while.
+        failed=said.get("ActiveState") == "failed" or said.get("SubState") == "auto-restart",
         active=name != PATH_UNIT or said.get("ActiveState") == "active",
     )
 
