@@ -139,10 +139,6 @@ class KernelRefusedError(ApvfioError):
         self.value = value
 
 
-class OutputError(ApvfioError):
-    """Standard output cannot be written. The command may have done its work all the same."""
-
-
 def unexpected(error: Exception, remedy: str = "Please report this.") -> ApvfioError:
     """The error to print in place of a traceback."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM):

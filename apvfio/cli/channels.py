@@ -12,7 +12,7 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 
-from apvfio.errors import OutputError
+from apvfio.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LEFT = (BrokenPipeError, ConnectionResetError)
 """The reader of a pipe or socket has ended."""
+
+
+class OutputError(ApvfioError):
+    """Standard output cannot be written. The command may have done its work all the same."""
 
 
 @contextmanager

@@ -31,9 +31,9 @@ from apvfio.cli import (
     status,
     uninstall,
 )
-from apvfio.cli.channels import LEFT
+from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.parser import Parser, examples
-from apvfio.errors import ApvfioError, Exit, OutputError, UsageError, printable, unexpected
+from apvfio.errors import ApvfioError, Exit, UsageError, printable, unexpected
 
 _COMMANDS = (
     *(status, doctor, log, metrics, queues, plan, guest, define, masks, mode),

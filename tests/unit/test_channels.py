@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.channels import LEFT
+from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.main import main
-from apvfio.errors import Exit, OutputError, unexpected
+from apvfio.errors import Exit, unexpected
 from domains import domain
 from hosts import a_request
 from simulated import SimulatedHost

@@ -113,7 +113,7 @@ def test_the_examples_of_policy_and_annotation_are_good() -> None:
 
 
 def test_every_exit_code_is_in_the_manual() -> None:
-    codes = re.findall(r"^\.TP\n(\d)$", plain("apvfio.8"), flags=re.MULTILINE)
+    codes = re.findall(r"^\.TP\n(\d+)$", plain("apvfio.8"), flags=re.MULTILINE)
     assert codes == [str(int(code)) for code in Exit]
 
 

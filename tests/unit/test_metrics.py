@@ -132,6 +132,7 @@ def test_events_are_counted_beyond_the_files_that_are_kept(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trail, "_FULL", 1500)
+    monkeypatch.setattr(trail, "FILES", 6)
     last = dict.fromkeys(EVENTS, 0)
     for life in range(1, 40):
         with host.opened() as system:
