@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from apvfio import chzdev, ledgers
 from apvfio.errors import ConflictError
 from apvfio.host import read_host
-from apvfio.policy import POLICY
+from apvfio.policy import POLICY, parse_policy
 from apvfio.system import RealSystem
 
 TYPE_CHECKING = False
@@ -30,7 +30,9 @@ def state_of(system: System | None, guest: Guest | None = None) -> str:
     parts: list[object] = []
     if system:
         parts += [read_host(system.sysfs), *_kept(ledgers.load(system.files, system.boot_id))]
-        parts += [system.files.read(path) for path in (POLICY, chzdev.RULE)]
+        policy = system.files.read(POLICY)
+        parse_policy(policy)  # An error in it is the one to tell.
+        parts += [policy, system.files.read(chzdev.RULE)]
     if guest:
         parts += [guest.uuid, guest.active, guest.xml()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

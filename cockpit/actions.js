@@ -4,33 +4,43 @@
 import { ask } from "./command.js";
 import { openPlan } from "./dialog.js";
 import { element } from "./dom.js";
+import { unreadable } from "./problem.js";
+import { called } from "./text.js";
 import * as words from "./words.js";
 
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
 
-/** A dialog about one command: `command(values)` its words and its `name`, `tell` shows its document. */
+/**
+ * A dialog about one command: `command(values)` its words and its `name`, `tell` shows its document. It is done only on
+ * the state that its plan was made on.
+ */
 function open({ command, tell, ...rest }) {
-    const asked = async (values, more, change) => {
+    let state;
+    const asked = (values, more, rest) => {
         const { argv, name } = command(values);
-        return ask([...argv, ...more], { name, change });
+        return ask([...argv, ...more], { name, admin: true, ...rest });
     };
     openPlan({
         ...rest,
-        plan: async values => {
-            const [found, warning] = await asked(values, ["--dry-run"], true);
+        plan: async (values, signal) => {
+            const [found, warning] = await asked(values, ["--dry-run"], { signal });
+            if (typeof found.state !== "string")
+                throw unreadable("apvfio");
+            state = found.state;
             return [warning ? words.sentences([warning], "warning") : null, ...tell(found)];
         },
-        act: async values => (await asked(values, [], true))[1],
+        act: async (values, signal) =>
+            (await asked(values, [`--if-state=${state}`], { change: true, signal }))[1],
     });
 }
 
 /** What starting a guest would do. */
 export function showPlan(guest) {
     openPlan({
-        title: cockpit.format(_("Starting $0"), guest),
+        title: cockpit.format(_("Starting $0"), called(guest)),
         intro: _("What its start would do to this host as it is now. Nothing is changed."),
-        plan: async () => words.plan((await ask(["plan"], { name: guest }))[0]),
+        plan: async (_values, signal) => words.plan((await ask(["plan"], { name: guest, signal }))[0]),
     });
 }
 
@@ -39,7 +49,7 @@ export function setGuest(row, done) {
     const byId = values => values.how === "ids";
     const runs = row && row.state === "running";
     open({
-        title: row ? cockpit.format(_("What $0 asks for"), row.guest) : _("Give a guest queues"),
+        title: row ? cockpit.format(_("What $0 asks for"), called(row.guest)) : _("Give a guest queues"),
         done,
         fields: [
             ...(row ? [] : [{ name: "guest", label: _("Guest"), help: _("as libvirt calls it") }]),
@@ -76,7 +86,7 @@ export function setGuest(row, done) {
 /** A guest asks for nothing any more. */
 export function clearGuest(row, done) {
     open({
-        title: cockpit.format(_("$0 asks for nothing any more"), row.guest),
+        title: cockpit.format(_("$0 asks for nothing any more"), called(row.guest)),
         done,
         fields: row.state !== "running" ? [] : [
             { name: "when", label: _("From when on"), kind: "choice", value: "config",
@@ -98,7 +108,7 @@ function scope(when) {
 /** A guest's queues go home, though libvirt has not said that it ended. */
 export function release(lease, done) {
     open({
-        title: cockpit.format(_("Release the queues of $0"), lease.guest),
+        title: cockpit.format(_("Release the queues of $0"), called(lease.guest)),
         intro: _("They go home when the guest ends. This is for a guest whose end nobody has noticed."),
         done,
         fields: [{ name: "force", label: _("Even if the guest still uses them: it loses them while it runs"), kind: "check" }],

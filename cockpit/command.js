@@ -1,29 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command apvfio, which knows and does everything that the page shows and offers.
 
+import { ended, explained, noAnswer, parsed, Problem, timedOut, told, unreadable } from "./problem.js";
+
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
 
-/** What went wrong: a sentence, what to do, and the kind that apvfio gives it. */
-export class Problem extends Error {
-    constructor(sentence, remedy = "", kind = "failure") {
-        super(sentence);
-        this.remedy = remedy;
-        this.kind = kind;
-    }
+/** Seconds until a command that only looks, or one that changes the host, is ended. */
+const LOOKING = 30;
+const CHANGING = 600;
+/** Seconds without a status, though `--watch` repeats it every 30, until the watch is begun again. */
+const SILENCE = 90;
+const AGAIN = 5;
+/** Characters of an answer to the watch, at most. */
+const LONGEST = 1 << 24;
+
+const running = new Set();
+// A command whose page is gone has nobody to answer to.
+window.addEventListener("pagehide", () => running.forEach(channel => channel.close("terminated")));
+
+/** Run apvfio. Whatever becomes of this page or of cockpit, timeout(1) ends it after `limit` seconds, 0 for never. */
+function spawn(words, { admin, limit }) {
+    const command = ["timeout", "-k", "5", String(limit), "apvfio", ...words];
+    const channel = cockpit.spawn(command, { superuser: admin ? "require" : "try", err: "message" });
+    const over = () => running.delete(channel);
+    running.add(channel);
+    channel.then(over, over);
+    return channel;
 }
 
 /**
  * What `apvfio words --json` prints, and what it warns of meanwhile: `[document, warning]`.
- * A `name` of somebody's choice can be no option. Only changes need the rights of an administrator;
- * to look, they are taken where they are there.
+ * A `name` of somebody's choice can be no option. `admin` asks for an administrator's rights, which are otherwise taken
+ * where they are there; a `change` is given more time. An aborted `signal` ends the command.
  */
-export function ask(words, { name, change = false } = {}) {
-    const command = ["apvfio", ...words, "--json", ...(name === undefined ? [] : ["--", name])];
+export function ask(words, { name, admin = false, change = false, signal } = {}) {
+    const command = ["apvfio", ...words.filter(word => /^[a-z]+$/.test(word))].join(" ");
+    const limit = change ? CHANGING : LOOKING;
+    const argv = [...words, "--json", ...(name === undefined ? [] : ["--", name])];
     return new Promise((resolve, reject) => {
-        cockpit.spawn(command, { superuser: change ? "require" : "try", err: "message" })
-            .then((text, warning) => resolve([JSON.parse(text), (warning || "").trim()]))
-            .catch((failure, text) => reject(problem(failure, text)));
+        if (signal?.aborted) {
+            reject(ended(command, change));
+            return;
+        }
+        // The page gives up first; a late answer is nobody's.
+        const channel = spawn(argv, { admin, limit: limit + 5 });
+        const end = problem => {
+            reject(problem);
+            channel.close("terminated");
+        };
+        const timer = setTimeout(() => end(noAnswer(command, limit, change)), limit * 1000);
+        signal?.addEventListener("abort", () => end(ended(command, change)));
+        channel.then((text, warning) => {
+            clearTimeout(timer);
+            const found = parsed(text);
+            if (found)
+                resolve([found, (warning || "").trim()]);
+            else
+                reject(unreadable(command, change));
+        }, (failure, text) => {
+            clearTimeout(timer);
+            reject(timedOut(failure) ? noAnswer(command, limit, change) : explained(failure, text, command, change));
+        });
     });
 }
 
@@ -32,68 +70,61 @@ export function ask(words, { name, change = false } = {}) {
  * Returned is what ends it.
  */
 export function follow(tell, lament) {
-    const AGAIN = 5000;
-    let channel, timer, ended = false;
+    const command = "apvfio status --watch";
+    let channel, timer;
 
     function start() {
-        let line = "", left = "";
-        channel = cockpit.spawn(["apvfio", "status", "--watch", "--json"], { superuser: "try", err: "message" });
-        channel.stream(text => {
+        let line = "", left = "", before = "", over = false;
+        const mine = spawn(["status", "--watch", "--json"], { admin: false, limit: 0 });
+        channel = mine;
+        const stop = why => {
+            if (over || channel !== mine)
+                return;
+            over = true;
+            clearTimeout(timer);
+            mine.close("terminated");
+            lament(why);
+            timer = setTimeout(start, AGAIN * 1000);
+        };
+        const patient = seconds => {
+            clearTimeout(timer);
+            timer = setTimeout(() => stop(noAnswer(command, seconds)), seconds * 1000);
+        };
+        patient(LOOKING);
+        mine.stream(text => {
+            if (over || channel !== mine)
+                return;
             const lines = (line + text).split("\n");
             line = lines.pop();
+            if (line.length + left.length > LONGEST)
+                stop(unreadable(command));
             for (const one of lines) {
                 const found = parsed(one);
-                if (!found)
+                if (!found) {
+                    // An error's object that ends the command has several lines.
                     left += one;
-                else if (found.error)
+                    continue;
+                }
+                patient(SILENCE);
+                // It is repeated to show that it is watched.
+                if (one === before)
+                    continue;
+                before = one;
+                if ("error" in found)
                     lament(told(found));
                 else
                     tell(found);
             }
         });
-        channel.then(() => stopped(new Problem(_("apvfio has stopped watching the host."))),
-                     failure => stopped(problem(failure, left + line)));
-    }
-
-    function stopped(why) {
-        if (ended)
-            return;
-        lament(why);
-        timer = setTimeout(start, AGAIN);
+        mine.then(() => stop(left + line ? unreadable(command) : new Problem(_("apvfio has stopped watching the host."))),
+                  failure => stop(explained(failure, left + line, command)));
     }
 
     start();
     return () => {
-        ended = true;
         clearTimeout(timer);
-        channel.close("terminated");
+        const last = channel;
+        channel = null;
+        last.close("terminated");
     };
-}
-
-function problem(failure, text) {
-    const found = parsed(text);
-    if (found && found.error)
-        return told(found);
-    if (failure instanceof SyntaxError)
-        return new Problem(_("apvfio's answer cannot be read."), _("Install this page and apvfio in the same version."));
-    if (failure.problem === "not-found")
-        return new Problem(_("The command apvfio is not on this host."), _("Install the package apvfio."));
-    if (failure.problem === "access-denied")
-        return new Problem(_("Only an administrator may do that."), _("Turn on administrative access, at the top of the page."));
-    return new Problem(failure.message || cockpit.message(failure));
-}
-
-function told(found) {
-    const who = found.guest ? cockpit.format(_("guest $0: "), found.guest) : "";
-    return new Problem(who + found.error, found.remedy || "", found.kind);
-}
-
-/** The object in `text`; null if it holds none, as half of one does not. */
-function parsed(text) {
-    try {
-        const found = JSON.parse(text);
-        return found && typeof found === "object" ? found : null;
-    } catch {
-        return null;
-    }
 }

@@ -2,28 +2,33 @@
 // A dialog that shows what would be done before there is a button that does it.
 
 import { button, element, fill } from "./dom.js";
+import { timeOfDay } from "./text.js";
 import { problemBox } from "./words.js";
 
-const _ = window.cockpit.gettext;
+const cockpit = window.cockpit;
+const _ = cockpit.gettext;
 
 let names = 0;
 
 /**
- * Open it. `fields` are asked for; `plan(values)` promises elements that tell what would be done,
- * and `act(values)`, behind a button called `verb`, promises that it has been done. What was planned
- * for other values is not done. Without a `verb` there is only something to be read.
+ * Open it, unless one is open. `fields` are asked for; `plan(values, signal)` promises elements that tell what would be done,
+ * and `act(values, signal)`, behind a button called `verb`, promises that it has been done. What was planned
+ * for other values is not done. Without a `verb` there is only something to be read. The signal says that nobody
+ * waits for it any more. `done` hears of what may have changed, with a warning if there is one.
  */
 export function openPlan({ title, intro, fields = [], plan, verb, act, done = () => {} }) {
+    if (document.querySelector("dialog[open]"))
+        return;
     const id = `dialog-${++names}`;
     const form = element("div", { class: "fields" }, ...fields.map(field => fieldLine(field)));
     const shown = element("div", { class: "plan", "aria-live": "polite" });
     const show = button(_("Show plan"), () => planned(), { class: "secondary", hidden: !fields.length });
     const go = button(verb || "", () => acted(), { class: "primary", disabled: true, hidden: !verb });
-    const cancel = button(verb ? _("Cancel") : _("Close"), () => box.close(), { class: "link" });
+    const cancel = button(verb ? _("Cancel") : _("Close"), () => busy ? working.abort() : box.close(), { class: "link" });
     const box = element("dialog", { "aria-labelledby": id },
                         element("h2", { id }, title), intro ? element("p", {}, intro) : null,
                         form, shown, element("footer", {}, go, show, cancel));
-    let asked = 0, busy = false;
+    let busy = false, working = new AbortController();
 
     function values() {
         return Object.fromEntries(fields.map(field => {
@@ -32,8 +37,10 @@ export function openPlan({ title, intro, fields = [], plan, verb, act, done = ()
         }));
     }
 
+    /** Nobody waits any more for what was asked. */
     function forget() {
-        asked++;
+        working.abort();
+        working = new AbortController();
         go.disabled = true;
         fill(shown);
         for (const field of fields)
@@ -42,44 +49,55 @@ export function openPlan({ title, intro, fields = [], plan, verb, act, done = ()
 
     async function planned() {
         forget();
-        const mine = asked;
+        const { signal } = working;
         fill(shown, element("p", { class: "waiting" }, _("Planning…")));
         try {
-            const told = await plan(values());
-            if (mine !== asked)
+            const told = await plan(values(), signal);
+            if (signal.aborted)
                 return;
             fill(shown, ...told);
             go.disabled = false;
         } catch (problem) {
-            if (mine === asked)
-                fill(shown, problemBox(problem));
+            if (!signal.aborted)
+                failed(problem);
         }
+    }
+
+    function failed(problem) {
+        fill(shown, problemBox(problem));
+        show.hidden = false;
     }
 
     async function acted() {
         busy = true;
-        [go, show, cancel].forEach(one => { one.disabled = true });
+        [go, show].forEach(one => { one.disabled = true });
+        fill(cancel, _("Stop"));
         form.inert = true;
-        const waiting = element("p", { class: "waiting", role: "status" }, _("Working…"));
-        shown.append(waiting);
+        const since = cockpit.format(_("Working since $0…"), timeOfDay(new Date()));
+        shown.append(element("p", { class: "waiting", role: "status" }, since));
         try {
-            const warning = await act(values());
+            const warning = await act(values(), working.signal);
             busy = false;
             box.close();
             done(warning);
         } catch (problem) {
             busy = false;
             forget();
-            fill(shown, problemBox(problem));
-            [show, cancel].forEach(one => { one.disabled = false });
+            failed(problem);
+            fill(cancel, _("Cancel"));
+            show.disabled = false;
             form.inert = false;
+            done();
         }
     }
 
     form.addEventListener("input", forget);
     form.addEventListener("keydown", event => event.key === "Enter" && event.target.type === "text" && planned());
     box.addEventListener("cancel", event => busy && event.preventDefault());
-    box.addEventListener("close", () => box.remove());
+    box.addEventListener("close", () => {
+        working.abort();
+        box.remove();
+    });
     document.body.append(box);
     forget();
     box.showModal();

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Elements, made without any text ever being read as markup: names of guests are hostile.
 
+import { printable } from "./text.js";
+
 const shownFor = new WeakMap();
 
 /**
  * An element. Of `properties`, `class`, `role` and those with a dash are attributes, `on` maps events to
- * handlers; the others are set as they are. Children are elements, or text; null, false and 0 are left out.
+ * handlers; the others are set as they are. Children are elements, or text; null and false are left out.
+ * All text is shown as apvfio shows it in a terminal.
  */
 export function element(tag, properties = {}, ...children) {
     const made = document.createElement(tag);
@@ -13,7 +16,7 @@ export function element(tag, properties = {}, ...children) {
         if (name === "on")
             Object.entries(value).forEach(([event, handler]) => made.addEventListener(event, handler));
         else if (name === "class" || name === "role" || name.includes("-"))
-            made.setAttribute(name, value);
+            made.setAttribute(name, printable(value));
         else
             made[name] = value;
     }
@@ -31,9 +34,9 @@ export function renew(parent, what, make) {
     const key = JSON.stringify(what);
     if (shownFor.get(parent) === key)
         return;
-    shownFor.set(parent, key);
     const held = parent.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
     fill(parent, ...make());
+    shownFor.set(parent, key);
     if (held)
         parent.querySelector(`[aria-label="${CSS.escape(held)}"]`)?.focus();
 }
@@ -69,5 +72,6 @@ export function facts(pairs) {
 }
 
 function shown(children) {
-    return children.filter(child => child !== null && child !== undefined && child !== false && child !== 0);
+    return children.filter(child => child !== null && child !== undefined && child !== false)
+        .map(child => child instanceof Node ? child : printable(child));
 }

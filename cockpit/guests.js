@@ -2,36 +2,47 @@
 // The guests that ask for something, as `apvfio guest list` tells them, and those that hold queues.
 
 import { clearGuest, release, setGuest, showPlan } from "./actions.js";
-import { button, element, renew, section, table } from "./dom.js";
-import { problemBox } from "./words.js";
+import { button, element, fill, renew, section, table } from "./dom.js";
+import { called } from "./text.js";
+import { unansweredBox } from "./words.js";
 
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
 
+/** Rivals that are named; a host may have a thousand guests. */
+const RIVALS = 8;
+
 export class Guests {
     constructor(changed) {
         this.changed = changed;
-        this.list = element("div", {});
+        this.state = element("div", {});
+        this.list = element("div", {}, element("p", { class: "waiting" }, _("Asking libvirt for its guests…")));
         this.part = section("guests", _("Guests"),
                             button(_("Give a guest queues…"), () => setGuest(null, changed), { class: "secondary change" }),
-                            this.list);
+                            this.state, this.list);
     }
 
     show(rows) {
+        if (!Array.isArray(rows))
+            throw new TypeError("guests are a list");
         const heads = [_("Guest"), _("State"), _("Asks for"), _("Its start"), ""];
         renew(this.list, rows, () => [rows.length
             ? table(_("Guests"), heads, rows.map(row => this.line(row)))
             : element("p", {}, _("No guest asks for queues."))]);
+        renew(this.state, null, () => []);
     }
 
-    lament(problem) {
-        renew(this.list, [problem.message, problem.remedy], () => [problemBox(problem)]);
+    /** There is no answer, for a reason that may not be known; what is shown stays. */
+    unanswered(problem, since, last) {
+        renew(this.state, [problem?.message, problem?.remedy, since], () => [unansweredBox(problem, since, last)]);
+        if (!last)
+            fill(this.list);
     }
 
     line(row) {
-        const label = what => ({ class: "secondary", "aria-label": `${what} ${row.guest}` });
+        const label = what => ({ class: "secondary", "aria-label": `${what} ${called(row.guest)}` });
         const change = what => ({ ...label(what), class: "secondary change" });
-        return [row.guest, row.state, asked(row), standing(row), [element("div", { class: "buttons" },
+        return [called(row.guest), row.state, asked(row), standing(row), [element("div", { class: "buttons" },
             button(_("Plan…"), () => showPlan(row.guest), label(_("Plan"))),
             button(_("Change…"), () => setGuest(row, this.changed), change(_("Change"))),
             button(_("Clear…"), () => clearGuest(row, this.changed), change(_("Clear"))))]];
@@ -46,9 +57,12 @@ function asked(row) {
 
 /** Whether it could start now, or why not, and with whom it cannot run. */
 function standing(row) {
-    const rivals = row.not_with.length && cockpit.format(_("not together with $0"), row.not_with.join(", "));
+    const more = row.not_with.length - RIVALS;
+    const named = row.not_with.slice(0, RIVALS).map(called).join(", ") +
+        (more > 0 ? cockpit.format(_(" and $0 more"), more) : "");
+    const rivals = named && cockpit.format(_("not together with $0"), named);
     const why = row.why && !row.error && element("span", { class: "warning" }, row.why.error);
-    return [why || (row.can_start && _("possible")), rivals && element("small", {}, rivals)];
+    return [why || (row.can_start && _("possible")), rivals ? element("small", {}, rivals) : null];
 }
 
 /** Adapters, domains and control domains in words. */
@@ -76,8 +90,8 @@ export class Leases {
     }
 
     line(lease) {
-        return [lease.guest, matrix(lease), lease.way, lease.state, element("code", {}, lease.mdev),
+        return [called(lease.guest), matrix(lease), lease.way, lease.state, element("code", {}, lease.mdev),
                 button(_("Release…"), () => release(lease, this.changed),
-                       { class: "secondary change", "aria-label": `${_("Release")} ${lease.guest}` })];
+                       { class: "secondary change", "aria-label": `${_("Release")} ${called(lease.guest)}` })];
     }
 }

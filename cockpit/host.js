@@ -3,6 +3,7 @@
 
 import { changeMasks } from "./actions.js";
 import { button, element, facts, fill, section } from "./dom.js";
+import { unansweredBox } from "./words.js";
 
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
@@ -10,17 +11,26 @@ const _ = cockpit.gettext;
 export class Host {
     constructor(changed) {
         this.list = element("div", {});
+        this.state = element("div", {});
         this.stored = null;
         this.part = section("host", _("Host"),
                             button(_("Change the masks…"), () => changeMasks(changed), { class: "secondary change" }),
-                            this.list);
+                            this.state, this.list);
     }
 
-    /** The masks as `apvfio masks` tells them, or null. */
+    /** The masks as `apvfio masks` tells them. */
     showStored(masks) {
-        this.stored = masks && masks.persistent;
+        if (!masks.persistent)
+            throw new TypeError("masks are stored or not");
+        this.stored = masks.persistent;
+        fill(this.state);
         if (this.status)
             this.show(this.status);
+    }
+
+    /** What is stored is not known; what was known stays. */
+    unanswered(problem, since, last) {
+        fill(this.state, unansweredBox(problem, since, last));
     }
 
     show(status) {

@@ -3,6 +3,7 @@
 
 import { element, fill } from "./dom.js";
 import { decimal, described, moved } from "./queue.js";
+import { printable } from "./text.js";
 
 const _ = window.cockpit.gettext;
 
@@ -78,7 +79,7 @@ export class Matrix {
 
 /** A place where there is no queue stays empty. */
 function paint(cell, apqn, entry, queue) {
-    const told = queue ? described(queue, entry.text) : `${apqn}: ${_("there is no such queue")}`;
+    const told = printable(queue ? described(queue, entry.text) : `${apqn}: ${_("there is no such queue")}`);
     const look = entry ? PLAIN[entry.mark] || `hue-${entry.hue}` : "none";
     const state = queue && queue.state ? ` ${queue.state.replace(" ", "-")}` : "";
     if (cell.dataset.told === told && cell.textContent === (entry ? entry.mark : ""))

@@ -2,25 +2,38 @@
 // The page: it follows `apvfio status --watch`, and asks for the rest when something has changed.
 
 import { reconcile } from "./actions.js";
-import { ask, follow } from "./command.js";
+import { follow } from "./command.js";
 import { button, element, fill, section } from "./dom.js";
 import { Guests, Leases } from "./guests.js";
 import { Host } from "./host.js";
 import { Matrix } from "./matrix.js";
+import { noAnswer, unreadable } from "./problem.js";
+import { Question } from "./question.js";
+import { timeOfDay } from "./text.js";
 import { followTheme } from "./theme.js";
-import { problemBox, sentences } from "./words.js";
+import { sentences, unansweredBox } from "./words.js";
 
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
 
 const OFTEN = 15000;
 const SOON = 2000;
+/** Seconds that the first status, and what cockpit says of its user, may take. */
+const PATIENCE = 5;
+const LONGEST = 30;
 let timer;
+/** Since when there is no status, null if there is one; when there was one last, or null. */
+let since = new Date(), last = null;
 
 const matrix = new Matrix();
 const guests = new Guests(changed);
 const leases = new Leases(changed);
 const host = new Host(changed);
+/** What no event tells: libvirt's guests, and the stored masks. */
+const questions = [
+    new Question(["guest", "list"], { answered: rows => guests.show(rows), unanswered: (...why) => guests.unanswered(...why) }),
+    new Question(["masks"], { answered: masks => host.showStored(masks), unanswered: (...why) => host.unanswered(...why) }),
+];
 const live = element("span", { id: "live", role: "status" }, _("connecting…"));
 const access = element("div", { id: "access" });
 const alerts = element("div", { id: "alerts" });
@@ -30,32 +43,40 @@ const parts = element("div", { class: "parts", hidden: true },
                       section("matrix", _("Queues"), [], ...matrix.parts), host.part, guests.part, leases.part);
 
 function show(status) {
+    try {
+        matrix.show(status);
+        leases.show(status);
+        host.show(status);
+        fill(drift, status.drift.length ? drifted(status.drift) : null);
+    } catch {
+        lament(unreadable("apvfio status --watch"));
+        return;
+    }
     fill(alerts);
     fill(live, _("live"));
     parts.hidden = false;
-    matrix.show(status);
-    leases.show(status);
-    host.show(status);
-    fill(drift, status.drift.length && element("div", { class: "alert warning", role: "status" },
-                                               element("strong", {}, _("Not as it should be")), sentences(status.drift, ""),
-                                               button(_("Reconcile…"), () => reconcile(changed), { class: "secondary change" })));
+    since = null;
+    last = new Date();
     more();
     // A guest that has its queues runs only a little later, and that is no change of the host.
     clearTimeout(timer);
     timer = setTimeout(more, SOON);
 }
 
-function lament(problem) {
-    fill(live, _("not live"));
-    fill(alerts, problemBox(problem));
+function drifted(sentencesOfDrift) {
+    return element("div", { class: "alert warning", role: "status" },
+                   element("strong", {}, _("Not as it should be")), sentences(sentencesOfDrift, ""),
+                   button(_("Reconcile…"), () => reconcile(changed), { class: "secondary change" }));
 }
 
-/** What no event tells: libvirt's guests, and the stored masks. */
-async function more() {
-    await Promise.all([
-        ask(["guest", "list"]).then(([rows]) => guests.show(rows), problem => guests.lament(problem)),
-        ask(["masks"]).then(([masks]) => host.showStored(masks), () => host.showStored(null)),
-    ]);
+function lament(problem) {
+    since ??= new Date();
+    fill(live, _("not live"));
+    fill(alerts, unansweredBox(problem, since, last));
+}
+
+function more() {
+    questions.forEach(question => question.ask());
 }
 
 /** Something was done. What is more to say about it stays until it is read. */
@@ -90,9 +111,12 @@ function start() {
         if (end)
             end();
         end = follow(show, lament);
+        setTimeout(() => last || alerts.hasChildNodes() ||
+                   fill(live, cockpit.format(_("no answer since $0"), timeOfDay(since))), PATIENCE * 1000);
     };
     permission.addEventListener("changed", decide);
     decide();
+    setTimeout(() => end || lament(noAnswer("cockpit", LONGEST)), LONGEST * 1000);
     setInterval(() => cockpit.hidden || parts.hidden || more(), OFTEN);
 }
 

@@ -2,6 +2,8 @@
 // Plans and outcomes of apvfio's in words, as elements.
 
 import { element, facts } from "./dom.js";
+import { Problem, unreadable } from "./problem.js";
+import { timeOfDay } from "./text.js";
 
 const cockpit = window.cockpit;
 const _ = cockpit.gettext;
@@ -31,10 +33,18 @@ export function sentences(list, look) {
     return list.length ? element("ul", { class: look }, ...list.map(text => element("li", {}, text))) : null;
 }
 
-/** What went wrong, and what to do. */
-export function problemBox(problem) {
+/** What went wrong, and what to do; `more` is said besides. An error of this page's own comes of an answer of another version. */
+export function problemBox(problem, ...more) {
+    const { message, remedy } = problem instanceof Problem ? problem : unreadable("apvfio");
     return element("div", { class: "alert danger", role: "alert" },
-                   element("strong", {}, problem.message), problem.remedy ? element("p", {}, problem.remedy) : null);
+                   element("strong", {}, message), remedy ? element("p", {}, remedy) : null, ...more);
+}
+
+/** That there is no answer, since when, why if that is known, and from when what is shown is. */
+export function unansweredBox(problem, since, last) {
+    const when = element("p", {}, cockpit.format(_("No answer since $0."), timeOfDay(since)),
+                         " ", last ? cockpit.format(_("What is shown is from $0."), timeOfDay(last)) : "");
+    return problem ? problemBox(problem, when) : element("div", { class: "alert warning", role: "status" }, when);
 }
 
 /** The writes to the kernel. */
@@ -85,7 +95,7 @@ function instead(other) {
 /** What becomes of a guest's definition. */
 export function definition(lines) {
     return lines.length ? element("details", { open: true }, element("summary", {}, _("Its definition")),
-                                  element("pre", {}, lines.join("\n")))
+                                  element("pre", {}, ...lines.map(line => element("div", {}, line))))
         : element("p", {}, _("Its definition stays as it is."));
 }
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _STALE = 10.0
 """Seconds after which all is read again: a glance does not show everything."""
+_ALIVE = 30.0
+"""Seconds after which JSON is repeated, so that a reader can tell a watch that hangs from a host that rests."""
 _HOME, _ERASE_LINE, _ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -46,10 +48,13 @@ def watch(args: argparse.Namespace) -> int:
     show = _show_json if args.json else _shower(args, draws=draws)
     resized = {signal.SIGWINCH}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, resized)
+    shown_at = 0.0
     try:
         while True:
-            if watched.changed():
+            silent = args.json and time.monotonic() - shown_at >= _ALIVE
+            if watched.changed() or silent:
                 show(watched.found)
+                shown_at = time.monotonic()
             if signal.sigtimedwait(resized, args.watch) and draws:
                 show(watched.found)
     except KeyboardInterrupt:

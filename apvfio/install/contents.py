@@ -33,7 +33,8 @@ _FILES = {
 }
 _PAGE = (
     *("manifest.json", "index.html", "style.css", "matrix.css", "page.js", "actions.js", "command.js"),
-    *("dialog.js", "dom.js", "guests.js", "host.js", "matrix.js", "queue.js", "theme.js", "words.js"),
+    *("dialog.js", "dom.js", "guests.js", "host.js", "matrix.js", "problem.js", "question.js", "queue.js"),
+    *("text.js", "theme.js", "words.js"),
 )
 _MANUALS = ("apvfio.8", "apvfio.toml.5", "apvfio-guest.7")
 
