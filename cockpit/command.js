@@ -12,8 +12,9 @@ const CHANGING = 600;
 /** Seconds without a status, though `--watch` repeats it every 30, until the watch is begun again. */
 const SILENCE = 90;
 const AGAIN = 5;
-/** Characters of an answer to the watch, at most. */
+/** Characters of a status, at most, and of what is none: an error that ends the watch. */
 const LONGEST = 1 << 24;
+const LONGEST_REST = 1 << 20;
 
 const running = new Set();
 // A command whose page is gone has nobody to answer to.
@@ -94,10 +95,14 @@ export function follow(tell, lament) {
         mine.stream(text => {
             if (over || channel !== mine)
                 return;
-            const lines = (line + text).split("\n");
-            line = lines.pop();
-            if (line.length + left.length > LONGEST)
+            const [first, ...lines] = text.split("\n");
+            line += first;
+            if (line.length > LONGEST || left.length > LONGEST_REST)
                 stop(unreadable(command));
+            if (!lines.length)
+                return;
+            lines.unshift(line);
+            line = lines.pop();
             for (const one of lines) {
                 const found = parsed(one);
                 if (!found) {

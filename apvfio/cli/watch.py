@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _STALE = 10.0
 """Seconds after which all is read again: a glance does not show everything."""
 _ALIVE = 30.0
-"""Seconds after which JSON is repeated, so that a reader can tell a watch that hangs from a host that rests."""
+"""Seconds after which JSON is repeated: a reader can tell a watch that hangs from a host that rests."""
 _HOME, _ERASE_LINE, _ERASE_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 

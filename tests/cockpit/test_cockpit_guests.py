@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.errors import printable
 from apvfio.guests import PREFIX
 from cockpit_house import in_lab
 from hosts import a_matrix
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 HOSTILE = "<img src=x onerror=hacked=1> & \"'$(reboot)"
 OPTION = "--live"
+DISGUISED = "db1\u202e\u200btxt.\u2066\u00a0\u0085\U000e0041"
+"""Characters that turn what follows around, that have no width, and controls."""
 
 
 @pytest.fixture
@@ -78,6 +81,31 @@ def test_a_refusal_names_guest_and_queues(house: LabHouse, open_page: OpenPage) 
     page.until("dialog [role=alert]", "libvirt knows no guest nobody.")
     page.click("Cancel", "dialog")
     assert f"<{PREFIX}:matrix" not in annotation(house, "db2")
+
+
+def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabHouse, open_page: OpenPage) -> None:
+    shown = printable(DISGUISED)
+    assert shown == "db1??txt.????"
+    house.define(DISGUISED, a_matrix("0", "1"), "0a0b0c0d-3333-4111-8111-111111111111")
+    page = open_page(command=in_lab(house.lab))
+    page.until("#guests tbody th", shown)
+    page.click(f"Plan {shown}")
+    page.until("dialog h2", f"Starting {shown}")
+    page.until("dialog", "1 queue: 00.0001")
+    page.finish("Close")
+    house.virsh("start", "--", DISGUISED)
+    page.until("#leases tbody th", shown)
+    page.until("#legend", f"guest {shown}")
+    page.until("#guests", "running")
+    page.click(f"Release {shown}")
+    page.until("dialog h2", shown)
+    page.click("Cancel", "dialog")
+    page.plan(f"Clear {shown}", when="config")
+    page.until("dialog .plan", "Its definition")
+    hidden = r"return document.documentElement.outerHTML.match(/[\p{Cf}\p{Zl}\p{Zp}\u0080-\u009f]/gu)"
+    assert page.js(hidden) is None
+    page.finish("Clear")
+    assert f"<{PREFIX}:matrix" not in annotation(house, DISGUISED)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, OPTION])
