@@ -28,7 +28,8 @@ export class Question {
             return;
         this.asking = true;
         const begun = new Date();
-        const late = setTimeout(() => this.fail(null, begun), PATIENCE);
+        // Why there was none before stays to be read.
+        const late = setTimeout(() => this.since || this.fail(null, begun), PATIENCE);
         try {
             const [found] = await ask(this.words);
             this.show(found);

@@ -16,7 +16,7 @@ from simulated import SimulatedHost
 from spoilt_answers import DEED, GUESTS, MASKS, PLAN, WATCH, SpoiltAnswers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -40,12 +40,6 @@ ROW: dict[str, object] = {
     "why": None,
     "not_with": [],
 }
-FAST = """
-const {setTimeout: later, setInterval: often} = window;
-window.setTimeout = (act, delay, ...rest) => later(act, delay / 10, ...rest);
-window.setInterval = (act, delay, ...rest) => often(act, delay / 10, ...rest);
-"""
-"""The page's clocks go ten times as fast."""
 
 
 @pytest.fixture
@@ -60,14 +54,7 @@ def answers(tmp_path: Path, host: SimulatedHost) -> SpoiltAnswers:
     return made
 
 
-@pytest.fixture
-def _fast(browser: WebDriver) -> Iterator[None]:
-    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FAST})
-    yield
-    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-
-
-pytestmark = pytest.mark.usefixtures("_fast")
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def some_rows(count: int = 1, **changed: object) -> str:
@@ -136,9 +123,11 @@ class TestHanging:
         answers.spoil(PLAN, HANGING)
         page = open_page(command=answers.command)
         page.plan("Change the masks…", apmask="-1")
+        page.eventually(lambda: len(answers.running(PLAN)) == 1)
+        first = answers.running(PLAN)
         for adapter in range(4):
             page.plan_anew(apmask=f"-{adapter}")
-        page.eventually(lambda: answers.asked(PLAN) >= 2 and len(answers.running(PLAN)) == 1)
+        page.eventually(lambda: len(answers.running(PLAN)) == 1 and answers.running(PLAN) != first)
         page.until("dialog [role=alert]", "apvfio masks gave no answer within 30 seconds.")
         ends(page, answers, PLAN)
         page.plan_anew()

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +19,7 @@ from hosts import a_matrix
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from apvfio.lab.lab import Lab
     from cockpit_house import Page
     from lab_house import LabHouse
 
@@ -81,6 +86,50 @@ def test_a_refusal_names_guest_and_queues(house: LabHouse, open_page: OpenPage) 
     page.until("dialog [role=alert]", "libvirt knows no guest nobody.")
     page.click("Cancel", "dialog")
     assert f"<{PREFIX}:matrix" not in annotation(house, "db2")
+
+
+@pytest.fixture
+def frozen(house: LabHouse) -> Iterator[LabHouse]:
+    """The lab with a guest, and a daemon that does not answer."""
+    house.define("db1", a_matrix("0", "1"), "0a0b0c0d-4444-4111-8111-111111111111")
+    house.lab.libvirtd.freeze()
+    yield house
+    house.lab.libvirtd.thaw()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_daemon_that_is_frozen_is_asked_by_one_command_at_a_time(
+    frozen: LabHouse, open_page: OpenPage
+) -> None:
+    page = open_page(command=in_lab(frozen.lab))
+    page.until("#guests", "No answer since ")
+    page.until("#guests [role=alert]", "Check that libvirt's daemon and this host respond.")
+    most, until = 0, time.monotonic() + 6
+    while time.monotonic() < until:
+        most = max(most, len(commands(frozen.lab, b"apvfio\0guest\0list")))
+        assert "No guest asks for queues." not in page.text("#guests")
+        time.sleep(0.02)
+    assert most == 1
+    page.plan("Give a guest queues…", guest="db1", adapters="0", domains="2")
+    page.until("dialog [role=alert]", "apvfio guest set gave no answer within 30 seconds.")
+    frozen.lab.libvirtd.thaw()
+    page.plan_anew()
+    page.until("dialog .plan", "1 queue: 00.0002")
+    page.finish("Cancel")
+    page.until("#guests tbody th", "db1")
+    page.gone("#guests .alert")
+
+
+def commands(lab: Lab, words: bytes) -> list[int]:
+    """The processes of Python in the lab that have these words."""
+    inside = os.readlink(f"/proc/{lab.path('/').split('/')[2]}/ns/pid")
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            cmdline = file.read()
+            if words in cmdline and cmdline.startswith(os.fsencode(sys.executable)):
+                found += [int(pid)] if os.readlink(f"/proc/{pid}/ns/pid") == inside else []
+    return found
 
 
 def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabHouse, open_page: OpenPage) -> None:

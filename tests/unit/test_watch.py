@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -165,6 +166,24 @@ def test_json_is_one_line_for_each_change_and_an_error_is_one(host: SimulatedHos
     assert [len(document.get("leases", [])) for document in documents] == [0, 1, 0, 1]
     assert documents[2]["kind"] == "failure"
     assert documents[1] == documents[3]
+
+
+@pytest.mark.parametrize(("form", "blocks"), [(["--json"], 4), ([], 1)])
+def test_json_is_repeated_while_nothing_changes(host: SimulatedHost, form: list[str], blocks: int) -> None:
+    """So its reader knows that it still watches; for a person there would only be more of the same."""
+    script = "import sys; from apvfio.cli import main, watch; watch._ALIVE = 0.2; main.main(sys.argv[1:])"
+    words = [sys.executable, "-c", script, "--sim", host.path, "status", "--watch", EVERY, *form]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout
+        said = b""
+        try:
+            while select.select([process.stdout], [], [], 1.5)[0] and said.count(b'{"mode"') < blocks:
+                said += process.stdout.read(1 << 20) or b""
+        finally:
+            process.kill()
+    found = said.splitlines() if form else said.split(b"== 2")[1:]
+    assert len(found[:4]) == blocks
+    assert len(set(found)) == 1
 
 
 def _is_open(pid: int, fd: int) -> bool:
