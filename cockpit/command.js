@@ -16,18 +16,26 @@ const AGAIN = 5;
 const LONGEST = 1 << 24;
 const LONGEST_REST = 1 << 20;
 
+/** Seconds from its begin until a command is ended: a timeout(1) that is just forking would leave its command behind. */
+const YOUNG = 2;
+
 const running = new Set();
 // A command whose page is gone has nobody to answer to.
 window.addEventListener("pagehide", () => running.forEach(channel => channel.close("terminated")));
 
-/** Run apvfio. Whatever becomes of this page or of cockpit, timeout(1) ends it after `limit` seconds, 0 for never. */
+/**
+ * Run apvfio: the channel, and what ends it. Whatever becomes of this page or of cockpit, timeout(1) ends it after
+ * `limit` seconds, 0 for never.
+ */
 function spawn(words, { admin, limit }) {
     const command = ["timeout", "-k", "5", String(limit), "apvfio", ...words];
     const channel = cockpit.spawn(command, { superuser: admin ? "require" : "try", err: "message" });
     const over = () => running.delete(channel);
+    const begun = performance.now();
     running.add(channel);
     channel.then(over, over);
-    return channel;
+    return [channel, () =>
+        setTimeout(() => channel.close("terminated"), Math.max(0, begun + YOUNG * 1000 - performance.now()))];
 }
 
 /**
@@ -45,10 +53,10 @@ export function ask(words, { name, admin = false, change = false, signal } = {})
             return;
         }
         // The page gives up first; a late answer is nobody's.
-        const channel = spawn(argv, { admin, limit: limit + 5 });
+        const [channel, close] = spawn(argv, { admin, limit: limit + 5 });
         const end = problem => {
             reject(problem);
-            channel.close("terminated");
+            close();
         };
         const timer = setTimeout(() => end(noAnswer(command, limit, change)), limit * 1000);
         signal?.addEventListener("abort", () => end(ended(command, change)));
@@ -72,18 +80,18 @@ export function ask(words, { name, admin = false, change = false, signal } = {})
  */
 export function follow(tell, lament) {
     const command = "apvfio status --watch";
-    let channel, timer;
+    let current, timer;
 
     function start() {
         let line = "", left = "", before = "", over = false;
-        const mine = spawn(["status", "--watch", "--json"], { admin: false, limit: 0 });
-        channel = mine;
+        const [channel, close] = spawn(["status", "--watch", "--json"], { admin: false, limit: 0 });
+        current = close;
         const stop = why => {
-            if (over || channel !== mine)
+            if (over || current !== close)
                 return;
             over = true;
             clearTimeout(timer);
-            mine.close("terminated");
+            close();
             lament(why);
             timer = setTimeout(start, AGAIN * 1000);
         };
@@ -92,8 +100,8 @@ export function follow(tell, lament) {
             timer = setTimeout(() => stop(noAnswer(command, seconds)), seconds * 1000);
         };
         patient(LOOKING);
-        mine.stream(text => {
-            if (over || channel !== mine)
+        channel.stream(text => {
+            if (over || current !== close)
                 return;
             const [first, ...lines] = text.split("\n");
             line += first;
@@ -121,15 +129,14 @@ export function follow(tell, lament) {
                     tell(found);
             }
         });
-        mine.then(() => stop(left + line ? unreadable(command) : new Problem(_("apvfio has stopped watching the host."))),
-                  failure => stop(explained(failure, left + line, command)));
+        channel.then(() => stop(left + line ? unreadable(command) : new Problem(_("apvfio has stopped watching the host."))),
+                     failure => stop(explained(failure, left + line, command)));
     }
 
     start();
     return () => {
         clearTimeout(timer);
-        const last = channel;
-        channel = null;
-        last.close("terminated");
+        current();
+        current = null;
     };
 }

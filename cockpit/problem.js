@@ -42,13 +42,14 @@ export function explained(failure, text, command, change) {
     if (failure.problem)
         return new Problem(cockpit.format(_("Cockpit could not run $0: $1"), command, cockpit.message(failure)),
                            change ? unknown() : _("Reload the page, and log in again if you are asked to."));
-    if (NOT_RUN.includes(failure.exit_status))
-        return new Problem(_("The command apvfio is not on this host, or cannot be run."), _("Install the package apvfio."));
     if (failure.exit_signal)
         return new Problem(cockpit.format(_("$0 was killed (signal $1)."), command, failure.exit_signal),
                            change ? unknown() : _("The page asks again by itself."));
     // cockpit's own words name the command that bounds ours.
     const said = failure.message && !failure.message.startsWith("timeout ") ? failure.message : _("no message");
+    if (NOT_RUN.includes(failure.exit_status))
+        return new Problem(cockpit.format(_("The command apvfio is not on this host, or cannot be run: $0"), said),
+                           _("Install the package apvfio."));
     return new Problem(cockpit.format(_("$0 failed with exit status $1: $2"), command, failure.exit_status, said),
                        change ? unknown() : "");
 }
