@@ -352,7 +352,7 @@ class TestOrder:
     def test_an_answer_after_the_time_is_nobodys(self, answers: SpoiltAnswers, open_page: OpenPage) -> None:
         """It is printed by one that no signal ends, as the page has given it up and asks the next."""
         (answers.directory / "old").write_text(some_rows(guest="older"))
-        answers.spoil(GUESTS, f"trap '' TERM; sleep 4; cat {answers.directory}/old")
+        answers.spoil(GUESTS, f"trap '' TERM; sleep 8; cat {answers.directory}/old")
         page = open_page(command=answers.command)
         page.until("#guests [role=alert] strong", "gave no answer within 30 seconds.")
         answers.answer(GUESTS, some_rows(guest="newer"))
