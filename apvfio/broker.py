@@ -16,12 +16,12 @@ from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over, take_up
 from apvfio.host import MASK_NAMES, VFIO_DRIVER, read_host
-from apvfio.ledger import HELD, STARTING, Debt
+from apvfio.ledger import ENDING, HELD, STARTING, Debt
 from apvfio.liveness import now
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
 from apvfio.policy import read_times
-from apvfio.serving import plan_one, scene, serve
+from apvfio.serving import plan_one, scene, serve, serve_live
 from apvfio.settle import Outcome, differences, finished, serve_ended, settle, settled
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.typed import NamedTuple
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.host import Host
-    from apvfio.ledger import Lease
+    from apvfio.ledger import Lease, LiveChange
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
     from apvfio.serving import Scene
@@ -82,6 +82,49 @@ def acquire(
     # It may have been served; what is not claimed comes to its end.
     reconcile(system, hurry=True)
     raise ApvfioError("the daemon that started it has died.", guest=request.guest)
+
+
+def acquire_live(system: System, request: Request, live: LiveChange) -> Lease:
+    """Give a running guest that has no queues those of ``request``, for a device that ``live`` plugs in.
+
+    The errors are those of `acquire`, and nothing is left then.
+    """
+    with system.lock():
+        serve_live(system, request, live)
+        return _claimed(system, request, expected=False)
+
+
+def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | None:
+    """Record that ``live`` changes the guest of ``lease``, or with None that no live change is under way.
+
+    Returned is the lease as it is then, None if it has ended or changed meanwhile.
+    """
+    with system.lock():
+        found = ledgers.load(system.files, system.boot_id)
+        if not _is_same(lease, found.leases.get(lease.mdev)) or found.leases[lease.mdev].state != HELD:
+            return None
+        noted = found.leases[lease.mdev]._replace(live=live)
+        records.save(system, found.with_lease(noted), found)
+        return noted
+
+
+def release_unplugged(system: System, lease: Lease, *, tell: Tell = silent) -> Outcome:
+    """Return what ``lease`` holds, whose guest runs without its device; nothing if it has ended meanwhile.
+
+    ConflictError if the device is open or one of its queues in use.
+    """
+    deadline = time.monotonic() + read_times(system.files).release_wait
+    pace, evidence = Pace(), Evidence(system)
+    with system.lock():
+        found = ledgers.load(system.files, system.boot_id)
+        mine = found.leases.get(lease.mdev)
+        if mine is None or not _is_same(lease, mine):
+            return Outcome([], found)
+        evidence.wait_until_idle([mine], deadline, tell)
+        host = read_host(system.sysfs)
+        ledger = settled(system, found, host, evidence).with_lease(mine._replace(state=ENDING, was=None))
+        first = settle(system, host, found, ledger, pace=pace, tell=tell)
+    return finished(system, first, pace, tell=tell)
 
 
 def release(system: System, guest_uuid: str, *, force: bool = False, tell: Tell = silent) -> Outcome:
@@ -223,6 +266,27 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
                 records.save(system, found.with_lease(arriving), found)
                 return True
     return False
+
+
+def await_device(system: System, guest_uuid: str, *, awaits: bool) -> None:
+    """Record that the guest's device is out for a migration, and its lease stays, or that this is over."""
+    with system.lock():
+        found = ledgers.load(system.files, system.boot_id)
+        ledger = found
+        for lease in found.of_guest(guest_uuid):
+            if lease.state == HELD:
+                ledger = ledger.with_lease(lease._replace(expected=awaits))
+        if ledger != found:
+            records.save(system, ledger, found)
+
+
+def _is_same(lease: Lease, found: Lease | None) -> bool:
+    """Whether ``found`` is ``lease`` still: of the same life of its guest, and under the same live change."""
+    return found is not None and (found.uuid, found.since, found.live) == (
+        lease.uuid,
+        lease.since,
+        lease.live,
+    )
 
 
 def _claimed(system: System, request: Request, *, expected: bool) -> Lease:

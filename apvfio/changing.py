@@ -15,7 +15,7 @@ from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
 from apvfio.host import is_configured, read_host
 from apvfio.host_facts import read_facts
-from apvfio.ledger import HELD, Lease
+from apvfio.ledger import HELD, Lease, LiveChange
 from apvfio.plan.change import Change, held_lease, make_change
 from apvfio.plan.portion import portion
 from apvfio.plan.steps import due, reassignment
@@ -44,19 +44,21 @@ def plan_change(system: System, request: Request, changer: Process) -> Change:
     return _plan(system, request, scene(system), changer)
 
 
-def change(system: System, request: Request, changer: Process) -> Change:
+def change(system: System, request: Request, changer: Process, annotation: str | None = None) -> Change:
     """Give the running guest's device the queues that ``request`` names; on any error all goes back.
 
     The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
-    for good with `keep` only; ``changer`` is the process that will say so.
+    for good with `keep` only; ``changer`` is the process that will say so. ``annotation`` is what the
+    guest's annotation must be if it is undone, None if that does not change.
     """
     with system.lock():
         seen = scene(system)
         found = _plan(system, request, seen, changer)
         if found.idle:
             return found
-        ledger = noting_offline(found.plan, seen.host, system.sysfs)
-        lease = found.plan.lease
+        live = None if annotation is None else LiveChange(changer, annotation)
+        lease = found.plan.lease._replace(live=live)
+        ledger = noting_offline(found.plan, seen.host, system.sysfs).with_lease(lease)
         records.save(system, ledger)
         try:
             # What is owed can wait; a guest that runs does not wait for it.
@@ -66,7 +68,7 @@ def change(system: System, request: Request, changer: Process) -> Change:
             take(system.sysfs, reassignment(lease, seen.host))
             verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
-            _give_up(system, ledger, lease)
+            _give_up(system, ledger, lease._replace(live=None))
             raise told(error).for_guest(request.guest) from None
         return found
 
@@ -76,7 +78,7 @@ def keep(system: System, done: Change) -> Outcome:
 
     A guest that has ended meanwhile has taken its change with it, which is no error.
     """
-    return _end(system, done, Lease.kept)
+    return _end(system, done, lambda lease: lease.kept()._replace(live=None))
 
 
 def undo(system: System, done: Change) -> Outcome:

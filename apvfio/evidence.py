@@ -55,7 +55,8 @@ class Evidence:
         queues = busy_queues(self._system.sysfs, lease)
         if queues and not complete:
             return Holder(queues, None, opened=False)
-        runs = self._running_guests().get(lease.uuid)
+        # A live change is of a guest that runs, with the device or without.
+        runs = None if lease.live else self._running_guests().get(lease.uuid)
         if runs:
             return Holder(queues, runs, opened=False)
         opener = self._system.opener(lease.mdev)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PREFIX = "ap"
+DEFAULT_URI = "qemu:///system"
 
 
 PATIENCE = 10.0
@@ -185,6 +186,12 @@ class Guest:
         return bool(self._asked(self._domain.isActive))
 
     @property
+    def life(self) -> int:
+        """libvirt's number of this run of the guest, another one after each start; -1 if it does not run."""
+        number: int = self._domain.ID()
+        return number if self.active else -1
+
+    @property
     def autostart(self) -> bool:
         """Whether libvirt starts it with the host."""
         return bool(self._asked(self._domain.autostart))
@@ -236,19 +243,37 @@ class Guest:
 
     def annotate(self, asked: Matrix | Wish | None, *, config: bool, live: bool) -> None:
         """Set its annotation to what is ``asked``, or remove it; ApvfioError if libvirt refuses, with why."""
+        self.set_annotation(annotation(asked) if asked else "", config=config, live=live)
+
+    def set_annotation(self, text: str, *, config: bool = False, live: bool = False) -> None:
+        """Set its annotation to ``text``, as `annotation` makes it, or remove it for ''; ApvfioError."""
         flags = 0
         if config:
             flags |= self._binding.VIR_DOMAIN_AFFECT_CONFIG
         if live:
             flags |= self._binding.VIR_DOMAIN_AFFECT_LIVE
-        text = annotation(asked) if asked else None
         element = self._binding.VIR_DOMAIN_METADATA_ELEMENT
+        words = (element, text or None, PREFIX, NAMESPACE, flags)
         try:
-            self._libvirt.change(lambda: self._domain.setMetadata(element, text, PREFIX, NAMESPACE, flags))
+            self._libvirt.change(lambda: self._domain.setMetadata(*words))
         except self._binding.libvirtError as error:
-            if asked is None and error.get_error_code() == self._binding.VIR_ERR_NO_DOMAIN_METADATA:
-                return
+            if not (text == "" and self._has_none(error)):
+                raise self._refusal(error) from None
+
+    def annotation_text(self, *, live: bool) -> str:
+        """Its annotation, or with ``live`` that it runs with, as `set_annotation` takes it, '' for none."""
+        where = self._binding.VIR_DOMAIN_AFFECT_LIVE if live else self._binding.VIR_DOMAIN_AFFECT_CONFIG
+        words = (self._binding.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, where)
+        try:
+            text: str = self._libvirt.ask(lambda: self._domain.metadata(*words))
+        except self._binding.libvirtError as error:
+            if self._has_none(error):
+                return ""
             raise self._refusal(error) from None
+        return text
+
+    def _has_none(self, error: Any) -> bool:
+        return bool(error.get_error_code() == self._binding.VIR_ERR_NO_DOMAIN_METADATA)
 
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:

@@ -41,6 +41,15 @@ class Before(NamedTuple):
     """Who changes it: if he has died, it is undone."""
 
 
+class LiveChange(NamedTuple):
+    """A change of a running guest that goes through libvirt, from its first write to its last."""
+
+    changer: Process
+    """Who makes it: if that process has ended, the next reconcile completes the change or undoes it."""
+    annotation: str
+    """The annotation that the running guest has as long as it has this lease and its device, '' for none."""
+
+
 class Lease(NamedTuple):
     """One guest's hold on its queues."""
 
@@ -59,7 +68,9 @@ class Lease(NamedTuple):
     was: Before | None = None
     """What it goes back to if the change that is under way is not kept."""
     expected: bool = False
-    """Whether the guest is to arrive by a migration: its device waits for it here."""
+    """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
+    live: LiveChange | None = None
+    """The live change that is under way, None if there is none."""
 
     def undone(self) -> Lease:
         """The lease on its way back to what it `was`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from apvfio.errors import ApvfioError, RequestError, printable
-from apvfio.ledger import STATES, WAYS, Before, Debt, Lease, Ledger
+from apvfio.ledger import STATES, WAYS, Before, Debt, Lease, Ledger, LiveChange
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
 from apvfio.promises import Process, Promise, promise_from, promise_json
@@ -106,7 +106,12 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "since": lease.since,
         **({"was": _before_json(lease.was)} if lease.was else {}),
         **({"expected": True} if lease.expected else {}),
+        **({"live": _live_json(lease.live)} if lease.live else {}),
     }
+
+
+def _live_json(live: LiveChange) -> dict[str, object]:
+    return {"annotation": live.annotation, "pid": live.changer.pid, "started": live.changer.started}
 
 
 def _before_json(was: Before) -> dict[str, object]:
@@ -152,9 +157,15 @@ def _lease_from(item: object) -> Lease:
         since=_get(item, "since", int) if "since" in item else 0,
         was=_before_from(_get(item, "was", dict)) if "was" in item else None,
         expected=_get(item, "expected", bool) if "expected" in item else False,
+        live=_live_from(_get(item, "live", dict)) if "live" in item else None,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease
+
+
+def _live_from(item: dict[str, Any]) -> LiveChange:
+    changer = Process(_get(item, "pid", int), _get(item, "started", int))
+    return LiveChange(changer, _get(item, "annotation", str))
 
 
 def _before_from(item: dict[str, Any]) -> Before:

@@ -29,6 +29,7 @@ from apvfio.policy import read_policy, read_times
 from apvfio.resolve import planned
 from apvfio.settle import over, serve_ended, settle, settled
 from apvfio.typed import NamedTuple
+from apvfio.waiting import MemoryTicket
 from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from apvfio.host import Host
-    from apvfio.ledger import Lease, Ledger
+    from apvfio.ledger import Lease, Ledger, LiveChange
     from apvfio.matrix import Apqn
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
@@ -117,6 +118,21 @@ def serve(system: System, mine: Ticket, request: Request) -> None:
         refusals = _serve(system, [(mine, Acquire(request))])
     if mine.name in refusals:
         raise refusals[mine.name]
+
+
+def serve_live(system: System, request: Request, live: LiveChange) -> None:
+    """Serve a running guest alone, whose lease tells of the live change from its beginning; ApvfioError."""
+    seen = scene(system)
+    found = plan_one(system, request, seen)
+    lease = found.lease._replace(live=live)
+    ledger = noting_offline(found, seen.host, system.sysfs).with_lease(lease)
+    found = found._replace(ledger=ledger)
+    records.save(system, ledger)
+    records.note_plan(system, found)
+    mine = MemoryTicket({})
+    failed = _start_all(system, [_Start(mine, found)], ledger, seen.host)
+    if mine.name in failed:
+        raise failed[mine.name]
 
 
 def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, ApvfioError]:

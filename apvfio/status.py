@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from apvfio import live
 from apvfio.errors import ApvfioError
 from apvfio.host import read_host
 from apvfio.ledger import ENDING
@@ -94,7 +95,7 @@ def read_status(system: System, *, states: bool = True) -> Status:
         ledger,
         policy,
         owners(host, ledger),
-        differences(system, host, ledger),
+        [*differences(system, host, ledger), *live.differences(system)],
         None if running is None else frozenset(running),
         read_states(system.sysfs, host) if states else NOTHING_SEEN,
         wrong,

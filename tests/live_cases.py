@@ -49,6 +49,31 @@ print(len(changing.keep(RealSystem(), done).ledger.leases))
 """
 
 
+_CLEAR_AND_DIE = """\
+import os, sys
+from apvfio import guest_device, live
+from apvfio.guests import Guests
+from apvfio.system import RealSystem
+guest_device.detach = lambda guest: os._exit(9)
+live.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
+"""
+_ACQUIRE_AND_DIE = """\
+import os, sys
+from apvfio import broker
+from apvfio.ledger import LiveChange
+from apvfio.live import this_process
+from apvfio.mask import parse_list
+from apvfio.matrix import Matrix
+from apvfio.request import Request
+from apvfio.system import RealSystem
+guest, uuid, mdev = sys.argv[1:4]
+matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
+live = LiveChange(this_process(), "<guest/>")
+broker.acquire_live(RealSystem(), Request(guest, uuid, mdev, matrix), live)
+os._exit(9)
+"""
+
+
 def guest_queues(house: HardHouse, uuid: str) -> set[str]:
     """What the guest sees."""
     matrix = state(house).host.mdevs[uuid]
@@ -200,6 +225,43 @@ class PluggedIn(Hard):
         assert state(house) == before
         house.virsh("destroy", "plain")
         assert state(house) == before
+
+
+class Interrupted(Hard):
+    """A live change ends before it is complete, and the next call settles it."""
+
+    @essential
+    def test_before_the_device_is_plugged_in(self, house: HardHouse) -> None:
+        before = state(house)
+        house.define("plain", None, None)
+        house.virsh(*START, "plain")
+        xml = house.virsh("dumpxml", "plain").stdout
+        uuid = house.virsh("domuuid", "plain").stdout.strip()
+        done = house.run([house.python, "-c", _ACQUIRE_AND_DIE, "plain", uuid, mdev(7)])
+        assert done.returncode == 9, done.stderr
+        assert leases(house) == {"plain": "held"}
+        left = "guest plain: a live change of it was interrupted: 'reconcile' completes or undoes it"
+        assert status(house)["drift"] == [left]
+        assert "runs without its mediated device" in apvfio(house, "reconcile")
+        assert state(house) == before
+        assert house.virsh("dumpxml", "plain").stdout == xml
+        assert "nothing to do" in apvfio(house, "reconcile")
+
+    @essential
+    def test_before_anything_is_unplugged(self, house: HardHouse) -> None:
+        """The guest has its device, so it keeps its queues, and has the annotation that it had."""
+        house.define("plugged", None, None)
+        apvfio(house, "guest", "set", "plugged", "--adapters", "0", "--domains", "1-2")
+        house.virsh(*START, "plugged")
+        running = state(house)
+        asked = apvfio(house, "guest", "show", "plugged", "--live", "--json")
+        done = house.run([house.python, "-c", _CLEAR_AND_DIE, "plugged"])
+        assert done.returncode == 9, done.stderr
+        assert "urn:apvfio" not in house.virsh("dumpxml", "plugged").stdout
+        apvfio(house, "reconcile")
+        assert state(house) == running
+        assert apvfio(house, "guest", "show", "plugged", "--live", "--json") == asked
+        assert status(house)["drift"] == []
 
 
 class NotPluggedIn(Hard):

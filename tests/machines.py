@@ -37,6 +37,8 @@ class Faults:
         self.at = 0
         self.late = False
         self.what: Callable[[], None] = lambda: None
+        self.dead = False
+        """Whether the process has ended: it writes no more, whatever it has in mind for such a case."""
 
     @property
     def count(self) -> int:
@@ -50,6 +52,8 @@ class Faults:
     @contextmanager
     def writing(self, path: str) -> Iterator[None]:
         """Around the write to ``path``."""
+        if self.dead:
+            raise Killed
         self.paths.append(path)
         mine = self.count == self.at
         if mine and not self.late:

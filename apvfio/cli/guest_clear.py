@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         edits = list(edit.lines()) if edit else []
         taken = None
         if scope.live and not args.keep_hostdev:
-            taken = _take(args, guest, system)
-        if not args.dry_run:
+            taken = _take(args, guest, system, edit)
+        elif not args.dry_run:
             with system.lock() if args.if_state else nullcontext():
                 _forget(guest, scope, edit)
     if args.json:
@@ -79,10 +79,10 @@ def _state(scope: Scope, guest: Guest, system: System) -> str:
     return state_of(system if scope.live else None, guest)
 
 
-def _take(args: argparse.Namespace, guest: Guest, system: System) -> str | None:
+def _take(args: argparse.Namespace, guest: Guest, system: System, edit: Edit | None) -> str | None:
     """The device that the running guest loses, None if it has none."""
     if not args.dry_run:
-        return live.take(system, guest)
+        return live.take(system, guest, partial(edit.make, guest) if edit else None)
     lease = live.lease_of(system, guest)
     return lease.mdev if lease else None
 

@@ -188,7 +188,8 @@ def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: 
         with system.lock() if args.if_state else nullcontext():
             _define(task)
     else:
-        live.give(system, task.guest, request, partial(_define, task))
+        text = annotation(task.asked) if task.asked else ""
+        live.give(system, task.guest, request, text, partial(_edit, task) if task.edit else None)
 
 
 def _request(system: System, task: _Task) -> Request | None:
@@ -222,16 +223,21 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | Change | None
 
 
 def _define(task: _Task) -> None:
-    """Have libvirt know of it, all or nothing."""
-    back: Callable[[], None] = task.edit.make(task.guest) if task.edit else lambda: None
+    """Have libvirt know of the new definition, all or nothing."""
+    if task.edit:
+        _edit(task)
+
+
+def _edit(task: _Task) -> Callable[[], None]:
+    """Change the definition; what takes that back is returned."""
+    assert task.edit
+    back = task.edit.make(task.guest)
     try:
-        if task.edit:
-            _require_kept(task.guest, task.asked)
-        if task.running is not None:
-            task.guest.annotate(task.asked, config=False, live=True)
+        _require_kept(task.guest, task.asked)
     except ApvfioError:
         back()
         raise
+    return back
 
 
 def _require_kept(guest: Guest, asked: Matrix | Wish | None) -> None:

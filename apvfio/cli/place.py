@@ -8,6 +8,7 @@ import json
 import re
 from contextlib import contextmanager
 
+from apvfio.guests import DEFAULT_URI
 from apvfio.system import RealSystem
 
 TYPE_CHECKING = False
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.system import System
-
-DEFAULT_URI = "qemu:///system"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NamedTuple
 
-from apvfio import broker
+from apvfio import broker, live
 from apvfio.bus import COMPLETE, wait_for_bus
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
@@ -16,12 +17,16 @@ from apvfio.host import read_host
 from apvfio.ledgers import owed_json
 from apvfio.pending import pending_returns
 from apvfio.premise import on_premise, state_of
+from apvfio.waits import waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apvfio.host import Host
     from apvfio.pending import Pending
     from apvfio.settle import Outcome
+    from apvfio.system import System
 
 _LONGEST_WAIT = 600
 _LONGEST = 1000
@@ -65,13 +70,37 @@ def run(args: argparse.Namespace) -> int:
             outcome = foresee_reconcile(system)
         else:
             outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
+        more = _settle_live(system, dry_run=args.dry_run)
         host = read_host(system.sysfs)
-    print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
+        more = more._replace(waiting=[*more.waiting, *waits(system, outcome.ledger)])
+    print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state, more=more)
     return Exit.OK
 
 
+class More(NamedTuple):
+    """What a reconcile does besides the steps, in sentences."""
+
+    settled: Sequence[str] = ()
+    """What live changes had left, and what came of it."""
+    waiting: Sequence[str] = ()
+    """What is left for a later one, and why."""
+
+
+_NOTHING_MORE = More()
+
+
+def _settle_live(system: System, *, dry_run: bool) -> More:
+    return More(live.differences(system)) if dry_run else More(*live.settle_all(system))
+
+
 def print_outcome(
-    outcome: Outcome, host: Host, *, as_json: bool, dry_run: bool = False, state: str = ""
+    outcome: Outcome,
+    host: Host,
+    *,
+    as_json: bool,
+    dry_run: bool = False,
+    state: str = "",
+    more: More = _NOTHING_MORE,
 ) -> None:
     """Print the steps, taken or of a ``dry_run``, and what the host does not get back yet.
 
@@ -88,6 +117,8 @@ def print_outcome(
                 "unpaid": owed_json(outcome.unpaid),
                 "pending": [one.as_json() for one in left],
                 "handed_over": outcome.handed_over,
+                "settled": list(more.settled),
+                "waiting": list(more.waiting),
                 **({"state": state} if state else {}),
             }
         )
@@ -100,7 +131,11 @@ def print_outcome(
     if outcome.handed_over:
         print("the rest is left to apvfio-reconcile.service")
         return
-    if not outcome.steps:
+    for sentence in more.settled:
+        print(f"{'would settle' if dry_run else 'settled'}: {sentence}")
+    for sentence in more.waiting:
+        print(f"waiting: {sentence}")
+    if not (outcome.steps or any(more)):
         print("nothing to do")
     for one in left:
         print(f"{'would still be' if dry_run else 'still'} owed to the host: {one} ({one.why})")

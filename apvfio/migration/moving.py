@@ -133,6 +133,7 @@ class Mover:
         self._mdev = self._there.host.expect(self._letter)
 
     def _unplug(self) -> None:
+        broker.await_device(self._system, self._uuid, awaits=True)
         guest_device.detach(self._guest(self._here), patience=self._terms.patience or guest_device.PATIENCE)
 
     def _move(self) -> None:
@@ -167,6 +168,7 @@ class Mover:
         guest_device.attach(self._guest(self._here), self._leases()[0].mdev)
 
     def _give_up(self) -> None:
+        broker.await_device(self._system, self._uuid, awaits=False)
         self._there.host.give_up(self._letter)
 
     def _guest(self, place: Place) -> Guest:

@@ -35,5 +35,9 @@ class TestLiveChanges(live_cases.LiveChanges):
     """Adapters and domains come and go."""
 
 
+class TestInterrupted(live_cases.Interrupted):
+    """What a killed command leaves is settled by the next reconcile."""
+
+
 class TestNotPluggedIn(live_cases.NotPluggedIn):
     """An emulated guest has no bus to plug a device into."""

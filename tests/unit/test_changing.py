@@ -16,6 +16,7 @@ from apvfio.matrix import Matrix
 from apvfio.plan.change import Change
 from apvfio.policy import POLICY
 from apvfio.promises import Process
+from apvfio.sim.processes import SimProcess
 from apvfio.wish import Wish
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
@@ -30,6 +31,8 @@ HOSTS = [pytest.param(cell, id=str(cell)) for cell in cells()]
 def machine(request: pytest.FixtureRequest) -> Machine:
     """A host of each kind on which guest 1 runs and has its device open."""
     made: Machine = request.param.machine()
+    assert made.processes
+    made.processes.table[ME.pid] = SimProcess(ME.started)
     broker.acquire(made, ONE)
     made.kernel.attach_guest(mdev(1), "one")
     return made
@@ -92,7 +95,8 @@ def test_a_change_whose_process_died_is_undone(machine: Machine) -> None:
     before = view(machine)
     a_change("1,10", "2,4")(machine.process())
     assert broker.reconcile(machine.process()).steps == []  # as long as it lives it may yet keep it
-    machine.dead.add(ME.pid)
+    assert machine.processes
+    machine.processes.end(ME.pid)
     broker.reconcile(machine.process())
     assert view(machine) == before
     everything_fits(machine)
@@ -223,7 +227,8 @@ def test_what_another_took_meanwhile_stays_lost(machine: Machine) -> None:
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     for kind, number in (("adapter", "0"), ("domain", "1")):
         machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/assign_{kind}", number)
-    machine.dead.add(ME.pid)
+    assert machine.processes
+    machine.processes.end(ME.pid)
     broker.reconcile(machine.process())
     (lease,) = machine.ledger.leases.values()
     assert (lease.state, lease.matrix) == (HELD, a_matrix("10", "1-2"))

@@ -533,7 +533,12 @@ class TestLive:
         domain = self.running(libvirtd, host)
         before, had = definition(domain), host.read("run/apvfio/ledger.json")
         # libvirt itself answers so to an element that is none.
-        monkeypatch.setattr("apvfio.guests.annotation", lambda _: "<")
+        set_annotation = Guest.set_annotation
+
+        def refused(guest: Guest, text: str, *, config: bool = False, live: bool = False) -> None:
+            set_annotation(guest, "<" if "0,10" in text else text, config=config, live=live)
+
+        monkeypatch.setattr(Guest, "set_annotation", refused)
         assert host.run("guest", "set", "db1", *IBM, "--live", "--config", "-c", URI) == Exit.FAILURE
         assert "guest db1: libvirt refused: " in capsys.readouterr().err
         assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
