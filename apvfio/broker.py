@@ -144,7 +144,13 @@ def release(system: System, guest_uuid: str, *, force: bool = False, tell: Tell 
         host = read_host(system.sysfs)
         ledger = settled(system, found, host, evidence).ending(guest_uuid)
         first = settle(system, host, found, ledger, pace=pace, tell=tell)
-    return finished(system, first, pace, tell=tell)
+    outcome = finished(system, first, pace, tell=tell)
+    for lease in outcome.ledger.of_guest(guest_uuid):
+        # Its removal was answered as if it had gone by itself.
+        raise ApvfioError(
+            f"its mediated device {lease.mdev} is still there.", guest=lease.guest, remedy="Try again."
+        )
+    return outcome
 
 
 def stop(system: System, guest_uuid: str) -> Outcome:
