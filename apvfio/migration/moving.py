@@ -9,6 +9,7 @@ where it is, perhaps without its device: the same command given again goes on fr
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from apvfio import broker, guest_device, ledgers
@@ -133,7 +134,7 @@ class Mover:
         self._mdev = self._there.host.expect(self._letter)
 
     def _unplug(self) -> None:
-        broker.await_device(self._system, self._uuid, awaits=True)
+        self._note_unplugged(awaits=True)
         guest_device.detach(self._guest(self._here), patience=self._terms.patience or guest_device.PATIENCE)
 
     def _move(self) -> None:
@@ -168,8 +169,13 @@ class Mover:
         guest_device.attach(self._guest(self._here), self._leases()[0].mdev)
 
     def _give_up(self) -> None:
-        broker.await_device(self._system, self._uuid, awaits=False)
+        self._note_unplugged(awaits=False)
         self._there.host.give_up(self._letter)
+
+    def _note_unplugged(self, *, awaits: bool) -> None:
+        """Keep a reconcile from returning the queues of a guest whose device is out, or no longer."""
+        with suppress(ApvfioError):  # a lock that is held meanwhile holds up no migration
+            broker.await_device(self._system, self._uuid, awaits=awaits)
 
     def _guest(self, place: Place) -> Guest:
         guest = place.guests.running(self._uuid)

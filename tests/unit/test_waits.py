@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reconcile that does nothing yet says for which guests it waits, and until when."""
+
+from __future__ import annotations
+
+import re
+
+from apvfio import broker
+from apvfio.liveness import GRACE
+from apvfio.waits import waits
+from hosts import guest
+from machines import Machine
+from model.befores import ONE
+
+
+def test_a_guest_without_a_process_is_waited_for() -> None:
+    machine = Machine()
+    machine.running = set()
+    broker.acquire(machine, ONE)
+    assert broker.reconcile(machine.process()).steps == []
+    (said,) = waits(machine, machine.ledger)
+    found = re.fullmatch(
+        r"guest g1: it has no QEMU process, but may still be starting; a reconcile after "
+        r"\d\d:\d\d:\d\d \(in (\d+) s\) returns its queues if it has none then",
+        said,
+    )
+    assert found
+    assert GRACE - 5 < int(found[1]) <= GRACE
+
+
+def test_a_guest_that_runs_is_not() -> None:
+    machine = Machine()
+    machine.running = {guest(1)}
+    broker.acquire(machine, ONE)
+    assert waits(machine, machine.ledger) == []
+
+
+def test_nothing_is_said_where_processes_are_unknown() -> None:
+    machine = Machine()
+    broker.acquire(machine, ONE)
+    assert waits(machine, machine.ledger) == []
