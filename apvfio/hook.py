@@ -16,6 +16,9 @@ from contextlib import nullcontext, suppress
 from apvfio.errors import ApvfioError, Exit, HostError, RequestError, printable
 from mdev.devices import is_uuid
 
+_XML_LIMIT = 64 << 20
+"""Twice what one message of libvirt's can hold (virnetprotocol.x: VIR_NET_MESSAGE_MAX)."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -155,7 +158,13 @@ def _has_rights(system: System) -> bool:
 
 
 def _standard_input() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin else b""
+    xml = sys.stdin.buffer.read(_XML_LIMIT + 2) if sys.stdin else b""
+    # The hook's script adds a line feed.
+    if len(xml.rstrip(b"\n")) > _XML_LIMIT:
+        raise RequestError(
+            f"the domain XML is larger than {_XML_LIMIT >> 20} MiB.", remedy="Shorten its metadata."
+        )
+    return xml
 
 
 def _uuid_in(xml: bytes) -> str:

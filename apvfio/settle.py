@@ -71,8 +71,7 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
     that somebody else paid is forgotten, and a guest leans on the mask that keeps its queues now.
     """
     signs = evidence or Evidence(system)
-    starting = any(lease.state == STARTING for lease in ledger.leases.values())
-    served = _served(system.room) if starting else set()
+    served = _served(system.room)
     stopped = [stop for stop in recorded(system) if not stop.boot] if ledger.leases else []
     changed = []
     for lease in ledger.leases.values():

@@ -29,7 +29,7 @@ TRAIL = "var/lib/apvfio/trail.jsonl"
 FILES = 40
 """With that many, some 30,000 events are kept."""
 _FULL = 256 << 10
-_OVERFULL = 1 << 20
+OVERFULL = 1 << 20
 _PER_HOLDER = 512
 """Bytes more for each guest that holds queues: a line at the beginning of every file is about it."""
 _LARGEST = 32 << 20
@@ -42,7 +42,7 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
     if last is None or last.holds != holding(before.boot_id, held.values()):
         with suppress(ApvfioError):
             newest = 0 if files.size(TRAIL) else 1  # a new file may have been begun and nothing put into it
-            known = replayed(_file(files, newest, _OVERFULL + _PER_HOLDER * len(held)))
+            known = replayed(_file(files, newest, OVERFULL + _PER_HOLDER * len(held)))
             found = [*differences(known, held, now, before.boot_id, late=True), *found]
     if found:
         found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
@@ -57,7 +57,7 @@ def note(files: Files, event: Event) -> None:
     A start that is tried and refused again and again does not fill the disk.
     """
     with suppress(ApvfioError):
-        if files.size(TRAIL) <= _OVERFULL:
+        if files.size(TRAIL) <= OVERFULL:
             last = _last(files)
             _append(files, [event._replace(holds=last.holds if last else 0)])
 
@@ -144,7 +144,7 @@ def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) ->
             return
         before: dict[str, int] = {}
         with suppress(ApvfioError):
-            before = counts(files, _OVERFULL + more)
+            before = counts(files, OVERFULL + more)
         head = [Event(now, COUNTED, boot, counts=before), *still_held(held, now, boot)]
         for number in range(FILES - 1, 0, -1):
             files.rename(_name(number - 1), _name(number))

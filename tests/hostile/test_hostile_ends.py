@@ -91,7 +91,7 @@ def test_input_without_an_end_is_bounded(hook: Hook) -> None:
             check=False,
         )
     assert done.returncode == Exit.REQUEST
-    assert b"larger than 16 MiB" in done.stderr
+    assert b"larger than 64 MiB" in done.stderr
     done = subprocess.run(
         ["sh", "-c", 'yes urn:apvfio:guest:1 | "$1" x prepare begin -', "sh", hook.script],
         env={"APVFIO_SIM": str(hook.sim), "PATH": os.environ["PATH"]},

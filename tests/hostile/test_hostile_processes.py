@@ -35,7 +35,7 @@ HOSTILE = {
     "deep": b"<!-- urn:apvfio:guest:1 -->" + b"<a>" * 100_000,
     "name": domain('<ap:matrix adapters="77" domains="1"/>', name="\u202e\u009b31m\n-x"),
     "uuid": domain(uuid="--help"),
-    "huge": domain().ljust(17 << 20),
+    "huge": domain().ljust((64 << 20) + 1),
     "list": domain(f'<ap:matrix adapters="{"0," * 100_000}" domains="1"/>'),
 }
 
@@ -57,7 +57,9 @@ def test_the_hook_refuses_it_in_a_line(hook: Hook, xml: bytes) -> None:
 def test_a_guest_that_is_not_ours_is_let_pass_whatever_it_is(hook: Hook, xml: bytes) -> None:
     for operation in ("prepare", "release", "reconnect", "", "-x", "prepare\nrelease"):
         done = hook.call(xml, operation)
-        assert (done.returncode, done.stdout) == (0, b"")
+        # A start without any XML is nobody's.
+        refused = operation == "prepare" and not xml.strip(b"\0")
+        assert (done.returncode, done.stdout) == (Exit.REQUEST if refused else 0, b"")
         assert b"Traceback" not in done.stderr
 
 
@@ -75,7 +77,7 @@ def test_the_environment_of_the_caller_does_not_matter(hook: Hook, tmp_path: Pat
         "PYTHONINSPECT": "1",
         "PYTHONUSERBASE": str(evil), "PYTHONPLATLIBDIR": "evil", "PYTHONWARNINGS": "error",
         "PYTHONOPTIMIZE": "2",
-        "PATH": str(evil), "HOME": str(evil), "IFS": "/", "LANG": "xx_YY", "LC_ALL": "tr_TR.ISO-8859-9",
+        "PATH": str(evil), "HOME": str(evil), "IFS": "/", "LANG": "xx_YY", "LC_ALL": "C.UTF-8",
         "TMPDIR": "/nowhere",
         "COLUMNS": "x", "PYTHONIOENCODING": "no-such",
     }  # fmt: skip

@@ -118,13 +118,13 @@ def test_lines_in_any_order() -> None:
 def test_a_guest_that_is_refused_for_ever_does_not_fill_the_disk() -> None:
     machine = Machine()
     refused = to_line(Event(1.0, "refused", guest="g9", text="no" * 1000))
-    machine.files.texts[trail.TRAIL] = refused * (3 * (1 << 20) // len(refused))
+    machine.files.texts[trail.TRAIL] = refused * (trail.OVERFULL // 2 // len(refused))
     for _ in range(1000):
         trail.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
-    assert (4 << 20) < machine.files.size(trail.TRAIL) < (4 << 20) + 10_000
+    assert trail.OVERFULL < machine.files.size(trail.TRAIL) < trail.OVERFULL + 10_000
     broker.acquire(machine, a_request("0", "1"))
     assert machine.files.size(trail.TRAIL) < 10_000
-    assert machine.files.size(f"{trail.TRAIL}.1") > 4 << 20
+    assert machine.files.size(f"{trail.TRAIL}.1") > trail.OVERFULL
 
 
 def open_to_all(path: Path, _: Planted) -> None:
