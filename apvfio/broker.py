@@ -184,6 +184,8 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
         ended = found.of_guest(guest_uuid)
         if recorded:
             stopped = stops.of_guest(system, guest_uuid)
+            if not ended and not stops.recorded(system):
+                return Outcome([], found)
             ended = [lease for lease in ended if any(stop.ends(lease) for stop in stopped)]
         evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, silent)
         host = read_host(system.sysfs)
