@@ -153,14 +153,15 @@ def release(system: System, guest_uuid: str, *, force: bool = False, tell: Tell 
     return outcome
 
 
-def stop(system: System, guest_uuid: str) -> Outcome:
+def stop(system: System, guest_uuid: str, *, recorded: bool = False) -> Outcome:
     """Return what a guest holds that has stopped; nothing shall be lost, whatever happens to this call.
 
-    The stop is recorded first, if the caller has not done so. ApvfioError as with `release`: the record is
+    The stop is recorded first, unless the caller says that it was ``recorded``: a record that is gone by now
+    was served by another call, and the guest may run again. ApvfioError as with `release`: the record is
     left then, and served by the next call of any kind. What the policy's release-budget does not allow for
     is left to the unit that watches for it, if one does.
     """
-    recorded = stops.record(system, guest_uuid)
+    recorded = recorded or stops.record(system, guest_uuid)
     try:
         found = ledgers.load(system.files, system.boot_id)
         if not found.of_guest(guest_uuid):

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from apvfio.system import System
 
 
+RECORDED = "recorded"
+"""The word by which hooks/qemu says that it has recorded the stop."""
+
+
 def main(argv: list[str], system: System | None = None, xml: bytes | None = None) -> int:
     """Serve one call: ``argv`` as libvirt gives it, guest name, operation, sub-operation, extra.
 
-    ``xml`` is the domain's XML, standard input if not given. hooks/qemu adds the guest's uuid to the
-    arguments of ``release``, which needs no more. The exit code is 0 for all but a
+    ``xml`` is the domain's XML, standard input if not given. hooks/qemu adds to the arguments of ``release``
+    the guest's uuid, which needs no more, and `RECORDED` if it has recorded the stop. The exit code is 0 for all but a
     refused ``prepare``, whose reason, one line, goes to standard error and so to virsh's user.
     """
     operation = argv[1] if len(argv) > 1 else ""
@@ -40,7 +44,10 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
     try:
         if xml is None:
             xml = argv[4].encode() if len(argv) > 4 else _standard_input()
-        serve(xml, system)
+        if operation == "release":
+            release(xml, system, recorded=argv[5:] == [RECORDED])
+        else:
+            serve(xml, system)
     except ApvfioError as error:
         refusal = error
     except KeyboardInterrupt:
@@ -108,13 +115,16 @@ def _expected(system: System, xml: bytes) -> bool:
     return parse_device(xml) is None and expect_arrival(system, guest_uuid(xml))
 
 
-def release(xml: bytes, system: System | None) -> None:
-    """Return what the guest holds. Of the XML only the uuid counts: a stop must not depend on the rest."""
+def release(xml: bytes, system: System | None, *, recorded: bool = False) -> None:
+    """Return what the guest holds. Of the XML only the uuid counts: a stop must not depend on the rest.
+
+    ``recorded``: as with `broker.stop`.
+    """
     from apvfio.broker import stop  # noqa: PLC0415
 
     uuid = _uuid_in(xml)
     with _opened(system) as here:
-        stop(here, uuid)
+        stop(here, uuid, recorded=recorded)
 
 
 def reconnect(xml: bytes, system: System | None) -> None:

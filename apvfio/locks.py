@@ -179,14 +179,20 @@ def has_ended(pid: int, written: float) -> bool:
 
 
 def _stale(path: str) -> bool:
-    pid = _holder(path)
+    """Whether the lock keeps nobody from the host: its holder has ended, or was never one.
+
+    Who holds it to change the host is root; where /run/lock is open to everybody others can make a file there.
+    """
     try:
-        written = os.lstat(path).st_mtime
+        found = os.lstat(path)
     except FileNotFoundError:
         return False
+    if found.st_uid not in (0, os.geteuid()):
+        return True
+    pid = _holder(path)
     if not pid:
-        return time.time() - written > _EMPTY_IS_STALE
-    return has_ended(pid, written)
+        return time.time() - found.st_mtime > _EMPTY_IS_STALE
+    return has_ended(pid, found.st_mtime)
 
 
 def _first_number(data: bytes) -> int:

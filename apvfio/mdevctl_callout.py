@@ -170,12 +170,10 @@ def _become_ap_check(argv: list[str], text: bytes) -> None:
 
 
 def _this_machine() -> System:
-    from apvfio.liveness import age, parent  # noqa: PLC0415
     from apvfio.system import RealSystem  # noqa: PLC0415
 
-    # Callout and notifier are one call of mdevctl's, and wait no longer together than one of them may.
-    mdevctl = parent()
-    return RealSystem(waited=age(mdevctl) if mdevctl else 0)
+    # One mdevctl starts many devices (start-parent-mdevs): how old it is says nothing about this start.
+    return RealSystem()
 
 
 def _refuse(sentence: str) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _RUN = "run/apvfio"
 _LASTING = "var/lib/apvfio"
 _PREFIX = "stopped."
+_UNKNOWN = "unknown"
 
 
 class Stop(NamedTuple):
@@ -101,4 +102,6 @@ def _parse(system: System, directory: str, name: str) -> Stop | None:
     uuid, _, boot = rest.partition(".")
     if not (seconds.isascii() and seconds.isdigit() and is_uuid(uuid)):
         return None
-    return Stop(f"{directory}/{name}", uuid.lower(), int(seconds), "" if boot == system.boot_id else boot)
+    # No time of this boot is ahead of its clock.
+    present = boot in ("", system.boot_id) and int(seconds) <= now()
+    return Stop(f"{directory}/{name}", uuid.lower(), int(seconds), "" if present else boot or _UNKNOWN)

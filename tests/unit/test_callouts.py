@@ -9,6 +9,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +22,16 @@ from hypothesis import strategies as st
 from apvfio import broker, mdevctl_callout, mdevctl_notifier
 from apvfio.chzdev import RULE, Stored, format_rule
 from apvfio.definitions import matrix_of
+from apvfio.errors import ApvfioError
 from apvfio.host import AP_MDEVS
 from apvfio.ledgers import LEDGER
 from apvfio.liveness import parent
+from apvfio.locks import OWN_LOCK, own_lock
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.persistence import definition_of
 from apvfio.policy import POLICY
+from apvfio.system import RealSystem
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
 from mdev.callouts import Call, CallError, attributes, parse_call
@@ -33,6 +39,7 @@ from mdev.definitions import AUTO, Definition, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 HOOKS = Path(__file__).parents[2] / "hooks"
 AP = "vfio_ap-passthrough"
@@ -560,3 +567,22 @@ class TestScripts:
             [],
         ):
             assert self.run(script, others, b"") == (0, "")
+
+
+@pytest.mark.parametrize(("who", "waits"), [(mdevctl_callout, True), (mdevctl_notifier, False)])
+def test_the_age_of_mdevctl_counts_at_its_end_alone(
+    who: ModuleType, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One mdevctl starts many devices after each other: its hundredth waits for the lock like its first."""
+    monkeypatch.setattr("apvfio.liveness.age", lambda _: 1e6)
+    monkeypatch.setattr("apvfio.system.RealSystem", partial(RealSystem, str(tmp_path)))
+    system = who._this_machine()
+    holder, let_go = ExitStack(), threading.Event()
+    holder.enter_context(own_lock(str(tmp_path / OWN_LOCK)))
+    threading.Thread(target=lambda: (let_go.wait(0.3), holder.close())).start()
+    if waits:
+        with system.lock():
+            return
+    with pytest.raises(ApvfioError, match="held by"):
+        system.lock().__enter__()
+    let_go.set()

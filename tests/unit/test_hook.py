@@ -202,7 +202,7 @@ class TestScript:
         xml = domain().replace(b"<metadata>", b"<metadata>" + metadata)
         code, out = self.run(script, "release", xml, "-x 'y' ü")
         assert code == 0
-        assert out == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|release|begin|-|%s|" % UUID.encode()
+        assert out == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|release|begin|-|%s|recorded|" % UUID.encode()
         assert self.records(script) == [UUID]
 
     @pytest.mark.parametrize("ending", ["kill -9 $$", "exit 1", "exit 127", "kill -9 $PPID"])
@@ -241,6 +241,25 @@ class TestScript:
         assert self.run(script, "release", domain())[0] == 0
         (record,) = lasting.iterdir()
         assert re.fullmatch(rf"stopped\.[0-9]+\.{UUID}\.{boot}", record.name)
+
+    def test_the_boot_is_that_of_the_tree(self, script: Path) -> None:
+        lasting = script.parent / "var/lib/apvfio"
+        lasting.mkdir(parents=True)
+        random = script.parent / "proc/sys/kernel/random"
+        random.mkdir(parents=True)
+        random.joinpath("boot_id").write_text("tree\n")
+        script.write_text(script.read_text().replace("record=$state/$name", "record=$state/none/$name"))
+        assert self.run(script, "release", domain())[0] == 0
+        (record,) = lasting.iterdir()
+        assert record.name.endswith(f".{UUID}.tree")
+
+    def test_a_reconnect_does_not_fail_because_nobody_reads(self, script: Path) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "wb") as deaf:
+            command = [script, "db1", "reconnect", "begin", "-"]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=deaf, timeout=20, check=False)
+        assert done.returncode == 0
 
     def test_functions_of_the_environment_are_not_run(self, script: Path) -> None:
         exported = {

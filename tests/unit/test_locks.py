@@ -97,6 +97,24 @@ def test_a_process_that_started_after_the_lock_was_made_is_not_its_holder(s390: 
             later.kill()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file is given to another user")
+@pytest.mark.parametrize("what", ["lock", "empty", "link", "fifo"])
+def test_what_another_user_put_in_the_locks_place_is_no_lock(s390: str, what: str) -> None:
+    os.makedirs(os.path.dirname(s390))
+    if what == "link":
+        os.symlink("/etc/passwd", s390)
+    elif what == "fifo":
+        os.mkfifo(s390)
+    else:
+        with open(s390, "w", encoding="ascii") as file:
+            file.write("1\n" if what == "lock" else "")
+    os.lchown(s390, 65534, 65534)
+    with locks.s390_lock(s390, locks.Patience(0.05)):
+        with open(s390, encoding="ascii") as file:
+            assert file.read() == f"{os.getpid()}\n"
+        assert not os.path.islink(s390)
+
+
 def test_all_locks_of_one_call_are_waited_for_no_longer_than_one_may_be(tmp_path: Path, s390: str) -> None:
     patience = locks.Patience(0.4)
     with locks.own_lock(str(tmp_path / locks.OWN_LOCK)), pytest.raises(ApvfioError):

@@ -71,6 +71,28 @@ def test_a_life_that_began_later_does_not_end_by_it(machine: Machine) -> None:
     assert stops.recorded(machine) == []
 
 
+def test_a_stop_that_was_recorded_and_served_ends_no_later_life(machine: Machine) -> None:
+    """The daemon died, its hook had recorded the stop and not yet begun to serve it; a new daemon starts the guest."""
+    broker.acquire(machine, a_request("0", "1", 1))
+    lease = machine.ledger.leases[mdev(1)]
+    assert stops.recorded(machine) == []
+    broker.stop(machine, guest(1), recorded=True)
+    assert machine.ledger.leases[mdev(1)] == lease
+    assert mdev(1) in machine.host.mdevs
+
+
+def test_a_time_ahead_of_the_clock_is_of_no_stop_in_this_boot(machine: Machine) -> None:
+    """Such a record, if it cannot be removed, must not keep later stops from ending what they end."""
+    broker.reconcile(machine)
+    machine.files.texts[f"run/apvfio/stopped.{1 << 40}.{guest(1)}"] = ""
+    assert stops.of_guest(machine, guest(1)) == []
+    broker.acquire(machine, a_request("0", "1", 1))
+    assert machine.ledger.leases[mdev(1)].since < 1 << 40
+    broker.stop(machine, guest(1))
+    assert mdev(1) not in machine.ledger.leases
+    assert stops.recorded(machine) == []
+
+
 @pytest.mark.parametrize("n", range(1, 12))
 def test_it_is_kept_until_the_ledger_says_so(machine: Machine, n: int) -> None:
     process = machine.process()
