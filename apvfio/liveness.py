@@ -60,10 +60,19 @@ def running_guests(proc: str = "/proc") -> dict[str, Process]:
 
 
 def _is_qemu(process: str) -> bool:
-    """Whether the directory below /proc is that of a system user's QEMU; OSError if the process has ended."""
+    """Whether the directory below /proc is that of a system user's QEMU; OSError if the process has ended.
+
+    The real user counts: QEMU's setuid helpers, such as qemu-bridge-helper, can be started by anybody.
+    """
     name = os.path.basename(os.readlink(f"{process}/exe"))
-    user, owner = os.stat(process).st_uid, os.stat(f"{process}/exe").st_uid
-    return name.startswith(("qemu", "kvm")) and owner == 0 and not _FIRST_USER <= user <= _LAST_USER
+    owner = os.stat(f"{process}/exe").st_uid
+    return name.startswith(("qemu", "kvm")) and owner == 0 and not _FIRST_USER <= _user(process) <= _LAST_USER
+
+
+def _user(process: str) -> int:
+    """The real user of a process (proc(5))."""
+    with open(f"{process}/status", encoding="utf-8", errors="replace") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("Uid:")), _FIRST_USER)
 
 
 def opener(mdev: str) -> Process | None:

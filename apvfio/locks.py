@@ -181,7 +181,7 @@ def has_ended(pid: int, written: float) -> bool:
 def _stale(path: str) -> bool:
     """Whether the lock keeps nobody from the host: its holder has ended, or was never one.
 
-    Who holds it to change the host is root; where /run/lock is open to everybody others can make a file there.
+    Only root can hold it to change the host. Where /run/lock is open to everybody, others can make files.
     """
     try:
         found = os.lstat(path)

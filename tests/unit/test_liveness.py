@@ -37,13 +37,20 @@ def test_only_held_leases_count(state: str) -> None:
     assert not should_run(a_lease("0", "1", state=state), 10**6)
 
 
-def a_process(proc: Path, pid: int, executable: Path, words: list[str]) -> None:
-    """A process as /proc shows it, of the test's own user."""
+def a_process(
+    proc: Path, pid: int, executable: Path, words: list[str], uids: tuple[int, int] = (0, 0)
+) -> None:
+    """A process as /proc shows it, of the real and the effective user ``uids``."""
     place = proc / str(pid)
     place.mkdir(parents=True)
     place.joinpath("cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
     place.joinpath("exe").symlink_to(executable)
     place.joinpath("stat").write_text(f"{pid} (CPU 0/KVM) S 1 " + " ".join("0" * 17) + " 77 0\n")
+    real, effective = uids
+    place.joinpath("status").write_text(
+        f"Name:\tUid: 0\nUid:\t{real}\t{effective}\t{effective}\t{effective}\n"
+    )
+    os.chown(place, effective, effective)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files and processes of other users")
@@ -51,18 +58,19 @@ def test_only_a_qemu_of_the_systems_own_tells_its_guest(tmp_path: Path) -> None:
     proc, qemu, other = tmp_path / "proc", tmp_path / "qemu-system-s390x", tmp_path / "sh"
     private = tmp_path / "private" / "qemu-system-s390x"
     private.parent.mkdir()
-    for program in (qemu, other, private):
+    helper = tmp_path / "qemu-bridge-helper"
+    for program in (qemu, other, private, helper):
         program.touch()
     os.chown(private, 1000, 1000)
     a_process(proc, 10, qemu, ["qemu", "-name", "guest=a", "-uuid", guest(1).upper(), "-m", "64"])
     a_process(proc, 11, qemu, ["qemu", "-uuid"])
     a_process(proc, 12, other, ["sh", "-c", "sleep 1000; :", "x", "-uuid", guest(2)])
     a_process(proc, 14, private, ["qemu", "-uuid", guest(4)])
-    a_process(proc, 15, qemu, ["qemu", "-uuid", guest(5)])
-    os.chown(proc / "15", 1000, 1000)
+    a_process(proc, 15, qemu, ["qemu", "-uuid", guest(5)], (1000, 1000))
     # As Debian's libvirt runs its guests.
-    a_process(proc, 16, qemu, ["qemu", "-uuid", guest(6)])
-    os.chown(proc / "16", 64055, 64055)
+    a_process(proc, 16, qemu, ["qemu", "-uuid", guest(6)], (64055, 64055))
+    # A setuid helper of QEMU's, which its user stops or keeps waiting with a full pipe.
+    a_process(proc, 17, helper, ["qemu-bridge-helper", "-uuid", guest(7)], (1000, 0))
     a_process(proc / "self", 3, qemu, ["qemu", "-uuid", guest(3)])
     (proc / "13").mkdir()
     assert running_guests(str(proc)) == {guest(1): Process(10, 77), guest(6): Process(16, 77)}
