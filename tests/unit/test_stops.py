@@ -72,7 +72,7 @@ def test_a_life_that_began_later_does_not_end_by_it(machine: Machine) -> None:
 
 
 def test_a_stop_that_was_recorded_and_served_ends_no_later_life(machine: Machine) -> None:
-    """The daemon dies, its hook has recorded the stop and not begun to serve it; a new one starts the guest."""
+    """The daemon dies when its hook has recorded the stop and done no more; a new one starts the guest."""
     broker.acquire(machine, a_request("0", "1", 1))
     lease = machine.ledger.leases[mdev(1)]
     assert stops.recorded(machine) == []
