@@ -16,7 +16,7 @@ from apvfio.liveness import now, should_run
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import REMOVE, Step
 from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
-from apvfio.stops import forget_served, recorded
+from apvfio.stops import ended, forget_served
 from apvfio.taking_back import take_back
 from apvfio.telling import silent
 from apvfio.typed import NamedTuple
@@ -72,13 +72,13 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
     """
     signs = evidence or Evidence(system)
     served = _served(system.room)
-    stopped = [stop for stop in recorded(system) if not stop.boot] if ledger.leases else []
+    stopped = ended(system)
     changed = []
     for lease in ledger.leases.values():
         gone = lease.mdev not in host.mdevs
         lost = gone and lease.state in (HELD, CHANGING)
         died = lease.state == STARTING and lease.mdev not in served
-        ends = lost or died or lease.state == ENDING or any(stop.ends(lease) for stop in stopped)
+        ends = lost or died or lease.state == ENDING or stopped(lease)
         if ends and (gone or not signs.holder(lease)):
             changed.append(lease._replace(state=ENDING, was=None))
         elif died or lease.state == ENDING:

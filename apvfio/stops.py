@@ -21,6 +21,8 @@ from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from apvfio.ledger import Lease, Ledger
     from apvfio.system import System
 
@@ -47,9 +49,7 @@ class Stop(NamedTuple):
 
 
 def record(system: System, guest_uuid: str) -> bool:
-    """Record that the guest has stopped, unless that is recorded already; False if no file can be made."""
-    if of_guest(system, guest_uuid):
-        return True
+    """Record that the guest has stopped; False if no file can be made."""
     name = f"{_PREFIX}{now()}.{guest_uuid}"
     for path in (f"{_RUN}/{name}", f"{_LASTING}/{name}.{system.boot_id}"):
         with suppress(ApvfioError):
@@ -72,6 +72,15 @@ def of_guest(system: System, guest_uuid: str) -> list[Stop]:
     return [stop for stop in recorded(system) if stop.uuid == guest_uuid and not stop.boot]
 
 
+def ended(system: System) -> Callable[[Lease], bool]:
+    """What tells whether a lease belongs to a life that has ended, by a record of this boot."""
+    latest: dict[str, Stop] = {}
+    for stop in recorded(system):
+        if not stop.boot:
+            latest[stop.uuid] = max(stop, latest.get(stop.uuid, stop), key=lambda found: found.seconds)
+    return lambda lease: lease.uuid in latest and latest[lease.uuid].ends(lease)
+
+
 def forget(system: System, guest_uuid: str) -> None:
     """Remove the records of a guest that holds nothing."""
     for stop in of_guest(system, guest_uuid):
@@ -84,8 +93,13 @@ def forget_served(system: System, ledger: Ledger) -> None:
 
     A record that cannot be removed harms nobody: it ends no lease that began after it.
     """
-    for stop in recorded(system):
-        if stop.boot or not any(map(stop.ends, ledger.leases.values())):
+    found = recorded(system)
+    leases: dict[str, list[Lease]] = {stop.uuid: [] for stop in found}
+    for lease in ledger.leases.values():
+        if lease.uuid in leases:
+            leases[lease.uuid].append(lease)
+    for stop in found:
+        if stop.boot or not any(map(stop.ends, leases[stop.uuid])):
             with suppress(ApvfioError):
                 system.files.remove(stop.path)
 

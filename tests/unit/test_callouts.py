@@ -579,7 +579,12 @@ def test_the_age_of_mdevctl_counts_at_its_end_alone(
     system = who._this_machine()
     holder, let_go = ExitStack(), threading.Event()
     holder.enter_context(own_lock(str(tmp_path / OWN_LOCK)))
-    threading.Thread(target=lambda: (let_go.wait(0.3), holder.close())).start()
+
+    def hold() -> None:
+        let_go.wait(0.3)
+        holder.close()
+
+    threading.Thread(target=hold).start()
     if waits:
         with system.lock():
             return

@@ -257,7 +257,7 @@ class TestScript:
         reader, writer = os.pipe()
         os.close(reader)
         with open(writer, "wb") as deaf:
-            command = [script, "db1", "reconnect", "begin", "-"]
+            command = [str(script), "db1", "reconnect", "begin", "-"]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=deaf, timeout=20, check=False)
         assert done.returncode == 0
 

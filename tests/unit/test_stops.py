@@ -81,6 +81,15 @@ def test_a_stop_that_was_recorded_and_served_ends_no_later_life(machine: Machine
     assert mdev(1) in machine.host.mdevs
 
 
+def test_a_record_that_cannot_be_removed_does_not_stand_for_a_later_stop(machine: Machine) -> None:
+    """A directory in a record's place, for example."""
+    broker.acquire(machine, a_request("0", "1", 1))
+    old = f"run/apvfio/stopped.{machine.ledger.leases[mdev(1)].since - 1}.{guest(1)}"
+    machine.files.texts[old] = ""
+    broker.stop(machine, guest(1))
+    assert mdev(1) not in machine.ledger.leases
+
+
 def test_a_time_ahead_of_the_clock_is_of_no_stop_in_this_boot(machine: Machine) -> None:
     """Such a record, if it cannot be removed, must not keep later stops from ending what they end."""
     broker.reconcile(machine)
