@@ -9,6 +9,7 @@ does not report queues that failed to rebind, and an assign does not say what th
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from apvfio import ledgers, records, stops
 from apvfio.calls import Acquire, raise_from
@@ -268,13 +269,17 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
     """
     with system.lock():
         found = ledgers.load(system.files, system.boot_id)
+        ledger = found
         for lease in found.of_guest(guest_uuid):
             if lease.expected and lease.state == HELD:
                 # It has as long from now to come up as any other guest.
                 arriving = lease._replace(expected=False, since=_since(system, guest_uuid))
-                records.save(system, found.with_lease(arriving), found)
-                return True
-    return False
+                ledger = ledger.with_lease(arriving)
+        if ledger != found:
+            records.save(system, ledger, found)
+        with suppress(ApvfioError):
+            serve_ended(system)
+    return ledger != found
 
 
 def await_device(system: System, guest_uuid: str, *, awaits: bool) -> None:

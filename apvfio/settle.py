@@ -93,12 +93,19 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
 
 
 def serve_ended(system: System) -> None:
-    """Return what guests hold that have ended: for calls under the lock that change something else."""
+    """Return what guests hold that have ended, and undo changes that died.
+
+    For calls under the lock that change something else.
+    """
     host = read_host(system.sysfs)
     found = ledgers.load(system.files, system.boot_id)
     ledger = settled(system, found, host)
-    if any(lease.state == ENDING for lease in ledger.leases.values()):
-        settle(system, host, found, ledger, pace=Pace(at_once=True))
+    unfinished = ledger.leases != found.leases or bool(ledger.doomed())
+    while unfinished:
+        turn = settle(system, host, found, ledger, pace=Pace(at_once=True))
+        unfinished = turn.unfinished and turn.ledger != found
+        host, found = read_host(system.sysfs), turn.ledger
+        ledger = settled(system, found, host)
 
 
 def differences(system: System, host: Host, ledger: Ledger, meant: Debt | None = None) -> list[str]:

@@ -39,11 +39,7 @@ def sign_of_life(machine: Machine, n: int, lease: Lease | None) -> str:
         if process.guest == guest(n) and not process.zombie:
             return f"its QEMU process {pid}"
     there = machine.kernel.state.mdevs.get(lease.mdev) if lease else None
-    if there and there.vm and not there.guest_matrix.empty:
-        return "its queues in use"
-    if there and there.opener in machine.processes.table:
-        return "" if machine.processes.table[there.opener].zombie else f"process {there.opener} at its device"
-    return ""
+    return f"its device open by process {there.opener}" if there and there.open else ""
 
 
 def lives(machine: Machine, awaited: set[int]) -> list[Life]:

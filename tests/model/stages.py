@@ -106,9 +106,6 @@ MEETINGS: dict[str, Meeting] = {
     "a start of a guest that runs and the timer": Meeting(
         (ONE,), {"again": refused(ANEW), "timer": reconcile}
     ),
-    "a start of a guest that runs and its stop": Meeting(
-        (ONE,), {"again": prepare(ANEW), "stop": release(ONE)}
-    ),
     "an end unheard and a start": Meeting((ONE,), {"end": unheard(ONE), "beside": prepare(BESIDE)}),
     "an end unheard and a start of the same guest": Meeting(
         (ONE,), {"again": in_turn(unheard(ONE), prepare(OTHER)), "timer": reconcile}

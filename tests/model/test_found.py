@@ -61,6 +61,27 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
         "6.12",
         [("start", 3, 1, "", None), ("stop", 3, "recorded", None), ("start", 2, 7, "", None)],
     ),
+    "a refused start undoes half of a change that died": (
+        "7.2",
+        [
+            ("domains", (1, 2, 4, 9)),
+            ("start", 2, 8, "", None),
+            ("start", 1, 4, "attached", (5, "fail", 5)),
+            ("change", 2, 5, False, (3, "late kill")),
+            ("start", 2, 7, "runs", None),
+        ],
+    ),
+    "an arrival leaves a guest that died unheard": (
+        "6.1",
+        [
+            ("expect", 3, 1, None),
+            ("start", 1, 3, "runs", None),
+            ("wait", 1),
+            ("die", 1),
+            ("wait", 121),
+            ("arrive", 3, False, None),
+        ],
+    ),
     "a change of a guest of which a stop is recorded cannot be undone": (
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],

@@ -43,6 +43,7 @@ from model.endings import (
     require_home,
     require_no_record,
     require_untouched,
+    stops,
 )
 from model.lives import Lives
 from model.promised import (
@@ -192,9 +193,13 @@ class World(Lives):
         done = how == RECORDED or self.call(
             serve("release", a_request("0", "1", n)), fault, but=0 if runs else n
         )
-        if not self.processes.of_guest(guest(n)) and (done or how != UNRECORDED):
-            self.stopped[n] = said
+        # Whoever opens the device while the stop is served has time until the grace is over.
+        known = not self.meddled and (done or n in stops(self.machine))
+        if not self.processes.of_guest(guest(n)):
+            self.began.pop(n, None)
             self.expected.discard(n)
+            if known:
+                self.stopped[n] = said
 
     def do_release(self, n: int) -> None:
         """A person releases a guest, which is refused as long as it shows a sign of life."""
