@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reconcile does not do yet: guests that hold queues, do not run, and may still be starting."""
+"""What a reconcile does not do yet: it waits for guests that may be starting, or that stopped and linger."""
 
 from __future__ import annotations
 
@@ -9,23 +9,36 @@ from apvfio.errors import printable
 from apvfio.evidence import Evidence
 from apvfio.ledger import HELD
 from apvfio.liveness import GRACE, now, should_run
+from apvfio.stops import ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from apvfio.evidence import Holder
     from apvfio.ledger import Lease, Ledger
     from apvfio.system import System
 
 
 def waits(system: System, ledger: Ledger) -> list[str]:
-    """Until when a reconcile waits for each guest that holds queues and has no process, in sentences."""
+    """For which guests that hold queues a reconcile waits, in sentences."""
     if not system.knows_processes:
         return []
-    here, signs = now(), Evidence(system)
-    return [
-        _sentence(lease, lease.since + GRACE - here)
-        for lease in ledger.leases.values()
-        if lease.state == HELD and not should_run(lease, here) and not signs.holder(lease)
-    ]
+    here, signs, stopped = now(), Evidence(system), ended(system)
+    found = []
+    for lease in ledger.leases.values():
+        holder = signs.holder(lease, complete=stopped(lease))
+        if holder and stopped(lease):
+            found.append(_lingers(lease, holder))
+        elif lease.state == HELD and not holder and not should_run(lease, here):
+            found.append(_sentence(lease, lease.since + GRACE - here))
+    return found
+
+
+def _lingers(lease: Lease, holder: Holder) -> str:
+    who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
+    return (
+        f"guest {printable(lease.guest)}: its stop was reported, but {who} still has its mediated device; "
+        "the first call after that has ended returns its queues"
+    )
 
 
 def _sentence(lease: Lease, seconds: int) -> str:

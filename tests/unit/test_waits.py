@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from apvfio import broker
+from apvfio import broker, stops
 from apvfio.liveness import GRACE
 from apvfio.waits import waits
 from hosts import guest
@@ -33,6 +33,18 @@ def test_a_guest_that_runs_is_not() -> None:
     machine.running = {guest(1)}
     broker.acquire(machine, ONE)
     assert waits(machine, machine.ledger) == []
+
+
+def test_a_guest_that_stopped_and_is_not_gone_is_named_with_its_process() -> None:
+    machine = Machine()
+    machine.running = {guest(1)}
+    broker.acquire(machine, ONE)
+    stops.record(machine, guest(1))
+    assert broker.reconcile(machine.process()).steps == []
+    assert waits(machine, machine.ledger) == [
+        "guest g1: its stop was reported, but process 1001 still has its mediated device; "
+        "the first call after that has ended returns its queues"
+    ]
 
 
 def test_nothing_is_said_where_processes_are_unknown() -> None:
