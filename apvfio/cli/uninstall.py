@@ -83,7 +83,10 @@ def _leave(
         if on_host:
             # A stop between the last reconciliation and the end of the hook.
             _pay(system, args.force)
-        if not forget(args.root, system):
+        # The hook of a package is still there: what it writes from now on stays.
+        with system.lock() if on_host else nullcontext():
+            forgotten = forget(args.root, system)
+        if not forgotten:
             work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
         failed += run_all(work.after)
         record.finish(args.root, system.files, rest)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from apvfio import broker, ledgers
+from apvfio import broker, ledgers, stops
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.handover import DIRECTORY
 from apvfio.host import BUS
@@ -46,11 +46,12 @@ def pay(system: System, force: bool, tell: Tell) -> None:
 
 
 def forget(root: str, system: System) -> bool:
-    """Remove what there is below /run; False, and the ledger stays, while something is held or owed."""
+    """Remove what there is below /run, and records of stops; False, and the ledger stays, while something is held or owed."""
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
     ledger = ledgers.load(system.files, system.boot_id)
     if ledger.leases or ledger.owed or ledger.overrides or ledger.promises:
         return False
+    stops.forget_served(system, ledger)
     shutil.rmtree(os.path.join(root, _RUN), ignore_errors=True)
     return True

@@ -323,6 +323,21 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     assert not (root / "run/apvfio").exists()
 
 
+def test_records_of_stops_go_with_it(root: Path) -> None:
+    before = everything(root)
+    run(root, "install")
+    system = RealSystem(str(root))
+    for directory, boot in (
+        ("run/apvfio", ""),
+        ("var/lib/apvfio", f".{system.boot_id}"),
+        ("var/lib/apvfio", ".old"),
+    ):
+        system.files.write(f"{directory}/stopped.1.{a_lease('0', '1', 1).uuid}{boot}", "")
+    assert run(root, "uninstall") == 0
+    (root / "run").rmdir()
+    assert everything(root) == before
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
