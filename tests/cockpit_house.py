@@ -118,13 +118,6 @@ def on_simulated_host(file: str) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "apvfio"], {"APVFIO_SIM": file, "PYTHONPATH": package}
 
 
-def readable_copy(directory: Path) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment for a user who may read neither the checkout nor its interpreter."""
-    for package in ("apvfio", "mdev"):
-        shutil.copytree(PAGE.parent / package, directory / package, ignore=shutil.ignore_patterns("*.pyc"))
-    return ["/usr/bin/python3", "-m", "apvfio"], {"PYTHONPATH": str(directory)}
-
-
 def in_lab(lab: Lab) -> list[str]:
     """The command in a lab, for a bridge that is outside."""
     first = lab.path("/").split("/")[2]

@@ -46,7 +46,10 @@ def pay(system: System, force: bool, tell: Tell) -> None:
 
 
 def forget(root: str, system: System) -> bool:
-    """Remove what there is below /run, and records of stops; False, and the ledger stays, while something is held or owed."""
+    """Remove the ledger, records of stops and what else is below /run.
+
+    False, and all but the handover directory stays, while something is held or owed.
+    """
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
     ledger = ledgers.load(system.files, system.boot_id)

@@ -13,8 +13,9 @@ import pytest
 from apvfio.assets import hook_script
 from apvfio.errors import HostError
 from apvfio.lab.lab import Lab
-from cockpit_house import Page, chromium, cockpit, on_simulated_host, readable_copy, require_programs
+from cockpit_house import Page, chromium, cockpit, on_simulated_host, require_programs
 from lab_house import LabHouse
+from other_user import readable_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

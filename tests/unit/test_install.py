@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from apvfio.install.record import RECORD
 from apvfio.install.tree import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
 from apvfio.system import RealSystem
 from hosts import a_lease, a_ledger
+from other_user import as_nobody
 
 HOOKS = Path(__file__).parents[2] / "hooks"
 PAGE = HOOKS.parent / "cockpit"
@@ -205,6 +205,12 @@ def test_modes_and_interpreter(root: Path) -> None:
     assert "@APVFIO@" not in unit.read_text()
 
 
+def seen(path: Path) -> tuple[int, int, int]:
+    """Which file it is, and when it was changed last; that it was read does not matter."""
+    at = path.lstat()
+    return at.st_ino, at.st_mode, at.st_ctime_ns
+
+
 def written(root: Path) -> dict[Path, tuple[int, int, int, int]]:
     """Each file, which it is and when it or its rights were changed last."""
     files = {path: path.stat() for path in root.rglob("*") if path.is_file()}
@@ -281,11 +287,11 @@ def test_what_is_not_ours_stays(root: Path, capsys: pytest.CaptureFixture[str], 
             target.mkdir()
         case _:
             os.mkfifo(target)
-    before = os.lstat(target), os.listdir(root / "usr/lib")
+    before = seen(target), os.listdir(root / "usr/lib")
     assert run(root, "install") == Exit.CONFLICT
     assert f"/{HOOK} is there and not apvfio's. Move it away" in capsys.readouterr().err
     assert run(root, "uninstall") == Exit.OK
-    assert (os.lstat(target), os.listdir(root / "usr/lib")) == before
+    assert (seen(target), os.listdir(root / "usr/lib")) == before
     assert elsewhere.read_text() == f"# {MARK}\n"
 
 
@@ -367,24 +373,24 @@ def test_a_simulated_host_has_no_programs(tmp_path: Path, capsys: pytest.Capture
 def test_without_rights_nothing_is_done() -> None:
     """In a directory that another user can see, which pytest's own are not."""
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        root.chmod(0o755)
-        script = (
-            "import os, sys; from apvfio.cli.main import main; os.setgid(65534); os.setuid(65534);"
-            f" sys.exit(main(['--root', {directory!r}, *sys.argv[1:]]))"
-        )
+        os.chmod(directory, 0o755)
+        root, copy = Path(directory, "root"), Path(directory, "copy")
+        for made in (root, copy):
+            made.mkdir(mode=0o755)
+        words = as_nobody(copy, "--root", str(root))
 
-        def as_nobody(command: str) -> subprocess.CompletedProcess[str]:
-            words = [sys.executable, "-c", script, command]
-            return subprocess.run(words, capture_output=True, text=True, check=False)
+        def assert_refused(command: str) -> None:
+            done = subprocess.run([*words, command], capture_output=True, text=True, check=False)
+            assert (done.returncode, "Permission denied. Run this as root" in done.stderr) == (
+                Exit.HOST,
+                True,
+            )
 
-        done = as_nobody("install")
-        assert (done.returncode, "Permission denied. Run this as root" in done.stderr) == (Exit.HOST, True)
+        assert_refused("install")
         assert not list(root.iterdir())
         run(root, "install")
         before = everything(root)
-        done = as_nobody("uninstall")
-        assert (done.returncode, "Permission denied. Run this as root" in done.stderr) == (Exit.HOST, True)
+        assert_refused("uninstall")
         assert everything(root) == before
 
 
