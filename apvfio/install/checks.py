@@ -159,6 +159,15 @@ def _interpreter(python: str) -> Iterator[Finding]:
     code, text = programs.run([python, "-I", "-c", _TRY_HOOK])
     if code:
         why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
+        if os.geteuid():
+            # The interpreter, or the modules, may be where only root can go.
+            yield Finding(
+                False,
+                f"this user cannot run apvfio with {python}: {why}.",
+                "Run this as root: the hook is run by root.",
+                "python",
+            )
+            return
         yield Finding(
             True,
             f"{python} cannot run apvfio: {why}.",

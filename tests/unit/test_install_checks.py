@@ -166,6 +166,16 @@ def test_apparmor(machine: Programs, fs: FakeFilesystem) -> None:
     assert found(Choices(python="/opt/python/bin/python3")) == []
 
 
+def test_another_user_may_lack_the_rights(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where apvfio is in /root: root runs the hook, and it works."""
+    machine.answers[PYTHON] = (127, f"{PYTHON}: Permission denied")
+    for uid, hinders in ((65534, False), (0, True)):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        (finding,) = checks.check(Choices(python=PYTHON))
+        assert (finding.id, finding.hinders) == ("python", hinders)
+        assert "Permission denied" in finding.sentence
+
+
 def test_selinux(machine: Programs, fs: FakeFilesystem) -> None:
     fs.create_file("/sys/fs/selinux/enforce", contents="1")
     ((hinders, sentence),) = found()
