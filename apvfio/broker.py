@@ -269,9 +269,9 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
     """
     with system.lock():
         found = ledgers.load(system.files, system.boot_id)
-        ledger = found
+        ledger, stopped = found, stops.of_guest(system, guest_uuid)
         for lease in found.of_guest(guest_uuid):
-            if lease.expected and lease.state == HELD:
+            if lease.expected and lease.state == HELD and not any(stop.ends(lease) for stop in stopped):
                 # It has as long from now to come up as any other guest.
                 arriving = lease._replace(expected=False, since=_since(system, guest_uuid))
                 ledger = ledger.with_lease(arriving)

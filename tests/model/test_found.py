@@ -82,6 +82,10 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("arrive", 3, False, None),
         ],
     ),
+    "a guest arrives whose stop is recorded": (
+        "6.12",
+        [("expect", 2, 6, None), ("stop", 2, "recorded", None), ("arrive", 2, False, None)],
+    ),
     "a change of a guest of which a stop is recorded cannot be undone": (
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],

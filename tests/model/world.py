@@ -148,6 +148,9 @@ class World(Lives):
             self.has_queues(n)
             self.expected.add(n)
             return
+        if fault and self.held(n) and self.machine.ledger.leases[mdev(n)].expected:
+            # The last write took effect, and seemed to fail.
+            self.expected.add(n)
         if fault is None:
             require_refused(self.machine, before, request)
         self.has_no_queues(n, said, fault)
