@@ -145,11 +145,10 @@ def _serve(system: System, calls: list[tuple[Ticket, Call]]) -> dict[str, Apvfio
     if starts:
         ledger = starts[-1].plan.ledger
         records.save(system, ledger)
-        stops.forget_served(system, ledger)
         for start in starts:
             records.note_plan(system, start.plan)
         refusals |= _start_all(system, starts, ledger, seen.host)
-        _forget_the_ended(system)
+        stops.forget_served(system, _without_the_ended(system))
     else:
         # All were refused; what has ended does not wait for another call.
         with suppress(ApvfioError):
@@ -222,10 +221,14 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
     return failed
 
 
-def _forget_the_ended(system: System) -> None:
-    ledger = ledgers.load(system.files, system.boot_id)
-    if any(lease.state == ENDING for lease in ledger.leases.values()):
-        records.save(system, over(ledger, read_host(system.sysfs), []), ledger)
+def _without_the_ended(system: System) -> Ledger:
+    """The ledger, from which the leases are struck that are over."""
+    found = ledgers.load(system.files, system.boot_id)
+    if all(lease.state != ENDING for lease in found.leases.values()):
+        return found
+    ledger = over(found, read_host(system.sysfs), [])
+    records.save(system, ledger, found)
+    return ledger
 
 
 def _for_now(system: System, ledger: Ledger, host: Host, starts: list[_Start]) -> list[Step]:

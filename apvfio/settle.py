@@ -152,7 +152,6 @@ def settle(
     """
     if ledger != found:
         records.save(system, ledger, found)
-    forget_served(system, ledger)
     steps = due(ledger, host)
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)
@@ -179,6 +178,7 @@ def settle(
     after = over(back, now_so, taken)
     if after != ledger:
         records.save(system, after, ledger)
+    forget_served(system, after)
     # What a change had taken can go home only now that its device no longer has it.
     unfinished = (part_going < len(going) or back != ledger) and not handed_over
     return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from apvfio.errors import ApvfioError
-from apvfio.ledger import CHANGING, HELD
+from apvfio.ledger import CHANGING, HELD, STARTING
 from apvfio.liveness import now
 from apvfio.typed import NamedTuple
 from mdev.devices import is_uuid
@@ -45,7 +45,11 @@ class Stop(NamedTuple):
 
     def ends(self, lease: Lease) -> bool:
         """Whether ``lease`` belongs to the life that ended, and has not ended yet."""
-        return lease.uuid == self.uuid and lease.state in (HELD, CHANGING) and lease.since <= self.seconds
+        return lease.state in (HELD, CHANGING) and self.concerns(lease)
+
+    def concerns(self, lease: Lease) -> bool:
+        """Whether ``lease`` belongs to the life that ended."""
+        return lease.uuid == self.uuid and lease.state != STARTING and lease.since <= self.seconds
 
 
 def record(system: System, guest_uuid: str) -> bool:
@@ -89,8 +93,9 @@ def forget(system: System, guest_uuid: str) -> None:
 
 
 def forget_served(system: System, ledger: Ledger) -> None:
-    """Remove the records that the saved ``ledger`` makes superfluous; under the lock.
+    """Remove the records of lives of which the saved ``ledger`` has no lease; under the lock.
 
+    A lease that ends keeps its record: as long as somebody has the device open, it may not end after all.
     A record that cannot be removed harms nobody: it ends no lease that began after it.
     """
     found = recorded(system)
@@ -99,7 +104,7 @@ def forget_served(system: System, ledger: Ledger) -> None:
         if lease.uuid in leases:
             leases[lease.uuid].append(lease)
     for stop in found:
-        if stop.boot or not any(map(stop.ends, leases[stop.uuid])):
+        if stop.boot or not any(map(stop.concerns, leases[stop.uuid])):
             with suppress(ApvfioError):
                 system.files.remove(stop.path)
 

@@ -83,7 +83,7 @@ def require_home(machine: Machine, stopped: dict[int, int], now: float) -> None:
             # Only a device that cannot be removed yet keeps it.
             there = machine.kernel.state.mdevs.get(lease.mdev)
             require(f"{lease.guest} has not ended", there is not None and there.open)
-        elif n in stopped:
+        elif n in stopped and lease.since <= stopped[n]:
             require(f"{lease.guest} stopped at {stopped[n]} and is {lease.state} at {now:.0f}", holds=False)
         elif lease.state == HELD:
             require(f"{lease.guest} died unheard and is held", now - lease.since < GRACE)

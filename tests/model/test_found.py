@@ -86,6 +86,26 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
         "6.12",
         [("expect", 2, 6, None), ("stop", 2, "recorded", None), ("arrive", 2, False, None)],
     ),
+    "a stop is forgotten while somebody has the device open": (
+        "6.1",
+        [
+            ("start", 2, 2, "attached", None),
+            ("linger", 2),
+            ("stop", 2, "strayed", (4, "meanwhile", "domains", (1, 2, 4, 9))),
+            ("force", 2, None),
+            ("reconcile", (6, "meanwhile", "domains", (1, 2, 4))),
+            ("settle",),
+        ],
+    ),
+    "the same without force": (
+        "7.2",
+        [
+            ("start", 3, 9, "attached", None),
+            ("stop", 3, "by hook", (2, "meanwhile", "open", 3)),
+            ("change", 3, 5, False, None),
+            ("settle",),
+        ],
+    ),
     "a change of a guest of which a stop is recorded cannot be undone": (
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],

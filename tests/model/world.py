@@ -203,6 +203,8 @@ class World(Lives):
             self.expected.discard(n)
             if known:
                 self.stopped[n] = said
+        elif how == STRAYED:
+            self.expected.discard(n)
 
     def do_release(self, n: int) -> None:
         """A person releases a guest, which is refused as long as it shows a sign of life."""
