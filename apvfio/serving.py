@@ -200,7 +200,7 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
     try:
         take(system.sysfs, [step for step in _for_now(system, ledger, host, starts) if step.op not in _OWN])
     except ApvfioError:
-        _give_up(system, ledger, [start.plan.lease for start in starts])
+        _give_up(system, ledger, [start.plan.lease for start in starts], host)
         raise
     failed = {}
     for start in starts:
@@ -217,7 +217,7 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
                 ledger = ledger.with_lease(lease._replace(made=False))
     lost = [start.plan.lease for start in starts if start.ticket.name in failed]
     if lost:
-        _give_up(system, ledger, lost)
+        _give_up(system, ledger, lost, host)
     return failed
 
 
@@ -245,11 +245,11 @@ def noting_offline(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
     return plan.ledger._replace(offline=plan.ledger.offline | offline)
 
 
-def _give_up(system: System, ledger: Ledger, leases: list[Lease]) -> None:
+def _give_up(system: System, ledger: Ledger, leases: list[Lease], host: Host) -> None:
     after, evidence = ledger, Evidence(system)
     for lease in leases:
-        # What failed may be the second start of a guest that runs.
-        running = evidence.holder(lease) if lease.made else None
+        # What failed may be the second start of a guest that runs and has the device.
+        running = evidence.holder(lease) if lease.made and lease.mdev in host.mdevs else None
         after = after.with_lease(lease._replace(state=HELD)) if running else after.ending(lease.uuid)
     haste = Haste(system.files, leases[0].uuid, read_times(system.files).release_budget)
     try:

@@ -79,7 +79,9 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
         lost = gone and lease.state in (HELD, CHANGING)
         died = lease.state == STARTING and lease.mdev not in served
         ends = lost or died or lease.state == ENDING or stopped(lease)
-        if ends and (gone or not signs.holder(lease)):
+        # A guest that runs has nothing of a start that died while it made the device.
+        half_made = died and host.mdevs.get(lease.mdev) != lease.matrix
+        if ends and (gone or half_made or not signs.holder(lease)):
             changed.append(lease._replace(state=ENDING, was=None))
         elif died or lease.state == ENDING:
             changed.append(lease._replace(state=HELD, was=None))

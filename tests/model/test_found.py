@@ -106,6 +106,25 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("settle",),
         ],
     ),
+    "a start that fails beside a QEMU without its device leaves an empty device": (
+        "6.12",
+        [
+            ("start", 3, 1, "attached", None),
+            ("force", 3, None),
+            ("start", 3, 9, "runs", (4, "fail", 16)),
+            ("change", 3, 0, False, None),
+        ],
+    ),
+    "the same where it dies": (
+        "7.2",
+        [
+            ("start", 3, 1, "attached", None),
+            ("force", 3, None),
+            ("start", 3, 3, "runs", (4, "kill")),
+            ("reconcile", None),
+            ("change", 3, 0, False, None),
+        ],
+    ),
     "a change of a guest of which a stop is recorded cannot be undone": (
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],
