@@ -19,7 +19,7 @@ from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over
 from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.host_facts import read_facts
-from apvfio.ledger import ENDING, HELD
+from apvfio.ledger import CHANGING, ENDING, HELD
 from apvfio.plan.free import HeldByDeviceError
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.portion import portion, queues_going_home
@@ -185,13 +185,13 @@ def _plan_all(
 
 
 def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
-    """ConflictError if the guest runs already and holds something else: by another daemon's doing, perhaps.
+    """ConflictError if the guest runs already, by another daemon perhaps, and has or gets something else.
 
     The same once more is no harm: libvirt may have lost what it knew of a start.
     """
     for lease in ledger.of_guest(request.guest_uuid):
         same = lease.mdev == request.mdev and (request.matrix.empty or request.matrix == lease.matrix)
-        if not same:
+        if not same or lease.state == CHANGING:
             Evidence(system).require_idle(lease)
 
 

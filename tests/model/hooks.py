@@ -46,6 +46,7 @@ DESCRIPTORS = range(9, 22)
 MEGABYTES = range(36, 61)
 RUN, LOCK = "run", "run/lock"
 _RECORDS = ("run/apvfio", "var/lib/apvfio")
+_TELL_EACH = 50
 _SPACE = 256
 """KiB that /run and /run/lock have."""
 
@@ -345,6 +346,8 @@ def main(words: list[str] | None = None) -> int:
                     round_ = draw(dice)
                     counts[f"{round_.operation}: {round_.strike.what} {round_.strike.where}".rstrip()] += 1
                     house.play(round_)
+                    if done % _TELL_EACH == 0:
+                        print(f"{done} hooks struck, {lost} times something was lost", flush=True)
             except AssertionError as error:
                 # What is left would spoil the next round.
                 lost += 1

@@ -115,6 +115,18 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("change", 3, 0, False, None),
         ],
     ),
+    "a start of a guest that runs forgets the change that is being undone": (
+        "7.2",
+        [
+            ("start", 2, 2, "attached", (9, "kill")),
+            ("start", 3, 0, "runs", None),
+            ("configure", 3, False),
+            ("change", 2, 6, False, (5, "meanwhile", "open", 3)),
+            ("change", 3, 4, False, (4, "fail", 5)),
+            ("start", 3, 0, "runs", (6, "meanwhile", "open", 2)),
+            ("change", 3, 9, True, None),
+        ],
+    ),
     "a change of a guest of which a stop is recorded cannot be undone": (
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],
