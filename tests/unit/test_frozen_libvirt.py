@@ -43,6 +43,7 @@ class Frozen:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(directory / "libvirt.sock"))
         self.socket.listen(64)
+        self.socket.settimeout(60)  # for a command that ends before it asks
         self.uri = f"qemu+unix:///system?socket={directory}/libvirt.sock"
         self.path = SimulatedHost(directory).path
 
