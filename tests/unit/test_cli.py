@@ -205,7 +205,10 @@ def test_a_host_whose_vfio_ap_is_not_loaded(sim: str, xml: str, capsys: pytest.C
 def test_who_is_not_root_is_told_so() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        command = as_nobody(Path(directory))
+        copy, root = Path(directory, "copy"), Path(directory, "root")
+        for made in (copy, root):
+            made.mkdir(mode=0o755)
+        command = as_nobody(copy, "--root", str(root))
         for words in (["reconcile"], ["release", "db1"], ["masks", "-a", "apmask=-3"]):
             done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode in (Exit.HOST, Exit.REQUEST), done.stderr
