@@ -19,6 +19,7 @@ from apvfio.waiting import ROOM
 from disks import KILL, SHORT, DiskMachine, Operation, Strike, strikes_at
 from machines import Killed
 from model.befores import Cell
+from model.clock import Clock
 from model.figures import Table
 from model.recovery import Explored, LostError, pairs
 from model.verbs import PARTS
@@ -46,6 +47,11 @@ def cases() -> Iterator[tuple[Verb, Cell]]:
 
 def explore(verb: Verb, cell: Cell, choice: Choice) -> Explored:
     """Strike ``verb`` on a host of that kind with the ``choice`` of all that can happen to its files."""
+    with Clock().running():
+        return _explore(verb, cell, choice)
+
+
+def _explore(verb: Verb, cell: Cell, choice: Choice) -> Explored:
     start = cell.machine()
     verb.before(start)
     wanted = start.twin()
