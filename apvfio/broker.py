@@ -201,9 +201,18 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
 def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Outcome:
     """Take whatever steps are due: what a crash left half done, and debts that can be paid now.
 
-    In a ``hurry`` as `stop`; without it also what others have handed over. ``tell`` hears what is
-    waited for.
+    In a ``hurry`` as `stop`, an ApvfioError included: the unit that watches does it. Without a hurry also what
+    others have handed over. ``tell`` hears what is waited for.
     """
+    try:
+        return _reconcile(system, hurry=hurry, tell=tell)
+    except ApvfioError:
+        if hurry:
+            hand_over(system.files, "reconcile")
+        raise
+
+
+def _reconcile(system: System, *, hurry: bool, tell: Tell) -> Outcome:
     from apvfio.meant import meant_masks  # noqa: PLC0415  a start does without both
     from apvfio.plan.cleared import cleared_by_others  # noqa: PLC0415
 

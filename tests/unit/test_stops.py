@@ -144,6 +144,23 @@ def test_a_stop_that_met_a_held_lock_is_served_by_the_next_call(monkeypatch: pyt
     assert not machine.ledger.leases
 
 
+@pytest.mark.parametrize("hurry", [True, False])
+def test_a_hurried_reconcile_that_met_a_held_lock_is_left_to_the_unit(
+    hurry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mdevctl's notifier calls it after a device was stopped, which is reported once."""
+    machine = Machine()
+    machine.files.directories.add(DIRECTORY)
+
+    def held() -> NoReturn:
+        raise ApvfioError("the lock was held.")
+
+    monkeypatch.setattr(machine, "lock", held)
+    with pytest.raises(ApvfioError, match="was held"):
+        broker.reconcile(machine, hurry=hurry)
+    assert bool(machine.files.list(DIRECTORY)) is hurry
+
+
 def test_evidence_counts_more_than_a_record(machine: Machine) -> None:
     """Another daemon's start of a guest that runs has failed, perhaps."""
     machine.running = {guest(1), guest(3)}
