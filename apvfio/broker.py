@@ -201,7 +201,7 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
 def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Outcome:
     """Take whatever steps are due: what a crash left half done, and debts that can be paid now.
 
-    In a ``hurry`` as `stop`, an ApvfioError included: the unit that watches does it. Without a hurry also what
+    In a ``hurry`` as `stop`, also if it fails: the unit that watches does the rest. Without a hurry also what
     others have handed over. ``tell`` hears what is waited for.
     """
     try:
