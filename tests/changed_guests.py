@@ -217,12 +217,18 @@ class Unplugging(Hard):
         house.virsh("destroy", "plugged")
         assert state(house) == before
 
-    def test_out_and_released_by_hand(self, house: HardHouse, device: str) -> None:
+    def test_out_and_returned_by_a_reconcile(self, house: HardHouse, device: str) -> None:
+        """A release does not ask libvirt what the guest has: that it runs protects its queues."""
         before = state(house)
         house.define("plugged", WISH, mdev(1))
         house.virsh(*START, "plugged")
+        running = state(house)
         self.detach(house, device)
-        apvfio(house, "release", "plugged")
+        refused = house.run([house.python, "-m", "apvfio", "release", "plugged"])
+        assert (refused.returncode, refused.stdout) == (3, "")
+        assert "guest plugged: it still runs (process " in refused.stderr
+        assert state(house) == running
+        apvfio(house, "reconcile")
         assert state(house) == before
         assert domstate(house, "plugged") == "paused"
         house.virsh("destroy", "plugged")

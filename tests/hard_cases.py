@@ -148,10 +148,14 @@ class HeldLocks(Hard):
     def test_a_long_while_is_not_and_the_holder_is_named(self, house: HardHouse) -> None:
         before = state(house)
         house.define("patient", WISH, mdev(1))
-        with holding_the_s390_lock(house):
-            with open(house.path("/run/lock/s390apconfig.lock"), encoding="ascii") as file:
-                pid = file.read().strip()
-            answer = house.virsh(*START, "patient", check=False)
+        house.system.files.write(POLICY, "[time]\nlock-wait = 5")
+        try:
+            with holding_the_s390_lock(house):
+                with open(house.path("/run/lock/s390apconfig.lock"), encoding="ascii") as file:
+                    pid = file.read().strip()
+                answer = house.virsh(*START, "patient", check=False)
+        finally:
+            house.system.files.remove(POLICY)
         assert answer.returncode == 1
         assert f"s390apconfig.lock was held by pid {pid} (sh -c " in answer.stderr
         assert "for 5 s. Try again when that has ended." in answer.stderr
