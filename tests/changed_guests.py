@@ -28,6 +28,7 @@ from hard_house import (
     eventually,
     kill_qemu,
     leases,
+    let_grace_pass,
     recorded,
     set_annotation,
     status,
@@ -228,6 +229,7 @@ class Unplugging(Hard):
         assert (refused.returncode, refused.stdout) == (3, "")
         assert "guest plugged: it still runs (process " in refused.stderr
         assert state(house) == running
+        let_grace_pass(house)
         apvfio(house, "reconcile")
         assert state(house) == before
         assert domstate(house, "plugged") == "paused"

@@ -187,16 +187,19 @@ def _orphaned_waiting(house: HardHouse, operation: str, *words: str) -> Iterator
             meanwhile(lambda: house.virsh(*words, check=False)) as answer,
         ):
             # A stop waits without a ticket: nobody else could serve it better than by its record.
-            waits = (
-                (lambda: house.system.files.list(ROOM)) if operation == "prepare" else (lambda: _stops(house))
-            )
-            eventually(lambda: bool(waits() and our_hooks(house, operation)))
+            waiting = _stops if operation == "release" else _tickets
+            eventually(lambda: bool(waiting(house) and our_hooks(house, operation)))
             house.crash_daemon()
             assert answer.result().returncode == 1
             frozen.freeze(our_hooks(house, operation))
         yield frozen
     finally:
         frozen.over()
+
+
+def _tickets(house: HardHouse) -> list[str]:
+    """The calls that wait for the lock."""
+    return house.system.files.list(ROOM)
 
 
 def _stops(house: HardHouse) -> list[str]:
