@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from apvfio import broker, changing, guest_device
 from apvfio.errors import ApvfioError, ConflictError, HostError, RequestError, printable
 from apvfio.evidence import busy_queues
+from apvfio.host import read_host
 from apvfio.ledger import HELD, LiveChange
 from apvfio.ledgers import load
 from apvfio.liveness import find_process, now, should_run
@@ -79,6 +80,12 @@ def lease_of(system: System, guest: Guest) -> Lease | None:
     leases = load(system.files, system.boot_id).of_guest(guest.uuid)
     device = guest_device.attached(guest)
     if device and device not in {lease.mdev for lease in leases}:
+        if device not in read_host(system.sysfs).mdevs:
+            raise ConflictError(
+                f"its mediated device {device} is gone: it has no queues.",
+                guest=guest.name,
+                remedy="Shut it down and start it again.",
+            )
         raise ConflictError(
             f"its device {device} was not given to it by apvfio, which does not change it.",
             guest=guest.name,

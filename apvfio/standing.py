@@ -54,7 +54,7 @@ class Standing(NamedTuple):
     known: bool
     """Whether this host could be asked."""
     faults: tuple[str, ...] = ()
-    """What keeps it from the queues that it holds, in clauses."""
+    """What keeps it, while it runs, from queues that it holds or had, in clauses."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
 
@@ -88,6 +88,8 @@ class Standing(NamedTuple):
         return self.error.sentence.rstrip(".") if self.error else ""
 
     def _running(self) -> str:
+        if self.holds is None and self.faults:
+            return f"has no queues: {'; '.join(self.faults)}"
         if self.holds is None:
             return f"has no queues by apvfio{f', but the device {self.device}' if self.device else ''}"
         if self.faults:
@@ -112,7 +114,7 @@ class Standing(NamedTuple):
 
 
 def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], list[Pair]]:
-    """All ``guests`` that ask for something or hold something, and the pairs that cannot run together.
+    """All ``guests`` that ask for, hold or run with something, and the pairs that cannot run together.
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
     """
@@ -144,7 +146,7 @@ def _known(system: System, guest: Guest) -> Known:
 
 
 def _standing(system: System, seen: Status | None, guest: Known) -> Standing | None:
-    """Where the guest stands; None if it neither asks for anything nor holds anything."""
+    """Where the guest stands; None if it asks for nothing, holds nothing and runs with no vfio-ap device."""
     found = standing(seen, guest)
     if found and seen and found.request and not guest.active:
         error = seen.policy_error or _refusal(system, seen, found.request)
@@ -155,15 +157,19 @@ def _standing(system: System, seen: Status | None, guest: Known) -> Standing | N
 def standing(seen: Status | None, guest: Known) -> Standing | None:
     """The same without whether it could start; pure. ``seen`` is None where no host can be asked."""
     lease = seen.lease(guest.uuid) if seen else None
-    if guest.asks is None and lease is None:
+    if guest.asks is None and lease is None and guest.device is None:
         return None
     request, error = (None, guest.asks) if isinstance(guest.asks, ApvfioError) else (guest.asks, None)
     state = RUNNING if guest.active else SHUT_OFF
-    faults = tuple(_faults(seen, lease, guest)) if seen and lease and guest.active else ()
+    faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
     return Standing(guest.name, state, request, lease, error, seen is not None, faults, device=guest.device)
 
 
-def _faults(seen: Status, lease: Lease, guest: Known) -> Iterable[str]:
+def _faults(seen: Status, lease: Lease | None, guest: Known) -> Iterable[str]:
+    if lease is None:
+        if guest.device and guest.device not in seen.host.mdevs:
+            yield f"its mediated device {guest.device} is gone"
+        return
     yield from seen.faults(lease)
     if guest.device != lease.mdev:
         device = f"the device {guest.device}" if guest.device else "no device"

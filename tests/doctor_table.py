@@ -453,6 +453,12 @@ TABLE = (
         "its device is removed while it runs", (*has(DB1), ("begin", "db1"), ("removed", 1)), WITHOUT, "start"
     ),
     Row(
+        "its device is removed while it runs, and it is redefined without annotation and device",
+        (*has(DB1), ("begin", "db1"), ("removed", 1), ("does", "reconcile"), ("has", NOTHING)),
+        WITHOUT,
+        "annotation",
+    ),
+    Row(
         "its queue is taken from vfio_ap while it runs",
         (*has(Def("db1", "0", "1-2")), ("begin", "db1"), ("bus", "drivers/vfio_ap/unbind", "00.0002")),
         WITHOUT,

@@ -188,7 +188,8 @@ class Trial(Patient):
             for other in running - {name} if alone else ():
                 stop(system, other)
             if name in running:
-                if has_lost(system, name):
+                device = _device(self.domain(name).XMLDesc().encode())
+                if has_lost(system, name) or (device and device not in read_host(system.sysfs).mdevs):
                     return WITHOUT
                 stop(system, name)
             return start(system, name, xml, lasting)

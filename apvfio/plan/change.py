@@ -71,7 +71,9 @@ def held_lease(request: Request, ledger: Ledger) -> Lease:
             continue
         if lease.state != HELD:
             raise ConflictError(
-                f"what it holds is {lease.state} just now.", guest=request.guest, remedy="Try again later."
+                f"what it holds is {lease.state} just now.",
+                guest=request.guest,
+                remedy="Run 'apvfio reconcile', which ends what was interrupted, and try again.",
             )
         if not lease.made:
             raise ConflictError(

@@ -114,7 +114,7 @@ def test_a_guest_that_runs_with_other_queues(
 ) -> None:
     libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
     host.start(a_request("10", "4", 1))
-    libvirtd.define("two", 2, a_matrix("1", "1"), mdev(2)).create()
+    libvirtd.define("two", 2, a_matrix("1", "1")).create()
     host.run("guest", "list", "-c", URI)
     out = capsys.readouterr().out
     assert "has adapters 10, domains 4, and will have the other at its next start" in out
@@ -221,3 +221,26 @@ def test_a_stopped_guest_whose_queues_are_not_returned_yet(
     row = listed(host, capsys)["one"]
     assert (row["can_start"], row["holds"]) == (True, ["00.0001", "00.0002"])
     assert row["now"].endswith("not returned yet: 'apvfio reconcile' returns them")
+
+
+def test_a_running_guest_whose_device_is_gone_and_whose_lease_has_ended(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1"), mdev(1)).create()
+    host.start(a_request("0", "1", 1))
+    host.write(f"sys/bus/mdev/devices/{mdev(1)}/remove", "1")
+    host.run("reconcile")
+    capsys.readouterr()
+    now = f"has no queues: its mediated device {mdev(1)} is gone"
+    assert listed(host, capsys)["one"]["now"] == now
+    libvirtd.define("one", 1)
+    row = listed(host, capsys)["one"]
+    assert (row.get("adapters"), row["now"]) == (None, now)
+
+
+def test_a_running_guest_with_a_device_that_nothing_requests(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, None, mdev(1)).create()
+    host.start(a_request("0", "1", 2)._replace(mdev=mdev(1)))
+    assert listed(host, capsys)["one"]["now"] == f"has no queues by apvfio, but the device {mdev(1)}"

@@ -14,6 +14,7 @@ from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import Exit
 from apvfio.guest_xml import device_uuids, own_mdev, own_mdevs
 from apvfio.guests import Guest
+from apvfio.host import AP_MDEVS
 from apvfio.ledgers import load
 from apvfio.matrix import Matrix
 from apvfio.request import parse_domain
@@ -563,9 +564,16 @@ class TestLive:
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
     ) -> None:
         libvirtd.define("db1", 1, device=mdev(3)).create()
-        for verb in (("set", "db1", *IBM), ("clear", "db1")):
-            assert host.run("guest", *verb, "--live", "-c", URI) == Exit.CONFLICT
-            assert f"its device {mdev(3)} was not given to it by apvfio" in capsys.readouterr().err
+        host.write(f"sys/{AP_MDEVS.create}", mdev(3))
+        for gone, why in (
+            (False, f"its device {mdev(3)} was not given to it by apvfio"),
+            (True, f"its mediated device {mdev(3)} is gone: it has no queues"),
+        ):
+            if gone:
+                host.write(f"sys/{AP_MDEVS.remove(mdev(3))}", "1")
+            for verb in (("set", "db1", *IBM), ("clear", "db1")):
+                assert host.run("guest", *verb, "--live", "-c", URI) == Exit.CONFLICT
+                assert why in capsys.readouterr().err
 
     @pytest.mark.parametrize("verb", [("set", "db1", *IBM), ("clear", "db1")])
     def test_a_guest_that_does_not_run(

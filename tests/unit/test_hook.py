@@ -12,6 +12,7 @@ import pytest
 
 from apvfio import hook
 from apvfio.assets import hook_script
+from apvfio.domain_xml import is_own
 from apvfio.errors import Exit
 from apvfio.events import trail
 from apvfio.host import read_host
@@ -183,6 +184,16 @@ class TestScript:
             out.rstrip(b"\n")
             == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|%s|begin|-|" % operation.encode() + domain()
         )
+
+    @pytest.mark.parametrize(
+        "namespace",
+        ["urn:apvfio:guest:1", "urn:apvfio:guest:2", "urn:apvfio", " URN:Apvfio ", "URN:APVFIO:guest:1"],
+    )
+    def test_no_misspelt_annotation_is_ignored(self, script: Path, namespace: str) -> None:
+        """What the reader refuses must reach it, or the guest starts without its queues."""
+        assert is_own(namespace)
+        xml = f'<domain><metadata><ap:guest xmlns:ap="{namespace}"/></metadata></domain>'.encode()
+        assert self.run(script, "prepare", xml)[0] == 7
 
     @pytest.mark.parametrize(
         "metadata",

@@ -136,6 +136,14 @@ def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
             f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}.",
             words,
         )
+    host = facts.kernel.host
+    if guest.attached and not isinstance(host, Unseen) and guest.attached not in host.mdevs:
+        return _unrequested(
+            guest,
+            f"it runs without queues, as its mediated device {guest.attached} is gone, and its definition "
+            "does not request them for its next start.",
+            words,
+        )
     if not device:
         return ok("start", "it asks for no AP queues, and starts without", guest=name)
     holder = next((lease for lease in _leases(facts) if lease.mdev == device), None)
@@ -148,7 +156,6 @@ def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
             code=Exit.CONFLICT,
             guest=name,
         )
-    host = facts.kernel.host
     if not isinstance(host, Unseen) and device in host.mdevs:
         return _ready_made(guest, host.mdevs[device], facts, words)
     return _unrequested(

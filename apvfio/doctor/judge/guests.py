@@ -39,7 +39,10 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
     concerned = [
         guest
         for guest in guests
-        if guest.request is not None or guest.outline.device or guest.outline.uuid in holding
+        if guest.request is not None
+        or guest.outline.device
+        or guest.attached
+        or guest.outline.uuid in holding
     ]
     if not concerned:
         yield ok("guest", "no guest asks for AP queues")

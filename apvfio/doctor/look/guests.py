@@ -136,7 +136,7 @@ def _unseen(system: System, host: Host, leases: list[Lease]) -> Iterator[Apqn]:
 
 def _known(system: System, guest: Guest, leases: list[Lease], ledger: Ledger) -> Matrix | None:
     """What it holds, or what ledger and audit log say that it had last; None if they know nothing."""
-    uuid, device = guest.outline.uuid, guest.outline.device
+    uuid, device = guest.outline.uuid, guest.outline.device or guest.attached
     if leases:
         return leases[0].matrix
     if not device:
