@@ -74,6 +74,11 @@ def sharer(mdev: str, guest_uuid: str, others: Others) -> str:
     return "" if mdev in own_mdevs(guest_uuid) else others.guests.get(mdev, "")
 
 
+def made_for(mdev: str, guests: Iterable[Guest]) -> Guest | None:
+    """The guest whose own device has the uuid ``mdev``, None if none of ``guests`` is it."""
+    return next((guest for guest in guests if mdev in own_mdevs(guest.uuid)), None)
+
+
 def new_device(guest: Guest, others: Others, but: str | None = None) -> str:
     """The uuid of a device for ``guest`` that nobody has, and that is not ``but``."""
     for mdev in own_mdevs(guest.uuid):

@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import argparse
 
+from apvfio.clashes import made_for
 from apvfio.cli.place import opened
 from apvfio.cli.source import add_source, read_domain
-from apvfio.errors import Exit, RequestError, printable
+from apvfio.errors import ConflictError, Exit, RequestError, printable
 from apvfio.persistence import define, undefine
+from apvfio.plan.free import own_device
 from apvfio.request import parse_device, parse_domain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.request import Request
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,11 +31,31 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             parser.add_argument("--replace", action="store_true", help="change a definition that is there")
 
 
+def _require_own(args: argparse.Namespace, request: Request) -> None:
+    """ConflictError if the device of the guest that is named was made for another one.
+
+    A clone has its original's. Its definition would be that of the original.
+    """
+    if not args.guest:
+        return
+    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+
+    with Guests(args.connect) as guests:
+        original = made_for(request.mdev, guests.all())
+        if original and original.uuid != request.guest_uuid:
+            raise ConflictError(
+                f"its mediated device {request.mdev} is that of guest {printable(original.name)}.",
+                guest=request.guest,
+                remedy=own_device(request.guest),
+            )
+
+
 def _define(args: argparse.Namespace) -> int:
     xml, what = read_domain(args)
     request = parse_domain(xml)
     if request is None:
         raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
+    _require_own(args, request)
     with opened(args) as system:
         done = define(system, request, replace=args.replace)
     print(f"{request.mdev} {'is' if done else 'was'} defined{'' if done else ' already'}: {request.matrix}")
@@ -41,6 +67,7 @@ def _undefine(args: argparse.Namespace) -> int:
     request = parse_device(xml)
     if request is None:
         raise RequestError(f"{what} has no vfio-ap device.", remedy="Name another guest.")
+    _require_own(args, request)
     with opened(args) as system:
         done = undefine(system, request.mdev)
     print(f"{request.mdev} {'is no longer' if done else 'was not'} defined ({printable(request.guest)})")

@@ -61,7 +61,7 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
         if lease.mdev == request.mdev:
             raise ConflictError(
                 f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
-                remedy=_own_device(request.guest),
+                remedy=own_device(request.guest),
             )
         if request.matrix.meets(lease.matrix):
             guest = f"guest {printable(lease.guest)}"
@@ -129,7 +129,7 @@ def _verb(queues: list[Apqn]) -> str:
     return "is" if len(queues) == 1 else "are"
 
 
-def _own_device(guest: str) -> str:
+def own_device(guest: str) -> str:
     """The remedy for a clone, which has its original's device."""
     if not guest:
         return "Give each guest its own mediated device."

@@ -12,11 +12,13 @@ from apvfio import hook
 from apvfio.cli.main import main
 from apvfio.definitions import autostarted, load_definition, matrix_of
 from apvfio.errors import Exit
+from apvfio.guest_xml import own_mdev
 from apvfio.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from domains import HOSTDEV, MDEV, UUID, domain
-from hosts import IBM_DOMAINS, a_matrix
+from hosts import IBM_DOMAINS, a_matrix, guest
+from libvirts import URI, driver
 from machines import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
@@ -189,3 +191,19 @@ def test_an_annotation_and_a_definition_that_agree() -> None:
     wish = '<ap:matrix adapters="0" domains="1-2" control-domains="4"/>'
     assert call(machine, "prepare", domain(wish)) == Exit.OK
     assert list(machine.host.mdevs) == [MDEV.lower()]
+
+
+def test_a_clone_does_not_touch_the_definition_of_its_original(
+    sim: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with driver() as libvirtd:
+        libvirtd.define("db1", 1, a_matrix("0", "1"), own_mdev(guest(1)))
+        libvirtd.define("clone", 2, a_matrix("0", "1"), own_mdev(guest(1)))
+        assert main(["--sim", sim, "define", "db1", "-c", URI]) == Exit.OK
+        for verb in ("define", "undefine"):
+            assert main(["--sim", sim, verb, "clone", "-c", URI]) == Exit.CONFLICT
+            said = capsys.readouterr().err
+            assert f"guest clone: its mediated device {own_mdev(guest(1))} is that of guest db1. " in said
+            assert "'apvfio guest set clone --new-device'" in said
+        assert main(["--sim", sim, "undefine", "db1", "-c", URI]) == Exit.OK
+        assert "is no longer defined (db1)" in capsys.readouterr().out
