@@ -51,4 +51,5 @@ def _measured(system: System) -> tuple[Measured, ApvfioError | None]:
         found = read_status(system)
     except ApvfioError as error:
         return measured, error
-    return {**measured, **always(up=True), **measure(found)}, None
+    wrong = found.policy_error
+    return {**measured, **always(up=wrong is None), **measure(found)}, wrong

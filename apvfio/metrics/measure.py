@@ -43,7 +43,7 @@ def measure(found: Status) -> Measured:
     """What there is to tell of a host that was read."""
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
     unpaid = Outcome([], ledger).unpaid
-    return {
+    measured = {
         families.MODE: _each((MASKS, OVERRIDES), {found.mode: 1}),
         families.VFIO_AP: _one(host.vfio_ap),
         families.QUEUES: _each(OWNERS, Counter(owner.kind for owner in found.owners.values())),
@@ -64,6 +64,9 @@ def measure(found: Status) -> Measured:
         families.OVERDUE_OVERRIDES: _one(len(unpaid.overrides)),
         families.DRIFT: _one(len(found.drift)),
     }
+    if found.policy_error:
+        del measured[families.RESERVED]  # nobody knows
+    return measured
 
 
 def _of_adapters(found: Status) -> list[Sample]:

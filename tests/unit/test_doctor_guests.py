@@ -411,6 +411,14 @@ def test_guests_in_files_run_if_the_host_says_so(host: Patient, tmp_path: Path) 
     for device in (mdev(1), ""):
         code, checks = examined(file("db1", None, device))
         assert (code, faults(checks)[0]["id"]) == (Exit.REQUEST, "annotation")
+    with host.opened() as system:
+        known, system.processes = system.processes, None
+    code, checks = examined(one)
+    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 1 queue: adapters 0, domains 1"), (
+        "as in a dump"
+    )
+    with host.opened() as system:
+        system.processes = known
     host.write(f"sys/{AP_MDEVS.remove(mdev(1))}", "1")
     code, checks = examined(one)
     assert (code, faults(checks)[0]["id"]) == (Exit.HOST, "start")

@@ -191,6 +191,20 @@ def test_of_a_host_that_cannot_be_read_it_says_so(
     assert "apvfio_queues" not in found
 
 
+def test_a_policy_that_cannot_be_used_is_no_all_clear(
+    host: SimulatedHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.start(a_request("0", "1"))
+    host.write("etc/apvfio/apvfio.toml", "[reserve\n")
+    output = tmp_path / "apvfio.prom"
+    assert host.run("metrics", "--output", str(output)) == Exit.REQUEST
+    assert "/etc/apvfio/apvfio.toml cannot be used" in capsys.readouterr().err
+    found = read(output.read_text())
+    assert found["apvfio_up"] == {frozenset(): 0}
+    assert found["apvfio_queues"][labelled(owner="guest")] == 1
+    assert "apvfio_reserved_queues_missing" not in found
+
+
 def test_lines_that_cannot_be_understood_are_counted(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str]
 ) -> None:

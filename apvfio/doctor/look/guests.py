@@ -26,7 +26,7 @@ from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterator
 
     from apvfio.doctor.facts import Domain
     from apvfio.events.event import Event
@@ -46,9 +46,9 @@ def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -
     guests = [_look_at(system, domain) for domain in domains]
     if scene is None:
         return tuple(guests)
-    alive = system.running_guests() or {}
+    alive = system.running_guests()
     guests = [
-        guest._replace(outlives=not guest.domain.active and guest.outline.uuid in alive)
+        guest._replace(outlives=not guest.domain.active and guest.outline.uuid in (alive or ()))
         if guest.domain.listed
         else _presumed(system, guest, scene, alive)
         for guest in guests
@@ -73,11 +73,15 @@ def _look_at(system: System, domain: Domain) -> Guest:
     return Guest(domain, outline, request, attached=attached)
 
 
-def _presumed(system: System, guest: Guest, scene: Scene, alive: Iterable[str]) -> Guest:
-    """A guest of which only a file is known: it runs if its process is there, or has its device open."""
+def _presumed(system: System, guest: Guest, scene: Scene, alive: Container[str] | None) -> Guest:
+    """A guest of which only a file is known: it runs if its process is there, or has its device open.
+
+    Where processes are unknown, as on a host that was dumped, it runs if it holds something.
+    """
     uuid = guest.outline.uuid
     held = [lease.mdev for lease in scene.ledger.live() if lease.uuid == uuid and lease.state == HELD]
-    runs = uuid in alive or any(is_attached(system, scene.host, mdev) for mdev in held)
+    attached = any(is_attached(system, scene.host, mdev) for mdev in held)
+    runs = attached or (bool(held) if alive is None else uuid in alive)
     return guest._replace(
         domain=guest.domain._replace(active=runs), attached=held[0] if runs and held else ""
     )
