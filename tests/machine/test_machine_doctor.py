@@ -40,7 +40,12 @@ class Surgery:
         _USUAL.update(self.usual)
 
     def shell(self, script: str) -> None:
-        environment = {**os.environ, "PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"}
+        # An administrator edits as the doctor says: takes out the line that keeps the module out.
+        environment = {
+            **os.environ,
+            "PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "EDITOR": "sed -i /vfio_ap/d",
+        }
         done = subprocess.run(
             ["/bin/sh", "-c", script],
             env=environment,
@@ -131,8 +136,12 @@ def test_a_guest_before_and_while_it_runs(surgery: Surgery) -> None:
     assert checks[-1]["sentence"].startswith("a start gives it 4 queues (adapters 0,10, domains 1-2)")
     house.virsh("start", "--paused", "db1")
     house.define("db2", a_matrix("0", "1"), mdev(2))
+    # A guest that shares its queues waits, which is no fault of the host; nobody stops the one that runs.
     checks = surgery.examined()[1]
-    held = next(c for c in checks if c["id"] == "held")
-    assert (held["guest"], held["commands"]) == ("db2", ["virsh shutdown db1"])
+    waits = next(c for c in checks if c["guest"] == "db2")
+    assert (waits["state"], waits["commands"]) == ("ok", [])
     runs = next(c for c in checks if c["id"] == "start" and c["guest"] == "db1")
     assert runs["sentence"] == "it runs and has 4 queues: adapters 0,10, domains 1-2"
+    held = next(c for c in surgery.examined("db2")[1] if c["id"] == "held")
+    assert held["state"] == "problem"
+    assert "db1" not in " ".join(held["commands"])

@@ -45,6 +45,7 @@ class Meeting:
         self.host = host
         self.hook = Path(host.work, "50-apvfio")
         self.hook.write_text(hook_script())
+        self.hook.chmod(0o755)
 
     def place(self, path: str, text: str) -> None:
         """A script of mdevctl's."""
@@ -54,7 +55,7 @@ class Meeting:
     def guest(self, operation: str, n: int) -> tuple[subprocess.Popen[str], str]:
         """libvirt starts or stops a guest."""
         wish = Matrix(IdSet([n % 3]), IdSet([n // 3]))
-        hook = self.host.start(["sh", str(self.hook), f"g{n}", operation, "begin", "-"])
+        hook = self.host.start([str(self.hook), f"g{n}", operation, "begin", "-"])
         return hook, guest_xml(f"g{n}", wish, mdev(n))
 
     def device(self, action: str, n: int) -> tuple[subprocess.Popen[str], str]:
