@@ -164,11 +164,11 @@ def test_where_there_is_a_chzdev_it_stores(host: ToolHost) -> None:
 
 
 def test_what_chzdev_says_against_it_is_passed_on(host: ToolHost) -> None:
-    """A conflict that chzdev alone sees: it leaves out attributes that we do not claim to understand."""
+    """A conflict that chzdev alone sees: it counts the queues of a device that the kernel would not make."""
     host.apvfio("masks", "-p", "apmask=-0")
     file = f"etc/mdevctl.d/matrix/{mdev(1)}"
     strange = json.loads(device(["0"], ["1"], "auto"))
-    strange["attrs"].append({"unassign_domain": "9"})
+    strange["attrs"].append({"assign_domain": "999"})
     host.system.files.write(file, json.dumps(strange), 0o644)
     try:
         done = host.apvfio("masks", "-p", "apmask=+0", code=Exit.CONFLICT)
