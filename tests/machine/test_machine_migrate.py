@@ -68,6 +68,10 @@ def _second() -> Iterator[None]:
     subprocess.run(["cp", "-r", "/etc/libvirt/.", SECOND / "etc/libvirt"], check=True)
     with open(SECOND / "etc/libvirt/libvirtd.conf", "a", encoding="utf-8") as settings:
         settings.write('\nhost_uuid = "11111111-2222-4333-8444-555555555555"\n')
+    # Both daemons have one /proc, and a host's own QEMU would protect the lease of a guest that has left it.
+    # The process of an ordinary user is no guest of the system: so the other host's is told from this one's.
+    with open(SECOND / "etc/libvirt/qemu.conf", "a", encoding="utf-8") as settings:
+        settings.write('\nuser = "+1000"\ngroup = "kvm"\n')
     HOOK.rename(SECOND / "hook")
     HOOK.write_text(OURS)
     HOOK.chmod(0o755)
