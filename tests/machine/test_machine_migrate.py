@@ -45,7 +45,7 @@ HOOK = SECOND / "etc/libvirt/hooks/qemu.d/50-apvfio"
 OURS = f"""\
 #!/bin/sh
 [ ! -e {SIM} ] || export APVFIO_SIM={SIM}
-exec {SECOND}/hook "$@"
+exec {SECOND}/qemu "$@"
 """
 START_SECOND = """\
 set -e
@@ -72,7 +72,7 @@ def _second() -> Iterator[None]:
     # The process of an ordinary user is no guest of the system: so the other host's is told from this one's.
     with open(SECOND / "etc/libvirt/qemu.conf", "a", encoding="utf-8") as settings:
         settings.write('\nuser = "+1000"\ngroup = "kvm"\n')
-    HOOK.rename(SECOND / "hook")
+    HOOK.rename(SECOND / "qemu")
     HOOK.write_text(OURS)
     HOOK.chmod(0o755)
     start = ["unshare", "-m", "--propagation", "private", "sh", "-c", START_SECOND, "sh", *PRIVATE]
