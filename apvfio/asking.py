@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+from apvfio.domain_request import parse_device, parse_domain
 from apvfio.errors import RequestError
 from apvfio.host import AP_MDEVS
-from apvfio.request import parse_device, parse_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.matrix import Matrix
     from apvfio.request import Request
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 
 def request_of(files: Files, xml: bytes) -> Request | None:

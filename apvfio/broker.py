@@ -16,14 +16,15 @@ from apvfio.calls import Acquire, raise_from
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over, take_up
-from apvfio.host import MASK_NAMES, VFIO_DRIVER, read_host
+from apvfio.host import MASK_NAMES, VFIO_DRIVER
 from apvfio.ledger import ENDING, HELD, STARTING, Debt
 from apvfio.liveness import now
 from apvfio.plan.mode import steps_to
 from apvfio.plan.steps import struck
-from apvfio.policy import read_times
+from apvfio.policy_file import read_times
 from apvfio.serving import plan_one, scene, serve, serve_live
 from apvfio.settle import Outcome, differences, finished, serve_ended, settle, settled
+from apvfio.snapshot import read_host
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.typed import NamedTuple
 from apvfio.wording import resetting
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease, LiveChange
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
+    from apvfio.seam import System
     from apvfio.serving import Scene
-    from apvfio.system import System
     from apvfio.telling import Tell
 
 
@@ -54,8 +55,8 @@ def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
 
     Here alone the cards are asked for the keys that the guest would find: it takes them a while.
     """
-    from apvfio.cards import read_keyed  # noqa: PLC0415
     from apvfio.plan.hygiene import hygiene  # noqa: PLC0415
+    from apvfio.read_cards_keys import read_keyed  # noqa: PLC0415
 
     seen = seen or scene(system)
     found = plan_one(system, request, seen)

@@ -11,7 +11,7 @@ from apvfio.writes import write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
     from apvfio.telling import Tell
 
 _NAP = 0.1

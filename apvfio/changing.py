@@ -13,14 +13,14 @@ from contextlib import suppress
 from apvfio import ledgers, records
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
-from apvfio.host import is_configured, read_host
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.ledger import HELD, Lease, LiveChange
 from apvfio.plan.change import Change, held_lease, make_change
 from apvfio.plan.portion import portion
 from apvfio.plan.steps import due, reassignment
 from apvfio.serving import noting_offline, planned_on, scene, told, verify_guest
 from apvfio.settle import Outcome, finished, settle, settled
+from apvfio.snapshot import is_configured, read_host
 from apvfio.writes import bind, take
 
 TYPE_CHECKING = False
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     from apvfio.ledger import Ledger
     from apvfio.mask import IdSet
-    from apvfio.promises import Process
+    from apvfio.process import Process
     from apvfio.request import Request
+    from apvfio.seam import Sysfs, System
     from apvfio.serving import Scene
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
 
 _TURNS = 3
 """The device gets back what it had; what it no longer has goes home; what that leaves to do."""
@@ -111,7 +110,7 @@ def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Ch
     def make(named: Request, ledger: Ledger) -> Change:
         if not seen.host.abilities.ap_config:
             _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
-        facts = read_facts(system, seen.host, [named.matrix], seen.policy)
+        facts = read_usage(system, seen.host, [named.matrix], seen.policy)
         return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
 
     # A wish that is satisfied moves nothing.

@@ -13,19 +13,14 @@ from typing import NamedTuple
 
 from apvfio.errors import RequestError
 from apvfio.host import MASK_NAMES
-from apvfio.mask import format_hex, format_list, parse_hex
-from apvfio.render.tables import bare_table
+from apvfio.mask import format_hex, parse_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from apvfio.mask import IdSet
-    from apvfio.system import Files
 
 RULE = "etc/udev/rules.d/41-ap.rules"
 
-_MODE = 0o644
 _FIRST_ENTRY = re.compile(r"""\s*ATTR\{([^}]*)\}\s*(?:==|!=|=|\+=|:=)\s*("[^"]*"|'[^']*'|[^,]*)""")
 _HEX_MASK = 2 + 64
 _HEAD = """\
@@ -52,19 +47,6 @@ class Stored(NamedTuple):
     aqmask: IdSet | None = None
 
 
-def load(files: Files) -> Stored:
-    """What is stored; RequestError if the file has a mask that is none."""
-    return parse_rule(files.read(RULE) or "")
-
-
-def save(files: Files, stored: Stored) -> None:
-    """Store the masks; with none of them the file goes, as with chzdev."""
-    if stored == Stored():
-        files.remove(RULE)
-    else:
-        files.write(RULE, format_rule(stored), _MODE)
-
-
 def parse_rule(text: str) -> Stored:
     """The masks in a rule file's ``text``."""
     found: dict[str, IdSet] = {}
@@ -81,30 +63,6 @@ def format_rule(stored: Stored) -> str:
     named = zip(MASK_NAMES, stored, strict=True)
     masks = [f'ATTR{{../../bus/ap/{name}}}="{format_hex(ids)}"\n' for name, ids in named if ids is not None]
     return _HEAD + "".join(masks) + _TAIL
-
-
-def lszdev_lines(active: Stored | None, persistent: Stored | None) -> Iterator[str]:
-    """What ``lszdev --type ap`` prints; None for a configuration that is not asked for."""
-    yield "DEVICE TYPE ap"
-    yield "  Description        : Cryptographic Adjunct Processor (AP) device"
-    yield "  Modules            : ap"
-    yield f"  Active             : {'no' if active is None else 'yes'}"
-    yield f"  Persistent         : {'no' if persistent is None else 'yes'}"
-    yield ""
-    shown = [(h, s) for h, s in (("ACTIVE", active), ("PERSISTENT", persistent)) if s is not None]
-    rows = [
-        [name, *(_quoted(masks[i]) for _, masks in shown)]
-        for i, name in enumerate(MASK_NAMES)
-        if any(masks[i] is not None for _, masks in shown)
-    ]
-    if not rows:
-        yield "  No settings found"
-        return
-    yield from (f"  {line}" for line in bare_table(["ATTRIBUTE", *(heading for heading, _ in shown)], rows))
-
-
-def _quoted(ids: IdSet | None) -> str:
-    return "-" if ids is None else f'"{format_list(ids)}"'
 
 
 def _parse_value(value: str) -> IdSet:

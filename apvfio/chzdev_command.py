@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from apvfio import chzdev
+from apvfio import chzdev, masks_file
 from apvfio.errors import ApvfioError, ConflictError, printable
 from apvfio.host import MASK_NAMES
 from apvfio.mask import format_list
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.mask import IdSet
     from apvfio.plan.edit import Change
-    from apvfio.system import Files, System
+    from apvfio.seam import Files, System
 
 PLACES = ("/usr/sbin/chzdev", "/sbin/chzdev")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -44,7 +44,7 @@ def store(command: str, files: Files, change: Change) -> None:
     words += [word for name in change.to_remove for word in ("--remove", name)]
     # Absolute values: chzdev applies relative ones to the active masks where none are stored.
     _run([command, "--type", "ap", "--persistent", "--yes", *words])
-    if chzdev.load(files) != change.stored:
+    if masks_file.load(files) != change.stored:
         raise ApvfioError(
             f"chzdev reported success, but /{chzdev.RULE} does not hold what it was given.",
             remedy=f"Look at the file, and at '{' '.join(['chzdev --type ap -p', *words])}'.",

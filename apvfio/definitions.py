@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 PARENT = AP_MDEVS.parent.rpartition("/")[2]
 FOLDER = AP_MDEVS.definitions

@@ -8,25 +8,25 @@ would be had the host come to its state in the usual way.
 from __future__ import annotations
 
 from apvfio import chzdev, definitions, ledgers
-from apvfio.cards import MODES
 from apvfio.errors import RequestError
-from apvfio.host import BUS, Host, in_use, read_default_domain, read_guest_queues, read_host
+from apvfio.host import BUS, Host
 from apvfio.inventory import read_inventory
 from apvfio.mask import ALL_IDS, IdSet, parse_hex
 from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.presence import absent_control_domains
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
+from apvfio.read_cards_keys import MODES
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Card, Mdev, Queue
 from apvfio.sim.store import create_sim, open_sim
+from apvfio.snapshot import in_use, read_default_domain, read_guest_queues, read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.inventory import Device
+    from apvfio.seam import Files, Sysfs, System
     from apvfio.sim.files import Entry
     from apvfio.sim.state import State
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import Files, System
 
 _KEPT = (POLICY, chzdev.RULE)
 _READABLE = "0644"

@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 
 from apvfio.errors import ApvfioError, ConflictError, printable
-from apvfio.host import in_use, read_matrix
 from apvfio.ledger import HELD
+from apvfio.snapshot import in_use, read_matrix
 from apvfio.typed import NamedTuple
 from apvfio.wording import some_queues
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from apvfio.ledger import Lease
     from apvfio.matrix import Apqn
-    from apvfio.promises import Process
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.process import Process
+    from apvfio.seam import Sysfs, System
     from apvfio.telling import Tell
 
 _NAP = 0.05

@@ -6,7 +6,6 @@ from __future__ import annotations
 from apvfio import ledgers
 from apvfio.broker import plan
 from apvfio.evidence import Evidence
-from apvfio.host import read_host
 from apvfio.ledger import CHANGING, HELD
 from apvfio.matrix import Matrix
 from apvfio.plan.overrides import returnable_overrides
@@ -14,6 +13,7 @@ from apvfio.plan.steps import due, returnable, staying
 from apvfio.plan.stopped import stopped
 from apvfio.serving import scene
 from apvfio.settle import Outcome, differences, settled
+from apvfio.snapshot import read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def foresee_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:

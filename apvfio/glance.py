@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER, in_use
+from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER
 from apvfio.ledgers import LEDGER
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
+from apvfio.snapshot import in_use
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apvfio.matrix import Apqn
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
 
 _LISTS = (
     f"{BUS}/devices",

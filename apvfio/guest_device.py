@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 
 from apvfio.annotation import refusal_of
+from apvfio.domain_request import parse_device
 from apvfio.errors import ApvfioError, RequestError
 from apvfio.guest_xml import left_by_libvirt
-from apvfio.request import parse_device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from apvfio.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 DIRECTORY = "run/apvfio/handover"
 QUICKEST = 0.03

@@ -23,8 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from apvfio.system import System
-
+    from apvfio.seam import System
 
 RECORDED = "recorded"
 """The word by which hooks/qemu says that it has recorded the stop."""
@@ -98,9 +97,9 @@ def _prepare(here: System, xml: bytes) -> None:
 
 def _note_ignored(system: System, xml: bytes) -> None:
     """Tell the audit log of a guest whose device is not there and that requests no queues."""
+    from apvfio.domain_request import parse_device  # noqa: PLC0415
     from apvfio.host import AP_MDEVS  # noqa: PLC0415
     from apvfio.records import note_ignored  # noqa: PLC0415
-    from apvfio.request import parse_device  # noqa: PLC0415
 
     device = parse_device(xml)
     if device and _has_rights(system) and not system.sysfs.exists(AP_MDEVS.device(device.mdev)):
@@ -110,7 +109,7 @@ def _note_ignored(system: System, xml: bytes) -> None:
 def _expected(system: System, xml: bytes) -> bool:
     """Whether ``apvfio migrate`` brings the guest: without its device, which waits for it here."""
     from apvfio.broker import expect_arrival  # noqa: PLC0415
-    from apvfio.request import guest_uuid, parse_device  # noqa: PLC0415
+    from apvfio.domain_request import guest_uuid, parse_device  # noqa: PLC0415
 
     return parse_device(xml) is None and expect_arrival(system, guest_uuid(xml))
 

@@ -7,11 +7,12 @@ for rules that are off or for queues that the start does not concern.
 
 from __future__ import annotations
 
-from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES, is_online, read_default_domain
+from apvfio.host import BUS, HOST_DRIVER, MASK_NAMES
 from apvfio.mask import parse_hex
 from apvfio.matrix import Apqn
-from apvfio.plan.host_needs import Facts, concerned
 from apvfio.policy import IGNORE
+from apvfio.snapshot import is_online, read_default_domain
+from apvfio.usage import Usage, concerned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.matrix import Matrix
     from apvfio.policy import Keep, Policy
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import Files, System
+    from apvfio.seam import Files, Sysfs, System
 
 ZKEY_REPOSITORY = "etc/zkey/repository"
 ZCRYPT_NODES = "class/zcrypt"
@@ -31,17 +31,17 @@ _WORK = ("load", "pendingq_count", "requestq_count")
 _APQN = r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})"
 
 
-def read_facts(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Facts:
+def read_usage(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Usage:
     """What a plan for ``matrices`` must know beyond ``host``; HostError if a key's file cannot be read."""
-    return facts_of(system, host, {q for matrix in matrices for q in concerned(matrix, host)}, policy)
+    return usage_of(system, host, {q for matrix in matrices for q in concerned(matrix, host)}, policy)
 
 
-def facts_of(system: System, host: Host, queues: Collection[Apqn], policy: Policy) -> Facts:
+def usage_of(system: System, host: Host, queues: Collection[Apqn], policy: Policy) -> Usage:
     """What must be known before ``host`` loses ``queues``; HostError if a key's file cannot be read."""
     if not queues:
-        return Facts()
+        return Usage()
     busy = policy.busy
-    return Facts(
+    return Usage(
         usable=_usable(system.sysfs, host, policy.keep),
         working=frozenset() if busy.requests == IGNORE else _working(system.sysfs, sorted(queues)),
         keys={} if busy.zkey == IGNORE else _keys(system.files, queues),
@@ -65,8 +65,8 @@ def _usable(sysfs: Sysfs, host: Host, keep: Keep) -> dict[Apqn, str]:
     kept = {mode for mode, least in keep._asdict().items() if least}
     if not kept:
         return {}
-    from apvfio.cards import MODES  # noqa: PLC0415
     from apvfio.inventory import read_cards  # noqa: PLC0415
+    from apvfio.read_cards_keys import MODES  # noqa: PLC0415
 
     modes = {int(card.id, 16): MODES.get(card.mode, "") for card in read_cards(sysfs)}
     return {

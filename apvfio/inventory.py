@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 DEVICES = "devices/ap"
 

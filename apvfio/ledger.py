@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from apvfio.mask import NO_IDS, IdSet, union
 from apvfio.matrix import Apqn, Matrix
-from apvfio.promises import Process, Promise
+from apvfio.process import Process
+from apvfio.promises import Promise
 from apvfio.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
 
 BY_ADAPTERS = "adapters"
 BY_DOMAINS = "domains"

@@ -12,7 +12,8 @@ from apvfio.errors import ApvfioError, RequestError, printable
 from apvfio.ledger import STATES, WAYS, Before, Debt, Lease, Ledger, LiveChange
 from apvfio.mask import NO_IDS, IdSet, format_list, parse_list
 from apvfio.matrix import Apqn, Matrix
-from apvfio.promises import Process, Promise, promise_from, promise_json
+from apvfio.process import Process
+from apvfio.promises import Promise, promise_from, promise_json
 from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 LEDGER = "run/apvfio/ledger.json"
 VERSION = 1

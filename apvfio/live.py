@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from apvfio import broker, changing, guest_device
 from apvfio.errors import ApvfioError, ConflictError, HostError, RequestError, printable
 from apvfio.evidence import busy_queues
-from apvfio.host import read_host
 from apvfio.ledger import HELD, LiveChange
 from apvfio.ledgers import load
 from apvfio.liveness import find_process, now, should_run
+from apvfio.snapshot import read_host
 from apvfio.system import on_this_machine
 from apvfio.typed import NamedTuple
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease
     from apvfio.plan.change import Change
     from apvfio.plan.planner import Plan
-    from apvfio.promises import Process
+    from apvfio.process import Process
     from apvfio.request import Request
-    from apvfio.system import System
+    from apvfio.seam import System
 
     Edit = Callable[[], Callable[[], None]]
     """Changes the guest's definition; what takes that back is returned."""

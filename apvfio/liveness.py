@@ -13,7 +13,7 @@ from contextlib import suppress
 from errno import EBUSY
 
 from apvfio.ledger import HELD
-from apvfio.promises import UNKNOWN, Process
+from apvfio.process import UNKNOWN, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,16 +7,17 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio import chzdev, chzdev_command, definitions, records, serving
+from apvfio import chzdev, chzdev_command, definitions, masks_file, records, serving
 from apvfio.errors import ApvfioError
-from apvfio.host import MASK_NAMES, read_mask
-from apvfio.host_facts import facts_of
+from apvfio.host import MASK_NAMES
+from apvfio.host_facts import usage_of
 from apvfio.mask import ALL_IDS, NO_IDS, format_change, format_list, parse_edit
 from apvfio.plan.edit import Before, Change, Wish, plan_edit
 from apvfio.plan.edit_checks import require_possible, require_stored
 from apvfio.plan.edit_needs import losses, weighed
 from apvfio.plan.step import FREE
 from apvfio.settle import serve_ended
+from apvfio.snapshot import read_mask
 from apvfio.telling import FOR_THE_LOCK, silent
 from apvfio.wording import resetting
 from apvfio.writes import bind, check, write
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from apvfio.plan.step import Step
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
     from apvfio.telling import Tell
 
 
@@ -58,7 +58,7 @@ def change_masks(
             records.save(system, change.ledger)
         _note(system, (f"{step.attribute.rpartition('/')[2]} {step.value}" for step in change.steps))
         if not command:
-            _store(change, lambda: chzdev.save(system.files, change.stored))
+            _store(change, lambda: masks_file.save(system.files, change.stored))
     if command:
         tell("waiting for chzdev to store the masks")
         _store(change, lambda: chzdev_command.store(command, system.files, change))
@@ -68,13 +68,15 @@ def change_masks(
 
 def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
     host, ledger, policy = serving.current(system)
-    before = Before(host, ledger, policy, chzdev.load(system.files), definitions.autostarted(system.files))
+    before = Before(
+        host, ledger, policy, masks_file.load(system.files), definitions.autostarted(system.files)
+    )
     require_stored(wish, before)
     change = plan_edit(wish, before)
     require_possible(before, change)
     warnings = list(change.warnings)
     for loss in losses(before, change):
-        warnings += weighed(loss, facts_of(system, host, loss.queues, loss.policy))
+        warnings += weighed(loss, usage_of(system, host, loss.queues, loss.policy))
     return before, change._replace(warnings=tuple(warnings))
 
 

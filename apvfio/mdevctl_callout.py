@@ -32,7 +32,7 @@ from mdev.callouts import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.matrix import Matrix
-    from apvfio.system import System
+    from apvfio.seam import System
     from mdev.callouts import Call
     from mdev.definitions import Definition
 
@@ -118,7 +118,7 @@ def _in_place_of_ap_check(call: Call, text: bytes, system: System) -> None:
 
 def _print_attributes(call: Call, system: System) -> None:
     from apvfio.definitions import attributes_of  # noqa: PLC0415
-    from apvfio.host import read_matrix  # noqa: PLC0415
+    from apvfio.snapshot import read_matrix  # noqa: PLC0415
 
     try:
         print(attributes(attributes_of(read_matrix(system.sysfs, call.uuid))))
@@ -128,7 +128,7 @@ def _print_attributes(call: Call, system: System) -> None:
 
 def _compare_definitions(call: Call, definition: Definition, system: System) -> None:
     """Among the devices that start by themselves: the others are compared when they start."""
-    from apvfio import chzdev  # noqa: PLC0415
+    from apvfio import masks_file  # noqa: PLC0415
     from apvfio.definitions import autostarted  # noqa: PLC0415
     from apvfio.plan.ap_check import not_yet_free_at_boot, require_definable  # noqa: PLC0415
     from mdev.definitions import AUTO  # noqa: PLC0415
@@ -137,7 +137,7 @@ def _compare_definitions(call: Call, definition: Definition, system: System) -> 
         return
     matrix = _matrix(definition)
     require_definable(call.uuid, matrix, autostarted(system.files))
-    if sentence := not_yet_free_at_boot(matrix, chzdev.load(system.files)):
+    if sentence := not_yet_free_at_boot(matrix, masks_file.load(system.files)):
         _say(sentence)
 
 

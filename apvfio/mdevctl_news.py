@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.ledger import Lease, Ledger
-    from apvfio.system import Files
+    from apvfio.seam import Files
     from mdev.callouts import Call
 
 

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.system import System
+    from apvfio.seam import System
     from mdev.callouts import Call
 
 _MOVES = (START, STOP, MODIFY)

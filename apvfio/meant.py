@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio import chzdev
+from apvfio import masks_file
 from apvfio.errors import ApvfioError
 from apvfio.host import MASK_NAMES
 from apvfio.ledger import Debt
@@ -13,8 +13,7 @@ from apvfio.plan.cleared import ALL_BITS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.chzdev import Stored
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
 
 
 def has_boot_masks(sysfs: Sysfs) -> bool:
@@ -27,7 +26,7 @@ def meant_masks(system: System) -> Debt:
     if has_boot_masks(system.sysfs):
         return ALL_BITS
     try:
-        return cleared_in(chzdev.load(system.files))
+        return cleared_in(masks_file.load(system.files))
     except ApvfioError:
         return ALL_BITS
 

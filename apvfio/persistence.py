@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from apvfio.matrix import Matrix
     from apvfio.request import Request
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _READABLE = 0o644
 

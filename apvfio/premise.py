@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from apvfio import chzdev, ledgers
 from apvfio.errors import ConflictError
-from apvfio.host import read_host
-from apvfio.policy import POLICY, parse_policy
+from apvfio.policy_file import POLICY, parse_policy
+from apvfio.snapshot import read_host
 from apvfio.system import RealSystem
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from apvfio.guests import Guest
     from apvfio.ledger import Ledger
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def state_of(system: System | None, guest: Guest | None = None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from apvfio.mask import NO_IDS, format_list, parse_list
 from apvfio.matrix import Matrix
+from apvfio.process import Process
 from apvfio.typed import NamedTuple
 from mdev.devices import is_uuid
 
@@ -17,18 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _TEXTS = ("mdev", "way", "adapters", "domains", "control_domains")
-
-
-class Process(NamedTuple):
-    """A process, told from a later one of the same pid."""
-
-    pid: int
-    started: int
-    """In clock ticks since the boot (proc(5), ``starttime``)."""
-
-
-UNKNOWN = Process(0, 0)
-"""A process that must be there, of which no more is known."""
 
 
 class Promise(NamedTuple):

@@ -11,15 +11,17 @@ from __future__ import annotations
 from apvfio import ledgers, records
 from apvfio.errors import ApvfioError, HostError
 from apvfio.handover import Pace
-from apvfio.host import OVERRIDES, VFIO_DRIVER, read_driver, read_host
+from apvfio.host import OVERRIDES, VFIO_DRIVER
 from apvfio.plan.ap_check import free_by_masks, require_startable
 from apvfio.plan.free import require_no_rival
 from apvfio.plan.mode import mode_of
 from apvfio.plan.presence import absent_queues
-from apvfio.promises import Process, Promise
+from apvfio.process import Process
+from apvfio.promises import Promise
 from apvfio.request import Request
 from apvfio.serving import noting_offline, plan_one, scene, told
 from apvfio.settle import settle
+from apvfio.snapshot import read_driver, read_host
 from apvfio.wording import some_queues
 from apvfio.writes import bind
 
@@ -27,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.matrix import Matrix
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 class MasksOnlyError(HostError):

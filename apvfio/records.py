@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def save(system: System, ledger: Ledger, found: Ledger | None = None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
     from apvfio.policy import Policy
     from apvfio.request import Request
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
     Planned = TypeVar("Planned")
 
@@ -29,8 +29,8 @@ def all_named(
 
     A guest that runs keeps what it has; the others get, one after the other, what is left.
     """
-    from apvfio.cards import read_known  # noqa: PLC0415
     from apvfio.plan.choose import choose  # noqa: PLC0415
+    from apvfio.read_cards_keys import read_known  # noqa: PLC0415
 
     requests = list(requests)
     named = [request for request in requests if not request.wish]
@@ -73,8 +73,8 @@ def planned(
     if wish is None:
         return make(request, ledger)
     # Most guests name their queues.
-    from apvfio.cards import read_known  # noqa: PLC0415
     from apvfio.plan.choose import choose  # noqa: PLC0415
+    from apvfio.read_cards_keys import read_known  # noqa: PLC0415
 
     known = read_known(sysfs, wish, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)

@@ -17,17 +17,17 @@ from apvfio.calls import Acquire, answer_of, parse_call
 from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.evidence import Evidence
 from apvfio.handover import Haste, Pace, hand_over
-from apvfio.host import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.ledger import CHANGING, ENDING, HELD
 from apvfio.plan.free import HeldByDeviceError
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import ASSIGN, CREATE
 from apvfio.plan.steps import creation, due
-from apvfio.policy import read_policy, read_times
+from apvfio.policy_file import read_policy, read_times
 from apvfio.resolve import planned
 from apvfio.settle import over, serve_ended, settle, settled
+from apvfio.snapshot import in_use, is_set_offline, read_driver, read_guest_queues, read_host, read_matrix
 from apvfio.typed import NamedTuple
 from apvfio.waiting import MemoryTicket
 from apvfio.writes import bind, take
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
     from apvfio.request import Request
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
     from apvfio.waiting import Ticket
 
     Call = Acquire | None
@@ -84,7 +83,7 @@ def plan_one(system: System, request: Request, seen: Scene) -> Plan:
     """What starting the guest would do; an error names it."""
 
     def make(named: Request, ledger: Ledger) -> Plan:
-        facts = read_facts(system, seen.host, [named.matrix], seen.policy)
+        facts = read_usage(system, seen.host, [named.matrix], seen.policy)
         return make_plan(named, seen.host, ledger, seen.policy, facts)
 
     return planned_on(system, request, seen, seen.ledger, make)

@@ -10,12 +10,13 @@ from apvfio.calls import answer_of, parse_call
 from apvfio.errors import printable
 from apvfio.evidence import Evidence
 from apvfio.handover import QUICKEST, Pace
-from apvfio.host import AP_MDEVS, HOST_DRIVER, Host, read_host
+from apvfio.host import AP_MDEVS, HOST_DRIVER, Host
 from apvfio.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
 from apvfio.liveness import now, should_run
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.step import REMOVE, Step
 from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
+from apvfio.snapshot import read_host
 from apvfio.stops import ended, forget_served
 from apvfio.taking_back import take_back
 from apvfio.telling import silent
@@ -27,8 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.handover import Haste
     from apvfio.ledger import Debt, Lease
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
     from apvfio.telling import Tell
     from apvfio.waiting import Room
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from apvfio import guest_device, serving
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.plan.pairs import Pair, pairs_apart
 from apvfio.resolve import all_named
 from apvfio.status import read_status
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from apvfio.guests import Guest
     from apvfio.ledger import Lease
     from apvfio.request import Request
+    from apvfio.seam import System
     from apvfio.status import Status
-    from apvfio.system import System
 
 RUNNING = "running"
 SHUT_OFF = "shut off"
@@ -127,7 +127,7 @@ def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], 
     if seen is None or seen.policy_error or len(requests) < 2:
         return found, []
     named, _ = all_named(system.sysfs, requests, *seen.scene)
-    facts = read_facts(system, seen.host, [request.matrix for request in named], seen.policy)
+    facts = read_usage(system, seen.host, [request.matrix for request in named], seen.policy)
     return found, list(pairs_apart(named, *seen.scene, facts))
 
 

@@ -10,17 +10,19 @@ from typing import NamedTuple
 
 from apvfio import live
 from apvfio.errors import ApvfioError
-from apvfio.host import read_host
 from apvfio.ledger import ENDING
 from apvfio.ledgers import load
 from apvfio.owners import owners
 from apvfio.pending import pending_returns
 from apvfio.plan.drift import of_lease
 from apvfio.plan.mode import mode_of
-from apvfio.policy import Policy, read_policy
+from apvfio.policy import Policy
+from apvfio.policy_file import read_policy
+from apvfio.read_states import read_states
 from apvfio.serving import Scene
 from apvfio.settle import differences
-from apvfio.states import NOTHING_SEEN, Seen, read_states
+from apvfio.snapshot import read_host
+from apvfio.states import NOTHING_SEEN, Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
     from apvfio.owners import Owner
     from apvfio.pending import Pending
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 class Status(NamedTuple):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.ledger import Lease, Ledger
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _RUN = "run/apvfio"
 _LASTING = "var/lib/apvfio"

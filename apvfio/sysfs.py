@@ -26,7 +26,6 @@ from errno import (
 )
 
 from apvfio.errors import ConflictError, HostError, KernelRefusedError, printable
-from apvfio.typed import Protocol
 
 _PAGE = 4096
 _READ_LIMIT = 1 << 20
@@ -34,25 +33,6 @@ _CHUNK = 1 << 13
 """More than an attribute has: what is asked for is allocated."""
 _REMOVE_PATIENCE = 10.0
 """Seconds for a device to go: the resets of its queues, begun together, take one or two."""
-
-
-class Sysfs(Protocol):
-    """A host's /sys, real or simulated. All methods raise OSError with the kernel's errno."""
-
-    def read(self, path: str) -> str:
-        """The whole text of an attribute."""
-
-    def write(self, path: str, text: str) -> None:
-        """Store ``text`` with one write(2): one call of the attribute's store function."""
-
-    def list(self, path: str) -> list[str]:
-        """The names in a directory, sorted."""
-
-    def readlink(self, path: str) -> str:
-        """The target of a symbolic link."""
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file, directory or link of that name."""
 
 
 class RealSysfs:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from errno import EADDRINUSE, EADDRNOTAVAIL
 
 from apvfio.errors import ApvfioError, KernelRefusedError
-from apvfio.host import HOST_DRIVER, read_host, read_matrix
+from apvfio.host import HOST_DRIVER
 from apvfio.ledger import CHANGING
 from apvfio.matrix import Matrix
 from apvfio.plan.steps import reassignment
+from apvfio.snapshot import read_host, read_matrix
 from apvfio.writes import take
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.ledger import Lease, Ledger
     from apvfio.plan.step import Step
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 _LOST = (EADDRNOTAVAIL, EADDRINUSE)
 """The kernel's answers if what a guest had is somebody else's meanwhile."""

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.evidence import Holder
     from apvfio.ledger import Lease, Ledger
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def waits(system: System, ledger: Ledger) -> list[str]:

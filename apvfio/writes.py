@@ -6,9 +6,10 @@ from __future__ import annotations
 from errno import EBUSY, EINVAL, ENODEV, ENOENT
 
 from apvfio.errors import ApvfioError
-from apvfio.host import BUS, MASK_NAMES, UNBOUND, read_driver, read_host, read_mask
+from apvfio.host import BUS, MASK_NAMES, UNBOUND
 from apvfio.mask import NO_IDS, parse_edit
 from apvfio.plan.step import FREE, OFFLINE, PROBE, REMOVE, RETURN, UNBIND, Step
+from apvfio.snapshot import read_driver, read_host, read_mask
 from apvfio.sysfs import refused
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.matrix import Apqn
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 _HARMLESS = {
     (REMOVE, ENODEV),  # gone already, which is what was wanted

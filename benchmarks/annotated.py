@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.host import read_host
 from apvfio.lab.guest import guest_xml
 from apvfio.lab.namespace import require_commands
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
+from apvfio.snapshot import read_host
 from apvfio.sysfs import RealSysfs
 from benchmarks.goals import measured
 from benchmarks.measure import process, side_by_side

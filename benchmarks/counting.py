@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apvfio.mask import IdSet
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 
 class Counted:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from apvfio import broker, ledgers
 from apvfio.events import trail
 from apvfio.events.event import Event, to_line
+from apvfio.files import RealFiles
 from apvfio.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
 from apvfio.sim.store import SimSystem
-from apvfio.system import RealFiles
 from benchmarks.goals import measured
 from benchmarks.invented import request
 from benchmarks.measure import side_by_side, timed

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from apvfio import broker
-from apvfio.host import read_host
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
+from apvfio.snapshot import read_host
 from apvfio.sysfs import RealSysfs
 from benchmarks import invented
 from benchmarks.counting import Counted, machine

@@ -14,7 +14,7 @@ import pytest
 from apvfio.host import AP_MDEVS
 from apvfio.lab.libvirtd import write_file
 from apvfio.ledgers import LEDGER
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.waiting import ROOM
 from hard_house import (
     START,

@@ -18,9 +18,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+from apvfio.files import RealFiles
 from apvfio.locks import Patience, holding_locks
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealFiles
 from apvfio.waiting import ROOM, FileRoom
 from machines import FaultySysfs, Killed, Machine, copied
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from apvfio.host import AP_MDEVS
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from hard_house import (
     START,
     WISH,

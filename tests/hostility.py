@@ -24,7 +24,7 @@ from hosts import guest, mdev
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.system import System
+    from apvfio.seam import System
     from machines import Machine
 
 MORE = int(os.environ.get("APVFIO_HOSTILE", "1"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from apvfio.host import read_guest_queues
+from apvfio.snapshot import read_guest_queues
 from hard_house import (
     START,
     Hard,

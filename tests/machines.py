@@ -8,18 +8,18 @@ from copy import copy
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from apvfio.host import Host, read_host
+from apvfio.host import Host
 from apvfio.ledger import Ledger
 from apvfio.ledgers import LEDGER, load
-from apvfio.promises import Process
+from apvfio.process import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
+from apvfio.snapshot import read_host
 from apvfio.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
 
 IBM_ADAPTERS = {0: "accel", 1: "cca", 10: "ep11"}
 

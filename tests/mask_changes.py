@@ -10,7 +10,7 @@ from apvfio.masks_change import change_masks
 from apvfio.plan.edit import Wish
 
 if TYPE_CHECKING:
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def wish(apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False) -> Wish:

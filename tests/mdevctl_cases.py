@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from apvfio.host import read_host
 from apvfio.ledger import Debt
 from apvfio.ledgers import load
 from apvfio.mask import NO_IDS, IdSet
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
+from apvfio.snapshot import read_host
 from hosts import a_matrix, mdev
 from lifecycle import state
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from apvfio.ledger import Ledger
     from apvfio.matrix import Matrix
-    from apvfio.system import System
+    from apvfio.seam import System
 
 HOOKS = Path(__file__).parents[1] / "hooks"
 AP = "vfio_ap-passthrough"

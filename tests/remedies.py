@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio import ledgers
 from apvfio.cli.main import main
 from apvfio.errors import ApvfioError
-from apvfio.host import BUS, read_host
+from apvfio.host import BUS
+from apvfio.snapshot import read_host
 from trials import Trial
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from lxml import etree
 from apvfio import hook, ledgers
 from apvfio.asking import request_of
 from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS, read_guest_queues, read_host
+from apvfio.host import AP_MDEVS
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Matrix
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import open_sim
+from apvfio.snapshot import read_guest_queues, read_host
 from doctoring import TEST_DRIVER, Patient, forget
 from hosts import a_matrix, mdev
 

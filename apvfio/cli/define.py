@@ -8,10 +8,10 @@ import argparse
 from apvfio.clashes import made_for
 from apvfio.cli.place import opened
 from apvfio.cli.source import add_source, read_domain
+from apvfio.domain_request import parse_device, parse_domain
 from apvfio.errors import ConflictError, Exit, RequestError, printable
 from apvfio.persistence import define, undefine
 from apvfio.plan.free import own_device
-from apvfio.request import parse_device, parse_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

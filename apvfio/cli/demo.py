@@ -10,16 +10,16 @@ from apvfio.broker import plan
 from apvfio.cli.plan import describe as describe_plan
 from apvfio.cli.status import describe as describe_status
 from apvfio.cli.terminal import look, print_lines
+from apvfio.domain_request import parse_domain
 from apvfio.errors import ApvfioError, Exit, HostError
 from apvfio.mask import parse_list
 from apvfio.matrix import Matrix
-from apvfio.request import parse_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-    from apvfio.system import System
+    from apvfio.seam import System
 
 GUEST = "db1"
 MDEV = "0a0b0c0d-1111-4111-8111-111111111111"

@@ -19,7 +19,7 @@ from apvfio.premise import on_premise, state_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.guests import Guest
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

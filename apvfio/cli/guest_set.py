@@ -16,6 +16,7 @@ from apvfio.cli.guest_scope import Edit, Scope, add_scope
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
+from apvfio.domain_request import asked_in, parse_device, parse_domain
 from apvfio.errors import ApvfioError, Exit, RequestError, UsageError
 from apvfio.foresight import foresee_start
 from apvfio.guest_device import attached, require_replaceable
@@ -25,7 +26,6 @@ from apvfio.mask import NO_IDS, parse_list
 from apvfio.matrix import Matrix
 from apvfio.plan.change import Change
 from apvfio.premise import on_premise, state_of
-from apvfio.request import asked_in, parse_device, parse_domain
 from apvfio.wish import parse_option
 from apvfio.wording import count_queues, some_queues
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from apvfio.guests import Guest
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
+    from apvfio.seam import System
     from apvfio.serving import Scene
-    from apvfio.system import System
     from apvfio.wish import Wish
 
 _UNCHECKED = "--unchecked sets it all the same."

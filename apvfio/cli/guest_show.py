@@ -7,10 +7,10 @@ import argparse
 
 from apvfio.cli.place import print_json
 from apvfio.cli.terminal import print_lines
+from apvfio.domain_request import parse_domain
 from apvfio.errors import Exit, RequestError, printable
 from apvfio.guests import Guests
 from apvfio.mask import format_list
-from apvfio.request import parse_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

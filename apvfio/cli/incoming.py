@@ -11,9 +11,9 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.cli.source import read_file
 from apvfio.errors import Exit, printable
-from apvfio.host import read_host
 from apvfio.ledgers import lease_json
 from apvfio.migration import arrival
+from apvfio.snapshot import read_host
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

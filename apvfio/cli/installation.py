@@ -17,7 +17,7 @@ from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _VERBS = {NEW: "install", SAME: "keep", CHANGED: "update", OBSOLETE: "remove", FOREIGN: "leave"}
 

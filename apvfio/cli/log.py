@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 _BEAT = 0.5
 _LONGEST = 200

@@ -6,17 +6,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from apvfio import chzdev
+from apvfio import chzdev, masks_file
 from apvfio.chzdev import Stored
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, UsageError, printable
-from apvfio.host import MASK_NAMES, read_host
+from apvfio.host import MASK_NAMES
+from apvfio.lszdev import lszdev_lines
 from apvfio.mask import format_list, parse_edit
 from apvfio.masks_change import change_masks, plan_masks
 from apvfio.plan.edit import Wish
 from apvfio.premise import on_premise, state_of
+from apvfio.snapshot import read_host
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from apvfio.mask import Edit, IdSet
     from apvfio.plan.edit import Change
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _SHOWN = 32
 _HELP = """\
@@ -109,12 +111,12 @@ def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> i
     host = read_host(system.sysfs)
     shown = {
         "active": Stored(host.apmask, host.aqmask) if active else None,
-        "persistent": chzdev.load(system.files) if persistent else None,
+        "persistent": masks_file.load(system.files) if persistent else None,
     }
     if as_json:
         print_json({name: _as_json(masks) for name, masks in shown.items() if masks is not None})
     else:
-        print_lines(chzdev.lszdev_lines(shown["active"], shown["persistent"]))
+        print_lines(lszdev_lines(shown["active"], shown["persistent"]))
     return Exit.OK
 
 

@@ -17,7 +17,7 @@ from apvfio.status import read_status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.metrics.measure import Measured
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apvfio.broker import Switch
     from apvfio.mask import IdSet
     from apvfio.matrix import Apqn
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -9,7 +9,7 @@ import sys
 
 from apvfio.cli.channels import output
 from apvfio.errors import HostError, UsageError, printable
-from apvfio.system import RealFiles
+from apvfio.files import RealFiles
 
 STANDARD_OUTPUT = "-"
 OWN = 0o600

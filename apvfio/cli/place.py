@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from apvfio.cli.terminal import print_lines
 from apvfio.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.foresight import foresee_start
 from apvfio.host import OVERRIDES
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.plan.everyone import plan_everyone
 from apvfio.plan.planner import NO_WAY_NEEDED
 from apvfio.render.everyone_text import everyone
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apvfio.plan.masks import Way
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,7 +64,7 @@ def _run_all(args: argparse.Namespace) -> int:
         requests, errors = _requests(system, documents)
         host, ledger, policy = serving.current(system)
         requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
-        facts = read_facts(system, host, [request.matrix for request in requests], policy)
+        facts = read_usage(system, host, [request.matrix for request in requests], policy)
         found = plan_everyone(requests, host, ledger, policy, facts)
     found = found._replace(errors=(*errors, *unmet, *found.errors))
     if args.json:

@@ -9,16 +9,16 @@ from apvfio import ledgers
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.errors import Exit, printable
-from apvfio.host import read_host
 from apvfio.inventory import has_secure_binding, read_inventory
 from apvfio.owners import owners
 from apvfio.render.tables import Column, table
+from apvfio.snapshot import read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.inventory import Device
     from apvfio.owners import Owner
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _NO_DRIVER = "-no-driver-"
 _COLUMNS = (

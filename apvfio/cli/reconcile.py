@@ -13,10 +13,10 @@ from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.errors import Exit, printable
 from apvfio.foresight import foresee_reconcile
-from apvfio.host import read_host
 from apvfio.ledgers import owed_json
 from apvfio.pending import pending_returns
 from apvfio.premise import on_premise, state_of
+from apvfio.snapshot import read_host
 from apvfio.waits import waits
 
 TYPE_CHECKING = False
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.pending import Pending
+    from apvfio.seam import System
     from apvfio.settle import Outcome
-    from apvfio.system import System
 
 _LONGEST_WAIT = 600
 _LONGEST = 1000

@@ -11,12 +11,12 @@ from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.errors import Exit, RequestError, UsageError, printable
 from apvfio.foresight import foresee_release
-from apvfio.host import read_host
 from apvfio.premise import on_premise, state_of
+from apvfio.snapshot import read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -81,8 +81,8 @@ def _start(args: argparse.Namespace) -> int:
     """The hook's ``prepare``, a QEMU process, and that process opens the device."""
     from apvfio import hook  # noqa: PLC0415
     from apvfio.cli.source import read_file  # noqa: PLC0415
+    from apvfio.domain_request import guest_uuid, parse_device  # noqa: PLC0415
     from apvfio.domain_xml import read_domain  # noqa: PLC0415
-    from apvfio.request import guest_uuid, parse_device  # noqa: PLC0415
     from apvfio.sim.processes import Processes  # noqa: PLC0415
     from apvfio.sim.store import open_sim  # noqa: PLC0415
 

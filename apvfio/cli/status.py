@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from apvfio.render.matrix_text import Look
     from apvfio.render.picture import Picture
+    from apvfio.seam import System
     from apvfio.status import Status
-    from apvfio.system import System
 
 _SECONDS = 1.0
 _SHORTEST, _LONGEST = 0.1, 3600

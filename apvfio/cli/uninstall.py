@@ -17,7 +17,7 @@ from apvfio.install.tree import look, packaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.system import System
+    from apvfio.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.facts import Domain, Guest, Machine, Seen
     from apvfio.doctor.words import Words
+    from apvfio.seam import Files, System
     from apvfio.serving import Scene
-    from apvfio.system import Files, System
 
     Judge = Callable[[Facts, Words], Iterable[Check]]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from apvfio.ledger import Ledger
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 TRAIL = "var/lib/apvfio/trail.jsonl"
 FILES = 40

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from apvfio.install.tree import Found
-    from apvfio.system import Files
+    from apvfio.seam import Files
 
 RECORD = "var/lib/apvfio/installed.json"
 _OWN = os.path.dirname(RECORD)

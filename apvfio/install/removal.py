@@ -14,7 +14,7 @@ from apvfio.host import BUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.system import System
+    from apvfio.seam import System
     from apvfio.telling import Tell
 
 _RUN = "run/apvfio"

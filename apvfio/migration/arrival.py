@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from apvfio import broker, ledgers
 from apvfio.asking import request_of
+from apvfio.domain_request import guest_uuid, parse_device
 from apvfio.errors import ConflictError, RequestError
-from apvfio.host import read_host
 from apvfio.ledger import HELD
 from apvfio.migration.equipment import Equipment, read_equipment
 from apvfio.migration.letter import letter
-from apvfio.request import guest_uuid, parse_device
+from apvfio.snapshot import read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from apvfio.matrix import Apqn
     from apvfio.plan.planner import Plan
     from apvfio.request import Request
+    from apvfio.seam import System
     from apvfio.settle import Outcome
-    from apvfio.system import System
     from apvfio.telling import Tell
 
 

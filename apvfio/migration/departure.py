@@ -7,21 +7,21 @@ from typing import NamedTuple
 
 from apvfio import guest_device, ledgers
 from apvfio.asking import request_of
+from apvfio.domain_request import parse_device
 from apvfio.errors import ApvfioError, ConflictError, RequestError, printable
-from apvfio.host import read_host
 from apvfio.ledger import HELD
 from apvfio.matrix import Matrix
 from apvfio.migration.course import NOT_RUNNING
 from apvfio.migration.equipment import compare, read_equipment
 from apvfio.migration.letter import letter
-from apvfio.request import parse_device
+from apvfio.snapshot import read_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.guests import Guest, Guests
     from apvfio.ledger import Lease
     from apvfio.migration.hosts import OtherHost, Prospect
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _LONGEST = 300
 

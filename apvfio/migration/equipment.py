@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.cards import read_adapters, read_mkvps
 from apvfio.errors import HostError
 from apvfio.host import HOST_DRIVER
 from apvfio.matrix import Apqn
+from apvfio.read_cards_keys import read_adapters, read_mkvps
 from apvfio.wording import some_queues
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.ledger import Ledger
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 _KEYLESS = "accel"
 

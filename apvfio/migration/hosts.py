@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""

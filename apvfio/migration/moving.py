@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease
     from apvfio.migration.hosts import Host
     from apvfio.migration.transfer import Terms
-    from apvfio.system import System
+    from apvfio.seam import System
     from apvfio.telling import Tell
 
 _BEAT = 0.2

@@ -24,12 +24,11 @@ from apvfio.plan.steps import due, reassignment
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.matrix import Apqn
-    from apvfio.plan.host_needs import Facts
     from apvfio.plan.masks import Way
     from apvfio.policy import Policy
-    from apvfio.promises import Process
+    from apvfio.process import Process
     from apvfio.request import Request
-
+    from apvfio.usage import Usage
 
 _NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"
 
@@ -96,7 +95,7 @@ def make_change(
     policy: Policy,
     *,
     changer: Process,
-    facts: Facts = NOTHING_KNOWN,
+    facts: Usage = NOTHING_KNOWN,
 ) -> Change:
     """The cheapest change from what the guest has to what ``request`` names; the errors are a start's.
 
@@ -129,7 +128,7 @@ def make_change(
 
 
 def _choose(
-    request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Facts, lease: Lease
+    request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Usage, lease: Lease
 ) -> tuple[list[Way], str]:
     """The ways, the best first, and the mode; ``ledger`` is without the guest's own lease."""
     matrix = request.matrix

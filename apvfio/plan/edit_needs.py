@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from apvfio.matrix import Apqn
     from apvfio.plan.edit import Before, Change
-    from apvfio.plan.host_needs import Facts
+    from apvfio.usage import Usage
 
 
 class Loss(NamedTuple):
@@ -49,7 +49,7 @@ def _busy_at_boot(policy: Policy) -> Busy:
     return Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
 
 
-def weighed(loss: Loss, facts: Facts) -> list[str]:
+def weighed(loss: Loss, facts: Usage) -> list[str]:
     """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
     found = list(objections(loss.queues, loss.policy, facts))
     refused = [objection for objection in found if objection.refused]

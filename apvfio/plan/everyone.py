@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
-    from apvfio.plan.host_needs import Facts
     from apvfio.plan.together import Together
     from apvfio.policy import Policy
     from apvfio.request import Request
+    from apvfio.usage import Usage
 
 
 class Conflict(NamedTuple):
@@ -96,7 +96,7 @@ def plan_everyone(
     host: Host,
     ledger: Ledger,
     policy: Policy,
-    facts: Facts = NOTHING_KNOWN,
+    facts: Usage = NOTHING_KNOWN,
 ) -> Everyone:
     """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
     mode = mode_of(host, ledger, policy)

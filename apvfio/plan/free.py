@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn, Matrix
     from apvfio.policy import Policy
-    from apvfio.promises import Process
+    from apvfio.process import Process
     from apvfio.request import Request
 
 

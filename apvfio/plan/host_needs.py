@@ -11,6 +11,7 @@ from apvfio.errors import PolicyError, printable
 from apvfio.host import HOST_DRIVER
 from apvfio.policy import IGNORE, REFUSE
 from apvfio.typed import NamedTuple
+from apvfio.usage import Usage
 from apvfio.wording import count_queues, some_queues
 
 TYPE_CHECKING = False
@@ -22,26 +23,8 @@ if TYPE_CHECKING:
     from apvfio.plan.masks import Way
     from apvfio.policy import Policy
 
-
 _RESERVED = ", reserved for the host"
-
-
-class Facts(NamedTuple):
-    """What is known of a host's queues beyond the snapshot; as it stands, nothing."""
-
-    usable: Mapping[Apqn, str] = {}
-    """The host's queues that are online, and their mode: ``cca``, ``ep11`` or ``accel``."""
-    working: frozenset[Apqn] = frozenset()
-    """The queues with requests under way."""
-    keys: Mapping[Apqn, str] = {}
-    """The queues bound to a key of zkey's repository, and the key's name."""
-    nodes: Mapping[Apqn, str] = {}
-    """The queues open to a custom zcrypt device node, and the node's name."""
-    default_domain: frozenset[Apqn] = frozenset()
-    """All queues that the host's drivers have of its default domain, if a plan concerns one of them."""
-
-
-NOTHING_KNOWN = Facts()
+NOTHING_KNOWN = Usage()
 
 
 class Objection(NamedTuple):
@@ -52,16 +35,7 @@ class Objection(NamedTuple):
     queues: tuple[Apqn, ...]
 
 
-def concerned(matrix: Matrix, host: Host) -> list[Apqn]:
-    """The host's queues that freeing ``matrix`` could take, whichever way is chosen."""
-    return [
-        queue
-        for queue, driver in host.drivers.items()
-        if driver == HOST_DRIVER and (queue.adapter in matrix.adapters or queue.domain in matrix.domains)
-    ]
-
-
-def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> list[Way]:
+def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, facts: Usage) -> list[Way]:
     """The ways, each with what speaks against it; those that are open first, then the cheaper.
 
     PolicyError, naming the queues and why, if none is open.
@@ -106,14 +80,14 @@ def warnings(way: Way) -> list[str]:
     return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]
 
 
-def refused_queues(policy: Policy, facts: Facts) -> set[Apqn]:
+def refused_queues(policy: Policy, facts: Usage) -> set[Apqn]:
     """The queues that must not be taken because the host uses them."""
     busy = policy.busy
     users = ((busy.requests, facts.working), (busy.zkey, facts.keys), (busy.zcrypt_nodes, facts.nodes))
     return {queue for severity, queues in users if severity == REFUSE for queue in queues}
 
 
-def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Facts) -> bool:
+def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Usage) -> bool:
     """Whether the host keeps what it must when ``taken`` are gone: a default domain, queues of each mode."""
     gone = list(taken)
     if policy.busy.default_domain == REFUSE and facts.default_domain and facts.default_domain <= set(gone):
@@ -121,12 +95,12 @@ def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Facts) -> bool:
     return not any(_too_few(gone, policy, facts))
 
 
-def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Facts) -> None:
+def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Usage) -> None:
     """PolicyError if the guest asks for queues that the host needs itself."""
     _require_may_be_taken(_asked(matrix, host), policy, facts)
 
 
-def objections(queues: Iterable[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
+def objections(queues: Iterable[Apqn], policy: Policy, facts: Usage) -> Iterator[Objection]:
     """What the policy has against taking these queues from the host."""
     taken, busy = sorted(queues), policy.busy
     yield from _too_few(taken, policy, facts)
@@ -150,7 +124,7 @@ def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
     return {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
 
 
-def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Facts) -> None:
+def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Usage) -> None:
     """No way can spare the host what the guest asks for itself."""
     refused = [objection for objection in objections(asked, policy, facts) if objection.refused]
     if refused:
@@ -178,7 +152,7 @@ def _require_open(both: Sequence[Way]) -> None:
     )
 
 
-def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Facts) -> Iterator[Objection]:
+def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Usage) -> Iterator[Objection]:
     gone = set(taken)
     for mode, least in zip(policy.keep._fields, policy.keep, strict=True):
         there = [queue for queue, its in facts.usable.items() if its == mode]

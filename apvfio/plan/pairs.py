@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.ledger import Ledger
     from apvfio.matrix import Apqn
-    from apvfio.plan.host_needs import Facts
     from apvfio.policy import Policy
     from apvfio.request import Request
+    from apvfio.usage import Usage
 
 _SAME_DEVICE = "both name the same mediated device"
 _HOST = "no choice of ways leaves the host what it needs"
@@ -40,7 +40,7 @@ def pairs_apart(
     host: Host,
     ledger: Ledger,
     policy: Policy,
-    facts: Facts = NOTHING_KNOWN,
+    facts: Usage = NOTHING_KNOWN,
 ) -> Iterator[Pair]:
     """Every two of the guests, each of which this host could start, that it could not run together.
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.matrix import Apqn, Matrix
-    from apvfio.plan.host_needs import Facts
     from apvfio.plan.step import Step
     from apvfio.policy import Policy
     from apvfio.request import Request
+    from apvfio.usage import Usage
 
 NO_WAY_NEEDED = "none"
 
@@ -108,7 +108,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    request: Request, host: Host, ledger: Ledger, policy: Policy, facts: Facts = NOTHING_KNOWN
+    request: Request, host: Host, ledger: Ledger, policy: Policy, facts: Usage = NOTHING_KNOWN
 ) -> Plan:
     """The cheapest plan that ``host`` and ``policy`` allow, or an error that names guest and queues.
 
@@ -156,7 +156,7 @@ def make_plan(
     )
 
 
-def check_request(request: Request, host: Host, policy: Policy, facts: Facts = NOTHING_KNOWN) -> None:
+def check_request(request: Request, host: Host, policy: Policy, facts: Usage = NOTHING_KNOWN) -> None:
     """That ``host`` could give the guest its queues if nobody else had them; the error names the guest."""
     try:
         _require_possible(request, host, policy)

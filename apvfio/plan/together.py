@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from apvfio.host import Host
     from apvfio.matrix import Apqn, Matrix
-    from apvfio.plan.host_needs import Facts
     from apvfio.policy import Policy
+    from apvfio.usage import Usage
 
 
 class Together(NamedTuple):
@@ -45,7 +45,7 @@ def best_ways(
     host: Host,
     policy: Policy,
     *,
-    facts: Facts = NOTHING_KNOWN,
+    facts: Usage = NOTHING_KNOWN,
 ) -> Together | None:
     """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
 

@@ -236,7 +236,7 @@ class FileTree:
 
 
 class SimFiles:
-    """The protocol `apvfio.system.Files` on a tree, as `apvfio.system.RealFiles` has it on a disk."""
+    """The protocol `apvfio.seam.Files` on a tree, as `apvfio.files.RealFiles` has it on a disk."""
 
     def __init__(self, tree: FileTree) -> None:
         self._tree = tree

@@ -22,7 +22,7 @@ IBM_DOMAINS = IdSet([1, 2, 4, 0x1B])
 
 
 class SimKernel:
-    """A host's kernel behind the seam `apvfio.sysfs.Sysfs`."""
+    """A host's kernel behind the seam `apvfio.seam.Sysfs`."""
 
     def __init__(self, state: State) -> None:
         self.state = state

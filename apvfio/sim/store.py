@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from apvfio.promises import Process
+    from apvfio.process import Process
+    from apvfio.seam import Files, Sysfs
     from apvfio.sim.files import Entry
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import Files
     from apvfio.waiting import Room
 
 FORMAT = "apvfio-sim"
@@ -53,7 +52,7 @@ _SKELETON: dict[str, Entry] = {
 
 
 class SimSystem:
-    """A simulated host as `apvfio.system.System`. Its lock is that on its file, held all the while.
+    """A simulated host as `apvfio.seam.System`. Its lock is that on its file, held all the while.
 
     ``processes`` is None as long as nobody has started a guest on it: nothing is known then of who runs.
     A copy of a real host, or a host on which only apvfio was tried, has leases but no processes, and an

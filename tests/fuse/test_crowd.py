@@ -17,7 +17,6 @@ from apvfio.assets import hook_script
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import HostError
 from apvfio.guests import annotation
-from apvfio.host import read_host
 from apvfio.ledger import HELD
 from apvfio.ledgers import LEDGER, load
 from apvfio.locks import s390_lock
@@ -26,6 +25,7 @@ from apvfio.matrix import Matrix
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from apvfio.snapshot import read_host
 from apvfio.system import RealSystem
 from hosts import guest, mdev
 

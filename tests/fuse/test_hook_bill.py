@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import HostError
-from apvfio.host import read_host
 from apvfio.lab.guest import guest_xml
+from apvfio.snapshot import read_host
 from apvfio.sysfs import RealSysfs
 from benchmarks.mounted import PACKAGES, PYTHON, mounted
 from bills import require_few

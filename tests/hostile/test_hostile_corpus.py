@@ -14,7 +14,7 @@ import pytest
 from apvfio.definitions import FOLDER
 from apvfio.events.trail import TRAIL
 from apvfio.ledgers import LEDGER
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from hostility import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import Exit
-from apvfio.host import read_host
 from apvfio.locks import OWN_LOCK
 from apvfio.sim.store import open_sim
+from apvfio.snapshot import read_host
 from apvfio.waiting import ROOM
 from hook_process import PATIENCE, Hook
 from hostility import MDEV, domain, require_line

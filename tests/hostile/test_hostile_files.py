@@ -15,7 +15,7 @@ from apvfio.errors import ApvfioError, Exit, HostError
 from apvfio.handover import DIRECTORY as HANDOVER
 from apvfio.ledgers import LEDGER
 from apvfio.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
 from planted import KINDS, Planted, directory

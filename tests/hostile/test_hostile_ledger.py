@@ -15,7 +15,8 @@ from apvfio.ledger import Debt
 from apvfio.ledgers import LEDGER, load, save
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
-from apvfio.promises import Process, Promise
+from apvfio.process import Process
+from apvfio.promises import Promise
 from documents import Way, changed, places
 from hostility import (
     KINDS,

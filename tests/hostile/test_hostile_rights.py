@@ -14,9 +14,10 @@ import pytest
 
 from apvfio.chzdev import RULE
 from apvfio.errors import Exit
+from apvfio.files import RealFiles
 from apvfio.ledgers import LEDGER
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealFiles, RealSystem
+from apvfio.system import RealSystem
 from apvfio.waiting import ROOM, FileRoom
 from hostility import domain, prepare, require_sentence, run, simulated
 from hosts import IBM_DOMAINS
@@ -25,7 +26,6 @@ from planted import Planted
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away, make devices and mount")
 NOBODY = 65534

@@ -15,7 +15,7 @@ from apvfio.definitions import FOLDER, load_definition, matrix_of
 from apvfio.errors import Exit, RequestError
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_edit, parse_hex, parse_list
 from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import POLICY, parse_policy, read_times
+from apvfio.policy_file import POLICY, parse_policy, read_times
 from apvfio.wish import parse_option
 from hostility import (
     HOSTDEV,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from apvfio.calls import Acquire, answer_of, parse_call, raise_from
 from apvfio.errors import ApvfioError, ConflictError, Exit
-from apvfio.host import read_host
 from apvfio.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
 from apvfio.system import RealSystem
 from apvfio.waiting import ROOM
 from apvfio.wish import Wish

@@ -12,7 +12,7 @@ import pytest
 
 from apvfio.assets import hook_script
 from apvfio.errors import Exit
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from hard_house import (
     START,
     WISH,

@@ -14,9 +14,10 @@ import pytest
 
 from apvfio.assets import hook_script
 from apvfio.definitions import load_definition, matrix_of
-from apvfio.host import AP_MDEVS, read_host
+from apvfio.host import AP_MDEVS
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
+from apvfio.snapshot import read_host
 from hosts import a_matrix, mdev
 from lab_house import LabHouse
 from lifecycle import state

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.host import read_host
 from apvfio.mask import ALL_IDS
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
+from apvfio.snapshot import read_host
 from hosts import a_matrix, mdev
 from lifecycle import state, with_driver
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS, BUS, Host, read_host
+from apvfio.host import AP_MDEVS, BUS, Host
 from apvfio.mask import IdSet, format_list
 from apvfio.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
 from apvfio.sysfs import RealSysfs
 from hosts import mdev
 from kernels import running
@@ -21,7 +22,7 @@ from kernels import running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
 STEPS = 120
 ADAPTERS = (0, 1, 10, 5)

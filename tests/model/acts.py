@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.request import Request
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import Files
+    from apvfio.seam import Files, Sysfs
     from model.befores import Cell
     from model.schedule import Chooser
 

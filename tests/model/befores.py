@@ -13,7 +13,7 @@ from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import parse_list
 from apvfio.matrix import Matrix
 from apvfio.persistence import define
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.wish import Wish

@@ -74,7 +74,7 @@ class Fault(NamedTuple):
         if self.errno == KILL:
             raise Killed
         if self.path.startswith("/"):
-            # As apvfio.system.RealFiles tells of it.
+            # As apvfio.files.RealFiles tells of it.
             raise file_error(self.path, "written", OSError(self.errno, os.strerror(self.errno)))
         raise OSError(self.errno, os.strerror(self.errno), self.path)
 

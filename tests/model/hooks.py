@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio import broker
 from apvfio.assets import hook_script
 from apvfio.cli.main import main as apvfio
-from apvfio.host import read_host
 from apvfio.ledger import HELD
 from apvfio.ledgers import load
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from apvfio.snapshot import read_host
 from apvfio.system import RealSystem
 from hosts import guest
 from model.befores import BESIDE, ONE, domain_xml

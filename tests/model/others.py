@@ -14,7 +14,7 @@ from apvfio.host import AP_MDEVS
 from apvfio.ledger import STARTING
 from apvfio.mask import IdSet, parse_edit
 from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from hosts import mdev
 from machines import Machine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from apvfio import broker
 from apvfio.errors import ApvfioError
 from apvfio.ledger import ENDING, HELD
-from apvfio.policy import POLICY, parse_policy
+from apvfio.policy_file import POLICY, parse_policy
 from apvfio.sim.profile import PROFILES
 from model.views import HOST, VFIO, State, difference, disagreements, promises, unpaid, view
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from apvfio.host import AP_MDEVS, BUS, MASK_NAMES, read_mask, read_matrix
+from apvfio.host import AP_MDEVS, BUS, MASK_NAMES
 from apvfio.mask import format_hex
 from apvfio.matrix import Matrix
+from apvfio.snapshot import read_mask, read_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from apvfio.mask import Edit
-    from apvfio.sysfs import Sysfs
+    from apvfio.seam import Sysfs
 
     Lock = Callable[[], AbstractContextManager[object]]
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import Files
+    from apvfio.seam import Files, Sysfs
 
     Chooser = Callable[["Point"], str]
 

@@ -31,7 +31,7 @@ from apvfio.mask import parse_edit
 from apvfio.masks_change import change_masks
 from apvfio.matrix import Matrix
 from apvfio.plan.edit import Wish as MaskWish
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.wish import Wish
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine

@@ -10,7 +10,7 @@ import pytest
 
 from ap_check import stand_in
 from apvfio.assets import hook_script
-from apvfio.host import MASKS, OVERRIDES, read_host
+from apvfio.host import MASKS, OVERRIDES
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.ledger import HELD
 from apvfio.ledgers import load
@@ -18,6 +18,7 @@ from apvfio.mask import NO_IDS, IdSet
 from apvfio.matrix import Matrix
 from apvfio.mdevctl_callout import AP_CHECK
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
 from hosts import mdev
 from mdev.callouts import SCRIPTS
 from mdevctl_cases import device, shipped

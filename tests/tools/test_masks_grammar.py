@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio.chzdev import RULE, load
+from apvfio.chzdev import RULE
 from apvfio.errors import RequestError
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, parse_edit, parse_hex
+from apvfio.masks_file import load
 from apvfio.sim.kernel import SimKernel
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from real_tools import tool_host

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev
+from apvfio import chzdev, masks_file
 from apvfio.errors import Exit
 from apvfio.mask import NO_IDS, IdSet, parse_list
 from hosts import mdev
@@ -96,7 +96,7 @@ def test_the_masks_are_changed_in_turns(host: ToolHost) -> None:
     host.run("chzdev", "--type", "ap", "-a", "apmask=+4")
     ours(host, "aqmask=-200-255")
     host.run("chzdev", "--type", "ap", "-p", "aqmask=+255")
-    assert chzdev.load(host.system.files) == (parse_list("0-3,5-255"), parse_list("0,2-199,255"))
+    assert masks_file.load(host.system.files) == (parse_list("0-3,5-255"), parse_list("0,2-199,255"))
     assert ours(host) == host.masks()
     assert [line.split()[1] for line in host.masks().splitlines()[-2:]] == ['"0-2,4-255"', '"0,2-199"']
 
@@ -155,10 +155,10 @@ def test_the_machines_own_rules_stay_as_they_are(host: ToolHost) -> None:
 def test_where_there_is_a_chzdev_it_stores(host: ToolHost) -> None:
     done = host.apvfio("masks", "apmask=-0", "aqmask=-0-255")
     assert done.stdout == "ap device type configured\n"
-    assert chzdev.load(host.system.files) == (parse_list("1-255"), NO_IDS)
+    assert masks_file.load(host.system.files) == (parse_list("1-255"), NO_IDS)
     assert host.apvfio("masks").stdout == host.masks()
     host.apvfio("masks", "-p", "-r", "aqmask", "apmask=5")
-    assert chzdev.load(host.system.files) == (IdSet([5]), None)
+    assert masks_file.load(host.system.files) == (IdSet([5]), None)
     host.apvfio("masks", "-p", "-r", "apmask")
     assert host.system.files.read(chzdev.RULE) is None
 
@@ -176,7 +176,7 @@ def test_what_chzdev_says_against_it_is_passed_on(host: ToolHost) -> None:
         assert f"persistent apmask conflicts with defined autostart mdev {mdev(1)} APQN 0.1" in done.stderr
     finally:
         host.system.files.remove(file)
-    assert chzdev.load(host.system.files) == (parse_list("1-255"), None)
+    assert masks_file.load(host.system.files) == (parse_list("1-255"), None)
 
 
 def test_both_refuse_what_a_device_needs(host: ToolHost) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from apvfio.definitions import FOLDER, load_definition, matrix_of
 from apvfio.errors import Exit
-from apvfio.host import read_host
 from apvfio.lab.guest import guest_xml
+from apvfio.snapshot import read_host
 from hosts import a_matrix, mdev
 from mdev.definitions import AUTO, MANUAL, Definition, parse, parse_dump
 from mdevctl_cases import AP, device

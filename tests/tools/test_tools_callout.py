@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ap_check import SEEN, VETO, stand_in
-from apvfio.host import read_host
 from apvfio.ledger import Debt, Ledger
 from apvfio.ledgers import load
 from apvfio.mask import NO_IDS, IdSet
 from apvfio.mdevctl_callout import AP_CHECK
+from apvfio.snapshot import read_host
 from hosts import a_matrix, mdev
 from mdev.callouts import SCRIPTS
 from mdevctl_cases import AP, AUTOSTART, ROW, device, shipped

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio import broker
-from apvfio.cards import read_mkvps
 from apvfio.errors import ConflictError, Exit, HostError, PolicyError
 from apvfio.ledgers import LEDGER
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import POLICY, Policy
+from apvfio.policy import Policy
+from apvfio.policy_file import POLICY
+from apvfio.read_cards_keys import read_mkvps
 from apvfio.request import Request
 from apvfio.resolve import planned
 from apvfio.sim.kernel import SimKernel

@@ -16,8 +16,8 @@ from apvfio.host import AP_MDEVS
 from apvfio.lab.guest import guest_xml
 from apvfio.matrix import Matrix
 from apvfio.persistence import definition_of
-from apvfio.policy import POLICY
-from apvfio.promises import Process
+from apvfio.policy_file import POLICY
+from apvfio.process import Process
 from apvfio.promising import promise
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, mdev

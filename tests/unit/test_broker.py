@@ -13,7 +13,8 @@ from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.host import AP_MDEVS, Host
 from apvfio.ledger import HELD, Debt
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.policy import POLICY, Times
+from apvfio.policy import Times
+from apvfio.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 

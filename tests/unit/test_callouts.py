@@ -30,7 +30,7 @@ from apvfio.locks import OWN_LOCK, own_lock
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.persistence import definition_of
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.system import RealSystem
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine

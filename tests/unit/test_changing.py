@@ -9,14 +9,15 @@ import pytest
 
 from apvfio import broker, changing
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.host import AP_MDEVS, read_guest_queues
+from apvfio.host import AP_MDEVS
 from apvfio.ledger import CHANGING, HELD
 from apvfio.mask import parse_list
 from apvfio.matrix import Matrix
 from apvfio.plan.change import Change
-from apvfio.policy import POLICY
-from apvfio.promises import Process
+from apvfio.policy_file import POLICY
+from apvfio.process import Process
 from apvfio.sim.processes import SimProcess
+from apvfio.snapshot import read_guest_queues
 from apvfio.wish import Wish
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.cards import Card, Known, parse_mkvps
+from apvfio.cards import Card, Known
 from apvfio.errors import ApvfioError, HostError, PolicyError
 from apvfio.host import Host
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Debt, Ledger
@@ -21,6 +21,7 @@ from apvfio.plan.masks import ways
 from apvfio.plan.planner import make_plan
 from apvfio.plan.rectangle import Line, cheapest
 from apvfio.policy import Policy
+from apvfio.read_cards_keys import parse_mkvps
 from apvfio.request import Request
 from apvfio.wish import Wish
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev

@@ -11,11 +11,12 @@ import pytest
 from apvfio import chzdev
 from apvfio.cli.main import main
 from apvfio.dumping import simulated
-from apvfio.host import AP_MDEVS, read_host
+from apvfio.host import AP_MDEVS
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
+from apvfio.snapshot import read_host
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.domain_request import parse_domain
 from apvfio.errors import Exit
 from apvfio.matrix import Matrix
-from apvfio.request import Request, parse_domain
+from apvfio.request import Request
 from apvfio.wish import Wish
 from hosts import guest, mdev
 from libvirts import URI, Driver, driver

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apvfio.domain_request import parse_domain
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import Exit
 from apvfio.guest_xml import device_uuids, own_mdev, own_mdevs
@@ -17,7 +18,6 @@ from apvfio.guests import Guest
 from apvfio.host import AP_MDEVS
 from apvfio.ledgers import load
 from apvfio.matrix import Matrix
-from apvfio.request import parse_domain
 from apvfio.wish import Wish
 from domains import rest
 from hosts import a_matrix, a_request, guest, mdev
@@ -56,7 +56,7 @@ def leases(host: SimulatedHost) -> list[Lease]:
 
 
 def devices(host: SimulatedHost) -> dict[str, Matrix]:
-    from apvfio.host import read_host
+    from apvfio.snapshot import read_host
 
     with host.opened() as system:
         return read_host(system.sysfs).mdevs

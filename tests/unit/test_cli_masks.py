@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev
+from apvfio import chzdev, masks_file
 from apvfio.broker import release
 from apvfio.mask import ALL_IDS, IdSet, parse_list
 from apvfio.sim.kernel import SimKernel
@@ -131,14 +131,14 @@ def test_an_unstored_base_is_the_active_mask_and_that_is_said(
         "apvfio: warning: no apmask is stored: what is active is changed and stored instead\n"
     )
     with host.opened() as system:
-        assert chzdev.load(system.files) == chzdev.Stored(ALL_IDS - IdSet([3, 4]), IdSet([1]))
+        assert masks_file.load(system.files) == chzdev.Stored(ALL_IDS - IdSet([3, 4]), IdSet([1]))
 
 
 def test_what_a_guest_holds_does_not_get_stored(host: SimulatedHost) -> None:
     host.start(a_request("0", "1"))
     assert host.run("masks", "-p", "apmask=-4") == 0
     with host.opened() as system:
-        assert chzdev.load(system.files).apmask == ALL_IDS - IdSet([4])
+        assert masks_file.load(system.files).apmask == ALL_IDS - IdSet([4])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_mask_is_stored_no_longer(host: SimulatedHost, capsys: pytest.CaptureF
         "Configuring device type in the persistent configuration only\nap device type configured\n"
     )
     with host.opened() as system:
-        assert chzdev.load(system.files) == (None, ALL_IDS)
+        assert masks_file.load(system.files) == (None, ALL_IDS)
     assert host.run("masks", "-p", "-r", "aqmask", "--json") == 0
     assert json.loads(capsys.readouterr().out)["persistent"] == {"apmask": None, "aqmask": None}
     assert host.read(chzdev.RULE) is None

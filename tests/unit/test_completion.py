@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from apvfio import ledgers
+from apvfio.files import RealFiles
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealFiles
 from command_line import COMMANDS, HELP, PARSERS, options
 from hosts import a_lease, a_ledger
 

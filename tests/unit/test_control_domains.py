@@ -13,15 +13,16 @@ import pytest
 from apvfio import broker, changing, hook, serving
 from apvfio.cli.main import main
 from apvfio.errors import ApvfioError, Exit, HostError
-from apvfio.host import read_host
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.mask import IdSet, parse_list
 from apvfio.migration import arrival
 from apvfio.plan.everyone import plan_everyone
 from apvfio.plan.planner import make_plan
-from apvfio.policy import POLICY, Policy
-from apvfio.promises import Process
+from apvfio.policy import Policy
+from apvfio.policy_file import POLICY
+from apvfio.process import Process
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
 from apvfio.wish import Wish
 from domains import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
@@ -137,7 +138,7 @@ def test_a_running_guest(machine: Machine) -> None:
 def test_all_guests_at_once(machine: Machine) -> None:
     requests = [wanting("1-2", n=1), wanting("1", "1", "4", n=2)]
     seen = serving.current(machine)
-    facts = read_facts(machine, seen.host, [request.matrix for request in requests], seen.policy)
+    facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
     found = plan_everyone(requests, *seen, facts)
     assert [error.sentence for error in found.errors] == [WHY]
     found = plan_everyone(requests, *seen._replace(policy=Policy(over_provisioning=True)), facts)

@@ -9,13 +9,13 @@ import pytest
 
 from apvfio import broker, serving
 from apvfio.errors import HostError, PolicyError
-from apvfio.host_facts import read_facts
+from apvfio.host_facts import read_usage
 from apvfio.mask import IdSet, parse_edit
 from apvfio.masks_change import change_masks, plan_masks
 from apvfio.matrix import Matrix
 from apvfio.plan.edit import Wish as MaskWish
 from apvfio.plan.everyone import plan_everyone
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.render.everyone_text import everyone as everyone_text
 from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish
@@ -147,7 +147,7 @@ def test_criteria_leave_it_to_the_host_if_they_must(machine: Machine) -> None:
 
 def everyone(machine: Machine, *requests: Request) -> Everyone:
     seen = serving.current(machine)
-    facts = read_facts(machine, seen.host, [request.matrix for request in requests], seen.policy)
+    facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
     return plan_everyone(requests, *seen, facts)
 
 

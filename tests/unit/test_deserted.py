@@ -13,12 +13,12 @@ from apvfio import broker, hook
 from apvfio.assets import hook_script
 from apvfio.calls import Acquire, answer_of
 from apvfio.errors import ApvfioError
-from apvfio.host import read_host
 from apvfio.ledger import HELD, STARTING
 from apvfio.liveness import GRACE, now
 from apvfio.serving import serve
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from apvfio.snapshot import read_host
 from domains import UUID, domain
 from hosts import IBM_DOMAINS, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Machine

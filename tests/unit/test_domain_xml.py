@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apvfio.domain_request import parse_domain
 from apvfio.domain_xml import read_domain
 from apvfio.errors import RequestError
-from apvfio.request import parse_domain
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
 from domains import ANY, MATRIX, UUID, domain
 from domains import HOSTDEV as DEVICE

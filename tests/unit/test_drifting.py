@@ -12,7 +12,7 @@ from apvfio import broker
 from apvfio.errors import ApvfioError
 from apvfio.host import AP_MDEVS
 from apvfio.mask import ALL_IDS, IdSet
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import Killed, Machine

@@ -16,7 +16,7 @@ from apvfio.foresight import foresee_release
 from apvfio.ledger import ENDING, HELD
 from apvfio.ledgers import save
 from apvfio.liveness import GRACE, now
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from hosts import IBM_DOMAINS, a_request, guest, mdev

@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from apvfio.domain_request import parse_domain
 from apvfio.mask import NO_IDS
 from apvfio.matrix import Apqn
-from apvfio.policy import SECTIONS, Policy, parse_policy
-from apvfio.request import parse_domain
+from apvfio.policy import Policy
+from apvfio.policy_file import SECTIONS, parse_policy
 from hosts import NO_LEASES, a_host, a_matrix
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -19,7 +19,7 @@ from apvfio import broker, stops
 from apvfio.calls import Acquire
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from bills import require_few
 from hosts import a_host, a_request, guest

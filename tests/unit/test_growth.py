@@ -30,7 +30,8 @@ from apvfio.ledger import (
 from apvfio.mask import IdSet
 from apvfio.matrix import Apqn, Matrix
 from apvfio.plan.drift import drift
-from apvfio.promises import Process, Promise
+from apvfio.process import Process
+from apvfio.promises import Promise
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
 from hosts import BOOT, a_lease, a_matrix, a_request, guest, mdev

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from apvfio.domain_request import parse_domain
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import RequestError
 from apvfio.guest_xml import device_uuids, difference, own_mdev, with_request, without_request
 from apvfio.guests import annotation
-from apvfio.request import parse_domain
 from apvfio.wish import Wish
 from domains import rest
 from hosts import a_matrix, guest, mdev

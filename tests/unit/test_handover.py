@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from apvfio import broker, handover, hook
 from apvfio.bus import wait_for_bus
 from apvfio.errors import ConflictError, Exit, HostError
+from apvfio.files import RealFiles
 from apvfio.handover import DIRECTORY, Haste, Pace, hand_over, take_up
 from apvfio.host import AP_MDEVS
 from apvfio.ledger import ENDING, HELD, Debt
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.plan.portion import portion, queues_going_home
 from apvfio.plan.steps import due
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealFiles
 from apvfio.writes import take
 from domains import domain
 from hosts import a_matrix, a_request, guest, mdev

@@ -12,7 +12,7 @@ from apvfio import broker, changing
 from apvfio.errors import ConflictError, Exit
 from apvfio.host import AP_MDEVS
 from apvfio.plan.free import require_no_rival
-from apvfio.promises import Process
+from apvfio.process import Process
 from apvfio.promising import promise
 from apvfio.sim.kernel import SimKernel
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev

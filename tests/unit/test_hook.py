@@ -15,10 +15,10 @@ from apvfio.assets import hook_script
 from apvfio.domain_xml import is_own
 from apvfio.errors import Exit
 from apvfio.events import trail
-from apvfio.host import read_host
 from apvfio.ledgers import LEDGER
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from apvfio.snapshot import read_host
 from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine

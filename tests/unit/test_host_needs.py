@@ -9,16 +9,17 @@ import pytest
 
 from apvfio import broker
 from apvfio.errors import ApvfioError, HostError, PolicyError
-from apvfio.host import read_host
-from apvfio.host_facts import ZCRYPT_NODES, ZKEY_REPOSITORY, read_facts
+from apvfio.host_facts import ZCRYPT_NODES, ZKEY_REPOSITORY, read_usage
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
 from apvfio.mask import NO_IDS, format_hex
 from apvfio.matrix import Apqn
-from apvfio.plan.host_needs import Facts
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.policy import IGNORE, POLICY, WARN, Busy, Policy, parse_policy
+from apvfio.policy import IGNORE, WARN, Busy, Policy
+from apvfio.policy_file import POLICY, parse_policy
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
+from apvfio.usage import Usage
 from host_users import RULES, SAYS, Overlay, use
 from hosts import NO_LEASES, a_host, a_request
 from machines import Machine
@@ -122,7 +123,7 @@ def test_what_is_ignored_is_not_even_read(machine: Machine, rule: str) -> None:
     )
     overlay = Overlay(machine, {})
     machine.files.texts.clear()
-    assert read_facts(machine, host, [WISH.matrix], off) == Facts()
+    assert read_usage(machine, host, [WISH.matrix], off) == Usage()
     assert overlay.seen == []
 
 
@@ -165,7 +166,7 @@ def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machi
 
 def test_a_card_at_rest_spares_its_queues_the_questions(machine: Machine) -> None:
     overlay = Overlay(machine, NO_DEFAULT)
-    assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
+    assert read_usage(machine, machine.host, [WISH.matrix], Policy()) == Usage()
     asked = [path for path in overlay.seen if path.endswith(("load", "q_count"))]
     assert len(asked) == 9  # three attributes of three cards
     assert not any("." in path.rpartition("/")[0].rpartition("/")[2] for path in asked)
@@ -177,7 +178,7 @@ def test_each_sign_of_work_counts(machine: Machine, attribute: str) -> None:
         machine,
         {f"bus/ap/devices/card0a/{attribute}": "3\n", f"bus/ap/devices/{ROW}/{attribute}": "3\n"},
     )
-    facts = read_facts(machine, machine.host, [WISH.matrix], Policy())
+    facts = read_usage(machine, machine.host, [WISH.matrix], Policy())
     assert facts.working == {Apqn.parse(ROW)}
 
 
@@ -188,12 +189,12 @@ def test_a_card_that_goes_away_while_one_looks_has_no_requests(machine: Machine)
         raise OSError(errno.ENOENT, path)
 
     machine.sysfs.read = read
-    assert read_facts(machine, host, [WISH.matrix], Policy()) == Facts()
+    assert read_usage(machine, host, [WISH.matrix], Policy()) == Usage()
 
 
 def test_facts_that_the_policy_ignores_weigh_nothing() -> None:
     queue = Apqn(10, 27)
-    facts = Facts(working=frozenset([queue]), keys={queue: "k"}, nodes={queue: "n"})
+    facts = Usage(working=frozenset([queue]), keys={queue: "k"}, nodes={queue: "n"})
     nothing = make_plan(WISH, a_host(), NO_LEASES, Policy())
     ignoring = Policy(busy=Busy(IGNORE, IGNORE, IGNORE))
     assert make_plan(WISH, a_host(), NO_LEASES, ignoring, facts) == nothing
@@ -211,7 +212,7 @@ def test_a_key_for_other_queues_a_broken_line_and_an_empty_node_say_nothing(mach
     none = format_hex(NO_IDS)
     nodes = {f"{ZCRYPT_NODES}/n/apmask": none, f"{ZCRYPT_NODES}/n/aqmask": none}
     Overlay(machine, {**NO_DEFAULT, **nodes})
-    assert read_facts(machine, machine.host, [WISH.matrix], Policy()) == Facts()
+    assert read_usage(machine, machine.host, [WISH.matrix], Policy()) == Usage()
 
 
 def test_a_node_that_is_destroyed_while_one_looks(machine: Machine) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from apvfio import broker
-from apvfio.host import read_host
 from apvfio.matrix import Apqn
+from apvfio.snapshot import read_host
 from hosts import a_request, guest
 from machines import Machine
 

@@ -15,7 +15,7 @@ from apvfio.errors import ApvfioError, ConflictError
 from apvfio.handover import DIRECTORY
 from apvfio.ledger import ENDING, STARTING
 from apvfio.liveness import GRACE, now, running_guests, should_run
-from apvfio.promises import Process
+from apvfio.process import Process
 from hosts import a_lease, a_request, guest, mdev
 from machines import Machine
 

@@ -17,7 +17,7 @@ from apvfio.cli.examples import EXAMPLES
 from apvfio.domain_xml import read_domain
 from apvfio.errors import Exit
 from apvfio.matrix import Apqn
-from apvfio.policy import SECTIONS, parse_policy
+from apvfio.policy_file import SECTIONS, parse_policy
 from apvfio.wish import Wish
 from command_line import COMMANDS, PARSERS, options
 

@@ -9,7 +9,7 @@ from apvfio.errors import PolicyError
 from apvfio.mask import ALL_IDS, IdSet
 from apvfio.masks_change import change_masks, plan_masks
 from apvfio.plan.edit import Wish
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from host_users import RULES, SAYS, use
 from machines import Machine
 from mask_changes import change, wish

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio import chzdev
-from apvfio.host import read_host
 from apvfio.ledgers import load
 from apvfio.mask import NO_IDS
 from apvfio.sim.kernel import SimKernel
+from apvfio.snapshot import read_host
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 

@@ -12,10 +12,10 @@ import pytest
 
 from apvfio import hook
 from apvfio.cli.main import main
+from apvfio.domain_request import parse_device
 from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.migration import arrival
 from apvfio.migration.letter import letter
-from apvfio.request import parse_device
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.telling import silent

@@ -14,7 +14,8 @@ from apvfio.ledger import BY_OVERRIDES
 from apvfio.mask import ALL_IDS
 from apvfio.matrix import Apqn
 from apvfio.plan.mode import mode_of
-from apvfio.policy import POLICY, Policy
+from apvfio.policy import Policy
+from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine

@@ -11,7 +11,8 @@ from apvfio import broker
 from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.locks import OWN_LOCK, WAIT, own_lock
 from apvfio.matrix import Apqn
-from apvfio.policy import POLICY, REFUSE, WARN, Busy, Keep, Policy, Times, parse_policy, read_times
+from apvfio.policy import REFUSE, WARN, Busy, Keep, Policy, Times
+from apvfio.policy_file import POLICY, parse_policy, read_times
 from apvfio.system import RealSystem
 from hosts import a_request, guest, mdev
 from machines import Machine

@@ -17,7 +17,7 @@ from apvfio import broker
 from apvfio.cli.status import describe
 from apvfio.dumping import dump
 from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
-from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER, read_host
+from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER
 from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, Debt, Ledger
 from apvfio.ledgers import LEDGER, load, save
 from apvfio.liveness import find_process, parent
@@ -26,12 +26,14 @@ from apvfio.matrix import Apqn, Matrix
 from apvfio.owners import owners
 from apvfio.plan.drift import drift
 from apvfio.plan.edit import Wish
-from apvfio.policy import POLICY
-from apvfio.promises import Process, Promise
+from apvfio.policy_file import POLICY
+from apvfio.process import Process
+from apvfio.promises import Promise
 from apvfio.promising import MasksOnlyError, end_promise, promise
 from apvfio.render.matrix_text import Look
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
+from apvfio.snapshot import read_host
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import pytest
 
+from apvfio.domain_request import guest_uuid, parse_domain
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import Exit, RequestError
 from apvfio.guests import annotation
 from apvfio.mask import IdSet, parse_list
 from apvfio.matrix import Matrix
-from apvfio.request import Request, guest_uuid, parse_domain
+from apvfio.request import Request
 from apvfio.wish import Wish, parse_option, same_key
 from domains import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
 

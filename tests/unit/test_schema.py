@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 from lxml import etree
 
+from apvfio.domain_request import asked_in, parse_domain
 from apvfio.domain_xml import NAMESPACE
 from apvfio.errors import RequestError
 from apvfio.guest_xml import with_request
 from apvfio.mask import MAX_ID, IdSet, parse_id, parse_list
 from apvfio.matrix import Matrix
-from apvfio.request import asked_in, parse_domain
 from apvfio.wish import MODES, Wish, parse_wish
 from apvfio.xml_tree import ANNOTATION, SCHEMA, parse_xml
 from domains import HOSTDEV, UUID, domain

@@ -21,7 +21,7 @@ from apvfio.host import AP_MDEVS
 from apvfio.ledger import HELD, STARTING, Lease
 from apvfio.mask import IdSet
 from apvfio.matrix import Matrix
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.wish import Wish

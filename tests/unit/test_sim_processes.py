@@ -11,7 +11,7 @@ from apvfio.cli.main import main
 from apvfio.errors import Exit, RequestError
 from apvfio.host import AP_MDEVS
 from apvfio.ledgers import load
-from apvfio.promises import UNKNOWN, Process
+from apvfio.process import UNKNOWN, Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim

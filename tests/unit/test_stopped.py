@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apvfio import broker
 from apvfio.errors import ApvfioError
 from apvfio.foresight import foresee_start
-from apvfio.host import MASKS, OVERRIDES, read_host
+from apvfio.host import MASKS, OVERRIDES
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.ledgers import load, save
 from apvfio.mask import NO_IDS, IdSet
@@ -21,6 +21,7 @@ from apvfio.matrix import Matrix
 from apvfio.plan.stopped import stopped
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
+from apvfio.snapshot import read_host
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 

@@ -16,7 +16,7 @@ from apvfio.ledger import HELD
 from apvfio.mask import parse_edit
 from apvfio.masks_change import change_masks
 from apvfio.plan.edit import Wish as MaskWish
-from apvfio.promises import Process
+from apvfio.process import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.system import RealSystem
 from hosts import a_request, guest, mdev

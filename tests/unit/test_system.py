@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.errors import ApvfioError, HostError, KernelRefusedError
+from apvfio.files import RealFiles
 from apvfio.sysfs import RealSysfs, refused
-from apvfio.system import RealFiles, RealSystem
+from apvfio.system import RealSystem
 
 if TYPE_CHECKING:
     from pathlib import Path

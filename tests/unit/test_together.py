@@ -14,16 +14,16 @@ from apvfio.host import Host
 from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_list
 from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.host_needs import Facts
 from apvfio.plan.together import best_ways
 from apvfio.policy import Keep, Policy
+from apvfio.usage import Usage
 from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)
 
 
 def cost(
-    guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy, facts: Facts
+    guests: list[Matrix], ways: tuple[str, ...], host: Host, policy: Policy, facts: Usage
 ) -> tuple[int, int] | None:
     """Queues lost unasked and bits cleared by that choice; None if it takes what the host needs."""
     rows, columns = NO_IDS, NO_IDS
@@ -45,7 +45,7 @@ def cost(
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Policy, Facts]:
+def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Policy, Usage]:
     ids = st.sets(st.integers(0, 5), min_size=1, max_size=6).map(IdSet)
     host = a_host(draw(ids), draw(ids))
     host = a_host(
@@ -65,13 +65,13 @@ def problems(draw: st.DrawFn) -> tuple[Host, list[Matrix], list[str | None], Pol
     own = [queue for queue in sorted(host.drivers) if host.masks_give_host(queue)]
     modes = {queue: draw(st.sampled_from(["cca", "ep11"])) for queue in own}
     keys = dict.fromkeys(draw(st.lists(st.sampled_from(own), max_size=1)), "volume") if own else {}
-    return host, guests, fixed, Policy(frozenset(reserved), keep=keep), Facts(usable=modes, keys=keys)
+    return host, guests, fixed, Policy(frozenset(reserved), keep=keep), Usage(usable=modes, keys=keys)
 
 
 @settings(max_examples=2000, deadline=None)
 @given(problems())
 def test_no_other_choice_costs_less(
-    problem: tuple[Host, list[Matrix], list[str | None], Policy, Facts],
+    problem: tuple[Host, list[Matrix], list[str | None], Policy, Usage],
 ) -> None:
     host, guests, fixed, policy, facts = problem
     choices = [WAYS if way is None else (way,) for way in fixed]
@@ -89,7 +89,7 @@ def test_no_other_choice_costs_less(
 @given(problem=problems(), effort=st.integers(0, 30))
 def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
     monkeypatch: pytest.MonkeyPatch,
-    problem: tuple[Host, list[Matrix], list[str | None], Policy, Facts],
+    problem: tuple[Host, list[Matrix], list[str | None], Policy, Usage],
     effort: int,
 ) -> None:
     host, guests, fixed, policy, facts = problem

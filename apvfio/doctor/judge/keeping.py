@@ -7,7 +7,8 @@ from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.errors import Exit
 from apvfio.ledgers import LEDGER, NewerLedgerError
-from apvfio.policy import POLICY, Times
+from apvfio.policy import Times
+from apvfio.policy_file import POLICY
 from apvfio.wish import count
 from apvfio.wording import count_queues, some_queues
 

@@ -11,7 +11,7 @@ from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, pr
 from apvfio.host import BUS, Host
 from apvfio.ledger import Ledger
 from apvfio.mask import format_list
-from apvfio.policy import POLICY
+from apvfio.policy_file import POLICY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease
     from apvfio.matrix import Matrix
     from apvfio.request import Request
-
 
 OWN_DEVICE = "Give it a mediated device of its own."
 

@@ -6,22 +6,23 @@ from __future__ import annotations
 from functools import partial
 
 from apvfio.asking import request_of
-from apvfio.cards import read_keyed
 from apvfio.definitions import load_definition, matrix_of
 from apvfio.doctor.facts import BROKEN_DEFINITION, Guest, Outline
 from apvfio.doctor.look.attempts import otherwise
 from apvfio.doctor.look.kernel import is_attached
+from apvfio.domain_request import asked_in, parse_device, parse_domain
 from apvfio.errors import ApvfioError, HostError, RequestError
 from apvfio.events import trail
 from apvfio.events.event import GAINS
-from apvfio.host import read_guest_queues
 from apvfio.lazily import etree
 from apvfio.ledger import HELD
 from apvfio.matrix import Matrix
 from apvfio.plan.hygiene import hygiene
 from apvfio.plan.presence import absent_control_domains
-from apvfio.request import Request, asked_in, parse_device, parse_domain
+from apvfio.read_cards_keys import read_keyed
+from apvfio.request import Request
 from apvfio.serving import plan_one
+from apvfio.snapshot import read_guest_queues
 from apvfio.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 
 TYPE_CHECKING = False
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from apvfio.ledger import Lease, Ledger
     from apvfio.matrix import Apqn
     from apvfio.plan.planner import Plan
+    from apvfio.seam import System
     from apvfio.serving import Scene
-    from apvfio.system import System
 
 _FEATURES = ("ap", "apft", "apqci")
 """What QEMU calls the AP instructions, their test facility and their query (QEMU: cpu_features_def.h.inc)."""

@@ -8,7 +8,7 @@ import os
 import time
 from functools import partial
 
-from apvfio import chzdev, ledgers
+from apvfio import ledgers, masks_file
 from apvfio.doctor.facts import Keeping, S390Lock, Unseen
 from apvfio.doctor.look.attempts import attempt
 from apvfio.errors import HostError, printable
@@ -16,7 +16,7 @@ from apvfio.ledger import HELD, Ledger
 from apvfio.locks import OWN_LOCK, S390_LOCK, has_ended
 from apvfio.plan.cleared import ALL_BITS
 from apvfio.plan.drift import drift
-from apvfio.policy import POLICY, parse_policy
+from apvfio.policy_file import POLICY, parse_policy
 from apvfio.private import open_ordinary, require_private
 from apvfio.settle import differences
 from apvfio.system import RealSystem
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.errors import ApvfioError
     from apvfio.host import Host
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _LOOKS = 10
 _NAP = 0.1
@@ -42,7 +42,7 @@ def look_at_keeping(system: System, host: Host | None) -> Keeping:
         replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
         policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
         ledger=ledger,
-        stored=attempt(lambda: chzdev.load(system.files)),
+        stored=attempt(lambda: masks_file.load(system.files)),
         lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",
         s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
         s390_path=S390_LOCK,

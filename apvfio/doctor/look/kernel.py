@@ -8,11 +8,12 @@ from functools import partial
 
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Kernel, Partition, Unseen
 from apvfio.doctor.look.attempts import attempt, listed, otherwise
-from apvfio.host import BUS, HOST_DRIVER, in_use, read_host
+from apvfio.host import BUS, HOST_DRIVER
 from apvfio.install import programs
 from apvfio.inventory import read_cards
 from apvfio.mask import NO_IDS, parse_hex
 from apvfio.meant import has_boot_masks
+from apvfio.snapshot import in_use, read_host
 from apvfio.system import on_this_machine
 
 TYPE_CHECKING = False
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from apvfio.host import Host
     from apvfio.mask import IdSet
     from apvfio.matrix import Apqn
-    from apvfio.sysfs import Sysfs
-    from apvfio.system import System
+    from apvfio.seam import Sysfs, System
 
 _MODPROBE = (
     "/etc/modprobe.d",

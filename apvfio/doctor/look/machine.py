@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.facts import Daemon, Seen
     from apvfio.ledger import Ledger
-    from apvfio.system import System
+    from apvfio.seam import System
 
 _HOOKS = "/etc/libvirt/hooks"
 _BOOTED = "/run/systemd/system"
