@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m apvfio``."""
 
-from apvfio.entry import main
+from apvfio.cli.entry import main
 
 main()

@@ -10,7 +10,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
-from apvfio.errors import ApvfioError
+from apvfio.model.errors import ApvfioError
 from benchmarks.goals import Goal, table
 from benchmarks.saved import save
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.sysfs import RealSysfs
 from apvfio.lab.guest import guest_xml
 from apvfio.lab.namespace import require_commands
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
-from apvfio.snapshot import read_host
-from apvfio.sysfs import RealSysfs
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
 from benchmarks.measure import process, side_by_side
 from benchmarks.mounted import PEERS, PYTHON, in_place_of_sys, mounted

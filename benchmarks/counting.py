@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.host import AP_MDEVS
+from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apvfio.mask import IdSet
-    from apvfio.seam import Sysfs
+    from apvfio.kernel.seam import Sysfs
+    from apvfio.model.ids import IdSet
 
 
 class Counted:

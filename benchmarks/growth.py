@@ -12,16 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio import broker, ledgers
-from apvfio.events import trail
+from apvfio.engine import broker
+from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
-from apvfio.files import RealFiles
-from apvfio.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
 from apvfio.sim.store import SimSystem
+from apvfio.store import ledger_file
+from apvfio.store.files import RealFiles
 from benchmarks.goals import measured
 from benchmarks.invented import request
 from benchmarks.measure import side_by_side, timed
@@ -75,7 +76,7 @@ def _crowded(directory: Path, count: int) -> SimSystem:
     system.kernel.state.apmask -= taken
     (directory / "run/apvfio").mkdir(mode=0o700, parents=True)
     system.files = RealFiles(str(directory))
-    ledgers.save(system.files, Ledger(system.boot_id, leases, Debt(taken)))
+    ledger_file.save(system.files, Ledger(system.boot_id, leases, Debt(taken)))
     return system
 
 
@@ -100,7 +101,7 @@ def _write_log(path: Path) -> None:
 @contextmanager
 def _placed(log: Path, root: Path) -> Iterator[None]:
     """The six files in place of the host's audit log."""
-    newest = root / trail.TRAIL
+    newest = root / audit_log.TRAIL
     shutil.rmtree(newest.parent)
     newest.parent.mkdir(mode=0o700)
     for number in range(_FILES):

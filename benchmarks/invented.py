@@ -7,11 +7,11 @@ import random
 import uuid
 from typing import TYPE_CHECKING
 
-from apvfio.host import HOST_DRIVER, VFIO_DRIVER, Abilities, Host
-from apvfio.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.request import Request
+from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Abilities, Host
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,10 +10,10 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.assets import script
-from apvfio.errors import HostError
+from apvfio.install.shipped_files import script
 from apvfio.lab import mounts
-from apvfio.mask import IdSet
+from apvfio.model.errors import HostError
+from apvfio.model.ids import IdSet
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim

@@ -7,13 +7,13 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.ledger import Ledger
-from apvfio.ledgers import save
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
-from apvfio.plan.everyone import plan_everyone
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import Ledger
+from apvfio.model.matrix import Matrix
+from apvfio.model.policy import Policy
+from apvfio.plan.all_guests import plan_everyone
 from apvfio.plan.planner import make_plan
-from apvfio.policy import Policy
+from apvfio.store.ledger_file import save
 from benchmarks import invented
 from benchmarks.goals import Goal, measured
 from benchmarks.measure import side_by_side, timed
@@ -21,9 +21,9 @@ from benchmarks.measure import side_by_side, timed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.host import Host
-    from apvfio.plan.together import Together
-    from apvfio.request import Request
+    from apvfio.model.host import Host
+    from apvfio.model.request import Request
+    from apvfio.plan.joint import Together
 
 _SIDE = 256
 _TIMES = 5

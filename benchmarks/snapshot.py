@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from apvfio import broker
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
-from apvfio.snapshot import read_host
-from apvfio.sysfs import RealSysfs
+from apvfio.engine import broker
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.sysfs import RealSysfs
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
 from benchmarks import invented
 from benchmarks.counting import Counted, machine
 from benchmarks.goals import counted, measured

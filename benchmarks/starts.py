@@ -6,11 +6,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.assets import script
+from apvfio.install.shipped_files import script
 from apvfio.lab.guest import guest_xml
 from apvfio.lab.lab import Lab
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
 from benchmarks.measure import side_by_side
 from benchmarks.mounted import PACKAGES, PYTHON

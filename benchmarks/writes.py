@@ -6,10 +6,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from apvfio import broker, stops
-from apvfio.calls import Acquire
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
+from apvfio.engine import broker
+from apvfio.engine.calls import Acquire
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
+from apvfio.store import stop_records
 from benchmarks import invented
 from benchmarks.counting import devices, machine
 from benchmarks.goals import counted
@@ -17,7 +18,7 @@ from benchmarks.goals import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
     from apvfio.sim.store import SimSystem
     from benchmarks.counting import Counted
     from benchmarks.goals import Goal
@@ -80,7 +81,7 @@ def _stop(*, together: bool) -> int:
     *others, last = requests
     for request in others:
         if together:
-            stops.record(system, request.guest_uuid)
+            stop_records.record(system, request.guest_uuid)
         else:
             broker.release(system, request.guest_uuid)
     broker.release(system, last.guest_uuid)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from mdev.devices import is_uuid
+from apvfio.mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

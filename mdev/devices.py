@@ -45,7 +45,7 @@ class MdevType:
         return f"etc/mdevctl.d/{self.parent.rpartition('/')[2]}"
 
     def definition(self, uuid: str) -> str:
-        """mdevctl's file of one persistent device, see `mdev.definitions`."""
+        """mdevctl's file of one persistent device, see `apvfio.mdev.definitions`."""
         return f"{self.definitions}/{uuid}"
 
 

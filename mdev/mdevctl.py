@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 
-from mdev.definitions import DefinitionError, parse_dump
+from apvfio.mdev.definitions import DefinitionError, parse_dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from mdev.definitions import Definition
+    from apvfio.mdev.definitions import Definition
 
 _PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from apvfio.lab.inside import make_vfio_nodes, mount_host, show_in_sys
-from apvfio.mask import IdSet
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 

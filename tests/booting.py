@@ -16,10 +16,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import apvfio
-from apvfio.errors import HostError
 from apvfio.lab.lab import check_prerequisites
 from apvfio.lab.libvirtd import COMMANDS
 from apvfio.lab.namespace import require_commands
+from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

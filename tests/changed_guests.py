@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS
-from apvfio.matrix import Matrix
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.matrix import Matrix
 from hard_house import (
     OURS,
     START,

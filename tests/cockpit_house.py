@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS
 from apvfio.lab.libvirtd import write_file
-from apvfio.ledgers import LEDGER
-from apvfio.policy_file import POLICY
-from apvfio.waiting import ROOM
+from apvfio.model.host import AP_MDEVS
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.policy_file import POLICY
+from apvfio.store.waiting import ROOM
 from hard_house import (
     START,
     WISH,

@@ -18,10 +18,10 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-from apvfio.files import RealFiles
-from apvfio.locks import Patience, holding_locks
 from apvfio.sim.kernel import SimKernel
-from apvfio.waiting import ROOM, FileRoom
+from apvfio.store.files import RealFiles
+from apvfio.store.locks import Patience, holding_locks
+from apvfio.store.waiting import ROOM, FileRoom
 from machines import FaultySysfs, Killed, Machine, copied
 
 if TYPE_CHECKING:

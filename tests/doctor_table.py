@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.definitions import FOLDER
-from apvfio.domain_xml import NAMESPACE
-from apvfio.mask import IdSet
+from apvfio.domain.reader import NAMESPACE
+from apvfio.model.ids import IdSet
+from apvfio.store.definitions import FOLDER
 from hosts import mdev
 from trials import REFUSED, STARTS, WITHOUT, Def
 

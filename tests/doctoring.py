@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
     from apvfio.sim.kernel import SimKernel
 
 TEST_DRIVER = "test:///default"

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.host import AP_MDEVS
-from apvfio.policy_file import POLICY
+from apvfio.model.host import AP_MDEVS
+from apvfio.store.policy_file import POLICY
 from hard_house import (
     START,
     WISH,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from apvfio import ledgers
 from apvfio.lab.libvirtd import write_file
-from apvfio.ledger import HELD
-from apvfio.liveness import GRACE, now
+from apvfio.model.ledger import HELD
+from apvfio.store import ledger_file
+from apvfio.store.processes import GRACE, now
 from hosts import a_matrix, mdev
 from lifecycle import House, state
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
     from typing import Any
 
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
 
 HOOKS = "/etc/libvirt/hooks/qemu.d"
 OURS = f"{HOOKS}/50-apvfio"
@@ -137,18 +137,18 @@ def apvfio(house: HardHouse, *words: str) -> str:
 
 def leases(house: HardHouse) -> dict[str, str]:
     """The guests with a lease, by name, and its state."""
-    ledger = ledgers.load(house.system.files, house.system.boot_id)
+    ledger = ledger_file.load(house.system.files, house.system.boot_id)
     return {lease.guest: lease.state for lease in ledger.leases.values()}
 
 
 def let_grace_pass(house: HardHouse) -> None:
     """Make all leases such that their guests should have a QEMU process by now."""
-    ledger = ledgers.load(house.system.files, house.system.boot_id)
+    ledger = ledger_file.load(house.system.files, house.system.boot_id)
     assert {lease.state for lease in ledger.leases.values()} == {HELD}
     for lease in ledger.leases.values():
         # Back in time is no way: the machine may have booted just now.
         ledger = ledger.with_lease(lease._replace(since=now() + GRACE))
-    ledgers.save(house.system.files, ledger)
+    ledger_file.save(house.system.files, ledger)
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def _busy(house: HardHouse, argv: list[str]) -> Iterator[Busy]:
 def holding_our_lock(house: HardHouse) -> AbstractContextManager[Busy]:
     """Another apvfio that does not come to an end."""
     script = (
-        "import os, time; from apvfio.locks import own_lock\n"
+        "import os, time; from apvfio.store.locks import own_lock\n"
         f"with own_lock('/run/apvfio/lock'):\n open('{_BUSY}', 'w').close()\n"
         f" while os.path.exists('{_BUSY}'): time.sleep(0.02)"
     )
@@ -250,7 +250,7 @@ def hook_that_is_slow(house: HardHouse, name: str, operation: str) -> Iterator[B
 def our_hooks(house: HardHouse, operation: str) -> list[str]:
     """The pids, inside, of our hook's interpreters that serve that operation."""
     # An installed hook names its interpreter the room in a text of its own, another by -m.
-    done = house.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.hook.* {operation} "])
+    done = house.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.libvirt.hook.* {operation} "])
     return done.stdout.split()
 
 

@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apvfio.assets import hook_script
-from apvfio.events.trail import TRAIL
+from apvfio.events.audit_log import TRAIL
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
-from apvfio.snapshot import read_host
 from hosts import IBM_DOMAINS
 
 if TYPE_CHECKING:

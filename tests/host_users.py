@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.host_facts import ZCRYPT_NODES, ZKEY_REPOSITORY
-from apvfio.mask import format_hex
-from apvfio.matrix import Apqn
+from apvfio.kernel.usage import ZCRYPT_NODES, ZKEY_REPOSITORY
+from apvfio.model.ids import format_hex
+from apvfio.model.matrix import Apqn
 from hosts import a_matrix
 
 if TYPE_CHECKING:

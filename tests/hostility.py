@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-import apvfio.dumping  # noqa: F401  (before `simulated`: it opens the copies that it makes itself)
-from apvfio import hook
+import apvfio.sim.dump  # noqa: F401  (before `simulated`: it opens the copies that it makes itself)
 from apvfio.cli.main import main
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import Exit
+from apvfio.domain.reader import NAMESPACE
+from apvfio.libvirt import hook
+from apvfio.model.errors import Exit
 from hosts import guest, mdev
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
     from machines import Machine
 
 MORE = int(os.environ.get("APVFIO_HOSTILE", "1"))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from apvfio.host import Abilities, Host
-from apvfio.ledger import BY_ADAPTERS, HELD, Lease, Ledger
-from apvfio.mask import ALL_IDS, IdSet, parse_list
-from apvfio.matrix import Apqn, Matrix
-from apvfio.request import Request
+from apvfio.model.host import Abilities, Host
+from apvfio.model.ids import ALL_IDS, IdSet, parse_list
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.request import Request
 
 BOOT = "11111111-2222-4333-8444-555555555555"
 IBM_ADAPTERS = IdSet([0, 1, 10])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
     from apvfio.lab.lab import Lab
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
 
 
 class MakeLab(Protocol):

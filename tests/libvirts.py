@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import libvirt
-from apvfio.domain_xml import NAMESPACE
-from apvfio.guests import Guest, Guests, annotation
+from apvfio.domain.reader import NAMESPACE
+from apvfio.libvirt.guests import Guest, Guests, annotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Matrix
-    from apvfio.wish import Wish
+    from apvfio.model.criteria import Wish
+    from apvfio.model.matrix import Matrix
 
 URI = "test:///default"
 HOSTDEV = (

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from apvfio.host import Host
-from apvfio.ledgers import load
-from apvfio.mask import NO_IDS, parse_list
-from apvfio.matrix import Apqn, Matrix
-from apvfio.snapshot import read_guest_queues, read_host
+from apvfio.kernel.snapshot import read_guest_queues, read_host
+from apvfio.model.host import Host
+from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 
 class House(Protocol):

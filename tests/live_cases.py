@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from apvfio.snapshot import read_guest_queues
+from apvfio.kernel.snapshot import read_guest_queues
 from hard_house import (
     START,
     Hard,
@@ -31,11 +31,11 @@ from lifecycle import State, state
 _CHANGE_AND = """\
 import os, sys, time
 from apvfio import changing
-from apvfio.live import this_process
-from apvfio.mask import parse_list
-from apvfio.matrix import Matrix
-from apvfio.request import Request
-from apvfio.system import RealSystem
+from apvfio.libvirt.live_guest import this_process
+from apvfio.model.ids import parse_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
+from apvfio.store.system import RealSystem
 guest, uuid, mdev = sys.argv[1:4]
 matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
 done = changing.change(RealSystem(), Request(guest, uuid, mdev, matrix), this_process())
@@ -52,20 +52,20 @@ print(len(changing.keep(RealSystem(), done).ledger.leases))
 _CLEAR_AND_DIE = """\
 import os, sys
 from apvfio import guest_device, live
-from apvfio.guests import Guests
-from apvfio.system import RealSystem
+from apvfio.libvirt.guests import Guests
+from apvfio.store.system import RealSystem
 guest_device.detach = lambda guest: os._exit(9)
 live.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
 """
 _ACQUIRE_AND_DIE = """\
 import os, sys
 from apvfio import broker
-from apvfio.ledger import LiveChange
-from apvfio.live import this_process
-from apvfio.mask import parse_list
-from apvfio.matrix import Matrix
-from apvfio.request import Request
-from apvfio.system import RealSystem
+from apvfio.model.ledger import LiveChange
+from apvfio.libvirt.live_guest import this_process
+from apvfio.model.ids import parse_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
+from apvfio.store.system import RealSystem
 guest, uuid, mdev = sys.argv[1:4]
 matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
 live = LiveChange(this_process(), "<guest/>")

@@ -9,14 +9,14 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.domain_xml import NAMESPACE
-from apvfio.guests import annotation
-from apvfio.system import RealSystem
+from apvfio.domain.reader import NAMESPACE
+from apvfio.libvirt.guests import annotation
+from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
 
 DOMAIN = """\
 <domain type='kvm'>

@@ -8,14 +8,14 @@ from copy import copy
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from apvfio.host import Host
-from apvfio.ledger import Ledger
-from apvfio.ledgers import LEDGER, load
-from apvfio.process import Process
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.host import Host
+from apvfio.model.ledger import Ledger
+from apvfio.model.process import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
-from apvfio.snapshot import read_host
-from apvfio.waiting import MemoryRoom, Room
+from apvfio.store.ledger_file import LEDGER, load
+from apvfio.store.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.mask import parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.plan.edit import Wish
+from apvfio.engine.edit_masks import change_masks
+from apvfio.model.ids import parse_edit
+from apvfio.plan.mask_edit import Wish
 
 if TYPE_CHECKING:
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 
 def wish(apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False) -> Wish:

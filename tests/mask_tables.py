@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apvfio.mask import NO_IDS, IdSet, parse_list
+from apvfio.model.ids import NO_IDS, IdSet, parse_list
 
 MANUAL = Path(__file__).parents[1] / "docs" / "masks.md"
 BEFORE = IdSet(range(10))

@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from apvfio.ledger import Debt
-from apvfio.ledgers import load
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.policy_file import POLICY
-from apvfio.snapshot import read_host
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.ledger import Debt
+from apvfio.store.ledger_file import load
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
 from lifecycle import state
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from subprocess import CompletedProcess
 
-    from apvfio.ledger import Ledger
-    from apvfio.matrix import Matrix
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
 
 HOOKS = Path(__file__).parents[1] / "hooks"
 AP = "vfio_ap-passthrough"

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import ledgers
 from apvfio.lab.guest import EMULATOR, guest_uuid
 from apvfio.lab.libvirtd import write_file
 from apvfio.lab.namespace import environment
+from apvfio.store import ledger_file
 from hard_house import START, WISH, eventually, leases
 from hosts import mdev
 from lab_house import LabHouse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
     from apvfio.lab.lab import Lab
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
 
 NAME = "traveller"
 TESTS = Path(__file__).parent
@@ -148,7 +148,7 @@ class Pair:
 
     def holder(self, house: LabHouse) -> dict[str, str]:
         """The guests with a lease at ``house`` and the uuid of their device."""
-        found = ledgers.load(house.system.files, house.system.boot_id).leases.values()
+        found = ledger_file.load(house.system.files, house.system.boot_id).leases.values()
         return {lease.guest: lease.mdev for lease in found}
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from apvfio.matrix import Apqn
-from apvfio.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
-from apvfio.render.picture import Picture, picture
-from apvfio.render.report import Report
-from apvfio.states import STATES, Seen
+from apvfio.model.matrix import Apqn
+from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
+from apvfio.model.queue_states import STATES, Seen
+from apvfio.view.picture import Picture, picture
+from apvfio.view.report import Report
 from hosts import mdev
 
 HOSTILE = [

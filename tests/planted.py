@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.definitions import FOLDER
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealSystem
+from apvfio.store.definitions import FOLDER
+from apvfio.store.system import RealSystem
 from hosts import IBM_DOMAINS
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from apvfio.lab.namespace import Namespace, environment, require_commands
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.system import RealSystem
+from apvfio.store.system import RealSystem
 from hosts import mdev
 
 if TYPE_CHECKING:

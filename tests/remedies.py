@@ -8,17 +8,17 @@ import shlex
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import ledgers
 from apvfio.cli.main import main
-from apvfio.errors import ApvfioError
-from apvfio.host import BUS
-from apvfio.snapshot import read_host
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import BUS
+from apvfio.store import ledger_file
 from trials import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.host import Host
+    from apvfio.model.host import Host
     from apvfio.sim.kernel import SimKernel
     from apvfio.sim.store import SimSystem
     from doctoring import Found
@@ -124,7 +124,7 @@ class Practice(Trial):
 
 def _of_host(system: SimSystem) -> Iterator[tuple[tuple[str, str], object]]:
     try:
-        ledger = ledgers.load(system.files, system.boot_id)
+        ledger = ledger_file.load(system.files, system.boot_id)
         yield from ((("lease", lease.guest), lease) for lease in ledger.leases.values())
     except ApvfioError:
         pass  # its file counts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from apvfio.errors import ApvfioError
+from apvfio.model.errors import ApvfioError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ class RunningGuest:
         twin.machine = machine
         return twin
 
-    # As `apvfio.guests.Guest` has them.
+    # As `apvfio.libvirt.guests.Guest` has them.
 
     @property
     def active(self) -> bool:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.errors import ApvfioError, Exit
+from apvfio.model.errors import ApvfioError, Exit
 from source_texts import Reader, letters, name_of
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ WARNING = "warning"
 _GENERATIONS = 4
 """Of errors that derive from others."""
 _REASONS = {
-    "apvfio/policy.py": ("ValueError", Exit.REQUEST),
-    "apvfio/settings.py": ("ValueError", Exit.REQUEST),
+    "apvfio/model/policy.py": ("ValueError", Exit.REQUEST),
+    "apvfio/store/toml_table.py": ("ValueError", Exit.REQUEST),
     "mdev/definitions.py": ("DefinitionError", Exit.REQUEST),
     "mdev/callouts.py": ("CallError", Exit.FAILURE),
     "mdev/mdevctl.py": ("MdevctlError", Exit.HOST),
@@ -31,15 +31,15 @@ _REASONS = {
 _WARNERS = {
     "apvfio/plan/planner.py": {"_warnings", "not_there", "_of_policy"},
     "apvfio/plan/host_needs.py": {"warnings"},
-    "apvfio/plan/hygiene.py": {"hygiene"},
-    "apvfio/plan/edit.py": {"_warnings", "_one_way"},
-    "apvfio/plan/edit_needs.py": {"weighed"},
+    "apvfio/plan/key_warnings.py": {"hygiene"},
+    "apvfio/plan/mask_edit.py": {"_warnings", "_one_way"},
+    "apvfio/plan/mask_edit_needs.py": {"weighed"},
     "apvfio/plan/ap_check.py": {"not_yet_free_at_boot"},
-    "apvfio/mdevctl_callout.py": {"_free"},
-    "apvfio/mdevctl_news.py": {"_of_device", "_of_definition"},
+    "apvfio/mdevctl/callout.py": {"_free"},
+    "apvfio/mdevctl/guest_news.py": {"_of_device", "_of_definition"},
     "apvfio/plan/drift.py": {"drift", "of_lease", "_of_debts"},
     "apvfio/migration/equipment.py": {"compare", "_about_keys"},
-    "apvfio/migration/departure.py": {"preview"},
+    "apvfio/migration/source.py": {"preview"},
     "apvfio/cli/guest_set.py": {"_warn"},
     "apvfio/cli/log.py": {"_damage"},
 }
@@ -90,7 +90,7 @@ def sentences() -> frozenset[Sentence]:
         found.update(_errors(path, tree, reader, errors))
         if path in _WARNERS:
             found.update(_warnings(path, tree, reader))
-        if path == "apvfio/sysfs.py":
+        if path == "apvfio/kernel/sysfs.py":
             found.update(_meanings(tree))
     return frozenset(sentence for sentence in found if letters(sentence.text))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS
+from apvfio.model.host import AP_MDEVS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

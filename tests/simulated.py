@@ -6,9 +6,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from apvfio.broker import acquire
 from apvfio.cli.main import main
-from apvfio.host import AP_MDEVS
+from apvfio.engine.broker import acquire
+from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from apvfio.matrix import Matrix
-    from apvfio.request import Request
+    from apvfio.model.matrix import Matrix
+    from apvfio.model.request import Request
     from apvfio.sim.store import SimSystem
 
 

@@ -8,9 +8,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from apvfio.errors import Exit
-from apvfio.host import AP_MDEVS
-from apvfio.mask import IdSet
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from hostility import MORE, domain, prepare

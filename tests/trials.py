@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
-from apvfio import hook, ledgers
-from apvfio.asking import request_of
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS
+from apvfio.domain.source import request_of
+from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.mask import NO_IDS, parse_list
-from apvfio.matrix import Matrix
+from apvfio.libvirt import hook
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.matrix import Matrix
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import open_sim
-from apvfio.snapshot import read_guest_queues, read_host
+from apvfio.store import ledger_file
 from doctoring import TEST_DRIVER, Patient, forget
 from hosts import a_matrix, mdev
 
 if TYPE_CHECKING:
-    from apvfio.matrix import Apqn
+    from apvfio.model.matrix import Apqn
     from apvfio.sim.store import SimSystem
 
 STARTS = "starts"
@@ -103,9 +104,9 @@ class Trial(Patient):
     def age(self) -> None:
         """All that happened, happened long ago."""
         with self.opened() as system:
-            ledger = ledgers.load(system.files, system.boot_id)
+            ledger = ledger_file.load(system.files, system.boot_id)
             leases = {k: lease._replace(since=lease.since - _LONG_AGO) for k, lease in ledger.leases.items()}
-            ledgers.save(system.files, ledger._replace(leases=leases))
+            ledger_file.save(system.files, ledger._replace(leases=leases))
 
     def presumed_off(self, name: str) -> None:
         """libvirt takes a guest for one that is off, and its QEMU goes on."""
@@ -241,7 +242,7 @@ def called(system: SimSystem, name: str, operation: str, xml: bytes) -> int:
 def has_lost(system: SimSystem, name: str) -> bool:
     """Whether a running guest lacks queues that it was given and that the host has."""
     held = _meant(system, name)
-    ledger = ledgers.load(system.files, system.boot_id)
+    ledger = ledger_file.load(system.files, system.boot_id)
     lease = next((lease for lease in ledger.live() if lease.guest == name), None)
     return bool(lease) and not held <= _seen(system, lease.mdev if lease else "")
 
@@ -249,7 +250,7 @@ def has_lost(system: SimSystem, name: str) -> bool:
 def _meant(system: SimSystem, name: str) -> set[Apqn]:
     """The queues of its lease that the host has."""
     try:
-        ledger = ledgers.load(system.files, system.boot_id)
+        ledger = ledger_file.load(system.files, system.boot_id)
         there = read_host(system.sysfs).drivers
     except ApvfioError:
         return set()

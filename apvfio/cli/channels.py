@@ -12,7 +12,7 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 
-from apvfio.errors import ApvfioError
+from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio.clashes import made_for
 from apvfio.cli.place import opened
 from apvfio.cli.source import add_source, read_domain
-from apvfio.domain_request import parse_device, parse_domain
-from apvfio.errors import ConflictError, Exit, RequestError, printable
-from apvfio.persistence import define, undefine
-from apvfio.plan.free import own_device
+from apvfio.domain.request import parse_device, parse_domain
+from apvfio.libvirt.clashes import made_for
+from apvfio.mdevctl.persistent import define, undefine
+from apvfio.model.errors import ConflictError, Exit, RequestError, printable
+from apvfio.plan.availability import own_device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +38,7 @@ def _require_own(args: argparse.Namespace, request: Request) -> None:
     """
     if not args.guest:
         return
-    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
         original = made_for(request.mdev, guests.all())

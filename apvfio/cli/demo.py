@@ -6,20 +6,20 @@ from __future__ import annotations
 import argparse
 import sys
 
-from apvfio.broker import plan
 from apvfio.cli.plan import describe as describe_plan
 from apvfio.cli.status import describe as describe_status
 from apvfio.cli.terminal import look, print_lines
-from apvfio.domain_request import parse_domain
-from apvfio.errors import ApvfioError, Exit, HostError
-from apvfio.mask import parse_list
-from apvfio.matrix import Matrix
+from apvfio.domain.request import parse_domain
+from apvfio.engine.broker import plan
+from apvfio.model.errors import ApvfioError, Exit, HostError
+from apvfio.model.ids import parse_list
+from apvfio.model.matrix import Matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 GUEST = "db1"
 MDEV = "0a0b0c0d-1111-4111-8111-111111111111"
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _with_libvirt() -> int:
-    from apvfio.assets import hook_script  # noqa: PLC0415
+    from apvfio.install.shipped_files import hook_script  # noqa: PLC0415
     from apvfio.lab.guest import guest_xml  # noqa: PLC0415
     from apvfio.lab.lab import Lab  # noqa: PLC0415
 
@@ -69,8 +69,8 @@ def _with_libvirt() -> int:
 
 
 def _in_process() -> int:
-    from apvfio import hook  # noqa: PLC0415
     from apvfio.lab.guest import guest_xml  # noqa: PLC0415
+    from apvfio.libvirt import hook  # noqa: PLC0415
     from apvfio.sim.kernel import SimKernel  # noqa: PLC0415
     from apvfio.sim.store import SimSystem  # noqa: PLC0415
 

@@ -8,12 +8,12 @@ import argparse
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_file
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import UsageError
+from apvfio.model.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.doctor.facts import Domain
-    from apvfio.guests import Guest
+    from apvfio.libvirt.guests import Guest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _from_files(paths: list[str]) -> list[Domain]:
     from apvfio.doctor.facts import Domain  # noqa: PLC0415
-    from apvfio.domain_xml import read_domain  # noqa: PLC0415
+    from apvfio.domain.reader import read_domain  # noqa: PLC0415
 
     found = []
     for path in paths:
@@ -63,7 +63,7 @@ def _from_files(paths: list[str]) -> list[Domain]:
 
 
 def _from_libvirt(uri: str) -> list[Domain]:
-    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(uri) as guests:
         return [_domain(known) for known in guests.all()]

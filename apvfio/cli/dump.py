@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli.place import opened
-from apvfio.errors import Exit, printable
-from apvfio.wording import count_queues
+from apvfio.model.errors import Exit, printable
+from apvfio.model.text import count_queues
 
 _LONGEST = 1000
 
@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Dump the host."""
-    from apvfio.dumping import dump  # noqa: PLC0415  loads the simulator
+    from apvfio.sim.dump import dump  # noqa: PLC0415  loads the simulator
 
     with opened(args) as system:
         host = dump(system, args.file, force=args.force)

@@ -7,19 +7,19 @@ import argparse
 from contextlib import nullcontext
 from functools import partial
 
-from apvfio import live
 from apvfio.cli.guest_scope import Edit, Scope, add_scope
+from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import Exit
-from apvfio.guest_xml import device_uuids, own_mdevs, without_request
-from apvfio.guests import Guests
-from apvfio.premise import on_premise, state_of
+from apvfio.domain.editor import device_uuids, own_mdevs, without_request
+from apvfio.libvirt import live_guest
+from apvfio.libvirt.guests import Guests
+from apvfio.model.errors import Exit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.guests import Guest
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.guests import Guest
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +82,8 @@ def _state(scope: Scope, guest: Guest, system: System) -> str:
 def _take(args: argparse.Namespace, guest: Guest, system: System, edit: Edit | None) -> str | None:
     """The device that the running guest loses, None if it has none."""
     if not args.dry_run:
-        return live.take(system, guest, partial(edit.make, guest) if edit else None)
-    lease = live.lease_of(system, guest)
+        return live_guest.take(system, guest, partial(edit.make, guest) if edit else None)
+    lease = live_guest.lease_of(system, guest)
     return lease.mdev if lease else None
 
 

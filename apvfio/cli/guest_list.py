@@ -8,17 +8,17 @@ import argparse
 from apvfio.cli.guest_show import facts
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import look, print_lines
-from apvfio.errors import Exit
-from apvfio.guests import Guests
-from apvfio.render.guests_text import guests_text
-from apvfio.standing import standings
+from apvfio.libvirt.guest_status import standings
+from apvfio.libvirt.guests import Guests
+from apvfio.model.errors import Exit
+from apvfio.view.guests_text import guests_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.plan.pairs import Pair
-    from apvfio.standing import Standing
+    from apvfio.libvirt.guest_status import Standing
+    from apvfio.plan.guest_pairs import Pair
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

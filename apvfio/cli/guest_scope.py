@@ -7,14 +7,14 @@ import argparse
 from typing import NamedTuple
 
 from apvfio.cli.place import add_if_state
-from apvfio.errors import ApvfioError, RequestError
-from apvfio.guest_xml import difference
+from apvfio.domain.editor import difference
+from apvfio.model.errors import ApvfioError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.guests import Guest
+    from apvfio.libvirt.guests import Guest
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:

@@ -9,37 +9,38 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from apvfio import live, serving
-from apvfio.asking import request_of
-from apvfio.clashes import Device, new_device, others_of, sharer
 from apvfio.cli.guest_scope import Edit, Scope, add_scope
+from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
-from apvfio.domain_request import asked_in, parse_device, parse_domain
-from apvfio.errors import ApvfioError, Exit, RequestError, UsageError
-from apvfio.foresight import foresee_start
-from apvfio.guest_device import attached, require_replaceable
-from apvfio.guest_xml import with_request
-from apvfio.guests import Guests, annotation
-from apvfio.mask import NO_IDS, parse_list
-from apvfio.matrix import Matrix
-from apvfio.plan.change import Change
-from apvfio.premise import on_premise, state_of
-from apvfio.wish import parse_option
-from apvfio.wording import count_queues, some_queues
+from apvfio.domain.editor import with_request
+from apvfio.domain.request import asked_in, parse_device, parse_domain
+from apvfio.domain.source import request_of
+from apvfio.engine import serving
+from apvfio.engine.preview import foresee_start
+from apvfio.libvirt import live_guest
+from apvfio.libvirt.clashes import Device, new_device, others_of, sharer
+from apvfio.libvirt.guests import Guests, annotation
+from apvfio.libvirt.hotplug import attached, require_replaceable
+from apvfio.model.criteria import parse_option
+from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
+from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.live_change import Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.clashes import Others
-    from apvfio.guests import Guest
+    from apvfio.engine.serving import Scene
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.clashes import Others
+    from apvfio.libvirt.guests import Guest
+    from apvfio.model.criteria import Wish
+    from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
-    from apvfio.request import Request
-    from apvfio.seam import System
-    from apvfio.serving import Scene
-    from apvfio.wish import Wish
 
 _UNCHECKED = "--unchecked sets it all the same."
 
@@ -189,7 +190,7 @@ def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: 
             _define(task)
     else:
         text = annotation(task.asked) if task.asked else ""
-        live.give(system, task.guest, request, text, partial(_edit, task) if task.edit else None)
+        live_guest.give(system, task.guest, request, text, partial(_edit, task) if task.edit else None)
 
 
 def _request(system: System, task: _Task) -> Request | None:
@@ -211,7 +212,7 @@ def _request(system: System, task: _Task) -> Request | None:
 
 def _plan(system: System, task: _Task, request: Request) -> Plan | Change | None:
     if task.running is not None:
-        return live.plan(system, task.guest, request)
+        return live_guest.plan(system, task.guest, request)
     try:
         return foresee_start(system, request, runs=task.guest.active)
     except ApvfioError as error:

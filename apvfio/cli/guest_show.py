@@ -7,14 +7,14 @@ import argparse
 
 from apvfio.cli.place import print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.domain_request import parse_domain
-from apvfio.errors import Exit, RequestError, printable
-from apvfio.guests import Guests
-from apvfio.mask import format_list
+from apvfio.domain.request import parse_domain
+from apvfio.libvirt.guests import Guests
+from apvfio.model.errors import Exit, RequestError, printable
+from apvfio.model.ids import format_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 _LONGEST = 200
 """A wish with a master key is long."""

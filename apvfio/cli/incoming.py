@@ -10,10 +10,10 @@ from apvfio.cli.plan import describe
 from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
 from apvfio.cli.source import read_file
-from apvfio.errors import Exit, printable
-from apvfio.ledgers import lease_json
-from apvfio.migration import arrival
-from apvfio.snapshot import read_host
+from apvfio.kernel.snapshot import read_host
+from apvfio.migration import destination
+from apvfio.model.errors import Exit, printable
+from apvfio.store.ledger_file import lease_json
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,16 +36,16 @@ def run(args: argparse.Namespace) -> int:
     xml = read_file("-")
     with opened(args) as system, Progress() as tell:
         if args.give_up:
-            outcome = arrival.give_up(system, xml, tell)
+            outcome = destination.give_up(system, xml, tell)
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
-            foreseen = arrival.foresee(system, xml)
+            foreseen = destination.foresee(system, xml)
             if args.json:
                 print_json(foreseen.as_json())
             else:
                 print("\n".join(describe(foreseen.plan)))
         else:
-            lease = arrival.expect(system, xml)
+            lease = destination.expect(system, xml)
             if args.json:
                 print_json(lease_json(lease))
             else:

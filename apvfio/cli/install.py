@@ -9,7 +9,6 @@ import sys
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
-from apvfio.errors import ConflictError, HostError, UsageError, printable
 from apvfio.install import checks, commands, record
 from apvfio.install.checks import Finding
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
@@ -21,6 +20,7 @@ from apvfio.install.tree import (
     packaged,
     require_ours,
 )
+from apvfio.model.errors import ConflictError, HostError, UsageError, printable
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

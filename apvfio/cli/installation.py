@@ -8,16 +8,16 @@ import sys
 from typing import NamedTuple
 
 from apvfio.cli.place import add_json, print_json
-from apvfio.errors import Exit, UsageError, printable
 from apvfio.install import programs
 from apvfio.install.checks import Finding
 from apvfio.install.commands import Command
 from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
-from apvfio.system import on_this_machine
+from apvfio.model.errors import Exit, UsageError, printable
+from apvfio.store.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 _VERBS = {NEW: "install", SAME: "keep", CHANGED: "update", OBSOLETE: "remove", FOREIGN: "leave"}
 

@@ -11,18 +11,18 @@ from contextlib import suppress
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.cli.when import format_time, parse_time
-from apvfio.errors import Exit, UsageError, printable
-from apvfio.events import trail
+from apvfio.events import audit_log
 from apvfio.events.event import Event, matrix_json
 from apvfio.events.spans import Span, spans
-from apvfio.events.wording import sentence
-from apvfio.matrix import Apqn
+from apvfio.events.text import sentence
+from apvfio.model.errors import Exit, UsageError, printable
+from apvfio.model.matrix import Apqn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.seam import Files
+    from apvfio.kernel.seam import Files
 
 _BEAT = 0.5
 _LONGEST = 200
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         other = "--queue" if args.queue else "--json"
         raise UsageError(f"--follow and {other} exclude each other.", remedy="Choose one of them.")
     with opened(args) as system:
-        kept, size = _kept(system.files), system.files.size(trail.TRAIL)
+        kept, size = _kept(system.files), system.files.size(audit_log.TRAIL)
     if args.queue:
         _show_spans([span for span in spans(kept, args.queue) if _chosen_span(span, args)], as_json=args.json)
         return Exit.OK
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _kept(files: Files) -> list[Event]:
     """What the trail has; damaged lines are told of once."""
-    lines = list(trail.read(files))
+    lines = list(audit_log.read(files))
     damaged = lines.count(None)
     if damaged:
         print(f"apvfio: warning: {_damage(damaged)}", file=sys.stderr)
@@ -72,7 +72,7 @@ def _kept(files: Files) -> list[Event]:
 
 def _damage(lines: int) -> str:
     count = "1 line" if lines == 1 else f"{lines} lines"
-    return f"{count} of /{trail.TRAIL} cannot be understood"
+    return f"{count} of /{audit_log.TRAIL} cannot be understood"
 
 
 def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
@@ -81,10 +81,10 @@ def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
         sys.stdout.flush()  # whoever reads a pipe must not wait for a full buffer
         time.sleep(_BEAT)
         with opened(args) as system:
-            if (now := system.files.size(trail.TRAIL)) == size:
+            if (now := system.files.size(audit_log.TRAIL)) == size:
                 continue
             # A file that was full is the second now.
-            recent = [event for event in trail.read(system.files, newest=2) if event]
+            recent = [event for event in audit_log.read(system.files, newest=2) if event]
         fresh, size, last = _behind(last, recent), now, recent[-1:]
         print_lines(_line(event) for event in fresh if _chosen(event, args))
 

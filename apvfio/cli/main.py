@@ -33,7 +33,7 @@ from apvfio.cli import (
 )
 from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.parser import Parser, examples
-from apvfio.errors import ApvfioError, Exit, UsageError, printable, unexpected
+from apvfio.model.errors import ApvfioError, Exit, UsageError, printable, unexpected
 
 _COMMANDS = (
     *(status, doctor, log, metrics, queues, plan, guest, define, masks, mode),

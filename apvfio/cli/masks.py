@@ -6,28 +6,29 @@ from __future__ import annotations
 import argparse
 import sys
 
-from apvfio import chzdev, masks_file
-from apvfio.chzdev import Stored
+from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import Exit, UsageError, printable
-from apvfio.host import MASK_NAMES
-from apvfio.lszdev import lszdev_lines
-from apvfio.mask import format_list, parse_edit
-from apvfio.masks_change import change_masks, plan_masks
-from apvfio.plan.edit import Wish
-from apvfio.premise import on_premise, state_of
-from apvfio.snapshot import read_host
-from apvfio.wording import count_queues, some_queues
+from apvfio.engine.edit_masks import change_masks, plan_masks
+from apvfio.kernel.snapshot import read_host
+from apvfio.model import persistent_masks
+from apvfio.model.errors import Exit, UsageError, printable
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import format_list, parse_edit
+from apvfio.model.persistent_masks import Stored
+from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.mask_edit import Wish
+from apvfio.store import masks_file
+from apvfio.view.lszdev import lszdev_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.mask import Edit, IdSet
-    from apvfio.plan.edit import Change
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
+    from apvfio.model.ids import Edit, IdSet
+    from apvfio.plan.mask_edit import Change
 
 _SHOWN = 32
 _HELP = """\
@@ -159,8 +160,8 @@ def _steps(change: Change) -> Iterator[str]:
     yield from (f"would write {step.value} to /sys/{step.path}" for step in change.steps)
     for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
-            yield f"would store {name} {format_list(ids) or 'without any bit'} in /{chzdev.RULE}"
-    yield from (f"would remove {name} from /{chzdev.RULE}" for name in change.to_remove)
+            yield f"would store {name} {format_list(ids) or 'without any bit'} in /{persistent_masks.RULE}"
+    yield from (f"would remove {name} from /{persistent_masks.RULE}" for name in change.to_remove)
 
 
 def _change_as_json(wish: Wish, change: Change) -> dict[str, object]:

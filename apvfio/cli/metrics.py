@@ -7,17 +7,17 @@ import argparse
 
 from apvfio.cli.output import READABLE, STANDARD_OUTPUT, write_text
 from apvfio.cli.place import opened
-from apvfio.errors import ApvfioError, Exit
-from apvfio.events import trail
-from apvfio.metrics.exposition import text
-from apvfio.metrics.families import FAMILIES
-from apvfio.metrics.measure import always, events, measure
-from apvfio.status import read_status
+from apvfio.events import audit_log
+from apvfio.libvirt.status import read_status
+from apvfio.model.errors import ApvfioError, Exit
+from apvfio.view.metrics.exposition import text
+from apvfio.view.metrics.families import FAMILIES
+from apvfio.view.metrics.measure import always, events, measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.metrics.measure import Measured
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
+    from apvfio.view.metrics.measure import Measured
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _measured(system: System) -> tuple[Measured, ApvfioError | None]:
     measured = always(up=False)
     try:
-        measured |= events(trail.counts(system.files), trail.damaged(system.files))
+        measured |= events(audit_log.counts(system.files), audit_log.damaged(system.files))
         found = read_status(system)
     except ApvfioError as error:
         return measured, error

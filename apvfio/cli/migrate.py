@@ -11,23 +11,23 @@ import sys
 from apvfio.cli.place import add_connect, add_json, print_json
 from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import ApvfioError, Exit, UsageError, printable
-from apvfio.guests import Guests
-from apvfio.locks import Patience, own_lock
-from apvfio.migration import course, departure
+from apvfio.libvirt.guests import Guests
+from apvfio.migration import source, stages
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import OtherHost, ThisHost
 from apvfio.migration.interruption import interruptible
-from apvfio.migration.moving import Mover, Place
+from apvfio.migration.migrate import Mover, Place
 from apvfio.migration.transfer import Terms
-from apvfio.system import RealSystem
+from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
+from apvfio.store.locks import Patience, own_lock
+from apvfio.store.system import RealSystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.migration.departure import Traveller
     from apvfio.migration.hosts import Prospect
+    from apvfio.migration.source import Traveller
 
 _LONGEST_WAIT = 24 * 3600
 _LOCK = "run/apvfio/migrate-{}.lock"
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         Progress() as tell,
         interruptible(),
     ):
-        traveller = departure.find(system, here, there, args.guest)
+        traveller = source.find(system, here, there, args.guest)
         mover = Mover(
             system,
             Place(here, ThisHost(system)),
@@ -106,11 +106,11 @@ def _run(
     args: argparse.Namespace, system: RealSystem, traveller: Traveller, mover: Mover, other: OtherHost
 ) -> int:
     seen = mover.see()
-    steps = course.back(seen) if args.back else course.ahead(seen)
+    steps = stages.back(seen) if args.back else stages.ahead(seen)
     prospect: Prospect | None = None
     warnings: list[str] = []
-    if course.MOVE in steps:
-        prospect, warnings = departure.preview(system, traveller, other, other_keys=args.other_keys)
+    if stages.MOVE in steps:
+        prospect, warnings = source.preview(system, traveller, other, other_keys=args.other_keys)
     if not args.json:
         for warning in warnings:
             print_lines([f"apvfio: warning: guest {printable(traveller.name)}: {warning}"], sys.stderr)
@@ -122,7 +122,7 @@ def _run(
                 "guest": traveller.name,
                 "uuid": traveller.uuid,
                 "destination": args.destination,
-                "steps": [{"step": step, "what": course.WORDS[step]} for step in steps],
+                "steps": [{"step": step, "what": stages.WORDS[step]} for step in steps],
                 "taken": mover.done,
                 "plan": prospect.plan if prospect else None,
                 "warnings": warnings,
@@ -151,7 +151,7 @@ def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) 
             yield f"mask    {printable(str(command), _TEXT)}"
     yield "steps:"
     for step in steps:
-        yield f"  {course.WORDS[step]}"
+        yield f"  {stages.WORDS[step]}"
     if not steps:
         yield "  none: it is there and has its queues"
 

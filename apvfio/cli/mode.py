@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker, serving
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.progress import Progress
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import Exit
-from apvfio.host import MASK_NAMES, MASKS, OVERRIDES
-from apvfio.mask import format_change, format_list
-from apvfio.plan.mode import mode_of, why
-from apvfio.wording import count_queues, mask_bits, some_queues
+from apvfio.engine import broker, serving
+from apvfio.model.errors import Exit
+from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES
+from apvfio.model.ids import format_change, format_list
+from apvfio.model.text import count_queues, mask_bits, some_queues
+from apvfio.plan.mechanism import mode_of, why
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.broker import Switch
-    from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn
-    from apvfio.seam import System
+    from apvfio.engine.broker import Switch
+    from apvfio.kernel.seam import System
+    from apvfio.model.ids import IdSet
+    from apvfio.model.matrix import Apqn
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

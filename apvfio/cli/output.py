@@ -8,8 +8,8 @@ import stat
 import sys
 
 from apvfio.cli.channels import output
-from apvfio.errors import HostError, UsageError, printable
-from apvfio.files import RealFiles
+from apvfio.model.errors import HostError, UsageError, printable
+from apvfio.store.files import RealFiles
 
 STANDARD_OUTPUT = "-"
 OWN = 0o600

@@ -7,7 +7,7 @@ import argparse
 from typing import Any, NoReturn
 
 from apvfio.cli.examples import EXAMPLES
-from apvfio.errors import UsageError
+from apvfio.model.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ import json
 import re
 from contextlib import contextmanager
 
-from apvfio.guests import DEFAULT_URI
-from apvfio.system import RealSystem
+from apvfio.libvirt.guests import DEFAULT_URI
+from apvfio.store.system import RealSystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -5,27 +5,27 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import serving
-from apvfio.asking import request_of
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_domain, read_domains
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import ApvfioError, Exit, RequestError, printable
-from apvfio.foresight import foresee_start
-from apvfio.host import OVERRIDES
-from apvfio.host_facts import read_usage
-from apvfio.plan.everyone import plan_everyone
+from apvfio.domain.source import request_of
+from apvfio.engine import serving
+from apvfio.engine.preview import foresee_start
+from apvfio.engine.resolve import all_named
+from apvfio.kernel.usage import read_usage
+from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
+from apvfio.model.host import OVERRIDES
+from apvfio.plan.all_guests import plan_everyone
 from apvfio.plan.planner import NO_WAY_NEEDED
-from apvfio.render.everyone_text import everyone
-from apvfio.resolve import all_named
+from apvfio.view.all_guests_text import everyone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.matrix import Matrix
-    from apvfio.plan.masks import Way
+    from apvfio.kernel.seam import System
+    from apvfio.model.matrix import Matrix
+    from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
-    from apvfio.request import Request
-    from apvfio.seam import System
+    from apvfio.plan.ways import Way
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

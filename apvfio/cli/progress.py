@@ -14,8 +14,8 @@ import time
 from contextlib import suppress
 
 from apvfio.cli.terminal import can_draw, print_lines
-from apvfio.errors import printable
-from apvfio.render.folding import cut
+from apvfio.model.errors import printable
+from apvfio.view.folding import cut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _LONGEST = 300
 class Progress:
     """Tells what is waited for on standard error, in a ``with``; nothing where that is no terminal.
 
-    Called with a clause it is an `apvfio.telling.Tell`.
+    Called with a clause it is an `apvfio.model.progress.Tell`.
     """
 
     def __init__(self) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import ledgers
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.errors import Exit, printable
-from apvfio.inventory import has_secure_binding, read_inventory
-from apvfio.owners import owners
-from apvfio.render.tables import Column, table
-from apvfio.snapshot import read_host
+from apvfio.kernel.lszcrypt import has_secure_binding, read_inventory
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import Exit, printable
+from apvfio.model.owners import owners
+from apvfio.store import ledger_file
+from apvfio.view.tables import Column, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.inventory import Device
-    from apvfio.owners import Owner
-    from apvfio.seam import System
+    from apvfio.kernel.lszcrypt import Device
+    from apvfio.kernel.seam import System
+    from apvfio.model.owners import Owner
 
 _NO_DRIVER = "-no-driver-"
 _COLUMNS = (
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(system: System) -> list[tuple[Device, Owner | None]]:
-    owned = owners(read_host(system.sysfs), ledgers.load(system.files, system.boot_id))
+    owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
     devices = read_inventory(system.sysfs)
     return [(device, owned.get(device.queue) if device.queue else None) for device in devices]
 

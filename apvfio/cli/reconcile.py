@@ -7,26 +7,27 @@ import argparse
 import sys
 from typing import NamedTuple
 
-from apvfio import broker, live
-from apvfio.bus import COMPLETE, wait_for_bus
+from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import Progress
-from apvfio.errors import Exit, printable
-from apvfio.foresight import foresee_reconcile
-from apvfio.ledgers import owed_json
-from apvfio.pending import pending_returns
-from apvfio.premise import on_premise, state_of
-from apvfio.snapshot import read_host
-from apvfio.waits import waits
+from apvfio.engine import broker
+from apvfio.engine.not_yet import waits
+from apvfio.engine.preview import foresee_reconcile
+from apvfio.kernel.bus_wait import COMPLETE, wait_for_bus
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt import live_guest
+from apvfio.model.errors import Exit, printable
+from apvfio.plan.pending_returns import pending_returns
+from apvfio.store.ledger_file import owed_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.host import Host
-    from apvfio.pending import Pending
-    from apvfio.seam import System
-    from apvfio.settle import Outcome
+    from apvfio.engine.settle import Outcome
+    from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
+    from apvfio.plan.pending_returns import Pending
 
 _LONGEST_WAIT = 600
 _LONGEST = 1000
@@ -90,7 +91,7 @@ _NOTHING_MORE = More()
 
 
 def _settle_live(system: System, *, dry_run: bool) -> More:
-    return More(live.differences(system)) if dry_run else More(*live.settle_all(system))
+    return More(live_guest.differences(system)) if dry_run else More(*live_guest.settle_all(system))
 
 
 def print_outcome(

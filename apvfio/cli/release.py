@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio import broker, ledgers
+from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened
 from apvfio.cli.progress import Progress
 from apvfio.cli.reconcile import print_outcome
-from apvfio.errors import Exit, RequestError, UsageError, printable
-from apvfio.foresight import foresee_release
-from apvfio.premise import on_premise, state_of
-from apvfio.snapshot import read_host
+from apvfio.engine import broker
+from apvfio.engine.preview import foresee_release
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import Exit, RequestError, UsageError, printable
+from apvfio.store import ledger_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _uuid(system: System, guest: str) -> str:
-    leases = ledgers.load(system.files, system.boot_id).leases.values()
+    leases = ledger_file.load(system.files, system.boot_id).leases.values()
     uuids = {lease.uuid for lease in leases if guest in (lease.guest, lease.uuid)}
     if not uuids:
         held = ", ".join(sorted(printable(lease.guest) for lease in leases)) or "none"

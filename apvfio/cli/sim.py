@@ -7,8 +7,8 @@ import argparse
 import re
 from contextlib import contextmanager
 
-from apvfio.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
-from apvfio.mask import MAX_ID, NO_IDS, parse_list
+from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
+from apvfio.model.ids import MAX_ID, NO_IDS, parse_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def _new(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     """The hook's ``prepare``, a QEMU process, and that process opens the device."""
-    from apvfio import hook  # noqa: PLC0415
     from apvfio.cli.source import read_file  # noqa: PLC0415
-    from apvfio.domain_request import guest_uuid, parse_device  # noqa: PLC0415
-    from apvfio.domain_xml import read_domain  # noqa: PLC0415
+    from apvfio.domain.reader import read_domain  # noqa: PLC0415
+    from apvfio.domain.request import guest_uuid, parse_device  # noqa: PLC0415
+    from apvfio.libvirt import hook  # noqa: PLC0415
     from apvfio.sim.processes import Processes  # noqa: PLC0415
     from apvfio.sim.store import open_sim  # noqa: PLC0415
 
@@ -113,7 +113,7 @@ def _start(args: argparse.Namespace) -> int:
 
 def _stop(args: argparse.Namespace) -> int:
     """The QEMU process ends, and the hook's ``release`` is called."""
-    from apvfio import hook  # noqa: PLC0415
+    from apvfio.libvirt import hook  # noqa: PLC0415
 
     with _ended(args) as (system, name, uuid):
         xml = f"<domain><uuid>{uuid}</uuid></domain>"

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from apvfio.cli.place import add_connect
-from apvfio.errors import UsageError, printable
+from apvfio.model.errors import UsageError, printable
 
 _XML_LIMIT = 16 << 20
 
@@ -30,7 +30,7 @@ def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
         )
     if args.xml:
         return read_file(args.xml[0]), f"the domain in {args.xml[0]}"
-    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
         return guests.find(args.guest).xml(), f"guest {printable(args.guest)}"
@@ -45,7 +45,7 @@ def read_domains(args: argparse.Namespace) -> list[bytes]:
         )
     if args.xml:
         return [read_file(path) for path in args.xml]
-    from apvfio.guests import Guests  # noqa: PLC0415  loads libvirt
+    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
         return [guest.xml() for guest in guests.all()]

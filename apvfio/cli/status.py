@@ -8,23 +8,23 @@ import argparse
 from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
-from apvfio.errors import Exit, UsageError
-from apvfio.ledgers import lease_json, owed_json
-from apvfio.mask import format_list
-from apvfio.promises import promise_json
-from apvfio.render.picture import picture
-from apvfio.render.report import Report, report
-from apvfio.render.status_text import status as status_lines
-from apvfio.status import read_status
+from apvfio.libvirt.status import read_status
+from apvfio.model.claim import promise_json
+from apvfio.model.errors import Exit, UsageError
+from apvfio.model.ids import format_list
+from apvfio.store.ledger_file import lease_json, owed_json
+from apvfio.view.picture import picture
+from apvfio.view.report import Report, report
+from apvfio.view.status_text import status as status_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.render.matrix_text import Look
-    from apvfio.render.picture import Picture
-    from apvfio.seam import System
-    from apvfio.status import Status
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.status import Status
+    from apvfio.view.matrix_text import Look
+    from apvfio.view.picture import Picture
 
 _SECONDS = 1.0
 _SHORTEST, _LONGEST = 0.1, 3600
@@ -123,9 +123,9 @@ def _running(found: Status, guest_uuid: str) -> bool | None:
 
 def _drawing(shown: Report, *, page: bool) -> str:
     if page:
-        from apvfio.render.matrix_html import page as draw  # noqa: PLC0415  most calls draw nothing
+        from apvfio.view.matrix_html import page as draw  # noqa: PLC0415  most calls draw nothing
     else:
-        from apvfio.render.matrix_svg import svg as draw  # noqa: PLC0415
+        from apvfio.view.matrix_svg import svg as draw  # noqa: PLC0415
     return draw(shown)
 
 

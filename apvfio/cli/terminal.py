@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 
-from apvfio.render.matrix_text import Look
+from apvfio.view.matrix_text import Look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from contextlib import nullcontext
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
 from apvfio.cli.progress import Progress
-from apvfio.events.trail import TRAIL
+from apvfio.events.audit_log import TRAIL
 from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
 from apvfio.install.tree import look, packaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

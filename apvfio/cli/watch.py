@@ -15,22 +15,22 @@ import signal
 import sys
 import time
 
+from apvfio.cli.glance import glance
 from apvfio.cli.place import opened
 from apvfio.cli.status import as_json
 from apvfio.cli.status import told as report_of
 from apvfio.cli.terminal import can_draw, look, print_lines
-from apvfio.errors import ApvfioError, Exit
-from apvfio.glance import glance
-from apvfio.render.folding import cut, fold
-from apvfio.render.status_text import status as status_lines
-from apvfio.status import read_status
+from apvfio.libvirt.status import read_status
+from apvfio.model.errors import ApvfioError, Exit
+from apvfio.view.folding import cut, fold
+from apvfio.view.status_text import status as status_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.matrix import Apqn
-    from apvfio.status import Status
+    from apvfio.libvirt.status import Status
+    from apvfio.model.matrix import Apqn
 
     Found = Status | ApvfioError
 

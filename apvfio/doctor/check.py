@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.doctor.catalogue import GROUP_OF
-from apvfio.errors import Exit, printable
+from apvfio.model.errors import Exit, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apvfio.errors import ApvfioError
-    from apvfio.matrix import Apqn
+    from apvfio.model.errors import ApvfioError
+    from apvfio.model.matrix import Apqn
 
 OK = "ok"
 WARNING = "warning"

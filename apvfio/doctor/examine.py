@@ -7,27 +7,27 @@ import os
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from apvfio.definitions import FOLDER, load_definition
 from apvfio.doctor.catalogue import CHECK_FAILED
 from apvfio.doctor.check import PROBLEM, Check, warning
+from apvfio.doctor.checks.guests import judge_guests, judge_one
+from apvfio.doctor.checks.host import judge_host
+from apvfio.doctor.checks.keeping import judge_keeping
+from apvfio.doctor.checks.kernel import judge_kernel
+from apvfio.doctor.checks.libvirt import judge_libvirt
+from apvfio.doctor.checks.machine import judge_tools, judge_units
+from apvfio.doctor.collect.attempts import attempt, otherwise
+from apvfio.doctor.collect.guests import look_at_guests
+from apvfio.doctor.collect.keeping import look_at_keeping
+from apvfio.doctor.collect.kernel import look_at_kernel
+from apvfio.doctor.collect.machine import look_at_machine
 from apvfio.doctor.facts import Facts, Keeping, Kernel, Unseen
-from apvfio.doctor.judge.guests import judge_guests, judge_one
-from apvfio.doctor.judge.host import judge_host
-from apvfio.doctor.judge.keeping import judge_keeping
-from apvfio.doctor.judge.kernel import judge_kernel
-from apvfio.doctor.judge.libvirt import judge_libvirt
-from apvfio.doctor.judge.machine import judge_tools, judge_units
-from apvfio.doctor.look.attempts import attempt, otherwise
-from apvfio.doctor.look.guests import look_at_guests
-from apvfio.doctor.look.keeping import look_at_keeping
-from apvfio.doctor.look.kernel import look_at_kernel
-from apvfio.doctor.look.machine import look_at_machine
-from apvfio.errors import ApvfioError, Exit, printable
+from apvfio.engine.serving import scene
 from apvfio.install.checks import has_mdevctl
-from apvfio.serving import scene
-from apvfio.system import on_this_machine
-from mdev.definitions import AUTO
-from mdev.devices import is_uuid
+from apvfio.mdev.definitions import AUTO
+from apvfio.mdev.devices import is_uuid
+from apvfio.model.errors import ApvfioError, Exit, printable
+from apvfio.store.definitions import FOLDER, load_definition
+from apvfio.store.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.facts import Domain, Guest, Machine, Seen
     from apvfio.doctor.words import Words
-    from apvfio.seam import Files, System
-    from apvfio.serving import Scene
+    from apvfio.engine.serving import Scene
+    from apvfio.kernel.seam import Files, System
 
     Judge = Callable[[Facts, Words], Iterable[Check]]
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from apvfio.mask import ALL_IDS, NO_IDS
+from apvfio.model.ids import ALL_IDS, NO_IDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypeAlias
 
-    from apvfio.chzdev import Stored
-    from apvfio.errors import ApvfioError
-    from apvfio.host import Host
     from apvfio.install.checks import Finding
     from apvfio.install.tree import Found
-    from apvfio.inventory import Device
-    from apvfio.ledger import Ledger
-    from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.kernel.lszcrypt import Device
+    from apvfio.model.errors import ApvfioError
+    from apvfio.model.host import Host
+    from apvfio.model.ids import IdSet
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.persistent_masks import Stored
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
-    from apvfio.policy import Policy
-    from apvfio.request import Request
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.doctor.check import OK, PROBLEM, SKIPPED, WARNING
-from apvfio.errors import printable
+from apvfio.model.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

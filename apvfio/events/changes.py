@@ -10,19 +10,19 @@ from __future__ import annotations
 from binascii import crc32
 
 from apvfio.events.event import CHANGED, HELD, MASKS, MODE, OWED, PROMISED, STARTED, STOPPED, Event
-from apvfio.host import MASK_NAMES
-from apvfio.ledger import CHANGING
-from apvfio.ledger import HELD as HELD_LEASE
-from apvfio.mask import format_list
-from apvfio.matrix import Matrix
-from apvfio.typed import NamedTuple
-from apvfio.wording import mask_bits
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import format_list
+from apvfio.model.ledger import CHANGING
+from apvfio.model.ledger import HELD as HELD_LEASE
+from apvfio.model.matrix import Matrix
+from apvfio.model.text import mask_bits
+from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.ledger import Lease, Ledger
+    from apvfio.model.ledger import Lease, Ledger
 
 
 class Holder(NamedTuple):

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import json
 
-from apvfio.mask import NO_IDS, format_list, parse_list
-from apvfio.matrix import Matrix
-from apvfio.typed import NamedTuple
+from apvfio.model.ids import NO_IDS, format_list, parse_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apvfio.mask import IdSet
+    from apvfio.model.ids import IdSet
 
 VERSION = 1
 _END_OF_TIME = 1 << 37

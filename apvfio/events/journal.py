@@ -11,10 +11,10 @@ from __future__ import annotations
 from _socket import AF_UNIX, SOCK_DGRAM, socket  # a tenth of what loading the public module takes
 from contextlib import suppress
 
-from apvfio.errors import printable
 from apvfio.events.event import IGNORED, OWED, REFUSED, Event
-from apvfio.events.wording import sentence
-from apvfio.mask import format_list
+from apvfio.events.text import sentence
+from apvfio.model.errors import printable
+from apvfio.model.ids import format_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apvfio.events.event import Event
-    from apvfio.matrix import Apqn
+    from apvfio.model.matrix import Apqn
 
 
 class Span(NamedTuple):

@@ -8,9 +8,9 @@ import shlex
 import stat
 from typing import NamedTuple
 
-from apvfio.errors import HostError, printable
 from apvfio.install import programs
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
+from apvfio.model.errors import HostError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _PROFILES = "/sys/kernel/security/apparmor/profiles"
 _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
-HOOK_PROGRAM = "apvfio.hook"
+HOOK_PROGRAM = "apvfio.libvirt.hook"
 LEAST_PYTHON = (3, 11)
 _TRY_HOOK = (
     f"import sys; sys.version_info >= {LEAST_PYTHON} or sys.exit('it is Python %d.%d, and apvfio needs "

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from apvfio.assets import asset, script
+from apvfio.install.shipped_files import asset, script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from fnmatch import fnmatch
 from types import MappingProxyType
 from typing import NamedTuple
 
-from apvfio.errors import ApvfioError
 from apvfio.install.tree import FOREIGN, SAME, apply, clean, digest, missing_directories, prune
+from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from apvfio.install.tree import Found
-    from apvfio.seam import Files
+    from apvfio.kernel.seam import Files
 
 RECORD = "var/lib/apvfio/installed.json"
 _OWN = os.path.dirname(RECORD)

@@ -7,15 +7,16 @@ import os
 import shutil
 import sys
 
-from apvfio import broker, ledgers, stops
-from apvfio.errors import ApvfioError, ConflictError, printable
-from apvfio.handover import DIRECTORY
-from apvfio.host import BUS
+from apvfio.engine import broker
+from apvfio.engine.deferred import DIRECTORY
+from apvfio.model.errors import ApvfioError, ConflictError, printable
+from apvfio.model.host import BUS
+from apvfio.store import ledger_file, stop_records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.seam import System
-    from apvfio.telling import Tell
+    from apvfio.kernel.seam import System
+    from apvfio.model.progress import Tell
 
 _RUN = "run/apvfio"
 _SOME = 5
@@ -23,7 +24,7 @@ _SOME = 5
 
 def require_unused(system: System, force: bool) -> None:
     """ConflictError naming the guests that hold queues, unless ``force``."""
-    ledger = ledgers.load(system.files, system.boot_id)
+    ledger = ledger_file.load(system.files, system.boot_id)
     holding = sorted({lease.guest for lease in ledger.leases.values()})
     if holding and not force:
         names = ", ".join(map(printable, holding[:_SOME])) + (", ..." if len(holding) > _SOME else "")
@@ -52,9 +53,9 @@ def forget(root: str, system: System) -> bool:
     """
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
-    ledger = ledgers.load(system.files, system.boot_id)
+    ledger = ledger_file.load(system.files, system.boot_id)
     if ledger.leases or ledger.owed or ledger.overrides or ledger.promises:
         return False
-    stops.forget_served(system, ledger)
+    stop_records.forget_served(system, ledger)
     shutil.rmtree(os.path.join(root, _RUN), ignore_errors=True)
     return True

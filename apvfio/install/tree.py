@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY
 from typing import NamedTuple
 
-from apvfio.errors import ConflictError, HostError
 from apvfio.install.contents import MARK, PACKAGED, PREPARE_UNIT, Item
-from apvfio.private import file_error
+from apvfio.model.errors import ConflictError, HostError
+from apvfio.store.safe_open import file_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

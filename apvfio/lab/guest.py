@@ -6,12 +6,12 @@ from __future__ import annotations
 import uuid
 from xml.sax.saxutils import escape, quoteattr
 
-from apvfio.domain_xml import NAMESPACE
-from apvfio.mask import format_list
+from apvfio.domain.reader import NAMESPACE
+from apvfio.model.ids import format_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
 
 EMULATOR = "/var/lib/libvirt/emulator.sh"
 """Where the lab has the emulator: the unprivileged user that QEMU runs as can get there."""

@@ -19,8 +19,8 @@ import sys
 import time
 from contextlib import suppress
 
-from apvfio.errors import ApvfioError, HostError
 from apvfio.lab.mounts import bind, open_up, place, sysfs, tmpfs
+from apvfio.model.errors import ApvfioError, HostError
 from apvfio.sim.fuse import mount
 
 _PRIVATE = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")

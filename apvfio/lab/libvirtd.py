@@ -9,7 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

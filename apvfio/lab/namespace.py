@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 
 import apvfio
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import shlex
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from apvfio.errors import UsageError, printable
+from apvfio.model.errors import UsageError, printable
 
 _LONGEST = 1000
 _BY_SSH = ("ssh", "libssh", "libssh2")

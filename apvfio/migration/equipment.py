@@ -5,19 +5,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.errors import HostError
-from apvfio.host import HOST_DRIVER
-from apvfio.matrix import Apqn
-from apvfio.read_cards_keys import read_adapters, read_mkvps
-from apvfio.wording import some_queues
+from apvfio.kernel.cards import read_adapters, read_mkvps
+from apvfio.model.errors import HostError
+from apvfio.model.host import HOST_DRIVER
+from apvfio.model.matrix import Apqn
+from apvfio.model.text import some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from apvfio.host import Host
-    from apvfio.ledger import Ledger
-    from apvfio.seam import Sysfs
+    from apvfio.kernel.seam import Sysfs
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
 
 _KEYLESS = "accel"
 

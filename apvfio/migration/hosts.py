@@ -8,20 +8,20 @@ import os
 import subprocess
 from typing import NamedTuple, Protocol
 
-from apvfio import errors
-from apvfio.errors import ApvfioError, HostError, printable
-from apvfio.matrix import Apqn
-from apvfio.migration import arrival
+from apvfio.mdev.devices import is_uuid
+from apvfio.migration import destination
 from apvfio.migration.equipment import Equipment, equipment_from
-from apvfio.telling import silent
-from mdev.devices import is_uuid
+from apvfio.model import errors
+from apvfio.model.errors import ApvfioError, HostError, printable
+from apvfio.model.matrix import Apqn
+from apvfio.model.progress import silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from apvfio.seam import System
+    from apvfio.kernel.seam import System
 
 _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
@@ -48,7 +48,7 @@ class Prospect(NamedTuple):
 
 
 class Host(Protocol):
-    """A host's apvfio; a guest is told by its letter (`apvfio.migration.letter`)."""
+    """A host's apvfio; a guest is told by its letter (`apvfio.migration.minimal_xml`)."""
 
     def expect(self, letter: bytes) -> str:
         """Free its queues and make its device, whose uuid is returned; again it does nothing."""
@@ -64,10 +64,10 @@ class ThisHost:
         self._system = system
 
     def expect(self, letter: bytes) -> str:
-        return arrival.expect(self._system, letter).mdev
+        return destination.expect(self._system, letter).mdev
 
     def give_up(self, letter: bytes) -> None:
-        arrival.give_up(self._system, letter, silent)
+        destination.give_up(self._system, letter, silent)
 
 
 class OtherHost:

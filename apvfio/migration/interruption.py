@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from contextlib import contextmanager
 
-from apvfio.errors import ApvfioError
+from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

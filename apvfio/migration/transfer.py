@@ -7,14 +7,14 @@ import threading
 import time
 from typing import NamedTuple
 
-from apvfio.errors import ApvfioError
 from apvfio.migration.interruption import InterruptionError
+from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.guests import Guest, Guests
+    from apvfio.libvirt.guests import Guest, Guests
 
 _BEAT = 0.2
 

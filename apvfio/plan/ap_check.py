@@ -7,19 +7,19 @@ One comparison is missing: ap-check demands that the masks have set the queues f
 
 from __future__ import annotations
 
-from apvfio.errors import ConflictError, RequestError, printable
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.mask import ALL_IDS
-from apvfio.owners import GUEST, mdev_owner
+from apvfio.model.errors import ConflictError, RequestError, printable
+from apvfio.model.ids import ALL_IDS
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.owners import GUEST, mdev_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apvfio.chzdev import Stored
-    from apvfio.host import Host
-    from apvfio.ledger import Ledger
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.persistent_masks import Stored
 
 
 def require_startable(mdev: str, matrix: Matrix, host: Host, ledger: Ledger) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.errors import printable
-from apvfio.host import HOST_DRIVER, OVERRIDES, UNBOUND, VFIO_DRIVER
-from apvfio.wish import same_key
-from apvfio.wording import some_queues
+from apvfio.model.criteria import same_key
+from apvfio.model.errors import printable
+from apvfio.model.host import HOST_DRIVER, OVERRIDES, UNBOUND, VFIO_DRIVER
+from apvfio.model.text import some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from apvfio.cards import Card, Known
-    from apvfio.host import Host
-    from apvfio.ledger import Ledger
-    from apvfio.matrix import Apqn, Matrix
-    from apvfio.policy import Policy
-    from apvfio.request import Request
-    from apvfio.wish import Wish
+    from apvfio.model.cards import Card, Known
+    from apvfio.model.criteria import Wish
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
 
 _SHOWN = 4
 

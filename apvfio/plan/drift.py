@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-from apvfio.errors import printable
-from apvfio.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
-from apvfio.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
-from apvfio.mask import NO_IDS, format_change
-from apvfio.plan.cleared import ALL_BITS, cleared_by_others
+from apvfio.model.errors import printable
+from apvfio.model.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
+from apvfio.model.ids import NO_IDS, format_change
+from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
+from apvfio.model.text import mask_bits, some_queues
+from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
 from apvfio.plan.overrides import forgiven_overrides, restoring, returnable_overrides
 from apvfio.plan.steps import forgiven, returnable
-from apvfio.wording import mask_bits, some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.host import Host
-    from apvfio.ledger import Lease, Ledger
-    from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.model.host import Host
+    from apvfio.model.ids import IdSet
+    from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.matrix import Apqn, Matrix
 
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 

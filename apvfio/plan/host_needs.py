@@ -7,21 +7,21 @@ other way is open, that one is taken. What is only to be warned of becomes a war
 
 from __future__ import annotations
 
-from apvfio.errors import PolicyError, printable
-from apvfio.host import HOST_DRIVER
-from apvfio.policy import IGNORE, REFUSE
-from apvfio.typed import NamedTuple
-from apvfio.usage import Usage
-from apvfio.wording import count_queues, some_queues
+from apvfio.model.errors import PolicyError, printable
+from apvfio.model.host import HOST_DRIVER
+from apvfio.model.policy import IGNORE, REFUSE
+from apvfio.model.text import count_queues, some_queues
+from apvfio.model.typed import NamedTuple
+from apvfio.model.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from apvfio.host import Host
-    from apvfio.matrix import Apqn, Matrix
-    from apvfio.plan.masks import Way
-    from apvfio.policy import Policy
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.policy import Policy
+    from apvfio.plan.ways import Way
 
 _RESERVED = ", reserved for the host"
 NOTHING_KNOWN = Usage()

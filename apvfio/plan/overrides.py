@@ -7,19 +7,19 @@ override comes first, so that between the two no other tool can bind the queue b
 
 from __future__ import annotations
 
-from apvfio.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
-from apvfio.ledger import BY_OVERRIDES, Debt
-from apvfio.matrix import covering
-from apvfio.plan.masks import Way
-from apvfio.plan.step import FREE, PROBE, RETURN, UNBIND, Step
+from apvfio.model.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
+from apvfio.model.ledger import BY_OVERRIDES, Debt
+from apvfio.model.matrix import covering
+from apvfio.model.step import FREE, PROBE, RETURN, UNBIND, Step
+from apvfio.plan.ways import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.host import Host
-    from apvfio.ledger import Ledger
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn, Matrix
 
 THE_WAY = Way(name=BY_OVERRIDES, clear=Debt(), collateral=(), reserved=(), stuck=0, leans_on=0)
 """There is one way, and it costs nobody anything."""

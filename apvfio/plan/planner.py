@@ -3,30 +3,30 @@
 
 from __future__ import annotations
 
-from apvfio.errors import ApvfioError, HostError
-from apvfio.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
-from apvfio.ledger import STARTING, Lease, Ledger
-from apvfio.mask import format_change
-from apvfio.plan.free import others, require_free, require_no_strange_override, require_unreserved
+from apvfio.model.errors import ApvfioError, HostError
+from apvfio.model.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
+from apvfio.model.ids import format_change
+from apvfio.model.ledger import STARTING, Lease, Ledger
+from apvfio.model.text import count_queues, some_queues
+from apvfio.model.typed import NamedTuple
+from apvfio.plan.availability import others, require_free, require_no_strange_override, require_unreserved
 from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged, require_may_be_taken, require_this_open
 from apvfio.plan.host_needs import warnings as warnings_of
-from apvfio.plan.masks import Way, ways
-from apvfio.plan.mode import mode_of
+from apvfio.plan.mechanism import mode_of
 from apvfio.plan.overrides import THE_WAY, to_override
 from apvfio.plan.presence import absent_control_domains, absent_queues, require_all_there, require_there
 from apvfio.plan.steps import due
-from apvfio.typed import NamedTuple
-from apvfio.wording import count_queues, some_queues
+from apvfio.plan.ways import Way, ways
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Apqn, Matrix
-    from apvfio.plan.step import Step
-    from apvfio.policy import Policy
-    from apvfio.request import Request
-    from apvfio.usage import Usage
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
+    from apvfio.model.step import Step
+    from apvfio.model.usage import Usage
 
 NO_WAY_NEEDED = "none"
 

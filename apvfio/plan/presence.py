@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from apvfio.errors import HostError
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Matrix
-from apvfio.wording import some_queues
+from apvfio.model.errors import HostError
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Matrix
+from apvfio.model.text import some_queues
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.host import Host
-    from apvfio.matrix import Apqn
-    from apvfio.request import Request
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.request import Request
 
 
 def absent_queues(matrix: Matrix, host: Host) -> list[Apqn]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import NamedTuple
 
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

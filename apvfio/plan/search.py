@@ -7,9 +7,9 @@ All sets are integers, bit i standing for id i.
 
 from __future__ import annotations
 
-from apvfio.mask import IdSet
-from apvfio.plan.most_kept import most_kept
-from apvfio.typed import NamedTuple
+from apvfio.model.ids import IdSet
+from apvfio.model.typed import NamedTuple
+from apvfio.plan.lower_bound import most_kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,19 +7,19 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from apvfio.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Debt, Ledger
-from apvfio.mask import NO_IDS, IdSet, format_change, union
-from apvfio.matrix import Matrix
+from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
+from apvfio.model.ids import NO_IDS, IdSet, format_change, union
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Debt, Ledger
+from apvfio.model.matrix import Matrix
+from apvfio.model.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
 from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
-from apvfio.plan.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.ledger import Lease
-    from apvfio.matrix import Apqn
+    from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Apqn
 
 _KINDS = ("adapter", "domain", "control_domain")
 

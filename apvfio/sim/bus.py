@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENODEV
 
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.grammar import device_name, parse_mask, parse_override, refusal
 from apvfio.sim.ownership import DRIVERS, may_probe, must_rebind
 from apvfio.sim.state import Card, Queue

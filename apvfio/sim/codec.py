@@ -12,9 +12,9 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from apvfio.errors import ApvfioError, RequestError
-from apvfio.mask import MAX_ID, NO_IDS, IdSet, format_list, parse_list
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.errors import ApvfioError, RequestError
+from apvfio.model.ids import MAX_ID, NO_IDS, IdSet, format_list, parse_list
+from apvfio.model.matrix import Apqn, Matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import time
 from errno import EBUSY, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
 from os import strerror
 
-from apvfio.errors import HostError, RequestError
+from apvfio.model.errors import HostError, RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class FileTree:
 
 
 class SimFiles:
-    """The protocol `apvfio.seam.Files` on a tree, as `apvfio.files.RealFiles` has it on a disk."""
+    """`apvfio.kernel.seam.Files` on a tree, as `apvfio.store.files.RealFiles` has it on a disk."""
 
     def __init__(self, tree: FileTree) -> None:
         self._tree = tree

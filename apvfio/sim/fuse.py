@@ -14,7 +14,7 @@ import threading
 from contextlib import contextmanager
 from errno import EINVAL
 
-from apvfio.errors import HostError, UsageError
+from apvfio.model.errors import HostError, UsageError
 from apvfio.sim.face import Face
 from apvfio.sim.store import open_sim_file
 

@@ -10,8 +10,8 @@ import os
 import re
 from errno import EINVAL, ERANGE
 
-from apvfio.mask import HEX_DIGITS, IDS, IdSet, parse_id
-from apvfio.matrix import Matrix
+from apvfio.model.ids import HEX_DIGITS, IDS, IdSet, parse_id
+from apvfio.model.matrix import Matrix
 
 _UNSIGNED = "0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*"
 """What strtoul takes with base 0: a leading 0 means octal."""

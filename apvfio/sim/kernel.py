@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from apvfio.mask import MAX_ID, IdSet
+from apvfio.model.ids import MAX_ID, IdSet
 from apvfio.sim import modules
 from apvfio.sim.rules import Rules
 from apvfio.sim.state import Hardware, State
@@ -22,7 +22,7 @@ IBM_DOMAINS = IdSet([1, 2, 4, 0x1B])
 
 
 class SimKernel:
-    """A host's kernel behind the seam `apvfio.seam.Sysfs`."""
+    """A host's kernel behind the seam `apvfio.kernel.seam.Sysfs`."""
 
     def __init__(self, state: State) -> None:
         self.state = state

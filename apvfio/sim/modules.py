@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from errno import ENOENT, EWOULDBLOCK
 
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.sim.grammar import parse_mask, refusal
 from apvfio.sim.state import MODULES
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.mask import format_hex
+from apvfio.model.ids import format_hex
 from apvfio.sim.grammar import check_action
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from apvfio.mask import IdSet
+    from apvfio.model.ids import IdSet
 
 
 class Attribute(NamedTuple):

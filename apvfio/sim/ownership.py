@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.model.matrix import Apqn, Matrix
     from apvfio.sim.state import State
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from apvfio.process import UNKNOWN, Process
+from apvfio.mdev.devices import is_uuid
+from apvfio.model.process import UNKNOWN, Process
 from apvfio.sim import codec
-from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Processes:
         guests = ((pid, process) for pid, process in self._alive() if process.guest)
         return [pid for pid, process in guests if guest in (process.guest, process.name)]
 
-    # As `apvfio.seam.System` has them.
+    # As `apvfio.kernel.seam.System` has them.
 
     def running_guests(self) -> dict[str, Process]:
         """The QEMU process of each guest that runs, by the guest's uuid."""

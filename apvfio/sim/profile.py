@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.errors import RequestError
+from apvfio.model.errors import RequestError
 
 
 class Profile(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from apvfio.errors import RequestError
-from apvfio.mask import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.mdev.devices import is_uuid
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim import codec
 from apvfio.sim.profile import profile_named
-from mdev.devices import is_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

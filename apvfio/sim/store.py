@@ -17,11 +17,11 @@ import time
 import uuid
 from contextlib import contextmanager, nullcontext, suppress
 
-from apvfio.errors import ApvfioError, HostError, RequestError
+from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
-from apvfio.waiting import MemoryRoom
+from apvfio.store.waiting import MemoryRoom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from apvfio.process import Process
-    from apvfio.seam import Files, Sysfs
+    from apvfio.kernel.seam import Files, Sysfs
+    from apvfio.model.process import Process
     from apvfio.sim.files import Entry
-    from apvfio.waiting import Room
+    from apvfio.store.waiting import Room
 
 FORMAT = "apvfio-sim"
 VERSION = 1
@@ -52,7 +52,7 @@ _SKELETON: dict[str, Entry] = {
 
 
 class SimSystem:
-    """A simulated host as `apvfio.seam.System`. Its lock is that on its file, held all the while.
+    """A simulated host as `apvfio.kernel.seam.System`. Its lock is that on its file, held all the while.
 
     ``processes`` is None as long as nobody has started a guest on it: nothing is known then of who runs.
     A copy of a real host, or a host on which only apvfio was tried, has leases but no processes, and an

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from errno import EINVAL
 
-from apvfio.matrix import Apqn
+from apvfio.model.matrix import Apqn
 from apvfio.sim import zcrypt
 from apvfio.sim.grammar import check_action, kstrtobool, kstrtoul, refusal, sscanf_d, sscanf_i
 from apvfio.sim.nodes import Attribute, Directory, Link, shows, shows_flag, shows_mask, takes, uevent

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from errno import EADDRINUSE, EADDRNOTAVAIL, EBUSY, EEXIST, EINVAL, EIO, ENODEV, EPERM, EUSERS
 
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.grammar import kstrtoul, parse_ap_config, parse_uuid, refusal
 from apvfio.sim.ownership import host_owns_any
 from apvfio.sim.state import Mdev

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from errno import EINVAL, ENODEV
 
-from apvfio.mask import IdSet
+from apvfio.model.ids import IdSet
 from apvfio.sim.grammar import refusal, sscanf_d
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.matrix import Apqn
+    from apvfio.model.matrix import Apqn
     from apvfio.sim.state import State
 
 DEPTH = 8

@@ -12,11 +12,11 @@ from scipy.sparse import coo_array
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.host import Host
-    from apvfio.matrix import Matrix
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Matrix
 
 _QUEUE = 1024
-"""What a queue weighs against a mask bit, as in `apvfio.plan.together`."""
+"""What a queue weighs against a mask bit, as in `apvfio.plan.joint`."""
 
 
 class Model:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 from booting import Computer
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import pytest
 from apvfio.events.event import STARTED
 from apvfio.events.journal import CATALOGUE
 from apvfio.lab.guest import guest_xml
-from apvfio.ledger import HELD
+from apvfio.model.ledger import HELD
 from boot_host import lay_out, switched_on
 from booting import until
 from hosts import a_matrix, mdev
 
 if TYPE_CHECKING:
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
     from booting import Computer
 
 POLICY = "/etc/apvfio/apvfio.toml"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.errors import Exit
 from apvfio.lab.guest import guest_xml
+from apvfio.model.errors import Exit
 from boot_host import lay_out, switched_on
 from booting import CHECKOUT, until
 from hosts import a_matrix, mdev

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.errors import HostError
+from apvfio.install.shipped_files import hook_script
 from apvfio.lab.lab import Lab
+from apvfio.model.errors import HostError
 from cockpit_house import Page, chromium, cockpit, on_simulated_host, require_programs
 from lab_house import LabHouse
 from other_user import readable_copy

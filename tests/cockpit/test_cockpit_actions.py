@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS
-from apvfio.ledgers import load
+from apvfio.model.host import AP_MDEVS
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import printable
-from apvfio.guests import PREFIX
+from apvfio.libvirt.guests import PREFIX
+from apvfio.model.errors import printable
 from cockpit_house import in_lab
 from hosts import a_matrix
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
 from apvfio.cli.status import as_json
-from apvfio.mask import IdSet
+from apvfio.engine import broker
+from apvfio.libvirt.status import read_status
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
-from apvfio.status import read_status
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from apvfio import broker
-from apvfio.assets import hook_script
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import HostError
-from apvfio.guests import annotation
-from apvfio.ledger import HELD
-from apvfio.ledgers import LEDGER, load
-from apvfio.locks import s390_lock
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
+from apvfio.domain.reader import NAMESPACE
+from apvfio.engine import broker
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt.guests import annotation
+from apvfio.model.errors import HostError
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import HELD
+from apvfio.model.matrix import Matrix
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.snapshot import read_host
-from apvfio.system import RealSystem
+from apvfio.store.ledger_file import LEDGER, load
+from apvfio.store.locks import s390_lock
+from apvfio.store.system import RealSystem
 from hosts import guest, mdev
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ sys.exit(main(["sim", "mount", *sys.argv[2:]]))
 
 RIVAL = """\
 import sys, time
-from apvfio.locks import s390_lock
+from apvfio.store.locks import s390_lock
 while True:
     with s390_lock(sys.argv[1]):
         print("got it", flush=True)

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from apvfio.errors import Exit, HostError, UsageError
-from apvfio.locks import holding_locks, s390_lock
+from apvfio.model.errors import Exit, HostError, UsageError
 from apvfio.sim import fuse
 from apvfio.sim.fuse import mount
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.system import RealSystem
+from apvfio.store.locks import holding_locks, s390_lock
+from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

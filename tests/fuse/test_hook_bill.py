@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.sysfs import RealSysfs
 from apvfio.lab.guest import guest_xml
-from apvfio.snapshot import read_host
-from apvfio.sysfs import RealSysfs
+from apvfio.model.errors import HostError
 from benchmarks.mounted import PACKAGES, PYTHON, mounted
 from bills import require_few
 from hosts import a_matrix, mdev
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HOOK = """\
 import os, sys
 sys.path.append(sys.argv.pop(1))
-from apvfio.hook import main
+from apvfio.libvirt.hook import main
 begun = []
 os.register_at_fork(before=lambda: begun.append(0))
 code = main(sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 from apvfio.sim import fuse
 from model.hooks import LOCK, NEXT, RUN, House, Round, Strike, draw, mounted
 

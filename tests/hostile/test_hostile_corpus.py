@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.definitions import FOLDER
-from apvfio.events.trail import TRAIL
-from apvfio.ledgers import LEDGER
-from apvfio.policy_file import POLICY
+from apvfio.events.audit_log import TRAIL
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from apvfio.store.definitions import FOLDER
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.policy_file import POLICY
 from hostility import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
 from hosts import BOOT, IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from documents import Way, changed, kinds_of_places
 from hostility import KINDS, MORE, Said, run, simulated
 from spoilt import ANY, WANTED, a_machine, answers, full_host, questions, spoil

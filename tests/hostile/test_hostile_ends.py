@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
-from apvfio.locks import OWN_LOCK
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import Exit
 from apvfio.sim.store import open_sim
-from apvfio.snapshot import read_host
-from apvfio.waiting import ROOM
+from apvfio.store.locks import OWN_LOCK
+from apvfio.store.waiting import ROOM
 from hook_process import PATIENCE, Hook
 from hostility import MDEV, domain, require_line
 
@@ -47,7 +47,7 @@ def test_standard_streams_that_are_closed(hook: Hook, how: str, tmp_path: Path) 
     (tmp_path / "in").write_bytes(domain())
     for operation, code in (("prepare", None), ("release", 0), ("reconnect", 0)):
         feed = "" if "<" in how else f"<{tmp_path}/in"
-        line = f'exec "$1" -I -m apvfio.hook db1 {operation} begin - {feed} {how}'
+        line = f'exec "$1" -I -m apvfio.libvirt.hook db1 {operation} begin - {feed} {how}'
         done = subprocess.run(
             ["sh", "-c", line, "sh", sys.executable],
             env={"APVFIO_SIM": str(hook.sim)},
@@ -83,7 +83,7 @@ def test_nobody_listens(hook: Hook) -> None:
 def test_input_without_an_end_is_bounded(hook: Hook) -> None:
     with open("/dev/zero", "rb") as zeros:
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "apvfio.hook", "x", "prepare", "begin", "-"],
+            [sys.executable, "-I", "-m", "apvfio.libvirt.hook", "x", "prepare", "begin", "-"],
             stdin=zeros,
             env={"APVFIO_SIM": str(hook.sim)},
             capture_output=True,
@@ -166,7 +166,7 @@ def test_who_is_ended_while_it_waits_leaves_nothing_that_counts(
     with (
         held(tmp_path / OWN_LOCK),
         subprocess.Popen(
-            [sys.executable, "-I", "-m", "apvfio.hook", "db1", "prepare", "begin", "-"],
+            [sys.executable, "-I", "-m", "apvfio.libvirt.hook", "db1", "prepare", "begin", "-"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={"APVFIO_ROOT": str(tmp_path)},
@@ -183,6 +183,6 @@ def test_who_is_ended_while_it_waits_leaves_nothing_that_counts(
         assert process.wait(PATIENCE) in (-number, Exit.FAILURE)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
-    from apvfio.waiting import FileRoom
+    from apvfio.store.waiting import FileRoom
 
     assert FileRoom(str(room)).tickets() == []

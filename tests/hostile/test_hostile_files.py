@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.chzdev import RULE
-from apvfio.definitions import FOLDER
-from apvfio.errors import ApvfioError, Exit, HostError
-from apvfio.handover import DIRECTORY as HANDOVER
-from apvfio.ledgers import LEDGER
-from apvfio.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
-from apvfio.policy_file import POLICY
-from apvfio.waiting import ROOM
+from apvfio.engine.deferred import DIRECTORY as HANDOVER
+from apvfio.model.errors import ApvfioError, Exit, HostError
+from apvfio.model.persistent_masks import RULE
+from apvfio.store.definitions import FOLDER
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
+from apvfio.store.policy_file import POLICY
+from apvfio.store.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
 from planted import KINDS, Planted, directory
 
@@ -38,7 +38,7 @@ def test_what_is_planted_is_not_used(
     planted: Planted, place: str, plant: Callable[[Path, Planted], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest that starts is refused, but for a directory where one belongs."""
-    monkeypatch.setattr("apvfio.locks.s390_lock", lambda path, _: s390_lock(path, Patience(0.05)))
+    monkeypatch.setattr("apvfio.store.locks.s390_lock", lambda path, _: s390_lock(path, Patience(0.05)))
     path = planted.path(place)
     if path.is_dir():
         path.rmdir()

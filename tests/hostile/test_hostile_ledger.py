@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import ApvfioError, Exit
-from apvfio.ledger import Debt
-from apvfio.ledgers import LEDGER, load, save
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn
-from apvfio.process import Process
-from apvfio.promises import Promise
+from apvfio.model.claim import Promise
+from apvfio.model.errors import ApvfioError, Exit
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import Debt
+from apvfio.model.matrix import Apqn
+from apvfio.model.process import Process
+from apvfio.store.ledger_file import LEDGER, load, save
 from documents import Way, changed, places
 from hostility import (
     KINDS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from apvfio.sim.store import open_sim
 from hook_process import PATIENCE, Hook
 from hostility import HOSTDEV, MDEV, UUID, domain, require_line

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.chzdev import RULE
-from apvfio.errors import Exit
-from apvfio.files import RealFiles
-from apvfio.ledgers import LEDGER
+from apvfio.model.errors import Exit
+from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealSystem
-from apvfio.waiting import ROOM, FileRoom
+from apvfio.store.files import RealFiles
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.system import RealSystem
+from apvfio.store.waiting import ROOM, FileRoom
 from hostility import domain, prepare, require_sentence, run, simulated
 from hosts import IBM_DOMAINS
 from planted import Planted
@@ -131,7 +131,7 @@ def test_a_full_run_refuses_the_guest_and_leaves_the_host_as_it_was(full: Path) 
 
 LIMITED = """\
 import resource, sys
-from apvfio.system import RealFiles
+from apvfio.store.system import RealFiles
 files = RealFiles(sys.argv[1])
 files.write("run/apvfio/ledger.json", "old")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

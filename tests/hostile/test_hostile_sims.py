@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from documents import Way, changed, kinds_of_places
 from hostility import KINDS, MORE, require_answer, require_sentence, run, trying
 from spoilt import full_host

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
-from apvfio.sysfs import RealSysfs
+from apvfio.kernel.sysfs import RealSysfs
+from apvfio.model.errors import Exit
 from hostility import MORE, prepare, require_answer, require_line, run, simulated
 from spoilt import ANY, WANTED, a_machine, answers, questions, spoil
 

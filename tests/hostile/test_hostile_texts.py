@@ -10,13 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.chzdev import RULE, Stored, format_rule, parse_rule
-from apvfio.definitions import FOLDER, load_definition, matrix_of
-from apvfio.errors import Exit, RequestError
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_edit, parse_hex, parse_list
-from apvfio.matrix import Apqn, Matrix
-from apvfio.policy_file import POLICY, parse_policy, read_times
-from apvfio.wish import parse_option
+from apvfio.model.criteria import parse_option
+from apvfio.model.errors import Exit, RequestError
+from apvfio.model.ids import (
+    ALL_IDS,
+    NO_IDS,
+    IdSet,
+    format_hex,
+    format_list,
+    parse_edit,
+    parse_hex,
+    parse_list,
+)
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.persistent_masks import RULE, Stored, format_rule, parse_rule
+from apvfio.store.definitions import FOLDER, load_definition, matrix_of
+from apvfio.store.policy_file import POLICY, parse_policy, read_times
 from hostility import (
     HOSTDEV,
     KINDS,

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.calls import Acquire, answer_of, parse_call, raise_from
-from apvfio.errors import ApvfioError, ConflictError, Exit
-from apvfio.matrix import Apqn
+from apvfio.engine.calls import Acquire, answer_of, parse_call, raise_from
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, ConflictError, Exit
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
-from apvfio.system import RealSystem
-from apvfio.waiting import ROOM
-from apvfio.wish import Wish
+from apvfio.store.system import RealSystem
+from apvfio.store.waiting import ROOM
 from documents import changed, places
 from hostility import KINDS, MDEV, domain, prepare, require_line, trying
 from hosts import IBM_DOMAINS, a_request

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio import broker
-from apvfio.errors import Exit
-from apvfio.events import trail
+from apvfio.engine import broker
+from apvfio.events import audit_log
 from apvfio.events.changes import holders
 from apvfio.events.event import Event, to_line
+from apvfio.model.errors import Exit
 from hostility import domain, prepare, require_answer, require_line, require_sentence, run, simulated, trying
 from hosts import a_request, guest, mdev
 from machines import Machine
@@ -37,7 +37,7 @@ def lived() -> Machine:
     return machine
 
 
-TRAIL = lived().files.texts[trail.TRAIL]
+TRAIL = lived().files.texts[audit_log.TRAIL]
 FIELDS = [(number, name) for number, line in enumerate(TRAIL.splitlines()) for name in json.loads(line)]
 ANYTHING: list[object] = [
     None, True, 0, -1, 1.5, float("nan"), 1 << 70, "", "x", "9-1", "0" * 70_000, "\x1b[2J\n", "\ud800", [],
@@ -51,7 +51,7 @@ def require_harmless(text: str) -> Machine:
     The host afterwards, on which nobody has anything.
     """
     machine = lived()
-    machine.files.texts[trail.TRAIL] = text
+    machine.files.texts[audit_log.TRAIL] = text
     with simulated(machine):
         for words in (["log"], ["log", "--json"], ["log", "--queue", "0a.0002"], ["metrics"], ["status"]):
             said = run("--sim", "x", *words)
@@ -63,23 +63,23 @@ def require_harmless(text: str) -> Machine:
     assert prepare(machine, b"<domain xmlns:ap='urn:apvfio:guest:1'").code == Exit.REQUEST
     assert (machine.kernel.to_json(), machine.ledger) == before
     broker.acquire(machine, a_request("0", "1", 3))
-    held = trail.replayed(trail.read(machine.files))
+    held = audit_log.replayed(audit_log.read(machine.files))
     assert held[mdev(3)] == holders(machine.ledger)[mdev(3)]
     broker.release(machine, guest(2))
     broker.release(machine, guest(3))
-    assert not {mdev(2), mdev(3)} & set(trail.replayed(trail.read(machine.files)))
+    assert not {mdev(2), mdev(3)} & set(audit_log.replayed(audit_log.read(machine.files)))
     return machine
 
 
 def require_mended(text: str) -> None:
     """What the end of the trail lacks is told at once, as found out late."""
     machine = lived()
-    machine.files.texts[trail.TRAIL] = text
+    machine.files.texts[audit_log.TRAIL] = text
     broker.reconcile(machine)
-    assert trail.replayed(trail.read(machine.files)) == holders(machine.ledger)
-    told = machine.files.texts[trail.TRAIL]
+    assert audit_log.replayed(audit_log.read(machine.files)) == holders(machine.ledger)
+    told = machine.files.texts[audit_log.TRAIL]
     broker.reconcile(machine)
-    assert machine.files.texts[trail.TRAIL] == told
+    assert machine.files.texts[audit_log.TRAIL] == told
 
 
 @pytest.mark.parametrize(("number", "name"), FIELDS, ids=str)
@@ -118,13 +118,13 @@ def test_lines_in_any_order() -> None:
 def test_a_guest_that_is_refused_for_ever_does_not_fill_the_disk() -> None:
     machine = Machine()
     refused = to_line(Event(1.0, "refused", guest="g9", text="no" * 1000))
-    machine.files.texts[trail.TRAIL] = refused * (trail.OVERFULL // 2 // len(refused))
+    machine.files.texts[audit_log.TRAIL] = refused * (audit_log.OVERFULL // 2 // len(refused))
     for _ in range(1000):
-        trail.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
-    assert trail.OVERFULL < machine.files.size(trail.TRAIL) < trail.OVERFULL + 10_000
+        audit_log.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
+    assert audit_log.OVERFULL < machine.files.size(audit_log.TRAIL) < audit_log.OVERFULL + 10_000
     broker.acquire(machine, a_request("0", "1"))
-    assert machine.files.size(trail.TRAIL) < 10_000
-    assert machine.files.size(f"{trail.TRAIL}.1") > trail.OVERFULL
+    assert machine.files.size(audit_log.TRAIL) < 10_000
+    assert machine.files.size(f"{audit_log.TRAIL}.1") > audit_log.OVERFULL
 
 
 def open_to_all(path: Path, _: Planted) -> None:
@@ -139,7 +139,7 @@ def too_large(path: Path, _: Planted) -> None:
 
 
 @pytest.mark.parametrize("plant", [*KINDS, open_to_all, too_large])
-@pytest.mark.parametrize("place", [BELOW, trail.TRAIL, f"{trail.TRAIL}.1", f"{trail.TRAIL}.9"])
+@pytest.mark.parametrize("place", [BELOW, audit_log.TRAIL, f"{audit_log.TRAIL}.1", f"{audit_log.TRAIL}.9"])
 def test_what_is_planted_in_its_place_costs_no_guest_its_start(
     tmp_path: Path, place: str, plant: Callable[[Path, Planted], None]
 ) -> None:
@@ -171,10 +171,10 @@ def test_a_full_trail_goes_on_beside_what_is_planted(
 ) -> None:
     planted = Planted(tmp_path)
     files = planted.system.files
-    files.append(trail.TRAIL, TRAIL * (2 * (1 << 20) // len(TRAIL)))
-    plant(planted.path(f"{trail.TRAIL}.1"), planted)
+    files.append(audit_log.TRAIL, TRAIL * (2 * (1 << 20) // len(TRAIL)))
+    plant(planted.path(f"{audit_log.TRAIL}.1"), planted)
     for operation in ("prepare", "release"):
         assert prepare(planted.system, domain(), operation) == (Exit.OK, "", "")
         assert planted.untouched()
-    newest = [event for event in trail.read(files, newest=1) if event]
+    newest = [event for event in audit_log.read(files, newest=1) if event]
     assert [event.kind for event in newest][-2:] == ["started", "stopped"]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.broker import acquire
-from apvfio.errors import Exit
+from apvfio.engine.broker import acquire
+from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from command_line import COMMANDS, options

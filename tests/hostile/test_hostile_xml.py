@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from hostility import HOSTDEV, MATRIX, MDEV, UUID, domain, prepare, require_line, require_sentence, trying
 from machines import Machine
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
 from apvfio.lab.lab import Lab
+from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.errors import Exit
+from apvfio.install.shipped_files import hook_script
 from apvfio.lab.guest import guest_xml
+from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 from lab_house import LabHouse
 from other_user import as_nobody
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.lab.lab import Lab
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
     from lab_house import MakeLab
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"

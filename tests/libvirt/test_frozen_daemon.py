@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.errors import Exit
+from apvfio.install.shipped_files import hook_script
+from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 from lab_house import LabHouse
 

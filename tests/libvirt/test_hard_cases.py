@@ -10,7 +10,7 @@ import pytest
 import changed_guests
 import daemon_cases
 import hard_cases
-from apvfio.assets import hook_script
+from apvfio.install.shipped_files import hook_script
 from lab_house import LabHouse
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
 from apvfio.lab import namespace
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.lab.lab import Lab
 from apvfio.lab.libvirtd import COMMANDS
-from apvfio.matrix import Matrix
+from apvfio.model.errors import HostError
+from apvfio.model.matrix import Matrix
 from apvfio.sim import fuse
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def test_libvirt_refuses_a_device_that_is_not_there(recorder: Lab, calls: Path) 
 
 
 def test_the_annotation_reaches_the_hook(recorder: Lab, calls: Path) -> None:
-    from apvfio.domain_request import parse_domain
-    from apvfio.mask import parse_list
+    from apvfio.domain.request import parse_domain
+    from apvfio.model.ids import parse_list
 
     wish = Matrix(parse_list("0,0xa"), parse_list("1-2,4"), parse_list("4"))
     recorder.run(["rm", "/run/hook.xml"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
+from apvfio.install.shipped_files import hook_script
 from apvfio.lab.guest import guest_uuid
 from hosts import a_matrix, mdev
 from lab_house import LabHouse

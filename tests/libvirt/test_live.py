@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import live_cases
-from apvfio.assets import hook_script
+from apvfio.install.shipped_files import hook_script
 from lab_house import LabHouse
 
 if TYPE_CHECKING:

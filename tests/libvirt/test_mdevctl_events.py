@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.host import VFIO_DRIVER
+from apvfio.install.shipped_files import hook_script
+from apvfio.mdev.callouts import SCRIPTS
+from apvfio.model.host import VFIO_DRIVER
 from hosts import mdev
 from lab_house import LabHouse
 from lifecycle import state, with_driver
-from mdev.callouts import SCRIPTS
 from mdevctl_cases import MoreMdevctlCases, device, ledger, mdevctl, shipped
 
 if TYPE_CHECKING:

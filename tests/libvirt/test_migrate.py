@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.errors import Exit
-from apvfio.policy_file import POLICY
+from apvfio.install.shipped_files import hook_script
+from apvfio.model.errors import Exit
+from apvfio.store.policy_file import POLICY
 from hard_house import (
     START,
     WISH,

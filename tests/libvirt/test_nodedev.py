@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.assets import hook_script
-from apvfio.definitions import load_definition, matrix_of
-from apvfio.host import AP_MDEVS
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
-from apvfio.snapshot import read_host
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
+from apvfio.store.definitions import load_definition, matrix_of
 from hosts import a_matrix, mdev
 from lab_house import LabHouse
 from lifecycle import state

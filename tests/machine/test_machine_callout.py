@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.mdev.callouts import SCRIPTS
 from hosts import a_matrix, mdev
 from kernels import where_qemu_is_asked
 from lifecycle import state
-from mdev.callouts import SCRIPTS
 from mdevctl_cases import ROW, House, MdevctlCases, ledger, mdevs, shipped
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
+from apvfio.engine import broker
 from hosts import a_matrix, mdev
 from lifecycle import state
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.mask import ALL_IDS
-from apvfio.policy_file import POLICY
-from apvfio.snapshot import read_host
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.ids import ALL_IDS
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
 from lifecycle import state, with_driver
 

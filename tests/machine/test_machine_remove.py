@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ConflictError, KernelRefusedError
-from apvfio.host import AP_MDEVS
-from apvfio.liveness import find_process
-from apvfio.writes import write
+from apvfio.engine import broker
+from apvfio.kernel.apply import write
+from apvfio.model.errors import ConflictError, KernelRefusedError
+from apvfio.model.host import AP_MDEVS
+from apvfio.store.processes import find_process
 from hosts import a_matrix, a_request, guest, mdev
 from kernels import running, where_qemu_is_asked
 from lifecycle import state

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.handover import DIRECTORY
-from apvfio.ledger import Debt
-from apvfio.ledgers import load
-from apvfio.mask import IdSet
+from apvfio.engine.deferred import DIRECTORY
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import Debt
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
 from kernels import where_masks_are_slow
 from lifecycle import state

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.host import AP_MDEVS, BUS, Host
-from apvfio.mask import IdSet, format_list
-from apvfio.matrix import Matrix
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.sysfs import RealSysfs
+from apvfio.model.host import AP_MDEVS, BUS, Host
+from apvfio.model.ids import IdSet, format_list
+from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
-from apvfio.sysfs import RealSysfs
 from hosts import mdev
 from kernels import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.seam import Sysfs
+    from apvfio.kernel.seam import Sysfs
 
 STEPS = 120
 ADAPTERS = (0, 1, 10, 5)

@@ -8,9 +8,10 @@ from io import TextIOBase
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from apvfio import broker, changing, hook
-from apvfio.errors import ApvfioError
-from apvfio.mask import parse_edit
+from apvfio.engine import broker, live_change
+from apvfio.libvirt import hook
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ids import parse_edit
 from hosts import a_matrix, mdev
 from machines import Killed, Machine
 from model import rivals
@@ -23,8 +24,8 @@ from model.shadow import Shadow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.request import Request
-    from apvfio.seam import Files, Sysfs
+    from apvfio.kernel.seam import Files, Sysfs
+    from apvfio.model.request import Request
     from model.befores import Cell
     from model.schedule import Chooser
 
@@ -220,7 +221,7 @@ def change(request: Request) -> Act:
         assert process.processes
         changer = process.processes.start()
         try:
-            changing.keep(process, changing.change(process, request, changer))
+            live_change.keep(process, live_change.change(process, request, changer))
             stage.started[request.guest_uuid] = request
         except ApvfioError:
             pass

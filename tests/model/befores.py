@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
-from apvfio import broker
-from apvfio.host import AP_MDEVS, MASKS, OVERRIDES
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.mask import parse_list
-from apvfio.matrix import Matrix
-from apvfio.persistence import define
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.mdevctl.persistent import define
+from apvfio.model.criteria import Wish
+from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
+from apvfio.model.ids import parse_list
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
-from apvfio.wish import Wish
+from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
 from model.clock import Clock
@@ -25,7 +25,7 @@ from model.endings import GRACE, record_stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 
 class Cell(NamedTuple):

@@ -25,7 +25,7 @@ from errno import (
 )
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.private import file_error
+from apvfio.store.safe_open import file_error
 from machines import Killed
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Fault(NamedTuple):
         if self.errno == KILL:
             raise Killed
         if self.path.startswith("/"):
-            # As apvfio.files.RealFiles tells of it.
+            # As apvfio.store.files.RealFiles tells of it.
             raise file_error(self.path, "written", OSError(self.errno, os.strerror(self.errno)))
         raise OSError(self.errno, os.strerror(self.errno), self.path)
 

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio import broker
-from apvfio.errors import ApvfioError, FileError
-from apvfio.waiting import ROOM
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError, FileError
+from apvfio.store.waiting import ROOM
 from disks import KILL, SHORT, DiskMachine, Operation, Strike, strikes_at
 from machines import Killed
 from model.befores import Cell

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.ledger import ENDING, HELD
+from apvfio.model.ledger import ENDING, HELD
 from hosts import guest
 from model.promised import require
 
 if TYPE_CHECKING:
-    from apvfio.ledger import Lease
-    from apvfio.matrix import Matrix
+    from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Matrix
     from machines import Machine
 
 GRACE = 120

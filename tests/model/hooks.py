@@ -24,22 +24,22 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import broker
-from apvfio.assets import hook_script
 from apvfio.cli.main import main as apvfio
-from apvfio.ledger import HELD
-from apvfio.ledgers import load
+from apvfio.engine import broker
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.ledger import HELD
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.snapshot import read_host
-from apvfio.system import RealSystem
+from apvfio.store.ledger_file import load
+from apvfio.store.system import RealSystem
 from hosts import guest
 from model.befores import BESIDE, ONE, domain_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 PATIENCE = 60
 DESCRIPTORS = range(9, 22)

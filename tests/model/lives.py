@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from apvfio.ledger import HELD
+from apvfio.model.ledger import HELD
 from apvfio.sim.processes import Processes
 from hosts import guest, mdev
 from model.clock import Clock

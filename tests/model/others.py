@@ -10,12 +10,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio.host import AP_MDEVS
-from apvfio.ledger import STARTING
-from apvfio.mask import IdSet, parse_edit
-from apvfio.matrix import Apqn, Matrix
-from apvfio.policy_file import POLICY
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet, parse_edit
+from apvfio.model.ledger import STARTING
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.policy_file import POLICY
 from hosts import mdev
 from machines import Machine
 from model import rivals

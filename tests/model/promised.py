@@ -6,16 +6,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio import broker
-from apvfio.errors import ApvfioError
-from apvfio.ledger import ENDING, HELD
-from apvfio.policy_file import POLICY, parse_policy
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.profile import PROFILES
+from apvfio.store.policy_file import POLICY, parse_policy
 from model.views import HOST, VFIO, State, difference, disagreements, promises, unpaid, view
 
 if TYPE_CHECKING:
-    from apvfio.matrix import Apqn
-    from apvfio.request import Request
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.request import Request
     from machines import Machine
     from model.views import View
 

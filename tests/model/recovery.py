@@ -12,8 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import broker
-from apvfio.errors import ApvfioError
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError
 from hosts import guest
 from machines import Killed
 from model.befores import cells

@@ -9,17 +9,17 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from apvfio.host import AP_MDEVS, BUS, MASK_NAMES
-from apvfio.mask import format_hex
-from apvfio.matrix import Matrix
-from apvfio.snapshot import read_mask, read_matrix
+from apvfio.kernel.snapshot import read_mask, read_matrix
+from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES
+from apvfio.model.ids import format_hex
+from apvfio.model.matrix import Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from apvfio.mask import Edit
-    from apvfio.seam import Sysfs
+    from apvfio.kernel.seam import Sysfs
+    from apvfio.model.ids import Edit
 
     Lock = Callable[[], AbstractContextManager[object]]
 

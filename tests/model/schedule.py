@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
-    from apvfio.seam import Files, Sysfs
+    from apvfio.kernel.seam import Files, Sysfs
 
     Chooser = Callable[["Point"], str]
 

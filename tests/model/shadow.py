@@ -10,10 +10,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio.host import BUS, MASK_NAMES
-from apvfio.ledger import Debt
-from apvfio.mask import NO_IDS, format_change
-from apvfio.matrix import Apqn
+from apvfio.model.host import BUS, MASK_NAMES
+from apvfio.model.ids import NO_IDS, format_change
+from apvfio.model.ledger import Debt
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from machines import copied
 from model.views import HOST
@@ -21,7 +21,7 @@ from model.views import HOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.mask import IdSet
+    from apvfio.model.ids import IdSet
     from machines import Machine
 
 

@@ -12,8 +12,8 @@ from contextlib import redirect_stderr
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import broker
-from apvfio.ledger import HELD
+from apvfio.engine import broker
+from apvfio.model.ledger import HELD
 from hosts import a_matrix, a_request, guest, mdev
 from model import rivals
 from model.acts import (
@@ -44,7 +44,7 @@ from model.views import VFIO, disagreements, promises, unpaid
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
     from model.acts import Act
     from model.befores import Cell
     from model.schedule import Chooser, Point

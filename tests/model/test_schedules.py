@@ -8,9 +8,9 @@ from itertools import cycle
 
 import pytest
 
-from apvfio.errors import ApvfioError
-from apvfio.host import MASKS, OVERRIDES
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import MASKS, OVERRIDES
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from model.befores import Cell
 from model.figures import TOLD
 from model.schedule import Lock, Plan, Point, Scheduler, StuckError, by_chance, more

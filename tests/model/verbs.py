@@ -7,13 +7,14 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio import broker, changing, hook
-from apvfio.errors import ApvfioError
-from apvfio.host import MASKS, OVERRIDES
-from apvfio.mask import parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.persistence import define, undefine
-from apvfio.plan.edit import Wish as MaskWish
+from apvfio.engine import broker, live_change
+from apvfio.engine.edit_masks import change_masks
+from apvfio.libvirt import hook
+from apvfio.mdevctl.persistent import define, undefine
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import MASKS, OVERRIDES
+from apvfio.model.ids import parse_edit
+from apvfio.plan.mask_edit import Wish as MaskWish
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev
 from model.befores import (
@@ -51,7 +52,7 @@ from model.befores import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
     from machines import Machine
     from model.befores import Cell
 
@@ -144,8 +145,8 @@ def changed(adapters: str, domains: str, *, n: int = 1, kept: bool = True) -> Ca
         assert machine.processes
         changer = machine.processes.start()
         try:
-            done = changing.change(machine, a_request(adapters, domains, n), changer)
-            (changing.keep if kept else changing.undo)(machine, done)
+            done = live_change.change(machine, a_request(adapters, domains, n), changer)
+            (live_change.keep if kept else live_change.undo)(machine, done)
         finally:
             machine.processes.end(changer.pid)
 

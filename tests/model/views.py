@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.ledger import ENDING, Debt
+from apvfio.model.ledger import ENDING, Debt
 
 if TYPE_CHECKING:
-    from apvfio.ledger import Ledger
-    from apvfio.mask import IdSet
-    from apvfio.matrix import Apqn, Matrix
+    from apvfio.model.ids import IdSet
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn, Matrix
     from apvfio.sim.kernel import SimKernel
     from machines import Machine
 

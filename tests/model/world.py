@@ -24,15 +24,15 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apvfio import broker, changing
-from apvfio.errors import ApvfioError
-from apvfio.ledger import CHANGING
-from apvfio.mask import parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.matrix import Matrix
-from apvfio.plan.edit import Wish as MaskWish
-from apvfio.policy_file import POLICY
-from apvfio.wish import Wish
+from apvfio.engine import broker, live_change
+from apvfio.engine.edit_masks import change_masks
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ids import parse_edit
+from apvfio.model.ledger import CHANGING
+from apvfio.model.matrix import Matrix
+from apvfio.plan.mask_edit import Wish as MaskWish
+from apvfio.store.policy_file import POLICY
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine
 from model import rivals
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
     from model.views import View
 
     Op = tuple[Any, ...]
@@ -175,8 +175,8 @@ class World(Lives):
 
         def change(process: Machine) -> None:
             try:
-                done = changing.change(process, request, changer)
-                (changing.keep if kept else changing.undo)(process, done)
+                done = live_change.change(process, request, changer)
+                (live_change.keep if kept else live_change.undo)(process, done)
             finally:
                 self.processes.end(changer.pid)
 

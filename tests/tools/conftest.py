@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError
+from apvfio.model.errors import HostError
 from real_tools import Tools, fetched, tool_host
 
 if TYPE_CHECKING:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ap_check import stand_in
-from apvfio.assets import hook_script
-from apvfio.host import MASKS, OVERRIDES
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.ledger import HELD
-from apvfio.ledgers import load
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Matrix
-from apvfio.mdevctl_callout import AP_CHECK
+from apvfio.mdev.callouts import SCRIPTS
+from apvfio.mdevctl.callout import AP_CHECK
+from apvfio.model.host import MASKS, OVERRIDES
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.ledger import HELD
+from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import load
 from hosts import mdev
-from mdev.callouts import SCRIPTS
 from mdevctl_cases import device, shipped
 from real_tools import S390_LOCK, tool_host
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from apvfio.ledger import Ledger
+    from apvfio.model.ledger import Ledger
     from real_tools import ToolHost, Tools
 
 EACH = 10

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio.chzdev import RULE
-from apvfio.errors import RequestError
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, parse_edit, parse_hex
-from apvfio.masks_file import load
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, parse_edit, parse_hex
+from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.masks_file import load
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from real_tools import tool_host
 

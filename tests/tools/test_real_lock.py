@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
-from apvfio.locks import S390_LOCK
+from apvfio.model.errors import Exit
+from apvfio.store.locks import S390_LOCK
 from real_tools import tool_host
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LOCK = f"/{S390_LOCK}"
 FULL = "0x" + "f" * 64 + "\n"
 HOLD = """\
 import sys
-from apvfio.locks import s390_lock
+from apvfio.store.locks import s390_lock
 with s390_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev, masks_file
-from apvfio.errors import Exit
-from apvfio.mask import NO_IDS, IdSet, parse_list
+from apvfio.model import persistent_masks
+from apvfio.model.errors import Exit
+from apvfio.model.ids import NO_IDS, IdSet, parse_list
+from apvfio.store import masks_file
 from hosts import mdev
 from mdevctl_cases import device
 from real_tools import tool_host
@@ -46,14 +47,14 @@ def host(shared: ToolHost) -> ToolHost:
 
 
 def reset(host: ToolHost) -> None:
-    host.system.files.remove(chzdev.RULE)
+    host.system.files.remove(persistent_masks.RULE)
     for name in ("apmask", "aqmask"):
         host.system.sysfs.write(f"bus/ap/{name}", ALL)
 
 
 def state(host: ToolHost) -> list[str]:
     masks = [host.system.sysfs.read(f"bus/ap/{name}") for name in ("apmask", "aqmask")]
-    return [host.masks(), *masks, host.system.files.read(chzdev.RULE) or ""]
+    return [host.masks(), *masks, host.system.files.read(persistent_masks.RULE) or ""]
 
 
 def ours(host: ToolHost, *words: str, code: int = 0) -> str:
@@ -114,7 +115,7 @@ def test_a_stored_mask_is_removed_as_by_chzdev(host: ToolHost) -> None:
             yield state(host)
 
     assert [*stored("chzdev")] == [*stored("apvfio")]
-    assert host.system.files.read(chzdev.RULE) is None
+    assert host.system.files.read(persistent_masks.RULE) is None
     host.run("chzdev", "--type", "ap", "-p", "-r", "apmask", code=7)
     ours(host, "-p", "-r", "apmask", code=Exit.REQUEST)
     host.run("chzdev", "--type", "ap", "-r", "apmask", code=1)
@@ -129,7 +130,7 @@ def test_a_stored_mask_that_a_definition_needs_is_removed_by_chzdev_only(host: T
         assert mdev(1) in host.apvfio("masks", "-p", "-r", "apmask", code=Exit.CONFLICT).stderr
         assert state(host) == stored
         host.run("chzdev", "--type", "ap", "-p", "-r", "apmask")
-        assert host.system.files.read(chzdev.RULE) is None
+        assert host.system.files.read(persistent_masks.RULE) is None
     finally:
         host.mdevctl("undefine", 1)
 
@@ -148,7 +149,7 @@ def test_the_machines_own_rules_stay_as_they_are(host: ToolHost) -> None:
     before = sorted((path.name, path.stat().st_mtime_ns) for path in own.glob("*"))
     host.run("chzdev", "--type", "ap", "-p", "apmask=-0")
     host.apvfio("masks", "-p", "aqmask=-0")
-    assert host.path(f"/{chzdev.RULE}").exists()
+    assert host.path(f"/{persistent_masks.RULE}").exists()
     assert sorted((path.name, path.stat().st_mtime_ns) for path in own.glob("*")) == before
 
 
@@ -160,7 +161,7 @@ def test_where_there_is_a_chzdev_it_stores(host: ToolHost) -> None:
     host.apvfio("masks", "-p", "-r", "aqmask", "apmask=5")
     assert masks_file.load(host.system.files) == (IdSet([5]), None)
     host.apvfio("masks", "-p", "-r", "apmask")
-    assert host.system.files.read(chzdev.RULE) is None
+    assert host.system.files.read(persistent_masks.RULE) is None
 
 
 def test_what_chzdev_says_against_it_is_passed_on(host: ToolHost) -> None:
@@ -222,18 +223,20 @@ def test_a_refusal_of_the_kernel_that_chzdev_does_not_see(host: ToolHost) -> Non
 def test_a_broken_rule_file_ends_lszdev_with_an_assertion_and_is_named_here(
     host: ToolHost, mask: str
 ) -> None:
-    rule = chzdev.format_rule(chzdev.Stored(NO_IDS)).replace(f"0x{'0' * 64}", mask)
-    host.system.files.write(chzdev.RULE, rule, 0o644)
+    rule = persistent_masks.format_rule(persistent_masks.Stored(NO_IDS)).replace(f"0x{'0' * 64}", mask)
+    host.system.files.write(persistent_masks.RULE, rule, 0o644)
     assert host.run("lszdev", "--type", "ap", code=None).returncode == -signal.SIGABRT
     # It has left the lock behind.
     said = host.apvfio("masks", code=Exit.REQUEST).stderr
-    assert said.startswith(f"apvfio: /{chzdev.RULE} stores a mask that is none: {mask!r}.")
+    assert said.startswith(f"apvfio: /{persistent_masks.RULE} stores a mask that is none: {mask!r}.")
     host.apvfio("masks", "-a", "apmask=-0", code=Exit.REQUEST)
 
 
 def test_a_long_mask_is_cut_by_both(host: ToolHost) -> None:
-    rule = chzdev.format_rule(chzdev.Stored(NO_IDS)).replace(f"0x{'0' * 64}", f"0x{'1' * 70}")
-    host.system.files.write(chzdev.RULE, rule, 0o644)
+    rule = persistent_masks.format_rule(persistent_masks.Stored(NO_IDS)).replace(
+        f"0x{'0' * 64}", f"0x{'1' * 70}"
+    )
+    host.system.files.write(persistent_masks.RULE, rule, 0o644)
     assert ours(host) == host.masks()
 
 
@@ -248,5 +251,5 @@ def test_rules_of_other_hands(host: ToolHost) -> None:
         f'ATTR{{../../bus/ap/apmask}}="{ALL}"\nATTR{{../../bus/ap/apmask}}="{other}"',
         f'# ATTR{{../../bus/ap/apmask}}="{other}"',
     ):
-        host.system.files.write(chzdev.RULE, f"{line}\n", 0o644)
+        host.system.files.write(persistent_masks.RULE, f"{line}\n", 0o644)
         assert ours(host) == host.masks(), line

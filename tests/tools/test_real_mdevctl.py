@@ -12,19 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio.definitions import FOLDER, load_definition, matrix_of
-from apvfio.errors import Exit
+from apvfio.kernel.snapshot import read_host
 from apvfio.lab.guest import guest_xml
-from apvfio.snapshot import read_host
+from apvfio.mdev.definitions import AUTO, MANUAL, Definition, parse, parse_dump
+from apvfio.model.errors import Exit
+from apvfio.store.definitions import FOLDER, load_definition, matrix_of
 from hosts import a_matrix, mdev
-from mdev.definitions import AUTO, MANUAL, Definition, parse, parse_dump
 from mdevctl_cases import AP, device
 from real_tools import tool_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
     from real_tools import ToolHost, Tools
 
 EXAMPLES = max(4, int(os.environ.get("APVFIO_EXAMPLES", "150")) // 30)
@@ -33,7 +33,7 @@ MATRICES = {"row": a_matrix("0", "1-2"), "cross": a_matrix("0,10", "4")}
 DEFINITIONS = {"row": device(["0x0"], ["1", "0x2"]), "cross": device(["0", "10"], ["4"])}
 LIST = """\
 import sys
-from mdev.mdevctl import Mdevctl
+from apvfio.mdev.mdevctl import Mdevctl
 for (parent, uuid), device in Mdevctl().list(defined=sys.argv[1:] == ["defined"]).items():
     print(parent, uuid, device.text().replace("\\n", ""))
 """
@@ -186,7 +186,7 @@ def test_why_mdevctl_cannot_start_it_and_that_a_guest_can(host: ToolHost) -> Non
         assert read_host(host.system.sysfs).mdevs == {}
         xml = Path(host.work, "row.xml").read_text()
         for operation in (("prepare", "begin"), ("release", "end")):
-            host.run(host.python, "-m", "apvfio.hook", "db1", *operation, "-", stdin=xml)
+            host.run(host.python, "-m", "apvfio.libvirt.hook", "db1", *operation, "-", stdin=xml)
             there = operation[0] == "prepare"
             assert listed(host).keys() == ({mdev(1)} if there else set())
             assert listed(host, "defined").keys() == {mdev(1)}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.broker import acquire
-from apvfio.matrix import Apqn
+from apvfio.engine.broker import acquire
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from hosts import IBM_DOMAINS, a_matrix, a_request

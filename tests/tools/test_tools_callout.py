@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ap_check import SEEN, VETO, stand_in
-from apvfio.ledger import Debt, Ledger
-from apvfio.ledgers import load
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.mdevctl_callout import AP_CHECK
-from apvfio.snapshot import read_host
+from apvfio.kernel.snapshot import read_host
+from apvfio.mdev.callouts import SCRIPTS
+from apvfio.mdevctl.callout import AP_CHECK
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.ledger import Debt, Ledger
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
-from mdev.callouts import SCRIPTS
 from mdevctl_cases import AP, AUTOSTART, ROW, device, shipped
 from real_tools import S390_LOCK, ToolHost, Tools, tool_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.host import Host
+    from apvfio.model.host import Host
 
 CALLOUT = f"/{SCRIPTS[0]}/callouts/00-apvfio"
 CALLOUT_OF_OLD = f"/{SCRIPTS[1]}/callouts/00-apvfio"

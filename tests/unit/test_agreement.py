@@ -17,27 +17,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker
-from apvfio.broker import acquire
 from apvfio.cli.main import main
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS, VFIO_DRIVER
+from apvfio.engine import broker
+from apvfio.engine.broker import acquire
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.mask import IdSet, parse_list
-from apvfio.matrix import Apqn, Matrix
-from apvfio.owners import FREE
-from apvfio.request import Request
+from apvfio.libvirt.guest_status import Known, standing
+from apvfio.libvirt.status import read_status
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS, VFIO_DRIVER
+from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.owners import FREE
+from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim
-from apvfio.standing import Known, standing
-from apvfio.status import read_status
 from hosts import a_matrix, guest, mdev
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.status import Status
+    from apvfio.libvirt.status import Status
 
 ADAPTERS, DOMAINS = (0, 1, 10), (1, 2, 4, 27)
 NUMBERS = (1, 2, 3)

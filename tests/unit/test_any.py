@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ConflictError, Exit, HostError, PolicyError
-from apvfio.ledgers import LEDGER
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.policy import Policy
-from apvfio.policy_file import POLICY
-from apvfio.read_cards_keys import read_mkvps
-from apvfio.request import Request
-from apvfio.resolve import planned
+from apvfio.engine import broker
+from apvfio.engine.resolve import planned
+from apvfio.kernel.cards import read_mkvps
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ConflictError, Exit, HostError, PolicyError
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.policy import Policy
+from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
-from apvfio.wish import Wish
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.policy_file import POLICY
 from domains import domain
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
@@ -28,7 +28,7 @@ from simulated import SimulatedHost
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apvfio.ledger import Ledger
+    from apvfio.model.ledger import Ledger
     from apvfio.plan.planner import Plan
 
 KEY = "4b" * 16
@@ -269,7 +269,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     blamed: list[str] | None, limit: int, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that blames no queue, one it was given first, one beside it, or whatever is chosen."""
-    monkeypatch.setattr("apvfio.resolve._TRIES", limit)
+    monkeypatch.setattr("apvfio.engine.resolve._TRIES", limit)
     machine = a_machine()
     refused = []
 

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.asking import request_of
-from apvfio.calls import Acquire, parse_call
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS
+from apvfio.domain.source import request_of
+from apvfio.engine import broker
+from apvfio.engine.calls import Acquire, parse_call
+from apvfio.engine.claim import promise
 from apvfio.lab.guest import guest_xml
-from apvfio.matrix import Matrix
-from apvfio.persistence import definition_of
-from apvfio.policy_file import POLICY
-from apvfio.process import Process
-from apvfio.promising import promise
+from apvfio.mdevctl.persistent import definition_of
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.matrix import Matrix
+from apvfio.model.process import Process
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
 from machines import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 MISSING = a_matrix("64", "1")
 DEFINED = "mdevctl's definition of its device"

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker, changing
-from apvfio.errors import ApvfioError
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.live import this_process
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.masks import ways
+from apvfio.engine import broker, live_change
+from apvfio.engine.serving import scene
+from apvfio.libvirt.live_guest import this_process
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.policy import Policy
 from apvfio.plan.planner import make_plan
-from apvfio.policy import Policy
-from apvfio.serving import scene
+from apvfio.plan.ways import ways
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from hosts import NO_LEASES, a_host, a_request
@@ -72,7 +72,7 @@ def test_a_live_change_says_why(version: str, had: Matrix, wanted: Matrix, other
         if other:
             broker.acquire(system, a_request("0", "1", 2)._replace(matrix=other))
         asked = a_request("0", "1")._replace(matrix=wanted)
-        found = changing.plan_change(system, asked, this_process()).plan
+        found = live_change.plan_change(system, asked, this_process()).plan
     except ApvfioError:
         return
     least = cheapest(found, system, [other] if other else [])
@@ -86,7 +86,7 @@ def test_the_live_change_that_was_found_without_a_reason() -> None:
     had = [lease.way for lease in scene(system).ledger.leases.values()]
     assert had == [BY_ADAPTERS]
     asked = a_request("0-1,10", "1")
-    found = changing.plan_change(system, asked, this_process()).plan
+    found = live_change.plan_change(system, asked, this_process()).plan
     assert (found.way, len(found.chosen.collateral)) == (BY_ADAPTERS, 6)
     assert found.because == (
         "to free its domains would cost the host 0 queues, but a mask bit that it clears could not be set "

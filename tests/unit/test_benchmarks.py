@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.ledger import Ledger
-from apvfio.plan.everyone import plan_everyone
-from apvfio.policy import Policy
+from apvfio.model.ledger import Ledger
+from apvfio.model.policy import Policy
+from apvfio.plan.all_guests import plan_everyone
 from benchmarks import invented
 from benchmarks.__main__ import GOALS, main
 from benchmarks.goals import Goal, counted, measured, table

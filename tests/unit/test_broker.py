@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.host import AP_MDEVS, Host
-from apvfio.ledger import HELD, Debt
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.policy import Times
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
+from apvfio.model.host import AP_MDEVS, Host
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ledger import HELD, Debt
+from apvfio.model.policy import Times
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 

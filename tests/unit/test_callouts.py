@@ -19,23 +19,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apvfio import broker, mdevctl_callout, mdevctl_notifier
-from apvfio.chzdev import RULE, Stored, format_rule
-from apvfio.definitions import matrix_of
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS
-from apvfio.ledgers import LEDGER
-from apvfio.liveness import parent
-from apvfio.locks import OWN_LOCK, own_lock
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.persistence import definition_of
-from apvfio.policy_file import POLICY
-from apvfio.system import RealSystem
+from apvfio.engine import broker
+from apvfio.mdev.callouts import Call, CallError, attributes, parse_call
+from apvfio.mdev.definitions import AUTO, Definition, parse
+from apvfio.mdevctl import callout, notifier
+from apvfio.mdevctl.persistent import definition_of
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.persistent_masks import RULE, Stored, format_rule
+from apvfio.store.definitions import matrix_of
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.locks import OWN_LOCK, own_lock
+from apvfio.store.policy_file import POLICY
+from apvfio.store.processes import parent
+from apvfio.store.system import RealSystem
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
-from mdev.callouts import Call, CallError, attributes, parse_call
-from mdev.definitions import AUTO, Definition, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ def machine() -> Machine:
 
 @pytest.fixture(autouse=True)
 def no_ap_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mdevctl_callout, "AP_CHECK", "/nonexistent/ap-check")
+    monkeypatch.setattr(callout, "AP_CHECK", "/nonexistent/ap-check")
 
 
 @pytest.fixture
@@ -149,11 +150,11 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 
 def call(machine: Machine, event: str, action: str, text: bytes = b"", kind: str = AP, n: int = 1) -> int:
-    return mdevctl_callout.main(words(event, action, kind, n), machine, text)
+    return callout.main(words(event, action, kind, n), machine, text)
 
 
 def notify(machine: Machine, action: str, n: int = 1, state: str = "success") -> int:
-    return mdevctl_notifier.main(words("notify", action, n=n, state=state), machine)
+    return notifier.main(words("notify", action, n=n, state=state), machine)
 
 
 def make(machine: Machine, matrix: Matrix, n: int = 1) -> None:
@@ -272,8 +273,8 @@ class TestStart:
     def test_bad_words_and_faults_of_our_own_are_sentences(
         self, machine: Machine, said: Callable[[], str]
     ) -> None:
-        assert mdevctl_callout.main(["-t"], machine, b"") == 1
-        assert mdevctl_notifier.main(["-t"], machine) == 0
+        assert callout.main(["-t"], machine, b"") == 1
+        assert notifier.main(["-t"], machine) == 0
         assert said().count("\n") == 2
         machine.sysfs.exists = None  # type: ignore[assignment]
         assert call(machine, "pre", "start", device(ROW)) == 1
@@ -401,7 +402,7 @@ AS_CALLOUT = """\
 import sys
 from machines import Machine
 from apvfio import mdevctl_callout
-from apvfio.policy import POLICY
+from apvfio.model.policy import POLICY
 mdevctl_callout.AP_CHECK = sys.argv[1]
 machine = Machine()
 machine.files.texts[POLICY] = sys.argv[2]
@@ -498,7 +499,7 @@ class TestScripts:
             return code, out.read().decode()
 
     def to(self, program: str, argv: list[str], text: str) -> tuple[int, str]:
-        first = [program, "-I", "-m", "apvfio.mdevctl_callout"] if program == "python3" else [program]
+        first = [program, "-I", "-m", "apvfio.mdevctl.callout"] if program == "python3" else [program]
         return 7, "".join(f"{word}|" for word in (*first, *argv)) + text
 
     @pytest.mark.parametrize("ap_check", [False, True])
@@ -558,7 +559,7 @@ class TestScripts:
         (tmp_path / "ledger.json").write_text("{}")
         for action in ("start", "stop", "modify", "define", "undefine"):
             argv = words("notify", action)
-            called = ("python3", "-I", "-m", "apvfio.mdevctl_notifier", *argv)
+            called = ("python3", "-I", "-m", "apvfio.mdevctl.notifier", *argv)
             assert self.run(script, argv, b"") == (7, "".join(f"{word}|" for word in called))
         for others in (
             words("notify", "stop", "nvidia-11"),
@@ -569,13 +570,13 @@ class TestScripts:
             assert self.run(script, others, b"") == (0, "")
 
 
-@pytest.mark.parametrize(("who", "waits"), [(mdevctl_callout, True), (mdevctl_notifier, False)])
+@pytest.mark.parametrize(("who", "waits"), [(callout, True), (notifier, False)])
 def test_the_age_of_mdevctl_counts_at_its_end_alone(
     who: ModuleType, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One mdevctl starts many devices after each other: its hundredth waits for the lock like its first."""
-    monkeypatch.setattr("apvfio.liveness.age", lambda _: 1e6)
-    monkeypatch.setattr("apvfio.system.RealSystem", partial(RealSystem, str(tmp_path)))
+    monkeypatch.setattr("apvfio.store.processes.age", lambda _: 1e6)
+    monkeypatch.setattr("apvfio.store.system.RealSystem", partial(RealSystem, str(tmp_path)))
     system = who._this_machine()
     holder, let_go = ExitStack(), threading.Event()
     holder.enter_context(own_lock(str(tmp_path / OWN_LOCK)))

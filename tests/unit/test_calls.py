@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.calls import Acquire, answer_of, parse_call, raise_from
-from apvfio.errors import ApvfioError, ConflictError
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.request import Request
-from apvfio.wish import Wish
+from apvfio.engine.calls import Acquire, answer_of, parse_call, raise_from
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, ConflictError
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.request import Request
 from hosts import guest, mdev
 
 ids = st.frozensets(st.integers(0, 255)).map(IdSet)

@@ -15,7 +15,7 @@ import pytest
 
 from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.main import main
-from apvfio.errors import Exit, unexpected
+from apvfio.model.errors import Exit, unexpected
 from domains import domain
 from hosts import a_request
 from simulated import SimulatedHost
@@ -164,7 +164,7 @@ class Finder:
         if not self.left:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-from apvfio.entry import main
+from apvfio.cli.entry import main
 main()
 """
 

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.cards import Card, Known
-from apvfio.errors import ApvfioError, HostError, PolicyError
-from apvfio.host import Host
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Debt, Ledger
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.choose import choose
-from apvfio.plan.masks import ways
+from apvfio.kernel.cards import parse_mkvps
+from apvfio.model.cards import Card, Known
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.host import Host
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Debt, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.policy import Policy
+from apvfio.model.request import Request
 from apvfio.plan.planner import make_plan
 from apvfio.plan.rectangle import Line, cheapest
-from apvfio.policy import Policy
-from apvfio.read_cards_keys import parse_mkvps
-from apvfio.request import Request
-from apvfio.wish import Wish
+from apvfio.plan.selection import choose
+from apvfio.plan.ways import ways
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev
 
 NO_POLICY = Policy()

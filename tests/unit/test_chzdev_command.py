@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev, chzdev_command
-from apvfio.errors import ApvfioError, ConflictError
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.system import RealSystem
+from apvfio.engine import chzdev
+from apvfio.model import persistent_masks
+from apvfio.model.errors import ApvfioError, ConflictError
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.store.system import RealSystem
 from machines import Machine
 from mask_changes import change
 
@@ -29,7 +30,7 @@ env > {root}/env
 
 @pytest.fixture
 def with_chzdev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("apvfio.chzdev_command.find_chzdev", lambda _: str(tmp_path / "chzdev"))
+    monkeypatch.setattr("apvfio.engine.chzdev.find_chzdev", lambda _: str(tmp_path / "chzdev"))
     return tmp_path
 
 
@@ -43,12 +44,18 @@ class StoringMachine(Machine):
 
     def __init__(self, root: Path) -> None:
         super().__init__()
-        (root / "result").write_text(chzdev.format_rule(chzdev.Stored(ALL_IDS - IdSet([5]), NO_IDS)))
+        (root / "result").write_text(
+            persistent_masks.format_rule(persistent_masks.Stored(ALL_IDS - IdSet([5]), NO_IDS))
+        )
         real = self.files.read
 
         def read(path: str) -> str | None:
             done = root / "argv"
-            return (root / "result").read_text() if path == chzdev.RULE and done.exists() else real(path)
+            return (
+                (root / "result").read_text()
+                if path == persistent_masks.RULE and done.exists()
+                else real(path)
+            )
 
         self.files.read = read  # type: ignore[method-assign]
 
@@ -61,7 +68,7 @@ def test_chzdev_stores_absolute_masks(with_chzdev: Path, monkeypatch: pytest.Mon
     argv = (with_chzdev / "argv").read_text()
     assert argv == "--type ap --persistent --yes apmask=0-4,6-255 aqmask=-0-255\n"
     assert "SYSFS_ROOT" not in (with_chzdev / "env").read_text()
-    assert chzdev.RULE not in machine.files.texts
+    assert persistent_masks.RULE not in machine.files.texts
 
 
 def test_chzdev_is_run_when_the_lock_is_free_again(
@@ -84,12 +91,12 @@ def test_chzdev_is_run_when_the_lock_is_free_again(
 
 def test_only_a_real_machine_has_a_chzdev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_chzdev(tmp_path, "")
-    monkeypatch.setattr(chzdev_command, "PLACES", (str(tmp_path / "none"), str(tmp_path / "chzdev")))
-    assert chzdev_command.find_chzdev(RealSystem("/")) == str(tmp_path / "chzdev")
-    assert chzdev_command.find_chzdev(RealSystem(str(tmp_path))) is None
-    assert chzdev_command.find_chzdev(Machine()) is None
-    monkeypatch.setattr(chzdev_command, "PLACES", (str(tmp_path / "none"),))
-    assert chzdev_command.find_chzdev(RealSystem("/")) is None
+    monkeypatch.setattr(chzdev, "PLACES", (str(tmp_path / "none"), str(tmp_path / "chzdev")))
+    assert chzdev.find_chzdev(RealSystem("/")) == str(tmp_path / "chzdev")
+    assert chzdev.find_chzdev(RealSystem(str(tmp_path))) is None
+    assert chzdev.find_chzdev(Machine()) is None
+    monkeypatch.setattr(chzdev, "PLACES", (str(tmp_path / "none"),))
+    assert chzdev.find_chzdev(RealSystem("/")) is None
 
 
 def test_chzdev_is_not_run_for_nothing(with_chzdev: Path) -> None:

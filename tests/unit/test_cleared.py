@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.chzdev import RULE
+from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev
 from apvfio.cli.main import main
-from apvfio.dumping import simulated
-from apvfio.host import AP_MDEVS
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn
+from apvfio.kernel.snapshot import read_host
+from apvfio.model import persistent_masks
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn
+from apvfio.sim.dump import simulated
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
-from apvfio.snapshot import read_host
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 
@@ -64,7 +64,7 @@ def test_the_copy_looks_like_the_host(
     with open_sim(copy) as system:
         assert system.files.read("etc/apvfio/apvfio.toml") == '[reserve]\nqueues = ["01.0001"]\n'
         assert system.files.read(DEFINITION) == "{}"
-        assert system.tree.file(chzdev.RULE).mode == 0o644
+        assert system.tree.file(persistent_masks.RULE).mode == 0o644
 
 
 def test_the_copy_behaves_like_the_host(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.domain_request import parse_domain
-from apvfio.errors import Exit
-from apvfio.matrix import Matrix
-from apvfio.request import Request
-from apvfio.wish import Wish
+from apvfio.domain.request import parse_domain
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import Exit
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
 from hosts import guest, mdev
 from libvirts import URI, Driver, driver
 from simulated import SimulatedHost

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.errors import Exit
-from apvfio.render.folding import columns
-from apvfio.render.guests_text import guests_text
+from apvfio.libvirt.guest_status import standings
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
-from apvfio.standing import standings
-from apvfio.wish import Wish
+from apvfio.view.folding import columns
+from apvfio.view.guests_text import guests_text
 from hosts import a_matrix, a_request, guest, mdev
 from libvirts import URI, Driver, driver
 from simulated import SimulatedHost

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.domain_request import parse_domain
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import Exit
-from apvfio.guest_xml import device_uuids, own_mdev, own_mdevs
-from apvfio.guests import Guest
-from apvfio.host import AP_MDEVS
-from apvfio.ledgers import load
-from apvfio.matrix import Matrix
-from apvfio.wish import Wish
+from apvfio.domain.editor import device_uuids, own_mdev, own_mdevs
+from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.request import parse_domain
+from apvfio.libvirt.guests import Guest
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.matrix import Matrix
+from apvfio.store.ledger_file import load
 from domains import rest
 from hosts import a_matrix, a_request, guest, mdev
 from libvirts import URI, Driver, definition, driver
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from apvfio.ledger import Lease
+    from apvfio.model.ledger import Lease
 
 IBM = ("--adapters", "0,0xa", "--domains", "1-2")
 OWN = own_mdev(guest(1))
@@ -56,7 +56,7 @@ def leases(host: SimulatedHost) -> list[Lease]:
 
 
 def devices(host: SimulatedHost) -> dict[str, Matrix]:
-    from apvfio.snapshot import read_host
+    from apvfio.kernel.snapshot import read_host
 
     with host.opened() as system:
         return read_host(system.sysfs).mdevs

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev, masks_file
-from apvfio.broker import release
-from apvfio.mask import ALL_IDS, IdSet, parse_list
+from apvfio.engine.broker import release
+from apvfio.model import persistent_masks
+from apvfio.model.ids import ALL_IDS, IdSet, parse_list
 from apvfio.sim.kernel import SimKernel
+from apvfio.store import masks_file
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 
@@ -80,8 +81,8 @@ def test_each_form_again_says_so(host: SimulatedHost, capsys: pytest.CaptureFixt
 
 def test_the_stored_file_is_chzdevs(host: SimulatedHost) -> None:
     host.run("masks", *IBM_FORMS[0])
-    stored = chzdev.Stored(parse_list("1-9,11-255"), parse_list("0,3,5-255"))
-    assert host.read(chzdev.RULE) == chzdev.format_rule(stored)
+    stored = persistent_masks.Stored(parse_list("1-9,11-255"), parse_list("0,3,5-255"))
+    assert host.read(persistent_masks.RULE) == persistent_masks.format_rule(stored)
 
 
 def test_scopes(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +132,7 @@ def test_an_unstored_base_is_the_active_mask_and_that_is_said(
         "apvfio: warning: no apmask is stored: what is active is changed and stored instead\n"
     )
     with host.opened() as system:
-        assert masks_file.load(system.files) == chzdev.Stored(ALL_IDS - IdSet([3, 4]), IdSet([1]))
+        assert masks_file.load(system.files) == persistent_masks.Stored(ALL_IDS - IdSet([3, 4]), IdSet([1]))
 
 
 def test_what_a_guest_holds_does_not_get_stored(host: SimulatedHost) -> None:
@@ -166,7 +167,7 @@ def test_what_cannot_be_understood_changes_nothing(
     assert host.run("masks", *words) == code
     assert says in capsys.readouterr().err
     assert masks(host) == before
-    assert host.read(chzdev.RULE) is None
+    assert host.read(persistent_masks.RULE) is None
 
 
 # More than chzdev: what it does to the host is said.
@@ -195,7 +196,7 @@ def test_dry_run_changes_nothing(host: SimulatedHost, capsys: pytest.CaptureFixt
         "would store aqmask without any bit in /etc/udev/rules.d/41-ap.rules",
     ]
     assert "the host loses 12 queues" in told.err
-    assert (masks(host), host.read(chzdev.RULE)) == (before, None)
+    assert (masks(host), host.read(persistent_masks.RULE)) == (before, None)
     host.run("masks", "--dry-run", "-p", "apmask=1")
     assert capsys.readouterr().out == "would store apmask 1 in /etc/udev/rules.d/41-ap.rules\n"
     host.run("masks", "--dry-run", "-a", "apmask=+0")
@@ -216,7 +217,7 @@ def test_a_mask_is_stored_no_longer(host: SimulatedHost, capsys: pytest.CaptureF
         assert masks_file.load(system.files) == (None, ALL_IDS)
     assert host.run("masks", "-p", "-r", "aqmask", "--json") == 0
     assert json.loads(capsys.readouterr().out)["persistent"] == {"apmask": None, "aqmask": None}
-    assert host.read(chzdev.RULE) is None
+    assert host.read(persistent_masks.RULE) is None
     assert masks(host) == before
 
 

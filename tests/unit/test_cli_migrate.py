@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.errors import Exit
-from apvfio.host import AP_MDEVS
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from hosts import IBM_DOMAINS, a_matrix, mdev

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.mask import IdSet
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost

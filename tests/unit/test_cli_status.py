@@ -12,9 +12,9 @@ import pytest
 
 from apvfio.cli.status import describe
 from apvfio.cli.terminal import look, print_lines
-from apvfio.liveness import now
-from apvfio.mask import IdSet
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.processes import now
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from apvfio.install.contents import MARK, Choices, contents
-from apvfio.render.palette import DARK, LIGHT, Colors
-from apvfio.render.picture import COMMON
+from apvfio.view.palette import DARK, LIGHT, Colors
+from apvfio.view.picture import COMMON
 
 PAGE = Path(__file__).parents[2] / "cockpit"
 SCRIPTS = sorted(PAGE.glob("*.js"))

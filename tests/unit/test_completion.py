@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import ledgers
-from apvfio.files import RealFiles
 from apvfio.sim.kernel import SimKernel
+from apvfio.store import ledger_file
+from apvfio.store.files import RealFiles
 from command_line import COMMANDS, HELP, PARSERS, options
 from hosts import a_lease, a_ledger
 
@@ -49,7 +49,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "host/sys/bus/ap/devices" / name).mkdir(parents=True)
     held = a_lease("0", "1")._replace(guest="held1"), a_lease("1", "1", 2)._replace(guest="Zoë")
     (tmp_path / "host/run").mkdir()
-    ledgers.save(RealFiles(str(tmp_path / "host")), a_ledger(*held))
+    ledger_file.save(RealFiles(str(tmp_path / "host")), a_ledger(*held))
     (tmp_path / "bin").mkdir()
     for command, text in (("virsh", VIRSH), ("apvfio", "#!/bin/sh\necho started >>interpreter\n")):
         (tmp_path / "bin" / command).write_text(text)

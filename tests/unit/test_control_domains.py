@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker, changing, hook, serving
 from apvfio.cli.main import main
-from apvfio.errors import ApvfioError, Exit, HostError
-from apvfio.host_facts import read_usage
-from apvfio.mask import IdSet, parse_list
-from apvfio.migration import arrival
-from apvfio.plan.everyone import plan_everyone
+from apvfio.engine import broker, live_change, serving
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.usage import read_usage
+from apvfio.libvirt import hook
+from apvfio.migration import destination
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, Exit, HostError
+from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.policy import Policy
+from apvfio.model.process import Process
+from apvfio.plan.all_guests import plan_everyone
 from apvfio.plan.planner import make_plan
-from apvfio.policy import Policy
-from apvfio.policy_file import POLICY
-from apvfio.process import Process
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
-from apvfio.wish import Wish
+from apvfio.store.policy_file import POLICY
 from domains import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
 from libvirts import URI, driver
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 KERNELS = ("6.1", "6.12", "7.2")
 CONTROLLED = IdSet([1])
@@ -109,8 +110,8 @@ def test_the_hook_and_a_migration(
     machine: Machine, annotation: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     xml = domain(annotation.format("1-2"))
-    refused(machine, partial(arrival.foresee, machine, xml))
-    refused(machine, partial(arrival.expect, machine, xml))
+    refused(machine, partial(destination.foresee, machine, xml))
+    refused(machine, partial(destination.expect, machine, xml))
     before = machine.snapshot()
     assert hook.main(["db1", "prepare", "begin", "-"], machine, xml) == Exit.HOST
     assert f"guest db1: {WHY}" in capsys.readouterr().err
@@ -124,14 +125,14 @@ def test_a_running_guest(machine: Machine) -> None:
     broker.acquire(machine, wanting("1"))
     machine.kernel.attach_guest(mdev(1), "one")
     me = Process(4242, 1)
-    refused(machine, lambda: changing.change(machine, wanting("1-2"), me))
-    refused(machine, lambda: changing.plan_change(machine, wanting("2", "0-1"), me))
+    refused(machine, lambda: live_change.change(machine, wanting("1-2"), me))
+    refused(machine, lambda: live_change.plan_change(machine, wanting("2", "0-1"), me))
     machine.files.texts[POLICY] = ALLOWED
-    found = changing.change(machine, wanting("1-2"), me)
+    found = live_change.change(machine, wanting("1-2"), me)
     assert any("without control domain 2," in said for said in found.plan.warnings)
-    changing.keep(machine, found)
+    live_change.keep(machine, found)
     assert controlled_by_guest(machine) == CONTROLLED
-    changing.keep(machine, changing.change(machine, a_request("0", "1"), me))
+    live_change.keep(machine, live_change.change(machine, a_request("0", "1"), me))
     assert not controlled_by_guest(machine)
 
 

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker, serving
-from apvfio.errors import HostError, PolicyError
-from apvfio.host_facts import read_usage
-from apvfio.mask import IdSet, parse_edit
-from apvfio.masks_change import change_masks, plan_masks
-from apvfio.matrix import Matrix
-from apvfio.plan.edit import Wish as MaskWish
-from apvfio.plan.everyone import plan_everyone
-from apvfio.policy_file import POLICY
-from apvfio.render.everyone_text import everyone as everyone_text
+from apvfio.engine import broker, serving
+from apvfio.engine.edit_masks import change_masks, plan_masks
+from apvfio.kernel.usage import read_usage
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import HostError, PolicyError
+from apvfio.model.ids import IdSet, parse_edit
+from apvfio.model.matrix import Matrix
+from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.mask_edit import Wish as MaskWish
 from apvfio.sim.kernel import SimKernel
-from apvfio.wish import Wish
+from apvfio.store.policy_file import POLICY
+from apvfio.view.all_guests_text import everyone as everyone_text
 from hosts import a_request
 from machines import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
-    from apvfio.plan.everyone import Everyone
+    from apvfio.model.request import Request
+    from apvfio.plan.all_guests import Everyone
     from apvfio.plan.planner import Plan
-    from apvfio.request import Request
 
 KERNELS = ("6.1", "6.12", "7.2")
 LAST = "the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import hook
 from apvfio.cli.main import main
-from apvfio.definitions import autostarted, load_definition, matrix_of
-from apvfio.errors import Exit
-from apvfio.guest_xml import own_mdev
-from apvfio.host import AP_MDEVS
+from apvfio.domain.editor import own_mdev
+from apvfio.libvirt import hook
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
+from apvfio.store.definitions import autostarted, load_definition, matrix_of
 from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest
 from libvirts import URI, driver

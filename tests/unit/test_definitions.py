@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from mdev.definitions import Definition, DefinitionError, parse, parse_dump
-from mdev.devices import MdevType
+from apvfio.mdev.definitions import Definition, DefinitionError, parse, parse_dump
+from apvfio.mdev.devices import MdevType
 
 TEXT = """{
   "mdev_type": "vfio_ap-passthrough",

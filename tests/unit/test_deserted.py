@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import broker, hook
-from apvfio.assets import hook_script
-from apvfio.calls import Acquire, answer_of
-from apvfio.errors import ApvfioError
-from apvfio.ledger import HELD, STARTING
-from apvfio.liveness import GRACE, now
-from apvfio.serving import serve
+from apvfio.engine import broker
+from apvfio.engine.calls import Acquire, answer_of
+from apvfio.engine.serving import serve
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt import hook
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ledger import HELD, STARTING
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
-from apvfio.snapshot import read_host
+from apvfio.store.processes import GRACE, now
 from domains import UUID, domain
 from hosts import IBM_DOMAINS, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Machine
@@ -76,7 +77,7 @@ def test_reconcile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     broker.acquire(machine, a_request("0", "1"))
     machine.running = set()
     assert broker.reconcile(machine).seen == ()
-    monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
     (why,) = broker.reconcile(machine).seen
     assert why.startswith("guest g1: it holds queues but does not run")
 
@@ -85,7 +86,7 @@ def test_a_late_release_leaves_a_new_life_alone(monkeypatch: pytest.MonkeyPatch)
     machine = Machine()
     call(machine, "prepare")
     running = machine.host
-    monkeypatch.setattr("apvfio.hook._deserted", yes)
+    monkeypatch.setattr("apvfio.libvirt.hook._deserted", yes)
     machine.running = {UUID}
     call(machine, "release")
     assert machine.host == running

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.definitions import FOLDER
-from apvfio.errors import Exit
-from apvfio.host import AP_MDEVS
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.mask import IdSet
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.definitions import FOLDER
 from doctoring import Patient, faults, patient
 from hosts import a_matrix, a_request, mdev
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from apvfio.matrix import Matrix
+    from apvfio.model.matrix import Matrix
     from doctoring import Found
 
 POLICY = "etc/apvfio/apvfio.toml"

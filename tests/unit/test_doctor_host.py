@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import ledgers
-from apvfio.errors import Exit
-from apvfio.host import AP_MDEVS
-from apvfio.mask import IdSet
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.store import ledger_file
 from doctoring import Patient, faults, patient
 from hosts import a_matrix, a_request, mdev
 
@@ -239,9 +239,9 @@ def test_files_that_cannot_be_used(host: Patient, path: str, text: str, name: st
 def test_what_is_owed_and_could_go_back(host: Patient) -> None:
     host.write(f"{BUS}/apmask", "-10")
     with host.opened() as system:
-        ledger = ledgers.load(system.files, system.boot_id)
+        ledger = ledger_file.load(system.files, system.boot_id)
         debt = ledger.owed._replace(apmask=IdSet([10]))
-        ledgers.save(system.files, ledger._replace(owed=debt))
+        ledger_file.save(system.files, ledger._replace(owed=debt))
     (fault,) = faults(host.examined()[1])
     assert (fault["id"], "is owed to the host" in fault["sentence"]) == ("drift", True)
     for command in fault["commands"]:

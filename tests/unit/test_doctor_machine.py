@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
-from apvfio.chzdev import Stored
 from apvfio.doctor.check import PROBLEM, WARNING, Check
+from apvfio.doctor.checks.guest import judge_guest
+from apvfio.doctor.checks.host import judge_host
+from apvfio.doctor.checks.keeping import judge_keeping
+from apvfio.doctor.checks.kernel import judge_kernel
+from apvfio.doctor.checks.libvirt import judge_libvirt
+from apvfio.doctor.checks.machine import judge_tools, judge_units
+from apvfio.doctor.collect import machine as look
 from apvfio.doctor.facts import (
     BLACKLISTED,
     NO_MODULE,
@@ -32,21 +38,15 @@ from apvfio.doctor.facts import (
     Unit,
     Unseen,
 )
-from apvfio.doctor.judge.guest import judge_guest
-from apvfio.doctor.judge.host import judge_host
-from apvfio.doctor.judge.keeping import judge_keeping
-from apvfio.doctor.judge.kernel import judge_kernel
-from apvfio.doctor.judge.libvirt import judge_libvirt
-from apvfio.doctor.judge.machine import judge_tools, judge_units
-from apvfio.doctor.look import machine as look
 from apvfio.doctor.words import Words
-from apvfio.errors import ApvfioError, HostError
 from apvfio.install.checks import Finding
 from apvfio.install.contents import HOOK
 from apvfio.install.tree import NEW, SAME, Found
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Apqn
-from apvfio.policy import Policy
+from apvfio.model.errors import ApvfioError, HostError
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Apqn
+from apvfio.model.persistent_masks import Stored
+from apvfio.model.policy import Policy
 from hosts import NO_LEASES, a_host, a_matrix, a_request
 
 NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
@@ -194,7 +194,7 @@ def test_what_changes_the_hooks_times_reloads_the_daemon() -> None:
 
 
 def test_a_foreign_hook_is_not_made_executable(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text, state in (("#!/bin/sh\n", "foreign"), ("#!/bin/sh\n# apvfio.hook\n", "not executable")):
+    for text, state in (("#!/bin/sh\n", "foreign"), ("#!/bin/sh\n# apvfio.libvirt.hook\n", "not executable")):
         (tmp_path / "hook").write_text(text)
         monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
         assert look._hook(text, ()).state == state

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.domain_request import parse_domain
-from apvfio.domain_xml import read_domain
-from apvfio.errors import RequestError
-from apvfio.xml_tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.domain.reader import read_domain
+from apvfio.domain.request import parse_domain
+from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.model.errors import RequestError
 from domains import ANY, MATRIX, UUID, domain
 from domains import HOSTDEV as DEVICE
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from lxml import etree
 
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.owners import GUEST, HOST, Owner
-from apvfio.render.matrix_html import page
-from apvfio.render.matrix_svg import svg
-from apvfio.render.palette import DARK, LIGHT, Colors
-from apvfio.render.picture import HUES, RESERVED, Picture, picture
-from apvfio.render.report import report
-from apvfio.states import Seen
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.owners import GUEST, HOST, Owner
+from apvfio.model.queue_states import Seen
+from apvfio.view.matrix_html import page
+from apvfio.view.matrix_svg import svg
+from apvfio.view.palette import DARK, LIGHT, Colors
+from apvfio.view.picture import HUES, RESERVED, Picture, picture
+from apvfio.view.report import report
 from hosts import NO_LEASES, a_host, a_request, mdev
 from pictures import a_report, pictures
 from simulated import SimulatedHost

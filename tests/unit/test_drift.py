@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING, Debt
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.matrix import Apqn
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING, Debt
+from apvfio.model.matrix import Apqn
 from apvfio.plan.drift import drift
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 if TYPE_CHECKING:
-    from apvfio.host import Host
-    from apvfio.ledger import Ledger
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
 
 ADAPTER_0_FREED = ALL_IDS - IdSet([0])
 

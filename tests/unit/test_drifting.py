@@ -8,12 +8,12 @@ from errno import EINVAL
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from apvfio.cli.main import build_parser
-from apvfio.errors import ApvfioError, Exit
+from apvfio.model.errors import ApvfioError, Exit
 from sentences import HOUSE, WARNING, Sentence, sentences, without_remedy
 from source_texts import GAP
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker, serving
 from apvfio.cli.main import main
-from apvfio.errors import ApvfioError, Exit
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Matrix
-from apvfio.plan.everyone import plan_everyone
-from apvfio.policy import Policy
-from apvfio.render.everyone_text import everyone
-from apvfio.request import Request
+from apvfio.engine import broker, serving
+from apvfio.model.errors import ApvfioError, Exit
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Matrix
+from apvfio.model.policy import Policy
+from apvfio.model.request import Request
+from apvfio.plan.all_guests import plan_everyone
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from apvfio.view.all_guests_text import everyone
 from domains import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
 from machines import IBM_ADAPTERS as MODES

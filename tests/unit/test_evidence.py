@@ -10,15 +10,16 @@ from unittest.mock import Mock
 
 import pytest
 
-from apvfio import broker, stops
-from apvfio.errors import ApvfioError, ConflictError
-from apvfio.foresight import foresee_release
-from apvfio.ledger import ENDING, HELD
-from apvfio.ledgers import save
-from apvfio.liveness import GRACE, now
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.engine.preview import foresee_release
+from apvfio.model.errors import ApvfioError, ConflictError
+from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
+from apvfio.store import stop_records
+from apvfio.store.ledger_file import save
+from apvfio.store.policy_file import POLICY
+from apvfio.store.processes import GRACE, now
 from hosts import IBM_DOMAINS, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Machine
 
@@ -65,8 +66,8 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
     sign, words = SIGNS[request.param]
     assert machine.processes
     sign(machine.processes)
-    monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
-    monkeypatch.setattr("apvfio.evidence.time.sleep", lambda _: None)
+    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.evidence.time.sleep", lambda _: None)
     return words
 
 
@@ -102,7 +103,7 @@ def test_a_second_start_that_fails_takes_nothing(
         raise OSError(EIO, "no")
 
     host = machine.host
-    monkeypatch.setattr("apvfio.serving.verify_guest", fails)
+    monkeypatch.setattr("apvfio.engine.serving.verify_guest", fails)
     with pytest.raises(ApvfioError):
         broker.acquire(machine, a_request("0", "1"))
     assert machine.host == host
@@ -112,7 +113,7 @@ def test_a_second_start_that_fails_takes_nothing(
 
 def test_reconcile_leaves_it_whatever_the_ledger_says(machine: Machine, says: str) -> None:
     host = machine.host
-    stops.record(machine, guest(1))
+    stop_records.record(machine, guest(1))
     broker.reconcile(machine)
     save(machine.files, machine.ledger.ending(guest(1)))
     assert machine.ledger.leases[mdev(1)].state == ENDING
@@ -132,7 +133,7 @@ def test_reconcile_leaves_it_whatever_the_ledger_says(machine: Machine, says: st
 def test_without_any_sign_the_next_call_of_any_kind_returns_the_queues(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
     broker.acquire(machine, a_request("1", "4", 2))
     assert set(machine.ledger.leases) == {mdev(2)}
 
@@ -146,7 +147,7 @@ def test_of_many_leases_one_queue_each_is_looked_at_and_processes_once(
         broker.acquire(machine, a_request(str(n), "1", n))
     looks = Mock(wraps=machine.running_guests)
     monkeypatch.setattr(machine, "running_guests", looks)
-    monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
     broker.reconcile(machine)
     assert len(machine.ledger.leases) == 14
     assert looks.call_count <= 2

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from apvfio.domain_request import parse_domain
-from apvfio.mask import NO_IDS
-from apvfio.matrix import Apqn
-from apvfio.policy import Policy
-from apvfio.policy_file import SECTIONS, parse_policy
+from apvfio.domain.request import parse_domain
+from apvfio.model.ids import NO_IDS
+from apvfio.model.matrix import Apqn
+from apvfio.model.policy import Policy
+from apvfio.store.policy_file import SECTIONS, parse_policy
 from hosts import NO_LEASES, a_host, a_matrix
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

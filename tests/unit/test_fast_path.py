@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker, stops
-from apvfio.calls import Acquire
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.engine.calls import Acquire
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
+from apvfio.store import stop_records
+from apvfio.store.policy_file import POLICY
 from bills import require_few
 from hosts import a_host, a_request, guest
 from machines import Machine
@@ -32,7 +33,8 @@ CHECKOUT = Path(__file__).parents[2]
 MODULES = """\
 import sys
 sys.path.append(sys.argv[1])
-import apvfio.hook, apvfio.asking, apvfio.broker, apvfio.handover, apvfio.system
+import apvfio.libvirt.hook, apvfio.domain.source, apvfio.engine.broker, apvfio.engine.deferred
+import apvfio.store.system
 print(*sys.modules)
 """
 MASKS = ("bus/ap/apmask", "bus/ap/aqmask")
@@ -104,9 +106,9 @@ def divide(names: list[str]) -> tuple[list[str], list[str]]:
 
 def test_a_crowd_at_once_writes_the_masks_a_tenth_as_often_as_one_by_one() -> None:
     assert crowd(10, together=False) == (10, 10)
-    starts, stops = crowd(CROWD, together=True)
+    starts, stop_records = crowd(CROWD, together=True)
     assert starts <= CROWD // 10
-    assert stops <= CROWD // 10
+    assert stop_records <= CROWD // 10
 
 
 def crowd(count: int, *, together: bool) -> tuple[int, int]:
@@ -127,7 +129,7 @@ def crowd(count: int, *, together: bool) -> tuple[int, int]:
         machine.written()
         for request in requests[:-1]:
             if together:
-                stops.record(machine, request.guest_uuid)
+                stop_records.record(machine, request.guest_uuid)
             else:
                 broker.release(machine, request.guest_uuid)
         broker.release(machine, guest(count - 1))
@@ -165,7 +167,7 @@ def test_the_hook_starts_one_interpreter_and_nothing_else(tmp_path: Path) -> Non
     python = tmp_path / "python3"
     python.write_text(f'#!/bin/sh\necho called >>"{calls}"\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    from apvfio.assets import script
+    from apvfio.install.shipped_files import script
 
     hook = tmp_path / "50-apvfio"
     hook.write_text(script("hooks/qemu", str(python), packages=str(CHECKOUT)))

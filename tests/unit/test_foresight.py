@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.broker import reconcile
-from apvfio.errors import Exit
-from apvfio.foresight import foresee_reconcile
-from apvfio.host import AP_MDEVS, OVERRIDES
-from apvfio.ledger import ENDING
-from apvfio.ledgers import load as load_ledger
-from apvfio.ledgers import save as save_ledger
-from apvfio.mask import parse_list
+from apvfio.engine.broker import reconcile
+from apvfio.engine.preview import foresee_reconcile
+from apvfio.model.errors import Exit
+from apvfio.model.host import AP_MDEVS, OVERRIDES
+from apvfio.model.ids import parse_list
+from apvfio.model.ledger import ENDING
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.ledger_file import load as load_ledger
+from apvfio.store.ledger_file import save as save_ledger
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apvfio.plan.step import Step
+    from apvfio.model.step import Step
 
 
 def told(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

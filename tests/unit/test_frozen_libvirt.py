@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.bounded import bounded
-from apvfio.errors import Exit
-from apvfio.guests import PATIENCE
+from apvfio.libvirt.bounded import bounded
+from apvfio.libvirt.guests import PATIENCE
+from apvfio.model.errors import Exit
 from simulated import SimulatedHost
 
 if TYPE_CHECKING:

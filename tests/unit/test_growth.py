@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import apvfio
-from apvfio import broker, foresight, ledgers
-from apvfio.events import trail
+from apvfio.engine import broker, preview
+from apvfio.engine.deferred import Pace
+from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.events.spans import spans
-from apvfio.handover import Pace
-from apvfio.ledger import (
+from apvfio.model.claim import Promise
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import (
     BY_ADAPTERS,
     BY_DOMAINS,
     BY_OVERRIDES,
@@ -27,13 +29,12 @@ from apvfio.ledger import (
     Debt,
     Ledger,
 )
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.process import Process
 from apvfio.plan.drift import drift
-from apvfio.process import Process
-from apvfio.promises import Promise
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
+from apvfio.store import ledger_file
 from hosts import BOOT, a_lease, a_matrix, a_request, guest, mdev
 from machines import Machine
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from apvfio.ledger import Lease
+    from apvfio.model.ledger import Lease
 
 _SOURCES = f"{os.path.dirname(apvfio.__file__)}/"
 _SIMULATOR = f"{_SOURCES}sim/"
@@ -91,7 +92,7 @@ def crowded(case: str, count: int) -> Machine:
         machine.running = set()
     if case in ("changing", "promises"):
         machine.dead.add(1)
-    ledgers.save(machine.files, ledger)
+    ledger_file.save(machine.files, ledger)
     return machine
 
 
@@ -120,7 +121,7 @@ WORKS: dict[str, Callable[[Machine], object]] = {
     "start": lambda machine: broker.acquire(machine, a_request("0", "1", NEW)),
     "stop": lambda machine: broker.release(machine, guest(1), force=True),
     "reconcile": broker.reconcile,
-    "what reconcile would do": foresight.foresee_reconcile,
+    "what reconcile would do": preview.foresee_reconcile,
     "drift": lambda machine: drift(machine.host, machine.ledger),
 }
 
@@ -146,7 +147,7 @@ def read_of(machine: Machine, work: Callable[[], object]) -> int:
     def reading(path: str) -> str | None:
         nonlocal total
         text = read(path)
-        total += len(text or "") if path.startswith(trail.TRAIL) else 0
+        total += len(text or "") if path.startswith(audit_log.TRAIL) else 0
         return text
 
     machine.files.read = reading  # type: ignore[method-assign]
@@ -161,7 +162,7 @@ def enormous(line: str = "") -> Machine:
     event = Event(1.0, "started", "b", "g7", guest(7), mdev(7), a_matrix("1", "1"))
     text = to_line(event) * (3_000_000 // len(to_line(event)))
     for number in range(6):
-        machine.files.texts[f"{trail.TRAIL}.{number}" if number else trail.TRAIL] = text + line
+        machine.files.texts[f"{audit_log.TRAIL}.{number}" if number else audit_log.TRAIL] = text + line
     return machine
 
 
@@ -171,35 +172,35 @@ def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
     assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
     assert read_of(machine, lambda: broker.reconcile(machine)) == 0
     assert read_of(machine, lambda: broker.release(machine, guest(1))) == 0
-    newest = [event.kind for event in trail.read(machine.files, newest=1) if event]
+    newest = [event.kind for event in audit_log.read(machine.files, newest=1) if event]
     assert newest[-2:] == ["started", "stopped"]
 
 
 def test_a_log_of_the_usual_size_is_read_once_when_it_lacks_something() -> None:
     machine = Machine()
     broker.acquire(machine, a_request("10", "2", 2))
-    while machine.files.size(trail.TRAIL) < trail._FULL - 500:
-        trail.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
+    while machine.files.size(audit_log.TRAIL) < audit_log._FULL - 500:
+        audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
     assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
-    trail.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
-    machine.files.texts[trail.TRAIL] += "{\n"
+    audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
+    machine.files.texts[audit_log.TRAIL] += "{\n"
     read = read_of(machine, lambda: broker.reconcile(machine))
-    assert trail._FULL - 500 < read < 2 * trail._FULL
+    assert audit_log._FULL - 500 < read < 2 * audit_log._FULL
 
 
 def test_a_new_file_is_begun_once_however_many_guests_it_begins_with() -> None:
     machine = crowded("held", MANY)
     for number in range(NEW, NEW + 4):
         broker.acquire(machine, a_request("0", str(number - NEW), number))
-    assert machine.files.size(trail.TRAIL) < trail._FULL + MANY * trail._PER_HOLDER
-    assert f"{trail.TRAIL}.1" not in machine.files.texts
+    assert machine.files.size(audit_log.TRAIL) < audit_log._FULL + MANY * audit_log._PER_HOLDER
+    assert f"{audit_log.TRAIL}.1" not in machine.files.texts
 
 
 def test_who_is_not_at_the_beginning_of_a_file_has_lost_its_queues() -> None:
     machine = enormous()
     broker.acquire(machine, a_request("0", "1"))
-    kept = [event for event in trail.read(machine.files) if event]
-    assert mdev(7) not in trail.replayed(kept)
+    kept = [event for event in audit_log.read(machine.files) if event]
+    assert mdev(7) not in audit_log.replayed(kept)
     (span,) = spans(kept, Apqn(1, 1))
     assert (span.guest, span.ended_before) == ("g7", True)
     assert span.end is not None
@@ -208,7 +209,7 @@ def test_who_is_not_at_the_beginning_of_a_file_has_lost_its_queues() -> None:
 
 
 def test_covering_tells_what_each_matrix_does() -> None:
-    from apvfio.matrix import covering
+    from apvfio.model.matrix import covering
 
     matrices = [a_matrix("0,255", "1-2"), a_matrix("0", "255"), Matrix(IdSet([7]))]
     covers = covering(matrices)

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from apvfio.domain_request import parse_domain
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import RequestError
-from apvfio.guest_xml import device_uuids, difference, own_mdev, with_request, without_request
-from apvfio.guests import annotation
-from apvfio.wish import Wish
+from apvfio.domain.editor import device_uuids, difference, own_mdev, with_request, without_request
+from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.request import parse_domain
+from apvfio.libvirt.guests import annotation
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import RequestError
 from domains import rest
 from hosts import a_matrix, guest, mdev
 from libvirts import definition, driver

@@ -12,19 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker, handover, hook
-from apvfio.bus import wait_for_bus
-from apvfio.errors import ConflictError, Exit, HostError
-from apvfio.files import RealFiles
-from apvfio.handover import DIRECTORY, Haste, Pace, hand_over, take_up
-from apvfio.host import AP_MDEVS
-from apvfio.ledger import ENDING, HELD, Debt
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.plan.portion import portion, queues_going_home
+from apvfio.engine import broker, deferred
+from apvfio.engine.deferred import DIRECTORY, Haste, Pace, hand_over, take_up
+from apvfio.kernel.apply import take
+from apvfio.kernel.bus_wait import wait_for_bus
+from apvfio.libvirt import hook
+from apvfio.model.errors import ConflictError, Exit, HostError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.ledger import ENDING, HELD, Debt
+from apvfio.plan.partial_return import portion, queues_going_home
 from apvfio.plan.steps import due
-from apvfio.policy_file import POLICY
 from apvfio.sim.kernel import SimKernel
-from apvfio.writes import take
+from apvfio.store.files import RealFiles
+from apvfio.store.policy_file import POLICY
 from domains import domain
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Faults, FaultyFiles, Killed, Machine
@@ -385,7 +386,7 @@ class TestPace:
         files = FaultyFiles(Faults())
         files.directories.add(DIRECTORY)
         pace = Pace()
-        assert pace.portion == handover._FIRST
+        assert pace.portion == deferred._FIRST
         assert Haste(files, guest(1), 60).hands_over(pace.seconds)
 
     @pytest.mark.parametrize(

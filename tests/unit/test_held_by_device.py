@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker, changing
-from apvfio.errors import ConflictError, Exit
-from apvfio.host import AP_MDEVS
-from apvfio.plan.free import require_no_rival
-from apvfio.process import Process
-from apvfio.promising import promise
+from apvfio.engine import broker, live_change
+from apvfio.engine.claim import promise
+from apvfio.model.errors import ConflictError, Exit
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.process import Process
+from apvfio.plan.availability import require_no_rival
 from apvfio.sim.kernel import SimKernel
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 from machines import IBM_ADAPTERS, Machine
@@ -71,7 +71,7 @@ def test_a_process_has_it_open(machine: Machine, monkeypatch: pytest.MonkeyPatch
 def test_a_running_guest_asks_for_more(machine: Machine) -> None:
     broker.acquire(machine, a_request("0", "1"))
     machine.kernel.attach_guest(mdev(1), "one")
-    error = refusal(lambda: changing.change(machine, a_request("0-1", "4"), Process(4242, 1)))
+    error = refusal(lambda: live_change.change(machine, a_request("0-1", "4"), Process(4242, 1)))
     assert (error.sentence, error.remedy) == (HELD, UNUSED)
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from apvfio.cli.examples import EXAMPLES
 from apvfio.cli.main import build_parser, main
-from apvfio.errors import Exit
 from apvfio.migration.address import parse_address
+from apvfio.model.errors import Exit
 from command_line import PARSERS, options
 from doctoring import TEST_DRIVER, Patient
 from hosts import a_matrix, a_request

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import hook
-from apvfio.assets import hook_script
-from apvfio.domain_xml import is_own
-from apvfio.errors import Exit
-from apvfio.events import trail
-from apvfio.ledgers import LEDGER
+from apvfio.domain.reader import is_own
+from apvfio.events import audit_log
+from apvfio.install.shipped_files import hook_script
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt import hook
+from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import LEDGER
 from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine
@@ -62,7 +62,7 @@ def test_a_guest_without_annotation_is_left_alone(machine: Machine) -> None:
         for operation in ("prepare", "release", "reconnect"):
             assert call(machine, operation, xml) == Exit.OK
     assert machine.sysfs.written == []
-    assert machine.files.texts.keys() <= {trail.TRAIL}  # that it gets nothing
+    assert machine.files.texts.keys() <= {audit_log.TRAIL}  # that it gets nothing
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ class TestScript:
         assert code == (7 if operation == "prepare" else 0)
         assert (
             out.rstrip(b"\n")
-            == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|%s|begin|-|" % operation.encode() + domain()
+            == b"-I|-m|apvfio.libvirt.hook|-x 'y' \xc3\xbc|%s|begin|-|" % operation.encode() + domain()
         )
 
     @pytest.mark.parametrize(
@@ -213,7 +213,9 @@ class TestScript:
         xml = domain().replace(b"<metadata>", b"<metadata>" + metadata)
         code, out = self.run(script, "release", xml, "-x 'y' ü")
         assert code == 0
-        assert out == b"-I|-m|apvfio.hook|-x 'y' \xc3\xbc|release|begin|-|%s|recorded|" % UUID.encode()
+        assert (
+            out == b"-I|-m|apvfio.libvirt.hook|-x 'y' \xc3\xbc|release|begin|-|%s|recorded|" % UUID.encode()
+        )
         assert self.records(script) == [UUID]
 
     @pytest.mark.parametrize("ending", ["kill -9 $$", "exit 1", "exit 127", "kill -9 $PPID"])

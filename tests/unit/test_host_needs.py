@@ -7,19 +7,19 @@ import errno
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError, HostError, PolicyError
-from apvfio.host_facts import ZCRYPT_NODES, ZKEY_REPOSITORY, read_usage
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
-from apvfio.mask import NO_IDS, format_hex
-from apvfio.matrix import Apqn
+from apvfio.engine import broker
+from apvfio.kernel.snapshot import read_host
+from apvfio.kernel.usage import ZCRYPT_NODES, ZKEY_REPOSITORY, read_usage
+from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.ids import NO_IDS, format_hex
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
+from apvfio.model.matrix import Apqn
+from apvfio.model.policy import IGNORE, WARN, Busy, Policy
+from apvfio.model.request import Request
+from apvfio.model.usage import Usage
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.policy import IGNORE, WARN, Busy, Policy
-from apvfio.policy_file import POLICY, parse_policy
-from apvfio.request import Request
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
-from apvfio.usage import Usage
+from apvfio.store.policy_file import POLICY, parse_policy
 from host_users import RULES, SAYS, Overlay, use
 from hosts import NO_LEASES, a_host, a_request
 from machines import Machine

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio import broker
-from apvfio.matrix import Apqn
-from apvfio.snapshot import read_host
+from apvfio.engine import broker
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.matrix import Apqn
 from hosts import a_request, guest
 from machines import Machine
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio import hook
-from apvfio.broker import acquire
-from apvfio.definitions import FOLDER
-from apvfio.events import trail
-from apvfio.events.wording import sentence
+from apvfio.engine.broker import acquire
+from apvfio.events import audit_log
+from apvfio.events.text import sentence
 from apvfio.lab.guest import guest_xml
+from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
+from apvfio.store.definitions import FOLDER
 from hosts import a_matrix, a_request, mdev
 
 
@@ -22,7 +22,7 @@ def system() -> SimSystem:
 
 
 def log(system: SimSystem) -> list[str]:
-    return [sentence(event) for event in trail.read(system.files) if event and event.kind == "ignored"]
+    return [sentence(event) for event in audit_log.read(system.files) if event and event.kind == "ignored"]
 
 
 def prepare(system: SimSystem, xml: str) -> int:

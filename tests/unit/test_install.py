@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import ledgers
 from apvfio.cli.main import main
-from apvfio.errors import Exit
 from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, Item, contents
 from apvfio.install.record import RECORD
 from apvfio.install.tree import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
-from apvfio.system import RealSystem
+from apvfio.model.errors import Exit
+from apvfio.store import ledger_file
+from apvfio.store.system import RealSystem
 from hosts import a_lease, a_ledger
 from other_user import as_nobody
 
@@ -314,7 +314,7 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     run(root, "install")
     system = RealSystem(str(root))
     ledger = a_ledger(a_lease("0", "1", 1), a_lease("1", "1", 2))._replace(boot_id=system.boot_id)
-    ledgers.save(system.files, ledger)
+    ledger_file.save(system.files, ledger)
     (root / "run/apvfio/handover").mkdir()
     assert run(root, "uninstall") == Exit.CONFLICT
     assert "guests g1, g2 would not return the queues held now." in capsys.readouterr().err
@@ -322,9 +322,9 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     assert run(root, "uninstall", "--force") == Exit.OK
     assert not (root / HOOK).exists()
     # What is held must not be forgotten; that somebody watches is true no longer.
-    assert ledgers.load(system.files, system.boot_id).leases
+    assert ledger_file.load(system.files, system.boot_id).leases
     assert not (root / "run/apvfio/handover").exists()
-    ledgers.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
+    ledger_file.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
     assert run(root, "uninstall") == Exit.OK
     assert not (root / "run/apvfio").exists()
 

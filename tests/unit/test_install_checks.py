@@ -11,10 +11,10 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from apvfio.cli.main import main
-from apvfio.errors import Exit
 from apvfio.install import checks, commands, programs, record
 from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
-from apvfio.system import RealSystem
+from apvfio.model.errors import Exit
+from apvfio.store.system import RealSystem
 
 PYTHON = "/usr/bin/python3"
 SHIPPED_HOOK = Path(__file__).parents[2].joinpath("hooks/qemu").read_text()
@@ -184,10 +184,10 @@ def test_selinux(machine: Programs, fs: FakeFilesystem) -> None:
 
 def test_other_hooks(machine: Programs, fs: FakeFilesystem) -> None:
     directory = os.path.dirname(f"/{HOOK}")
-    ours = "#!/bin/sh\nexec python3 -m apvfio.hook\n"
+    ours = "#!/bin/sh\nexec python3 -m apvfio.libvirt.hook\n"
     fs.create_file(f"/{HOOK}", contents=ours, st_mode=0o100755)
     fs.create_file(f"{directory}/10-other", contents="#!/bin/sh\n", st_mode=0o100755)
-    fs.create_file(f"{directory}/README", contents="apvfio.hook", st_mode=0o100644)
+    fs.create_file(f"{directory}/README", contents="apvfio.libvirt.hook", st_mode=0o100644)
     assert found() == []
     fs.create_file(f"{directory}/10-other~", contents="#!/bin/sh\n", st_mode=0o100755)
     fs.create_file("/etc/libvirt/hooks/qemu", contents=ours, st_mode=0o100755)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.errors import Exit
 from apvfio.install import contents
 from apvfio.install.contents import HOOK, NOTIFIER
 from apvfio.install.record import RECORD
 from apvfio.install.tree import KEPT
+from apvfio.model.errors import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import ledgers
 from apvfio.cli.main import main
-from apvfio.errors import Exit
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, MARK, NOTIFIER, PACKAGED
 from apvfio.install.record import RECORD
-from apvfio.system import RealSystem
+from apvfio.model.errors import Exit
+from apvfio.store import ledger_file
+from apvfio.store.system import RealSystem
 from hosts import a_lease, a_ledger
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_a_package_is_made_in_a_tree(capsys: Captured) -> None:
 def test_a_callout_beside_a_package_is_all_that_goes(root: Path, capsys: Captured) -> None:
     """Guests hold queues, and the package goes on serving them."""
     system = RealSystem(str(root))
-    ledgers.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
+    ledger_file.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
     (root / "run/apvfio/handover").mkdir()
     before = files(root)
     assert main(["--root", str(root), "install", "--callout"]) == Exit.OK
@@ -121,12 +121,12 @@ def test_before_its_removal_a_package_takes_the_callout_out(root: Path, capsys: 
     before = files(root)
     main(["--root", str(root), "install", "--callout"])
     system = RealSystem(str(root))
-    ledgers.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
+    ledger_file.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
     with_callout = files(root)
     assert main(["--root", str(root), "uninstall", "--package"]) == Exit.CONFLICT
     assert "guest g1 would not return the queues held now." in capsys.readouterr().err
     assert files(root) == with_callout
-    ledgers.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
+    ledger_file.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
     assert main(["--root", str(root), "uninstall", "--package"]) == Exit.OK
     assert files(root) == before
     assert not (root / "run/apvfio").exists()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.inventory import Device, has_secure_binding, read_inventory
-from apvfio.sysfs import RealSysfs
+from apvfio.kernel.lszcrypt import Device, has_secure_binding, read_inventory
+from apvfio.kernel.sysfs import RealSysfs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio import broker
-from apvfio.errors import ConflictError
+from apvfio.engine import broker
 from apvfio.events.event import COUNTED, KINDS, OWED, REFUSED, STARTED, Event
 from apvfio.events.journal import CATALOGUE, fields, send
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Matrix
-from apvfio.records import note_refusal
+from apvfio.events.record import note_refusal
+from apvfio.model.errors import ConflictError
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Matrix
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
 
@@ -175,7 +175,7 @@ def test_only_this_machines_journal_hears_of_it(monkeypatch: pytest.MonkeyPatch)
 
     life()
     assert sent == []
-    monkeypatch.setattr("apvfio.records.on_this_machine", lambda system: system is machine)
+    monkeypatch.setattr("apvfio.events.record.on_this_machine", lambda system: system is machine)
     life()
     assert [event.kind for event in sent] == ["planned", "started", "refused", "stopped"]
 

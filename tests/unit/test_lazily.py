@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.errors import Exit
 from apvfio.lab.guest import guest_xml
+from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 
 CHECKOUT = Path(__file__).parents[2]
@@ -73,10 +73,10 @@ def test_a_command_that_needs_lxml_says_so(sim: Path, guest: Path) -> None:
     assert done.returncode == Exit.HOST
     assert f"PROBLEM {MISSING.partition('.')[0]}." in done.stdout
     assert "unexpected" not in done.stdout
-    done = run(code="from apvfio.xml_tree import parse_xml; parse_xml(b'<domain/>', 'x')")
-    assert done.stderr.splitlines()[-1] == f"apvfio.errors.HostError: {MISSING}"
+    done = run(code="from apvfio.domain.tree import parse_xml; parse_xml(b'<domain/>', 'x')")
+    assert done.stderr.splitlines()[-1] == f"apvfio.model.errors.HostError: {MISSING}"
 
 
 def test_a_call_of_mdevctl_without_sh_says_so() -> None:
-    done = run(code="from mdev.mdevctl import Mdevctl; Mdevctl.__new__(Mdevctl)._run('--version')")
+    done = run(code="from apvfio.mdev.mdevctl import Mdevctl; Mdevctl.__new__(Mdevctl)._run('--version')")
     assert "MdevctlError: sh, a Python library that mdevctl is called with, is not" in done.stderr

@@ -7,11 +7,11 @@ import errno
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError
-from apvfio.host import AP_MDEVS, Host
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING, Debt
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import AP_MDEVS, Host
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING, Debt
 from apvfio.plan.steps import leaning
 from apvfio.sim.kernel import SimKernel
 from hosts import a_host, a_lease, a_ledger, a_request, guest, mdev

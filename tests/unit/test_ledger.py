@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from apvfio.errors import ApvfioError
-from apvfio.ledger import BY_DOMAINS, ENDING, Debt, Ledger
-from apvfio.ledgers import LEDGER, load, save
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Apqn
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.ledger import BY_DOMAINS, ENDING, Debt, Ledger
+from apvfio.model.matrix import Apqn
+from apvfio.store.ledger_file import LEDGER, load, save
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
 from machines import Faults, FaultyFiles
 

@@ -14,10 +14,11 @@ from unittest import mock
 
 import pytest
 
-from apvfio import broker, live
-from apvfio.errors import ApvfioError
-from apvfio.guests import Guest, annotation
-from apvfio.ledger import HELD
+from apvfio.engine import broker
+from apvfio.libvirt import live_guest
+from apvfio.libvirt.guests import Guest, annotation
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ledger import HELD
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 from model.befores import cells
@@ -28,8 +29,8 @@ from running_guests import RunningGuest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.matrix import Matrix
-    from apvfio.request import Request
+    from apvfio.model.matrix import Matrix
+    from apvfio.model.request import Request
     from model.befores import Cell
 
 HAS = a_matrix("0,10", "1-2")
@@ -60,12 +61,12 @@ class Verb(NamedTuple):
         """Make the change, in a process that ends with it."""
         assert one.machine.processes
         process = one.machine.processes.start()
-        with mock.patch.object(live, "this_process", return_value=process):
+        with mock.patch.object(live_guest, "this_process", return_value=process):
             try:
                 if self.gets is None:
-                    live.take(one.machine, _guest(one))
+                    live_guest.take(one.machine, _guest(one))
                 else:
-                    live.give(one.machine, _guest(one), _request(self.gets), text(self.gets))
+                    live_guest.give(one.machine, _guest(one), _request(self.gets), text(self.gets))
             finally:
                 one.machine.processes.end(process.pid)
 
@@ -96,8 +97,8 @@ def settled(one: RunningGuest) -> None:
     one.machine = one.machine.process()
     one.answers = True
     broker.reconcile(one.machine)
-    for lease in live.unsettled(one.machine):
-        live.settle_guest(one.machine, lease, _guest(one) if one.pid else None)
+    for lease in live_guest.unsettled(one.machine):
+        live_guest.settle_guest(one.machine, lease, _guest(one) if one.pid else None)
     broker.reconcile(one.machine)
 
 
@@ -106,7 +107,7 @@ def has(one: RunningGuest) -> Matrix | None:
     machine = one.machine
     assert not disagreements(machine)
     assert not unpaid(machine)
-    assert not live.unsettled(machine)
+    assert not live_guest.unsettled(machine)
     leases = list(machine.ledger.leases.values())
     devices = view(machine).mdevs
     if not one.plugged:

@@ -10,12 +10,13 @@ from typing import NoReturn
 
 import pytest
 
-from apvfio import broker, hook
-from apvfio.errors import ApvfioError, ConflictError
-from apvfio.handover import DIRECTORY
-from apvfio.ledger import ENDING, STARTING
-from apvfio.liveness import GRACE, now, running_guests, should_run
-from apvfio.process import Process
+from apvfio.engine import broker
+from apvfio.engine.deferred import DIRECTORY
+from apvfio.libvirt import hook
+from apvfio.model.errors import ApvfioError, ConflictError
+from apvfio.model.ledger import ENDING, STARTING
+from apvfio.model.process import Process
+from apvfio.store.processes import GRACE, now, running_guests, should_run
 from hosts import a_lease, a_request, guest, mdev
 from machines import Machine
 
@@ -23,7 +24,7 @@ from machines import Machine
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Lets the time pass that a guest has until it runs."""
-    return lambda: monkeypatch.setattr("apvfio.settle.now", lambda: now() + GRACE + 1)
+    return lambda: monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
 
 
 def test_a_guest_has_some_time_until_it_runs() -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import locks
-from apvfio.errors import ApvfioError, HostError
+from apvfio.model.errors import ApvfioError, HostError
+from apvfio.store import locks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_locks_are_freed_by_an_exception(tmp_path: Path) -> None:
 
 def test_who_waits_too_long_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from apvfio.locks import holding_locks\n"
+        "import sys, time; from apvfio.store.locks import holding_locks\n"
         "with holding_locks(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as holder:
@@ -146,7 +146,7 @@ def test_a_link_planted_in_place_of_our_lock_is_not_followed(tmp_path: Path) -> 
 
 COUNT = """
 import sys
-from apvfio.locks import S390_LOCK, holding_locks, s390_lock
+from apvfio.store.locks import S390_LOCK, holding_locks, s390_lock
 root, times, who = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 for _ in range(times):
     with holding_locks(root) if who == "apvfio" else s390_lock(f"{root}/{S390_LOCK}"):
@@ -187,7 +187,7 @@ def test_many_that_find_the_lock_of_a_dead_process_take_turns_all_the_same(tmp_p
 def test_those_that_wait_go_on_when_the_holder_is_killed(tmp_path: Path) -> None:
     (tmp_path / "count").write_text("0")
     script = (
-        "import sys, time; from apvfio.locks import holding_locks\n"
+        "import sys, time; from apvfio.store.locks import holding_locks\n"
         "with holding_locks(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as holder:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import xml_tree
-from apvfio.annotation import parse_annotation
 from apvfio.cli.examples import EXAMPLES
-from apvfio.domain_xml import read_domain
-from apvfio.errors import Exit
-from apvfio.matrix import Apqn
-from apvfio.policy_file import SECTIONS, parse_policy
-from apvfio.wish import Wish
+from apvfio.domain import tree
+from apvfio.domain.annotation import parse_annotation
+from apvfio.domain.reader import read_domain
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import Exit
+from apvfio.model.matrix import Apqn
+from apvfio.store.policy_file import SECTIONS, parse_policy
 from command_line import COMMANDS, PARSERS, options
 
 HOUSE = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_the_examples_are_those_that_help_shows() -> None:
 
 
 def test_every_part_of_the_annotation_is_in_its_manual() -> None:
-    grammar = xml_tree.parse_xml(Path(xml_tree.SCHEMA).read_bytes(), "the schema")
+    grammar = tree.parse_xml(Path(tree.SCHEMA).read_bytes(), "the schema")
     rng = "{http://relaxng.org/ns/structure/1.0}"
     names = {part.get("name") for kind in ("element", "attribute") for part in grammar.iter(f"{rng}{kind}")}
     told = plain("apvfio-guest.7")

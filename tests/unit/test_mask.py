@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import RequestError
-from apvfio.mask import (
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import (
     ALL_IDS,
     NO_IDS,
     IdSet,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.broker import acquire
-from apvfio.errors import ApvfioError, KernelRefusedError
-from apvfio.host import AP_MDEVS
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
+from apvfio.engine.broker import acquire
+from apvfio.model.errors import ApvfioError, KernelRefusedError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
 from hosts import a_matrix, a_request, mdev
 from machines import Machine
 from mask_changes import change

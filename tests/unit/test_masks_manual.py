@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit, RequestError
-from apvfio.mask import IdSet, parse_edit
+from apvfio.model.errors import Exit, RequestError
+from apvfio.model.ids import IdSet, parse_edit
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from simulated import SimulatedHost
 

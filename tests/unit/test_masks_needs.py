@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.errors import PolicyError
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.masks_change import change_masks, plan_masks
-from apvfio.plan.edit import Wish
-from apvfio.policy_file import POLICY
+from apvfio.engine.edit_masks import change_masks, plan_masks
+from apvfio.model.errors import PolicyError
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.plan.mask_edit import Wish
+from apvfio.store.policy_file import POLICY
 from host_users import RULES, SAYS, use
 from machines import Machine
 from mask_changes import change, wish

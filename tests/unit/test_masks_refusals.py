@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import chzdev
-from apvfio.ledgers import load
-from apvfio.mask import NO_IDS
+from apvfio.kernel.snapshot import read_host
+from apvfio.model import persistent_masks
+from apvfio.model.ids import NO_IDS
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, mdev
 from simulated import SimulatedHost
 
@@ -65,7 +65,7 @@ def test_bits_that_every_kernel_refuses(
         assert error["kind"] == "conflict"
         assert mdev(3) in error["error"]
         assert "00.0002" in error["queues"]
-        assert (masks(host), host.read(chzdev.RULE)) == (before, None)
+        assert (masks(host), host.read(persistent_masks.RULE)) == (before, None)
 
 
 def test_on_6_12_bits_swap_places_for_a_device(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_reserved_queues_stay_with_the_host(
     err = capsys.readouterr().err
     assert "01.001b" in err
     assert "for which the policy reserves" in err
-    assert (masks(host), host.read(chzdev.RULE)) == (before, None)
+    assert (masks(host), host.read(persistent_masks.RULE)) == (before, None)
 
 
 def test_a_reserved_queue_may_come_back(host: SimulatedHost) -> None:
@@ -164,13 +164,13 @@ def test_a_device_that_starts_at_boot_keeps_its_queues(
     host.run("masks", "-p", "apmask=1-9", "aqmask=0-255")
     host.write(f"etc/mdevctl.d/matrix/{mdev(4)}", definition())
     host.write("etc/mdevctl.d/matrix/notes", definition())
-    before = host.read(chzdev.RULE)
+    before = host.read(persistent_masks.RULE)
     assert host.run("masks", "-p", "apmask=+10") == 3
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"apvfio: mdevctl's definition {mdev(4)} starts at boot and needs 0a.0001, 0a.0004, which the stored "
         "masks would leave to the host. Change the definition first."
     )
-    assert host.read(chzdev.RULE) == before
+    assert host.read(persistent_masks.RULE) == before
     # Bits that are no news, or go to nobody's queues, are none of its business.
     assert host.run("masks", "-p", "apmask=+11", "aqmask=-1") == 0
     assert host.run("masks", "-p", "aqmask=-4") == 0

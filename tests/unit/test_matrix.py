@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import RequestError
-from apvfio.mask import IdSet, parse_list
-from apvfio.matrix import Apqn, Matrix
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.matrix import Apqn, Matrix
 
 id_sets = st.sets(st.integers(0, 255), max_size=5).map(IdSet)
 matrices = st.builds(Matrix, id_sets, id_sets, id_sets)

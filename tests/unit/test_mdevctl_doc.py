@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.errors import ConflictError
-from apvfio.mdevctl_callout import AP_CHECK
+from apvfio.mdev.callouts import SCRIPTS
+from apvfio.mdevctl.callout import AP_CHECK
+from apvfio.model.errors import ConflictError
 from apvfio.plan.ap_check import require_definable, require_startable
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
-from mdev.callouts import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join((ROOT / "docs" / "mdevctl.md").read_text().split())

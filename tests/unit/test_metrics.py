@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from apvfio import broker
-from apvfio.errors import Exit
-from apvfio.events import trail
-from apvfio.host import MASK_NAMES
-from apvfio.ledgers import LEDGER
-from apvfio.mask import parse_list
-from apvfio.metrics.exposition import COUNTER, GAUGE, Family, Sample, text
-from apvfio.metrics.families import FAMILIES
-from apvfio.metrics.measure import EVENTS
+from apvfio.engine import broker
+from apvfio.events import audit_log
+from apvfio.model.errors import Exit
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import parse_list
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.ledger_file import LEDGER
+from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family, Sample, text
+from apvfio.view.metrics.families import FAMILIES
+from apvfio.view.metrics.measure import EVENTS
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 
@@ -131,8 +131,8 @@ def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_events_are_counted_beyond_the_files_that_are_kept(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "_FULL", 1500)
-    monkeypatch.setattr(trail, "FILES", 6)
+    monkeypatch.setattr(audit_log, "_FULL", 1500)
+    monkeypatch.setattr(audit_log, "FILES", 6)
     last = dict.fromkeys(EVENTS, 0)
     for life in range(1, 40):
         with host.opened() as system:
@@ -145,7 +145,7 @@ def test_events_are_counted_beyond_the_files_that_are_kept(
         assert all(now[event] >= last[event] for event in EVENTS)
         last = now
     with host.opened() as system:
-        kept = [event for event in trail.read(system.files) if event]
+        kept = [event for event in audit_log.read(system.files) if event]
     assert sum(event.kind == "started" for event in kept) < last["started"]
 
 
@@ -209,7 +209,7 @@ def test_lines_that_cannot_be_understood_are_counted(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.start(a_request("0", "1"))
-    host.write(trail.TRAIL, (host.read(trail.TRAIL) or "") + "{\n[]\n")
+    host.write(audit_log.TRAIL, (host.read(audit_log.TRAIL) or "") + "{\n[]\n")
     found = measured(host, capsys)
     assert found["apvfio_trail_damaged_lines"] == {frozenset(): 2}
     assert found["apvfio_events_total"][labelled(event="started")] == 1

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.errors import UsageError
 from apvfio.migration.address import parse_address
+from apvfio.model.errors import UsageError
 
 SSH = ["ssh", "-T", "-e", "none"]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import hook
 from apvfio.cli.main import main
-from apvfio.domain_request import parse_device
-from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
-from apvfio.migration import arrival
-from apvfio.migration.letter import letter
+from apvfio.domain.request import parse_device
+from apvfio.libvirt import hook
+from apvfio.migration import destination
+from apvfio.migration.minimal_xml import letter
+from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
+from apvfio.model.progress import silent
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.telling import silent
 from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix
 from machines import IBM_ADAPTERS, Machine
@@ -46,14 +46,14 @@ def test_the_letter_tells_nothing_but_what_is_needed() -> None:
 
 def test_a_guest_is_expected_and_arrives(machine: Machine) -> None:
     before = machine.host
-    foreseen = arrival.foresee(machine, domain())
+    foreseen = destination.foresee(machine, domain())
     assert machine.host == before
     assert set(foreseen.equipment) == set(foreseen.plan.request.matrix.queues())
-    lease = arrival.expect(machine, domain())
+    lease = destination.expect(machine, domain())
     assert (lease.mdev, machine.host.mdevs) == (MDEV.lower(), {MDEV.lower(): a_matrix("0,10", "1-2,4")})
     there = machine.snapshot()
-    assert arrival.expect(machine, domain()) == lease
-    assert arrival.expect(machine, letter(WITHOUT_DEVICE)) == lease
+    assert destination.expect(machine, domain()) == lease
+    assert destination.expect(machine, letter(WITHOUT_DEVICE)) == lease
     assert machine.snapshot() == there
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.OK
     assert machine.ledger.leases[lease.mdev] == lease._replace(expected=False)
@@ -69,43 +69,43 @@ def test_a_guest_that_is_not_expected_does_not_arrive(
     before = machine.host
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
     assert "has no device to carry them" in capfd.readouterr().err
-    arrival.expect(machine, domain(uuid="11111111-2222-4333-8444-555555555555"))
+    destination.expect(machine, domain(uuid="11111111-2222-4333-8444-555555555555"))
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
     with pytest.raises(RequestError, match="no device"):
-        arrival.expect(machine, WITHOUT_DEVICE)
-    arrival.give_up(machine, domain(uuid="11111111-2222-4333-8444-555555555555"), silent)
+        destination.expect(machine, WITHOUT_DEVICE)
+    destination.give_up(machine, domain(uuid="11111111-2222-4333-8444-555555555555"), silent)
     assert machine.host == before
 
 
 def test_what_is_expected_is_given_up(machine: Machine) -> None:
     before = machine.host
-    arrival.expect(machine, domain())
+    destination.expect(machine, domain())
     for _ in range(2):
-        arrival.give_up(machine, domain(), silent)
+        destination.give_up(machine, domain(), silent)
         assert machine.host == before
 
 
 def test_a_guest_that_runs_here_loses_nothing(machine: Machine) -> None:
-    arrival.expect(machine, domain())
+    destination.expect(machine, domain())
     machine.running = {UUID}
     before = machine.snapshot()
     with pytest.raises(ConflictError, match="it runs here"):
-        arrival.give_up(machine, domain(), silent)
+        destination.give_up(machine, domain(), silent)
     with pytest.raises(ConflictError, match="holds adapters 0,10, domains 1-2,4 by way of"):
-        arrival.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
+        destination.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
     assert machine.snapshot() == before
 
 
 def test_other_queues_than_before(machine: Machine) -> None:
     """The guest's wish has changed since it was expected, and it has not come."""
-    arrival.expect(machine, domain())
-    arrival.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
+    destination.expect(machine, domain())
+    destination.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
     assert machine.host.mdevs == {MDEV.lower(): a_matrix("1", "1")}
 
 
 def test_a_guest_that_asks_for_nothing(machine: Machine) -> None:
     plain = f"<domain><name>a</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
-    for call in (arrival.foresee, arrival.expect):
+    for call in (destination.foresee, destination.expect):
         with pytest.raises(RequestError, match="no annotation"):
             call(machine, plain)
 
@@ -114,7 +114,7 @@ def test_every_write_of_expect_can_fail(machine: Machine) -> None:
     """All goes back, as at a start."""
     probe = machine.twin()
     probe.faults.arm(0, lambda: None)
-    arrival.expect(probe, domain())
+    destination.expect(probe, domain())
     assert probe.faults.count > 3
 
     def fail() -> None:
@@ -125,9 +125,9 @@ def test_every_write_of_expect_can_fail(machine: Machine) -> None:
         before = tried.host
         tried.faults.arm(at, fail)
         with pytest.raises((OSError, ApvfioError)):
-            arrival.expect(tried, domain())
+            destination.expect(tried, domain())
         after = tried.process()
-        arrival.give_up(after, domain(), silent)
+        destination.give_up(after, domain(), silent)
         assert after.host == before
         assert after.ledger.leases == {}
 

@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
-from apvfio.errors import ApvfioError, ConflictError, RequestError
-from apvfio.migration import course
-from apvfio.migration.course import Seen, ahead, back
+from apvfio.migration import stages
+from apvfio.migration.stages import Seen, ahead, back
+from apvfio.model.errors import ApvfioError, ConflictError, RequestError
 
 EVERY = [Seen(*facts) for facts in product([False, True], repeat=5)]
 SENSIBLE = [
@@ -68,15 +68,15 @@ def test_what_cannot_be_done() -> None:
 def after(seen: Seen, step: str) -> Seen:
     """Where the guest is when ``step`` is taken."""
     return {
-        course.EXPECT: seen,
-        course.UNPLUG: seen._replace(device_here=False),
-        course.MOVE: seen._replace(here=False, there=True),
-        course.PLUG: seen._replace(device_there=True),
-        course.HOME: seen._replace(lease_here=False),
-        course.EXPECT_BACK: seen._replace(lease_here=True),
-        course.MOVE_BACK: seen._replace(here=True, there=False),
-        course.PLUG_BACK: seen._replace(device_here=True),
-        course.GIVE_UP: seen,
+        stages.EXPECT: seen,
+        stages.UNPLUG: seen._replace(device_here=False),
+        stages.MOVE: seen._replace(here=False, there=True),
+        stages.PLUG: seen._replace(device_there=True),
+        stages.HOME: seen._replace(lease_here=False),
+        stages.EXPECT_BACK: seen._replace(lease_here=True),
+        stages.MOVE_BACK: seen._replace(here=True, there=False),
+        stages.PLUG_BACK: seen._replace(device_here=True),
+        stages.GIVE_UP: seen,
     }[step]
 
 
@@ -95,7 +95,7 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: Seen, way: 
         for step in steps[:cut]:
             now = after(now, step)
         for step in way(now):
-            assert step not in (course.MOVE, course.MOVE_BACK) or not (now.device_here or now.device_there)
+            assert step not in (stages.MOVE, stages.MOVE_BACK) or not (now.device_here or now.device_there)
             now = after(now, step)
         ends.add(now)
     end = ends.pop()
@@ -105,7 +105,7 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: Seen, way: 
 
 
 def test_every_step_has_words() -> None:
-    assert set(course.WORDS) == {
-        *(course.EXPECT, course.UNPLUG, course.MOVE, course.PLUG, course.HOME),
-        *(course.EXPECT_BACK, course.MOVE_BACK, course.PLUG_BACK, course.GIVE_UP),
+    assert set(stages.WORDS) == {
+        *(stages.EXPECT, stages.UNPLUG, stages.MOVE, stages.PLUG, stages.HOME),
+        *(stages.EXPECT_BACK, stages.MOVE_BACK, stages.PLUG_BACK, stages.GIVE_UP),
     }

@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from apvfio.errors import HostError
-from apvfio.ledger import Ledger
-from apvfio.matrix import Apqn
 from apvfio.migration.equipment import Equipment, compare, equipment_from, read_equipment
+from apvfio.model.errors import HostError
+from apvfio.model.ledger import Ledger
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from hosts import BOOT, IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine

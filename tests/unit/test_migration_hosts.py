@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.lab.namespace import environment
-from apvfio.matrix import Apqn
 from apvfio.migration.hosts import OtherHost, ThisHost
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from domains import MDEV, UUID, domain

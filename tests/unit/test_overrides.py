@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError, ConflictError, KernelRefusedError
-from apvfio.host import AP_MDEVS, MASKS, OVERRIDES, VFIO_DRIVER
-from apvfio.ledger import BY_OVERRIDES
-from apvfio.mask import ALL_IDS
-from apvfio.matrix import Apqn
-from apvfio.plan.mode import mode_of
-from apvfio.policy import Policy
-from apvfio.policy_file import POLICY
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError, ConflictError, KernelRefusedError
+from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES, VFIO_DRIVER
+from apvfio.model.ids import ALL_IDS
+from apvfio.model.ledger import BY_OVERRIDES
+from apvfio.model.matrix import Apqn
+from apvfio.model.policy import Policy
+from apvfio.plan.mechanism import mode_of
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
 

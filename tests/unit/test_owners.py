@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.ledger import ENDING, STARTING
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn
-from apvfio.owners import owners
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.ledger import ENDING, STARTING
+from apvfio.model.matrix import Apqn
+from apvfio.model.owners import owners
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 ADAPTER_0_FREED = ALL_IDS - IdSet([0])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.ledgers import load
-from apvfio.pending import pending_returns
+from apvfio.kernel.snapshot import read_host
+from apvfio.plan.pending_returns import pending_returns
 from apvfio.sim.kernel import SimKernel
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 

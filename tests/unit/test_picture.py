@@ -10,14 +10,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.owners import GUEST, HOST, Owner
-from apvfio.render.folding import columns, cut, fold, padded
-from apvfio.render.matrix_text import Look, matrix
-from apvfio.render.picture import Picture, picture
-from apvfio.render.status_text import status
-from apvfio.states import IN_USE, OFFLINE, Seen
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.owners import GUEST, HOST, Owner
+from apvfio.model.queue_states import IN_USE, OFFLINE, Seen
+from apvfio.view.folding import columns, cut, fold, padded
+from apvfio.view.matrix_text import Look, matrix
+from apvfio.view.picture import Picture, picture
+from apvfio.view.status_text import status
 from hosts import mdev
 from pictures import HOSTILE, a_report, pictures
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.host import Host
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Debt, Ledger
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.masks import ways
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
+from apvfio.model.host import Host
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Debt, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.policy import Policy
 from apvfio.plan.planner import make_plan
 from apvfio.plan.steps import due, forgiven, returnable
-from apvfio.policy import Policy
+from apvfio.plan.ways import ways
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 
 NO_POLICY = Policy()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import broker
-from apvfio.errors import ApvfioError, ConflictError, Exit, RequestError
-from apvfio.locks import OWN_LOCK, WAIT, own_lock
-from apvfio.matrix import Apqn
-from apvfio.policy import REFUSE, WARN, Busy, Keep, Policy, Times
-from apvfio.policy_file import POLICY, parse_policy, read_times
-from apvfio.system import RealSystem
+from apvfio.engine import broker
+from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
+from apvfio.model.matrix import Apqn
+from apvfio.model.policy import REFUSE, WARN, Busy, Keep, Policy, Times
+from apvfio.store.locks import OWN_LOCK, WAIT, own_lock
+from apvfio.store.policy_file import POLICY, parse_policy, read_times
+from apvfio.store.system import RealSystem
 from hosts import a_request, guest, mdev
 from machines import Machine
 
@@ -165,8 +165,8 @@ def test_the_wait_for_a_guest_to_let_go_is_the_policys(monkeypatch: pytest.Monke
     machine.kernel.attach_guest(mdev(1), "vm")
     machine.files.texts[POLICY] = "[time]\nrelease-wait = 7\n"
     now = [0.0]
-    monkeypatch.setattr("apvfio.broker.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("apvfio.broker.time.sleep", lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr("apvfio.engine.broker.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("apvfio.engine.broker.time.sleep", lambda seconds: now.append(now.pop() + seconds))
     with pytest.raises(ConflictError, match=r"00\.0001 in use"):
         broker.release(machine, guest(1))
     assert 7 <= now[0] < 7.2

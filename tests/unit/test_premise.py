@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import ApvfioError, Exit
-from apvfio.guests import PREFIX
-from apvfio.host import AP_MDEVS
+from apvfio.libvirt.guests import PREFIX
+from apvfio.model.errors import ApvfioError, Exit
+from apvfio.model.host import AP_MDEVS
 from hosts import a_matrix, a_request, mdev
 from libvirts import URI, Driver, definition, driver
 from simulated import SimulatedHost
@@ -153,7 +153,7 @@ def test_a_set_that_fails_is_one_document(
         raise ApvfioError("libvirt refused: no.", guest="db1")
 
     with monkeypatch.context() as patch:
-        patch.setattr("apvfio.guests.Guest.define", refused)
+        patch.setattr("apvfio.libvirt.guests.Guest.define", refused)
         error = told(host, capsys, *STARTING, "--if-state", state, code=Exit.FAILURE)
         assert error["error"] == "libvirt refused: no."
     told(host, capsys, *STARTING, "--if-state", state)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
-from apvfio.private import file_error, read_part, replace_whole, write_all
+from apvfio.model.errors import Exit
+from apvfio.store.safe_open import file_error, read_part, replace_whole, write_all
 
 if TYPE_CHECKING:
     from pathlib import Path

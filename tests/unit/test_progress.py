@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.bus import wait_for_bus
-from apvfio.errors import ConflictError
-from apvfio.host import OVERRIDES
-from apvfio.locks import OWN_LOCK
-from apvfio.mask import parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.plan.edit import Wish
+from apvfio.engine import broker
+from apvfio.engine.edit_masks import change_masks
+from apvfio.kernel.bus_wait import wait_for_bus
+from apvfio.model.errors import ConflictError
+from apvfio.model.host import OVERRIDES
+from apvfio.model.ids import parse_edit
+from apvfio.model.progress import FOR_THE_LOCK
+from apvfio.plan.mask_edit import Wish
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
-from apvfio.telling import FOR_THE_LOCK
+from apvfio.store.locks import OWN_LOCK
 from hosts import a_request, guest, mdev
 from terminals import terminal
 

@@ -13,27 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from apvfio import broker
 from apvfio.cli.status import describe
-from apvfio.dumping import dump
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
-from apvfio.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER
-from apvfio.ledger import BY_DOMAINS, BY_OVERRIDES, Debt, Ledger
-from apvfio.ledgers import LEDGER, load, save
-from apvfio.liveness import find_process, parent
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_edit
-from apvfio.matrix import Apqn, Matrix
-from apvfio.owners import owners
+from apvfio.engine import broker
+from apvfio.engine.claim import MasksOnlyError, end_promise, promise
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.claim import Promise
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
+from apvfio.model.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_edit
+from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, Debt, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.owners import owners
+from apvfio.model.process import Process
 from apvfio.plan.drift import drift
-from apvfio.plan.edit import Wish
-from apvfio.policy_file import POLICY
-from apvfio.process import Process
-from apvfio.promises import Promise
-from apvfio.promising import MasksOnlyError, end_promise, promise
-from apvfio.render.matrix_text import Look
+from apvfio.plan.mask_edit import Wish
+from apvfio.sim.dump import dump
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import LEDGER, load, save
+from apvfio.store.policy_file import POLICY
+from apvfio.store.processes import find_process, parent
+from apvfio.view.matrix_text import Look
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Killed, Machine
 
@@ -166,7 +166,7 @@ def test_the_same_mdevctl_may_ask_again(machine: Machine) -> None:
 
 
 def test_masks_that_a_promise_needs_cannot_be_set(machine: Machine) -> None:
-    from apvfio.masks_change import plan_masks
+    from apvfio.engine.edit_masks import plan_masks
 
     free(machine)
     with pytest.raises(ConflictError, match="which mdevctl starts"):
@@ -362,7 +362,7 @@ class TestProcess:
         assert find_process(child.pid) is None
 
     def test_the_parent_is_told(self) -> None:
-        code = "from apvfio.liveness import parent; print(parent().pid)"
+        code = "from apvfio.store.processes import parent; print(parent().pid)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert int(done.stdout) == os.getpid()
         assert parent() == find_process(os.getppid())
@@ -370,7 +370,7 @@ class TestProcess:
     def test_a_process_without_a_parent_has_none(self) -> None:
         code = (
             "import os, sys, time\n"
-            "from apvfio.liveness import parent\n"
+            "from apvfio.store.processes import parent\n"
             "me = os.getpid()\n"
             "if not os.fork():\n"
             "    while os.getppid() == me: time.sleep(0.01)\n"

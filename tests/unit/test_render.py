@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Apqn, Matrix
-from apvfio.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner, owners
-from apvfio.policy import Policy
-from apvfio.render.matrix_text import Look, matrix
-from apvfio.render.picture import picture
-from apvfio.render.tables import Column, bare_table, table
-from apvfio.wording import count_queues, mask_bits, some_queues
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner, owners
+from apvfio.model.policy import Policy
+from apvfio.model.text import count_queues, mask_bits, some_queues
+from apvfio.view.matrix_text import Look, matrix
+from apvfio.view.picture import picture
+from apvfio.view.tables import Column, bare_table, table
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 ASCII = Look(utf8=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.domain_request import guest_uuid, parse_domain
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import Exit, RequestError
-from apvfio.guests import annotation
-from apvfio.mask import IdSet, parse_list
-from apvfio.matrix import Matrix
-from apvfio.request import Request
-from apvfio.wish import Wish, parse_option, same_key
+from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.request import guest_uuid, parse_domain
+from apvfio.libvirt.guests import annotation
+from apvfio.model.criteria import Wish, parse_option, same_key
+from apvfio.model.errors import Exit, RequestError
+from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
 from domains import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
 
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 from lxml import etree
 
-from apvfio.domain_request import asked_in, parse_domain
-from apvfio.domain_xml import NAMESPACE
-from apvfio.errors import RequestError
-from apvfio.guest_xml import with_request
-from apvfio.mask import MAX_ID, IdSet, parse_id, parse_list
-from apvfio.matrix import Matrix
-from apvfio.wish import MODES, Wish, parse_wish
-from apvfio.xml_tree import ANNOTATION, SCHEMA, parse_xml
+from apvfio.domain.editor import with_request
+from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.request import asked_in, parse_domain
+from apvfio.domain.tree import ANNOTATION, SCHEMA, parse_xml
+from apvfio.model.criteria import MODES, Wish, parse_wish
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import MAX_ID, IdSet, parse_id, parse_list
+from apvfio.model.matrix import Matrix
 from domains import HOSTDEV, UUID, domain
 from hostility import MORE
 

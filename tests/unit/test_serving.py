@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from apvfio import broker, stops
-from apvfio.calls import Acquire, answer_of
-from apvfio.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.host import AP_MDEVS
-from apvfio.ledger import HELD, STARTING, Lease
-from apvfio.mask import IdSet
-from apvfio.matrix import Matrix
-from apvfio.policy_file import POLICY
-from apvfio.request import Request
+from apvfio.engine import broker
+from apvfio.engine.calls import Acquire, answer_of
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import HELD, STARTING, Lease
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
-from apvfio.wish import Wish
+from apvfio.store import stop_records
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Machine
 
@@ -91,7 +92,7 @@ def test_many_starts_cost_one_mask_write(machine: Busy) -> None:
     assert not broker.reconcile(machine).steps
     machine.sysfs.written.clear()
     for n in range(10):
-        stops.record(machine, guest(n))
+        stop_records.record(machine, guest(n))
     broker.stop(machine, guest(0))
     assert machine.mask_writes == 1
     assert machine.host == before
@@ -101,9 +102,9 @@ def test_many_starts_cost_one_mask_write(machine: Busy) -> None:
 def test_who_starts_as_others_stop_gets_their_queues_without_a_detour(machine: Busy) -> None:
     broker.acquire(machine, a_request("0", "0-3", 1))
     machine.sysfs.written.clear()
-    stops.record(machine, guest(1))
+    stop_records.record(machine, guest(1))
     broker.acquire(machine, a_request("0", "0-3", 2))
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
     assert machine.host.mdevs == {mdev(2): a_matrix("0", "0-3")}
     assert set(machine.ledger.leases) == {mdev(2)}
     assert machine.mask_writes == 0

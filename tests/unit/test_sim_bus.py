@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import RequestError
-from apvfio.host import AP_MDEVS
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet
-from apvfio.matrix import Apqn
+from apvfio.model.errors import RequestError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.matrix import Apqn
 from apvfio.sim import ownership
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.profile import PROFILES

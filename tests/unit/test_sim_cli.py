@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli import sim
-from apvfio.errors import RequestError, UsageError
+from apvfio.model.errors import RequestError, UsageError
 from apvfio.sim.store import open_sim
 
 if TYPE_CHECKING:

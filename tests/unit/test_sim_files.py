@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import HostError, RequestError
+from apvfio.model.errors import HostError, RequestError
 from apvfio.sim.files import Directory, File, FileTree, Link, SimFiles
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_list
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_list
 from apvfio.sim import grammar
 
 if TYPE_CHECKING:

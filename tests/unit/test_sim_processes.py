@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.errors import Exit, RequestError
-from apvfio.host import AP_MDEVS
-from apvfio.ledgers import load
-from apvfio.process import UNKNOWN, Process
+from apvfio.model.errors import Exit, RequestError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.process import UNKNOWN, Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim
+from apvfio.store.ledger_file import load
 from domains import MDEV as WRITTEN
 from domains import UUID, domain
 from hosts import guest

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from apvfio.errors import RequestError
-from apvfio.mask import NO_IDS, IdSet
+from apvfio.model.errors import RequestError
+from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.sim.kernel import SimKernel
 from sims import BUS, VERSIONS, make, uuid
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.mask import IdSet
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 
 if TYPE_CHECKING:

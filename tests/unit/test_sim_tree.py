@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.host import AP_MDEVS
-from apvfio.mask import IdSet
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from sims import BUS, VERSIONS, make, matrix, refused, uuid, write

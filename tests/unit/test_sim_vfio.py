@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.host import AP_MDEVS
-from apvfio.mask import ALL_IDS, IdSet
-from apvfio.matrix import Matrix
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.state import Mdev
 from sims import BUS, VERSIONS, guest_matrix, make, matrix, refused, uuid, write

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import Exit
+from apvfio.model.errors import Exit
 from hosts import a_request
 from simulated import SimulatedHost
 

@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio import broker
-from apvfio.errors import ApvfioError
-from apvfio.foresight import foresee_start
-from apvfio.host import MASKS, OVERRIDES
+from apvfio.engine import broker
+from apvfio.engine.preview import foresee_start
+from apvfio.kernel.snapshot import read_host
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.ledgers import load, save
-from apvfio.mask import NO_IDS, IdSet
-from apvfio.matrix import Matrix
-from apvfio.plan.stopped import stopped
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import MASKS, OVERRIDES
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Matrix
+from apvfio.plan.after_stop import stopped
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
-from apvfio.snapshot import read_host
+from apvfio.store.ledger_file import load, save
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apvfio.request import Request
+    from apvfio.model.request import Request
 
 some = st.frozensets(st.sampled_from([0, 1, 10]), min_size=1).map(IdSet)
 domains = st.frozensets(st.sampled_from([1, 2, 4, 27]), min_size=1).map(IdSet)

@@ -9,16 +9,18 @@ from typing import NoReturn
 
 import pytest
 
-from apvfio import broker, changing, hook, stops
-from apvfio.errors import ApvfioError, ConflictError, Exit, HostError
-from apvfio.handover import DIRECTORY
-from apvfio.ledger import HELD
-from apvfio.mask import parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.plan.edit import Wish as MaskWish
-from apvfio.process import Process
+from apvfio.engine import broker, live_change
+from apvfio.engine.deferred import DIRECTORY
+from apvfio.engine.edit_masks import change_masks
+from apvfio.libvirt import hook
+from apvfio.model.errors import ApvfioError, ConflictError, Exit, HostError
+from apvfio.model.ids import parse_edit
+from apvfio.model.ledger import HELD
+from apvfio.model.process import Process
+from apvfio.plan.mask_edit import Wish as MaskWish
 from apvfio.sim.kernel import SimKernel
-from apvfio.system import RealSystem
+from apvfio.store import stop_records
+from apvfio.store.system import RealSystem
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine
 
@@ -30,8 +32,8 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "reconcile": broker.reconcile,
     "hurried reconcile": lambda m: broker.reconcile(m, hurry=True),
     "masks": lambda m: change_masks(m, MaskWish(parse_edit("-10"), None, True, False), lambda _: None),
-    "live change of another": lambda m: changing.keep(
-        m, changing.change(m, a_request("1", "2", 3), Process(77, 1))
+    "live change of another": lambda m: live_change.keep(
+        m, live_change.change(m, a_request("1", "2", 3), Process(77, 1))
     ),
 }
 
@@ -42,7 +44,7 @@ def machine() -> Machine:
     machine = Machine()
     broker.acquire(machine, a_request("1", "4", 3))
     broker.acquire(machine, a_request("0", "1", 1))
-    stops.record(machine, guest(1))
+    stop_records.record(machine, guest(1))
     return machine
 
 
@@ -58,24 +60,24 @@ def test_every_call_serves_it(machine: Machine, call: str) -> None:
     if call != "start of the same":
         assert mdev(1) not in machine.host.mdevs
         assert mdev(1) not in machine.ledger.leases
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
 
 
 def test_a_life_that_began_later_does_not_end_by_it(machine: Machine) -> None:
     broker.acquire(machine, a_request("0", "1", 1))
     lease = machine.ledger.leases[mdev(1)]
     machine.files.texts[f"run/apvfio/stopped.{lease.since - 1}.{guest(1)}"] = ""
-    assert len(stops.recorded(machine)) == 1
+    assert len(stop_records.recorded(machine)) == 1
     broker.reconcile(machine)
     assert machine.ledger.leases[mdev(1)] == lease
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
 
 
 def test_a_stop_that_was_recorded_and_served_ends_no_later_life(machine: Machine) -> None:
     """The daemon dies when its hook has recorded the stop and done no more; a new one starts the guest."""
     broker.acquire(machine, a_request("0", "1", 1))
     lease = machine.ledger.leases[mdev(1)]
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
     broker.stop(machine, guest(1), recorded=True)
     assert machine.ledger.leases[mdev(1)] == lease
     assert mdev(1) in machine.host.mdevs
@@ -94,12 +96,12 @@ def test_a_time_ahead_of_the_clock_is_of_no_stop_in_this_boot(machine: Machine) 
     """Such a record, if it cannot be removed, must not keep later stops from ending what they end."""
     broker.reconcile(machine)
     machine.files.texts[f"run/apvfio/stopped.{1 << 40}.{guest(1)}"] = ""
-    assert stops.of_guest(machine, guest(1)) == []
+    assert stop_records.of_guest(machine, guest(1)) == []
     broker.acquire(machine, a_request("0", "1", 1))
     assert machine.ledger.leases[mdev(1)].since < 1 << 40
     broker.stop(machine, guest(1))
     assert mdev(1) not in machine.ledger.leases
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
 
 
 @pytest.mark.parametrize("n", range(1, 12))
@@ -114,10 +116,10 @@ def test_it_is_kept_until_the_ledger_says_so(machine: Machine, n: int) -> None:
         broker.stop(process, guest(1))
     except Killed:
         served = machine.ledger.leases.get(mdev(1))
-        assert stops.recorded(machine) or served is None or served.state != HELD
+        assert stop_records.recorded(machine) or served is None or served.state != HELD
     broker.reconcile(machine)
     assert set(machine.ledger.leases) == {mdev(3)}
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
 
 
 def test_a_stop_that_met_a_held_lock_is_served_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,16 +170,16 @@ def test_evidence_counts_more_than_a_record(machine: Machine) -> None:
     with pytest.raises(ConflictError, match="guest g1: it still runs"):
         broker.stop(machine, guest(1))
     assert machine.ledger.leases[mdev(1)].state == HELD
-    assert len(stops.recorded(machine)) == 1
+    assert len(stop_records.recorded(machine)) == 1
     machine.running = {guest(3)}
     broker.reconcile(machine)
     assert set(machine.ledger.leases) == {mdev(3)}
 
 
 def test_the_record_of_a_guest_that_holds_nothing_is_gone_at_once(machine: Machine) -> None:
-    stops.record(machine, guest(5))
+    stop_records.record(machine, guest(5))
     broker.stop(machine, guest(5))
-    assert stops.recorded(machine) == []
+    assert stop_records.recorded(machine) == []
 
 
 class TestFiles:
@@ -202,11 +204,11 @@ class TestFiles:
             return create(path)
 
         monkeypatch.setattr(system.files, "create", full)
-        stops.record(system, guest(1))
-        stops.record(system, guest(1))
+        stop_records.record(system, guest(1))
+        stop_records.record(system, guest(1))
         (record,) = (tmp_path / "var/lib/apvfio").iterdir()
         assert record.name.endswith(f".{guest(1)}.{system.boot_id}")
-        assert [stop.uuid for stop in stops.of_guest(system, guest(1))] == [guest(1)]
+        assert [stop.uuid for stop in stop_records.of_guest(system, guest(1))] == [guest(1)]
 
     def test_the_record_of_another_boot_ends_nothing_and_goes(
         self, system: RealSystem, tmp_path: Path
@@ -231,7 +233,7 @@ class TestFiles:
     )
     def test_what_is_no_record_is_left_alone(self, system: RealSystem, name: str, tmp_path: Path) -> None:
         (tmp_path / "run/apvfio" / name).touch()
-        assert stops.recorded(system) == []
+        assert stop_records.recorded(system) == []
         broker.reconcile(system)
         assert (tmp_path / "run/apvfio" / name).exists()
 
@@ -247,7 +249,7 @@ class TestFiles:
         self, system: RealSystem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broker.acquire(system, a_request("0", "1", 1))
-        stops.record(system, guest(1))
+        stop_records.record(system, guest(1))
 
         def fails(path: str) -> NoReturn:
             raise HostError(f"{path} is read-only.")
@@ -257,10 +259,10 @@ class TestFiles:
             broker.reconcile(system)
         assert read_leases(system) == {}
         broker.reconcile(system)
-        assert stops.recorded(system) == []
+        assert stop_records.recorded(system) == []
 
 
 def read_leases(system: RealSystem) -> dict[str, object]:
-    from apvfio.ledgers import load
+    from apvfio.store.ledger_file import load
 
     return dict(load(system.files, system.boot_id).leases)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.errors import ApvfioError, HostError, RequestError
-from apvfio.mask import parse_list
+from apvfio.model.errors import ApvfioError, HostError, RequestError
+from apvfio.model.ids import parse_list
 from apvfio.sim import store
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem, create_sim, open_sim, open_sim_file

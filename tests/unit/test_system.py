@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.errors import ApvfioError, HostError, KernelRefusedError
-from apvfio.files import RealFiles
-from apvfio.sysfs import RealSysfs, refused
-from apvfio.system import RealSystem
+from apvfio.kernel.sysfs import RealSysfs, refused
+from apvfio.model.errors import ApvfioError, HostError, KernelRefusedError
+from apvfio.store.files import RealFiles
+from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio.host import Host
-from apvfio.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.mask import ALL_IDS, NO_IDS, IdSet, parse_list
-from apvfio.matrix import Apqn, Matrix
-from apvfio.plan.together import best_ways
-from apvfio.policy import Keep, Policy
-from apvfio.usage import Usage
+from apvfio.model.host import Host
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_list
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.policy import Keep, Policy
+from apvfio.model.usage import Usage
+from apvfio.plan.joint import best_ways
 from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)

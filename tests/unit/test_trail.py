@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker, records
-from apvfio.errors import ApvfioError, ConflictError, HostError
-from apvfio.events import trail
+from apvfio.engine import broker
+from apvfio.events import audit_log, record
 from apvfio.events.changes import holders
 from apvfio.events.event import Event, from_line, to_line
 from apvfio.events.spans import spans
-from apvfio.events.wording import sentence
-from apvfio.host import AP_MDEVS
-from apvfio.ledger import Ledger
-from apvfio.matrix import Apqn
+from apvfio.events.text import sentence
+from apvfio.model.errors import ApvfioError, ConflictError, HostError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.ledger import Ledger
+from apvfio.model.matrix import Apqn
 from hosts import a_matrix, a_request, guest, mdev
 from machines import Killed, Machine
 
@@ -29,13 +29,13 @@ def kinds(machine: Machine) -> list[str]:
 
 
 def events(machine: Machine) -> list[Event]:
-    found = list(trail.read(machine.files))
+    found = list(audit_log.read(machine.files))
     assert None not in found
     return [event for event in found if event]
 
 
 def agrees(machine: Machine) -> bool:
-    return trail.replayed(trail.read(machine.files)) == holders(machine.ledger)
+    return audit_log.replayed(audit_log.read(machine.files)) == holders(machine.ledger)
 
 
 def a_life(machine: Machine) -> None:
@@ -119,7 +119,7 @@ def test_a_full_disk_costs_no_start_and_the_gap_is_told() -> None:
     broker.acquire(machine, a_request("0", "1"))
     machine.files.append = append  # type: ignore[method-assign]
     broker.acquire(machine, a_request("1", "2", 2))
-    found = [event for event in trail.read(machine.files) if event]
+    found = [event for event in audit_log.read(machine.files) if event]
     assert [(e.guest, e.late) for e in found if e.kind == "started"] == [("g1", True), ("g2", False)]
     assert agrees(machine)
 
@@ -129,7 +129,7 @@ def test_a_boot_ends_what_was_held() -> None:
     broker.acquire(machine, a_request("0", "1"))
     rebooted = Machine()
     rebooted.boot_id = "another"
-    rebooted.files.texts[trail.TRAIL] = machine.files.texts[trail.TRAIL]
+    rebooted.files.texts[audit_log.TRAIL] = machine.files.texts[audit_log.TRAIL]
     broker.acquire(rebooted, a_request("0", "1"))
     first, second = spans(events(rebooted), Apqn(0, 1))
     assert (first.ended_before, second.end) == (True, None)
@@ -137,13 +137,13 @@ def test_a_boot_ends_what_was_held() -> None:
 
 
 def test_a_full_trail_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trail, "_FULL", 3000)
-    monkeypatch.setattr(trail, "FILES", 10)
+    monkeypatch.setattr(audit_log, "_FULL", 3000)
+    monkeypatch.setattr(audit_log, "FILES", 10)
     machine = Machine()
     broker.acquire(machine, a_request("1", "27", 7))
     for _ in range(60):
         a_life(machine)
-    assert sum(path.startswith(trail.TRAIL) for path in machine.files.texts) == trail.FILES
+    assert sum(path.startswith(audit_log.TRAIL) for path in machine.files.texts) == audit_log.FILES
     assert agrees(machine)
     (span,) = spans(events(machine), Apqn(1, 27))
     assert (span.guest, span.begun_before, span.end) == ("g7", True, None)
@@ -200,14 +200,14 @@ def test_names_break_no_line(make: Callable[[], Event]) -> None:
 def test_a_damaged_line_is_one_line(line: str) -> None:
     machine = Machine()
     a_life(machine)
-    machine.files.texts[trail.TRAIL] += line
+    machine.files.texts[audit_log.TRAIL] += line
     a_life(machine)
-    assert len([event for event in trail.read(machine.files) if event and event.kind == "started"]) == 2
+    assert len([event for event in audit_log.read(machine.files) if event and event.kind == "started"]) == 2
     assert agrees(machine)
 
 
 def test_nothing_is_written_where_nothing_happens() -> None:
     machine = Machine()
     broker.reconcile(machine)
-    records.catch_up(machine, Ledger(machine.boot_id, {}))
+    record.catch_up(machine, Ledger(machine.boot_id, {}))
     assert machine.files.texts == {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.typed import NamedTuple
+from apvfio.model.typed import NamedTuple
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.handover import DIRECTORY
+from apvfio.engine.deferred import DIRECTORY
 
 HOOKS = Path(__file__).parents[2] / "hooks"
 UNITS = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.errors import KernelRefusedError
-from apvfio.mask import ALL_IDS, IdSet, parse_edit
-from apvfio.masks_change import change_masks
-from apvfio.matrix import Apqn
-from apvfio.plan.edit import Wish
+from apvfio.engine.edit_masks import change_masks
+from apvfio.model.errors import KernelRefusedError
+from apvfio.model.ids import ALL_IDS, IdSet, parse_edit
+from apvfio.model.matrix import Apqn
+from apvfio.plan.mask_edit import Wish
 from machines import Machine
 
 OTHERS = Wish(parse_edit("-1"), parse_edit("-1"), active=True, persistent=False)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.errors import HostError
-from apvfio.waiting import FileRoom, MemoryRoom, Room
+from apvfio.model.errors import HostError
+from apvfio.store.waiting import FileRoom, MemoryRoom, Room
 
 CALL = {"call": "release", "uuid": "1"}
 
 OWNER = """\
 import sys
-from apvfio.waiting import FileRoom
+from apvfio.store.waiting import FileRoom
 with FileRoom(sys.argv[1]).post({"call": "other"}) as ticket:
     print("posted", flush=True)
     sys.stdin.readline()

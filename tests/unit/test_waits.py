@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 
-from apvfio import broker, stops
-from apvfio.liveness import GRACE
-from apvfio.waits import waits
+from apvfio.engine import broker
+from apvfio.engine.not_yet import waits
+from apvfio.store import stop_records
+from apvfio.store.processes import GRACE
 from hosts import guest
 from machines import Machine
 from model.befores import ONE
@@ -39,7 +40,7 @@ def test_a_guest_that_stopped_and_is_not_gone_is_named_with_its_process() -> Non
     machine = Machine()
     machine.running = {guest(1)}
     broker.acquire(machine, ONE)
-    stops.record(machine, guest(1))
+    stop_records.record(machine, guest(1))
     assert broker.reconcile(machine.process()).steps == []
     assert waits(machine, machine.ledger) == [
         "guest g1: its stop was reported, but process 1001 still has its mediated device; "

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio import broker
-from apvfio.glance import glance
-from apvfio.ledgers import LEDGER
-from apvfio.mask import IdSet
-from apvfio.matrix import Apqn
+from apvfio.cli.glance import glance
+from apvfio.engine import broker
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
+from apvfio.store.ledger_file import LEDGER
 from hosts import a_request, guest, mdev
 from simulated import SimulatedHost
 from terminals import terminal

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.errors import ConflictError
-from apvfio.host import AP_MDEVS
-from apvfio.plan.step import REMOVE, Step
-from apvfio.sysfs import RealSysfs, refused
-from apvfio.writes import take
-from mdev.watchdog import holders, write_watched
+from apvfio.kernel.apply import take
+from apvfio.kernel.sysfs import RealSysfs, refused
+from apvfio.mdev.watchdog import holders, write_watched
+from apvfio.model.errors import ConflictError
+from apvfio.model.host import AP_MDEVS
+from apvfio.model.step import REMOVE, Step
 
 DEVICE = "0a0b0c0d-1111-4111-8111-111111111111"
 
@@ -123,7 +123,7 @@ def test_a_removal_that_does_not_end_names_who_holds_it(
     directory = tmp_path / "sys" / AP_MDEVS.device(DEVICE)
     directory.mkdir(parents=True)
     os.rename(path, directory / "remove")
-    monkeypatch.setattr("apvfio.sysfs._REMOVE_PATIENCE", 0.1)
+    monkeypatch.setattr("apvfio.kernel.sysfs._REMOVE_PATIENCE", 0.1)
     with pytest.raises(ConflictError, match=r"a process has it open.*apvfio reconcile") as failed:
         take(RealSysfs(str(tmp_path)), [Step(REMOVE, AP_MDEVS.remove(DEVICE), "1")])
     assert "Traceback" not in str(failed.value)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan is carried out only on the state that it was made on.
+
+The state is a fingerprint of what the commands that change a host plan with. A dry run prints it; the
+command that is given it refuses to change anything when the state is another one by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+
+from apvfio.kernel.snapshot import read_host
+from apvfio.model import persistent_masks
+from apvfio.model.errors import ConflictError
+from apvfio.store import ledger_file
+from apvfio.store.policy_file import POLICY, parse_policy
+from apvfio.store.system import RealSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.guests import Guest
+    from apvfio.model.ledger import Ledger
+
+
+def state_of(system: System | None, guest: Guest | None = None) -> str:
+    """Return the state of the host, of a guest and its definition, or of both, as 64 hexadecimal digits."""
+    parts: list[object] = []
+    if system:
+        parts += [read_host(system.sysfs), *_kept(ledger_file.load(system.files, system.boot_id))]
+        policy = system.files.read(POLICY)
+        parse_policy(policy)  # An error in it is the one to tell.
+        parts += [policy, system.files.read(persistent_masks.RULE)]
+    if guest:
+        parts += [guest.uuid, guest.active, guest.xml()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def on_premise(system: System, expected: str | None, look: Callable[[System], str]) -> System:
+    """Return ``system`` for a change that is made only if ``look`` finds the state ``expected``.
+
+    ConflictError if it does not, at once, or later when the change has the lock. None expects nothing.
+    """
+    if expected is None:
+        return system
+
+    def require() -> None:
+        if look(system) != expected:
+            raise ConflictError(
+                "the host or the guest has changed since the plan was made.",
+                remedy="Nothing was done. Plan again, and see whether that is still what you want.",
+            )
+
+    require()
+    # A simulated host is locked from the look to the end of the change.
+    return _Premised(system.root, require) if isinstance(system, RealSystem) else system
+
+
+class _Premised(RealSystem):
+    """This machine; whoever takes its lock for the first time has found it as required."""
+
+    def __init__(self, root: str, require: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._require: Callable[[], None] | None = require
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """As `RealSystem.lock`; the error is that of the requirement."""
+        with super().lock():
+            # What is done from here on changes the state.
+            require, self._require = self._require, None
+            if require:
+                require()
+            yield
+
+
+def _kept(ledger: Ledger) -> list[object]:
+    """Return what of a ledger matters to a plan: not what is only remembered of queues, by any look."""
+    return [
+        *(ledger.boot_id, ledger.mode, ledger.owed, sorted(ledger.overrides.items())),
+        *(sorted(ledger.offline), sorted(ledger.leases.items()), sorted(ledger.last.items())),
+        sorted(ledger.promises.items()),
+    ]

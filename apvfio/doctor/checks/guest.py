@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One guest, from its XML to what its start would do."""
+
+from __future__ import annotations
+
+import shlex
+
+from apvfio.doctor.check import of_error, ok, problem, skipped, warning
+from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, setting
+from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
+from apvfio.domain.editor import own_mdev
+from apvfio.model.errors import ApvfioError, Exit, printable
+from apvfio.model.host import AP_MDEVS, BUS, UNBOUND, Host
+from apvfio.model.ledger import Ledger
+from apvfio.model.request import Request
+from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.planner import NO_WAY_NEEDED, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Guest
+    from apvfio.doctor.words import Words
+    from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Matrix
+
+_WITHOUT_DEVICE = "it runs without the queues that it requests: a guest gets them when it starts."
+_HOW_TO_GET_THEM = (
+    "Shut it down and start it again, or give it the queues while it runs with 'apvfio guest set --live'."
+)
+_ARCH = "s390x"
+_MACHINE = "s390-ccw"
+
+
+def judge_guest(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
+    """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
+    name, request = guest.domain.name, guest.request
+    if isinstance(request, ApvfioError):
+        yield _unclear(guest, request, facts, words)
+        yield skipped("start", "what it asks for is not clear", guest=name)
+        return
+    yield from _xml(guest, facts, words)
+    if request is None:
+        yield _asks_nothing(guest, facts, words)
+        return
+    if guest.outline.annotated:
+        yield ok("annotation", f"it asks for {request.wish or request.matrix}", guest=name)
+    else:
+        yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}", guest=name)
+    yield from _cards(guest, request, facts, words)
+    yield _start(guest, request, facts, words)
+
+
+def _unclear(guest: Guest, error: ApvfioError, facts: Facts, words: Words) -> Check:
+    name = guest.domain.name
+    edit = words.virsh("edit", name)
+    if guest.wrong == "definition":
+        check = of_error("definition", error, words.about("define --replace", name), guest=name)
+        if _is_shared(guest, facts):
+            return check._replace(remedy=OWN_DEVICE, commands=(words.virsh("edit", name),))
+        return check
+    if guest.wrong == BROKEN_DEFINITION:
+        return of_error("definition", error, words.edit(_definition(guest)), guest=name)
+    if guest.wrong == "device":
+        plug = (_attaching(guest, words),) if not guest.outline.device else (edit,)
+        return of_error("device", error, *plug, guest=name)
+    line = f" (line {guest.outline.line} of 'virsh dumpxml --inactive')" if guest.outline.line else ""
+    found = of_error("annotation", error, edit, guest=name)
+    return found._replace(sentence=f"{found.sentence.removesuffix('.')}{line}.")
+
+
+def _is_shared(guest: Guest, facts: Facts) -> bool:
+    """Whether another guest has its device, and so its definition, as well."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    devices = [other.outline.device for other in guests if other.outline.uuid != guest.outline.uuid]
+    return guest.outline.device in devices
+
+
+def _definition(guest: Guest) -> str:
+    return AP_MDEVS.definition(guest.outline.device)
+
+
+def _attaching(guest: Guest, words: Words) -> str:
+    """The command that gives the guest the device that ``apvfio guest set`` would."""
+    xml = (
+        "<hostdev mode='subsystem' type='mdev' model='vfio-ap'>"
+        f"<source><address uuid='{own_mdev(guest.outline.uuid)}'/></source></hostdev>"
+    )
+    attach = words.virsh("attach-device", guest.domain.name, "/dev/stdin", "--config")
+    return f"echo {shlex.quote(xml)} | {attach}"
+
+
+def _xml(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
+    """What keeps QEMU from giving it queues, whatever apvfio does."""
+    name, outline = guest.domain.name, guest.outline
+    edit = words.virsh("edit", name)
+    if outline.arch not in ("", _ARCH) or (outline.machine and not outline.machine.startswith(_MACHINE)):
+        yield problem(
+            "machine",
+            f"its machine is {outline.machine or 'the default'} for {outline.arch or 'nothing known'}, and "
+            "only s390-ccw-virtio for s390x has AP queues.",
+            "Define it as <type arch='s390x' machine='s390-ccw-virtio'>.",
+            edit,
+            code=Exit.REQUEST,
+            guest=name,
+        )
+    if outline.disabled:
+        yield problem(
+            "cpu",
+            f"its <cpu> disables {', '.join(outline.disabled)}: the guest would find no AP queues.",
+            "Take the feature out, or require it.",
+            edit,
+            code=Exit.REQUEST,
+            guest=name,
+        )
+    if outline.kind == "kvm" and not facts.kernel.kvm:
+        yield problem(
+            "kvm",
+            "it runs with KVM, and /dev/kvm is not there.",
+            "Load the driver.",
+            "modprobe kvm",
+            guest=name,
+        )
+
+
+def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
+    name, device = guest.domain.name, guest.outline.device
+    own = [lease for lease in _leases(facts) if lease.uuid == guest.outline.uuid]
+    if own:
+        held = count_queues(len(list(own[0].matrix.queues())))
+        ends = "libvirt will not find its device" if device else "its next start is without them"
+        return _unrequested(
+            guest,
+            f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}.",
+            words,
+        )
+    host = facts.kernel.host
+    if guest.attached and not isinstance(host, Unseen) and guest.attached not in host.mdevs:
+        return _unrequested(
+            guest,
+            f"it runs without queues, as its mediated device {guest.attached} is gone, and its definition "
+            "does not request them for its next start.",
+            words,
+        )
+    if not device:
+        return ok("start", "it asks for no AP queues, and starts without", guest=name)
+    holder = next((lease for lease in _leases(facts) if lease.mdev == device), None)
+    if holder:
+        return problem(
+            "held",
+            f"its mediated device {device} is that of guest {printable(holder.guest)}.",
+            OWN_DEVICE,
+            own_device(guest, words),
+            code=Exit.CONFLICT,
+            guest=name,
+        )
+    if not isinstance(host, Unseen) and device in host.mdevs:
+        return _ready_made(guest, host.mdevs[device], facts, words)
+    return _unrequested(
+        guest,
+        f"it has the device {device}, and nothing says which queues belong to it: libvirt will not find it.",
+        words,
+    )
+
+
+def _unrequested(guest: Guest, sentence: str, words: Words) -> Check:
+    """A guest that requests nothing and is meant to have queues; which ones, only what it had can tell."""
+    known = guest.known
+    return problem(
+        "annotation",
+        sentence,
+        "If it is to have the queues that it had last, annotate it again."
+        if known
+        else "Annotate it with 'apvfio guest set', or remove its device; 'apvfio queues' lists the queues.",
+        *((setting(guest, known, words),) if known else ()),
+        code=Exit.REQUEST,
+        guest=guest.domain.name,
+    )
+
+
+def _ready_made(guest: Guest, matrix: Matrix, facts: Facts, words: Words) -> Check:
+    """A guest that requests nothing and whose device somebody else has made."""
+    name, device = guest.domain.name, guest.outline.device
+    if device in facts.kernel.attached and not guest.domain.active:
+        return _in_use(guest, device, words)
+    held = some_queues(list(matrix.queues()))
+    if not held:
+        return problem(
+            "device",
+            f"its mediated device {device}, which somebody else made, holds no queues ({matrix}).",
+            "Assign queues to the device, or annotate the guest.",
+            code=Exit.REQUEST,
+            guest=name,
+        )
+    return ok(
+        "start", f"it asks for nothing, and has a device that somebody else made, with {held}", guest=name
+    )
+
+
+def _in_use(guest: Guest, device: str, words: Words) -> Check:
+    return problem(
+        "held",
+        f"its mediated device {device} is in use by another guest or process.",
+        OWN_DEVICE,
+        own_device(guest, words),
+        code=Exit.CONFLICT,
+        guest=guest.domain.name,
+    )
+
+
+def _outlived(guest: Guest, request: Request, facts: Facts) -> Lease | None:
+    """The lease of a guest whose QEMU goes on although libvirt says that it is off, if that is in its way."""
+    lease = _lease(request, facts)
+    if lease is None or lease.mdev in facts.kernel.attached:
+        return lease
+    same = lease.mdev == request.mdev and (request.wish or lease.matrix == request.matrix)
+    return lease if guest.outlives and not same else None
+
+
+def _leases(facts: Facts) -> list[Lease]:
+    """The leases that are not about to end; none if the ledger cannot be read."""
+    ledger = facts.keeping.ledger
+    return ledger.live() if isinstance(ledger, Ledger) else []
+
+
+def _cards(guest: Guest, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
+    """Adapters that it asks for and that do not work: it would get them as they are."""
+    for card in facts.kernel.cards:
+        adapter = int(card.id, 16)
+        if adapter not in request.matrix.adapters or card.status not in ("deconfig", "chkstop"):
+            continue
+        what = "deconfigured" if card.status == "deconfig" else "check-stopped"
+        commands = (
+            [words.echo("1", f"{BUS}/devices/card{card.id}/config")] if card.status == "deconfig" else []
+        )
+        yield warning(
+            "cards-asked",
+            f"adapter {card.id} ({adapter}), which it asks for, "
+            f"is {what}: it would start with queues that do not work.",
+            "Configure it on." if commands else "Ask for another, or have the hardware looked at.",
+            *commands,
+            guest=guest.domain.name,
+        )
+
+
+def _start(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+    name = guest.domain.name
+    if guest.domain.active:
+        return _running(guest, request, facts, words)
+    if lease := _outlived(guest, request, facts):
+        return problem(
+            "held",
+            f"libvirt says that it is off, and its QEMU still has the mediated device {lease.mdev}.",
+            "Wait until that process has ended; see 'ps -ef' for one with the guest's uuid.",
+            code=Exit.CONFLICT,
+            guest=name,
+        )
+    if guest.plan is None:
+        return skipped("start", _why_no_plan(facts), guest=name)
+    if isinstance(guest.plan, ApvfioError):
+        return refusal(guest, request, guest.plan, facts, words)
+    if request.mdev in facts.kernel.attached:
+        return _in_use(guest, request.mdev, words)
+    return _nothing(guest.plan, facts) or _starting(guest.plan, facts)
+
+
+def _starting(plan: Plan, facts: Facts) -> Check:
+    """What the start will do, and what has to be done before."""
+    host = facts.kernel.host
+    missing = "" if isinstance(host, Unseen) or host.vfio_ap else ", once vfio_ap is loaded"
+    if facts.kernel.mixed and plan.chosen.clear:
+        missing += ", once the masks can be changed"
+    return ok("start", f"{_what(plan)}{missing}", guest=plan.request.guest)
+
+
+def _nothing(plan: Plan, facts: Facts) -> Check | None:
+    """The problem that none of the queues is on the host, which over-provisioning allows."""
+    host = facts.kernel.host
+    if isinstance(host, Unseen) or any(queue in host.drivers for queue in plan.request.matrix.queues()):
+        return None
+    return problem(
+        "absent",
+        f"none of its queues ({plan.request.matrix}) is on this host: it starts without queues.",
+        "Assign them to the partition (HMC), or request others; 'apvfio queues' lists those that are here.",
+        guest=plan.request.guest,
+    )
+
+
+def _running(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+    name, host = guest.domain.name, facts.kernel.host
+    if not isinstance(facts.keeping.ledger, Ledger) or isinstance(host, Unseen):
+        return skipped("start", f"it runs, and {_why_no_plan(facts)}", guest=name)
+    return _without_queues(guest, request, facts, words) or _served(guest, request, facts, words)
+
+
+def _served(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+    """A guest that runs with all that it was given: what it has, and whether it can start again."""
+    name = guest.domain.name
+    if isinstance(guest.plan, ApvfioError):
+        found = refusal(guest, request, guest.plan, facts, words)
+        return found._replace(sentence=f"it runs, and its next start would be refused: {found.sentence}")
+    lease = _lease(request, facts)
+    if lease is None:
+        return ok("start", "it runs with a device that somebody else made", guest=name)
+    has = f"it runs and has {count_queues(len(list(lease.matrix.queues())))}: {lease.matrix}"
+    other = request.wish is None and request.matrix != lease.matrix
+    after = f"; at its next start it gets {request.matrix}" if other else ""
+    return ok("start", f"{has}{after}", guest=name)
+
+
+def _without_queues(guest: Guest, request: Request, facts: Facts, words: Words) -> Check | None:
+    """What is wrong with a guest that runs without its queues, or some of them; None if it has all."""
+    name, host, lease = guest.domain.name, facts.kernel.host, _lease(request, facts)
+    device = lease.mdev if lease else guest.attached
+    if device and isinstance(host, Host) and device not in host.mdevs:
+        return _lost(guest, f"it runs, and its mediated device {device} is gone: it has no queues.", words)
+    if guest.unseen and isinstance(host, Host):
+        found = _lost(guest, f"it runs, and {some_queues(guest.unseen)} do not reach it.", words)
+        unbound = [queue for queue in guest.unseen if host.drivers.get(queue) == UNBOUND]
+        if not unbound:
+            return found
+        return found._replace(
+            remedy="Have the kernel bind what has no driver; the guest gets it while it runs.",
+            commands=tuple(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
+        )
+    if device:
+        return None
+    # No command: whether a device can be plugged into it, only its QEMU knows.
+    return warning("start", _WITHOUT_DEVICE, _HOW_TO_GET_THEM, guest=name)
+
+
+def _lease(request: Request, facts: Facts) -> Lease | None:
+    return next((lease for lease in _leases(facts) if lease.uuid == request.guest_uuid), None)
+
+
+def _lost(guest: Guest, sentence: str, words: Words) -> Check:
+    """A running guest that has lost queues: only its next start gives them back."""
+    name = guest.domain.name
+    return problem(
+        "start",
+        sentence,
+        "Shut it down; when it is off ('virsh domstate'), start it again.",
+        words.virsh("shutdown", name),
+        guest=name,
+    )
+
+
+def _why_no_plan(facts: Facts) -> str:
+    kernel, keeping = facts.kernel, facts.keeping
+    for what, seen in (
+        ("the AP bus", kernel.host),
+        ("the ledger", keeping.ledger),
+        ("the policy", keeping.policy),
+    ):
+        if isinstance(seen, Unseen):
+            return f"{what} cannot be read"
+    return "the host could not be read"
+
+
+def _what(plan: Plan) -> str:
+    queues = f"{count_queues(len(list(plan.request.matrix.queues())))} ({plan.request.matrix})"
+    lost = plan.chosen.collateral
+    cost = f"; the host loses {some_queues(lost)} besides" if lost else ""
+    warnings = "".join(f"; {warning}" for warning in plan.warnings if "nobody asked for" not in warning)
+    if plan.way == NO_WAY_NEEDED:
+        how = "which are free already"
+    elif plan.chosen.name == "overrides":
+        how = "freed one by one with driver_override"
+    else:
+        how = f"freed by its {plan.chosen.name}"
+    return f"a start gives it {queues}, {how}{cost}{warnings}"

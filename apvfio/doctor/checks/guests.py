@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All guests: each shortly, and those that cannot run together."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from apvfio.doctor.check import OK, PROBLEM, of_error, ok, problem, skipped, warning
+from apvfio.doctor.checks.guest import judge_guest
+from apvfio.doctor.checks.refusal import own_device
+from apvfio.doctor.facts import Unseen
+from apvfio.domain.editor import own_mdevs
+from apvfio.model.errors import ApvfioError, Exit, printable
+from apvfio.model.ledger import Ledger
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
+from apvfio.model.text import some_queues
+from apvfio.plan.planner import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Guest
+    from apvfio.doctor.words import Words
+    from apvfio.model.matrix import Apqn
+
+
+def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
+    """Every guest with an annotation or a device for queues."""
+    guests = facts.guests
+    if isinstance(guests, Unseen):
+        if facts.machine is None:
+            yield skipped("guest", guests.error.sentence.removesuffix("."))
+        return
+    ledger = facts.keeping.ledger
+    holding = {lease.uuid for lease in ledger.live()} if isinstance(ledger, Ledger) else set()
+    concerned = [
+        guest
+        for guest in guests
+        if guest.request is not None
+        or guest.outline.device
+        or guest.attached
+        or guest.outline.uuid in holding
+    ]
+    if not concerned:
+        yield ok("guest", "no guest asks for AP queues")
+    for guest in concerned:
+        # A cold standby of a running guest is meant to wait: it is judged as if that had stopped.
+        if isinstance(guest.plan, ApvfioError) and isinstance(guest.alone, Plan):
+            yield from _waiting(guest, guest.plan, guest.alone, facts, words)
+            continue
+        checks = judge_guest(guest, facts, words)
+        yield from (check for check in checks if check.state != OK or check.id == "start")
+    yield from pairs(concerned, words, facts)
+
+
+def _waiting(guest: Guest, error: ApvfioError, alone: Plan, facts: Facts, words: Words) -> Iterator[Check]:
+    """A guest that can start as soon as others have stopped, and what else there is to say of it."""
+    running = [] if isinstance(facts.guests, Unseen) else [g for g in facts.guests if g.domain.active]
+    uuids = {guest.outline.uuid for guest in running}
+    ledger = facts.keeping.ledger
+    held = (
+        {k for k, lease in ledger.leases.items() if lease.uuid in uuids}
+        if isinstance(ledger, Ledger)
+        else set()
+    )
+    free = facts.kernel.attached - held - {guest.attached for guest in running}
+    without_them = facts._replace(kernel=facts.kernel._replace(attached=free))
+    checks = judge_guest(guest._replace(plan=alone), without_them, words)
+    yield from (check for check in checks if check.state != OK)
+    if guest.outline.device not in held:  # that, nobody means: it is told of the pair
+        what = error.sentence.removesuffix(".")
+        yield ok("start", f"it waits until a running guest stops: {what}", guest=guest.domain.name)
+
+
+def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
+    """All that bears on the guest ``name``."""
+    if isinstance(facts.guests, Unseen):
+        yield (
+            of_error("guest", facts.guests.error)
+            if facts.machine is None
+            else skipped("guest", "libvirt does not answer")
+        )
+        return
+    guests = [guest for guest in facts.guests if guest.domain.name == name]
+    if not guests:
+        yield problem(
+            "guest",
+            f"libvirt knows no guest {printable(name)}.",
+            "See which there are.",
+            words.virsh("list", "", "--all"),
+            code=Exit.REQUEST,
+        )
+    for guest in guests:
+        yield from judge_guest(guest, facts, words)
+    yield from pairs(list(facts.guests), words, facts)
+
+
+def pairs(guests: list[Guest], words: Words, facts: Facts) -> Iterator[Check]:
+    """Guests of which only one can run at a time; if a guest was asked about, those that it is one of."""
+    name = facts.named
+    for one, other in combinations(guests, 2):
+        first, second = (other, one) if other.domain.name == name else (one, other)
+        if name in ("", first.domain.name):
+            # That one waits for the other, which runs, was told of the one that waits.
+            waits = _stands_by(first, second, facts), _stands_by(second, first, facts)
+            for check in _pair(first, second, words, facts):
+                told = any(waits) if check.id == "same-queues" else name and waits[0]
+                if not told or check.state == PROBLEM:
+                    yield check
+
+
+def _stands_by(one: Guest, other: Guest, facts: Facts) -> bool:
+    """Whether ``one`` does not run and cannot start, as ``other`` holds its queues or its device."""
+    ledger = facts.keeping.ledger
+    if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
+        return False
+    matrix = one.request.matrix if isinstance(one.request, Request) else Matrix()
+    leases = [lease for lease in ledger.live() if lease.uuid == other.outline.uuid]
+    return any(lease.mdev == one.outline.device or lease.matrix.meets(matrix) for lease in leases)
+
+
+def _pair(one: Guest, other: Guest, words: Words, facts: Facts) -> Iterator[Check]:
+    if one.outline.device and one.outline.device == other.outline.device:
+        clone = _clone(one, other, facts)
+        if clone is other and not facts.named:
+            one, other = other, one
+        mended = clone and facts.named in ("", clone.domain.name)
+        yield _exclusive(
+            "same-device",
+            (one, other),
+            f"its mediated device {one.outline.device} is",
+            f"Give guest {printable(clone.domain.name)} a mediated device of its own."
+            if clone
+            else "Give one of the two a mediated device of its own.",
+            *((own_device(clone, words),) if clone and mended else ()),
+        )
+    elif shared := _shared(one, other):
+        yield _exclusive(
+            "same-queues",
+            (one, other),
+            f"{some_queues(shared)} {'is' if len(shared) == 1 else 'are'}",
+            "If they are to run together, give one of them other queues.",
+            words.about("plan", "", "--all"),
+        )._replace(queues=tuple(shared))
+
+
+def _clone(one: Guest, other: Guest, facts: Facts) -> Guest | None:
+    """Which of two guests with one device is not the one that it was made for, None if nobody can tell."""
+    ledger = facts.keeping.ledger
+    lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
+    for original, clone in ((one, other), (other, one)):
+        uuid = original.outline.uuid
+        if lease.uuid == uuid if lease else original.outline.device in own_mdevs(uuid):
+            return None if clone.domain.active else clone
+    running = [guest for guest in (one, other) if guest.domain.active]
+    return next((guest for guest in (one, other) if len(running) == 1 and guest not in running), None)
+
+
+def _exclusive(name: str, both: tuple[Guest, Guest], what: str, remedy: str, *commands: str) -> Check:
+    """Two guests that exclude each other; a problem if both start with the host."""
+    one, other = both
+    sentence = f"{what} also guest {printable(other.domain.name)}'s"
+    if one.domain.autostart and other.domain.autostart:
+        ends = ", and both start with the host: one of the two will not."
+        return problem(
+            name, f"{sentence}{ends}", remedy, *commands, code=Exit.CONFLICT, guest=one.domain.name
+        )
+    ends = ", so that only one of the two can run."
+    return warning(name, f"{sentence}{ends}", remedy, *commands, guest=one.domain.name)
+
+
+def _shared(one: Guest, other: Guest) -> list[Apqn]:
+    if isinstance(one.request, Request) and isinstance(other.request, Request):
+        return list(one.request.matrix.overlap(other.request.matrix).queues())
+    return []

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's queues: cards that do not work, and what other tools have left behind."""
+
+from __future__ import annotations
+
+from apvfio.doctor.check import of_error, ok, skipped, warning
+from apvfio.doctor.checks.keeping import ROOT_ONLY
+from apvfio.doctor.facts import Unseen
+from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
+from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
+from apvfio.model.ledger import Debt
+from apvfio.model.persistent_masks import RULE
+from apvfio.model.request import Request
+from apvfio.model.text import mask_bits, some_queues
+from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.words import Words
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
+    from apvfio.model.persistent_masks import Stored
+
+
+def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
+    """What is to be seen of it without any guest in mind."""
+    host, ledger, stored = facts.kernel.host, facts.keeping.ledger, facts.keeping.stored
+    if isinstance(host, Unseen):
+        yield skipped("cards", "there is no AP bus")
+        return
+    yield from _cards(facts, words)
+    if isinstance(ledger, Unseen):
+        yield skipped("foreign-devices", "the ledger, which says what is apvfio's, cannot be read")
+        return
+    if isinstance(stored, Unseen):
+        yield _unreadable(stored, words)
+        stored_masks = None
+    else:
+        stored_masks = stored
+    yield from _foreign(facts, host, ledger, words)
+    if host.mode != OVERRIDES:
+        yield from _masks(facts.kernel, host, ledger, stored_masks, words)
+
+
+def _cards(facts: Facts, words: Words) -> Iterator[Check]:
+    kernel, faults = facts.kernel, 0
+    judged = () if isinstance(facts.guests, Unseen) else facts.guests
+    requests = [guest.request for guest in judged if facts.named in ("", guest.domain.name)]
+    # Of these is told with the guests, which would get them as they are.
+    asked = union(request.matrix.adapters for request in requests if isinstance(request, Request))
+    for card in kernel.cards:
+        if card.status in ("deconfig", "chkstop") and int(card.id, 16) in asked:
+            faults += 1
+            continue
+        path = f"{BUS}/devices/card{card.id}"
+        if card.status == "deconfig":
+            yield _card(card.id, "deconfigured", "Configure it on.", words.echo("1", f"{path}/config"))
+        elif card.status == "chkstop":
+            yield _card(card.id, "check-stopped", "Have its hardware looked at (HMC, Support Element).")
+        elif card.status == "offline":
+            yield _card(card.id, "set offline", "Set it online.", words.echo("1", f"{path}/online"))
+        else:
+            continue
+        faults += 1
+    if kernel.cards and not faults:
+        yield ok("cards", "all adapters are on")
+
+
+def _card(adapter: str, what: str, remedy: str, *commands: str) -> Check:
+    return warning("cards", f"adapter {adapter} ({int(adapter, 16)}) is {what}.", remedy, *commands)
+
+
+def _unreadable(stored: Unseen, words: Words) -> Check:
+    if stored.hidden:
+        return skipped("stored-masks", ROOT_ONLY)
+    found = of_error("stored-masks", stored.error, words.edit(RULE))
+    return found._replace(state="warning")
+
+
+def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
+    """Mediated devices that are nobody's: not apvfio's, not attached, and not a defined guest's."""
+    for uuid, matrix in sorted(host.mdevs.items()):
+        ours = uuid in ledger.leases or uuid in ledger.promises
+        # One that mdevctl starts with the host is meant to be there.
+        if ours or facts.defined.get(uuid) or in_somebodys_use(uuid, facts):
+            continue
+        yield warning(
+            "foreign-devices",
+            f"the mediated device {uuid} is not apvfio's, no guest uses it, and it holds {_held(matrix)}.",
+            "If nobody will want it, remove it.",
+            removing(uuid, facts, words),
+            queues=matrix.queues(),
+        )
+
+
+def in_somebodys_use(uuid: str, facts: Facts, *, but: str = "") -> bool:
+    """Whether a guest or process has the mediated device, or a guest other than ``but`` may want it.
+
+    While libvirt does not say which guests there are, any of them may.
+    """
+    if uuid in facts.kernel.attached or isinstance(facts.guests, Unseen):
+        return True
+    return any(
+        uuid in (guest.outline.device, guest.attached) and guest.outline.uuid != but for guest in facts.guests
+    )
+
+
+def _held(matrix: Matrix) -> str:
+    return some_queues(list(matrix.queues())) or f"no queues ({matrix})"
+
+
+def removing(uuid: str, facts: Facts, words: Words) -> str:
+    """The command that removes a mediated device."""
+    if uuid in facts.defined and facts.mdevctl:
+        return f"mdevctl stop -u {uuid}"
+    return words.echo("1", AP_MDEVS.remove(uuid))
+
+
+def _masks(
+    kernel: Kernel, host: Host, ledger: Ledger, stored: Stored | None, words: Words
+) -> Iterator[Check]:
+    """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
+    wished = Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
+    cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else wished)
+    for name, own, theirs, left, there in zip(
+        MASK_NAMES, cleared, wished, strange, (host.adapters, host.domains), strict=True
+    ):
+        if left:
+            again = words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}")
+            yield warning(
+                "masks",
+                f"{mask_bits(name, left)} is clear, and no guest, device or stored mask wants that: the host "
+                "lacks those queues.",
+                "Once no driver_override is set, return them if nobody freed them on purpose."
+                if kernel.mixed
+                else "If nobody freed them on purpose, return them.",
+                *(() if kernel.mixed else (again,)),
+            )
+        later = (theirs - own) & there
+        if later:
+            yield warning(
+                "stored-masks",
+                f"/{RULE} clears {mask_bits(name, later)} at the next boot, and now it is set.",
+                "Store what is meant, or have it set now.",
+                words.apvfio("masks", "--persistent", f"{name}={format_list(ALL_IDS - theirs | later)}"),
+            )

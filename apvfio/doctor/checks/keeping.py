@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apvfio's own: directory, policy, ledger, locks, and what differs from the ledger."""
+
+from __future__ import annotations
+
+from apvfio.doctor.check import of_error, ok, problem, skipped, warning
+from apvfio.doctor.facts import Unseen
+from apvfio.model.criteria import count
+from apvfio.model.errors import Exit
+from apvfio.model.policy import Times
+from apvfio.model.text import count_queues, some_queues
+from apvfio.store.ledger_file import LEDGER, NewerLedgerError
+from apvfio.store.policy_file import POLICY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Keeping
+    from apvfio.doctor.words import Words
+
+_DIRECTORY = "run/apvfio"
+_EMPTY_IS_STALE = 120
+ROOT_ONLY = "only root can read it"
+
+
+def judge_keeping(facts: Facts, words: Words) -> Iterator[Check]:
+    """In the order in which a start needs them."""
+    keeping = facts.keeping
+    if keeping.directory:
+        path = words.path(_DIRECTORY)
+        # A link there would lead chown and chmod to another directory.
+        aside = (f"mv -T --backup=numbered {path} {path}.not-ours",)
+        own = (f"chown root {path}", f"chmod 0700 {path}")
+        yield of_error("run-directory", keeping.directory, *(aside if keeping.replaced else own))
+    yield _policy(keeping, words)
+    yield from _absent_reserved(facts)
+    yield _ledger(keeping, words)
+    if keeping.lock_holder:
+        yield problem(
+            "lock",
+            f"apvfio's lock is held by {keeping.lock_holder}: starts and stops wait for it.",
+            "See what that one waits for.",
+            *_processes(keeping.lock_holder),
+            code=Exit.CONFLICT,
+        )
+    yield from _s390_lock(keeping, words)
+    yield from _drift(facts, words)
+
+
+def _policy(keeping: Keeping, words: Words) -> Check:
+    policy = keeping.policy
+    if isinstance(policy, Unseen):
+        if policy.hidden:
+            return skipped("policy", ROOT_ONLY)
+        return of_error("policy", policy.error, words.edit(POLICY))
+    return ok("policy", f"the policy /{POLICY} is in order, if there is one")
+
+
+def _absent_reserved(facts: Facts) -> Iterator[Check]:
+    host, policy = facts.kernel.host, facts.keeping.policy
+    if isinstance(host, Unseen) or isinstance(policy, Unseen):
+        return
+    absent = sorted(policy.queues - host.drivers.keys())
+    if absent:
+        yield warning(
+            "policy",
+            f"{some_queues(absent)}, reserved by /{POLICY}, "
+            f"{'is' if len(absent) == 1 else 'are'} not on this host.",
+            "See whether that is a slip, or whether an adapter is off.",
+            queues=absent,
+        )
+
+
+def _ledger(keeping: Keeping, words: Words) -> Check:
+    ledger = keeping.ledger
+    if isinstance(ledger, Unseen):
+        if ledger.hidden:
+            return skipped("ledger", ROOT_ONLY)
+        path = words.path(LEDGER)
+        # One of a newer apvfio is left to that.
+        newer = isinstance(ledger.error, NewerLedgerError)
+        commands = () if newer else (f"mv -T --backup=numbered {path} {path}.damaged",)
+        return of_error("ledger", ledger.error, *commands)
+    leases = ledger.live()
+    held = sum(len(lease.matrix.adapters) * len(lease.matrix.domains) for lease in leases)
+    return ok(
+        "ledger",
+        f"{count(len(leases), 'guest')} with queues, {count_queues(held)} in all",
+    )
+
+
+def _processes(text: str) -> Iterator[str]:
+    """How to look at the process that ``text`` names."""
+    words = text.split()
+    if words[:1] == ["process"] and words[1].isdigit():
+        yield f"ps -fp {words[1]}"
+
+
+def _s390_lock(keeping: Keeping, words: Words) -> Iterator[Check]:
+    lock, path = keeping.s390_lock, words.path(keeping.s390_path)
+    what = f"the lock of s390-tools, /{keeping.s390_path},"
+    policy = keeping.policy
+    # For so long a start waits for it.
+    wait = Times().lock_wait if isinstance(policy, Unseen) else policy.times.lock_wait
+    if isinstance(lock, Unseen):
+        yield of_error("s390-lock", lock.error, f"mv -T --backup=numbered {path} {path}.not-a-lock")
+    elif lock is None:
+        return
+    elif lock.pid and not lock.command:
+        # Nothing to do: every start of a device by mdevctl 1.2 with ap-check leaves one.
+        yield ok(
+            "s390-lock", f"{what} was left by process {lock.pid}, which has ended; its next user removes it"
+        )
+    elif lock.pid and lock.age > wait:
+        yield problem(
+            "s390-lock",
+            f"{what} has been held for {lock.age:.0f} s by process {lock.pid} ({lock.command}).",
+            "See what that process waits for.",
+            f"ps -fp {lock.pid}",
+            code=Exit.CONFLICT,
+        )
+    elif not lock.pid and _EMPTY_IS_STALE - lock.age > wait:
+        yield problem(
+            "s390-lock",
+            f"{what} names no process, and is respected for {_EMPTY_IS_STALE - lock.age:.0f} s more.",
+            "Wait for that.",
+            f"sleep {_EMPTY_IS_STALE - lock.age:.0f}",
+            code=Exit.CONFLICT,
+        )
+
+
+def _drift(facts: Facts, words: Words) -> Iterator[Check]:
+    keeping = facts.keeping
+    if isinstance(facts.kernel.host, Unseen) or isinstance(keeping.ledger, Unseen):
+        return
+    # What has befallen a guest that is judged below is told there.
+    judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
+    found = [sentence for sentence in keeping.differences if sentence not in judged]
+    for sentence in found:
+        yield warning("drift", f"{sentence}.", "Have it put in order.", words.apvfio("reconcile"))
+    if not found and not judged:
+        yield ok("drift", "the host is what the ledger says")
+
+
+def told_with_guests(facts: Facts) -> set[str]:
+    """The uuids of the running guests with whose queues something is wrong, which are judged."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    judged = (guest for guest in guests if facts.named in ("", guest.domain.name) and guest.domain.active)
+    return {guest.outline.uuid for guest in judged if facts.keeping.of_guest.get(guest.outline.uuid)}

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AP bus, vfio_ap, and which of the kernel's two mechanisms is in use."""
+
+from __future__ import annotations
+
+from apvfio.doctor.check import ok, problem, skipped, warning
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
+from apvfio.model.errors import ApvfioError, ConflictError, printable
+from apvfio.model.host import BUS, MASK_NAMES, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
+from apvfio.model.ids import ALL_IDS
+from apvfio.model.ledger import Ledger
+from apvfio.model.policy import Policy
+from apvfio.model.request import Request
+from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.mechanism import mode_of, why
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.words import Words
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Apqn
+
+_IBM_Z = "s390x"
+_MEANS = {MASKS: "clears every driver_override", OVERRIDES: "sets every bit of the masks"}
+"""What a change to each mechanism does to the other."""
+_WHEN_CHANGEABLE = "Change the mechanism once no guest and no device has queues"
+
+
+def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
+    """The bus first; without it nothing else can be told."""
+    kernel = facts.kernel
+    if isinstance(kernel.host, Unseen):
+        yield _bus(kernel, kernel.host)
+        yield skipped("adapters", "without an AP bus there is nothing to see")
+        return
+    host = kernel.host
+    yield ok("ap-bus", f"the AP bus is there, {_names(host)}")
+    yield _adapters(kernel, host, words)
+    yield from _drivers(facts, host, words)
+    yield _vfio_ap(kernel, host, words)
+    if not kernel.vfio_node:
+        yield problem(
+            "vfio",
+            "/dev/vfio/vfio is not there, and libvirt gives no mediated device to a guest without it.",
+            "Load the driver.",
+            "modprobe vfio",
+        )
+    yield from _mode(facts, host, words)
+
+
+def _bus(kernel: Kernel, unseen: Unseen) -> Check:
+    error = unseen.error
+    if kernel.machine not in ("", _IBM_Z):
+        return problem(
+            "ap-bus",
+            f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only.",
+            "Look at a simulated host with --sim FILE.",
+        )
+    commands = () if kernel.bus else ("modprobe ap",)
+    return problem("ap-bus", error.sentence, error.remedy, *commands)
+
+
+def _names(host: Host) -> str:
+    return f"with {count_queues(len(host.drivers))} on adapters {host.adapters or 'none'}"
+
+
+def _adapters(kernel: Kernel, host: Host, words: Words) -> Check:
+    if host.drivers:
+        return ok("adapters", f"adapters {host.adapters}, domains {host.domains}")
+    scan = words.echo("1", f"{BUS}/scans")
+    assigned = kernel.partition
+    if assigned.adapters and assigned.domains:
+        return problem(
+            "adapters",
+            f"this partition has adapters {assigned.adapters} and domains {assigned.domains}, and the AP bus "
+            "has found none of their queues.",
+            "Have the bus look again; if that finds none, configure the adapters on (HMC).",
+            scan,
+        )
+    return problem(
+        "adapters",
+        "this partition has no AP queues.",
+        "Assign Crypto Express adapters and usage domains to it (HMC, the image's activation profile). The "
+        "bus looks every 30 s, or when it is told to.",
+        scan,
+    )
+
+
+def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
+    kernel = facts.kernel
+    if not kernel.autoprobe:
+        yield warning(
+            "drivers",
+            f"/sys/{BUS}/drivers_autoprobe is 0: queues that appear get no driver.",
+            "Switch it on again.",
+            words.echo("1", f"{BUS}/drivers_autoprobe"),
+        )
+    # One with an override that no driver is called is told of with the overrides.
+    # Nor those that a running guest lacks, which is told of with the guest.
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    lacking = {q for guest in guests if facts.named in ("", guest.domain.name) for q in guest.unseen}
+    elsewhere = lacking | kernel.overrides.keys()
+    unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
+    if not kernel.has_host_driver and host.drivers:
+        yield warning(
+            "drivers",
+            "the host's own driver of queues (cex4queue) is not loaded: what guests return will be nobody's.",
+            "Load it.",
+            "modprobe zcrypt_cex4",
+        )
+    elif host.vfio_ap and unbound:
+        yield warning(
+            "drivers",
+            f"{some_queues(unbound)} {_have(unbound)} no driver, so that neither the host nor a guest has "
+            f"{'it' if len(unbound) == 1 else 'them'}.",
+            "Have the kernel look for one; a guest's start does it for its own queues.",
+            *(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
+            queues=unbound,
+        )
+
+
+def _have(queues: list[Apqn]) -> str:
+    return "has" if len(queues) == 1 else "have"
+
+
+def _vfio_ap(kernel: Kernel, host: Host, words: Words) -> Check:
+    if host.vfio_ap:
+        return ok("vfio-ap", "the driver vfio_ap is loaded")
+    sentence = "the driver vfio_ap is not loaded"
+    if kernel.module == NO_MODULE:
+        return problem(
+            "vfio-ap",
+            f"{sentence}, and this kernel has no module vfio_ap.",
+            "Boot a kernel that has CONFIG_VFIO_AP.",
+        )
+    if kernel.module == BLACKLISTED:
+        path = kernel.blocked_by.partition(":")[0].lstrip("/")
+        return problem(
+            "vfio-ap",
+            f"{sentence}, and modprobe is told not to ({kernel.blocked_by}).",
+            "Load it all the same, and take that line out for the next boot.",
+            "modprobe --ignore-install vfio_ap",
+            words.edit(path),
+        )
+    return problem(
+        "vfio-ap", f"{sentence}.", "Load it; apvfio-prepare.service does so at boot.", "modprobe vfio_ap"
+    )
+
+
+def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
+    kernel, keeping = facts.kernel, facts.keeping
+    ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
+    if kernel.mixed:
+        masks = " and ".join(
+            name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True) if ids != ALL_IDS
+        )
+        spare = _unused(kernel.overrides, host, ledger)
+        state = problem if _stops_somebody(facts) else warning
+        yield state(
+            "mode",
+            f"both mechanisms are in use: {masks} {'are' if ' and ' in masks else 'is'} not full, and "
+            f"driver_override is set for {some_queues(kernel.overrides)}, so that the kernel refuses every "
+            "change of the masks.",
+            "Clear the overrides that no guest and no device needs."
+            if spare
+            else "Guests or devices need all of these overrides; they end with them.",
+            *clearing(spare, host, words),
+            queues=kernel.overrides,
+        )
+        return
+    policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
+    mode = mode_of(host, ledger, policy)
+    if policy.mode and policy.mode != mode:
+        able = policy.mode != OVERRIDES or host.abilities.override
+        change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
+        yield warning(
+            "mode",
+            f"the policy asks for {policy.mode}, and the host is one of {mode}: {why(host, ledger, policy)}.",
+            f"{change}, which {_MEANS[policy.mode]}, or change the policy." if able else "Change the policy.",
+            *((words.apvfio("mode", policy.mode),) if able and changeable(facts) else ()),
+        )
+    else:
+        yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
+    if host.mode == OVERRIDES:
+        yield from _left_overrides(facts, host, ledger, words)
+
+
+def _stops_somebody(facts: Facts) -> bool:
+    """Whether a start, of the guest that was asked about or of any, needs a change of the masks."""
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    plans = [guest.plan for guest in guests if facts.named in ("", guest.domain.name) and guest.plan]
+    return not plans or any(isinstance(plan, ApvfioError) or bool(plan.chosen.clear) for plan in plans)
+
+
+def changeable(facts: Facts) -> bool:
+    """Whether ``apvfio mode`` would not be refused: no guest and no device has queues."""
+    host, ledger = facts.kernel.host, facts.keeping.ledger
+    return not (isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.holding())
+
+
+def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[Apqn, str]:
+    """Those of the ``overrides`` that serve neither a guest nor a device."""
+    held = {queue for matrix in host.mdevs.values() for queue in matrix.queues()}
+    needed = held | ledger.overrides.keys() | ledger.needed_queues()
+    return {queue: driver for queue, driver in overrides.items() if queue not in needed}
+
+
+def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
+    """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
+    # Those that keep a guest from its queues are told of with the guest.
+    guests = () if isinstance(facts.guests, Unseen) else facts.guests
+    judged = (guest for guest in guests if facts.named in ("", guest.domain.name))
+    refused = [
+        guest.request
+        for guest in judged
+        if isinstance(guest.request, Request) and isinstance(guest.plan, ConflictError)
+    ]
+    elsewhere = {queue for request in refused for queue in strange(request, host)}
+    unused = _unused(host.overrides, host, ledger)
+    left = {queue: driver for queue, driver in unused.items() if queue not in elsewhere}
+    if left:
+        known = {VFIO_DRIVER, "cex4queue"}
+        names = sorted({driver for driver in left.values() if driver not in known})
+        named = (
+            f" (to {', '.join(printable(name) for name in names)}, which no driver is called)"
+            if names
+            else ""
+        )
+        yield warning(
+            "overrides",
+            f"driver_override is set for {some_queues(left)}{named} and no guest or device has "
+            f"{'it' if len(left) == 1 else 'them'}: somebody else set it.",
+            "If it is a remainder, clear it; while one is set no tool can change the masks.",
+            *clearing(left, host, words),
+            queues=left,
+        )
+
+
+def strange(request: Request, host: Host) -> list[Apqn]:
+    """The queues that it names and that driver_override keeps for another driver than vfio_ap."""
+    return [q for q in request.matrix.queues() if host.overrides.get(q, VFIO_DRIVER) != VFIO_DRIVER]
+
+
+def clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
+    """The lines that clear them, and bring home what is bound to another driver than the host's."""
+    for queue in sorted(overrides):
+        yield words.echo("", f"{BUS}/devices/{queue}/driver_override")
+        driver = host.drivers.get(queue, UNBOUND)
+        if host.masks_give_host(queue) and driver == VFIO_DRIVER:
+            yield words.echo(str(queue), f"{BUS}/drivers/{driver}/unbind")
+        if host.masks_give_host(queue) and driver in (VFIO_DRIVER, UNBOUND):
+            yield words.echo(str(queue), f"{BUS}/drivers_probe")

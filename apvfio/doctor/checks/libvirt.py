@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's daemon, our hook, and the hooks of others."""
+
+from __future__ import annotations
+
+import os
+
+from apvfio.doctor.check import OK, PROBLEM, WARNING, Check, of_error, ok, problem, skipped, warning
+from apvfio.doctor.facts import UNSEEN, UNSURE, Unseen
+from apvfio.install.checks import aside, not_run
+from apvfio.install.contents import HOOK
+from apvfio.model.errors import Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.doctor.facts import Facts, Machine
+    from apvfio.doctor.words import Words
+
+_HOOK = f"/{HOOK}"
+_LOOK_AGAIN = "Reload the daemon; running guests are not affected."
+_LABELS = ("virt_hook_t", "virt_hook_unconfined_exec_t", "bin_t")
+"""Types that libvirt's daemon may be allowed to run (selinux-policy: virt.te, virt.fc)."""
+STANDS_FOR_ANOTHER = "this is not this machine's host, and only here programs can be asked"
+
+
+def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
+    """The daemon, then the way from it into the hook."""
+    machine = facts.machine
+    if facts.session:
+        yield problem(
+            "connection",
+            f"{words.connect} is a session daemon, which runs as an ordinary user.",
+            "Define guests with AP queues under qemu:///system.",
+        )
+    if machine is None:
+        yield skipped("hook", STANDS_FOR_ANOTHER)
+        return
+    yield from of_findings(machine, ("libvirt",), {"libvirt": "libvirt is new enough to run the hook"})
+    yield from _connection(facts)
+    yield from _hook(machine)
+    yield from of_findings(
+        machine, ("python", "apparmor", "selinux", "exposed"), {"python": "its interpreter has apvfio"}
+    )
+    if machine.enforcing and machine.hook.label and machine.hook.label not in _LABELS:
+        yield warning(
+            "hook-label",
+            f"SELinux is enforcing, and {_HOOK} has the type {machine.hook.label}, not virt_hook_t.",
+            "Restore its label; the daemon, which looks for hooks by their times, is reloaded as well.",
+            f"restorecon -v {_HOOK}",
+            *_reload(machine),
+        )
+    others = list(_others(machine))
+    told = {check.commands for check in others}
+    yield from others
+    # They hinder an installation, and guests start all the same.
+    more = (check for check in of_findings(machine, ("other-hooks",), {}) if check.commands not in told)
+    yield from (check._replace(state=WARNING) for check in more)
+    yield from _known(machine)
+
+
+def of_findings(machine: Machine, names: Iterable[str], well: dict[str, str]) -> Iterator[Check]:
+    """What the installation's own checks have found, or ``well`` where they have found nothing."""
+    for name in names:
+        found = [finding for finding in machine.findings if finding.id == name]
+        for one in found:
+            yield Check(name, PROBLEM if one.hinders else WARNING, one.sentence, one.remedy, one.commands)
+        if not found and name in well:
+            yield Check(name, OK, well[name])
+
+
+def _connection(facts: Facts) -> Iterator[Check]:
+    if isinstance(facts.guests, Unseen) and not facts.rights:
+        yield skipped("connection", facts.guests.error.sentence.removesuffix("."))
+    elif isinstance(facts.guests, Unseen):
+        machine = facts.machine
+        name = machine.daemon.name if machine and machine.daemon else "libvirtd"
+        commands = (f"systemctl start {name}",) if machine and machine.units is not None else ()
+        yield of_error("connection", facts.guests.error, *commands)
+    else:
+        yield ok("connection", "libvirt's daemon answers")
+
+
+def _hook(machine: Machine) -> Iterator[Check]:
+    hook = machine.hook
+    again = "apvfio install"
+    if hook.state == "missing":
+        yield problem("hook", f"libvirt's hook {_HOOK} is not installed.", "Install it.", again)
+    elif hook.state == "not executable":
+        yield problem(
+            "hook",
+            f"libvirt ignores {_HOOK}: it is not executable.",
+            "Make it executable and reload the daemon; running guests are not affected.",
+            f"chmod 0755 {_HOOK}",
+            *_reload(machine),
+        )
+    elif hook.state in ("foreign", "irregular"):
+        yield problem(
+            "hook",
+            f"{_HOOK} is not apvfio's.",
+            "Move it out of that directory and install apvfio's hook.",
+            aside(_HOOK, "/etc/libvirt"),
+            again,
+            code=Exit.CONFLICT,
+        )
+    elif hook.state == "link":
+        yield warning(
+            "hook",
+            f"{_HOOK} is a symbolic link: what it leads to may be out of reach for the daemon.",
+            "Put the file itself there.",
+            aside(_HOOK, "/etc/libvirt"),
+            again,
+        )
+    elif hook.state == "changed":
+        command = () if hook.packaged else (again,)
+        remedy = "Reinstall the package." if hook.packaged else "Install it anew."
+        yield warning("hook", f"{_HOOK} is not the one of this version of apvfio.", remedy, *command)
+    else:
+        yield ok("hook", f"{_HOOK} is installed")
+
+
+def _others(machine: Machine) -> Iterator[Check]:
+    for path, fault, link in machine.other_hooks:
+        if fault:
+            yield problem(
+                "other-hooks",
+                f"libvirt cannot run {path}: {fault}. One hook that fails stops every start.",
+                "Repair it, or keep libvirt from running it.",
+                not_run(path, link=link),
+            )
+
+
+def _reload(machine: Machine) -> Iterator[str]:
+    """The command that has a running daemon look for hooks."""
+    daemon = machine.daemon
+    if daemon:
+        yield f"systemctl reload {daemon.name}" if machine.units is not None else f"kill -HUP {daemon.pid}"
+
+
+def _known(machine: Machine) -> Iterator[Check]:
+    daemon = machine.daemon
+    if machine.hook.state in ("missing", "not executable", "irregular"):
+        yield skipped("hook-seen", "there is no hook to see")
+    elif daemon is None:
+        yield ok("hook-seen", "libvirt's daemon does not run, and will look for hooks when it is started")
+    elif machine.hook_seen == UNSEEN:
+        yield problem(
+            "hook-seen",
+            f"{daemon.name} had no hook when it last looked, and {os.path.basename(_HOOK)} came after that.",
+            _LOOK_AGAIN,
+            *_reload(machine),
+        )
+    elif machine.hook_seen == UNSURE:
+        yield warning(
+            "hook-seen",
+            f"the mode or label of {_HOOK} was changed after {daemon.name} last looked for hooks. If it was "
+            "not executable then, the daemon does not call it.",
+            _LOOK_AGAIN,
+            *_reload(machine),
+        )
+    else:
+        yield ok("hook-seen", f"{daemon.name} knows that there are hooks")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools next door, and the units that work beside the hook."""
+
+from __future__ import annotations
+
+import os
+
+from apvfio.doctor.check import ok, skipped, warning
+from apvfio.doctor.checks.kernel import changeable
+from apvfio.doctor.checks.libvirt import STANDS_FOR_ANOTHER, of_findings
+from apvfio.doctor.facts import Unseen
+from apvfio.install.checks import aside
+from apvfio.install.contents import HOOK
+from apvfio.install.tree import CHANGED, FOREIGN, NEW
+from apvfio.model.host import OVERRIDES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.doctor.check import Check
+    from apvfio.doctor.facts import Facts, Machine, Unit
+    from apvfio.doctor.words import Words
+
+_UNHEARD = 600
+_INSTALL = "apvfio install"
+
+
+def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
+    """What other tools make of this host."""
+    machine = facts.machine
+    if machine is None:
+        yield skipped("mdevctl", STANDS_FOR_ANOTHER)
+        return
+    well = {"mdevctl": "mdevctl is there", "s390-tools": "s390-tools, if they are there, get on with apvfio"}
+    yield from of_findings(machine, ("mdevctl", "s390-tools", "callouts"), well)
+    host = facts.kernel.host
+    if machine.ap_check and not isinstance(host, Unseen) and host.mode == OVERRIDES:
+        yield warning(
+            "ap-check",
+            f"{machine.ap_check} knows the masks alone: with driver_override it refuses every device that "
+            "mdevctl or 'virsh nodedev-start' is to make.",
+            "Guests that apvfio serves are not concerned. For mdevctl's sake change to the masks"
+            f"{'.' if changeable(facts) else ' once no guest and no device has queues.'}",
+            *((words.apvfio("mode", "masks"),) if changeable(facts) else ()),
+        )
+
+
+def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
+    """What is installed beside the hook, and whether systemd works with it."""
+    machine = facts.machine
+    if machine is None:
+        yield skipped("units", STANDS_FOR_ANOTHER)
+        return
+    yield from _files(machine)
+    if machine.units is None:
+        yield skipped("units", "systemd does not run here; the hook does all the work itself")
+        return
+    faults = [check for unit in machine.units for check in _unit(unit, packaged=machine.hook.packaged)]
+    yield from faults or [ok("units", "the units are enabled, and none has failed")]
+    if machine.handed_over > _UNHEARD:
+        yield warning(
+            "handover",
+            f"queues have been waiting for {machine.handed_over:.0f} s to be given back.",
+            "Have the unit do it, and see why it did not.",
+            "systemctl start apvfio-reconcile.service",
+            "journalctl -b -u apvfio-reconcile.service --no-pager",
+        )
+
+
+def _files(machine: Machine) -> Iterator[Check]:
+    if isinstance(machine.found, Unseen):
+        error = machine.found.error
+        yield warning("files", error.sentence, error.remedy or "Install apvfio anew.")
+        return
+    others = [found for found in machine.found if found.path != HOOK]
+    for state, what in ((NEW, "not installed"), (CHANGED, "not of this version"), (FOREIGN, "not apvfio's")):
+        paths = [f"/{found.path}" for found in others if found.state == state]
+        if paths:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            remedy = "Reinstall the package." if machine.hook.packaged else "Install again."
+            # Not beside it: mdevctl runs whatever is in the directory of its scripts.
+            first = [aside(path, os.path.dirname(os.path.dirname(path))) for path in paths]
+            first = first if state == FOREIGN else []
+            commands = [*first, *([] if machine.hook.packaged else [_INSTALL])]
+            yield warning("files", f"{paths[0]}{more}: {what}.", remedy, *commands)
+    if all(found.state not in (NEW, CHANGED, FOREIGN) for found in others):
+        yield ok("files", "units, rules and manuals are installed")
+
+
+def _unit(unit: Unit, *, packaged: bool) -> Iterator[Check]:
+    if not unit.loaded:
+        yield warning(
+            "units",
+            f"systemd does not know {unit.name}.",
+            "Reinstall the package, or have systemd look."
+            if packaged
+            else "Install it, or have systemd look.",
+            *(() if packaged else (_INSTALL,)),
+            "systemctl daemon-reload",
+        )
+    elif not unit.enabled or not unit.active:
+        what = "not enabled" if not unit.enabled else "not running"
+        yield warning("units", f"{unit.name} is {what}.", "Enable it.", f"systemctl enable --now {unit.name}")
+    elif unit.failed:
+        yield warning(
+            "units",
+            f"{unit.name} has failed.",
+            "See why, and start it again.",
+            f"journalctl -b -u {unit.name} --no-pager",
+            f"systemctl restart {unit.name}",
+        )

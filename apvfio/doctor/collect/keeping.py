@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What apvfio keeps, and the two locks; neither is taken for longer than a look."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from functools import partial
+
+from apvfio.doctor.collect.attempts import attempt
+from apvfio.doctor.facts import Keeping, S390Lock, Unseen
+from apvfio.engine.settle import differences
+from apvfio.model.errors import HostError, printable
+from apvfio.model.ledger import HELD, Ledger
+from apvfio.plan.cleared_bits import ALL_BITS
+from apvfio.plan.drift import drift
+from apvfio.store import ledger_file, masks_file
+from apvfio.store.locks import OWN_LOCK, S390_LOCK, has_ended
+from apvfio.store.policy_file import POLICY, parse_policy
+from apvfio.store.safe_open import open_ordinary, require_private
+from apvfio.store.system import RealSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.errors import ApvfioError
+    from apvfio.model.host import Host
+
+_LOOKS = 10
+_NAP = 0.1
+
+
+def look_at_keeping(system: System, host: Host | None) -> Keeping:
+    """Policy, ledger, stored masks and locks; how ``host`` differs from the ledger."""
+    ledger = attempt(lambda: ledger_file.load(system.files, system.boot_id))
+    known = None if isinstance(ledger, Unseen) else ledger
+    root = system.root if isinstance(system, RealSystem) else None
+    directory = os.path.join(root, os.path.dirname(OWN_LOCK)) if root else ""
+    return Keeping(
+        directory=_directory(directory) if root else None,
+        replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
+        policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
+        ledger=ledger,
+        stored=attempt(lambda: masks_file.load(system.files)),
+        lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",
+        s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
+        s390_path=S390_LOCK,
+        # The masks have a check of their own.
+        differences=tuple(differences(system, host, known, ALL_BITS)) if host and known else (),
+        of_guest=_of_guests(host, known) if host and known else {},
+    )
+
+
+def _of_guests(host: Host, ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """What is not as it should be with the device of each guest that holds one."""
+    alone = ((lease, Ledger(ledger.boot_id, {lease.mdev: lease})) for lease in ledger.leases.values())
+    return {lease.uuid: tuple(drift(host, ledger)) for lease, ledger in alone if lease.state == HELD}
+
+
+def _directory(path: str) -> ApvfioError | None:
+    try:
+        require_private(path)
+    except HostError as error:
+        return error
+    return None
+
+
+def _own_lock(path: str) -> str:
+    """Who holds apvfio's own lock whenever one looks, for a second; '' for nobody."""
+    holder: list[bytes] = []
+    for _ in range(_LOOKS):
+        fd = _opened(path)
+        if fd is None:
+            return ""
+        try:
+            # Shared, and for this instant only: who waits for it looks again in a moment.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+        except BlockingIOError:
+            holder = os.pread(fd, 40, 0).split()
+        finally:
+            os.close(fd)
+        time.sleep(_NAP)
+    pid = int(holder[0]) if holder and holder[0].isdigit() else 0
+    return f"process {pid} ({_command(pid) or 'of which no more is known'})" if pid else "an unknown process"
+
+
+def _opened(path: str) -> int | None:
+    """The file opened to be read, None if that cannot be done."""
+    try:
+        return open_ordinary(path, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _s390_lock(path: str) -> S390Lock | None:
+    try:
+        fd = open_ordinary(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"the lock {path} cannot be used: {error.strerror}.", remedy="Remove it.") from error
+    try:
+        words = os.read(fd, 40).split()
+        written = os.fstat(fd).st_mtime
+    finally:
+        os.close(fd)
+    pid = int(words[0]) if words and words[0].isdigit() else 0
+    command = "" if has_ended(pid, written) else _command(pid)
+    return S390Lock(pid, command, max(0.0, time.time() - written))
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            text = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return printable(text, 200) or f"pid {pid}"

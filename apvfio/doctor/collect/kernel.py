@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AP bus, its drivers and its queues."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from apvfio.doctor.collect.attempts import attempt, listed, otherwise
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Kernel, Partition, Unseen
+from apvfio.engine.intended_masks import has_boot_masks
+from apvfio.install import programs
+from apvfio.kernel.lszcrypt import read_cards
+from apvfio.kernel.snapshot import in_use, read_host
+from apvfio.model.host import BUS, HOST_DRIVER
+from apvfio.model.ids import NO_IDS, parse_hex
+from apvfio.store.system import on_this_machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.host import Host
+    from apvfio.model.ids import IdSet
+    from apvfio.model.matrix import Apqn
+
+_MODPROBE = (
+    "/etc/modprobe.d",
+    "/run/modprobe.d",
+    "/usr/local/lib/modprobe.d",
+    "/usr/lib/modprobe.d",
+    "/lib/modprobe.d",
+)
+"""modprobe.d(5)."""
+_VFIO_NODE = "/dev/vfio/vfio"
+_KVM = "/dev/kvm"
+
+
+def look_at_kernel(system: System) -> Kernel:
+    """What there is of AP; only on this machine its modules can be asked for."""
+    sysfs, here = system.sysfs, on_this_machine(system)
+    host = attempt(partial(read_host, sysfs))
+    there = None if isinstance(host, Unseen) else host
+    module, blocked_by = _module() if here and not (there and there.vfio_ap) else ("", "")
+    return Kernel(
+        machine=os.uname().machine if here else "",
+        host=host,
+        partition=Partition(
+            *(_mask(sysfs, f"ap_{name}_mask") for name in ("adapter", "usage_domain", "control_domain"))
+        ),
+        cards=tuple(otherwise(lambda: list(read_cards(sysfs)), [])),
+        overrides=_overrides(sysfs, there) if there and there.abilities.override else {},
+        has_host_driver=sysfs.exists(f"{BUS}/drivers/{HOST_DRIVER}"),
+        autoprobe=otherwise(lambda: sysfs.read(f"{BUS}/drivers_autoprobe").strip(), "1") != "0",
+        boot_masks=has_boot_masks(sysfs),
+        module=module,
+        blocked_by=blocked_by,
+        vfio_node=not here or os.path.exists(_VFIO_NODE),
+        kvm=not here or os.path.exists(_KVM),
+        attached=frozenset(uuid for uuid in there.mdevs if is_attached(system, there, uuid))
+        if there
+        else frozenset(),
+        bus=sysfs.exists(f"{BUS}/apmask"),
+    )
+
+
+def _mask(sysfs: Sysfs, name: str) -> IdSet:
+    # Without QCI it reads "not supported" (bus:ap_adapter_mask_show).
+    return otherwise(lambda: parse_hex(sysfs.read(f"{BUS}/{name}"), name), NO_IDS)
+
+
+def _overrides(sysfs: Sysfs, host: Host) -> Mapping[Apqn, str]:
+    found = {}
+    for queue in host.drivers:
+        text = otherwise(partial(sysfs.read, f"{BUS}/devices/{queue}/driver_override"), "").removesuffix("\n")
+        if text and text != "(null)":
+            found[queue] = text
+    return found
+
+
+def is_attached(system: System, host: Host, mdev: str) -> bool:
+    """Whether a guest has the mediated device, or a process has it open."""
+    matrix = host.mdevs.get(mdev)
+    if matrix is None:
+        return False
+    return any(in_use(system.sysfs, queue) for queue in matrix.queues()) or system.opener(mdev) is not None
+
+
+def _module() -> tuple[str, str]:
+    """What keeps vfio_ap from being loaded, and which line of which file."""
+    for directory in _MODPROBE:
+        for name in listed(directory):
+            path = os.path.join(directory, name)
+            for line in otherwise(partial(_lines, path), list[str]()):
+                words = line.split()
+                # "blacklist" only keeps a module from being loaded by an alias, and vfio_ap has none.
+                if words[:1] == ["install"] and words[1:2] in (["vfio_ap"], ["vfio-ap"]):
+                    return BLACKLISTED, f"{path}: {line.strip()}"
+    if programs.find("modinfo") and programs.run(["modinfo", "-n", "vfio_ap"])[0]:
+        return NO_MODULE, ""
+    return "", ""
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readlines() if path.endswith(".conf") else []

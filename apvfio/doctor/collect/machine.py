@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of this machine alone: its programs, its daemon, the installation."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import time
+from functools import partial
+from math import inf
+
+from apvfio.doctor.collect.attempts import attempt, listed, otherwise
+from apvfio.doctor.collect.daemon import find_daemon
+from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, Hook, Machine, OtherHook, Unit, Unseen
+from apvfio.engine import deferred
+from apvfio.install import checks, programs
+from apvfio.install.contents import (
+    CALLOUT,
+    CALLOUTS,
+    HOOK,
+    MARK,
+    PACKAGED,
+    PATH_UNIT,
+    PREFIXES,
+    PREPARE_UNIT,
+    RECONCILE_UNIT,
+    Choices,
+    contents,
+)
+from apvfio.install.record import RECORD
+from apvfio.install.tree import CHANGED, EDITED, SAME, Found, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.doctor.facts import Daemon, Seen
+    from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Ledger
+
+_HOOKS = "/etc/libvirt/hooks"
+_BOOTED = "/run/systemd/system"
+_ENFORCING = "/sys/fs/selinux/enforce"
+_AP_CHECK = "ap-check"
+_LIMIT = 1 << 20
+_PACKED = (".gz", ".xz", ".zst")
+"""Packages have their manuals compressed, each distribution in its way."""
+_SECOND = 1.0
+"""systemd's times are whole seconds."""
+
+
+def look_at_machine(system: System, ledger: Ledger | None) -> Machine:
+    """What there is on this machine; ``system`` must be it."""
+    text = otherwise(partial(_text, f"/{HOOK}"), "")
+    choices = _choices(text)
+    found = attempt(lambda: tuple(_installed(choices)))
+    daemon = find_daemon(checks.daemon())
+    other_hooks = tuple(_other_hooks())
+    return Machine(
+        findings=tuple(checks.check(choices)),
+        found=found,
+        hook=_hook(text, found),
+        other_hooks=other_hooks,
+        daemon=daemon,
+        hook_seen=_seen(daemon, other_hooks, ledger) if daemon else SEEN,
+        enforcing=otherwise(lambda: _text(_ENFORCING).strip(), "0") == "1",
+        units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT)))
+        if os.path.isdir(_BOOTED)
+        else None,
+        handed_over=_waiting(system),
+        ap_check=next((path for path in _ap_checks() if os.access(path, os.X_OK)), ""),
+    )
+
+
+def _choices(hook: str) -> Choices:
+    """How apvfio was installed here, as its files show."""
+    python = re.search(r"^python=(/\S+)$", hook, re.MULTILINE)
+    packages = re.search(r"^packages=(/\S+)$", hook, re.MULTILINE)
+    unit = f"lib/systemd/system/{PREPARE_UNIT}"
+    return Choices(
+        prefix=next((p for p in PREFIXES if os.path.exists(f"{p}/{unit}")), PREFIXES[0]),
+        python=python[1] if python else sys.executable,
+        notifier=checks.has_mdevctl(),
+        cockpit=checks.has_cockpit(),
+        callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
+        packaged=PACKAGED in hook,
+        packages=packages[1] if packages else "",
+    )
+
+
+def _installed(choices: Choices) -> Iterator[Found]:
+    for found in look("/", contents(choices), {}):
+        text = otherwise(partial(_text, f"/{found.path}"), "")
+        # Put there by hand a file has all but the mark, and a package is beside what was installed by hand.
+        same = found.item and _unmarked(text) == _unmarked(found.item.text)
+        packed = choices.packaged and any(os.path.exists(f"/{found.path}{end}") for end in _PACKED)
+        state = SAME if same or packed else CHANGED if found.state == EDITED else found.state
+        yield found._replace(state=state)
+
+
+def _unmarked(text: str) -> str:
+    return "".join(
+        line for line in text.splitlines(keepends=True) if MARK not in line and PACKAGED not in line
+    )
+
+
+def _hook(text: str, found: Seen[tuple[Found, ...]]) -> Hook:
+    path = f"/{HOOK}"
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return Hook("missing")
+    state = "link" if stat.S_ISLNK(mode) else "" if stat.S_ISREG(mode) else "irregular"
+    if state == "link" and not os.path.exists(path):
+        state = "missing"
+    label = otherwise(lambda: os.getxattr(path, "security.selinux").decode().strip("\0"), "")
+    if not state and checks.HOOK_PROGRAM not in text:
+        state = "foreign"  # one that is not executable must not be made so
+    elif not state and not mode & stat.S_IXUSR:
+        state = "not executable"
+    elif not state:
+        files = () if isinstance(found, Unseen) else found
+        same = any(f.path == HOOK and f.state == SAME for f in files)
+        state = "same" if same else "changed"
+    return Hook(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
+
+
+def _other_hooks() -> Iterator[OtherHook]:
+    """In the order in which libvirt runs them."""
+    directory = os.path.dirname(f"/{HOOK}")
+    names = listed(directory)
+    for path in (f"{_HOOKS}/qemu", *(f"{directory}/{name}" for name in names)):
+        # libvirt runs what is executable, whatever it is called (virhook.c:virHookCall).
+        if path != f"/{HOOK}" and os.path.isfile(path) and os.access(path, os.X_OK):
+            yield OtherHook(path, _fault(path), os.path.islink(path))
+
+
+def _fault(path: str) -> str:
+    """What keeps a script from being started, as a clause; '' if nothing does."""
+    head = otherwise(partial(_head, path), b"")
+    if head.startswith(b"\x7fELF"):
+        return ""
+    if not head.startswith(b"#!"):
+        return "it is no program and has no #! line" if head else "it is empty"
+    words = head[2:].split(b"\n")[0].decode("utf-8", "replace").split(" ")
+    return _interpreter_fault([word for word in words if word])
+
+
+def _interpreter_fault(words: list[str]) -> str:
+    if not words:
+        return "its #! line names no interpreter"
+    if words[-1].endswith("\r"):
+        return "its #! line ends in a carriage return"
+    by_name = os.path.basename(words[0]) == "env" and len(words) == 2
+    missing = [words[0]] if not os.access(words[0], os.X_OK) else []
+    missing += [words[1]] if by_name and not programs.find(words[1]) else []
+    return f"its interpreter {missing[0]} is not there" if missing else ""
+
+
+def _seen(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
+    """Whether a hook was there when the daemon last looked (virhook.c:virHookInitialize).
+
+    Evidence for one: another script, a guest that the hook has served in this boot, or a record of an older
+    installation. The hook itself is new after every update. Changing its mode or its label changes its time
+    and not that of its directory: it was there then, and possibly not executable.
+    """
+    paths = (f"/{HOOK}", f"/{RECORD}", *(other.path for other in others))
+    first = min(otherwise(partial(_changed, path), inf) for path in paths)
+    looked = daemon.looked + _SECOND
+    if (ledger and ledger.had) or not looked < first < inf:
+        return SEEN
+    return UNSEEN if looked < otherwise(partial(_changed, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
+
+
+def _unit(name: str) -> Unit:
+    words = ["systemctl", "show", "-p", "LoadState,UnitFileState,ActiveState,SubState", name]
+    said = dict(line.split("=", 1) for line in programs.run(words)[1].splitlines() if "=" in line)
+    started_by_others = name == RECONCILE_UNIT
+    return Unit(
+        name,
+        loaded=said.get("LoadState") == "loaded",
+        enabled=started_by_others or said.get("UnitFileState", "").startswith("enabled"),
+        # systemd tries a unit with Restart= again after a while.
+        failed=said.get("ActiveState") == "failed" or said.get("SubState") == "auto-restart",
+        active=name != PATH_UNIT or said.get("ActiveState") == "active",
+    )
+
+
+def _waiting(system: System) -> float:
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    names = otherwise(lambda: system.files.list(deferred.DIRECTORY), list[str]())
+    return max((now - deferred.since(name) for name in names), default=0.0)
+
+
+def _ap_checks() -> Iterator[str]:
+    for place, name in zip(CALLOUTS, (_AP_CHECK, f"{_AP_CHECK}.sh"), strict=True):
+        yield f"/{place}/{name}"
+
+
+def _changed(path: str) -> float:
+    return os.stat(path).st_ctime
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(_LIMIT)
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(256)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The annotation of a guest, read as strictly as its schema (schema/guest-1.rng) has it.
+
+The schema says more: which words there may be. Here each fault gets a sentence of its own.
+"""
+
+from __future__ import annotations
+
+from apvfio.domain.reader import NAMESPACE, own, plain
+from apvfio.model.criteria import ATTRIBUTES, parse_wish
+from apvfio.model.errors import RequestError, printable
+from apvfio.model.ids import NO_IDS, IdSet, parse_list
+from apvfio.model.matrix import Matrix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.domain.reader import Element, Stray
+    from apvfio.model.criteria import Wish
+
+_BLANKS = " \t\r\n"
+"""White space to XML, which is less than to Python."""
+_LISTS = ("adapters", "domains", "control-domains")
+_WAYS = ("adapters", "domains")
+_MATRIX, _ANY = own("matrix"), own("any")
+_KNOWN = {_MATRIX: (*_LISTS, "free-by"), _ANY: ATTRIBUTES}
+
+
+def parse_annotation(guest: Element) -> Matrix | Wish:
+    """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
+    matrix = next(iter(guest.all(_MATRIX)), None)
+    wish = next(iter(guest.all(_ANY)), None)
+    found: Matrix | Wish
+    if matrix:
+        found = Matrix(*(_ids(matrix, name) for name in _LISTS))
+    elif wish:
+        found = parse_wish(wish.attributes)
+    else:
+        raise _invalid("the annotation has no <matrix>")
+    for why in _faults(guest):
+        raise _invalid(f"the annotation does not fit its schema: {why}")
+    return found
+
+
+def refusal_of(stray: Stray) -> RequestError:
+    """Why a guest with ``stray`` has no valid annotation: what is written there was meant to be one."""
+    name, inside = printable(stray.name), f"in <{printable(stray.inside)}>" if stray.inside else "at the top"
+    what = f"the attribute {name}" if stray.attribute else f"the element <{name}>"
+    if stray.namespace != NAMESPACE:
+        return RequestError(
+            f"{what} {inside} has the namespace {printable(stray.namespace)!r}, "
+            f"and this version of apvfio reads only {NAMESPACE}.",
+            remedy="Write the annotation again with 'apvfio guest set', or install the version of apvfio "
+            "that wrote it.",
+        )
+    return _invalid(f"{what} of apvfio's namespace is {inside}, where it is not part of an annotation")
+
+
+def free_by(guest: Element) -> str:
+    """The way, ``adapters`` or ``domains``, to free the queues of ``<ap:matrix>``, '' if it names none."""
+    return next((matrix.attributes.get("free-by", "") for matrix in guest.all(_MATRIX)), "").strip(_BLANKS)
+
+
+def _faults(guest: Element) -> Iterator[str]:
+    """What the schema does not allow, in its checker's words (libxml2: relaxng.c)."""
+    for element in (guest, *guest.children):
+        if element.text.strip(_BLANKS):
+            yield f"Did not expect text in element {_shown(element.tag)} content"
+    for name in guest.attributes:
+        yield f"Invalid attribute {_shown(name)} for element guest"
+    asked, *more = guest.children
+    for unexpected in [*([] if asked.tag in _KNOWN else [asked]), *asked.children, *more]:
+        yield f"Did not expect element {_shown(unexpected.tag)} there"
+    for name, value in asked.attributes.items():
+        if not _allowed(asked.tag, name, value):
+            yield f"Invalid attribute {_shown(name)} for element {_shown(asked.tag)}"
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    if name not in _KNOWN.get(tag, ()):
+        return False
+    if name == "free-by":
+        return value.strip(_BLANKS) in _WAYS
+    # What has been read knows Python's blanks, and as chzdev one after the dash of a range.
+    ends = value.split("-")[1:] if name in _LISTS else []
+    return value.isascii() and not any(end[:1].strip(_BLANKS) != end[:1] for end in ends)
+
+
+def _ids(matrix: Element, name: str) -> IdSet:
+    text = matrix.attributes.get(name)
+    if text is None:
+        if name == "control-domains":
+            return NO_IDS
+        raise _invalid(f"<matrix> has no attribute {name}")
+    return parse_list(text, f"the attribute {name} of <matrix>")
+
+
+def _shown(tag: str) -> str:
+    return printable(plain(tag))
+
+
+def _invalid(why: str) -> RequestError:
+    return RequestError(
+        f"{why}.",
+        remedy='Write <ap:guest xmlns:ap="' + NAMESPACE + '"><ap:matrix adapters="0,0xa" '
+        "domains=\"1-2,4\"/></ap:guest> directly in <metadata>, or use 'apvfio guest set'.",
+    )

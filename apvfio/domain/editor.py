@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A domain's XML with another annotation, and with or without the device that carries the queues.
+
+Nothing else in it is touched: what is given back differs from what was given in these two elements
+only, and in whatever else has apvfio's namespace outside the metadata of others, which would refuse a start
+and is removed. Where they were they are replaced, so that the order of all others stays.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from apvfio.domain.lazy_lxml import etree
+from apvfio.domain.reader import NAMESPACE, is_own, read_domain
+from apvfio.domain.tree import HOSTDEV, parse_xml
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from apvfio.domain.reader import Stray
+
+OWN_MDEVS = 8
+PREFIX = "ap"
+_INDENT = "  "
+_BEFORE_METADATA = ("name", "uuid", "genid", "title", "description")
+
+
+def own_mdev(guest_uuid: str, number: int = 1) -> str:
+    """The uuid of the device that is made for the guest ``guest_uuid``: the same at any time, on any host.
+
+    It is made of the guest's (RFC 9562, version 5), in a namespace that is made of the annotation's.
+    ``number`` chooses another one, up to `OWN_MDEVS`, for when somebody else has the first.
+    """
+    import uuid  # noqa: PLC0415  it looks at the machine
+
+    name = guest_uuid.lower() if number == 1 else f"{guest_uuid.lower()}/{number}"
+    return str(uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_URL, NAMESPACE), name))
+
+
+def own_mdevs(guest_uuid: str) -> list[str]:
+    """All uuids that `own_mdev` makes for a guest, in the order of preference."""
+    return [own_mdev(guest_uuid, number) for number in range(1, OWN_MDEVS + 1)]
+
+
+def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
+    """The domain ``xml`` with ``annotation``, in the form `apvfio.libvirt.guests.annotation` gives it.
+
+    With ``mdev`` its vfio-ap device has that uuid, and is added if there is none; without either, that
+    part stays as it is. RequestError if ``xml`` is not well-formed.
+    """
+    domain = parse_xml(xml, "the domain XML")
+    if annotation is not None:
+        _annotate(domain, annotation)
+    addresses = domain.findall(HOSTDEV)
+    if mdev and addresses:
+        addresses[0].set("uuid", mdev)
+    elif mdev:
+        devices = domain.find("devices")
+        if devices is None:
+            devices = etree.SubElement(domain, "devices")
+        _append(devices, _hostdev(mdev), 2)
+    return _text(domain)
+
+
+def left_by_libvirt(xml: bytes) -> Stray | None:
+    """What of apvfio's namespaces would stay in a running guest that is given another annotation.
+
+    libvirt replaces the element of metadata that has the annotation's namespace (virDomainSetMetadata).
+    """
+    domain = parse_xml(xml, "the domain XML")
+    for element in domain.findall(f"metadata/{{{NAMESPACE}}}*"):
+        _remove(element)
+    return read_domain(_text(domain)).stray
+
+
+def _annotate(domain: etree._Element, annotation: str) -> None:
+    """Replace the annotation, and whatever else has one of apvfio's namespaces."""
+    new = _qualified(annotation)
+    place = next((element for element in domain.findall("metadata/*") if _is_own(element.tag)), None)
+    if place is None:
+        _append(_metadata(domain), new, 2)
+    else:
+        _replace(place, new)
+    _purge(domain, new)
+
+
+def without_request(xml: bytes, mdevs: Collection[str]) -> bytes:
+    """The domain ``xml`` without its annotation, and without the vfio-ap devices whose uuid is in ``mdevs``.
+
+    A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
+    """
+    domain = parse_xml(xml, "the domain XML")
+    _purge(domain)
+    metadata = domain.find("metadata")
+    if metadata is not None and not len(metadata):
+        _remove(metadata)
+    for address in domain.findall(HOSTDEV):
+        hostdev = address.getparent()
+        hostdev = hostdev.getparent() if hostdev is not None else None
+        if hostdev is not None and (address.get("uuid") or "").lower() in mdevs:
+            _remove(hostdev)
+    return _text(domain)
+
+
+def device_uuids(xml: bytes) -> set[str]:
+    """The uuids, lower case, of all vfio-ap devices in the domain ``xml``."""
+    addresses = parse_xml(xml, "the domain XML").findall(HOSTDEV)
+    return {(address.get("uuid") or "").lower() for address in addresses}
+
+
+def difference(before: bytes, after: bytes) -> Iterator[str]:
+    """What changes from the domain ``before`` to the domain ``after``, in lines with - and +."""
+    # Written by the same hand: libvirt's quotation marks are others.
+    old, new = (_text(parse_xml(xml, "the domain XML")).decode().splitlines() for xml in (before, after))
+    for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
+        yield "..." if line.startswith("@@") else line
+
+
+def _is_own(name: object) -> bool:
+    """Whether the name of an element or attribute is in one of apvfio's namespaces; a comment has no name."""
+    return isinstance(name, str) and name[:1] == "{" and is_own(name[1:].partition("}")[0])
+
+
+def _purge(domain: etree._Element, but: etree._Element | None = None) -> None:
+    """Remove all that has one of apvfio's namespaces, but for the annotation ``but`` and others' metadata."""
+    spared = {but, *(element for element in domain.findall("metadata/*") if not _is_own(element.tag))}
+    for element in list(domain.iter("*")):
+        if not spared.isdisjoint((element, *element.iterancestors())):
+            continue
+        for name in [name for name in element.attrib if _is_own(name)]:
+            del element.attrib[name]
+        if _is_own(element.tag) and element is not domain:  # libvirt refuses a root that is not <domain>
+            _remove(element)
+
+
+def _qualified(annotation: str) -> etree._Element:
+    """The annotation in its namespace, as libvirt shows it."""
+    bare = etree.fromstring(annotation)
+    made = etree.Element(f"{{{NAMESPACE}}}{bare.tag!s}", nsmap={PREFIX: NAMESPACE})
+    for child in bare:
+        etree.SubElement(
+            made,
+            f"{{{NAMESPACE}}}{child.tag!s}",
+            {str(name): str(value) for name, value in child.attrib.items()},
+        )
+    return made
+
+
+def _hostdev(mdev: str) -> etree._Element:
+    hostdev = etree.Element(
+        "hostdev", {"mode": "subsystem", "type": "mdev", "managed": "no", "model": "vfio-ap"}
+    )
+    source = etree.SubElement(hostdev, "source")
+    etree.SubElement(source, "address", uuid=mdev)
+    return hostdev
+
+
+def _metadata(domain: etree._Element) -> etree._Element:
+    """Its ``<metadata>``, made where libvirt would put it if it has none."""
+    metadata = domain.find("metadata")
+    if metadata is not None:
+        return metadata
+    made = etree.Element("metadata")
+    before = [child for child in domain if child.tag in _BEFORE_METADATA]
+    if before:
+        made.tail = before[-1].tail
+        before[-1].addnext(made)
+    else:
+        domain.insert(0, made)
+    return made
+
+
+def _append(parent: etree._Element, child: etree._Element, depth: int) -> None:
+    """Make ``child`` the last in ``parent``, indented as libvirt indents."""
+    etree.indent(child, space=_INDENT, level=depth)
+    closing = "\n" + _INDENT * (depth - 1)
+    if len(parent):
+        child.tail = parent[-1].tail
+        parent[-1].tail = "\n" + _INDENT * depth
+    else:
+        parent.text = "\n" + _INDENT * depth
+        child.tail = closing
+    parent.append(child)
+
+
+def _replace(old: etree._Element, new: etree._Element) -> None:
+    parent = old.getparent()
+    assert parent is not None
+    etree.indent(new, space=_INDENT, level=2)
+    new.tail = old.tail
+    parent.replace(old, new)
+
+
+def _remove(element: etree._Element) -> None:
+    """Take ``element`` out, and the white space behind it, or before it if it is the last."""
+    parent = element.getparent()
+    assert parent is not None
+    previous, is_last = element.getprevious(), element.getnext() is None
+    before = (parent.text if previous is None else previous.tail) or ""
+    # lxml takes the text behind an element away with it.
+    behind = element.tail or ""
+    parent.remove(element)
+    if before.strip() or behind.strip():
+        left = before + behind
+    elif is_last:
+        left = "" if previous is None else behind
+    else:
+        left = before
+    if previous is None:
+        parent.text = left or None
+    else:
+        previous.tail = left
+
+
+def _text(domain: etree._Element) -> bytes:
+    return etree.tostring(domain, encoding="unicode").encode()

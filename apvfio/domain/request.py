@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's request, read from the domain XML that libvirt gives to its hooks.
+
+The annotation is an element of libvirt's ``<metadata>``::
+
+    <ap:guest xmlns:ap="urn:apvfio:guest:1">
+      <ap:matrix adapters="0,0xa" domains="1-2,4" control-domains="1-2,4"/>
+    </ap:guest>
+
+Instead of ``<ap:matrix>`` it may hold criteria, ``<ap:any mode="ep11" adapters="2" domains="1"/>``:
+see `apvfio.model.criteria`.
+"""
+
+from __future__ import annotations
+
+from apvfio.domain.annotation import free_by, parse_annotation, refusal_of
+from apvfio.domain.reader import read_domain
+from apvfio.mdev.devices import is_uuid
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import RequestError, printable
+from apvfio.model.matrix import Matrix
+from apvfio.model.request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.domain.reader import Domain, Element
+
+_HOSTDEV_XML = (
+    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"
+)
+
+
+def parse_domain(xml: bytes) -> Request | None:
+    """What the domain ``xml`` asks for, None if it bears no annotation; RequestError if it makes no sense.
+
+    Whatever it has of apvfio's namespaces must be part of its annotation: nothing is ignored silently.
+    """
+    domain = read_domain(xml)
+    try:
+        annotation = _annotation_of(domain)
+        if annotation is None:
+            return None
+        asked = parse_annotation(annotation)
+        matrix, wish = (Matrix(), asked) if isinstance(asked, Wish) else (asked, None)
+        return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), wish)
+    except RequestError as error:
+        raise error.for_guest(domain.name) from None
+
+
+def asked_in(xml: bytes) -> Matrix | Wish | None:
+    """What the annotation of the domain ``xml`` requests, whatever its device; errors as `parse_domain`."""
+    domain = read_domain(xml)
+    try:
+        annotation = _annotation_of(domain)
+        return None if annotation is None else parse_annotation(annotation)
+    except RequestError as error:
+        raise error.for_guest(domain.name) from None
+
+
+def parse_device(xml: bytes) -> Request | None:
+    """A guest's vfio-ap device without any queues, None if it has none; for guests without annotation."""
+    domain = read_domain(xml)
+    if not domain.addresses:
+        return None
+    return Request(domain.name, _uuid_of(domain), _mdev_of(domain), Matrix())
+
+
+def guest_uuid(xml: bytes) -> str:
+    """The uuid of the domain ``xml``, lower case; RequestError if it has none."""
+    return _uuid_of(read_domain(xml))
+
+
+def _annotation_of(domain: Domain) -> Element | None:
+    if domain.stray:
+        raise refusal_of(domain.stray)
+    if not domain.annotations:
+        return None
+    annotation, *more = domain.annotations
+    if more:
+        raise RequestError(
+            "it has more than one annotation.", remedy="Leave one <ap:guest> in its <metadata>."
+        )
+    return annotation
+
+
+def _uuid_of(domain: Domain) -> str:
+    if not is_uuid(domain.uuid):
+        raise RequestError(
+            f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none.",
+            remedy="Make one with uuidgen.",
+        )
+    return domain.uuid.lower()
+
+
+def _mdev_of(domain: Domain) -> str:
+    if not domain.addresses:
+        raise RequestError(
+            "it asks for AP queues but has no device to carry them.",
+            remedy=f"Add {_HOSTDEV_XML} to its <devices>.",
+        )
+    uuid, *more = domain.addresses
+    if more:
+        raise RequestError("it has more than one vfio-ap device.", remedy="A guest can have one.")
+    if not is_uuid(uuid):
+        raise RequestError(
+            f"its vfio-ap device has the uuid {printable(uuid)!r}, which is none.",
+            remedy="Make one with uuidgen.",
+        )
+    return uuid.lower()

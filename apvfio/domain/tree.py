@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A domain's XML as a tree, for what changes it or looks at all of it; a start reads it with `domain_xml`."""
+
+from __future__ import annotations
+
+import os
+
+from apvfio.domain.lazy_lxml import etree
+from apvfio.domain.reader import NAMESPACE, declares_type
+from apvfio.model.errors import RequestError, printable
+
+SCHEMA = os.path.join(os.path.dirname(__file__), "schema", "guest-1.rng")
+ANNOTATION = f"metadata/{{{NAMESPACE}}}guest"
+"""Where in a domain the annotation is."""
+HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']/source/address"
+
+
+def parse_xml(xml: bytes, what: str) -> etree._Element:
+    """The root element, with entities and network off; RequestError if it is not well-formed.
+
+    As libvirt's own parser does, it accepts names and namespaces that break the rules of namespaces alone:
+    what others write into their metadata is no fault of the domain.
+    """
+    if declares_type(xml):
+        raise RequestError(
+            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
+        )
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=True,
+        recover=True,
+    )
+    why = ""
+    try:
+        root = etree.fromstring(xml, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        root, why = None, str(error)
+    for entry in parser.error_log:
+        if entry.level >= etree.ErrorLevels.ERROR and entry.domain != etree.ErrorDomains.NAMESPACE:
+            why = why or f"{entry.message}, line {entry.line}, column {entry.column}"
+    if why or root is None:
+        raise RequestError(
+            f"{what} is not well-formed: {printable(why or 'it is empty', 200)}.",
+            remedy="Let 'virt-xml-validate' look at it.",
+        )
+    return root

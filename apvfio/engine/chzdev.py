@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real chzdev, where there is one, storing the persistent masks.
+
+It takes the lock of s390-tools itself and must not be run by whoever holds it. Its exit code
+proves little, so what it stored is read back.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from apvfio.model import persistent_masks
+from apvfio.model.errors import ApvfioError, ConflictError, printable
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import format_list
+from apvfio.store import masks_file
+from apvfio.store.system import on_this_machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import Files, System
+    from apvfio.model.ids import IdSet
+    from apvfio.plan.mask_edit import Change
+
+PLACES = ("/usr/sbin/chzdev", "/sbin/chzdev")
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_TIMEOUT = 600
+"""Seconds; some distributions rebuild the initial RAM disk with every change."""
+_EXIT_CONFLICT = 9
+_SAID = 400
+
+
+def find_chzdev(system: System) -> str | None:
+    """The chzdev of this machine; None on a host that is simulated or lies elsewhere."""
+    if not on_this_machine(system):
+        return None
+    return next((place for place in PLACES if os.access(place, os.X_OK)), None)
+
+
+def store(command: str, files: Files, change: Change) -> None:
+    """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
+    named = zip(MASK_NAMES, change.to_store, strict=True)
+    words = [_setting(name, ids) for name, ids in named if ids is not None]
+    words += [word for name in change.to_remove for word in ("--remove", name)]
+    # Absolute values: chzdev applies relative ones to the active masks where none are stored.
+    _run([command, "--type", "ap", "--persistent", "--yes", *words])
+    if masks_file.load(files) != change.stored:
+        raise ApvfioError(
+            f"chzdev reported success, but /{persistent_masks.RULE} does not hold what it was given.",
+            remedy=f"Look at the file, and at '{' '.join(['chzdev --type ap -p', *words])}'.",
+        )
+
+
+def _setting(name: str, ids: IdSet) -> str:
+    # chzdev's grammar has no empty list.
+    return f"{name}={format_list(ids) or '-0-255'}"
+
+
+def _run(words: list[str]) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  (a list, no shell, no words but our own)
+            words,
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ApvfioError(f"{words[0]} could not be run: {error}.", remedy="Run it by hand.") from None
+    if done.returncode:
+        said = printable(" ".join(done.stderr.split()), _SAID)
+        kind = ConflictError if done.returncode == _EXIT_CONFLICT else ApvfioError
+        raise kind(
+            f"chzdev could not store the masks (exit code {done.returncode}): {said}.",
+            remedy="See what it says.",
+        )

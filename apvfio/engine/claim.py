@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Queues freed for mdevctl, which makes the device itself, and given back once it is gone.
+
+No lease is made: a device that is there keeps its queues from the host anyway, as does every
+device that is not apvfio's. Only until it is there a promise does. What was taken from the host is
+owed from the start, and paid when nobody needs it any more.
+"""
+
+from __future__ import annotations
+
+from apvfio.engine.deferred import Pace
+from apvfio.engine.serving import noting_offline, plan_one, scene, told
+from apvfio.engine.settle import settle
+from apvfio.events import record
+from apvfio.kernel.apply import bind
+from apvfio.kernel.snapshot import read_driver, read_host
+from apvfio.model.claim import Promise
+from apvfio.model.errors import ApvfioError, HostError
+from apvfio.model.host import OVERRIDES, VFIO_DRIVER
+from apvfio.model.process import Process
+from apvfio.model.request import Request
+from apvfio.model.text import some_queues
+from apvfio.plan.ap_check import free_by_masks, require_startable
+from apvfio.plan.availability import require_no_rival
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.presence import absent_queues
+from apvfio.store import ledger_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
+
+
+class MasksOnlyError(HostError):
+    """Queues were asked for by masks on a host that moves them by ``driver_override``."""
+
+
+def promise(
+    system: System, mdev: str, matrix: Matrix, process: Process, *, masks_only: bool = False
+) -> tuple[str, ...]:
+    """Free ``matrix`` for the device ``mdev`` that ``process`` will make; what is to be warned of.
+
+    A device that is there already gets nothing: mdevctl will refuse to make it again. Planned as a
+    guest's start is, with the same errors, and then nothing has changed. MasksOnlyError where
+    ``masks_only``, and the host is one of overrides. Where the masks leave all of ``matrix`` free, nothing
+    is taken from the host and only what ap-check looks at is looked at: adapters may be absent.
+    """
+    with system.lock():
+        seen = scene(system)
+        require_startable(mdev, matrix, seen.host, seen.ledger)
+        if mdev in seen.host.mdevs or matrix.empty:
+            return ()
+        if masks_only and mode_of(*seen) == OVERRIDES:
+            raise MasksOnlyError("queues are moved by driver_override on this host.")
+        seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
+        request = Request("", "", mdev, matrix, source="its definition")
+        if way := free_by_masks(matrix, seen.host):
+            require_no_rival(request, seen.host, seen.ledger)
+            record.save(system, seen.ledger.promising(Promise(mdev, matrix, way, process)), seen.ledger)
+            return ()
+        absent = absent_queues(matrix, seen.host)
+        if absent and not any(map(seen.host.masks_give_host, absent)):
+            seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
+        plan = plan_one(system, request, seen)
+        ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
+        ledger = ledger.promising(Promise(mdev, matrix, plan.chosen.name, process))
+        try:
+            settle(system, seen.host, seen.ledger, ledger, pace=Pace())
+            _require_bound(system, matrix)
+        except (ApvfioError, OSError) as error:
+            _give_up(system, mdev)
+            raise told(error) from None
+        return plan.warnings
+
+
+def end_promise(system: System, mdev: str, process: Process) -> None:
+    """``process`` has made its device, or has failed to."""
+    with system.lock():
+        found = ledger_file.load(system.files, system.boot_id)
+        after = _without_own(found, mdev, process)
+        if after != found:
+            record.save(system, after, found)
+
+
+def _without_own(ledger: Ledger, mdev: str, process: Process) -> Ledger:
+    promised = ledger.promises.get(mdev)
+    return ledger.breaking(mdev) if promised and promised.process == process else ledger
+
+
+def _require_bound(system: System, matrix: Matrix) -> None:
+    """A mask write does not tell of queues that found no driver, and the device would lack them."""
+    host = read_host(system.sysfs)
+    there = [queue for queue in matrix.queues() if queue in host.drivers]
+    bind(system.sysfs, there)
+    strayed = [queue for queue in there if read_driver(system.sysfs, queue) != VFIO_DRIVER]
+    if strayed:
+        raise ApvfioError(
+            f"{some_queues(strayed)} did not go to vfio_ap.",
+            queues=strayed,
+            remedy="See 'apvfio queues' for their state.",
+        )
+
+
+def _give_up(system: System, mdev: str) -> None:
+    try:
+        found = ledger_file.load(system.files, system.boot_id)
+        host = read_host(system.sysfs)
+        settle(system, host, found, found.breaking(mdev), pace=Pace(at_once=True))
+    except ApvfioError:
+        # The promise ends with its process, and the next call pays; the first error is the one to tell.
+        return

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a call of libvirt's has no time for, left to a unit of systemd's.
+
+libvirt holds its guest's lock while the hook runs, and giving queues back is slow: each is
+reset, one after the other, inside the write of the mask (bus:__ap_revise_reserved,
+vops:vfio_ap_mdev_remove_queue). apvfio-reconcile.path watches `DIRECTORY`, which it makes
+when it starts, and a file in it starts ``apvfio reconcile``. The work itself is in the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.model.errors import ApvfioError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import Files
+
+DIRECTORY = "run/apvfio/handover"
+QUICKEST = 0.03
+"""Seconds that a queue takes to the host at best: vfio_ap looks every 20 ms whether its reset is over."""
+_UNHEARD = 600
+"""Seconds after which nobody seems to take up what is handed over: the path unit was stopped."""
+_TURN = 2.0
+"""Seconds to hold the lock for while there is much to give back: a starting guest waits for it."""
+_FIRST = 8
+"""How many queues to give back at first, as long as it is not known how slow they are."""
+_ALL = 65536
+
+
+class Pace:
+    """How long a queue takes to the host: as measured last, and for ever while nothing was."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.seconds = float("inf")
+        """For each queue."""
+        self._at_once = at_once
+
+    def measured(self, queues: int, seconds: float) -> None:
+        """It took ``seconds`` to reset so many queues one after the other."""
+        if queues:
+            self.seconds = max(QUICKEST, seconds / queues)
+
+    @property
+    def portion(self) -> int:
+        """How many queues to give back before others are let in."""
+        if self._at_once:
+            return _ALL
+        return max(1, int(_TURN / self.seconds)) if self.seconds < float("inf") else _FIRST
+
+
+class Haste:
+    """A call that must end soon: what it cannot do in time it hands over, if somebody takes it up."""
+
+    def __init__(self, files: Files, who: str, budget: float) -> None:
+        self._files = files
+        self._who = who
+        self._end = time.monotonic() + budget
+
+    def hands_over(self, seconds: float) -> bool:
+        """Whether work of so many ``seconds`` would be too much, and is another's now."""
+        return time.monotonic() + seconds > self._end and hand_over(self._files, self._who)
+
+
+def hand_over(files: Files, who: str) -> bool:
+    """Have the unit do what the ledger says is due; False if nobody watches, or none can be told.
+
+    A file says when it was put there, in seconds since the boot: one that has been lying for long
+    shows that the directory has outlived its watcher.
+    """
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    try:
+        if any(now - since(name) > _UNHEARD for name in files.list(DIRECTORY)):
+            return False
+        return files.create(f"{DIRECTORY}/{now}.{who}")
+    except ApvfioError:
+        return False
+
+
+def take_up(files: Files) -> None:
+    """Empty the directory, before the work and under the lock: what is handed over meanwhile starts the unit
+    once more, and who could not have the lock leaves it full, so that the unit is started again.
+    """
+    for name in files.list(DIRECTORY):
+        files.remove(f"{DIRECTORY}/{name}")
+
+
+def since(name: str) -> int:
+    """When a file of that name was put into `DIRECTORY`, in seconds since the boot."""
+    when = name.partition(".")[0]
+    return int(when) if when.isascii() and when.isdigit() else 0

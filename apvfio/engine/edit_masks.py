@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An administrator's change of the masks, done: the active ones in the kernel, the stored ones on disk.
+
+All is decided before the first write. Unlike chzdev, each write is read back, and a refusal
+by the kernel is an error, after which the masks are as they were.
+"""
+
+from __future__ import annotations
+
+from apvfio.engine import chzdev, serving
+from apvfio.engine.settle import serve_ended
+from apvfio.events import record
+from apvfio.kernel.apply import bind, check, write
+from apvfio.kernel.snapshot import read_mask
+from apvfio.kernel.usage import usage_of
+from apvfio.model import persistent_masks
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import ALL_IDS, NO_IDS, format_change, format_list, parse_edit
+from apvfio.model.progress import FOR_THE_LOCK, silent
+from apvfio.model.step import FREE
+from apvfio.model.text import resetting
+from apvfio.plan.mask_edit import Before, Change, Wish, plan_edit
+from apvfio.plan.mask_edit_checks import require_possible, require_stored
+from apvfio.plan.mask_edit_needs import losses, weighed
+from apvfio.store import definitions, masks_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.progress import Tell
+    from apvfio.model.step import Step
+
+
+def plan_masks(system: System, wish: Wish) -> Change:
+    """What ``wish`` would do now, and that it may; changes nothing."""
+    return _plan(system, wish)[1]
+
+
+def change_masks(
+    system: System, wish: Wish, announce: Callable[[Change], None], tell: Tell = silent
+) -> Change:
+    """Change the masks as wished; ``announce`` hears what will happen before it does.
+
+    ``tell`` hears what is waited for.
+    """
+    command = chzdev.find_chzdev(system)
+    tell(FOR_THE_LOCK)
+    with system.lock():
+        tell("")
+        serve_ended(system)
+        before, change = _plan(system, wish)
+        announce(change)
+        if change.steps:
+            tell(resetting([*change.lost, *change.returned]))
+        _take(system.sysfs, change)
+        # The debts change once the masks have: a change that failed leaves both as they were.
+        if change.ledger != before.ledger:
+            record.save(system, change.ledger)
+        _note(system, (f"{step.attribute.rpartition('/')[2]} {step.value}" for step in change.steps))
+        if not command:
+            _store(change, lambda: masks_file.save(system.files, change.stored))
+    if command:
+        tell("waiting for chzdev to store the masks")
+        _store(change, lambda: chzdev.store(command, system.files, change))
+    _note(system, _stored(change))
+    return change
+
+
+def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
+    host, ledger, policy = serving.current(system)
+    before = Before(
+        host, ledger, policy, masks_file.load(system.files), definitions.autostarted(system.files)
+    )
+    require_stored(wish, before)
+    change = plan_edit(wish, before)
+    require_possible(before, change)
+    warnings = list(change.warnings)
+    for loss in losses(before, change):
+        warnings += weighed(loss, usage_of(system, host, loss.queues, loss.policy))
+    return before, change._replace(warnings=tuple(warnings))
+
+
+def _note(system: System, parts: Iterable[str]) -> None:
+    """Put what was done into the trail, if anything was."""
+    if text := "; ".join(parts):
+        record.note_masks(system, text)
+
+
+def _stored(change: Change) -> Iterator[str]:
+    for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
+        if ids is not None:
+            yield f"{name} stored as {format_list(ids) or 'empty'}"
+    yield from (f"{name} stored no longer" for name in change.to_remove)
+
+
+def _store(change: Change, store: Callable[[], None]) -> None:
+    if change.to_store == persistent_masks.Stored() and not change.to_remove:
+        return
+    try:
+        store()
+    except ApvfioError as error:
+        if change.steps:
+            error.remedy = f"{error.remedy} The active masks are changed; only storing them failed.".lstrip()
+        raise
+
+
+def _take(sysfs: Sysfs, change: Change) -> None:
+    """Write the masks, or leave them as they were."""
+    moved = (*change.lost, *change.returned)
+    try:
+        for step in change.steps:
+            write(sysfs, step.path, step.value)
+            check(sysfs, step)
+        bind(sysfs, moved)
+    except ApvfioError as error:
+        try:
+            for step in reversed(change.steps):
+                undoing, now = _undoing(step), read_mask(sysfs, step.attribute)
+                # A write that failed may have taken effect.
+                if parse_edit(undoing).apply(now) != now:
+                    write(sysfs, step.path, undoing)
+            bind(sysfs, moved)
+        except ApvfioError as another:
+            error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()
+        raise
+
+
+def _undoing(step: Step) -> str:
+    edit = parse_edit(step.value)
+    if step.op == FREE:
+        return format_change(NO_IDS, ALL_IDS - edit.apply(ALL_IDS))
+    return format_change(edit.apply(NO_IDS))

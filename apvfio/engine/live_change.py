@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that runs gets other queues: adapters and domains plugged in and out of its device.
+
+In two steps, between which the guest's annotation can be changed: `change` gives the device its new
+matrix and keeps what it gives up, `keep` lets go of that, `undo` goes back. If the process dies before
+`keep`, the next call undoes the change, as `apvfio.engine.settle` finds it in the ledger.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from apvfio.engine.deferred import Pace
+from apvfio.engine.serving import noting_offline, planned_on, scene, told, verify_guest
+from apvfio.engine.settle import Outcome, finished, settle, settled
+from apvfio.events import record
+from apvfio.kernel.apply import bind, take
+from apvfio.kernel.snapshot import is_configured, read_host
+from apvfio.kernel.usage import read_usage
+from apvfio.model.errors import ApvfioError, HostError
+from apvfio.model.ledger import HELD, Lease, LiveChange
+from apvfio.plan.live_change import Change, held_lease, make_change
+from apvfio.plan.partial_return import portion
+from apvfio.plan.steps import due, reassignment
+from apvfio.store import ledger_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.engine.serving import Scene
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.ids import IdSet
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.process import Process
+    from apvfio.model.request import Request
+
+_TURNS = 3
+"""The device gets back what it had; what it no longer has goes home; what that leaves to do."""
+
+
+def plan_change(system: System, request: Request, changer: Process) -> Change:
+    """What `change` would do now; changes nothing."""
+    return _plan(system, request, scene(system), changer)
+
+
+def change(system: System, request: Request, changer: Process, annotation: str | None = None) -> Change:
+    """Give the running guest's device the queues that ``request`` names; on any error all goes back.
+
+    The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
+    for good with `keep` only; ``changer`` is the process that will say so. ``annotation`` is what the
+    guest's annotation must be if it is undone, None if that does not change.
+    """
+    with system.lock():
+        seen = scene(system)
+        found = _plan(system, request, seen, changer)
+        if found.idle:
+            return found
+        live = None if annotation is None else LiveChange(changer, annotation)
+        lease = found.plan.lease._replace(live=live)
+        ledger = noting_offline(found.plan, seen.host, system.sysfs).with_lease(lease)
+        record.save(system, ledger)
+        try:
+            # What is owed can wait; a guest that runs does not wait for it.
+            take(system.sysfs, due(portion(ledger, seen.host, 0), seen.host))
+            there = [queue for queue in lease.matrix.queues() if queue in seen.host.drivers]
+            bind(system.sysfs, there)
+            take(system.sysfs, reassignment(lease, seen.host))
+            verify_guest(system.sysfs, lease, there)
+        except (ApvfioError, OSError) as error:
+            _give_up(system, ledger, lease._replace(live=None))
+            raise told(error).for_guest(request.guest) from None
+        return found
+
+
+def keep(system: System, done: Change) -> Outcome:
+    """The change is for good: what the guest gave up goes home, as far as nobody else needs it.
+
+    A guest that has ended meanwhile has taken its change with it, which is no error.
+    """
+    return _end(system, done, lambda lease: lease.kept()._replace(live=None))
+
+
+def undo(system: System, done: Change) -> Outcome:
+    """The change is not wanted: the guest gets back what it had, and what it got goes home."""
+    return _end(system, done, Lease.undone)
+
+
+def _end(system: System, done: Change, end: Callable[[Lease], Lease]) -> Outcome:
+    pace = Pace()
+    mine = done.plan.lease
+    with system.lock():
+        host = read_host(system.sysfs)
+        found = ledger_file.load(system.files, system.boot_id)
+        ledger = settled(system, found, host)
+        lease = ledger.leases.get(mine.mdev)
+        if lease and (lease.uuid, lease.state, lease.was) == (mine.uuid, mine.state, mine.was):
+            lease = end(lease)
+            ledger = ledger.with_lease(lease)
+            if lease.state == HELD:
+                ledger = ledger.handed(lease)
+                wish = done.plan.request.wish
+                ledger = ledger.remembering(lease.uuid, lease.matrix) if wish else ledger
+        first = settle(system, host, found, ledger, pace=pace)
+    return finished(system, first, pace)
+
+
+def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Change:
+    lease = held_lease(request, seen.ledger)
+
+    def make(named: Request, ledger: Ledger) -> Change:
+        if not seen.host.abilities.ap_config:
+            _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
+        facts = read_usage(system, seen.host, [named.matrix], seen.policy)
+        return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
+
+    # A wish that is satisfied moves nothing.
+    ledger = seen.ledger.remembering(lease.uuid, lease.matrix) if request.wish else seen.ledger
+    return planned_on(system, request, seen, ledger, make)
+
+
+def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:
+    """HostError if an adapter is in standby: before 6.12 any change would take it from the guest for good.
+
+    There a queue whose reset found it deconfigured is never passed on (vops:vfio_ap_mdev_filter_matrix).
+    """
+    standby = [adapter for adapter in adapters if not is_configured(sysfs, adapter)]
+    if standby:
+        raise HostError(
+            f"adapter {standby[0]} (0x{standby[0]:x}) is deconfigured, and this kernel would take it from "
+            "the running guest.",
+            guest=guest,
+            remedy="Configure it first, with 'chzcrypt --config-on', or stop the guest.",
+        )
+
+
+def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
+    pace = Pace(at_once=True)
+    aim = ledger.with_lease(lease.undone())
+    with suppress(ApvfioError):  # the ledger says what is left to undo; the first error is the one to tell
+        for _ in range(_TURNS):
+            turn = settle(system, read_host(system.sysfs), ledger, aim, pace=pace)
+            if not turn.unfinished:
+                break
+            ledger = aim = turn.ledger

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reconcile does not do yet: it waits for guests that may be starting, or that stopped and linger."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.engine.evidence import Evidence
+from apvfio.model.errors import printable
+from apvfio.model.ledger import HELD
+from apvfio.store.processes import GRACE, now, should_run
+from apvfio.store.stop_records import ended
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.engine.evidence import Holder
+    from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Lease, Ledger
+
+
+def waits(system: System, ledger: Ledger) -> list[str]:
+    """For which guests that hold queues a reconcile waits, in sentences."""
+    if not system.knows_processes:
+        return []
+    here, signs, stopped = now(), Evidence(system), ended(system)
+    found = []
+    for lease in ledger.leases.values():
+        holder = signs.holder(lease, complete=stopped(lease))
+        if holder and stopped(lease):
+            found.append(_lingers(lease, holder))
+        elif lease.state == HELD and not holder and not should_run(lease, here):
+            found.append(_sentence(lease, lease.since + GRACE - here))
+    return found
+
+
+def _lingers(lease: Lease, holder: Holder) -> str:
+    who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
+    return (
+        f"guest {printable(lease.guest)}: its stop was reported, but {who} still has its mediated device; "
+        "the first call after that has ended returns its queues"
+    )
+
+
+def _sentence(lease: Lease, seconds: int) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+    return (
+        f"guest {printable(lease.guest)}: it has no QEMU process, but may still be starting; "
+        f"a reconcile after {when} (in {seconds} s) returns its queues if it has none then"
+    )

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Previews: what a start, a release or a reconcile would do. Nothing is changed, no lock is taken."""
+
+from __future__ import annotations
+
+from apvfio.engine.broker import plan
+from apvfio.engine.evidence import Evidence
+from apvfio.engine.serving import scene
+from apvfio.engine.settle import Outcome, differences, settled
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.ledger import CHANGING, HELD
+from apvfio.model.matrix import Matrix
+from apvfio.plan.after_stop import stopped
+from apvfio.plan.overrides import returnable_overrides
+from apvfio.plan.steps import due, returnable, staying
+from apvfio.store import ledger_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.request import Request
+    from apvfio.plan.planner import Plan
+
+
+def foresee_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:
+    """What the next start of the guest would do; of one that runs, when it has stopped.
+
+    ``runs`` is whether it does, as processes and ledger tell if not given. The errors are those of a start.
+    """
+    seen = scene(system)
+    leases = [lease for lease in seen.ledger.of_guest(request.guest_uuid) if lease.state in (HELD, CHANGING)]
+    if runs is None:
+        running = system.running_guests()
+        runs = bool(leases) if running is None else request.guest_uuid in running
+    if not runs:
+        return plan(system, request, seen)
+    ledger, host = stopped(seen.ledger, seen.host, request.guest_uuid)
+    found = plan(system, request, seen._replace(ledger=ledger, host=host))
+    return found._replace(keeps=leases[0].matrix if leases else Matrix())
+
+
+def foresee_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
+    """The end of what the guest ``guest_uuid`` holds; ConflictError if it still has it, unless ``force``."""
+    host = read_host(system.sysfs)
+    found = ledger_file.load(system.files, system.boot_id)
+    evidence = Evidence(system)
+    for lease in found.of_guest(guest_uuid):
+        if not force:
+            evidence.require_idle(lease)
+    return _outcome(settled(system, found, host, evidence).ending(guest_uuid), host)
+
+
+def foresee_reconcile(system: System) -> Outcome:
+    """What is due, and what is seen that should not be so."""
+    host = read_host(system.sysfs)
+    found = ledger_file.load(system.files, system.boot_id)
+    return _outcome(settled(system, found, host), host)._replace(seen=tuple(differences(system, host, found)))
+
+
+def _outcome(ledger: Ledger, host: Host) -> Outcome:
+    """All steps that are due, taken at once, and the debts that they leave."""
+    mdevs = staying(ledger, host)
+    paid = {queue for queue, _ in returnable_overrides(ledger, host, mdevs)}
+    after = ledger._replace(
+        owed=ledger.owed - returnable(ledger, host, mdevs),
+        overrides={queue: before for queue, before in ledger.overrides.items() if queue not in paid},
+    )
+    return Outcome(due(ledger, host), after)

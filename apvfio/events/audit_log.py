@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trail: what happened to queues, a line an event, kept beyond boots in /var/lib/apvfio.
+
+A line is appended when the ledger has been written, by one write that is not waited for: a stop of the
+machine that loses it ends every guest as well. A process that dies in between leaves a trail that
+disagrees with the ledger, by the check sum in its last line: whoever comes next writes what is missing,
+marked as found late. Nothing here ever fails a call: a disk that is full leaves a gap, found in the same way.
+
+Nor does the trail's length cost a call anything: a file begins with all that guests hold, so the newest one
+tells everything, and it is not read if it is larger than apvfio ever makes it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from apvfio.events.changes import Holder, differences, events, holders, holding, still_held
+from apvfio.events.event import COUNTED, GAINS, HELD, STOPPED, Event, from_line, to_line
+from apvfio.model.errors import ApvfioError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from apvfio.kernel.seam import Files
+    from apvfio.model.ledger import Ledger
+
+TRAIL = "var/lib/apvfio/trail.jsonl"
+FILES = 40
+"""With that many, some 30,000 events are kept."""
+_FULL = 256 << 10
+OVERFULL = 1 << 20
+_PER_HOLDER = 512
+"""Bytes more for each guest that holds queues: a line at the beginning of every file is about it."""
+_LARGEST = 32 << 20
+
+
+def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]:
+    """Append what the change of the ledger, which was written already, tells; those events."""
+    found = list(events(before, after, now))
+    last, held = _last(files), holders(before)
+    if last is None or last.holds != holding(before.boot_id, held.values()):
+        with suppress(ApvfioError):
+            newest = 0 if files.size(TRAIL) else 1  # a new file may have been begun and nothing put into it
+            known = replayed(_file(files, newest, OVERFULL + _PER_HOLDER * len(held)))
+            found = [*differences(known, held, now, before.boot_id, late=True), *found]
+    if found:
+        found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
+        _turn_over(files, held.values(), now, before.boot_id)
+        _append(files, found)
+    return found
+
+
+def note(files: Files, event: Event) -> None:
+    """Append an event that changes no ledger; also without the lock, so that no new file is begun.
+
+    A start that is tried and refused again and again does not fill the disk.
+    """
+    with suppress(ApvfioError):
+        if files.size(TRAIL) <= OVERFULL:
+            last = _last(files)
+            _append(files, [event._replace(holds=last.holds if last else 0)])
+
+
+def read(files: Files, newest: int = FILES) -> Iterator[Event | None]:
+    """What the ``newest`` files have, oldest first, None for each damaged line; ApvfioError."""
+    for number in range(newest - 1, -1, -1):
+        yield from _file(files, number)
+
+
+def _file(files: Files, number: int, largest: int | None = None) -> Iterator[Event | None]:
+    if largest is not None and files.size(_name(number)) > largest:
+        raise ApvfioError(
+            f"/{_name(number)} is larger than {largest >> 10} KiB, which apvfio never writes.",
+            remedy="Move it away, or see 'apvfio log'.",
+        )
+    for line in (files.read(_name(number)) or "").splitlines():
+        try:
+            yield from_line(line)
+        except (ValueError, RecursionError, ApvfioError):
+            yield None
+
+
+def counts(files: Files, largest: int = _LARGEST) -> dict[str, int]:
+    """How many events of each kind there ever were, also in files that are no longer kept.
+
+    ApvfioError, also if a file has more than ``largest`` bytes.
+    """
+    total: dict[str, int] = {}
+    for number in range(FILES):
+        told_of_all_before = False
+        for event in _file(files, number, largest):
+            if event and event.kind == COUNTED:
+                told_of_all_before = True
+                total = {
+                    kind: total.get(kind, 0) + event.counts.get(kind, 0) for kind in {*total, *event.counts}
+                }
+            elif event and event.kind != HELD:
+                total[event.kind] = total.get(event.kind, 0) + 1
+        if told_of_all_before:
+            break
+    return total
+
+
+def damaged(files: Files) -> int:
+    """How many lines of the newest file cannot be understood; ApvfioError."""
+    return sum(event is None for event in _file(files, 0, _LARGEST))
+
+
+def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
+    """Who holds what by all that the trail says."""
+    held: dict[str, Holder] = {}
+    for event in trail:
+        if event and event.kind in GAINS:
+            held[event.mdev] = Holder(event.guest, event.uuid, event.mdev, event.matrix, event.way)
+        elif event and event.kind == STOPPED:
+            held.pop(event.mdev, None)
+        elif event and event.kind == COUNTED:
+            held.clear()  # what follows at the beginning of a file is all there is
+    return held
+
+
+def _last(files: Files) -> Event | None:
+    """The last event, None if there is none that can be understood."""
+    try:
+        return from_line(files.end(TRAIL).rstrip("\n").rpartition("\n")[2])
+    except (ValueError, RecursionError, ApvfioError):
+        return None
+
+
+def _append(files: Files, found: Iterable[Event]) -> None:
+    """Add lines, behind one that may have been broken off."""
+    with suppress(ApvfioError):
+        end = files.end(TRAIL)
+        begin = "" if not end or end.endswith("\n") else "\n"
+        files.append(TRAIL, begin + "".join(map(to_line, found)))
+
+
+def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) -> None:
+    """Begin a new file, with what was and what guests hold, if the trail's is full."""
+    with suppress(ApvfioError):
+        more = _PER_HOLDER * len(held)
+        if files.size(TRAIL) < _FULL + more:
+            return
+        before: dict[str, int] = {}
+        with suppress(ApvfioError):
+            before = counts(files, OVERFULL + more)
+        head = [Event(now, COUNTED, boot, counts=before), *still_held(held, now, boot)]
+        for number in range(FILES - 1, 0, -1):
+            files.rename(_name(number - 1), _name(number))
+        _append(files, head)
+
+
+def _name(number: int) -> str:
+    return f"{TRAIL}.{number}" if number else TRAIL

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger written, and what that tells told: to the trail, and to the journal of this machine."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.events import audit_log
+from apvfio.events.event import IGNORED, MASKS, PLANNED, REFUSED, Event
+from apvfio.model.text import count_queues
+from apvfio.store import ledger_file
+from apvfio.store.system import on_this_machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.errors import ApvfioError
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.request import Request
+    from apvfio.plan.planner import Plan
+
+
+def save(system: System, ledger: Ledger, found: Ledger | None = None) -> None:
+    """Write ``ledger`` in place of ``found``, which is read if it is not given; under the lock."""
+    before = ledger_file.load(system.files, system.boot_id) if found is None else found
+    ledger_file.save(system.files, ledger)
+    for event in audit_log.told(system.files, before, ledger, time.time()):
+        _publish(system, event)
+
+
+def catch_up(system: System, ledger: Ledger) -> None:
+    """Tell what the trail lacks of ``ledger``, which is as it was found: somebody died before he could."""
+    for event in audit_log.told(system.files, ledger, ledger, time.time()):
+        _publish(system, event)
+
+
+def note_plan(system: System, plan: Plan) -> None:
+    """How a guest is to get its queues, and what that costs the host."""
+    lease, other = plan.lease, plan.runner_up
+    event = Event(
+        time.time(),
+        PLANNED,
+        system.boot_id,
+        guest=lease.guest,
+        uuid=lease.uuid,
+        mdev=lease.mdev,
+        matrix=lease.matrix,
+        way=lease.way,
+        text=f"freeing its {other.name} would cost {count_queues(len(other.collateral))}" if other else "",
+        taken=tuple(map(str, plan.chosen.collateral)),
+        warnings=plan.warnings,
+    )
+    _note(system, event)
+
+
+def note_refusal(system: System, error: ApvfioError) -> None:
+    """A guest was not started, for this reason."""
+    text = f"{error.sentence} {error.remedy}".rstrip()
+    _note(system, Event(time.time(), REFUSED, system.boot_id, guest=error.guest, text=text))
+
+
+def note_ignored(system: System, device: Request) -> None:
+    """A guest starts whose ``device`` is not there, and requests nothing."""
+    _note(
+        system,
+        Event(
+            *(time.time(), IGNORED, system.boot_id),
+            guest=device.guest,
+            uuid=device.guest_uuid,
+            mdev=device.mdev,
+        ),
+    )
+
+
+def note_masks(system: System, text: str) -> None:
+    """An administrator has changed the masks, in this way."""
+    _note(system, Event(time.time(), MASKS, system.boot_id, text=text))
+
+
+def _note(system: System, event: Event) -> None:
+    audit_log.note(system.files, event)
+    _publish(system, event)
+
+
+def _publish(system: System, event: Event) -> None:
+    if on_this_machine(system):
+        from apvfio.events.journal import send  # noqa: PLC0415
+
+        send(event)

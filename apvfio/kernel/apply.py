@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps written to the kernel, each read back: a write that succeeds proves little here."""
+
+from __future__ import annotations
+
+from errno import EBUSY, EINVAL, ENODEV, ENOENT
+
+from apvfio.kernel.snapshot import read_driver, read_host, read_mask
+from apvfio.kernel.sysfs import refused
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import BUS, MASK_NAMES, UNBOUND
+from apvfio.model.ids import NO_IDS, parse_edit
+from apvfio.model.step import FREE, OFFLINE, PROBE, REMOVE, RETURN, UNBIND, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.kernel.seam import Sysfs
+    from apvfio.model.matrix import Apqn
+
+_HARMLESS = {
+    (REMOVE, ENODEV),  # gone already, which is what was wanted
+    (REMOVE, ENOENT),
+    (UNBIND, ENODEV),
+    (UNBIND, ENOENT),  # the driver is gone
+    (PROBE, ENODEV),  # the queue is gone, and its override with it
+    (RETURN, ENODEV),
+    (RETURN, ENOENT),
+    (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
+    (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
+    (OFFLINE, ENODEV),
+    (OFFLINE, EINVAL),
+}
+
+
+def take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
+    """Take the steps one by one; the first that fails is an error, what went before stays done.
+
+    A step whose aim is reached already is no failure, nor is a bit that cannot go back yet.
+    """
+    for step in steps:
+        try:
+            sysfs.write(step.path, step.value)
+            check(sysfs, step)
+        except OSError as error:
+            if (step.op, error.errno) in _HARMLESS:
+                continue
+            raise refused(error, step.path, step.value) from None
+
+
+def write(sysfs: Sysfs, path: str, value: str) -> None:
+    """One write; whatever the kernel has against it is an error."""
+    try:
+        sysfs.write(path, value)
+    except OSError as error:
+        raise refused(error, path, value) from None
+
+
+def check(sysfs: Sysfs, step: Step) -> None:
+    """Read back what ``step`` wrote, and bind queues that a returned mask bit left without a driver."""
+    if step.attribute in MASK_NAMES:
+        now = read_mask(sysfs, step.attribute)
+        if parse_edit(step.value).apply(now) != now:
+            raise _not_so(step, str(now))
+        if step.op == RETURN:
+            bind(sysfs, _left_unbound(sysfs, step))
+    elif step.op in (FREE, RETURN):
+        override = sysfs.read(step.path).removesuffix("\n")
+        if override != step.value.removesuffix("\n"):
+            raise _not_so(step, repr(override))
+
+
+def bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
+    """Find a driver for those of ``queues`` that have none: a mask write does not tell of them.
+
+    One that has gone meanwhile keeps the others from nothing.
+    """
+    loose = (queue for queue in queues if read_driver(sysfs, queue) == UNBOUND)
+    take(sysfs, (Step(PROBE, f"{BUS}/drivers_probe", str(queue)) for queue in loose))
+
+
+def _left_unbound(sysfs: Sysfs, step: Step) -> Iterator[Apqn]:
+    """The queues that ``step`` gave to the host and no driver has (bus:__ap_revise_reserved skips those)."""
+    returned = parse_edit(step.value).apply(NO_IDS)
+    host = read_host(sysfs, overrides=False)
+    for queue, driver in host.drivers.items():
+        given = (queue.adapter if step.attribute == MASK_NAMES[0] else queue.domain) in returned
+        if given and driver == UNBOUND and host.masks_give_host(queue):
+            yield queue
+
+
+def _not_so(step: Step, now: str) -> ApvfioError:
+    return ApvfioError(
+        f"/sys/{step.path} reads {now} after {step.value!r} was written.",
+        remedy="Another program is changing it; see that it ends, then try again.",
+    )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for the AP bus, which may still be finding queues, and drivers for them."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.kernel.apply import write
+from apvfio.model.host import BUS, HOST_DRIVER
+from apvfio.model.progress import silent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import Sysfs
+    from apvfio.model.progress import Tell
+
+_NAP = 0.1
+_QUIET = 1.0
+"""Seconds without any change after which a queue that is still unbound is taken for one that shall be."""
+COMPLETE = "(complete)"
+"""How ``bindings`` ends once all queues that a scan has found have a driver (bus:bindings_show)."""
+
+
+def wait_for_bus(sysfs: Sysfs, seconds: float, tell: Tell = silent) -> str | None:
+    """Wait so long for all queues to be there and bound; what ``bindings`` then reads, None without a bus.
+
+    It ends with `COMPLETE` unless a queue stays unbound, or the host's driver, a module that may
+    be loaded late in the boot, does not come in time. ``tell`` hears how far it is.
+    """
+    if not sysfs.exists(f"{BUS}/bindings"):
+        return None
+    deadline = time.monotonic() + seconds
+    # A write waits for the scan that is under way, or makes one; before the first it does nothing
+    # (bus:ap_bus_force_rescan). A card is told of before its queues are found.
+    write(sysfs, f"{BUS}/scans", "1")
+    last, since = "", 0.0
+    while True:
+        now = time.monotonic()
+        bindings = sysfs.read(f"{BUS}/bindings").strip()
+        if bindings != last:
+            last, since = bindings, now
+            tell(f"waiting for the AP bus to find its queues, and drivers for them: {bindings}")
+        quiet = now - since >= _QUIET and sysfs.exists(f"{BUS}/drivers/{HOST_DRIVER}")
+        if bindings.endswith(COMPLETE) or quiet or now >= deadline:
+            return bindings
+        time.sleep(_NAP)

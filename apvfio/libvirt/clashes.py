@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The uuid of a guest's mediated device: no two guests may have the same one.
+
+A clone has its original's: virt-clone copies annotation and device. Started together, the second of
+the two is refused.
+"""
+
+from __future__ import annotations
+
+from apvfio.domain.editor import device_uuids, own_mdevs
+from apvfio.model.errors import ApvfioError, ConflictError, printable
+from apvfio.model.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.engine.serving import Scene
+    from apvfio.libvirt.guests import Guest
+
+
+class Device(NamedTuple):
+    """The mediated device that a guest's definition will have."""
+
+    uuid: str | None
+    """None if it has none."""
+    before: str | None
+    """The one that it has now."""
+    shared_with: str = ""
+    """Another guest that has it as well, which is why this one gets its own."""
+
+    @property
+    def new(self) -> str | None:
+        """The uuid to write into the definition, None if that stays as it is."""
+        return None if self.uuid == self.before else self.uuid
+
+    def words(self, guest: str) -> str:
+        """What to tell of the device of ``guest`` if it is replaced, else ''."""
+        if self.before is None or self.new is None:
+            return ""
+        if self.shared_with:
+            return (
+                f"guest {printable(self.shared_with)} has the mediated device {self.before} as well: "
+                f"guest {printable(guest)} gets its own, {self.uuid}"
+            )
+        return f"the mediated device {self.before} is replaced with {self.uuid}"
+
+    def as_json(self) -> dict[str, object]:
+        """The choice as ``guest set --json`` prints it."""
+        return {"uuid": self.uuid, "before": self.before, "shared_with": self.shared_with or None}
+
+
+class Others(NamedTuple):
+    """The mediated devices that a guest must not have."""
+
+    guests: dict[str, str]
+    """Those of other guests, by libvirt or by a lease: their uuids, and the name of one such guest."""
+    foreign: frozenset[str]
+    """Those on the host that belong to no guest known."""
+
+
+def others_of(guest: Guest, guests: Iterable[Guest], seen: Scene | None) -> Others:
+    """What is known of others' devices; without ``seen`` only what libvirt says."""
+    named = {mdev: other.name for other in guests if other.uuid != guest.uuid for mdev in _devices(other)}
+    if seen is None:
+        return Others(named, frozenset())
+    leases = seen.ledger.leases
+    named |= {mdev: lease.guest for mdev, lease in leases.items() if lease.uuid != guest.uuid}
+    return Others(named, frozenset(uuid for uuid in seen.host.mdevs if uuid not in leases))
+
+
+def sharer(mdev: str, guest_uuid: str, others: Others) -> str:
+    """The name of the guest that ``mdev`` belongs to rather than to the guest ``guest_uuid``; '' if none."""
+    return "" if mdev in own_mdevs(guest_uuid) else others.guests.get(mdev, "")
+
+
+def made_for(mdev: str, guests: Iterable[Guest]) -> Guest | None:
+    """The guest whose own device has the uuid ``mdev``, None if none of ``guests`` is it."""
+    return next((guest for guest in guests if mdev in own_mdevs(guest.uuid)), None)
+
+
+def new_device(guest: Guest, others: Others, but: str | None = None) -> str:
+    """The uuid of a device for ``guest`` that nobody has, and that is not ``but``."""
+    for mdev in own_mdevs(guest.uuid):
+        if mdev not in others.guests and mdev not in others.foreign and mdev != but:
+            return mdev
+    raise ConflictError(
+        "every uuid that apvfio would give its mediated device is already in use.",
+        guest=guest.name,
+        remedy="Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'.",
+    )
+
+
+def _devices(guest: Guest) -> set[str]:
+    found = set()
+    for live in (False, True):
+        if guest.active if live else guest.persistent:
+            try:
+                found |= device_uuids(guest.xml(live=live))
+            except ApvfioError:  # it has ended meanwhile
+                continue
+    return found

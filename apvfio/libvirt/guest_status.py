@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each guest stands that asks for something, or has something: its lease and its next start."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.domain.source import request_of
+from apvfio.engine import serving
+from apvfio.engine.resolve import all_named
+from apvfio.kernel.usage import read_usage
+from apvfio.libvirt import hotplug
+from apvfio.libvirt.status import read_status
+from apvfio.model.errors import ApvfioError
+from apvfio.plan.guest_pairs import Pair, pairs_apart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.guests import Guest
+    from apvfio.libvirt.status import Status
+    from apvfio.model.ledger import Lease
+    from apvfio.model.request import Request
+
+RUNNING = "running"
+SHUT_OFF = "shut off"
+
+
+class Known(NamedTuple):
+    """A guest as libvirt knows it."""
+
+    name: str
+    """Untrusted text."""
+    uuid: str
+    active: bool
+    asks: Request | ApvfioError | None
+    """What its definition asks for, None for nothing; or what is wrong with it."""
+    device: str | None = None
+    """The vfio-ap device that it has while it runs."""
+
+
+class Standing(NamedTuple):
+    """One guest."""
+
+    name: str
+    """Untrusted text."""
+    state: str
+    request: Request | None
+    """What its next start asks for; None if that is nothing, or makes no sense."""
+    holds: Lease | None
+    error: ApvfioError | None
+    """Why it could not start, though it does not run; or what is wrong with its annotation."""
+    known: bool
+    """Whether this host could be asked."""
+    faults: tuple[str, ...] = ()
+    """What keeps it, while it runs, from queues that it holds or had, in clauses."""
+    device: str | None = None
+    """The vfio-ap device that it has while it runs."""
+
+    @property
+    def can_start(self) -> bool | None:
+        """Whether it could start now; None if it runs, or nobody knows."""
+        if self.error and not self.request:
+            return False
+        return None if self.state == RUNNING or not self.known else self.error is None
+
+    @property
+    def asks(self) -> str:
+        """What it asks for, in words."""
+        if self.request is None:
+            return "?" if self.error else "nothing"
+        return str(self.request.wish or self.request.matrix)
+
+    @property
+    def now(self) -> str:
+        """What there is to say of it at this moment."""
+        if self.state == RUNNING and self.known:
+            return "; ".join([self._running(), *([self._wrong()] if self.error else [])])
+        if self.error:
+            return self._wrong()
+        if not self.known:
+            return "this host cannot be asked"
+        left = "; the queues of its last run are not returned yet: 'apvfio reconcile' returns them"
+        return f"can start{left if self.holds else ''}"
+
+    def _wrong(self) -> str:
+        return self.error.sentence.rstrip(".") if self.error else ""
+
+    def _running(self) -> str:
+        if self.holds is None and self.faults:
+            return f"has no queues: {'; '.join(self.faults)}"
+        if self.holds is None:
+            return f"has no queues by apvfio{f', but the device {self.device}' if self.device else ''}"
+        if self.faults:
+            return f"holds {self.holds.matrix}, but {'; '.join(self.faults)}"
+        if self.request is None:
+            then = "" if self.error else ", and will have none at its next start"
+            return f"has {self.holds.matrix}{then}"
+        wanted = None if self.request.wish else self.request.matrix
+        if wanted is None or wanted == self.holds.matrix:
+            return "has its queues" if wanted else f"has {self.holds.matrix}"
+        return f"has {self.holds.matrix}, and will have the other at its next start"
+
+    def as_json(self) -> dict[str, object]:
+        """What ``guest list --json`` says besides what the guest asks for."""
+        return {
+            "can_start": self.can_start,
+            "why": self.error.as_json() if self.error else None,
+            "holds": self.holds and [str(queue) for queue in self.holds.matrix.queues()],
+            "faults": list(self.faults),
+            "now": self.now,
+        }
+
+
+def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], list[Pair]]:
+    """All ``guests`` that ask for, hold or run with something, and the pairs that cannot run together.
+
+    Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
+    """
+    try:
+        seen: Status | None = read_status(system, states=False)
+    except ApvfioError:
+        seen = None
+    found = [one for one in (_standing(system, seen, _known(system, guest)) for guest in guests) if one]
+    requests = [one.request for one in found if one.request]
+    if seen is None or seen.policy_error or len(requests) < 2:
+        return found, []
+    named, _ = all_named(system.sysfs, requests, *seen.scene)
+    facts = read_usage(system, seen.host, [request.matrix for request in named], seen.policy)
+    return found, list(pairs_apart(named, *seen.scene, facts))
+
+
+def _known(system: System, guest: Guest) -> Known:
+    active = guest.active
+    try:
+        asks: Request | ApvfioError | None = request_of(system.files, guest.xml())
+    except ApvfioError as nonsense:
+        asks = nonsense
+    device = None
+    try:
+        device = hotplug.attached(guest) if active else None
+    except ApvfioError:
+        active = guest.active  # it has ended meanwhile, or its XML says nothing of a device
+    return Known(guest.name, guest.uuid, active, asks, device)
+
+
+def _standing(system: System, seen: Status | None, guest: Known) -> Standing | None:
+    """Where the guest stands; None if it asks for nothing, holds nothing and runs with no vfio-ap device."""
+    found = standing(seen, guest)
+    if found and seen and found.request and not guest.active:
+        error = seen.policy_error or _refusal(system, seen, found.request)
+        return found._replace(error=error)
+    return found
+
+
+def standing(seen: Status | None, guest: Known) -> Standing | None:
+    """The same without whether it could start; pure. ``seen`` is None where no host can be asked."""
+    lease = seen.lease(guest.uuid) if seen else None
+    if guest.asks is None and lease is None and guest.device is None:
+        return None
+    request, error = (None, guest.asks) if isinstance(guest.asks, ApvfioError) else (guest.asks, None)
+    state = RUNNING if guest.active else SHUT_OFF
+    faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
+    return Standing(guest.name, state, request, lease, error, seen is not None, faults, device=guest.device)
+
+
+def _faults(seen: Status, lease: Lease | None, guest: Known) -> Iterable[str]:
+    if lease is None:
+        if guest.device and guest.device not in seen.host.mdevs:
+            yield f"its mediated device {guest.device} is gone"
+        return
+    yield from seen.faults(lease)
+    if guest.device != lease.mdev:
+        device = f"the device {guest.device}" if guest.device else "no device"
+        yield f"it has {device} instead of {lease.mdev}"
+
+
+def _refusal(system: System, seen: Status, request: Request) -> ApvfioError | None:
+    try:
+        serving.plan_one(system, request, seen.scene)
+    except ApvfioError as error:
+        return error
+    return None

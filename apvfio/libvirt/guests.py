@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirt's guests, for the command line; the hook must never call libvirt."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from apvfio.domain.lazy_lxml import etree
+from apvfio.domain.reader import NAMESPACE
+from apvfio.libvirt.bounded import bounded
+from apvfio.model.criteria import Wish
+from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
+from apvfio.model.ids import format_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+    from apvfio.model.matrix import Matrix
+
+T = TypeVar("T")
+
+PREFIX = "ap"
+DEFAULT_URI = "qemu:///system"
+
+
+PATIENCE = 10.0
+"""Seconds that libvirt has to answer a question: a guest that starts holds it up as long as the hooks run."""
+_CHANGE_PATIENCE = 30.0
+"""Seconds that libvirt has for a change, for which it may ask QEMU."""
+_REMOTE_PATIENCE = 60.0
+"""Seconds for a connection to another host: a person may have to type a password."""
+_CLOSE_PATIENCE = 2.0
+
+
+class Libvirt:
+    """A connection to a libvirt daemon, through which every call goes; HostError if none can be had.
+
+    libvirt's own calls wait without limit for a daemon that is frozen, and for a guest's hook. Here they are
+    bounded, and SIGINT ends them.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.binding = _libvirt()
+        self._uri = uri
+        self._waiting = 0
+        # libvirt prints every error to stderr itself unless told otherwise.
+        self.binding.registerErrorHandler(lambda *_: None, None)
+        seconds = PATIENCE if _is_local(uri) else _REMOTE_PATIENCE
+        try:
+            self.connection = self._bounded(lambda: self.binding.open(uri), seconds)
+        except self.binding.libvirtError as error:
+            raise self._no_answer(str(error).rstrip(".")) from None
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """What ``call``, a question, returns; HostError if there is no answer in time, or libvirtError."""
+        return self._bounded(call, PATIENCE)
+
+    def change(self, call: Callable[[], T], seconds: float | None = _CHANGE_PATIENCE) -> T:
+        """The same for a change."""
+        return self._bounded(call, seconds, changing=True)
+
+    def close(self) -> None:
+        """Close the connection, unless a call still waits there for an answer."""
+        if self._waiting:
+            return
+        with suppress(TimeoutError, self.binding.libvirtError):
+            bounded(self.connection.close, _CLOSE_PATIENCE)
+
+    def _bounded(self, call: Callable[[], T], seconds: float | None, *, changing: bool = False) -> T:
+        def counted() -> T:
+            try:
+                return call()
+            finally:
+                self._waiting -= 1
+
+        self._waiting += 1
+        try:
+            return bounded(counted, seconds, changing=changing)
+        except TimeoutError as error:
+            raise self._no_answer(f"{error}{', but it may still make the change' * changing}") from None
+
+    def _no_answer(self, why: str) -> HostError:
+        return HostError(
+            f"libvirt at {printable(self._uri)} does not answer: {why}.",
+            remedy="Check that its daemon runs, and that no hook of libvirt hangs.",
+        )
+
+
+class Guests:
+    """The guests of a libvirt daemon, used in a ``with``; HostError if the daemon does not answer."""
+
+    def __init__(self, uri: str) -> None:
+        self._libvirt = Libvirt(uri)
+        self._connection = self._libvirt.connection
+
+    def __enter__(self) -> Guests:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._libvirt.close()
+
+    def find(self, name: str) -> Guest:
+        """The guest of that name; RequestError if there is none, HostError if libvirt cannot tell."""
+        try:
+            domain = self._libvirt.ask(lambda: self._connection.lookupByName(name))
+        except (self._libvirt.binding.libvirtError, UnicodeError) as error:
+            # The words of a command need not be UTF-8.
+            if not isinstance(error, UnicodeError) and not self._is_unknown(error):
+                raise _nowhere(error) from None
+            raise RequestError(
+                f"libvirt knows no guest {printable(name)}.", remedy="See 'virsh list --all'."
+            ) from None
+        return Guest(domain, self._libvirt)
+
+    def knows(self, uuid: str) -> bool:
+        """Whether the guest ``uuid`` runs or is defined; HostError if libvirt cannot tell."""
+        return self._by_uuid(uuid) is not None
+
+    def running(self, uuid: str) -> Guest | None:
+        """The guest ``uuid`` if it runs; HostError if libvirt cannot tell."""
+        domain = self._by_uuid(uuid)
+        try:
+            active = domain and self._libvirt.ask(domain.isActive)
+        except self._libvirt.binding.libvirtError as error:
+            raise _nowhere(error) from None
+        return Guest(domain, self._libvirt) if active else None
+
+    def _by_uuid(self, uuid: str) -> Any:
+        try:
+            return self._libvirt.ask(lambda: self._connection.lookupByUUIDString(uuid))
+        except self._libvirt.binding.libvirtError as error:
+            if self._is_unknown(error):
+                return None
+            raise _nowhere(error) from None
+
+    def _is_unknown(self, error: Any) -> bool:
+        return bool(error.get_error_code() == self._libvirt.binding.VIR_ERR_NO_DOMAIN)
+
+    def all(self) -> list[Guest]:
+        """Every guest, running or not, by name; HostError if libvirt does not tell them."""
+        try:
+            domains = self._libvirt.ask(self._connection.listAllDomains)
+        except self._libvirt.binding.libvirtError as error:
+            raise HostError(
+                f"libvirt does not list its guests: {str(error).rstrip('.')}.",
+                remedy="Check that its daemon runs.",
+            ) from None
+        return sorted((Guest(domain, self._libvirt) for domain in domains), key=lambda guest: guest.name)
+
+
+class Guest:
+    """One guest, as libvirt knows it."""
+
+    def __init__(self, domain: Any, libvirt: Libvirt) -> None:
+        self._domain = domain
+        self._libvirt = libvirt
+        self._binding = libvirt.binding
+
+    @property
+    def name(self) -> str:
+        """Its name: untrusted text."""
+        name: str = self._domain.name()
+        return name
+
+    @property
+    def uuid(self) -> str:
+        """Its uuid, lower case."""
+        uuid: str = self._domain.UUIDString()
+        return uuid.lower()
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it has a definition, and so a next start. ApvfioError, as with all that asks libvirt."""
+        return bool(self._asked(self._domain.isPersistent))
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs."""
+        return bool(self._asked(self._domain.isActive))
+
+    @property
+    def life(self) -> int:
+        """libvirt's number of this run of the guest, another one after each start; -1 if it does not run."""
+        number: int = self._domain.ID()
+        return number if self.active else -1
+
+    @property
+    def autostart(self) -> bool:
+        """Whether libvirt starts it with the host."""
+        return bool(self._asked(self._domain.autostart))
+
+    def xml(self, *, live: bool = False, secrets: bool = False) -> bytes:
+        """Its XML: what its next start will use, or with ``live`` what it runs with.
+
+        Without its passwords unless ``secrets``; ApvfioError if libvirt refuses, or knows it no more.
+        """
+        flags = 0 if live else self._binding.VIR_DOMAIN_XML_INACTIVE
+        if secrets:
+            flags |= self._binding.VIR_DOMAIN_XML_SECURE
+        text: str = self._asked(lambda: self._domain.XMLDesc(flags))
+        return text.encode()
+
+    def define(self, xml: bytes) -> None:
+        """Replace its definition; ApvfioError if libvirt refuses it: then it is as it was."""
+        self._changed(lambda: self._libvirt.connection.defineXML(xml.decode()))
+
+    def plug(self, device: str) -> None:
+        """Plug a device, told in XML, into it while it runs; ApvfioError if libvirt refuses."""
+        flags = self._binding.VIR_DOMAIN_AFFECT_LIVE
+        self._changed(lambda: self._domain.attachDeviceFlags(device, flags))
+
+    def unplug(self, device: str) -> None:
+        """Ask it to let go of a device while it runs, without waiting for that."""
+        flags = self._binding.VIR_DOMAIN_AFFECT_LIVE
+        self._changed(lambda: self._domain.detachDeviceFlags(device, flags))
+
+    def migrate(
+        self, there: Guests, *, route: str | None, persist: bool, undefine: bool, encrypted: bool
+    ) -> None:
+        """Migrate it, running, ``there``, and wait for the end of that. ApvfioError, with libvirt's reason.
+
+        ``route`` is libvirt's migration URI, None for its own choice; ``persist`` takes the definition
+        along, ``undefine`` leaves none here.
+        """
+        flags = self._binding.VIR_MIGRATE_LIVE
+        flags |= self._binding.VIR_MIGRATE_PERSIST_DEST if persist else 0
+        flags |= self._binding.VIR_MIGRATE_UNDEFINE_SOURCE if undefine else 0
+        flags |= self._binding.VIR_MIGRATE_TLS if encrypted else 0
+        extra = {self._binding.VIR_MIGRATE_PARAM_URI: route} if route else {}
+        self._changed(lambda: self._domain.migrate3(there._connection, extra, flags), seconds=None)
+
+    def abort(self) -> None:
+        """End what libvirt is doing with it, such as a migration; nothing if that is over."""
+        with suppress(ApvfioError):
+            self._changed(self._domain.abortJob)
+
+    def annotate(self, asked: Matrix | Wish | None, *, config: bool, live: bool) -> None:
+        """Set its annotation to what is ``asked``, or remove it; ApvfioError if libvirt refuses, with why."""
+        self.set_annotation(annotation(asked) if asked else "", config=config, live=live)
+
+    def set_annotation(self, text: str, *, config: bool = False, live: bool = False) -> None:
+        """Set its annotation to ``text``, as `annotation` makes it, or remove it for ''; ApvfioError."""
+        flags = 0
+        if config:
+            flags |= self._binding.VIR_DOMAIN_AFFECT_CONFIG
+        if live:
+            flags |= self._binding.VIR_DOMAIN_AFFECT_LIVE
+        element = self._binding.VIR_DOMAIN_METADATA_ELEMENT
+        words = (element, text or None, PREFIX, NAMESPACE, flags)
+        try:
+            self._libvirt.change(lambda: self._domain.setMetadata(*words))
+        except self._binding.libvirtError as error:
+            if not (text == "" and self._has_none(error)):
+                raise self._refusal(error) from None
+
+    def annotation_text(self, *, live: bool) -> str:
+        """Its annotation, or with ``live`` that it runs with, as `set_annotation` takes it, '' for none."""
+        where = self._binding.VIR_DOMAIN_AFFECT_LIVE if live else self._binding.VIR_DOMAIN_AFFECT_CONFIG
+        words = (self._binding.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, where)
+        try:
+            text: str = self._libvirt.ask(lambda: self._domain.metadata(*words))
+        except self._binding.libvirtError as error:
+            if self._has_none(error):
+                return ""
+            raise self._refusal(error) from None
+        return text
+
+    def _has_none(self, error: Any) -> bool:
+        return bool(error.get_error_code() == self._binding.VIR_ERR_NO_DOMAIN_METADATA)
+
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        try:
+            return self._libvirt.ask(call)
+        except self._binding.libvirtError as error:
+            raise self._refusal(error) from None
+
+    def _changed(self, call: Callable[[], Any], seconds: float | None = _CHANGE_PATIENCE) -> Any:
+        try:
+            return self._libvirt.change(call, seconds)
+        except self._binding.libvirtError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: Exception) -> ApvfioError:
+        return ApvfioError(f"libvirt refused: {str(error).rstrip('.')}.", guest=self.name)
+
+
+def _nowhere(error: Exception) -> HostError:
+    return HostError(
+        f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}.",
+        remedy="See whether its daemon runs.",
+    )
+
+
+def annotation(asked: Matrix | Wish) -> str:
+    """The annotation as ``virDomainSetMetadata`` takes it: without the namespace, which libvirt adds."""
+    root = etree.Element("guest")
+    if isinstance(asked, Wish):
+        etree.SubElement(root, "any", asked.attributes())
+        return etree.tostring(root, encoding="unicode")
+    attributes = {"adapters": format_list(asked.adapters), "domains": format_list(asked.domains)}
+    if asked.control_domains:
+        attributes["control-domains"] = format_list(asked.control_domains)
+    etree.SubElement(root, "matrix", attributes)
+    return etree.tostring(root, encoding="unicode")
+
+
+def _is_local(uri: str) -> bool:
+    """Whether the daemon is one of this machine; a URI that makes no sense is libvirt's to refuse."""
+    try:
+        return not urlsplit(uri).netloc
+    except ValueError:
+        return True
+
+
+def _libvirt() -> Any:
+    try:
+        import libvirt  # noqa: PLC0415  40 ms that only the commands on guests spend
+    except ImportError:
+        raise HostError(
+            "libvirt's Python binding is not installed.",
+            remedy="Install python3-libvirt (Debian) or libvirt-python.",
+        ) from None
+    return libvirt

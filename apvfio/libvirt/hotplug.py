@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vfio-ap device of a guest that runs, plugged in and out through libvirt.
+
+libvirt calls no hook for either: whoever plugs a device in has made it before, and whoever plugs
+one out sees to its queues afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.domain.annotation import refusal_of
+from apvfio.domain.editor import left_by_libvirt
+from apvfio.domain.request import parse_device
+from apvfio.model.errors import ApvfioError, RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.libvirt.guests import Guest
+
+PATIENCE = 30.0
+"""Seconds that QEMU has to let go of a device. libvirt itself waits for five and then calls it done."""
+_NAP = 0.1
+_HOSTDEV = (
+    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
+)
+
+
+def attached(guest: Guest) -> str | None:
+    """The uuid, lower case, of the mediated device that the running ``guest`` has; None if it has none."""
+    device = parse_device(guest.xml(live=True))
+    return device.mdev if device else None
+
+
+def require_replaceable(guest: Guest) -> None:
+    """RequestError if the running ``guest`` would keep more of apvfio's namespaces than its annotation."""
+    stray = left_by_libvirt(guest.xml(live=True))
+    if stray:
+        raise RequestError(
+            f"its running configuration has {refusal_of(stray).sentence.rstrip('.')}; "
+            "libvirt replaces the annotation of a running guest only.",
+            guest=guest.name,
+            remedy="Leave out --live: for its next start the rest is removed.",
+        )
+
+
+def attach(guest: Guest, mdev: str) -> None:
+    """Plug the mediated device ``mdev``, which is there, into the running ``guest``.
+
+    Done already is no error. ApvfioError, with libvirt's reason, if it is refused: nothing has changed then.
+    """
+    now = attached(guest)
+    if now == mdev.lower():
+        return
+    if now:
+        raise RequestError(
+            f"it has the vfio-ap device {now} already, and a guest can have one.",
+            guest=guest.name,
+            remedy="Plug that one out first: 'apvfio guest clear --live'.",
+        )
+    guest.plug(_HOSTDEV.format(mdev))
+
+
+def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
+    """Plug its vfio-ap device out of the running ``guest`` and wait until QEMU has let go of it.
+
+    Returned is the device's uuid, None if the guest has none. ApvfioError if libvirt refuses, or if it is
+    still there after ``patience`` seconds: it may go later all the same. The mediated device stays.
+    """
+    mdev = attached(guest)
+    if mdev is None:
+        return None
+    deadline = time.monotonic() + patience
+    guest.unplug(_HOSTDEV.format(mdev))
+    # Only the end of the unplugging, told by QEMU, takes the device out of the guest's XML.
+    while guest.active and attached(guest) == mdev:
+        if time.monotonic() > deadline:
+            raise ApvfioError(
+                f"it has not let go of its device {mdev} in {patience:g} s.",
+                guest=guest.name,
+                remedy="Look whether it responds, then try again.",
+            )
+        time.sleep(_NAP)
+    return mdev

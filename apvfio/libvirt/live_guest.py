@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that runs is given queues, others than it has, or none: its device and its annotation together.
+
+Ledger and host are changed first, as anywhere; then libvirt is told. The ledger says from the first write
+to the last that a live change is under way (`apvfio.model.ledger.LiveChange`). What libvirt refuses is
+undone; what a death leaves, the next call settles (`settle_guest`): a guest that has its device keeps its
+queues and has the annotation that says so, a guest that has none loses both.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+
+from apvfio.engine import broker, live_change
+from apvfio.engine.evidence import busy_queues
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt import hotplug
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
+from apvfio.model.ledger import HELD, LiveChange
+from apvfio.model.typed import NamedTuple
+from apvfio.store.ledger_file import load
+from apvfio.store.processes import find_process, now, should_run
+from apvfio.store.system import on_this_machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apvfio.kernel.seam import System
+    from apvfio.libvirt.guests import Guest, Guests
+    from apvfio.model.ledger import Lease
+    from apvfio.model.process import Process
+    from apvfio.model.request import Request
+    from apvfio.plan.live_change import Change
+    from apvfio.plan.planner import Plan
+
+    Edit = Callable[[], Callable[[], None]]
+    """Changes the guest's definition; what takes that back is returned."""
+
+
+_COMMAND_LIMIT = 1 << 20
+
+
+class _Life(NamedTuple):
+    """A guest as it runs before a change."""
+
+    guest: Guest
+    number: int
+    """libvirt's, of this run."""
+    annotation: str
+
+    @classmethod
+    def of(cls, guest: Guest) -> _Life:
+        return cls(guest, guest.life, guest.annotation_text(live=True))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it runs, and was not started again; False if libvirt does not say so."""
+        try:
+            return self.guest.life == self.number
+        except ApvfioError:
+            return False
+
+    def restore_annotation(self) -> bool:
+        """Whether the running guest has its annotation again; a life begun meanwhile has the definition's."""
+        try:
+            text = self.annotation if self.goes_on else self.guest.annotation_text(live=False)
+            self.guest.set_annotation(text, live=True)
+        except ApvfioError:
+            return False
+        return True
+
+
+def lease_of(system: System, guest: Guest) -> Lease | None:
+    """What the running ``guest`` holds, None if nothing; ConflictError if its device is somebody else's."""
+    if not guest.active:
+        raise RequestError(
+            "it does not run.", guest=guest.name, remedy="Leave out --live: it is for its next start then."
+        )
+    leases = load(system.files, system.boot_id).of_guest(guest.uuid)
+    device = hotplug.attached(guest)
+    if device and device not in {lease.mdev for lease in leases}:
+        if device not in read_host(system.sysfs).mdevs:
+            raise ConflictError(
+                f"its mediated device {device} is gone: it has no queues.",
+                guest=guest.name,
+                remedy="Shut it down and start it again.",
+            )
+        raise ConflictError(
+            f"its device {device} was not given to it by apvfio, which does not change it.",
+            guest=guest.name,
+            remedy="Unplug that device first, or change it where it was made.",
+        )
+    return leases[0] if leases else None
+
+
+def plan(system: System, guest: Guest, request: Request) -> Plan | Change:
+    """What `give` would do now; changes nothing."""
+    if lease_of(system, guest):
+        return live_change.plan_change(system, request, this_process())
+    return broker.plan(system, request)
+
+
+def give(system: System, guest: Guest, request: Request, annotation: str, edit: Edit | None = None) -> None:
+    """Give the running ``guest`` what ``request`` names, in place of what it has, and ``annotation``.
+
+    ``edit`` changes its definition as well. When this returns the guest has all that; on ApvfioError, from
+    whichever of the steps, it has what it had, and annotation and definition are as they were.
+    """
+    settle_here(system, guest)
+    life = _Life.of(guest)
+    changed: Change | None = None
+    lease = lease_of(system, guest)
+    if lease:
+        changed = live_change.change(system, request, this_process(), life.annotation)
+        if not changed.idle:
+            lease = changed.plan.lease._replace(live=LiveChange(this_process(), life.annotation))
+    else:
+        lease = broker.acquire_live(system, request, LiveChange(this_process(), annotation))
+    back: Callable[[], None] = _nothing
+    told = False
+    try:
+        hotplug.attach(guest, request.mdev)
+        told = True
+        guest.set_annotation(annotation, live=True)
+        if edit:
+            back = edit()
+        _require_attached(life, request.mdev)
+        _commit(system, lease, changed)
+    except BaseException as error:
+        if not isinstance(error, ApvfioError) and _is_done(system, lease):
+            raise
+        with suppress(ApvfioError):
+            back()
+        restored = not told or life.restore_annotation()
+        if changed:
+            _change_back(system, life, lease, changed, restored=restored)
+        else:
+            _give_up(system, life, lease)
+        if isinstance(error, ApvfioError):
+            raise error.for_guest(guest.name) from None
+        raise
+    _require_kept(system, life, request.mdev)
+
+
+def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
+    """Take its device from the running ``guest``, its annotation, and home what it holds.
+
+    Returned is the device's uuid if it had one; ``edit`` and errors are as with `give`. Once the device is
+    out, the queues are returned whatever else fails.
+    """
+    settle_here(system, guest)
+    life = _Life.of(guest)
+    lease = lease_of(system, guest)
+    if lease:
+        lease = broker.note_live(system, lease, LiveChange(this_process(), life.annotation))
+        if lease is None:
+            raise ConflictError("what it holds is changing just now.", guest=guest.name, remedy="Try again.")
+    back: Callable[[], None] = _nothing
+    try:
+        guest.set_annotation("", live=True)
+        if edit:
+            back = edit()
+        device = hotplug.detach(guest)
+    except BaseException:
+        if lease and not has_device(system, lease, guest):
+            broker.release_unplugged(system, lease)
+            raise
+        with suppress(ApvfioError):
+            back()
+        if life.goes_on:
+            with suppress(ApvfioError):
+                guest.set_annotation(life.annotation, live=True)
+                if lease:
+                    broker.note_live(system, lease, None)
+        raise
+    if lease:
+        broker.release_unplugged(system, lease)
+    return device
+
+
+def unsettled(system: System) -> list[Lease]:
+    """The leases of running guests that may lack their device, and those whose live change was left.
+
+    The first are those of which no sign shows that the guest has it: libvirt knows better (`has_device`).
+    """
+    running = system.running_guests() or {}
+    leases = load(system.files, system.boot_id).leases.values()
+    held = [lease for lease in leases if lease.state == HELD]
+    left = [lease for lease in held if lease.live and not system.lives(lease.live.changer)]
+    return left + [
+        lease
+        for lease in held
+        if not (lease.live or lease.expected)
+        and lease.uuid in running
+        and should_run(lease, now())
+        and not _shows(system, lease)
+        and not _arrived(system, running[lease.uuid])
+    ]
+
+
+def _arrived(system: System, process: Process) -> bool:
+    """Whether the guest came by a migration, whose last step plugs its device in."""
+    if not on_this_machine(system):
+        return False
+    with suppress(OSError), open(f"/proc/{process.pid}/cmdline", "rb") as file:
+        return b"-incoming" in file.read(_COMMAND_LIMIT).split(b"\0")
+    return False
+
+
+def settle_here(system: System, guest: Guest) -> None:
+    """Settle what an earlier live change of the running ``guest`` has left, before the next one."""
+    for lease in unsettled(system):
+        if lease.uuid == guest.uuid:
+            settle_guest(system, lease, guest)
+
+
+def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
+    """Complete or undo what was left of a live change; what was done, in a sentence, '' if nothing was to do.
+
+    ``guest`` is None where libvirt need not be told, as the guest has ended or the host is not this machine.
+    ApvfioError if libvirt does not answer or refuses: the next call tries again.
+    """
+    name = _name(lease)
+    if has_device(system, lease, guest):
+        if lease.live is None:
+            return ""
+        if guest:
+            guest.set_annotation(lease.live.annotation, live=True)
+        broker.note_live(system, lease, None)
+        return f"{name}: an interrupted live change is settled; it has {lease.matrix}"
+    mine: Lease | None = lease
+    if lease.live is None:
+        mine = broker.note_live(system, lease, LiveChange(this_process(), ""))
+    if mine is None:
+        return ""
+    if guest:
+        guest.set_annotation("", live=True)
+    broker.release_unplugged(system, mine)
+    return f"{name}: it runs without its mediated device {lease.mdev}; its queues are returned"
+
+
+def has_device(system: System, lease: Lease, guest: Guest | None) -> bool:
+    """Whether the guest of ``lease`` has its device, by the kernel's signs or libvirt's word.
+
+    The kernel alone decides where libvirt does not answer.
+    """
+    if _shows(system, lease):
+        return True
+    try:
+        return guest is not None and guest.active and hotplug.attached(guest) == lease.mdev
+    except ApvfioError:
+        return False
+
+
+def differences(system: System) -> list[str]:
+    """How running guests differ from the ledger, in sentences, as far as libvirt answers."""
+    leases = unsettled(system)
+    left = "a live change of it was interrupted: 'reconcile' completes or undoes it"
+    found = [f"{_name(lease)}: {left}" for lease in leases if lease.live]
+    unplugged = [lease for lease in leases if not lease.live]
+    with suppress(ApvfioError), _libvirt_of(system, unplugged) as guests:
+        for lease in unplugged:
+            if not has_device(system, lease, guests.running(lease.uuid) if guests else None):
+                lacks = f"it runs without its mediated device {lease.mdev}: 'reconcile' returns its queues"
+                found.append(f"{_name(lease)}: {lacks}")
+    return found
+
+
+def settle_all(system: System) -> tuple[list[str], list[str]]:
+    """Settle all that live changes have left: what was done, and what could not be done, in sentences."""
+    done, left, leases = [], [], unsettled(system)
+    try:
+        with _libvirt_of(system, leases) as guests:
+            while leases:
+                guest = guests.running(leases[0].uuid) if guests else None
+                done.append(settle_guest(system, leases[0], guest))
+                del leases[0]
+    except ApvfioError as error:
+        left = [f"{_name(lease)}: its live change: {error}" for lease in leases if lease.live]
+    return list(filter(None, done)), left
+
+
+@contextmanager
+def _libvirt_of(system: System, leases: list[Lease]) -> Iterator[Guests | None]:
+    """This machine's libvirt if there are ``leases``; another host has the kernel's signs alone."""
+    if leases and on_this_machine(system):
+        from apvfio.libvirt.guests import DEFAULT_URI, Guests  # noqa: PLC0415  most calls need no libvirt
+
+        with Guests(DEFAULT_URI) as guests:
+            yield guests
+    else:
+        yield None
+
+
+def this_process() -> Process:
+    """The process that changes a guest."""
+    found = find_process(os.getpid())
+    if found is None:
+        raise HostError("/proc does not show this process.", remedy="Mount /proc.")
+    return found
+
+
+def _name(lease: Lease) -> str:
+    return f"guest {printable(lease.guest)}"
+
+
+def _shows(system: System, lease: Lease) -> bool:
+    return bool(busy_queues(system.sysfs, lease)) or system.opener(lease.mdev) is not None
+
+
+def _commit(system: System, lease: Lease, changed: Change | None) -> None:
+    """Make the change final; ApvfioError if the guest has lost its lease, or the ledger cannot be written."""
+    failure = _ended()
+    try:
+        if changed is None:
+            broker.note_live(system, lease, None)
+        elif not changed.idle:
+            live_change.keep(system, changed)
+    except ApvfioError as error:
+        # If it is final all the same, the next call returns what the guest gave up.
+        failure = error
+    if not _is_done(system, lease):
+        raise failure
+
+
+def _is_done(system: System, lease: Lease) -> bool:
+    """Whether the guest holds what ``lease`` gives it, and no change of it is under way."""
+    found = load(system.files, system.boot_id).leases.get(lease.mdev)
+    aim = lease._replace(state=HELD, was=None, live=None)
+    return found is not None and found._replace(way=aim.way) == aim
+
+
+def _require_attached(life: _Life, mdev: str) -> None:
+    if life.guest.life != life.number:
+        raise _ended()
+    if hotplug.attached(life.guest) != mdev:
+        raise _unplugged(mdev)
+
+
+def _require_kept(system: System, life: _Life, mdev: str) -> None:
+    """The last look, after which the guest is on its own; what it finds lost is settled, and an error."""
+    lease = load(system.files, system.boot_id).leases.get(mdev)
+    try:
+        if lease is None or has_device(system, lease, life.guest) or not life.goes_on:
+            return  # what ended with its life is its stop's to return
+    except ApvfioError:
+        return
+    with suppress(ApvfioError):
+        settle_guest(system, lease, life.guest)
+    raise _unplugged(mdev).for_guest(life.guest.name)
+
+
+def _unplugged(mdev: str) -> ApvfioError:
+    return ApvfioError(
+        f"its mediated device {mdev} was unplugged meanwhile.",
+        remedy="Find out who unplugs it, then try again.",
+    )
+
+
+def _ended() -> ApvfioError:
+    return ApvfioError("it was stopped meanwhile.", remedy="Start it, if it does not run, and try again.")
+
+
+def _give_up(system: System, life: _Life, lease: Lease) -> None:
+    """The guest gets nothing, as before; what that fails at the next call settles."""
+    with suppress(ApvfioError):
+        if load(system.files, system.boot_id).leases.get(lease.mdev) != lease:
+            return  # it ended with its life
+        with suppress(ApvfioError):
+            hotplug.detach(life.guest)
+        if has_device(system, lease, life.guest):
+            return
+        broker.release_unplugged(system, lease)
+
+
+def _change_back(system: System, life: _Life, lease: Lease, changed: Change, *, restored: bool) -> None:
+    """The guest gets back what it had; what that fails at the next call settles."""
+    with suppress(ApvfioError):
+        if not changed.idle:
+            live_change.undo(system, changed)
+    if not life.goes_on:
+        return
+    with suppress(ApvfioError):
+        if not has_device(system, lease, life.guest):
+            settle_guest(system, lease, life.guest)
+        elif restored:
+            broker.note_live(system, lease, None)
+
+
+def _nothing() -> None:
+    """There is nothing to take back."""

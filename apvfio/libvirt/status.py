@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status of a host: what the ledger, the kernel and the processes say together, read once.
+
+Every command that tells of a host tells of this value, so that no two of them say different things.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.engine.serving import Scene
+from apvfio.engine.settle import differences
+from apvfio.kernel.queue_states import read_states
+from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt import live_guest
+from apvfio.model.errors import ApvfioError
+from apvfio.model.ledger import ENDING
+from apvfio.model.owners import owners
+from apvfio.model.policy import Policy
+from apvfio.model.queue_states import NOTHING_SEEN, Seen
+from apvfio.plan.drift import of_lease
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.pending_returns import pending_returns
+from apvfio.store.ledger_file import load
+from apvfio.store.policy_file import read_policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.owners import Owner
+    from apvfio.plan.pending_returns import Pending
+
+
+class Status(NamedTuple):
+    """A host's status."""
+
+    host: Host
+    ledger: Ledger
+    policy: Policy
+    owners: dict[Apqn, Owner]
+    drift: list[str]
+    running: frozenset[str] | None
+    """The uuids of the guests that have a QEMU process; None where processes are unknown."""
+    seen: Seen
+    policy_error: ApvfioError | None
+    """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
+
+    @property
+    def mode(self) -> str:
+        """The kernel's mechanism in use."""
+        return mode_of(self.host, self.ledger, self.policy)
+
+    @property
+    def scene(self) -> Scene:
+        """What planning needs."""
+        return Scene(self.host, self.ledger, self.policy)
+
+    @property
+    def pending(self) -> list[Pending]:
+        """What apvfio took from the host and has not returned, with who holds it."""
+        return pending_returns(self.host, self.ledger)
+
+    def lease(self, guest_uuid: str) -> Lease | None:
+        """The lease of the guest, None if it has none that is not about to end."""
+        leases = self.ledger.of_guest(guest_uuid)
+        return next((lease for lease in leases if lease.state != ENDING), None)
+
+    def runs(self, guest_uuid: str) -> bool:
+        """Whether the guest runs; where processes are unknown, whether it holds queues."""
+        if self.running is None:
+            return self.lease(guest_uuid) is not None
+        return guest_uuid in self.running
+
+    def faults(self, lease: Lease) -> list[str]:
+        """What keeps the guest of ``lease`` from its queues, in the sentences of `drift`."""
+        return list(of_lease(self.host, lease))
+
+
+def read_status(system: System, *, states: bool = True) -> Status:
+    """Read it without the lock: looking must not wait for a start, nor make it wait.
+
+    A policy that cannot be used hides nothing: the status says what is wrong with it. Without ``states``
+    those of the cards and queues, each of which costs a read, are left out.
+    """
+    host, ledger = read_host(system.sysfs), load(system.files, system.boot_id)
+    policy, wrong = Policy(), None
+    try:
+        policy = read_policy(system.files)
+    except ApvfioError as error:
+        wrong = error
+    running = system.running_guests()
+    return Status(
+        host,
+        ledger,
+        policy,
+        owners(host, ledger),
+        [*differences(system, host, ledger), *live_guest.differences(system)],
+        None if running is None else frozenset(running),
+        read_states(system.sysfs, host) if states else NOTHING_SEEN,
+        wrong,
+    )

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mdevctl's callout: before a device is made its queues are freed.
+
+It stands before s390-tools' ap-check and ends in it, by exec: ap-check takes the lock of s390-tools in
+the name of its parent, which must be mdevctl (ap-check.c). Where there is no ap-check it
+makes the comparisons itself. The queues go home by the notifier and not in ``post``,
+where mdevctl holds that lock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from apvfio.mdev.callouts import (
+    ATTRIBUTES,
+    DEFINE,
+    GET,
+    MODIFY,
+    NOT_MINE,
+    POST,
+    PRE,
+    REFUSED,
+    SERVED,
+    START,
+    CallError,
+    attributes,
+    parse_call,
+)
+from apvfio.model.errors import ApvfioError, RequestError, unexpected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.mdev.callouts import Call
+    from apvfio.mdev.definitions import Definition
+    from apvfio.model.matrix import Matrix
+
+AP_CHECK = "/usr/lib/mdevctl/scripts.d/callouts/ap-check"
+_LIMIT = 1 << 20
+
+
+def main(argv: list[str], system: System | None = None, text: bytes | None = None) -> int:
+    """Serve one call: ``argv`` as mdevctl gives it, ``text`` the device's JSON, standard input if not given.
+
+    A refusal is one sentence on standard error, which mdevctl shows; before an action alone it counts.
+    Otherwise this does not return where there is an ap-check: the process becomes that one.
+    """
+    try:
+        call = parse_call(argv)
+    except CallError as error:
+        return _refuse(str(error))
+    if text is None:
+        # A pipe in any case, an empty one for get; mdevctl 1.2 passes over a callout that closes it too soon.
+        text = sys.stdin.buffer.read(_LIMIT)
+    masks_only = os.access(AP_CHECK, os.X_OK)
+    try:
+        code = _serve(call, text, system or _this_machine(), masks_only=masks_only)
+    except ApvfioError as error:
+        code = _refuse(f"the mediated device {call.uuid}: {error}")
+    except Exception as error:  # a traceback must not be what mdevctl's user reads
+        code = _refuse(str(unexpected(error)))
+    # After the action ap-check gives up its lock, whatever happened here.
+    if masks_only and (code == SERVED or call.event == POST):
+        _become_ap_check(argv, text)
+    return code
+
+
+def _serve(call: Call, text: bytes, system: System, *, masks_only: bool) -> int:
+    from apvfio.model.host import AP_MDEVS  # noqa: PLC0415
+
+    if call.type != AP_MDEVS.name:
+        return NOT_MINE
+    if (call.event, call.action) == (PRE, START):
+        _free(call, text, system, masks_only=masks_only)
+    elif call.event == POST:
+        _tell_news(call, system)
+    elif not masks_only:
+        _in_place_of_ap_check(call, text, system)
+    return SERVED
+
+
+def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
+    from apvfio.engine.claim import MasksOnlyError, promise  # noqa: PLC0415
+    from apvfio.store.processes import parent  # noqa: PLC0415
+
+    mdevctl = parent()
+    if mdevctl is None:
+        return  # it has died, and nobody wants the queues
+    try:
+        warnings = promise(system, call.uuid, _matrix(_definition(text)), mdevctl, masks_only=masks_only)
+    except MasksOnlyError as error:
+        _say(
+            f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "
+            "was freed. Change to the masks with 'apvfio mode masks', or let a guest's start make the device."
+        )
+        return
+    for warning in warnings:
+        _say(f"the mediated device {call.uuid}: {warning}")
+
+
+def _tell_news(call: Call, system: System) -> None:
+    """Without the lock, which mdevctl may hold by way of ap-check; looking needs none."""
+    from apvfio.engine.serving import current  # noqa: PLC0415
+    from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
+
+    host, ledger, _ = current(system)
+    for sentence in news(call, host, ledger, system.files):
+        _say(sentence)
+
+
+def _in_place_of_ap_check(call: Call, text: bytes, system: System) -> None:
+    if (call.event, call.action) == (GET, ATTRIBUTES):
+        _print_attributes(call, system)
+    elif call.event == PRE and call.action in (DEFINE, MODIFY):
+        _compare_definitions(call, _definition(text), system)
+
+
+def _print_attributes(call: Call, system: System) -> None:
+    from apvfio.kernel.snapshot import read_matrix  # noqa: PLC0415
+    from apvfio.store.definitions import attributes_of  # noqa: PLC0415
+
+    try:
+        print(attributes(attributes_of(read_matrix(system.sysfs, call.uuid))))
+    except OSError:
+        return  # it is gone, and nothing is what it has
+
+
+def _compare_definitions(call: Call, definition: Definition, system: System) -> None:
+    """Among the devices that start by themselves: the others are compared when they start."""
+    from apvfio.mdev.definitions import AUTO  # noqa: PLC0415
+    from apvfio.plan.ap_check import not_yet_free_at_boot, require_definable  # noqa: PLC0415
+    from apvfio.store import masks_file  # noqa: PLC0415
+    from apvfio.store.definitions import autostarted  # noqa: PLC0415
+
+    if definition.start != AUTO:
+        return
+    matrix = _matrix(definition)
+    require_definable(call.uuid, matrix, autostarted(system.files))
+    if sentence := not_yet_free_at_boot(matrix, masks_file.load(system.files)):
+        _say(sentence)
+
+
+def _definition(text: bytes) -> Definition:
+    from apvfio.mdev.definitions import DefinitionError, parse  # noqa: PLC0415
+
+    try:
+        return parse(text.decode("utf-8", "replace"))
+    except DefinitionError as error:
+        raise RequestError(
+            f"what mdevctl says of it cannot be used: {error}.",
+            remedy="Look at it with 'mdevctl list --defined --dumpjson'.",
+        ) from None
+
+
+def _matrix(definition: Definition) -> Matrix:
+    from apvfio.store.definitions import matrix_of  # noqa: PLC0415
+
+    return matrix_of(definition, strict=False)
+
+
+def _become_ap_check(argv: list[str], text: bytes) -> None:
+    """As a child it would take its lock for us, and lose it when we end."""
+    file = os.memfd_create("mdevctl")
+    os.write(file, text)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.dup2(file, 0)
+    sys.stderr.flush()
+    os.execv(AP_CHECK, [AP_CHECK, *argv])  # noqa: S606  (no shell is what is wanted)
+
+
+def _this_machine() -> System:
+    from apvfio.store.system import RealSystem  # noqa: PLC0415
+
+    # One mdevctl starts many devices (start-parent-mdevs): how old it is says nothing about this start.
+    return RealSystem()
+
+
+def _refuse(sentence: str) -> int:
+    _say(sentence)
+    return REFUSED
+
+
+def _say(sentence: str) -> None:
+    print(f"apvfio: {sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest must hear of when mdevctl does something to its device or its device's definition."""
+
+from __future__ import annotations
+
+from apvfio.mdev.callouts import DEFINE, MODIFY, UNDEFINE
+from apvfio.model.errors import RequestError, printable
+from apvfio.model.ledger import HELD
+from apvfio.model.text import some_queues
+from apvfio.store.definitions import load_definition, matrix_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.kernel.seam import Files
+    from apvfio.mdev.callouts import Call
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Lease, Ledger
+
+
+def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
+    """How the device of ``call`` and its definition differ from what its guest was given, and what to do."""
+    lease = ledger.leases.get(call.uuid)
+    if lease is None or lease.state != HELD:
+        return []
+    told = [*_of_device(lease, host)]
+    if call.action in (DEFINE, MODIFY, UNDEFINE):
+        told += _of_definition(lease, files)
+    return [f"guest {printable(lease.guest)}: {sentence}" for sentence in told]
+
+
+def _of_device(lease: Lease, host: Host) -> Iterator[str]:
+    there = host.mdevs.get(lease.mdev)
+    if there is None:
+        queues = some_queues(list(lease.matrix.queues()))
+        yield (
+            f"its mediated device {lease.mdev} was removed, and {queues} went with it. "
+            "Shut the guest down and start it to have them again."
+        )
+    elif there != lease.matrix:
+        yield (
+            f"its mediated device {lease.mdev} holds {there} instead of "
+            f"{lease.matrix}. Undo the change, or change its annotation and start it anew."
+        )
+
+
+def _of_definition(lease: Lease, files: Files) -> Iterator[str]:
+    try:
+        definition = load_definition(files, lease.mdev)
+        defined = matrix_of(definition) if definition else None
+    except RequestError as error:
+        yield str(error)
+        return
+    if defined and defined != lease.matrix:
+        yield (
+            f"mdevctl's definition of its device {lease.mdev} says {defined}, it has "
+            f"{lease.matrix}. Make them agree before it starts again."
+        )

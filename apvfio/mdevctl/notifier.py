@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""mdevctl's notifier: whatever was done to an AP device, the host is brought in order again.
+
+hooks/mdevctl-notifier passes on only what may concern the ledger. mdevctl drops what its notifiers
+print, so it goes to the system's log as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import syslog
+
+from apvfio.mdev.callouts import MODIFY, START, STOP, CallError, parse_call
+from apvfio.model.errors import ApvfioError, unexpected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.kernel.seam import System
+    from apvfio.mdev.callouts import Call
+
+_MOVES = (START, STOP, MODIFY)
+"""The actions that can change who has which queue; a definition alone changes nothing."""
+
+
+def main(argv: list[str], system: System | None = None) -> int:
+    """Serve one call. Always 0: mdevctl has done its work, and nothing of it can be taken back."""
+    try:
+        for sentence in _serve(parse_call(argv), system or _this_machine()):
+            _say(sentence)
+    except (ApvfioError, CallError) as error:
+        _say(str(error))
+    except Exception as error:  # nobody may find a traceback in mdevctl's output
+        _say(str(unexpected(error)))
+    return 0
+
+
+def _serve(call: Call, system: System) -> Iterator[str]:
+    from apvfio.engine.broker import reconcile  # noqa: PLC0415
+    from apvfio.engine.claim import end_promise  # noqa: PLC0415
+    from apvfio.engine.serving import current  # noqa: PLC0415
+    from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
+    from apvfio.store.processes import parent  # noqa: PLC0415
+
+    host, ledger, _ = current(system)
+    yield from news(call, host, ledger, system.files)
+    if call.action not in _MOVES:
+        return
+    mdevctl = parent()
+    if mdevctl and call.uuid in ledger.promises:
+        end_promise(system, call.uuid, mdevctl)
+    reconcile(system, hurry=True)
+
+
+def _this_machine() -> System:
+    from apvfio.store.processes import age, parent  # noqa: PLC0415
+    from apvfio.store.system import RealSystem  # noqa: PLC0415
+
+    # Callout and notifier are one call of mdevctl's, and wait no longer together than one of them may.
+    mdevctl = parent()
+    return RealSystem(waited=age(mdevctl) if mdevctl else 0)
+
+
+def _say(sentence: str) -> None:
+    print(f"apvfio: {sentence}", file=sys.stderr)
+    syslog.openlog("apvfio", 0, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_WARNING, sentence)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host that a running guest comes to: its queues are freed and its device made before it comes.
+
+libvirt's hook finds them then: the guest arrives without the device, which is plugged in when it runs.
+If it does not arrive, the hook takes all home; if it never sets out, `give_up` does, or `apvfio
+reconcile` two minutes later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.domain.request import guest_uuid, parse_device
+from apvfio.domain.source import request_of
+from apvfio.engine import broker
+from apvfio.kernel.snapshot import read_host
+from apvfio.migration.equipment import Equipment, read_equipment
+from apvfio.migration.minimal_xml import letter
+from apvfio.model.errors import ConflictError, RequestError
+from apvfio.model.ledger import HELD
+from apvfio.store import ledger_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.engine.settle import Outcome
+    from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.progress import Tell
+    from apvfio.model.request import Request
+    from apvfio.plan.planner import Plan
+
+
+class Foreseen(NamedTuple):
+    """What expecting a guest would do, and what the queues are that it would get."""
+
+    plan: Plan
+    equipment: dict[Apqn, Equipment]
+
+    def as_json(self) -> dict[str, object]:
+        """For the host it comes from."""
+        queues = {str(queue): one.as_json() for queue, one in self.equipment.items()}
+        return {"plan": self.plan.as_json(), "equipment": queues}
+
+
+def foresee(system: System, xml: bytes) -> Foreseen:
+    """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
+    plan = broker.plan(system, _request(system, xml))
+    found = ledger_file.load(system.files, system.boot_id)
+    queues = plan.request.matrix.queues()
+    return Foreseen(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
+
+
+def expect(system: System, xml: bytes) -> Lease:
+    """Free the queues of the guest ``xml`` and make its device; again it does nothing.
+
+    The errors are those of a start; ConflictError also if it runs here and holds other queues.
+    """
+    request = _request(system, xml)
+    held = _held(system, request.guest_uuid)
+    if held:
+        if held.mdev == request.mdev and (request.wish or held.matrix == request.matrix):
+            return held
+        if runs(system, request.guest_uuid):
+            raise ConflictError(
+                f"it runs here and holds {held.matrix} by way of {held.mdev}.",
+                guest=request.guest,
+                queues=held.matrix.queues(),
+                remedy="See 'apvfio status'.",
+            )
+    return broker.acquire(system, request, expected=True)
+
+
+def give_up(system: System, xml: bytes, tell: Tell) -> Outcome:
+    """Take home what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
+    uuid = guest_uuid(xml)
+    if runs(system, uuid):
+        held = _held(system, uuid)
+        raise ConflictError(
+            "it runs here.",
+            guest=held.guest if held else "",
+            remedy="What it holds comes home when it ends.",
+        )
+    return broker.release(system, uuid, tell=tell)
+
+
+def runs(system: System, uuid: str) -> bool:
+    """Whether the guest has a QEMU process here, were it only to wait for its memory."""
+    return uuid in (system.running_guests() or ())
+
+
+def _request(system: System, xml: bytes) -> Request:
+    if parse_device(xml) is None:
+        # It is here already, and its device waits for it.
+        held = _held(system, guest_uuid(xml))
+        xml = letter(xml, held.mdev) if held else xml
+    request = request_of(system.files, xml)
+    if request is None:
+        raise RequestError(
+            "its XML has no annotation, nor mdevctl a definition of its device.",
+            remedy="Add one with 'apvfio guest set' before it is migrated.",
+        )
+    return request
+
+
+def _held(system: System, uuid: str) -> Lease | None:
+    leases = ledger_file.load(system.files, system.boot_id).of_guest(uuid)
+    return next((lease for lease in leases if lease.state == HELD), None)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What another host's apvfio is told of a guest: name, uuid, annotation, device, nothing else. Pure."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from apvfio.domain.lazy_lxml import etree
+from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
+
+
+def letter(xml: bytes, mdev: str | None = None) -> bytes:
+    """The domain ``xml`` without all that is nobody's business, its memory's size as well as its passwords.
+
+    With ``mdev`` its device is the one of that uuid, whatever it says. RequestError if it is not well-formed.
+    """
+    domain = parse_xml(xml, "the domain XML")
+    made = etree.Element("domain")
+    for tag in ("name", "uuid"):
+        etree.SubElement(made, tag).text = domain.findtext(tag)
+    metadata = etree.SubElement(made, "metadata")
+    metadata.extend([deepcopy(element) for element in domain.findall(ANNOTATION)])
+    devices = etree.SubElement(made, "devices")
+    named = [mdev] if mdev else [address.get("uuid") or "" for address in domain.findall(HOSTDEV)]
+    for uuid in named:
+        hostdev = etree.SubElement(devices, "hostdev", mode="subsystem", type="mdev", model="vfio-ap")
+        etree.SubElement(etree.SubElement(hostdev, "source"), "address", uuid=uuid)
+    return etree.tostring(made, encoding="unicode").encode()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values without input or output: ids, matrices, requests, hosts, leases, errors. Open to every room."""

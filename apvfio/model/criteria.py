@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wish: the queues a guest needs told by their properties, not by their ids.
+
+The words are those of pvapconfig, which picks queues inside a secure-execution guest.
+"""
+
+from __future__ import annotations
+
+from apvfio.model.errors import RequestError, printable
+from apvfio.model.ids import IDS, NO_IDS, IdSet, format_list, parse_list
+from apvfio.model.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODES = ("accel", "cca", "ep11")
+"""What a Crypto Express adapter can be set up as."""
+KEYLESS = "accel"
+_MKVP_DIGITS = (16, 32, 64)
+"""CCA's AES and APKA, CCA's ASYM or the half of EP11's that counts, and EP11's whole pattern."""
+_EP11_HALF = 32
+_MAX_GENERATION = 99
+_EXAMPLE = 'Write <ap:any mode="ep11" adapters="2" domains="1"/>.'
+_OPTION_EXAMPLE = "Write --any mode=ep11,adapters=2,domains=1."
+
+ATTRIBUTES = ("mode", "adapters", "domains", "min-generation", "mkvp", "control-domains")
+
+
+class Wish(NamedTuple):
+    """How many adapters and domains, and what every queue of their rectangle must be like."""
+
+    mode: str
+    adapters: int = 1
+    domains: int = 1
+    min_generation: int = 0
+    """The oldest card that will do: 7 for a CEX7S; 0 for any."""
+    mkvp: str = ""
+    """A master key's verification pattern in lower-case hexadecimal digits without 0x, '' for any."""
+    control_domains: IdSet = NO_IDS
+
+    def attributes(self) -> dict[str, str]:
+        """The attributes of ``<ap:any>`` that stand for it; those with their default are left out."""
+        texts = {"mode": self.mode, "adapters": str(self.adapters), "domains": str(self.domains)}
+        if self.min_generation:
+            texts["min-generation"] = str(self.min_generation)
+        if self.mkvp:
+            texts["mkvp"] = f"0x{self.mkvp}"
+        if self.control_domains:
+            texts["control-domains"] = format_list(self.control_domains)
+        return texts
+
+    def __str__(self) -> str:
+        words = [f"any {count(self.adapters, 'adapter')} x {count(self.domains, 'domain')}", self.mode]
+        if self.min_generation:
+            words.append(f"CEX{self.min_generation} or newer")
+        if self.mkvp:
+            words.append(f"master key 0x{self.mkvp}")
+        if self.control_domains:
+            words.append(f"control domains {self.control_domains}")
+        return ", ".join(words)
+
+
+def count(n: int, what: str) -> str:
+    """``1 adapter``, ``2 adapters``."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def same_key(wanted: str, pattern: str) -> bool:
+    """Whether the hexadecimal ``pattern`` of a register is the one ``wanted``.
+
+    EP11 shows 32 bytes, of which zkey shows and compares the first 16 alone.
+    """
+    wanted, pattern = wanted.lower().removeprefix("0x"), pattern.lower().removeprefix("0x")
+    if len(wanted) == _EP11_HALF and len(pattern) == 2 * _EP11_HALF:
+        pattern = pattern[:_EP11_HALF]
+    return len(wanted) == len(pattern) and wanted == pattern
+
+
+def parse_wish(texts: Mapping[str, str]) -> Wish:
+    """The wish that the attributes of ``<any>`` stand for; RequestError names attribute and fix."""
+    return _parse(texts, "the attribute {} of <any>", _EXAMPLE)
+
+
+def parse_option(text: str, control_domains: str | None) -> Wish:
+    """The wish in ``--any mode=ep11,adapters=2``; RequestError names key and fix."""
+    texts = {} if control_domains is None else {"control-domains": control_domains}
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals or key not in ATTRIBUTES[:-1]:
+            known = ", ".join(ATTRIBUTES[:-1])
+            raise RequestError(
+                f"--any has {printable(item)!r}, and knows only {known}, each with = and a value.",
+                remedy=_OPTION_EXAMPLE,
+            )
+        if key in texts:
+            raise RequestError(f"--any has {key} twice.", remedy="Leave one out.")
+        texts[key] = value.strip()
+    return _parse(texts, "{} of --any", _OPTION_EXAMPLE)
+
+
+def _parse(texts: Mapping[str, str], where: str, example: str) -> Wish:
+    mode = texts.get("mode")
+    mode = mode and mode.strip()
+    if mode not in MODES:
+        what = where.format("mode")
+        is_what = "is missing" if mode is None else f"is {printable(mode)!r}"
+        raise RequestError(f"{what} {is_what}; it must be accel, cca or ep11.", remedy=example)
+    mkvp = _mkvp(texts, where, mode)
+    control = texts.get("control-domains")
+    return Wish(
+        mode=mode,
+        adapters=_number(texts, "adapters", where, 1, IDS) or 1,
+        domains=_number(texts, "domains", where, 1, IDS) or 1,
+        min_generation=_number(texts, "min-generation", where, 1, _MAX_GENERATION),
+        mkvp=mkvp,
+        control_domains=NO_IDS if control is None else parse_list(control, where.format("control-domains")),
+    )
+
+
+def _number(texts: Mapping[str, str], name: str, where: str, least: int, most: int) -> int:
+    """The number, 0 if it is not given."""
+    text = texts.get(name)
+    if text is None:
+        return 0
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and least <= int(digits) <= most):
+        raise RequestError(
+            f"{where.format(name)} is {printable(text)!r}.",
+            remedy=f"Write a decimal number from {least} to {most}"
+            + (", such as 7 for CEX7S." if name == "min-generation" else ": a count, not an id."),
+        )
+    return int(digits)
+
+
+def _mkvp(texts: Mapping[str, str], where: str, mode: str) -> str:
+    text = texts.get("mkvp")
+    if text is None:
+        return ""
+    digits = text.strip().lower().removeprefix("0x")
+    if len(digits) not in _MKVP_DIGITS or not set(digits) <= set("0123456789abcdef"):
+        raise RequestError(
+            f"{where.format('mkvp')} is {printable(text)!r}.",
+            remedy="Write a master key verification pattern of 16, 32 or 64 hexadecimal digits, "
+            "as 'lszcrypt -V' and the queue's mkvps show it.",
+        )
+    if mode == KEYLESS:
+        raise RequestError(
+            f"{where.format('mkvp')} asks for a master key, and accelerators have none.",
+            remedy="Leave mkvp out, or ask for the mode cca or ep11.",
+        )
+    return digits

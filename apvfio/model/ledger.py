@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds what, and what is owed to the host.
+
+The ledger says what should be. It is written before the first step of a change, so a
+crash anywhere leaves a ledger from which the next call can finish or undo the work.
+"""
+
+from __future__ import annotations
+
+from apvfio.model.claim import Promise
+from apvfio.model.ids import NO_IDS, IdSet, union
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.process import Process
+from apvfio.model.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BY_ADAPTERS = "adapters"
+BY_DOMAINS = "domains"
+BY_OVERRIDES = "overrides"
+
+STARTING = "starting"
+"""The ledger has it, the host perhaps not yet. Seen by another process it belongs to a hook that died."""
+HELD = "held"
+CHANGING = "changing"
+"""The guest runs and its device gets, or gets back, ``matrix``; what `Lease.was` has stays the guest's."""
+ENDING = "ending"
+
+WAYS = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
+STATES = (STARTING, HELD, CHANGING, ENDING)
+
+
+class Before(NamedTuple):
+    """What a lease was before a change that is under way."""
+
+    matrix: Matrix
+    way: str
+    changer: Process
+    """Who changes it: if he has died, it is undone."""
+
+
+class LiveChange(NamedTuple):
+    """A change of a running guest that goes through libvirt, from its first write to its last."""
+
+    changer: Process
+    """Who makes it: if that process has ended, the next reconcile completes the change or undoes it."""
+    annotation: str
+    """The annotation that the running guest has as long as it has this lease and its device, '' for none."""
+
+
+class Lease(NamedTuple):
+    """One guest's hold on its queues."""
+
+    guest: str
+    uuid: str
+    """The guest's uuid: a guest is told by it, because names change."""
+    mdev: str
+    matrix: Matrix
+    way: str
+    """What keeps its queues from the host: the masks, `BY_ADAPTERS` or `BY_DOMAINS`, or `BY_OVERRIDES`."""
+    state: str
+    made: bool
+    """Whether apvfio made the mdev, and so removes it."""
+    since: int = 0
+    """When the guest got its queues, in seconds since the boot."""
+    was: Before | None = None
+    """What it goes back to if the change that is under way is not kept."""
+    expected: bool = False
+    """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
+    live: LiveChange | None = None
+    """The live change that is under way, None if there is none."""
+
+    def undone(self) -> Lease:
+        """The lease on its way back to what it `was`."""
+        assert self.was
+        return self._replace(matrix=self.was.matrix, way=self.was.way, was=None)
+
+    def kept(self) -> Lease:
+        """The lease with its change for good, or back from one."""
+        return self._replace(state=HELD, was=None)
+
+
+class Debt(NamedTuple):
+    """The mask bits that apvfio cleared and the host shall have back."""
+
+    apmask: IdSet = NO_IDS
+    aqmask: IdSet = NO_IDS
+
+    def __or__(self, other: object) -> Debt:
+        assert isinstance(other, Debt)
+        return Debt(self.apmask | other.apmask, self.aqmask | other.aqmask)
+
+    def __sub__(self, other: Debt) -> Debt:
+        return Debt(self.apmask - other.apmask, self.aqmask - other.aqmask)
+
+    def __and__(self, other: Debt) -> Debt:
+        return Debt(self.apmask & other.apmask, self.aqmask & other.aqmask)
+
+    def __bool__(self) -> bool:
+        return bool(self.apmask) or bool(self.aqmask)
+
+
+class Ledger(NamedTuple):
+    """All leases, by the uuid of their mdev, and what is owed to the host; valid for one boot."""
+
+    boot_id: str
+    leases: dict[str, Lease]
+    owed: Debt = Debt()
+    overrides: Mapping[Apqn, str] = {}
+    """The queues whose ``driver_override`` apvfio set, and what it was before."""
+    offline: frozenset[Apqn] = frozenset()
+    """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
+    mode: str = ""
+    """The mechanism chosen for this boot with ``apvfio mode``, '' if none was."""
+    mkvps: Mapping[Apqn, tuple[str, ...]] = {}
+    """The master keys of queues as last read, remembered because only the host's own driver can read them."""
+    last: Mapping[str, Matrix] = {}
+    """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""
+
+    had: Mapping[Apqn, str] = {}
+    """The guest, by its name, that had each queue last in this boot."""
+
+    promises: Mapping[str, Promise] = {}
+    """What is kept free for devices that mdevctl is about to make, by their uuids."""
+    freed: Debt = Debt()
+    """The mask bits that an administrator cleared with ``apvfio masks`` in this boot."""
+    strange: Debt = Debt()
+    """The mask bits that another program cleared, as far as the audit log has them."""
+
+    def of_guest(self, uuid: str) -> list[Lease]:
+        """The leases of the guest ``uuid``; more than one only while an older one is ending."""
+        return [lease for lease in self.leases.values() if lease.uuid == uuid]
+
+    def with_lease(self, lease: Lease) -> Ledger:
+        """The ledger with ``lease`` added, or put in place of an older one of the same mdev."""
+        return self.with_leases([lease])
+
+    def with_leases(self, leases: Iterable[Lease]) -> Ledger:
+        """The ledger with all ``leases``, as `with_lease` adds one; the other leases are copied only once."""
+        new = {lease.mdev: lease for lease in leases}
+        return self._replace(leases={**self.leases, **new}) if new else self
+
+    def without(self, *mdevs: str) -> Ledger:
+        """The ledger without the leases of those mdevs."""
+        gone = frozenset(mdevs)
+        return self._replace(leases={k: v for k, v in self.leases.items() if k not in gone})
+
+    def promising(self, promise: Promise) -> Ledger:
+        """The ledger with ``promise``, in place of an older one for the same device."""
+        return self._replace(promises={**self.promises, promise.mdev: promise})
+
+    def breaking(self, *mdevs: str) -> Ledger:
+        """The ledger without the promises for those devices."""
+        gone = frozenset(mdevs)
+        return self._replace(promises={k: v for k, v in self.promises.items() if k not in gone})
+
+    def ending(self, guest_uuid: str) -> Ledger:
+        """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""
+        return self.with_leases(lease._replace(state=ENDING) for lease in self.of_guest(guest_uuid))
+
+    def doomed(self) -> set[str]:
+        """The mdevs that go when the ending leases end."""
+        return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.made}
+
+    def needed(self) -> Debt:
+        """The mask bits that promises and the leases not about to end keep clear."""
+        holding = self.holding()
+        return Debt(
+            union(held.matrix.adapters for held in holding if held.way == BY_ADAPTERS),
+            union(held.matrix.domains for held in holding if held.way == BY_DOMAINS),
+        )
+
+    def needed_queues(self) -> set[Apqn]:
+        """The queues whose override promises and the leases not about to end rely on."""
+        by_overrides = [held.matrix for held in self.holding() if held.way == BY_OVERRIDES]
+        return {queue for matrix in by_overrides for queue in matrix.queues()}
+
+    def remembering(self, guest_uuid: str, matrix: Matrix) -> Ledger:
+        """The ledger in which the guest ``guest_uuid`` was last given ``matrix``."""
+        return self._replace(last={**self.last, guest_uuid: Matrix(matrix.adapters, matrix.domains)})
+
+    def handed(self, lease: Lease) -> Ledger:
+        """The ledger in which the guest of ``lease`` has its queues, and so had them last."""
+        return self._replace(had={**self.had, **dict.fromkeys(lease.matrix.queues(), lease.guest)})
+
+    def live(self) -> list[Lease]:
+        """The leases that are not about to end."""
+        return [lease for lease in self.leases.values() if lease.state != ENDING]
+
+    def spans(self) -> list[Lease]:
+        """The leases not about to end, and as leases of their own what those being changed were before."""
+        live = self.live()
+        before = (lease.undone() for lease in live if lease.was)
+        return [*live, *before]
+
+    def holding(self) -> list[Lease | Promise]:
+        """All for whose sake queues are kept from the host."""
+        return [*self.spans(), *self.promises.values()]
+
+    def aimed(self) -> Ledger:
+        """The ledger as if all changes that are under way were for good: what is to be taken, not kept."""
+        if not any(lease.was for lease in self.leases.values()):
+            return self
+        return self._replace(leases={k: v._replace(was=None) for k, v in self.leases.items()})

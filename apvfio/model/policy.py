@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the administrator keeps for the host and allows to guests: /etc/apvfio/apvfio.toml.
+
+No annotation can override it: a guest says what it wants, the policy says what may be had.
+"""
+
+from __future__ import annotations
+
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Apqn
+from apvfio.model.typed import NamedTuple
+
+REFUSE = "refuse"
+WARN = "warn"
+IGNORE = "ignore"
+
+
+class Keep(NamedTuple):
+    """How many usable queues of each mode stay with the host, whatever guests ask for."""
+
+    cca: int = 0
+    ep11: int = 0
+    accel: int = 0
+
+
+class Busy(NamedTuple):
+    """What a start does that would take a queue the host uses: `REFUSE`, `WARN` or `IGNORE`."""
+
+    requests: str = WARN
+    """It has requests under way: taking it makes them fail."""
+    zkey: str = REFUSE
+    """A key of zkey's repository is bound to it: volumes encrypted with that key need it."""
+    zcrypt_nodes: str = REFUSE
+    """A device node made with zcryptctl is open to it: a container or a program was given it."""
+    default_domain: str = WARN
+    """It is the last that the host has of its default domain, which requests go to that name none."""
+
+
+class Times(NamedTuple):
+    """How long apvfio waits for others, in seconds."""
+
+    release_wait: float = 3
+    """For the last guest to let go of a device when it is taken home: its queues are being reset."""
+    lock_wait: float = 60
+    """For the locks, all those of one call together: for another apvfio, and for tools of s390-tools,
+    which were seen to hold theirs for 14 s while the kernel reset queues slowly."""
+    release_budget: float = 2
+    """For a call of libvirt's to give queues back; what would take longer is left to a unit of systemd's."""
+
+
+class Policy(NamedTuple):
+    """The queues no guest may have and no mask change may take from the host, and the other rules."""
+
+    queues: frozenset[Apqn] = frozenset()
+    adapters: IdSet = NO_IDS
+    domains: IdSet = NO_IDS
+    mode: str = ""
+    """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
+    prefer: str = ""
+    """Which way to free guests by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
+    over_provisioning: bool = False
+    """Whether guests may ask for adapters and domains that this host does not have (yet)."""
+    keep: Keep = Keep()
+    busy: Busy = Busy()
+    times: Times = Times()
+
+    def reserves(self, queue: Apqn) -> bool:
+        """Whether ``queue`` must stay with the host."""
+        return queue in self.queues or queue.adapter in self.adapters or queue.domain in self.domains

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What state cards and queues are in, for those who look at a host."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apvfio.model.matrix import Apqn
+
+IN_USE = "in use"
+"""A running guest has it attached."""
+OFFLINE = "offline"
+"""It is the host's, whose administrator has set it offline."""
+DECONFIGURED = "deconfigured"
+CHECKSTOPPED = "check-stopped"
+STATES = (IN_USE, OFFLINE, DECONFIGURED, CHECKSTOPPED)
+
+
+class Seen(NamedTuple):
+    """The types of the cards by their adapters (``CEX8P``), and the queues of which there is more to say."""
+
+    types: Mapping[int, str] = {}
+    states: Mapping[Apqn, str] = {}
+    """One of `STATES`; a queue of which there is nothing to say lacks."""
+
+
+NOTHING_SEEN = Seen()

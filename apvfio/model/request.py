@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's request: the queues it asks for and the mediated device that shall carry them."""
+
+from __future__ import annotations
+
+from apvfio.model.criteria import Wish
+from apvfio.model.matrix import Matrix
+from apvfio.model.typed import NamedTuple
+
+
+class Request(NamedTuple):
+    """One guest's wish: the queues, and the mediated device that shall carry them."""
+
+    guest: str
+    """The guest's name: untrusted text, for messages only."""
+    guest_uuid: str
+    mdev: str
+    """The uuid of the mediated device, lower case."""
+    matrix: Matrix
+    """Empty as long as nothing was chosen for a ``wish``."""
+    free_by: str = ""
+    """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
+    wish: Wish | None = None
+    """What the queues must be like, if the guest does not name them."""
+    source: str = "its annotation"
+    """Where it was read, for messages."""

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host as it will be when a guest that runs has stopped: what its next start is planned on."""
+
+from __future__ import annotations
+
+from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Host
+from apvfio.model.ledger import Ledger
+from apvfio.plan.overrides import returnable_overrides
+from apvfio.plan.steps import returnable, staying
+
+
+def stopped(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
+    """The ledger and the host after the release of what the guest ``guest_uuid`` holds.
+
+    What other devices keep from the host stays pending, as in `apvfio.plan.steps.due`.
+    """
+    ledger = ledger.ending(guest_uuid)
+    mdevs = staying(ledger, host)
+    bits = returnable(ledger, host, mdevs)
+    returned = dict(returnable_overrides(ledger, host, mdevs))
+    overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}
+    doomed = ledger.doomed()
+    after = host._replace(
+        apmask=host.apmask | bits.apmask,
+        aqmask=host.aqmask | bits.aqmask,
+        overrides=overrides,
+        mdevs={uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed},
+    )
+    drivers = {
+        queue: HOST_DRIVER
+        if driver == VFIO_DRIVER and after.masks_give_host(queue) and overrides.get(queue) != VFIO_DRIVER
+        else driver
+        for queue, driver in host.drivers.items()
+    }
+    left = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid != guest_uuid}
+    owed = {queue: before for queue, before in ledger.overrides.items() if queue not in returned}
+    ledger = ledger._replace(leases=left, owed=ledger.owed - bits, overrides=owed)
+    return ledger, after._replace(drivers=drivers)

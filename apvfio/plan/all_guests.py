@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All defined guests planned at once: who can run together, and what all of them cost the host at least."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+from apvfio.model.errors import ApvfioError, printable
+from apvfio.model.host import HOST_DRIVER, OVERRIDES
+from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, objections
+from apvfio.plan.joint import best_ways
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.planner import check_request, not_there
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
+    from apvfio.model.usage import Usage
+    from apvfio.plan.joint import Together
+
+
+class Conflict(NamedTuple):
+    """Two guests that cannot run at the same time."""
+
+    first: str
+    second: str
+    queues: tuple[Apqn, ...]
+    """Those that both ask for; none if it is the mediated device that both name."""
+
+
+class Everyone(NamedTuple):
+    """The plan for all guests that this host could start."""
+
+    mode: str
+    guests: tuple[Request, ...]
+    errors: tuple[ApvfioError, ...]
+    """Why the others cannot start, whoever else runs."""
+    conflicts: tuple[Conflict, ...]
+    together: Together | None
+    """None if no choice of ways leaves the host what the policy reserves for it."""
+    warnings: tuple[str, ...]
+    """What to warn of when all of them run, in sentences."""
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """For each guest's uuid its way: as ``free-by`` it makes every order of starts end at the optimum."""
+        if self.mode == OVERRIDES or self.together is None:
+            return {}
+        pairs = zip(self.guests, self.together.ways, strict=True)
+        return {request.guest_uuid: way for request, way in pairs}
+
+    @property
+    def prefer(self) -> str:
+        """The way that is everybody's, and so might be the policy's ``prefer``; '' if there is none."""
+        ways = set(self.ways.values())
+        return ways.pop() if len(ways) == 1 else ""
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as ``plan --all --json`` prints it."""
+        together, ways = self.together, self.ways
+        return {
+            "mode": self.mode,
+            "guests": [
+                {
+                    "guest": request.guest,
+                    "uuid": request.guest_uuid,
+                    "queues": [str(queue) for queue in request.matrix.queues()],
+                    "free_by": ways.get(request.guest_uuid),
+                }
+                for request in self.guests
+            ],
+            "errors": [error.as_json() for error in self.errors],
+            "conflicts": [
+                {"guests": [one, other], "queues": [str(queue) for queue in queues]}
+                for one, other, queues in self.conflicts
+            ],
+            "possible": together is not None,
+            "collateral": [str(queue) for queue in together.collateral] if together else [],
+            "collateral_at_least": together.least if together else 0,
+            "apmask": f"{together.adapters}" if together else "",
+            "aqmask": f"{together.domains}" if together else "",
+            "prefer": self.prefer or None,
+            "warnings": list(self.warnings),
+        }
+
+
+def plan_everyone(
+    requests: Sequence[Request],
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    facts: Usage = NOTHING_KNOWN,
+) -> Everyone:
+    """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
+    mode = mode_of(host, ledger, policy)
+    # What apvfio has taken from the host for guests that run counts as the host's again.
+    base = host._replace(
+        apmask=host.apmask | ledger.owed.apmask, aqmask=host.aqmask | ledger.owed.aqmask, mdevs={}
+    )
+    possible, errors = [], []
+    for request in requests:
+        try:
+            check_request(request, base, policy, facts)
+            possible.append(request)
+        except ApvfioError as error:
+            errors.append(error)
+    asked = {q for request in possible for q in request.matrix.queues() if base.drivers.get(q) == HOST_DRIVER}
+    if mode == OVERRIDES:
+        none = best_ways([], [], base, policy, facts=facts)
+        found = none if keeps_enough(asked, policy, facts) else None
+    else:
+        running = {lease.uuid: lease.way for lease in ledger.live()}
+        fixed = [running.get(request.guest_uuid) or request.free_by or None for request in possible]
+        found = best_ways([request.matrix for request in possible], fixed, base, policy, facts=facts)
+    taken = asked.union(found.collateral if found else ())
+    warned = [f"the host loses {one.why}" for one in objections(taken, policy, facts) if not one.refused]
+    for request in possible:
+        warned += [f"guest {printable(request.guest)}: {said}" for said in not_there(request.matrix, host)]
+    conflicts = tuple(_conflicts(possible))
+    return Everyone(mode, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
+
+
+def _conflicts(requests: list[Request]) -> list[Conflict]:
+    found = []
+    for one, other in combinations(requests, 2):
+        if one.matrix.meets(other.matrix) or one.mdev == other.mdev:
+            queues = tuple(one.matrix.overlap(other.matrix).queues())
+            found.append(Conflict(one.guest, other.guest, queues))
+    return found

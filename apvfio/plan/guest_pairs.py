@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests that cannot run at the same time, two by two."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+from apvfio.model.host import OVERRIDES
+from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.host_needs import NOTHING_KNOWN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
+    from apvfio.model.usage import Usage
+
+_SAME_DEVICE = "both name the same mediated device"
+_HOST = "no choice of ways leaves the host what it needs"
+
+
+class Pair(NamedTuple):
+    """Two guests, and what is between them."""
+
+    first: str
+    second: str
+    queues: tuple[Apqn, ...]
+    """Those that both ask for; none if that is not the reason."""
+    why: str
+
+
+def pairs_apart(
+    requests: Sequence[Request],
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    facts: Usage = NOTHING_KNOWN,
+) -> Iterator[Pair]:
+    """Every two of the guests, each of which this host could start, that it could not run together.
+
+    They want the same, or the queues of both can be freed only with some that the host needs.
+    """
+    everyone = plan_everyone(requests, host, ledger, policy, facts)
+    for conflict in everyone.conflicts:
+        yield Pair(*conflict, "" if conflict.queues else _SAME_DEVICE)
+    if everyone.mode == OVERRIDES or everyone.together is not None:
+        return
+    apart = {(conflict.first, conflict.second) for conflict in everyone.conflicts}
+    for one, other in combinations(everyone.guests, 2):
+        if (one.guest, other.guest) in apart:
+            continue
+        both = plan_everyone([one, other], host, ledger, policy, facts)
+        if len(both.guests) > 1 and both.together is None:
+            yield Pair(one.guest, other.guest, (), _HOST)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways of many guests chosen together: the least total collateral, proven unless there are too many.
+
+Each guest is freed by its adapters or by its domains; what the host loses is decided by the
+union X of the adapters and the union Y of the domains that are cleared: all of its queues in
+X or in Y. Bits are shared between guests, so the cheapest way of each alone is not the
+cheapest for all. Branch and bound over the shorter side of the host: an adapter is either
+cleared or kept, and one that is kept sends every guest that has it to the other side.
+"""
+
+from __future__ import annotations
+
+from apvfio.model.ids import IdSet
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.typed import NamedTuple
+from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, refused_queues
+from apvfio.plan.search import Guest, Problem, Search, union_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.policy import Policy
+    from apvfio.model.usage import Usage
+
+
+class Together(NamedTuple):
+    """One way for each guest, the cheapest for the host that was found."""
+
+    ways: tuple[str, ...]
+    """For each guest, in the order given: `BY_ADAPTERS` or `BY_DOMAINS`."""
+    adapters: IdSet
+    domains: IdSet
+    collateral: tuple[Apqn, ...]
+    """Queues the host loses beside those that guests asked for."""
+    least: int
+    """No choice loses fewer queues unasked; the same as these are, unless the search had to end before."""
+
+
+def best_ways(
+    guests: Sequence[Matrix],
+    fixed: Sequence[str | None],
+    host: Host,
+    policy: Policy,
+    *,
+    facts: Usage = NOTHING_KNOWN,
+) -> Together | None:
+    """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
+
+    ``fixed`` holds the way of each guest that has one already (it runs, or its annotation says so).
+    Cost counts queues the host has now and nobody asked for, then bits to clear.
+    """
+    wanted = {queue for matrix in guests for queue in matrix.queues()}
+    own = [q for q in host.drivers if host.masks_give_host(q)]
+    unwanted = [q for q in own if q not in wanted]
+    refused = refused_queues(policy, facts)
+    reserved = [q for q in own if policy.reserves(q) or q in refused]
+    rows = [Guest(m.adapters.bits, m.domains.bits) for m in guests]
+    sides = [BY_ADAPTERS, BY_DOMAINS]
+    pairs = [(q.adapter, q.domain) for q in unwanted], [(q.adapter, q.domain) for q in reserved]
+    mask, other_mask = host.apmask.bits, host.aqmask.bits
+    if union_of(g.rows for g in rows).bit_count() > union_of(g.columns for g in rows).bit_count():
+        rows = [Guest(g.columns, g.rows) for g in rows]
+        sides.reverse()
+        pairs = [(d, a) for a, d in pairs[0]], [(d, a) for a, d in pairs[1]]
+        mask, other_mask = other_mask, mask
+    flip = sides[0] == BY_DOMAINS
+
+    def leaves_enough(cleared: int, columns: int) -> bool:
+        """Whether the host keeps as many queues of each mode as the policy says."""
+        apm, aqm = (columns, cleared) if flip else (cleared, columns)
+        needed = facts.default_domain.union(facts.usable)
+        taken = (q for q in needed if apm >> q.adapter & 1 or aqm >> q.domain & 1)
+        return keeps_enough(taken, policy, facts)
+
+    problem = Problem(rows, [_forced(way, sides) for way in fixed], *pairs, mask, other_mask, leaves_enough)
+    search = Search(problem)
+    found = search.run()
+    if found is None:
+        return None
+    cleared, columns = found
+    ways = tuple(
+        way or (sides[0] if not g.rows & ~cleared else sides[1]) for way, g in zip(fixed, rows, strict=True)
+    )
+    ids = {sides[0]: IdSet.from_bits(cleared), sides[1]: IdSet.from_bits(columns)}
+    adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
+    lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)
+    return Together(ways, adapters, domains, tuple(lost), search.least_lost)
+
+
+def _forced(way: str | None, sides: list[str]) -> bool | None:
+    return None if way is None else way == sides[0]

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan to change what a guest has while it runs: hot plug and unplug of adapters and domains.
+
+The device stays as it is, and so do the queues in both matrices. Until the change is for good the
+queues given up stay the guest's, so that going back never fails for want of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.model.errors import ApvfioError, ConflictError
+from apvfio.model.host import OVERRIDES, Host
+from apvfio.model.ledger import CHANGING, HELD, Before, Lease, Ledger
+from apvfio.plan.availability import others, require_no_rival, require_no_strange_override, require_unreserved
+from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.overrides import THE_WAY, to_override
+from apvfio.plan.planner import Plan, require_vfio_ap, warnings
+from apvfio.plan.presence import require_all_there, require_there
+from apvfio.plan.steps import due, reassignment
+from apvfio.plan.ways import ways
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.policy import Policy
+    from apvfio.model.process import Process
+    from apvfio.model.request import Request
+    from apvfio.model.usage import Usage
+    from apvfio.plan.ways import Way
+
+_NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"
+
+
+class Change(NamedTuple):
+    """What changing a guest that runs will do."""
+
+    plan: Plan
+    before: Lease
+
+    @property
+    def gained(self) -> list[Apqn]:
+        """The queues that the guest gets."""
+        return [queue for queue in self.plan.request.matrix.queues() if not self.before.matrix.holds(queue)]
+
+    @property
+    def given_up(self) -> list[Apqn]:
+        """The queues that the guest loses."""
+        return [queue for queue in self.before.matrix.queues() if not self.plan.request.matrix.holds(queue)]
+
+    @property
+    def idle(self) -> bool:
+        """Whether the guest has what it asks for."""
+        return self.plan.request.matrix == self.before.matrix
+
+    def as_json(self) -> dict[str, object]:
+        """The change as ``guest set --live --json`` prints it: the plan's keys and what comes and goes."""
+        return {
+            **self.plan.as_json(),
+            "gained": [str(queue) for queue in self.gained],
+            "given_up": [str(queue) for queue in self.given_up],
+        }
+
+
+def held_lease(request: Request, ledger: Ledger) -> Lease:
+    """The lease to change; ConflictError if the guest has none, or one that cannot be changed."""
+    for lease in ledger.of_guest(request.guest_uuid):
+        if lease.mdev != request.mdev:
+            continue
+        if lease.state != HELD:
+            raise ConflictError(
+                f"what it holds is {lease.state} just now.",
+                guest=request.guest,
+                remedy="Run 'apvfio reconcile', which ends what was interrupted, and try again.",
+            )
+        if not lease.made:
+            raise ConflictError(
+                f"its mediated device {lease.mdev} was not made by apvfio, which does not change it.",
+                guest=request.guest,
+                remedy="Change the device where it was made, or stop the guest and remove it.",
+            )
+        return lease
+    raise ConflictError(
+        f"it runs and holds no queues by way of {request.mdev}.",
+        guest=request.guest,
+        remedy="See 'apvfio status'.",
+    )
+
+
+def make_change(
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    changer: Process,
+    facts: Usage = NOTHING_KNOWN,
+) -> Change:
+    """The cheapest change from what the guest has to what ``request`` names; the errors are a start's.
+
+    The policy counts for what it gets: what it has it keeps, though it be reserved meanwhile.
+    """
+    lease = held_lease(request, ledger)
+    try:
+        alone = ledger.without(lease.mdev)
+        options, mode = _choose(request, host, alone, policy, facts=facts, lease=lease)
+    except ApvfioError as error:
+        raise error.for_guest(request.guest) from None
+    chosen = options[0]
+    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
+    before = Before(lease.matrix, lease.way, changer)
+    changed = lease._replace(matrix=request.matrix, way=chosen.name, state=CHANGING, was=before)
+    after = ledger.with_lease(changed)._replace(owed=ledger.owed | chosen.clear)
+    if mode == OVERRIDES:
+        after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
+    plan = Plan(
+        request=request,
+        mode=mode,
+        chosen=chosen,
+        runner_up=runners_up[0] if runners_up else None,
+        ledger=after,
+        steps=[*due(after, host), *reassignment(changed, host)],
+        warnings=warnings(request, chosen, host, policy),
+        because=because(options, _NOT_UNDONE),
+    )
+    return Change(plan, lease)
+
+
+def _choose(
+    request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Usage, lease: Lease
+) -> tuple[list[Way], str]:
+    """The ways, the best first, and the mode; ``ledger`` is without the guest's own lease."""
+    matrix = request.matrix
+    require_vfio_ap(host)
+    require_there(request, host, over_provisioning=policy.over_provisioning)
+    require_unreserved((queue for queue in matrix.queues() if not lease.matrix.holds(queue)), policy)
+    require_no_rival(request, host, ledger)
+    mode = mode_of(host, ledger, policy)
+    if mode == OVERRIDES:
+        require_all_there(matrix, host)
+        require_no_strange_override(matrix, host)
+        options = [THE_WAY]
+    else:
+        options = ways(matrix, others(request, host, ledger), host, ledger.owed, policy)
+    options = judged(options, matrix, host, policy, facts)
+    options.sort(
+        key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.way)
+    )
+    return options, mode
+
+
+def _for_ever(way: Way, lease: Lease, host: Host) -> bool:
+    """Whether ``way`` clears a bit that could not go back before the guest ends, were the change undone.
+
+    Only the way that is not the guest's own so far can: its ids' bits in the other mask may be set still.
+    """
+    had = lease.matrix
+    return host.abilities.strict_return and bool(
+        way.clear.apmask & had.adapters or way.clear.aqmask & had.domains
+    )

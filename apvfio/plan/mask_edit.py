@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator's change of the masks does: which queues change hands, by which writes.
+
+chzdev computes the same and looks at less: it knows nothing of leases and of the policy, and
+nothing of the kernel's rule that a mask bit cannot be set while any device holds its id.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.model.host import MASK_NAMES, OVERRIDES, Host
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.ledger import Debt, Ledger
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.persistent_masks import Stored
+from apvfio.model.step import FREE, RETURN, Step
+from apvfio.model.text import mask_bits
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.steps import mask_steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.model.ids import Edit
+    from apvfio.model.policy import Policy
+
+
+class Wish(NamedTuple):
+    """What the administrator typed; None for a mask that is not to change."""
+
+    apmask: Edit | None
+    aqmask: Edit | None
+    active: bool = True
+    persistent: bool = True
+    removed: frozenset[str] = frozenset()
+    """The masks, by name, that are not to be stored any longer."""
+
+
+class Masks(NamedTuple):
+    """Both masks of a host."""
+
+    apmask: IdSet
+    aqmask: IdSet
+
+    def give_host(self, queue: Apqn) -> bool:
+        """Whether they leave ``queue`` to the host's drivers: both bits set."""
+        return queue.adapter in self.apmask and queue.domain in self.aqmask
+
+    def without(self, other: Masks) -> Masks:
+        """The bits that ``other`` lacks."""
+        return Masks(self.apmask - other.apmask, self.aqmask - other.aqmask)
+
+
+class Before(NamedTuple):
+    """What a change starts from."""
+
+    host: Host
+    ledger: Ledger
+    policy: Policy
+    stored: Stored
+    autostart: dict[str, Matrix]
+    """What mdevctl's devices will hold that start at boot, by their uuid."""
+
+    @property
+    def active(self) -> Masks:
+        """The masks as they are now."""
+        return Masks(self.host.apmask, self.host.aqmask)
+
+    @property
+    def mode(self) -> str:
+        """By which of the kernel's mechanisms queues are to change hands."""
+        return mode_of(self.host, self.ledger, self.policy)
+
+    @property
+    def storable(self) -> Masks:
+        """What a persistent change is applied to: what is stored, else what is active, as with chzdev.
+
+        Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
+        stored, they would stay away from it for good.
+        """
+        owed = self.ledger.owed
+        unstored = Masks(self.host.apmask | owed.apmask, self.host.aqmask | owed.aqmask)
+        return _filled(self.stored, unstored)
+
+    @property
+    def at_boot(self) -> Masks:
+        """The masks after a boot with what is stored; the kernel's own are full."""
+        return _filled(self.stored, Masks(ALL_IDS, ALL_IDS))
+
+
+class Change(NamedTuple):
+    """What a wish comes to; nothing of it has happened yet."""
+
+    changes: bool
+    """Whether there is anything to do."""
+    active: Masks
+    stored: Stored
+    to_store: Stored
+    """The stored masks that are not so yet."""
+    to_remove: tuple[str, ...]
+    """The masks that are stored no longer."""
+    lost: tuple[Apqn, ...]
+    """The queues the host loses."""
+    returned: tuple[Apqn, ...]
+    """The queues the host gets."""
+    steps: tuple[Step, ...]
+    """The writes to the kernel."""
+    ledger: Ledger
+    warnings: tuple[str, ...]
+
+
+def plan_edit(wish: Wish, before: Before) -> Change:
+    """What ``wish`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
+    now = before.active
+    active, stored, ledger = now, before.stored, before.ledger
+    if wish.active:
+        edits = zip(wish[:2], now, strict=True)
+        active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
+        decided = Debt(*(_decided(edit) for edit in wish[:2]))
+        # Set or cleared, these bits are now as the administrator wants them.
+        ledger = ledger._replace(
+            owed=ledger.owed - decided,
+            freed=(ledger.freed - decided) | (decided - Debt(*active)),
+        )
+    if wish.persistent:
+        kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
+        stored = Stored(
+            *(
+                None if name in wish.removed else edit.apply(base) if edit else ids
+                for name, edit, ids, base in kept
+            )
+        )
+    queues = sorted(before.host.drivers)
+    differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
+    change = Change(
+        changes=active != now or stored != before.stored or ledger.owed != before.ledger.owed,
+        active=active,
+        stored=stored,
+        to_store=Stored(*(None if ids == was else ids for _, ids, was in differing)),
+        to_remove=tuple(name for name, ids, was in differing if ids is None and was is not None),
+        lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
+        returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
+        steps=tuple(_steps(now, active)),
+        ledger=ledger,
+        warnings=(),
+    )
+    return change._replace(warnings=tuple(_warnings(wish, before, change)))
+
+
+def _decided(edit: Edit | None) -> IdSet:
+    """The bits a specification speaks of; without signs, it speaks of all."""
+    if edit is None:
+        return NO_IDS
+    if edit.assigned is not None:
+        return ALL_IDS
+    decided = NO_IDS
+    for _, ids in edit.changes:
+        decided |= ids
+    return decided
+
+
+def _steps(now: Masks, active: Masks) -> Iterator[Step]:
+    # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
+    yield from mask_steps(FREE, now.without(active))
+    yield from mask_steps(RETURN, active.without(now))
+
+
+def _filled(stored: Stored, default: Masks) -> Masks:
+    return Masks(
+        default.apmask if stored.apmask is None else stored.apmask,
+        default.aqmask if stored.aqmask is None else stored.aqmask,
+    )
+
+
+def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
+    host = before.host
+    if change.lost and not host.vfio_ap:
+        yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
+    if change.active != before.active and host.mode is None and before.mode == OVERRIDES:
+        yield "this host is to use driver_override, which stays shut until all mask bits are set again"
+    kept = before.ledger.owed - change.ledger.owed - Debt(*change.active)
+    for name, ids in zip(MASK_NAMES, kept, strict=True):
+        if ids:
+            yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
+    cleared = before.active.without(change.active)
+    for uuid, held in host.mdevs.items():
+        if host.abilities.strict_return and not held.empty:
+            yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
+    if wish.persistent:
+        rows = zip(MASK_NAMES, wish[:2], before.stored, strict=True)
+        unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
+        if unstored:
+            yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
+
+
+def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[str]:
+    for name, ids in zip(
+        MASK_NAMES, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
+    ):
+        if ids:
+            yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why an administrator's change of the masks may not be: a guest, a device, the policy, the kernel."""
+
+from __future__ import annotations
+
+from apvfio.model.claim import Promise
+from apvfio.model.errors import ConflictError, HostError, PolicyError, RequestError, printable
+from apvfio.model.host import MASK_NAMES, OVERRIDES
+from apvfio.model.ids import ALL_IDS, NO_IDS
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.owners import GUEST, mdev_owner
+from apvfio.model.persistent_masks import Stored
+from apvfio.model.text import mask_bits, some_queues
+from apvfio.plan.mask_edit import Masks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
+    from apvfio.plan.mask_edit import Before, Change, Wish
+
+UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
+
+
+def require_possible(before: Before, change: Change) -> None:
+    """ConflictError, PolicyError or HostError if ``change`` must not be, or the kernel would refuse it."""
+    if change.active != before.active:
+        _require_masks(before)
+        _require_unneeded(change.active.without(before.active), before.ledger)
+        for uuid in before.host.mdevs:
+            _require_unheld(uuid, before, change)
+        _require_unreserved(before.active, change.active, before, "the host")
+    if change.stored != before.stored:
+        # What is stored no longer is full at the next boot.
+        left = zip(MASK_NAMES, change.stored, strict=True)
+        boot = Stored(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
+        after = before._replace(stored=boot)
+        _require_unreserved(before.at_boot, after.at_boot, before, "the host of the next boot")
+        _require_startable(before, after)
+
+
+def require_stored(wish: Wish, before: Before) -> None:
+    """RequestError if a mask is to be removed that is not stored, as with chzdev."""
+    stored = zip(MASK_NAMES, before.stored, strict=True)
+    missing = [name for name, ids in stored if ids is None and name in wish.removed]
+    if missing:
+        raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")
+
+
+def _require_masks(before: Before) -> None:
+    if before.host.mode == OVERRIDES:
+        raise HostError(
+            f"the queues of this host are moved by driver_override ({some_queues(before.host.overrides)}), "
+            "which shuts the AP masks.",
+            remedy="Clear the overrides first.",
+        )
+
+
+def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
+    """No lease and no promise may lose the bits by which its queues are kept from the host."""
+    for held in ledger.holding():
+        needed = Masks(
+            adds.apmask & held.matrix.adapters if held.way == BY_ADAPTERS else NO_IDS,
+            adds.aqmask & held.matrix.domains if held.way == BY_DOMAINS else NO_IDS,
+        )
+        if isinstance(held, Promise):
+            holder, remedy = f"the mediated device {held.mdev}, which mdevctl starts", "Try again later."
+        else:
+            holder, remedy = f"guest {printable(held.guest)}", "Stop the guest first."
+        _require_none(needed, held.matrix, holder, remedy)
+
+
+def _require_unheld(uuid: str, before: Before, change: Change) -> None:
+    """No bit may be set that the kernel refuses because of the device ``uuid`` (facts of ap_bus.c)."""
+    held = before.host.mdevs[uuid]
+    if held.empty:
+        return
+    adds = change.active.without(before.active)
+    rows, columns = adds.apmask & held.adapters, adds.aqmask & held.domains
+    if not before.host.abilities.strict_return:
+        # As the steps go: apmask beside an aqmask that has its bits cleared, then aqmask beside all of that.
+        rows = rows if held.domains & before.active.aqmask & change.active.aqmask else NO_IDS
+        columns = columns if held.adapters & change.active.apmask else NO_IDS
+    owner = mdev_owner(uuid, before.ledger)
+    whose = f" of guest {printable(owner.name)}" if owner.kind == GUEST else ""
+    _require_none(
+        Masks(rows, columns),
+        held,
+        f"the mediated device {uuid}{whose}",
+        "Stop the guest or remove the mediated device first.",
+    )
+
+
+def _require_none(bits: Masks, held: Matrix, holder: str, remedy: str) -> None:
+    named = [mask_bits(name, ids) for name, ids in zip(MASK_NAMES, bits, strict=True) if ids]
+    if named:
+        queues = [q for q in held.queues() if q.adapter in bits.apmask or q.domain in bits.aqmask]
+        raise ConflictError(
+            f"{' and '.join(named)} cannot go to the host: {holder} holds {some_queues(queues)}.",
+            queues=queues,
+            remedy=remedy,
+        )
+
+
+def _require_unreserved(old: Masks, new: Masks, before: Before, whom: str) -> None:
+    reserved = filter(before.policy.reserves, before.policy.queues.union(before.host.drivers))
+    lost = [queue for queue in reserved if old.give_host(queue) and not new.give_host(queue)]
+    if lost:
+        raise PolicyError(
+            f"{some_queues(lost)} would be taken from {whom}, for which the policy reserves "
+            f"{'it' if len(lost) == 1 else 'them'}.",
+            queues=lost,
+            remedy=UNRESERVE,
+        )
+
+
+def _require_startable(before: Before, after: Before) -> None:
+    """No device that mdevctl starts at boot may find its queues with the host then, as in chzdev."""
+    target = after.storable
+    adds = target.without(before.storable)
+    for uuid, held in before.autostart.items():
+        added = [q for q in held.queues() if q.adapter in adds.apmask or q.domain in adds.aqmask]
+        queues = [queue for queue in added if target.give_host(queue)]
+        if queues:
+            raise ConflictError(
+                f"mdevctl's definition {uuid} starts at boot and needs {some_queues(queues)}, "
+                "which the stored masks would leave to the host.",
+                queues=queues,
+                remedy="Change the definition first.",
+            )

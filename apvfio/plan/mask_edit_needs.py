@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a change of the masks takes that the host needs itself: the policy's [keep] and [busy].
+
+An administrator's slip takes keys from the host's own volumes as surely as a guest's start does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.model.errors import PolicyError
+from apvfio.model.host import HOST_DRIVER
+from apvfio.model.policy import IGNORE, Busy, Policy
+from apvfio.plan.host_needs import objections
+from apvfio.plan.mask_edit_checks import UNRESERVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.model.matrix import Apqn
+    from apvfio.model.usage import Usage
+    from apvfio.plan.mask_edit import Before, Change
+
+
+class Loss(NamedTuple):
+    """Queues that somebody loses."""
+
+    whom: str
+    queues: tuple[Apqn, ...]
+    policy: Policy
+    """What of the policy has a say in it."""
+
+
+def losses(before: Before, change: Change) -> Iterator[Loss]:
+    """What the host loses now, and what it will not have after a boot."""
+    drivers, policy = before.host.drivers, before.policy
+    lost = tuple(queue for queue in change.lost if drivers[queue] == HOST_DRIVER)
+    if lost:
+        yield Loss("the host", lost, policy)
+    old, new = before.at_boot, before._replace(stored=change.stored).at_boot
+    lost = tuple(queue for queue in sorted(drivers) if old.give_host(queue) and not new.give_host(queue))
+    if lost:
+        yield Loss("the host of the next boot", lost, Policy(busy=_busy_at_boot(policy)))
+
+
+def _busy_at_boot(policy: Policy) -> Busy:
+    """Keys outlive a boot. Requests, device nodes and the default domain do not (bus:ap_select_domain)."""
+    return Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
+
+
+def weighed(loss: Loss, facts: Usage) -> list[str]:
+    """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
+    found = list(objections(loss.queues, loss.policy, facts))
+    refused = [objection for objection in found if objection.refused]
+    if refused:
+        raise PolicyError(
+            f"{loss.whom} would lose {'; and '.join(objection.why for objection in refused)}.",
+            queues={queue for objection in refused for queue in objection.queues},
+            remedy=UNRESERVE,
+        )
+    return [f"{loss.whom} loses {objection.why}" for objection in found]

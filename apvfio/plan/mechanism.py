@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By which of the kernel's two mechanisms queues change hands on a host."""
+
+from __future__ import annotations
+
+from apvfio.model.errors import ConflictError, HostError
+from apvfio.model.host import HOST_DRIVER, MASK_NAMES, MASKS, OVERRIDES
+from apvfio.model.ids import ALL_IDS
+from apvfio.model.matrix import covering
+from apvfio.model.step import RETURN, Step
+from apvfio.model.text import some_queues
+from apvfio.plan.overrides import restoring
+from apvfio.plan.steps import mask_steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.model.host import Host
+    from apvfio.model.ids import IdSet
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.policy import Policy
+
+
+def mode_of(host: Host, ledger: Ledger, policy: Policy) -> str:
+    """`MASKS` or `OVERRIDES`: what is in use, else what was chosen, else what the policy prefers, else masks.
+
+    Masks are what chzdev, ap-check and so mdevctl understand; that is why they come first.
+    """
+    return host.mode or ledger.mode or policy.mode or MASKS
+
+
+def why(host: Host, ledger: Ledger, policy: Policy) -> str:
+    """What decides the mode, in words."""
+    if host.overrides:
+        return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
+    if not host.abilities.override:
+        return "this kernel has no driver_override for AP queues"
+    if host.mode == MASKS:
+        cleared = [f"{name} lacks {ALL_IDS - ids}" for name, ids in _masks(host) if ids != ALL_IDS]
+        return f"{' and '.join(cleared)}, which shuts driver_override"
+    if ledger.mode:
+        return "chosen with 'apvfio mode' for this boot; nothing is in use"
+    if policy.mode:
+        return "the policy prefers it; nothing is in use"
+    return "nothing is in use; chzdev, mdevctl and ap-check know masks only"
+
+
+def steps_to(mode: str, host: Host) -> list[Step]:
+    """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way.
+
+    Where it is open, queues are brought home that a change of the mode left when it was broken off.
+    """
+    if mode == OVERRIDES and not host.abilities.override:
+        raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
+    if host.mode == mode:
+        return []
+    if host.mode is None:
+        return list(_left_behind(host))
+    if host.mdevs:
+        raise ConflictError(
+            f"the mediated device {min(host.mdevs)} is in use, and the mode is the whole host's.",
+            remedy="Stop all guests with AP queues and remove their devices first.",
+        )
+    if mode == OVERRIDES:
+        return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
+    cleared = (step for queue in sorted(host.overrides) for step in restoring(queue, "", host))
+    return [*cleared, *_left_behind(host)]
+
+
+def _left_behind(host: Host) -> Iterator[Step]:
+    held = covering(host.mdevs.values())
+    for queue in sorted(host.drivers.keys() - host.overrides.keys()):
+        if host.drivers[queue] != HOST_DRIVER and not held(queue):
+            yield from restoring(queue, "", host)
+
+
+def _masks(host: Host) -> list[tuple[str, IdSet]]:
+    return list(zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True))

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wish made a matrix: the rectangle of queues that a guest gets which names none.
+
+Of all rectangles whose every queue satisfies the wish, the one that costs the host the fewest
+queues nobody asked for; then the one that changes the fewest mask bits; then the one on the
+cards that serve the fewest queues to guests; then the one with the lowest ids. What a guest
+had before in this boot comes before all that, if it still satisfies the wish and is free.
+`apvfio.plan.rectangle` says how far that is exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from apvfio.model.criteria import count
+from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.host import OVERRIDES
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.candidates import candidates
+from apvfio.plan.mechanism import mode_of
+from apvfio.plan.rectangle import Line, cheapest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apvfio.model.cards import Known
+    from apvfio.model.criteria import Wish
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger
+    from apvfio.model.policy import Policy
+    from apvfio.model.request import Request
+    from apvfio.plan.candidates import Candidates
+
+_REMEDY = "Ask for less in <any>, or see 'apvfio queues' for what there is."
+
+
+def choose(
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    known: Known,
+    kept: frozenset[Apqn] = frozenset(),
+    avoid: frozenset[Apqn] = frozenset(),
+) -> Matrix:
+    """The matrix for the request's wish; HostError says what ruled out which queues.
+
+    ``kept`` are queues that the host needs besides those the policy reserves, ``avoid`` those
+    that the guest shall not have, whoever else has them. PolicyError if only queues that must
+    stay with the host are in the way.
+    """
+    wish = request.wish
+    assert wish
+    ledger = ledger.ending(request.guest_uuid)
+    mode = mode_of(host, ledger, policy)
+    found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept | avoid)
+    if not found.queues:
+        raise _impossible(request, "no queue satisfies all it asks for", found)
+    may_stay = {q for q in host.drivers if policy.reserves(q) or q in kept}
+    grid = _grid(found, host, ledger, may_stay, by_masks=mode != OVERRIDES)
+    for matrix in _before(request, host, ledger):
+        if _still_good(matrix, wish, found, *grid):
+            return matrix._replace(control_domains=wish.control_domains)
+    rows, columns = grid
+    best = cheapest(rows, columns, wish.adapters, wish.domains, policy.prefer if mode != OVERRIDES else "")
+    if best is None:
+        if cheapest(_opened(rows), _opened(columns), wish.adapters, wish.domains):
+            raise PolicyError(
+                "all queues that satisfy it could be freed only with queues that must stay with the host: "
+                f"{some_queues(may_stay)}.",
+                guest=request.guest,
+                queues=may_stay,
+                remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+            )
+        size = f"{count(wish.adapters, 'adapter')} x {count(wish.domains, 'domain')}"
+        left = f"{count_queues(len(found.queues))} left ({some_queues(found.queues)})"
+        raise _impossible(request, f"no rectangle of {size} is among the {left}", found)
+    return Matrix(IdSet(best.adapters), IdSet(best.domains), wish.control_domains)
+
+
+def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
+    """What the guest might get again: what somebody assigned to its device already, what it had last."""
+    doomed = ledger.doomed()
+    found = [matrix for uuid, matrix in host.mdevs.items() if uuid == request.mdev and uuid not in doomed]
+    last = ledger.last.get(request.guest_uuid)
+    return found + ([last] if last else [])
+
+
+def _still_good(
+    matrix: Matrix, wish: Wish, found: Candidates, adapters: list[Line], domains: list[Line]
+) -> bool:
+    rows = [line for line in adapters if line.id in matrix.adapters]
+    columns = [line for line in domains if line.id in matrix.domains]
+    is_open = not (any(line.closed for line in rows) and any(line.closed for line in columns))
+    size = (len(matrix.adapters), len(matrix.domains))
+    return size == (wish.adapters, wish.domains) and is_open and found.queues.issuperset(matrix.queues())
+
+
+def _grid(
+    found: Candidates, host: Host, ledger: Ledger, may_stay: set[Apqn], *, by_masks: bool
+) -> tuple[list[Line], list[Line]]:
+    """The adapters and the domains. Where queues move one by one, none costs the host anything more."""
+    hosts = {queue for queue in host.drivers if by_masks and host.masks_give_host(queue)}
+    closed = hosts & may_stay
+    loads = Counter(queue.adapter for lease in ledger.live() for queue in lease.matrix.queues())
+    rows, columns = _by_line(found.queues), _by_line(_turned(found.queues))
+    row_hosts, column_hosts = _by_line(hosts), _by_line(_turned(hosts))
+    closed_rows, closed_columns = _by_line(closed), _by_line(_turned(closed))
+    apmask, aqmask = (host.apmask, host.aqmask) if by_masks else (NO_IDS, NO_IDS)
+    return (
+        [
+            Line(a, rows[a], row_hosts.get(a, 0), a in apmask, a in closed_rows, loads[a])
+            for a in sorted(rows)
+        ],
+        [
+            Line(d, columns[d], column_hosts.get(d, 0), d in aqmask, d in closed_columns)
+            for d in sorted(columns)
+        ],
+    )
+
+
+def _by_line(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """For each first id the second ones, as bits."""
+    table: dict[int, int] = {}
+    for line, place in pairs:
+        table[line] = table.get(line, 0) | 1 << place
+    return table
+
+
+def _turned(queues: Iterable[Apqn]) -> Iterator[tuple[int, int]]:
+    return ((queue.domain, queue.adapter) for queue in queues)
+
+
+def _opened(lines: Iterable[Line]) -> list[Line]:
+    return [line._replace(closed=False) for line in lines]
+
+
+def _impossible(request: Request, what: str, found: Candidates) -> ApvfioError:
+    return HostError(f"{what}: {'; '.join(found.story)}.", guest=request.guest, remedy=_REMEDY)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy's file, /etc/apvfio/apvfio.toml: every mistake in it is named."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from apvfio.model.errors import ApvfioError, RequestError, printable
+from apvfio.model.host import MASKS, OVERRIDES
+from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.matrix import Apqn
+from apvfio.model.policy import IGNORE, REFUSE, WARN, Busy, Keep, Policy, Times
+from apvfio.store.toml_table import TOP, one_of, read_settings, true_or_false, whole_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from apvfio.kernel.seam import Files
+    from apvfio.store.toml_table import Sections
+
+POLICY = "etc/apvfio/apvfio.toml"
+_LONGEST_SENTENCE = 300
+
+
+def read_policy(files: Files) -> Policy:
+    """The policy in force; RequestError names what is wrong with its file, FileError why none can be read."""
+    return parse_policy(files.read(POLICY))
+
+
+def read_times(files: Files) -> Times:
+    """The policy's waits, or the usual ones where it cannot be used: no typo shall keep a guest's queues."""
+    try:
+        return read_policy(files).times
+    except ApvfioError:
+        return Times()
+
+
+# A start reads it twice: for the wait for the lock, and again under the lock.
+@lru_cache(maxsize=1)
+def parse_policy(text: str | None) -> Policy:
+    """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
+    if text is None:
+        return Policy()
+    try:
+        found = read_settings(text, SECTIONS)
+        top = found[TOP]
+        if top.get("mode") == OVERRIDES and top.get("over_provisioning"):
+            raise ValueError(
+                'mode = "overrides" and over-provisioning = true exclude each other: '
+                "a queue that is not there has no driver_override"
+            )
+    except (ValueError, RecursionError) as error:
+        raise _bad(printable(str(error), _LONGEST_SENTENCE)) from None
+    return Policy(
+        **found["reserve"],
+        **top,
+        keep=Keep(**found["keep"]),
+        busy=Busy(**found["busy"]),
+        times=Times(**found["time"]),
+    )
+
+
+def _queues(value: object) -> frozenset[Apqn]:
+    if not isinstance(value, list):
+        raise ValueError('is not a list such as ["01.001b"]')
+    queues = []
+    for item in value:
+        queue = Apqn.parse(item) if isinstance(item, str) else None
+        if queue is None:
+            raise ValueError(f"has {str(item)!r}, which is no queue such as 01.001b")
+        if queue in queues:
+            raise ValueError(f"has {queue} twice")
+        queues.append(queue)
+    return frozenset(queues)
+
+
+def _ids(value: object) -> IdSet:
+    if not isinstance(value, str):
+        raise ValueError('is not a text such as "0,0xa,3-5"')
+    try:
+        return parse_list(value, "")
+    except RequestError as error:
+        raise ValueError(error.sentence.strip().removesuffix(".")) from None
+
+
+def _blank_or(*words: str) -> Any:
+    chosen = one_of(*words)
+    return lambda value: "" if value == "" else chosen(value)
+
+
+_SEVERITY = one_of(REFUSE, WARN, IGNORE)
+_COUNT = whole_number(0, 65536)
+
+
+SECTIONS: Sections = {
+    TOP: {
+        "mode": _blank_or(MASKS, OVERRIDES),
+        "prefer": _blank_or("adapters", "domains"),
+        "over-provisioning": true_or_false,
+    },
+    "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
+    "keep": {"cca": _COUNT, "ep11": _COUNT, "accel": _COUNT},
+    "busy": {
+        "requests": _SEVERITY,
+        "zkey": _SEVERITY,
+        "zcrypt-nodes": _SEVERITY,
+        "default-domain": _SEVERITY,
+    },
+    "time": {
+        "release-wait": whole_number(1, 60),
+        "lock-wait": whole_number(1, 600),
+        "release-budget": whole_number(0, 60),
+    },
+}
+"""Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
+
+
+def _bad(why: str) -> RequestError:
+    end = "" if why.endswith("?") else "."
+    return RequestError(f"the policy /{POLICY} cannot be used: {why}{end}", remedy="Mend the file.")

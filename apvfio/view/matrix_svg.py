@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The matrix of a host as an SVG picture, drawn as IBM's manuals draw it: a square for each queue.
+
+It needs nothing from elsewhere: the styles are in it, fonts are whatever there is. A color is
+never alone: each square has its owner's mark. The same report always makes the same text.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from apvfio.model.matrix import Apqn
+from apvfio.model.text import count_queues, decimal
+from apvfio.view.svg_notes import legend, notes
+from apvfio.view.svg_parts import CELL, LEFT, Drawing, style
+from apvfio.view.svg_square import square
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.view.picture import Picture
+    from apvfio.view.report import Report
+
+_COLUMNS = 32
+"""Domains side by side; with more of them no page would be wide enough to be read."""
+_GROUP = 8
+_GAP = 6
+
+
+def svg(told: Report, *, alone: bool = True) -> str:
+    """The picture, a document of its own that tells the whole report.
+
+    Unless it is ``alone`` it is the matrix and its legend, for a page that has `style` and tells the rest.
+    """
+    drawing = Drawing()
+    if alone:
+        _title(drawing, told)
+    _matrix(drawing, told.picture)
+    legend(drawing, told.picture)
+    if alone:
+        notes(drawing, told)
+    title, description = "AP matrix", _description(told)
+    size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="apvfio" {size} role="img" '
+            'aria-labelledby="apvfio-title apvfio-description">',
+            f'<title id="apvfio-title">{title}</title>',
+            f'<desc id="apvfio-description">{escape(description)}</desc>',
+            *([f"<style>{style()}</style>"] if alone else []),
+            '<defs><pattern id="apvfio-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
+            'patternTransform="rotate(45)"><rect class="hatch" width="2.4" height="6"/></pattern></defs>',
+            f'<rect class="paper" width="{drawing.width}" height="{drawing.height}"/>',
+            *drawing.parts,
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def _description(told: Report) -> str:
+    drawn = told.picture
+    if not drawn.cells:
+        return "No queues."
+    owners = "; ".join(f"{entry.text}: {entry.counted}" for entry in drawn.legend.values())
+    return (
+        f"Adapters down, {len(drawn.types)}, domains across, {len(drawn.domains)}: "
+        f"{count_queues(len(drawn.cells))}. {owners}. Owed to the host: {told.owed}."
+    )
+
+
+def _title(drawing: Drawing, told: Report) -> None:
+    drawing.text(LEFT, "AP matrix", "title", down=26)
+    drawing.down(8)
+    for name, value in told.facts:
+        drawing.pair(name, value)
+    drawing.down(10)
+
+
+def _matrix(drawing: Drawing, drawn: Picture) -> None:
+    if not drawn.cells:
+        drawing.text(LEFT, "no queues", "", down=20)
+    for start in range(0, len(drawn.domains), _COLUMNS):
+        _block(drawing, drawn, drawn.domains[start : start + _COLUMNS])
+        drawing.down(14)
+
+
+def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
+    """Some of the columns, with their headings and the names of the rows."""
+    left = drawing.margin
+    places = [left + i * CELL + i // _GROUP * _GAP for i in range(len(domains))]
+    drawing.down(14)
+    drawing.put(f'<text class="label" x="{LEFT}" y="{drawing.y}">adapter</text>')
+    drawing.put(f'<text class="label end" x="{left - 10}" y="{drawing.y}">domain</text>')
+    for x, domain in zip(places, domains, strict=True):
+        drawing.put(f'<text class="id middle" x="{x + CELL // 2}" y="{drawing.y}">{domain:04x}</text>')
+    if decimal(max(domains)):
+        drawing.down(12)
+        for x, domain in zip(places, domains, strict=True):
+            drawing.put(f'<text class="decimal middle" x="{x + CELL // 2}" y="{drawing.y}">{domain}</text>')
+    drawing.down(6)
+    drawing.wide(places[-1] + CELL)
+    for adapter, card in drawn.types.items():
+        _row_name(drawing, adapter, card)
+        for x, domain in zip(places, domains, strict=True):
+            queue = Apqn(adapter, domain)
+            if queue in drawn.cells:
+                drawing.parts.extend(_square(drawn, queue, x, drawing.y))
+        drawing.down(CELL)
+
+
+def _row_name(drawing: Drawing, adapter: int, card: str) -> None:
+    y, right = drawing.y + CELL // 2 + 4, drawing.margin - 10
+    drawing.put(f'<text class="label" x="{LEFT}" y="{y}">{escape(card)}</text>')
+    beside = f'<tspan class="decimal">{adapter}  </tspan>' if decimal(adapter) else ""
+    drawing.put(f'<text class="id end" x="{right}" y="{y}">{beside}{adapter:02x}</text>')
+
+
+def _square(drawn: Picture, queue: Apqn, x: int, y: int) -> Iterator[str]:
+    cell = drawn.cells[queue]
+    entry = drawn.legend[cell.owner]
+    said = ", ".join(filter(None, (entry.text, cell.state)))
+    yield f'<g class="q" transform="translate({x} {y})"><title>{queue}: {escape(said)}</title>'
+    yield f"{square(entry, cell.state)}</g>"

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that ``apvfio status`` tells, in words: what every form of it prints."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from apvfio.model.errors import printable
+from apvfio.model.host import MASK_NAMES
+from apvfio.model.text import some_queues
+from apvfio.view.picture import Picture
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apvfio.model.claim import Promise
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Lease, Ledger
+
+
+_LONGEST = 1000
+
+
+class Report(NamedTuple):
+    """A host's state for a person."""
+
+    facts: tuple[tuple[str, str], ...]
+    """Name and value: the mode, what the kernel can do, the masks, what is wrong with the policy."""
+    picture: Picture
+    leases: tuple[str, ...]
+    """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
+    owed: str
+    """What is owed to the host; ``nothing`` if nothing is."""
+    drift: tuple[str, ...]
+    """A sentence for everything that is not as it should be."""
+
+
+def report(
+    host: Host, ledger: Ledger, mode: str, drawn: Picture, drift: Sequence[str], *, policy_error: str = ""
+) -> Report:
+    """What there is to say of ``host``, which works by ``mode`` and differs from the ledger by ``drift``.
+
+    ``policy_error`` says why the policy cannot be used, '' if it can.
+    """
+    return Report(
+        facts=(
+            ("mode", mode),
+            ("kernel", _kernel(host)),
+            ("apmask", str(host.apmask or "empty")),
+            ("aqmask", str(host.aqmask or "empty")),
+            *([("policy", printable(policy_error, _LONGEST))] if policy_error else []),
+        ),
+        picture=drawn,
+        leases=_leases(ledger),
+        owed=_debt(ledger),
+        # They may name drivers, and what a sysfs holds need not be the kernel's.
+        drift=tuple(printable(sentence, _LONGEST) for sentence in drift),
+    )
+
+
+def _kernel(host: Host) -> str:
+    able = [
+        *(["override"] if host.abilities.override else []),
+        *(["ap_config"] if host.abilities.ap_config else []),
+        *(["strict return"] if host.abilities.strict_return else []),
+    ]
+    return ", ".join([f"vfio_ap {'loaded' if host.vfio_ap else 'NOT loaded'}", *able])
+
+
+def _leases(ledger: Ledger) -> tuple[str, ...]:
+    guests = [f"guest {printable(lease.guest)}: {_lease(lease)}" for lease in ledger.leases.values()]
+    return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.promises.values()))
+
+
+def _promise(promise: Promise) -> str:
+    return (
+        f"mdevctl starts a device: {promise.matrix}; freed by {promise.way}, "
+        f"mdev {promise.mdev}, process {promise.process.pid}"
+    )
+
+
+def _lease(lease: Lease) -> str:
+    return f"{lease.matrix}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
+
+
+def _debt(ledger: Ledger) -> str:
+    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.owed, strict=True) if ids]
+    if ledger.overrides:
+        parts.append(f"driver_override of {some_queues(ledger.overrides)}")
+    return ", ".join(parts) or "nothing"

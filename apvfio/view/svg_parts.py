@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an SVG picture is put together from: a sheet that grows downwards, and its styles."""
+
+from __future__ import annotations
+
+from html import escape
+
+from apvfio.view.folding import fold
+from apvfio.view.palette import DARK, LIGHT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.view.palette import Colors
+
+CELL = 28
+"""The side of a queue's square with the gap around it; all lengths are in px."""
+LEFT = 16
+_ROW_NAMES = 144
+_NARROWEST = 640
+LINE = 17
+CHARACTER = 7.3
+"""How wide a character of the text is at most, on average: a proportional font of 13 px."""
+_PAIR = 72
+
+_SANS = "system-ui,-apple-system,'Segoe UI','DejaVu Sans',Arial,sans-serif"
+_MONO = "ui-monospace,'DejaVu Sans Mono','Liberation Mono',Menlo,Consolas,monospace"
+
+
+class Drawing:
+    """A sheet of paper. ``y`` is how far down it is filled."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.y = 0
+        self.margin = _ROW_NAMES
+        """Where the columns of the matrix begin."""
+        self._right = _NARROWEST - LEFT
+
+    @property
+    def width(self) -> int:
+        """Of the whole sheet."""
+        return self._right + LEFT
+
+    @property
+    def height(self) -> int:
+        """Of what is filled, and a margin."""
+        return self.y + LEFT
+
+    def put(self, part: str) -> None:
+        """Add an element."""
+        self.parts.append(part)
+
+    def wide(self, right: int) -> None:
+        """Something reaches as far as ``right``."""
+        self._right = max(self._right, right)
+
+    def down(self, length: int) -> None:
+        """Go on further down."""
+        self.y += length
+
+    def text(self, x: int, words: str, kind: str, *, down: int = LINE) -> None:
+        """One line of text, ``down`` below the last."""
+        self.down(down)
+        named = f' class="{kind}"' if kind else ""
+        self.put(f'<text{named} x="{x}" y="{self.y}">{escape(words)}</text>')
+
+    def paragraph(self, x: int, words: str, kind: str = "") -> None:
+        """As many lines of text as it takes."""
+        room = int((self.width - LEFT - x) / CHARACTER)
+        for i, line in enumerate(fold(words, room, 0)):
+            self.text(x + (12 if i else 0), line.strip(), kind)
+
+    def pair(self, name: str, value: str) -> None:
+        """A name and, beside it, its value."""
+        before = self.y
+        self.text(LEFT, name, "label")
+        self.y = before
+        self.paragraph(LEFT + _PAIR, value)
+
+
+def style() -> str:
+    """The styles of the picture, for light and dark; on paper it is light."""
+    return (
+        f".apvfio text{{font:13px {_SANS}}}"
+        ".apvfio .title{font-size:20px;font-weight:600}.apvfio .head{font-weight:600}"
+        f".apvfio .id{{font:10px {_MONO}}}.apvfio .decimal{{font:9px {_MONO}}}"
+        ".apvfio .label,.apvfio .count{font-size:12px}"
+        ".apvfio text.middle,.apvfio text.mark{text-anchor:middle}.apvfio text.end{text-anchor:end}"
+        f".apvfio text.mark{{font:700 13px {_MONO}}}.apvfio text.small{{font-size:10px}}"
+        ".apvfio text,.apvfio tspan{white-space:pre}"
+        ".apvfio .hatch{stroke:none}.apvfio .free{stroke-width:1.5}"
+        ".apvfio .unbound{stroke-dasharray:3 2;stroke-width:1.5}"
+        ".apvfio .stroke{stroke-width:2;fill:none}"
+        f"{_colors(LIGHT)}"
+        f"@media (prefers-color-scheme:dark){{{_colors(DARK)}}}"
+        f"@media print{{{_colors(LIGHT)}.apvfio rect,.apvfio path{{print-color-adjust:exact;"
+        "-webkit-print-color-adjust:exact}}"
+    )
+
+
+def _colors(colors: Colors) -> str:
+    hues = "".join(
+        f".apvfio .hue{i}{{fill:{fill};stroke:{colors.edge}}}" for i, fill in enumerate(colors.hues)
+    )
+    return (
+        f".apvfio .paper{{fill:{colors.paper}}}.apvfio text{{fill:{colors.ink}}}"
+        f".apvfio text.label,.apvfio .decimal,.apvfio .count,.apvfio text.quiet{{fill:{colors.faint}}}"
+        f".apvfio text.warning{{fill:{colors.warning}}}"
+        f".apvfio .host{{fill:{colors.host};stroke:{colors.edge}}}.apvfio .hatch{{fill:{colors.hatch}}}"
+        f".apvfio .free,.apvfio .unbound{{fill:{colors.paper};stroke:{colors.ink}}}"
+        f".apvfio .inuse{{fill:{colors.ink}}}.apvfio .stroke{{stroke:{colors.warning}}}{hues}"
+    )
