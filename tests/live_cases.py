@@ -30,7 +30,7 @@ from lifecycle import State, state
 
 _CHANGE_AND = """\
 import os, sys, time
-from apvfio import changing
+from apvfio.engine import live_change
 from apvfio.libvirt.live_guest import this_process
 from apvfio.model.ids import parse_list
 from apvfio.model.matrix import Matrix
@@ -38,28 +38,28 @@ from apvfio.model.request import Request
 from apvfio.store.system import RealSystem
 guest, uuid, mdev = sys.argv[1:4]
 matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
-done = changing.change(RealSystem(), Request(guest, uuid, mdev, matrix), this_process())
+done = live_change.change(RealSystem(), Request(guest, uuid, mdev, matrix), this_process())
 print("changed", flush=True)
 """
 _DIES = "os._exit(9)\n"
 _WAITS = """\
 open("/run/changed", "w").close()
 while os.path.exists("/run/changed"): time.sleep(0.02)
-print(len(changing.keep(RealSystem(), done).ledger.leases))
+print(len(live_change.keep(RealSystem(), done).ledger.leases))
 """
 
 
 _CLEAR_AND_DIE = """\
 import os, sys
-from apvfio import guest_device, live
+from apvfio.libvirt import hotplug, live_guest
 from apvfio.libvirt.guests import Guests
 from apvfio.store.system import RealSystem
-guest_device.detach = lambda guest: os._exit(9)
-live.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
+hotplug.detach = lambda guest: os._exit(9)
+live_guest.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
 """
 _ACQUIRE_AND_DIE = """\
 import os, sys
-from apvfio import broker
+from apvfio.engine import broker
 from apvfio.model.ledger import LiveChange
 from apvfio.libvirt.live_guest import this_process
 from apvfio.model.ids import parse_list

@@ -20,7 +20,7 @@ WARNING = "warning"
 _GENERATIONS = 4
 """Of errors that derive from others."""
 _REASONS = {
-    "apvfio/model/policy.py": ("ValueError", Exit.REQUEST),
+    "apvfio/store/policy_file.py": ("ValueError", Exit.REQUEST),
     "apvfio/store/toml_table.py": ("ValueError", Exit.REQUEST),
     "mdev/definitions.py": ("DefinitionError", Exit.REQUEST),
     "mdev/callouts.py": ("CallError", Exit.FAILURE),

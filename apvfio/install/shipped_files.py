@@ -10,7 +10,7 @@ import sys
 
 from apvfio.model.errors import HostError
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def asset(name: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-from apvfio.kernel.seam import Sysfs
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.errors import HostError
 from apvfio.store.files import RealFiles
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from apvfio.kernel.seam import Files, System
+    from apvfio.kernel.seam import Files, Sysfs, System
     from apvfio.model.process import Process
 
 _BOOT_ID = "proc/sys/kernel/random/boot_id"

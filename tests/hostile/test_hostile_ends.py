@@ -106,7 +106,7 @@ def test_input_without_an_end_is_bounded(hook: Hook) -> None:
 # The n-th write to the kernel is the last that this process makes.
 STRUCK = """\
 import os, sys
-from apvfio import hook
+from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
 store, left = SimKernel.write, [int(sys.argv[1])]
 def write(self, path, text):

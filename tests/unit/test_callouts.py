@@ -401,12 +401,12 @@ cat
 AS_CALLOUT = """\
 import sys
 from machines import Machine
-from apvfio import mdevctl_callout
-from apvfio.model.policy import POLICY
-mdevctl_callout.AP_CHECK = sys.argv[1]
+from apvfio.mdevctl import callout
+from apvfio.store.policy_file import POLICY
+callout.AP_CHECK = sys.argv[1]
 machine = Machine()
 machine.files.texts[POLICY] = sys.argv[2]
-code = mdevctl_callout.main(sys.argv[3:], machine)
+code = callout.main(sys.argv[3:], machine)
 print("refused", len(machine.sysfs.written))
 sys.exit(code)
 """

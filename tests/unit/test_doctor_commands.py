@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 HOUSE = Path(__file__).parents[2]
-SOURCES = [*sorted((HOUSE / "apvfio/doctor/judge").glob("*.py")), HOUSE / "apvfio/install/checks.py"]
+SOURCES = [*sorted((HOUSE / "apvfio/doctor/checks").glob("*.py")), HOUSE / "apvfio/install/checks.py"]
 MAKERS = ("apvfio", "about", "virsh", "edit", "echo")
 """The methods of `Words`."""
 VERBS = re.compile(

@@ -106,9 +106,9 @@ def divide(names: list[str]) -> tuple[list[str], list[str]]:
 
 def test_a_crowd_at_once_writes_the_masks_a_tenth_as_often_as_one_by_one() -> None:
     assert crowd(10, together=False) == (10, 10)
-    starts, stop_records = crowd(CROWD, together=True)
+    starts, stops = crowd(CROWD, together=True)
     assert starts <= CROWD // 10
-    assert stop_records <= CROWD // 10
+    assert stops <= CROWD // 10
 
 
 def crowd(count: int, *, together: bool) -> tuple[int, int]:
