@@ -125,17 +125,15 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> Debt:
     holding = [held for held in mdevs if not held.empty]
     if host.abilities.strict_return:
         return debt - Debt(union(held.adapters for held in holding), union(held.domains for held in holding))
+    # What a set bit gives to the host of a device cannot follow whatever the other mask becomes.
     for held in holding:
-        # One mask after the other is written: a queue must be kept by bits that stay as they are.
-        if not _clear(held.domains, host.aqmask, debt.aqmask):
-            debt -= Debt(held.adapters, NO_IDS)
-        if not _clear(held.adapters, host.apmask, debt.apmask):
+        if held.adapters & host.apmask:
             debt -= Debt(NO_IDS, held.domains)
+    # One mask after the other is written: of two bits that may only go back one by one, that of aqmask does.
+    for held in holding:
+        if held.domains & (host.aqmask | debt.aqmask):
+            debt -= Debt(held.adapters, NO_IDS)
     return debt
-
-
-def _clear(ids: IdSet, mask: IdSet, about_to_be_set: IdSet) -> bool:
-    return not ids & (mask | about_to_be_set)
 
 
 def _back_offline(ledger: Ledger, host: Host, returns: Debt) -> Iterator[Step]:

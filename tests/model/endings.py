@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.ledger import ENDING, HELD
 from hosts import guest
-from model.promised import require
+from model.promised import is_stuck, require
 
 if TYPE_CHECKING:
     from apvfio.model.ledger import Lease
@@ -80,9 +80,10 @@ def require_home(machine: Machine, stopped: dict[int, int], now: float) -> None:
         if sign_of_life(machine, n, lease):
             continue
         if lease.state == ENDING:
-            # Only a device that cannot be removed yet keeps it.
+            # Only a device that cannot be removed yet keeps it: its own, or one that goes first.
             there = machine.kernel.state.mdevs.get(lease.mdev)
-            require(f"{lease.guest} has not ended", there is not None and there.open)
+            kept = (there is not None and there.open) or is_stuck(machine)
+            require(f"{lease.guest} has not ended", kept)
         elif n in stopped and lease.since <= stopped[n]:
             require(f"{lease.guest} stopped at {stopped[n]} and is {lease.state} at {now:.0f}", holds=False)
         elif lease.state == HELD:

@@ -88,7 +88,7 @@ def require_refused(machine: Machine, before: Machine, request: Request) -> None
     # What was tried and given up has found them a driver.
     loose = frozenset(name for name, queue in queues if not queue.driver)
     now = _told(machine, loose)
-    if now == _told(before, loose) or _stuck(before):
+    if now == _told(before, loose) or is_stuck(before):
         return
     ended = before.twin()
     with suppress(ApvfioError):
@@ -122,8 +122,11 @@ def require_reconciled(machine: Machine) -> None:
     require(f"another reconcile takes {again.steps}", not again.steps and _told(twin) == before)
 
 
-def _stuck(machine: Machine) -> bool:
-    """Whether a device that must go is open and the kernel does not ask for it: nothing goes on behind it."""
+def is_stuck(machine: Machine) -> bool:
+    """Whether a device that must go is open and the kernel does not ask for it: nothing goes on behind it.
+
+    On a real host the call waits then, and ends when the device is closed.
+    """
     mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.doomed()
     waits = not PROFILES[machine.kernel.state.profile].asks_to_let_go
     return any(uuid in mdevs and mdevs[uuid].open and (waits or not mdevs[uuid].vm) for uuid in doomed)

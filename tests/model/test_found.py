@@ -131,6 +131,29 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
         "6.1",
         [("start", 3, 3, "runs", None), ("stop", 3, "strayed", None), ("change", 3, 9, False, None)],
     ),
+    "a start that fails behind a device that cannot go yet leaves a lease that has not ended": (
+        "6.1",
+        [
+            ("plug", 5, "cca"),
+            ("chzdev", "-0", "0-255"),
+            ("start", 1, 0, "attached", (3, "kill")),
+            ("open", 1),
+            ("start", 3, 7, "attached", None),
+        ],
+    ),
+    "a bit that cannot go back keeps one of the other mask from going": (
+        "6.12",
+        [
+            ("policy", 4),
+            ("plug", 1, ""),
+            ("start", 3, 8, "attached", None),
+            ("mdevctl", 8, (0, 1), (4,)),
+            ("expect", 1, 0, None),
+            ("stop", 3, "by hook", None),
+            ("wait", 121),
+            ("reconcile", None),
+        ],
+    ),
     "a guest that arrived late has no time to come up": (
         "7.2",
         [

@@ -254,6 +254,8 @@ def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
         (False, a_matrix("1", "7"), Debt(IdSet([1]), NO_IDS), Debt()),
         # Either mask may give up its bit, not both.
         (False, a_matrix("1", "6"), Debt(IdSet([1]), IdSet([6])), Debt(NO_IDS, IdSet([6]))),
+        # While adapter 3 is set, domain 6 cannot go back, and so does not keep adapter 1 from it.
+        (False, a_matrix("1,3", "6"), Debt(IdSet([1]), IdSet([6])), Debt(IdSet([1]), NO_IDS)),
     ],
 )
 def test_what_a_foreign_device_holds_cannot_go_back(
