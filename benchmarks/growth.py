@@ -16,7 +16,7 @@ from apvfio.engine import broker
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.model.ids import IdSet
-from apvfio.model.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
@@ -76,7 +76,7 @@ def _crowded(directory: Path, count: int) -> SimSystem:
     system.kernel.state.apmask -= taken
     (directory / "run/apvfio").mkdir(mode=0o700, parents=True)
     system.files = RealFiles(str(directory))
-    ledger_file.save(system.files, Ledger(system.boot_id, leases, Debt(taken)))
+    ledger_file.save(system.files, Ledger(system.boot_id, leases, MaskBits(taken)))
     return system
 
 
@@ -101,7 +101,7 @@ def _write_log(path: Path) -> None:
 @contextmanager
 def _placed(log: Path, root: Path) -> Iterator[None]:
     """The six files in place of the host's audit log."""
-    newest = root / audit_log.TRAIL
+    newest = root / audit_log.AUDIT_LOG
     shutil.rmtree(newest.parent)
     newest.parent.mkdir(mode=0o700)
     for number in range(_FILES):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Abilities, Host
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, HELD, Debt, Lease, Ledger
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.request import Request
 
@@ -69,4 +69,4 @@ def running(requests: Sequence[Request], on: Host) -> tuple[Host, Ledger]:
         drivers=drivers,
         mdevs={key: lease.matrix for key, lease in leases.items()},
     )
-    return after, Ledger(BOOT, leases, Debt(cleared))
+    return after, Ledger(BOOT, leases, MaskBits(cleared))

@@ -11,7 +11,7 @@ from apvfio.model.ids import IdSet
 from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.policy import Policy
-from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.planner import make_plan
 from apvfio.store.ledger_file import save
 from benchmarks import invented
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.host import Host
     from apvfio.model.request import Request
-    from apvfio.plan.joint import Together
+    from apvfio.plan.joint import JointPlan
 
 _SIDE = 256
 _TIMES = 5
@@ -107,8 +107,8 @@ def _beside_highs(rounds: int) -> Iterator[Goal]:
         yield measured(what, "HiGHS", pair, 0.01, f"both prove {lost} queues lost")
 
 
-def _planned(requests: list[Request], host: Host) -> Together:
-    found = plan_everyone(requests, host, Ledger(invented.BOOT, {}), Policy()).together
+def _planned(requests: list[Request], host: Host) -> JointPlan:
+    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).together
     assert found
     return found
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apvfio.events.audit_log import TRAIL
+from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.sim.kernel import SimKernel
@@ -49,7 +49,9 @@ class Hook:
     def state(self) -> dict[str, Any]:
         """The host as its file has it, but for the trail, which tells of what was refused."""
         state: dict[str, Any] = json.loads(self.sim.read_bytes())
-        state["files"] = {path: file for path, file in state["files"].items() if not TRAIL.startswith(path)}
+        state["files"] = {
+            path: file for path, file in state["files"].items() if not AUDIT_LOG.startswith(path)
+        }
         return state
 
     def mdevs(self) -> list[str]:

@@ -13,7 +13,7 @@ from apvfio.libvirt.guests import Guest, Guests, annotation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.model.criteria import Wish
+    from apvfio.model.criteria import Criteria
     from apvfio.model.matrix import Matrix
 
 URI = "test:///default"
@@ -59,7 +59,7 @@ class Driver:
             if defined:
                 domain.undefine()
 
-    def define(self, name: str, number: int, asked: Matrix | Wish | None = None, device: str = "") -> Any:
+    def define(self, name: str, number: int, asked: Matrix | Criteria | None = None, device: str = "") -> Any:
         """A guest with the uuid of the ``number``-th; its domain, as libvirt's binding gives it."""
         inside = annotation(asked).replace("<guest>", f"<guest xmlns='{NAMESPACE}'>") if asked else ""
         return self.connection.defineXML(

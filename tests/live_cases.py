@@ -38,14 +38,14 @@ from apvfio.model.request import Request
 from apvfio.store.system import RealSystem
 guest, uuid, mdev = sys.argv[1:4]
 matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
-done = live_change.change(RealSystem(), Request(guest, uuid, mdev, matrix), this_process())
+done = live_change.apply_change(RealSystem(), Request(guest, uuid, mdev, matrix), this_process())
 print("changed", flush=True)
 """
 _DIES = "os._exit(9)\n"
 _WAITS = """\
 open("/run/changed", "w").close()
 while os.path.exists("/run/changed"): time.sleep(0.02)
-print(len(live_change.keep(RealSystem(), done).ledger.leases))
+print(len(live_change.commit(RealSystem(), done).ledger.leases))
 """
 
 

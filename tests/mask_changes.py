@@ -6,17 +6,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.engine.edit_masks import change_masks
-from apvfio.model.ids import parse_edit
-from apvfio.plan.mask_edit import Wish
+from apvfio.model.ids import parse_mask_spec
+from apvfio.plan.mask_edit import MaskEdit
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 
 
-def wish(apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False) -> Wish:
+def wish(
+    apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False
+) -> MaskEdit:
     """A change of masks in chzdev's language."""
-    first, second = (parse_edit(text) if text else None for text in (apmask, aqmask))
-    return Wish(first, second, active=active, persistent=persistent)
+    first, second = (parse_mask_spec(text) if text else None for text in (apmask, aqmask))
+    return MaskEdit(first, second, active=active, persistent=persistent)
 
 
 def change(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
@@ -92,7 +92,7 @@ class MdevctlCases:
         assert said.startswith(f"00-apvfio: apvfio: the mediated device {mdev(1)}: the host loses 2 queues")
         assert mdevs(house) == {mdev(1): ROW}
         assert not ledger(house).promises
-        assert ledger(house).owed == Debt(IdSet([0]), NO_IDS)
+        assert ledger(house).owed == MaskBits(IdSet([0]), NO_IDS)
         assert mdevctl(house, "stop", 1) == ""
         assert state(house) == before
         mdevctl(house, "undefine", 1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from apvfio.model.matrix import Apqn
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
-from apvfio.model.queue_states import STATES, Seen
+from apvfio.model.queue_states import STATES, QueueStates
 from apvfio.view.picture import Picture, picture
 from apvfio.view.report import Report
 from hosts import mdev
@@ -46,7 +46,7 @@ def pictures(draw: st.DrawFn) -> Picture:
     states = {queue: seed.choice(STATES) for queue in found if seed.random() < 0.2}
     reserved = frozenset(queue for queue in found if seed.random() < 0.2)
     types = {adapter: draw(st.sampled_from(["CEX8P", *HOSTILE])) for adapter in adapters[::2]}
-    return picture(found, reserved.__contains__, Seen(types, states))
+    return picture(found, reserved.__contains__, QueueStates(types, states))
 
 
 def a_report(drawn: Picture, *, drift: tuple[str, ...] = ()) -> Report:

@@ -12,7 +12,7 @@ from apvfio.model.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.doctor.facts import Domain
+    from apvfio.doctor.facts import DomainFacts
     from apvfio.libvirt.guests import Guest
 
 
@@ -51,27 +51,27 @@ def run(args: argparse.Namespace) -> int:
     return found.code
 
 
-def _from_files(paths: list[str]) -> list[Domain]:
-    from apvfio.doctor.facts import Domain  # noqa: PLC0415
+def _from_files(paths: list[str]) -> list[DomainFacts]:
+    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
     from apvfio.domain.reader import read_domain  # noqa: PLC0415
 
     found = []
     for path in paths:
         xml = read_file(path)
-        found.append(Domain(read_domain(xml, f"the domain in {path}").name or path, xml, listed=False))
+        found.append(DomainFacts(read_domain(xml, f"the domain in {path}").name or path, xml, listed=False))
     return found
 
 
-def _from_libvirt(uri: str) -> list[Domain]:
+def _from_libvirt(uri: str) -> list[DomainFacts]:
     from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(uri) as guests:
         return [_domain(known) for known in guests.all()]
 
 
-def _domain(known: Guest) -> Domain:
-    from apvfio.doctor.facts import Domain  # noqa: PLC0415
+def _domain(known: Guest) -> DomainFacts:
+    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
 
     active = known.active
     live = known.xml(live=True) if active else b""
-    return Domain(known.name, known.xml(), active, known.autostart, live)
+    return DomainFacts(known.name, known.xml(), active, known.autostart, live)

@@ -7,7 +7,7 @@ import argparse
 from contextlib import nullcontext
 from functools import partial
 
-from apvfio.cli.guest_scope import Edit, Scope, add_scope
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import print_lines
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         state = look(place) if args.json else ""
         system = on_premise(place, args.if_state, look)
         mdevs = _superfluous(args, guest, guests)
-        edit = Edit.of(guest, partial(without_request, mdevs=mdevs)) if scope.config else None
+        edit = DefinitionEdit.of(guest, partial(without_request, mdevs=mdevs)) if scope.config else None
         edits = list(edit.lines()) if edit else []
         taken = None
         if scope.live and not args.keep_hostdev:
@@ -79,7 +79,7 @@ def _state(scope: Scope, guest: Guest, system: System) -> str:
     return state_of(system if scope.live else None, guest)
 
 
-def _take(args: argparse.Namespace, guest: Guest, system: System, edit: Edit | None) -> str | None:
+def _take(args: argparse.Namespace, guest: Guest, system: System, edit: DefinitionEdit | None) -> str | None:
     """The device that the running guest loses, None if it has none."""
     if not args.dry_run:
         return live_guest.take(system, guest, partial(edit.make, guest) if edit else None)
@@ -87,7 +87,7 @@ def _take(args: argparse.Namespace, guest: Guest, system: System, edit: Edit | N
     return lease.mdev if lease else None
 
 
-def _forget(guest: Guest, scope: Scope, edit: Edit | None) -> None:
+def _forget(guest: Guest, scope: Scope, edit: DefinitionEdit | None) -> None:
     if edit:
         edit.make(guest)
     if scope.live:

@@ -8,7 +8,7 @@ import argparse
 from apvfio.cli.guest_show import facts
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import look, print_lines
-from apvfio.libvirt.guest_status import standings
+from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit
 from apvfio.view.guests_text import guests_text
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.libvirt.guest_status import Standing
+    from apvfio.libvirt.guest_status import GuestStatus
     from apvfio.plan.guest_pairs import Pair
 
 
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List them."""
     with Guests(args.connect) as guests, opened(args) as system:
-        found, pairs = standings(system, guests.all())
+        found, pairs = guest_statuses(system, guests.all())
     if args.json:
         print_json([_as_json(one, pairs) for one in found])
         return Exit.OK
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _as_json(one: Standing, pairs: Sequence[Pair]) -> dict[str, object]:
+def _as_json(one: GuestStatus, pairs: Sequence[Pair]) -> dict[str, object]:
     asked = facts(one.request) if one.request else {"guest": one.name}
     rivals = [_other(one.name, pair) for pair in pairs if one.name in (pair.first, pair.second)]
     error = one.error.sentence if one.error and not one.request else None

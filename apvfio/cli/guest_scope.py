@@ -48,14 +48,14 @@ class Scope(NamedTuple):
         return scope
 
 
-class Edit(NamedTuple):
+class DefinitionEdit(NamedTuple):
     """A change of a guest's definition, made by ``change`` from one XML to another."""
 
     before: bytes
     change: Callable[[bytes], bytes]
 
     @classmethod
-    def of(cls, guest: Guest, change: Callable[[bytes], bytes]) -> Edit:
+    def of(cls, guest: Guest, change: Callable[[bytes], bytes]) -> DefinitionEdit:
         """The change of the definition that ``guest`` has now."""
         return cls(guest.xml(), change)
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from apvfio.cli.guest_scope import Edit, Scope, add_scope
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
@@ -18,9 +18,9 @@ from apvfio.domain.editor import with_request
 from apvfio.domain.request import asked_in, parse_device, parse_domain
 from apvfio.domain.source import request_of
 from apvfio.engine import serving
-from apvfio.engine.preview import foresee_start
+from apvfio.engine.preview import preview_start
 from apvfio.libvirt import live_guest
-from apvfio.libvirt.clashes import Device, new_device, others_of, sharer
+from apvfio.libvirt.clashes import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
 from apvfio.model.criteria import parse_option
@@ -28,7 +28,7 @@ from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
 from apvfio.model.ids import NO_IDS, parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.live_change import Change
+from apvfio.plan.live_change import LivePlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from apvfio.engine.serving import Scene
     from apvfio.kernel.seam import System
-    from apvfio.libvirt.clashes import Others
+    from apvfio.libvirt.clashes import OtherDevices
     from apvfio.libvirt.guests import Guest
-    from apvfio.model.criteria import Wish
+    from apvfio.model.criteria import Criteria
     from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
 
@@ -50,13 +50,13 @@ class _Task(NamedTuple):
 
     guest: Guest
     scope: Scope
-    asked: Matrix | Wish | None
+    asked: Matrix | Criteria | None
     """None if the annotation stays as it is."""
-    edit: Edit | None
+    edit: DefinitionEdit | None
     """Of the definition, if that is to change."""
     running: bytes | None
     """The running guest's XML as it will be, if that is to change."""
-    device: Device
+    device: DeviceChoice
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
         with opened(args) as system:
-            task = _task(args, guest, asked, others_of(guest, guests.all(), _seen(args, system)))
+            task = _task(args, guest, asked, other_devices(guest, guests.all(), _seen(args, system)))
             _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
     return Exit.OK
 
@@ -111,7 +111,7 @@ def _seen(args: argparse.Namespace, system: System) -> Scene | None:
         raise
 
 
-def _asked(args: argparse.Namespace) -> Matrix | Wish | None:
+def _asked(args: argparse.Namespace) -> Matrix | Criteria | None:
     """What the options say; None if they leave the annotation as it is."""
     words = (args.any, args.adapters, args.domains, args.control_domains)
     if args.new_device and words == (None,) * len(words):
@@ -130,7 +130,9 @@ def _asked(args: argparse.Namespace) -> Matrix | Wish | None:
     return parse_option(args.any, args.control_domains)
 
 
-def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish | None, others: Others) -> _Task:
+def _task(
+    args: argparse.Namespace, guest: Guest, asked: Matrix | Criteria | None, others: OtherDevices
+) -> _Task:
     scope = Scope.of(args, guest)
     text = annotation(asked) if asked else None
     if text is None and asked_in(guest.xml()) is None:
@@ -142,8 +144,8 @@ def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish | None, o
     now = attached(guest) if guest.active else None
     defined = parse_device(guest.xml()) if scope.config else None
     had = defined.mdev if defined else None
-    device = Device(had, had) if args.no_hostdev else _device(args, guest, now, had, others)
-    edit = Edit.of(guest, partial(with_request, annotation=text, mdev=device.new))
+    device = DeviceChoice(had, had) if args.no_hostdev else _device(args, guest, now, had, others)
+    edit = DefinitionEdit.of(guest, partial(with_request, annotation=text, mdev=device.new))
     running = None
     if scope.live:
         require_replaceable(guest)
@@ -152,16 +154,16 @@ def _task(args: argparse.Namespace, guest: Guest, asked: Matrix | Wish | None, o
 
 
 def _device(
-    args: argparse.Namespace, guest: Guest, now: str | None, had: str | None, others: Others
-) -> Device:
+    args: argparse.Namespace, guest: Guest, now: str | None, had: str | None, others: OtherDevices
+) -> DeviceChoice:
     """The device that the guest's definition will have; ``now`` is the one it runs with."""
     if had is None:
-        return Device(now or new_device(guest, others), had)
+        return DeviceChoice(now or new_device(guest, others), had)
     if args.new_device:
-        return Device(new_device(guest, others, but=had), had)
+        return DeviceChoice(new_device(guest, others, but=had), had)
     # What it runs with is its own: nobody else can have it open.
     other = "" if had == now or (args.live and now) else sharer(had, guest.uuid, others)
-    return Device(new_device(guest, others), had, other) if other else Device(had, had)
+    return DeviceChoice(new_device(guest, others), had, other) if other else DeviceChoice(had, had)
 
 
 def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
@@ -210,11 +212,11 @@ def _request(system: System, task: _Task) -> Request | None:
     return request
 
 
-def _plan(system: System, task: _Task, request: Request) -> Plan | Change | None:
+def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | None:
     if task.running is not None:
         return live_guest.plan(system, task.guest, request)
     try:
-        return foresee_start(system, request, runs=task.guest.active)
+        return preview_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
         if task.asked is None:  # only the device changes: what the guest requests is as possible as before
             _warn(task.guest, f"it cannot start now: {error.sentence.rstrip('.')}", error.remedy)
@@ -241,7 +243,7 @@ def _edit(task: _Task) -> Callable[[], None]:
     return back
 
 
-def _require_kept(guest: Guest, asked: Matrix | Wish | None) -> None:
+def _require_kept(guest: Guest, asked: Matrix | Criteria | None) -> None:
     """ApvfioError unless libvirt has the annotation as it was given: it keeps one element of a namespace."""
     why = "it has another"
     try:
@@ -257,7 +259,7 @@ def _require_kept(guest: Guest, asked: Matrix | Wish | None) -> None:
     )
 
 
-def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
+def _lines(task: _Task, plan: Plan | LivePlan | None) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
     words = task.device.words(task.guest.name)
     shown = [words, ""] if words else []
@@ -267,8 +269,8 @@ def _lines(task: _Task, plan: Plan | Change | None) -> list[str]:
     return [*shown, *([""] if shown and edits else []), *edits]
 
 
-def _described(plan: Plan | Change) -> Iterator[str]:
-    if not isinstance(plan, Change):
+def _described(plan: Plan | LivePlan) -> Iterator[str]:
+    if not isinstance(plan, LivePlan):
         yield from describe(plan)
         return
     if plan.idle:

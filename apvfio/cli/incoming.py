@@ -7,7 +7,7 @@ import argparse
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.plan import describe
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
 from apvfio.cli.source import read_file
 from apvfio.kernel.snapshot import read_host
@@ -34,12 +34,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Free, foresee, or take home."""
     xml = read_file("-")
-    with opened(args) as system, Progress() as tell:
+    with opened(args) as system, ProgressLine() as tell:
         if args.give_up:
             outcome = destination.give_up(system, xml, tell)
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
-            foreseen = destination.foresee(system, xml)
+            foreseen = destination.preview(system, xml)
             if args.json:
                 print_json(foreseen.as_json())
             else:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         other = "--queue" if args.queue else "--json"
         raise UsageError(f"--follow and {other} exclude each other.", remedy="Choose one of them.")
     with opened(args) as system:
-        kept, size = _kept(system.files), system.files.size(audit_log.TRAIL)
+        kept, size = _kept(system.files), system.files.size(audit_log.AUDIT_LOG)
     if args.queue:
         _show_spans([span for span in spans(kept, args.queue) if _chosen_span(span, args)], as_json=args.json)
         return Exit.OK
@@ -72,7 +72,7 @@ def _kept(files: Files) -> list[Event]:
 
 def _damage(lines: int) -> str:
     count = "1 line" if lines == 1 else f"{lines} lines"
-    return f"{count} of /{audit_log.TRAIL} cannot be understood"
+    return f"{count} of /{audit_log.AUDIT_LOG} cannot be understood"
 
 
 def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
@@ -81,7 +81,7 @@ def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
         sys.stdout.flush()  # whoever reads a pipe must not wait for a full buffer
         time.sleep(_BEAT)
         with opened(args) as system:
-            if (now := system.files.size(audit_log.TRAIL)) == size:
+            if (now := system.files.size(audit_log.AUDIT_LOG)) == size:
                 continue
             # A file that was full is the second now.
             recent = [event for event in audit_log.read(system.files, newest=2) if event]

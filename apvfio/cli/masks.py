@@ -8,17 +8,17 @@ import sys
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.host import MASK_NAMES
-from apvfio.model.ids import format_list, parse_edit
-from apvfio.model.persistent_masks import Stored
+from apvfio.model.ids import format_list, parse_mask_spec
+from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.mask_edit import Wish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store import masks_file
 from apvfio.view.lszdev import lszdev_lines
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.kernel.seam import System
-    from apvfio.model.ids import Edit, IdSet
-    from apvfio.plan.mask_edit import Change
+    from apvfio.model.ids import IdSet, MaskSpec
+    from apvfio.plan.mask_edit import MaskChange
 
 _SHOWN = 32
 _HELP = """\
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     removed = _removed(args.remove, edits)
     if removed and active:
         raise UsageError("only a stored mask can be removed.", remedy="Add --persistent.")
-    wish = Wish(**edits, active=active, persistent=persistent, removed=removed)
+    wish = MaskEdit(**edits, active=active, persistent=persistent, removed=removed)
     with opened(args) as system:
         state = state_of(system) if args.json else ""
         change = _change(on_premise(system, args.if_state, state_of), wish, args)
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _edits(specs: list[str]) -> dict[str, Edit | None]:
-    edits: dict[str, Edit | None] = dict.fromkeys(MASK_NAMES)
+def _edits(specs: list[str]) -> dict[str, MaskSpec | None]:
+    edits: dict[str, MaskSpec | None] = dict.fromkeys(MASK_NAMES)
     for spec in specs:
         name, equals, text = spec.partition("=")
         if name not in edits or not equals:
@@ -93,11 +93,11 @@ def _edits(specs: list[str]) -> dict[str, Edit | None]:
             )
         if edits[name]:
             raise UsageError(f"{name} is given twice.", remedy="Put all its changes into one list.")
-        edits[name] = parse_edit(text, name)
+        edits[name] = parse_mask_spec(text, name)
     return edits
 
 
-def _removed(names: list[str], edits: dict[str, Edit | None]) -> frozenset[str]:
+def _removed(names: list[str], edits: dict[str, MaskSpec | None]) -> frozenset[str]:
     for name in names:
         if name not in edits:
             raise UsageError(
@@ -111,7 +111,7 @@ def _removed(names: list[str], edits: dict[str, Edit | None]) -> frozenset[str]:
 def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> int:
     host = read_host(system.sysfs)
     shown = {
-        "active": Stored(host.apmask, host.aqmask) if active else None,
+        "active": StoredMasks(host.apmask, host.aqmask) if active else None,
         "persistent": masks_file.load(system.files) if persistent else None,
     }
     if as_json:
@@ -121,10 +121,10 @@ def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> i
     return Exit.OK
 
 
-def _change(system: System, wish: Wish, args: argparse.Namespace) -> Change:
+def _change(system: System, wish: MaskEdit, args: argparse.Namespace) -> MaskChange:
     """Change them, and say so to a person."""
 
-    def announce(change: Change) -> None:
+    def announce(change: MaskChange) -> None:
         if not args.json:
             print_lines(_effects(change), sys.stderr)
 
@@ -132,7 +132,7 @@ def _change(system: System, wish: Wish, args: argparse.Namespace) -> Change:
         change = plan_masks(system, wish)
         announce(change)
     else:
-        with Progress() as tell:
+        with ProgressLine() as tell:
             change = change_masks(system, wish, announce, tell)
     if args.json:
         return change
@@ -146,7 +146,7 @@ def _change(system: System, wish: Wish, args: argparse.Namespace) -> Change:
     return change
 
 
-def _effects(change: Change) -> Iterator[str]:
+def _effects(change: MaskChange) -> Iterator[str]:
     """What a change does to the host, for standard error: chzdev's own words go to standard output."""
     for verb, queues in (("loses", change.lost), ("gets", change.returned)):
         if queues:
@@ -156,7 +156,7 @@ def _effects(change: Change) -> Iterator[str]:
     yield from (f"apvfio: warning: {warning}" for warning in change.warnings)
 
 
-def _steps(change: Change) -> Iterator[str]:
+def _steps(change: MaskChange) -> Iterator[str]:
     yield from (f"would write {step.value} to /sys/{step.path}" for step in change.steps)
     for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
@@ -164,7 +164,7 @@ def _steps(change: Change) -> Iterator[str]:
     yield from (f"would remove {name} from /{persistent_masks.RULE}" for name in change.to_remove)
 
 
-def _change_as_json(wish: Wish, change: Change) -> dict[str, object]:
+def _change_as_json(wish: MaskEdit, change: MaskChange) -> dict[str, object]:
     return {
         "changed": change.changes,
         **({"active": _as_json(change.active)} if wish.active else {}),

@@ -9,7 +9,7 @@ import os
 import sys
 
 from apvfio.cli.place import add_connect, add_json, print_json
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import Guests
 from apvfio.migration import source, stages
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         own_lock(_lock(system, args.guest), Patience(0)),
         Guests(args.connect) as here,
         Guests(address.uri) as there,
-        Progress() as tell,
+        ProgressLine() as tell,
         interruptible(),
     ):
         traveller = source.find(system, here, there, args.guest)
@@ -106,7 +106,7 @@ def _run(
     args: argparse.Namespace, system: RealSystem, traveller: Traveller, mover: Mover, other: OtherHost
 ) -> int:
     seen = mover.see()
-    steps = stages.back(seen) if args.back else stages.ahead(seen)
+    steps = stages.stages_back(seen) if args.back else stages.stages_ahead(seen)
     prospect: Prospect | None = None
     warnings: list[str] = []
     if stages.MOVE in steps:

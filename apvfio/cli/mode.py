@@ -6,20 +6,20 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli.place import add_json, opened, print_json
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.engine import broker, serving
 from apvfio.model.errors import Exit
 from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES
 from apvfio.model.ids import format_change, format_list
 from apvfio.model.text import count_queues, mask_bits, some_queues
-from apvfio.plan.mechanism import mode_of, why
+from apvfio.plan.mechanism import mechanism_of, mechanism_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.engine.broker import Switch
+    from apvfio.engine.broker import MechanismChange
     from apvfio.kernel.seam import System
     from apvfio.model.ids import IdSet
     from apvfio.model.matrix import Apqn
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     done = None
     with opened(args) as system:
         if args.mode:
-            with Progress() as tell:
-                done = broker.switch_mode(system, args.mode, tell=tell)
+            with ProgressLine() as tell:
+                done = broker.switch_mechanism(system, args.mode, tell=tell)
         facts = _facts(system)
     if args.json:
         print_json({**facts, "changed": done and _changed(done)})
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _changed(done: Switch) -> dict[str, object]:
+def _changed(done: MechanismChange) -> dict[str, object]:
     """What the change did to the host."""
     return {
         **{name: format_list(ids) for name, ids in _opened_masks(done)},
@@ -64,7 +64,7 @@ def _changed(done: Switch) -> dict[str, object]:
     }
 
 
-def _told(done: Switch) -> Iterator[str]:
+def _told(done: MechanismChange) -> Iterator[str]:
     """The same for a person, with the command that goes back."""
     masks = [(name, ids) for name, ids in _opened_masks(done) if ids]
     for name, ids in masks:
@@ -79,19 +79,19 @@ def _told(done: Switch) -> Iterator[str]:
         yield f"'apvfio mode masks' does not clear these bits again; 'apvfio masks --active {words}' does"
 
 
-def _opened_masks(done: Switch) -> list[tuple[str, IdSet]]:
+def _opened_masks(done: MechanismChange) -> list[tuple[str, IdSet]]:
     now, then = (done.after.apmask, done.after.aqmask), (done.before.apmask, done.before.aqmask)
     return [(name, ids - was) for name, ids, was in zip(MASK_NAMES, now, then, strict=True)]
 
 
-def _moved(done: Switch) -> list[Apqn]:
+def _moved(done: MechanismChange) -> list[Apqn]:
     return sorted(q for q, driver in done.after.drivers.items() if done.before.drivers.get(q) != driver)
 
 
 def _facts(system: System) -> dict[str, object]:
     host, ledger, policy = serving.current(system)
     return {
-        "mode": mode_of(host, ledger, policy),
-        "why": why(host, ledger, policy),
+        "mode": mechanism_of(host, ledger, policy),
+        "why": mechanism_reason(host, ledger, policy),
         "override": host.abilities.override,
     }

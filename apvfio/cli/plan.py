@@ -10,22 +10,22 @@ from apvfio.cli.source import add_source, read_domain, read_domains
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.source import request_of
 from apvfio.engine import serving
-from apvfio.engine.preview import foresee_start
+from apvfio.engine.preview import preview_start
 from apvfio.engine.resolve import all_named
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import OVERRIDES
-from apvfio.plan.all_guests import plan_everyone
-from apvfio.plan.planner import NO_WAY_NEEDED
-from apvfio.view.all_guests_text import everyone
+from apvfio.plan.all_guests import plan_all_guests
+from apvfio.plan.planner import ALREADY_FREE
+from apvfio.view.all_guests_text import all_guests_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.matrix import Matrix
     from apvfio.model.request import Request
+    from apvfio.plan.options import Option
     from apvfio.plan.planner import Plan
-    from apvfio.plan.ways import Way
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,7 +50,7 @@ def _run_one(args: argparse.Namespace) -> int:
         request = request_of(system.files, xml)
         if request is None:
             raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
-        found = foresee_start(system, request)
+        found = preview_start(system, request)
     if args.json:
         print_json(found.as_json())
     else:
@@ -65,12 +65,12 @@ def _run_all(args: argparse.Namespace) -> int:
         host, ledger, policy = serving.current(system)
         requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
         facts = read_usage(system, host, [request.matrix for request in requests], policy)
-        found = plan_everyone(requests, host, ledger, policy, facts)
+        found = plan_all_guests(requests, host, ledger, policy, facts)
     found = found._replace(errors=(*errors, *unmet, *found.errors))
     if args.json:
         print_json(found.as_json())
     else:
-        print_lines(everyone(found))
+        print_lines(all_guests_text(found))
     return Exit.OK
 
 
@@ -117,12 +117,12 @@ def _now_text(keeps: Matrix) -> str:
 def _way_text(found: Plan) -> str:
     if found.mode == OVERRIDES:
         return "driver_override, queue by queue: the host loses no other"
-    if found.way == NO_WAY_NEEDED:
+    if found.way == ALREADY_FREE:
         return "none needed: the host's drivers have none of these queues"
     return _cost_text(found.chosen)
 
 
-def _cost_text(way: Way) -> str:
+def _cost_text(way: Option) -> str:
     lost = ", ".join(map(str, way.collateral)) or "nothing"
     bits = f"{way.bits} mask bit{'s' if way.bits != 1 else ''}"
     return f"free its {way.name}: {bits}; the host loses besides: {lost}"

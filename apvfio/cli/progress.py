@@ -30,10 +30,10 @@ _ERASE = "\r\x1b[K"
 _LONGEST = 300
 
 
-class Progress:
+class ProgressLine:
     """Tells what is waited for on standard error, in a ``with``; nothing where that is no terminal.
 
-    Called with a clause it is an `apvfio.model.progress.Tell`.
+    Called with a clause it is an `apvfio.model.progress.Progress`.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Progress:
         self._erased = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True) if can_draw(sys.stderr) else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         self._erased.set()
         if self._thread:
             self._thread.start()

@@ -16,7 +16,7 @@ from apvfio.view.tables import Column, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.kernel.lszcrypt import Device
+    from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import System
     from apvfio.model.owners import Owner
 
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _read(system: System) -> list[tuple[Device, Owner | None]]:
+def _read(system: System) -> list[tuple[ApDevice, Owner | None]]:
     owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
     devices = read_inventory(system.sysfs)
     return [(device, owned.get(device.queue) if device.queue else None) for device in devices]
 
 
-def _row(device: Device, owner: Owner | None, *, secure_binding: bool) -> list[str]:
+def _row(device: ApDevice, owner: Owner | None, *, secure_binding: bool) -> list[str]:
     return [
         device.id,
         _or_dash(device.type),
@@ -88,6 +88,6 @@ def _or_dash(fact: object) -> str:
     return "-" if fact is None else printable(str(fact))
 
 
-def _as_json(device: Device, owner: Owner | None) -> dict[str, object]:
+def _as_json(device: ApDevice, owner: Owner | None) -> dict[str, object]:
     facts = {name: fact for name, fact in device._asdict().items() if name != "queue"}
     return {**facts, "owner": str(owner) if owner else None}

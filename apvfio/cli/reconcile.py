@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.engine import broker
 from apvfio.engine.not_yet import waits
-from apvfio.engine.preview import foresee_reconcile
+from apvfio.engine.preview import preview_reconcile
 from apvfio.kernel.bus_wait import COMPLETE, wait_for_bus
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from apvfio.engine.settle import Outcome
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
-    from apvfio.plan.pending_returns import Pending
+    from apvfio.plan.pending_returns import PendingReturn
 
 _LONGEST_WAIT = 600
 _LONGEST = 1000
@@ -56,7 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
-    with opened(args) as place, Progress() as tell:
+    with opened(args) as place, ProgressLine() as tell:
         if args.wait is not None:
             found = wait_for_bus(place.sysfs, args.wait, tell)
             tell("")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         state = state_of(place) if args.json else ""
         system = on_premise(place, args.if_state, state_of)
         if args.dry_run:
-            outcome = foresee_reconcile(system)
+            outcome = preview_reconcile(system)
         else:
             outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
         more = _settle_live(system, dry_run=args.dry_run)
@@ -142,7 +142,7 @@ def print_outcome(
         print(f"{'would still be' if dry_run else 'still'} owed to the host: {one} ({one.why})")
 
 
-def still_pending(outcome: Outcome, host: Host) -> list[Pending]:
+def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     """What is owed to the host after ``outcome`` though no guest needs it, and who holds it."""
     unpaid, doomed = outcome.unpaid, outcome.ledger.doomed()
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}

@@ -7,10 +7,10 @@ import argparse
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened
-from apvfio.cli.progress import Progress
+from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
 from apvfio.engine import broker
-from apvfio.engine.preview import foresee_release
+from apvfio.engine.preview import preview_release
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, RequestError, UsageError, printable
 from apvfio.store import ledger_file
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
         system = on_premise(found, args.if_state, state_of)
         uuid = _uuid(system, args.guest)
         if args.dry_run:
-            outcome = foresee_release(system, uuid, force=args.force)
+            outcome = preview_release(system, uuid, force=args.force)
         else:
-            with Progress() as tell:
+            with ProgressLine() as tell:
                 outcome = broker.release(system, uuid, force=args.force, tell=tell)
         host = read_host(system.sysfs)
     print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)

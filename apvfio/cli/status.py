@@ -9,7 +9,7 @@ from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.libvirt.status import read_status
-from apvfio.model.claim import promise_json
+from apvfio.model.claim import claim_json
 from apvfio.model.errors import Exit, UsageError
 from apvfio.model.ids import format_list
 from apvfio.store.ledger_file import lease_json, owed_json
@@ -107,7 +107,7 @@ def as_json(found: Status) -> dict[str, object]:
             {**lease_json(lease), "running": _running(found, lease.uuid)}
             for lease in found.ledger.leases.values()
         ],
-        "promises": [promise_json(promise) for promise in found.ledger.promises.values()],
+        "promises": [claim_json(promise) for promise in found.ledger.promises.values()],
         "owed": owed_json(found.ledger),
         "pending": [one.as_json() for one in found.pending],
         "drift": found.drift,

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
-from apvfio.cli.progress import Progress
-from apvfio.events.audit_log import TRAIL
+from apvfio.cli.progress import ProgressLine
+from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
 from apvfio.install.tree import look, packaged
@@ -90,8 +90,8 @@ def _leave(
             work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
         failed += run_all(work.after)
         record.finish(args.root, system.files, rest)
-    if (work.found or args.package) and system.files.size(TRAIL):
-        work.notes.append(f"Who had which queue when stays in /{TRAIL}, for whoever asks later.")
+    if (work.found or args.package) and system.files.size(AUDIT_LOG):
+        work.notes.append(f"Who had which queue when stays in /{AUDIT_LOG}, for whoever asks later.")
     return failed
 
 
@@ -105,5 +105,5 @@ def _remove(system: System, args: argparse.Namespace, known: record.Record, work
 
 
 def _pay(system: System, force: bool) -> None:
-    with Progress() as tell:
+    with ProgressLine() as tell:
         pay(system, force, tell)

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 
-from apvfio.cli.glance import glance
+from apvfio.cli.fingerprint import fingerprint
 from apvfio.cli.place import opened
 from apvfio.cli.status import as_json
 from apvfio.cli.status import told as report_of
@@ -103,7 +103,7 @@ class _Watched:
                 return error.errno
             return found.st_ino, found.st_mtime_ns, found.st_size
         with opened(self._args) as system:
-            return glance(system, self._probes())
+            return fingerprint(system, self._probes())
 
     def _probes(self) -> list[Apqn]:
         """One queue of each device."""

@@ -11,16 +11,16 @@ from apvfio.doctor.catalogue import CHECK_FAILED
 from apvfio.doctor.check import PROBLEM, Check, warning
 from apvfio.doctor.checks.guests import judge_guests, judge_one
 from apvfio.doctor.checks.host import judge_host
-from apvfio.doctor.checks.keeping import judge_keeping
 from apvfio.doctor.checks.kernel import judge_kernel
 from apvfio.doctor.checks.libvirt import judge_libvirt
 from apvfio.doctor.checks.machine import judge_tools, judge_units
+from apvfio.doctor.checks.store import judge_store
 from apvfio.doctor.collect.attempts import attempt, otherwise
 from apvfio.doctor.collect.guests import look_at_guests
-from apvfio.doctor.collect.keeping import look_at_keeping
 from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
-from apvfio.doctor.facts import Facts, Keeping, Kernel, Unseen
+from apvfio.doctor.collect.store import look_at_store
+from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen
 from apvfio.engine.serving import scene
 from apvfio.install.checks import has_mdevctl
 from apvfio.mdev.definitions import AUTO
@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from apvfio.doctor.facts import Domain, Guest, Machine, Seen
+    from apvfio.doctor.facts import DomainFacts, GuestFacts, MachineFacts, Seen
     from apvfio.doctor.words import Words
     from apvfio.engine.serving import Scene
     from apvfio.kernel.seam import Files, System
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _JUDGES: tuple[tuple[str, Judge], ...] = (
     ("the kernel", judge_kernel),
-    ("apvfio's own files", judge_keeping),
+    ("apvfio's own files", judge_store),
     ("libvirt", judge_libvirt),
     ("the tools", judge_tools),
     ("the units", judge_units),
@@ -73,7 +73,7 @@ class Examination(NamedTuple):
 
 
 def examine(
-    system: System, domains: Callable[[], list[Domain]], words: Words, *, guest: str = ""
+    system: System, domains: Callable[[], list[DomainFacts]], words: Words, *, guest: str = ""
 ) -> Examination:
     """Look at everything that could stop ``guest``, or any guest if none is named.
 
@@ -90,7 +90,7 @@ def examine(
 
 
 def _look(
-    system: System, domains: Callable[[], list[Domain]], words: Words, named: str, failures: list[Check]
+    system: System, domains: Callable[[], list[DomainFacts]], words: Words, named: str, failures: list[Check]
 ) -> Facts:
     """All facts; what fails unexpectedly is told in ``failures`` and counts as unseen."""
 
@@ -102,15 +102,15 @@ def _look(
             return default(Unseen(ApvfioError(f"{what} could not be looked at.")))
 
     here = on_this_machine(system)
-    kernel = look("the kernel", lambda: look_at_kernel(system), Kernel.unseen)
+    kernel = look("the kernel", lambda: look_at_kernel(system), KernelFacts.unseen)
     host = None if isinstance(kernel.host, Unseen) else kernel.host
-    keeping = look("apvfio's own files", lambda: look_at_keeping(system, host), Keeping.unseen)
+    keeping = look("apvfio's own files", lambda: look_at_store(system, host), StoreFacts.unseen)
     ledger = None if isinstance(keeping.ledger, Unseen) else keeping.ledger
 
-    def machine() -> Machine | None:
+    def machine() -> MachineFacts | None:
         return look_at_machine(system, ledger) if here else None
 
-    def guests() -> Seen[tuple[Guest, ...]]:
+    def guests() -> Seen[tuple[GuestFacts, ...]]:
         fetched = attempt(domains)
         return fetched if isinstance(fetched, Unseen) else attempt(lambda: _guests(system, fetched))
 
@@ -127,7 +127,7 @@ def _look(
     )
 
 
-def _guests(system: System, domains: list[Domain]) -> tuple[Guest, ...]:
+def _guests(system: System, domains: list[DomainFacts]) -> tuple[GuestFacts, ...]:
     seen: Seen[Scene] = attempt(partial(scene, system))
     if isinstance(seen, Unseen):
         return look_at_guests(system, domains, None)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from apvfio.install.checks import Finding
     from apvfio.install.tree import Found
-    from apvfio.kernel.lszcrypt import Device
+    from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.model.errors import ApvfioError
     from apvfio.model.host import Host
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
-    from apvfio.model.persistent_masks import Stored
+    from apvfio.model.persistent_masks import StoredMasks
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
@@ -51,14 +51,14 @@ class Partition(NamedTuple):
     control_domains: IdSet
 
 
-class Kernel(NamedTuple):
+class KernelFacts(NamedTuple):
     """The AP bus and its drivers."""
 
     machine: str
     """The machine's architecture; '' for a host that is not this machine."""
     host: Seen[Host]
     partition: Partition
-    cards: tuple[Device, ...]
+    cards: tuple[ApDevice, ...]
     overrides: Mapping[Apqn, str]
     """Every queue's ``driver_override``, whatever the masks are."""
     has_host_driver: bool
@@ -89,7 +89,7 @@ class Kernel(NamedTuple):
         )
 
     @classmethod
-    def unseen(cls, why: Unseen) -> Kernel:
+    def unseen(cls, why: Unseen) -> KernelFacts:
         """Nothing is known."""
         nowhere = Partition(NO_IDS, NO_IDS, NO_IDS)
         return cls("", why, nowhere, (), {}, True, True, False, "", "", True, True, frozenset())
@@ -105,14 +105,14 @@ class S390Lock(NamedTuple):
     """Seconds since it was taken."""
 
 
-class Keeping(NamedTuple):
+class StoreFacts(NamedTuple):
     """What apvfio keeps and is told: its directory, policy and ledger."""
 
     directory: ApvfioError | None
     """Why /run/apvfio cannot be used."""
     policy: Seen[Policy]
     ledger: Seen[Ledger]
-    stored: Seen[Stored]
+    stored: Seen[StoredMasks]
     lock_holder: str
     """Who has held apvfio's own lock for some time, '' for nobody."""
     s390_lock: Seen[S390Lock | None]
@@ -127,12 +127,12 @@ class Keeping(NamedTuple):
     """Those of the differences that are about the device of one guest, by the guest's uuid."""
 
     @classmethod
-    def unseen(cls, why: Unseen) -> Keeping:
+    def unseen(cls, why: Unseen) -> StoreFacts:
         """Nothing is known."""
         return cls(None, why, why, why, "", None, "", ())
 
 
-class Hook(NamedTuple):
+class HookFacts(NamedTuple):
     """The hook's file."""
 
     state: str
@@ -142,7 +142,7 @@ class Hook(NamedTuple):
     """Its SELinux type, '' where there is none."""
 
 
-class Daemon(NamedTuple):
+class DaemonFacts(NamedTuple):
     """libvirt's daemon, if it runs."""
 
     name: str
@@ -167,7 +167,7 @@ class OtherHook(NamedTuple):
     """Whether it is a symbolic link, so that a change of its mode would change another file."""
 
 
-class Unit(NamedTuple):
+class UnitFacts(NamedTuple):
     """One of our units."""
 
     name: str
@@ -179,18 +179,18 @@ class Unit(NamedTuple):
     """Whether it watches; True for one that need not."""
 
 
-class Machine(NamedTuple):
+class MachineFacts(NamedTuple):
     """What is known only of this machine itself."""
 
     findings: tuple[Finding, ...]
     found: Seen[tuple[Found, ...]]
-    hook: Hook
+    hook: HookFacts
     other_hooks: tuple[OtherHook, ...]
-    daemon: Daemon | None
+    daemon: DaemonFacts | None
     hook_seen: str
     """Whether the daemon found a hook when it last looked: `SEEN`, `UNSEEN`, or `UNSURE`."""
     enforcing: bool
-    units: tuple[Unit, ...] | None
+    units: tuple[UnitFacts, ...] | None
     """None where systemd does not run."""
     handed_over: float
     """For how many seconds something has been waiting for the unit; 0 for nothing."""
@@ -198,7 +198,7 @@ class Machine(NamedTuple):
     """Where s390-tools' callout is, '' if it is not installed."""
 
 
-class Domain(NamedTuple):
+class DomainFacts(NamedTuple):
     """A guest as libvirt or a file has it."""
 
     name: str
@@ -212,7 +212,7 @@ class Domain(NamedTuple):
     """Whether libvirt has said so; whether a guest in a file runs, only the host can tell."""
 
 
-class Outline(NamedTuple):
+class XmlFacts(NamedTuple):
     """What a guest's XML says beside its annotation."""
 
     uuid: str = ""
@@ -230,14 +230,14 @@ class Outline(NamedTuple):
 
 
 BROKEN_DEFINITION = "broken definition"
-"""What `Guest.wrong` says of a definition of mdevctl's that cannot be understood."""
+"""What `GuestIds.wrong` says of a definition of mdevctl's that cannot be understood."""
 
 
-class Guest(NamedTuple):
+class GuestFacts(NamedTuple):
     """A guest, what it asks for, and what its start would do."""
 
-    domain: Domain
-    outline: Outline
+    domain: DomainFacts
+    outline: XmlFacts
     request: Request | ApvfioError | None
     wrong: str = ""
     """Which check the error in ``request`` belongs to."""
@@ -260,11 +260,11 @@ class Guest(NamedTuple):
 class Facts(NamedTuple):
     """All of it."""
 
-    kernel: Kernel
-    keeping: Keeping
-    machine: Machine | None
+    kernel: KernelFacts
+    keeping: StoreFacts
+    machine: MachineFacts | None
     """None where the host is not this machine."""
-    guests: Seen[tuple[Guest, ...]]
+    guests: Seen[tuple[GuestFacts, ...]]
     defined: Mapping[str, bool]
     """The devices that mdevctl has definitions of, and whether it starts them at boot."""
     session: bool

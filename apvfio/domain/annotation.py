@@ -7,7 +7,7 @@ The schema says more: which words there may be. Here each fault gets a sentence 
 from __future__ import annotations
 
 from apvfio.domain.reader import NAMESPACE, own, plain
-from apvfio.model.criteria import ATTRIBUTES, parse_wish
+from apvfio.model.criteria import ATTRIBUTES, parse_criteria
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.ids import NO_IDS, IdSet, parse_list
 from apvfio.model.matrix import Matrix
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.domain.reader import Element, Stray
-    from apvfio.model.criteria import Wish
+    from apvfio.model.criteria import Criteria
 
 _BLANKS = " \t\r\n"
 """White space to XML, which is less than to Python."""
@@ -27,15 +27,15 @@ _MATRIX, _ANY = own("matrix"), own("any")
 _KNOWN = {_MATRIX: (*_LISTS, "free-by"), _ANY: ATTRIBUTES}
 
 
-def parse_annotation(guest: Element) -> Matrix | Wish:
+def parse_annotation(guest: Element) -> Matrix | Criteria:
     """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
     matrix = next(iter(guest.all(_MATRIX)), None)
     wish = next(iter(guest.all(_ANY)), None)
-    found: Matrix | Wish
+    found: Matrix | Criteria
     if matrix:
         found = Matrix(*(_ids(matrix, name) for name in _LISTS))
     elif wish:
-        found = parse_wish(wish.attributes)
+        found = parse_criteria(wish.attributes)
     else:
         raise _invalid("the annotation has no <matrix>")
     for why in _faults(guest):

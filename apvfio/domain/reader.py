@@ -69,7 +69,7 @@ class Stray(NamedTuple):
     attribute: bool
 
 
-class Domain(NamedTuple):
+class DomainXml(NamedTuple):
     """What matters of a domain."""
 
     name: str
@@ -114,11 +114,11 @@ def plain(tag: str) -> str:
     return tag.rpartition(_BETWEEN)[2]
 
 
-def read_domain(xml: bytes, what: str = "the domain XML") -> Domain:
+def read_domain(xml: bytes, what: str = "the domain XML") -> DomainXml:
     """What matters of the domain ``xml``; RequestError, naming ``what``, if it is not well-formed."""
     root, stray = _read(xml, what)
     addresses = root.all("devices", "hostdev", "source", "address")
-    return Domain(
+    return DomainXml(
         name=_first_text(root, "name"),
         uuid=_first_text(root, "uuid"),
         annotations=root.all("metadata", _ANNOTATION),

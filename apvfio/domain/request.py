@@ -16,14 +16,14 @@ from __future__ import annotations
 from apvfio.domain.annotation import free_by, parse_annotation, refusal_of
 from apvfio.domain.reader import read_domain
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.domain.reader import Domain, Element
+    from apvfio.domain.reader import DomainXml, Element
 
 _HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"
@@ -41,13 +41,13 @@ def parse_domain(xml: bytes) -> Request | None:
         if annotation is None:
             return None
         asked = parse_annotation(annotation)
-        matrix, wish = (Matrix(), asked) if isinstance(asked, Wish) else (asked, None)
+        matrix, wish = (Matrix(), asked) if isinstance(asked, Criteria) else (asked, None)
         return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), wish)
     except RequestError as error:
         raise error.for_guest(domain.name) from None
 
 
-def asked_in(xml: bytes) -> Matrix | Wish | None:
+def asked_in(xml: bytes) -> Matrix | Criteria | None:
     """What the annotation of the domain ``xml`` requests, whatever its device; errors as `parse_domain`."""
     domain = read_domain(xml)
     try:
@@ -70,7 +70,7 @@ def guest_uuid(xml: bytes) -> str:
     return _uuid_of(read_domain(xml))
 
 
-def _annotation_of(domain: Domain) -> Element | None:
+def _annotation_of(domain: DomainXml) -> Element | None:
     if domain.stray:
         raise refusal_of(domain.stray)
     if not domain.annotations:
@@ -83,7 +83,7 @@ def _annotation_of(domain: Domain) -> Element | None:
     return annotation
 
 
-def _uuid_of(domain: Domain) -> str:
+def _uuid_of(domain: DomainXml) -> str:
     if not is_uuid(domain.uuid):
         raise RequestError(
             f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none.",
@@ -92,7 +92,7 @@ def _uuid_of(domain: Domain) -> str:
     return domain.uuid.lower()
 
 
-def _mdev_of(domain: Domain) -> str:
+def _mdev_of(domain: DomainXml) -> str:
     if not domain.addresses:
         raise RequestError(
             "it asks for AP queues but has no device to carry them.",

@@ -17,16 +17,16 @@ from apvfio.engine.evidence import Evidence
 from apvfio.engine.serving import plan_one, scene, serve, serve_live
 from apvfio.engine.settle import Outcome, differences, finished, serve_ended, settle, settled
 from apvfio.events import record
-from apvfio.kernel.apply import take
+from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.host import MASK_NAMES, VFIO_DRIVER
-from apvfio.model.ledger import ENDING, HELD, STARTING, Debt
-from apvfio.model.progress import FOR_THE_LOCK, silent
+from apvfio.model.ledger import ENDING, HELD, STARTING, MaskBits
+from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.text import resetting
 from apvfio.model.typed import NamedTuple
-from apvfio.plan.mechanism import steps_to
-from apvfio.plan.steps import struck
+from apvfio.plan.mechanism import steps_to_mechanism
+from apvfio.plan.steps import without_returned
 from apvfio.store import ledger_file, stop_records
 from apvfio.store.policy_file import read_times
 from apvfio.store.processes import now
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, LiveChange
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
     from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
 
 
-class Switch(NamedTuple):
+class MechanismChange(NamedTuple):
     """A change of the mechanism."""
 
     before: Host
@@ -56,13 +56,13 @@ def plan(system: System, request: Request, seen: Scene | None = None) -> Plan:
 
     Here alone the cards are asked for the keys that the guest would find: it takes them a while.
     """
-    from apvfio.kernel.cards import read_keyed  # noqa: PLC0415
-    from apvfio.plan.key_warnings import hygiene  # noqa: PLC0415
+    from apvfio.kernel.cards import queues_with_keys  # noqa: PLC0415
+    from apvfio.plan.key_warnings import key_warnings  # noqa: PLC0415
 
     seen = seen or scene(system)
     found = plan_one(system, request, seen)
-    keyed = read_keyed(system.sysfs, seen.host, found.request.matrix)
-    return found._replace(warnings=(*found.warnings, *hygiene(found.request, seen.ledger, keyed)))
+    keyed = queues_with_keys(system.sysfs, seen.host, found.request.matrix)
+    return found._replace(warnings=(*found.warnings, *key_warnings(found.request, seen.ledger, keyed)))
 
 
 def acquire(
@@ -111,7 +111,7 @@ def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | 
         return noted
 
 
-def release_unplugged(system: System, lease: Lease, *, tell: Tell = silent) -> Outcome:
+def release_unplugged(system: System, lease: Lease, *, tell: Progress = no_progress) -> Outcome:
     """Return what ``lease`` holds, whose guest runs without its device; nothing if it has ended meanwhile.
 
     ConflictError if the device is open or one of its queues in use.
@@ -130,7 +130,7 @@ def release_unplugged(system: System, lease: Lease, *, tell: Tell = silent) -> O
     return finished(system, first, pace, tell=tell)
 
 
-def release(system: System, guest_uuid: str, *, force: bool = False, tell: Tell = silent) -> Outcome:
+def release(system: System, guest_uuid: str, *, force: bool = False, tell: Progress = no_progress) -> Outcome:
     """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
 
     Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
@@ -191,7 +191,7 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
             if not ended and not stop_records.recorded(system):
                 return Outcome([], found)
             ended = [lease for lease in ended if any(stop.ends(lease) for stop in stopped)]
-        evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, silent)
+        evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, no_progress)
         host = read_host(system.sysfs)
         ledger = settled(system, found, host, evidence)
         if not recorded:
@@ -200,7 +200,7 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
     return finished(system, first, pace, haste)
 
 
-def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Outcome:
+def reconcile(system: System, *, hurry: bool = False, tell: Progress = no_progress) -> Outcome:
     """Take whatever steps are due: what a crash left half done, and debts that can be paid now.
 
     In a ``hurry`` as `stop`, also if it fails: the unit that watches does the rest. Without a hurry also what
@@ -214,8 +214,8 @@ def reconcile(system: System, *, hurry: bool = False, tell: Tell = silent) -> Ou
         raise
 
 
-def _reconcile(system: System, *, hurry: bool, tell: Tell) -> Outcome:
-    from apvfio.engine.intended_masks import meant_masks  # noqa: PLC0415  a start does without both
+def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
+    from apvfio.engine.intended_masks import intended_masks  # noqa: PLC0415  a start does without both
     from apvfio.plan.cleared_bits import cleared_by_others  # noqa: PLC0415
 
     pace, haste = Pace(), None
@@ -230,13 +230,13 @@ def _reconcile(system: System, *, hurry: bool, tell: Tell) -> Outcome:
         found = ledger_file.load(system.files, system.boot_id)
         seen = differences(system, host, found)
         ledger = settled(system, found, host)
-        ledger = ledger._replace(strange=cleared_by_others(host, ledger, meant_masks(system)))
+        ledger = ledger._replace(strange=cleared_by_others(host, ledger, intended_masks(system)))
         record.catch_up(system, found)
         first = settle(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
     return finished(system, first._replace(seen=tuple(seen)), pace, haste, tell)
 
 
-def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Switch:
+def switch_mechanism(system: System, mode: str, *, tell: Progress = no_progress) -> MechanismChange:
     """Open the host for the mechanism ``mode``, and keep to it until the next boot.
 
     Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
@@ -259,18 +259,18 @@ def switch_mode(system: System, mode: str, *, tell: Tell = silent) -> Switch:
             raise ConflictError(
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
             )
-        steps = steps_to(mode, host)
+        steps = steps_to_mechanism(mode, host)
         if steps:
             tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
-        take(system.sysfs, steps)
+        apply_steps(system.sysfs, steps)
         after = read_host(system.sysfs)
         # What an administrator cleared is set again, if the masks were opened.
-        freed = ledger.freed - Debt(after.apmask, after.aqmask)
-        record.save(system, struck(ledger, after)._replace(mode=mode, freed=freed), found)
+        freed = ledger.freed - MaskBits(after.apmask, after.aqmask)
+        record.save(system, without_returned(ledger, after)._replace(mode=mode, freed=freed), found)
         masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
         if masks:
             record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mode {mode}'")
-        return Switch(host, after)
+        return MechanismChange(host, after)
 
 
 def expect_arrival(system: System, guest_uuid: str) -> bool:

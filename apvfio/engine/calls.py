@@ -97,7 +97,7 @@ def _error_from(told: Document) -> ApvfioError:
 
 def _request(document: Document) -> Request:
     # Only who serves others' starts pays for these.
-    from apvfio.model.criteria import parse_wish  # noqa: PLC0415
+    from apvfio.model.criteria import parse_criteria  # noqa: PLC0415
     from apvfio.model.request import Request  # noqa: PLC0415
 
     guest, uuid, mdev, free_by, wish = (document[key] for key in ("guest", "uuid", "mdev", "free_by", "wish"))
@@ -108,7 +108,7 @@ def _request(document: Document) -> Request:
     matrix = Matrix(*(_ids(text) for text in document["matrix"]))
     if wish is None and matrix.empty:
         raise ValueError("it asks for nothing")
-    return Request(guest, uuid, mdev, matrix, free_by, None if wish is None else parse_wish(wish), source)
+    return Request(guest, uuid, mdev, matrix, free_by, None if wish is None else parse_criteria(wish), source)
 
 
 def _ids(text: str) -> IdSet:

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Files, System
     from apvfio.model.ids import IdSet
-    from apvfio.plan.mask_edit import Change
+    from apvfio.plan.mask_edit import MaskChange
 
 PLACES = ("/usr/sbin/chzdev", "/sbin/chzdev")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -38,7 +38,7 @@ def find_chzdev(system: System) -> str | None:
     return next((place for place in PLACES if os.access(place, os.X_OK)), None)
 
 
-def store(command: str, files: Files, change: Change) -> None:
+def store(command: str, files: Files, change: MaskChange) -> None:
     """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
     named = zip(MASK_NAMES, change.to_store, strict=True)
     words = [_setting(name, ids) for name, ids in named if ids is not None]

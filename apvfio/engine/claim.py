@@ -12,9 +12,9 @@ from apvfio.engine.deferred import Pace
 from apvfio.engine.serving import noting_offline, plan_one, scene, told
 from apvfio.engine.settle import settle
 from apvfio.events import record
-from apvfio.kernel.apply import bind
+from apvfio.kernel.apply import bind_queues
 from apvfio.kernel.snapshot import read_driver, read_host
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.host import OVERRIDES, VFIO_DRIVER
 from apvfio.model.process import Process
@@ -22,7 +22,7 @@ from apvfio.model.request import Request
 from apvfio.model.text import some_queues
 from apvfio.plan.ap_check import free_by_masks, require_startable
 from apvfio.plan.availability import require_no_rival
-from apvfio.plan.mechanism import mode_of
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.presence import absent_queues
 from apvfio.store import ledger_file
 
@@ -37,7 +37,7 @@ class MasksOnlyError(HostError):
     """Queues were asked for by masks on a host that moves them by ``driver_override``."""
 
 
-def promise(
+def make_claim(
     system: System, mdev: str, matrix: Matrix, process: Process, *, masks_only: bool = False
 ) -> tuple[str, ...]:
     """Free ``matrix`` for the device ``mdev`` that ``process`` will make; what is to be warned of.
@@ -52,20 +52,20 @@ def promise(
         require_startable(mdev, matrix, seen.host, seen.ledger)
         if mdev in seen.host.mdevs or matrix.empty:
             return ()
-        if masks_only and mode_of(*seen) == OVERRIDES:
+        if masks_only and mechanism_of(*seen) == OVERRIDES:
             raise MasksOnlyError("queues are moved by driver_override on this host.")
         seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
         request = Request("", "", mdev, matrix, source="its definition")
         if way := free_by_masks(matrix, seen.host):
             require_no_rival(request, seen.host, seen.ledger)
-            record.save(system, seen.ledger.promising(Promise(mdev, matrix, way, process)), seen.ledger)
+            record.save(system, seen.ledger.promising(Claim(mdev, matrix, way, process)), seen.ledger)
             return ()
         absent = absent_queues(matrix, seen.host)
         if absent and not any(map(seen.host.masks_give_host, absent)):
             seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
         plan = plan_one(system, request, seen)
         ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
-        ledger = ledger.promising(Promise(mdev, matrix, plan.chosen.name, process))
+        ledger = ledger.promising(Claim(mdev, matrix, plan.chosen.name, process))
         try:
             settle(system, seen.host, seen.ledger, ledger, pace=Pace())
             _require_bound(system, matrix)
@@ -75,7 +75,7 @@ def promise(
         return plan.warnings
 
 
-def end_promise(system: System, mdev: str, process: Process) -> None:
+def end_claim(system: System, mdev: str, process: Process) -> None:
     """``process`` has made its device, or has failed to."""
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
@@ -93,7 +93,7 @@ def _require_bound(system: System, matrix: Matrix) -> None:
     """A mask write does not tell of queues that found no driver, and the device would lack them."""
     host = read_host(system.sysfs)
     there = [queue for queue in matrix.queues() if queue in host.drivers]
-    bind(system.sysfs, there)
+    bind_queues(system.sysfs, there)
     strayed = [queue for queue in there if read_driver(system.sysfs, queue) != VFIO_DRIVER]
     if strayed:
         raise ApvfioError(

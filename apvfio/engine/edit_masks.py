@@ -10,17 +10,17 @@ from __future__ import annotations
 from apvfio.engine import chzdev, serving
 from apvfio.engine.settle import serve_ended
 from apvfio.events import record
-from apvfio.kernel.apply import bind, check, write
+from apvfio.kernel.apply import bind_queues, check, write
 from apvfio.kernel.snapshot import read_mask
 from apvfio.kernel.usage import usage_of
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASK_NAMES
-from apvfio.model.ids import ALL_IDS, NO_IDS, format_change, format_list, parse_edit
-from apvfio.model.progress import FOR_THE_LOCK, silent
+from apvfio.model.ids import ALL_IDS, NO_IDS, format_change, format_list, parse_mask_spec
+from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.step import FREE
 from apvfio.model.text import resetting
-from apvfio.plan.mask_edit import Before, Change, Wish, plan_edit
+from apvfio.plan.mask_edit import MaskChange, MaskEdit, MasksBefore, plan_edit
 from apvfio.plan.mask_edit_checks import require_possible, require_stored
 from apvfio.plan.mask_edit_needs import losses, weighed
 from apvfio.store import definitions, masks_file
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from apvfio.kernel.seam import Sysfs, System
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
     from apvfio.model.step import Step
 
 
-def plan_masks(system: System, wish: Wish) -> Change:
+def plan_masks(system: System, wish: MaskEdit) -> MaskChange:
     """What ``wish`` would do now, and that it may; changes nothing."""
     return _plan(system, wish)[1]
 
 
 def change_masks(
-    system: System, wish: Wish, announce: Callable[[Change], None], tell: Tell = silent
-) -> Change:
+    system: System, wish: MaskEdit, announce: Callable[[MaskChange], None], tell: Progress = no_progress
+) -> MaskChange:
     """Change the masks as wished; ``announce`` hears what will happen before it does.
 
     ``tell`` hears what is waited for.
@@ -69,9 +69,9 @@ def change_masks(
     return change
 
 
-def _plan(system: System, wish: Wish) -> tuple[Before, Change]:
+def _plan(system: System, wish: MaskEdit) -> tuple[MasksBefore, MaskChange]:
     host, ledger, policy = serving.current(system)
-    before = Before(
+    before = MasksBefore(
         host, ledger, policy, masks_file.load(system.files), definitions.autostarted(system.files)
     )
     require_stored(wish, before)
@@ -89,15 +89,15 @@ def _note(system: System, parts: Iterable[str]) -> None:
         record.note_masks(system, text)
 
 
-def _stored(change: Change) -> Iterator[str]:
+def _stored(change: MaskChange) -> Iterator[str]:
     for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
         if ids is not None:
             yield f"{name} stored as {format_list(ids) or 'empty'}"
     yield from (f"{name} stored no longer" for name in change.to_remove)
 
 
-def _store(change: Change, store: Callable[[], None]) -> None:
-    if change.to_store == persistent_masks.Stored() and not change.to_remove:
+def _store(change: MaskChange, store: Callable[[], None]) -> None:
+    if change.to_store == persistent_masks.StoredMasks() and not change.to_remove:
         return
     try:
         store()
@@ -107,29 +107,29 @@ def _store(change: Change, store: Callable[[], None]) -> None:
         raise
 
 
-def _take(sysfs: Sysfs, change: Change) -> None:
+def _take(sysfs: Sysfs, change: MaskChange) -> None:
     """Write the masks, or leave them as they were."""
     moved = (*change.lost, *change.returned)
     try:
         for step in change.steps:
             write(sysfs, step.path, step.value)
             check(sysfs, step)
-        bind(sysfs, moved)
+        bind_queues(sysfs, moved)
     except ApvfioError as error:
         try:
             for step in reversed(change.steps):
                 undoing, now = _undoing(step), read_mask(sysfs, step.attribute)
                 # A write that failed may have taken effect.
-                if parse_edit(undoing).apply(now) != now:
+                if parse_mask_spec(undoing).apply(now) != now:
                     write(sysfs, step.path, undoing)
-            bind(sysfs, moved)
+            bind_queues(sysfs, moved)
         except ApvfioError as another:
             error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()
         raise
 
 
 def _undoing(step: Step) -> str:
-    edit = parse_edit(step.value)
+    edit = parse_mask_spec(step.value)
     if step.op == FREE:
         return format_change(NO_IDS, ALL_IDS - edit.apply(ALL_IDS))
     return format_change(edit.apply(NO_IDS))

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Apqn
     from apvfio.model.process import Process
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
 
 _NAP = 0.05
 _NAMED = 1
 
 
-class Holder(NamedTuple):
+class LifeSigns(NamedTuple):
     """The signs found. ``process`` is known for certain only if there is no busy queue."""
 
     queues: list[Apqn]
@@ -46,22 +46,22 @@ class Evidence:
         self._system = system
         self._running: Mapping[str, Process] | None = None
 
-    def holder(self, lease: Lease, *, complete: bool = False) -> Holder | None:
+    def holder(self, lease: Lease, *, complete: bool = False) -> LifeSigns | None:
         """Who has the device of ``lease``, None if there is no sign of anybody.
 
         The first sign is enough unless a ``complete`` answer is wanted, for a message.
         """
         queues = busy_queues(self._system.sysfs, lease)
         if queues and not complete:
-            return Holder(queues, None, opened=False)
+            return LifeSigns(queues, None, opened=False)
         # A live change is of a guest that runs, with the device or without.
         runs = None if lease.live else self._running_guests().get(lease.uuid)
         if runs:
-            return Holder(queues, runs, opened=False)
+            return LifeSigns(queues, runs, opened=False)
         opener = self._system.opener(lease.mdev)
-        return Holder(queues, opener, opened=bool(opener)) if queues or opener else None
+        return LifeSigns(queues, opener, opened=bool(opener)) if queues or opener else None
 
-    def wait_until_idle(self, leases: Iterable[Lease], deadline: float, tell: Tell) -> None:
+    def wait_until_idle(self, leases: Iterable[Lease], deadline: float, tell: Progress) -> None:
         """Wait until there is no sign of life for any of ``leases``.
 
         ConflictError, naming guest, queues and process, if there still is at ``deadline`` (time.monotonic).

@@ -6,14 +6,14 @@ from __future__ import annotations
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import ALL_IDS, NO_IDS
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.plan.cleared_bits import ALL_BITS
 from apvfio.store import masks_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs, System
-    from apvfio.model.persistent_masks import Stored
+    from apvfio.model.persistent_masks import StoredMasks
 
 
 def has_boot_masks(sysfs: Sysfs) -> bool:
@@ -21,7 +21,7 @@ def has_boot_masks(sysfs: Sysfs) -> bool:
     return any(_parameter(sysfs, name) not in ("", "(null)") for name in MASK_NAMES)
 
 
-def meant_masks(system: System) -> Debt:
+def intended_masks(system: System) -> MaskBits:
     """The bits that the stored masks clear; all bits where boot parameters set masks, or nobody can tell."""
     if has_boot_masks(system.sysfs):
         return ALL_BITS
@@ -31,9 +31,9 @@ def meant_masks(system: System) -> Debt:
         return ALL_BITS
 
 
-def cleared_in(stored: Stored) -> Debt:
+def cleared_in(stored: StoredMasks) -> MaskBits:
     """The bits that stored masks clear."""
-    return Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in stored))
+    return MaskBits(*(NO_IDS if ids is None else ALL_IDS - ids for ids in stored))
 
 
 def _parameter(sysfs: Sysfs, name: str) -> str:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that runs gets other queues: adapters and domains plugged in and out of its device.
 
-In two steps, between which the guest's annotation can be changed: `change` gives the device its new
-matrix and keeps what it gives up, `keep` lets go of that, `undo` goes back. If the process dies before
-`keep`, the next call undoes the change, as `apvfio.engine.settle` finds it in the ledger.
+In two steps, between which the guest's annotation can be changed: `apply_change` gives the device its new
+matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If the process dies before
+`commit`, the next call undoes the change, as `apvfio.engine.settle` finds it in the ledger.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from apvfio.engine.deferred import Pace
 from apvfio.engine.serving import noting_offline, planned_on, scene, told, verify_guest
 from apvfio.engine.settle import Outcome, finished, settle, settled
 from apvfio.events import record
-from apvfio.kernel.apply import bind, take
+from apvfio.kernel.apply import apply_steps, bind_queues
 from apvfio.kernel.snapshot import is_configured, read_host
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.ledger import HELD, Lease, LiveChange
-from apvfio.plan.live_change import Change, held_lease, make_change
-from apvfio.plan.partial_return import portion
-from apvfio.plan.steps import due, reassignment
+from apvfio.plan.live_change import LivePlan, held_lease, make_change
+from apvfio.plan.partial_return import limit_returns
+from apvfio.plan.steps import pending_steps, reassignment_steps
 from apvfio.store import ledger_file
 
 TYPE_CHECKING = False
@@ -39,16 +39,18 @@ _TURNS = 3
 """The device gets back what it had; what it no longer has goes home; what that leaves to do."""
 
 
-def plan_change(system: System, request: Request, changer: Process) -> Change:
-    """What `change` would do now; changes nothing."""
+def plan_change(system: System, request: Request, changer: Process) -> LivePlan:
+    """What `apply_change` would do now; changes nothing."""
     return _plan(system, request, scene(system), changer)
 
 
-def change(system: System, request: Request, changer: Process, annotation: str | None = None) -> Change:
+def apply_change(
+    system: System, request: Request, changer: Process, annotation: str | None = None
+) -> LivePlan:
     """Give the running guest's device the queues that ``request`` names; on any error all goes back.
 
     The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
-    for good with `keep` only; ``changer`` is the process that will say so. ``annotation`` is what the
+    for good with `commit` only; ``changer`` is the process that will say so. ``annotation`` is what the
     guest's annotation must be if it is undone, None if that does not change.
     """
     with system.lock():
@@ -62,10 +64,10 @@ def change(system: System, request: Request, changer: Process, annotation: str |
         record.save(system, ledger)
         try:
             # What is owed can wait; a guest that runs does not wait for it.
-            take(system.sysfs, due(portion(ledger, seen.host, 0), seen.host))
+            apply_steps(system.sysfs, pending_steps(limit_returns(ledger, seen.host, 0), seen.host))
             there = [queue for queue in lease.matrix.queues() if queue in seen.host.drivers]
-            bind(system.sysfs, there)
-            take(system.sysfs, reassignment(lease, seen.host))
+            bind_queues(system.sysfs, there)
+            apply_steps(system.sysfs, reassignment_steps(lease, seen.host))
             verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             _give_up(system, ledger, lease._replace(live=None))
@@ -73,7 +75,7 @@ def change(system: System, request: Request, changer: Process, annotation: str |
         return found
 
 
-def keep(system: System, done: Change) -> Outcome:
+def commit(system: System, done: LivePlan) -> Outcome:
     """The change is for good: what the guest gave up goes home, as far as nobody else needs it.
 
     A guest that has ended meanwhile has taken its change with it, which is no error.
@@ -81,12 +83,12 @@ def keep(system: System, done: Change) -> Outcome:
     return _end(system, done, lambda lease: lease.kept()._replace(live=None))
 
 
-def undo(system: System, done: Change) -> Outcome:
+def roll_back(system: System, done: LivePlan) -> Outcome:
     """The change is not wanted: the guest gets back what it had, and what it got goes home."""
     return _end(system, done, Lease.undone)
 
 
-def _end(system: System, done: Change, end: Callable[[Lease], Lease]) -> Outcome:
+def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outcome:
     pace = Pace()
     mine = done.plan.lease
     with system.lock():
@@ -105,10 +107,10 @@ def _end(system: System, done: Change, end: Callable[[Lease], Lease]) -> Outcome
     return finished(system, first, pace)
 
 
-def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Change:
+def _plan(system: System, request: Request, seen: Scene, changer: Process) -> LivePlan:
     lease = held_lease(request, seen.ledger)
 
-    def make(named: Request, ledger: Ledger) -> Change:
+    def make(named: Request, ledger: Ledger) -> LivePlan:
         if not seen.host.abilities.ap_config:
             _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
         facts = read_usage(system, seen.host, [named.matrix], seen.policy)

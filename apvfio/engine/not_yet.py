@@ -13,7 +13,7 @@ from apvfio.store.stop_records import ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.engine.evidence import Holder
+    from apvfio.engine.evidence import LifeSigns
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease, Ledger
 
@@ -33,7 +33,7 @@ def waits(system: System, ledger: Ledger) -> list[str]:
     return found
 
 
-def _lingers(lease: Lease, holder: Holder) -> str:
+def _lingers(lease: Lease, holder: LifeSigns) -> str:
     who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
     return (
         f"guest {printable(lease.guest)}: its stop was reported, but {who} still has its mediated device; "

@@ -10,9 +10,9 @@ from apvfio.engine.settle import Outcome, differences, settled
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
-from apvfio.plan.after_stop import stopped
+from apvfio.plan.after_stop import after_stop
 from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import due, returnable, staying
+from apvfio.plan.steps import pending_steps, remaining_matrices, returnable
 from apvfio.store import ledger_file
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from apvfio.plan.planner import Plan
 
 
-def foresee_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:
+def preview_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:
     """What the next start of the guest would do; of one that runs, when it has stopped.
 
     ``runs`` is whether it does, as processes and ledger tell if not given. The errors are those of a start.
@@ -36,12 +36,12 @@ def foresee_start(system: System, request: Request, *, runs: bool | None = None)
         runs = bool(leases) if running is None else request.guest_uuid in running
     if not runs:
         return plan(system, request, seen)
-    ledger, host = stopped(seen.ledger, seen.host, request.guest_uuid)
+    ledger, host = after_stop(seen.ledger, seen.host, request.guest_uuid)
     found = plan(system, request, seen._replace(ledger=ledger, host=host))
     return found._replace(keeps=leases[0].matrix if leases else Matrix())
 
 
-def foresee_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
+def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
     """The end of what the guest ``guest_uuid`` holds; ConflictError if it still has it, unless ``force``."""
     host = read_host(system.sysfs)
     found = ledger_file.load(system.files, system.boot_id)
@@ -52,7 +52,7 @@ def foresee_release(system: System, guest_uuid: str, *, force: bool = False) -> 
     return _outcome(settled(system, found, host, evidence).ending(guest_uuid), host)
 
 
-def foresee_reconcile(system: System) -> Outcome:
+def preview_reconcile(system: System) -> Outcome:
     """What is due, and what is seen that should not be so."""
     host = read_host(system.sysfs)
     found = ledger_file.load(system.files, system.boot_id)
@@ -61,10 +61,10 @@ def foresee_reconcile(system: System) -> Outcome:
 
 def _outcome(ledger: Ledger, host: Host) -> Outcome:
     """All steps that are due, taken at once, and the debts that they leave."""
-    mdevs = staying(ledger, host)
+    mdevs = remaining_matrices(ledger, host)
     paid = {queue for queue, _ in returnable_overrides(ledger, host, mdevs)}
     after = ledger._replace(
         owed=ledger.owed - returnable(ledger, host, mdevs),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in paid},
     )
-    return Outcome(due(ledger, host), after)
+    return Outcome(pending_steps(ledger, host), after)

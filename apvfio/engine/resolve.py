@@ -29,8 +29,8 @@ def all_named(
 
     A guest that runs keeps what it has; the others get, one after the other, what is left.
     """
-    from apvfio.kernel.cards import read_known  # noqa: PLC0415
-    from apvfio.plan.selection import choose  # noqa: PLC0415
+    from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
+    from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
     requests = list(requests)
     named = [request for request in requests if not request.wish]
@@ -46,8 +46,10 @@ def all_named(
             }
         )
         try:
-            known = read_known(sysfs, request.wish, host, ledger)
-            matrix = running[0] if running else choose(request, spoken_for, ledger, policy, known=known)
+            known = read_card_facts(sysfs, request.wish, host, ledger)
+            matrix = (
+                running[0] if running else choose_queues(request, spoken_for, ledger, policy, known=known)
+            )
         except ApvfioError as error:
             errors.append(error)
         else:
@@ -73,17 +75,17 @@ def planned(
     if wish is None:
         return make(request, ledger)
     # Most guests name their queues.
-    from apvfio.kernel.cards import read_known  # noqa: PLC0415
-    from apvfio.plan.selection import choose  # noqa: PLC0415
+    from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
+    from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    known = read_known(sysfs, wish, host, ledger)
+    known = read_card_facts(sysfs, wish, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None
     for _ in range(_TRIES):
         try:
-            matrix = choose(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
+            matrix = choose_queues(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
         except (HostError, PolicyError) as error:
             raise (refusal or error).for_guest(request.guest) from None
         try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from errno import EADDRINUSE, EADDRNOTAVAIL
 
-from apvfio.kernel.apply import take
+from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host, read_matrix
 from apvfio.model.errors import ApvfioError, KernelRefusedError
 from apvfio.model.host import HOST_DRIVER
 from apvfio.model.ledger import CHANGING
 from apvfio.model.matrix import Matrix
-from apvfio.plan.steps import reassignment
+from apvfio.plan.steps import reassignment_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _LOST = (EADDRNOTAVAIL, EADDRINUSE)
 """The kernel's answers if what a guest had is somebody else's meanwhile."""
 
 
-def take_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
+def roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
     """The ledger with the changes undone that are not under way any more, and the steps that did it.
 
     What cannot be undone stays as the device has it, and is the guest's. Nothing that happens here
@@ -34,7 +34,7 @@ def take_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[St
     for lease in ledger.leases.values():
         if lease.state != CHANGING or lease.was or lease.mdev not in host.mdevs:
             continue
-        undoing = list(reassignment(lease, host))
+        undoing = list(reassignment_steps(lease, host))
         steps += undoing
         restored.append(_restored(sysfs, lease, undoing))
     return ledger.with_leases(restored), steps
@@ -43,7 +43,7 @@ def take_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[St
 def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:
     """The lease as its device is when the steps have been tried."""
     try:
-        take(sysfs, steps)
+        apply_steps(sysfs, steps)
         refused = False
     except KernelRefusedError as error:
         refused = error.errno in _LOST

@@ -18,7 +18,7 @@ from apvfio.engine.evidence import Evidence
 from apvfio.engine.resolve import planned
 from apvfio.engine.settle import over, serve_ended, settle, settled
 from apvfio.events import record
-from apvfio.kernel.apply import bind, take
+from apvfio.kernel.apply import apply_steps, bind_queues
 from apvfio.kernel.snapshot import (
     in_use,
     is_set_offline,
@@ -33,9 +33,9 @@ from apvfio.model.ledger import CHANGING, ENDING, HELD
 from apvfio.model.step import ASSIGN, CREATE
 from apvfio.model.typed import NamedTuple
 from apvfio.plan.availability import HeldByDeviceError
-from apvfio.plan.partial_return import portion, queues_going_home
+from apvfio.plan.partial_return import limit_returns, returning_queues
 from apvfio.plan.planner import Plan, make_plan
-from apvfio.plan.steps import creation, due
+from apvfio.plan.steps import creation_steps, pending_steps
 from apvfio.store import ledger_file, stop_records
 from apvfio.store.policy_file import read_policy, read_times
 from apvfio.store.waiting import MemoryTicket
@@ -205,7 +205,9 @@ def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
 def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host) -> dict[str, ApvfioError]:
     """Take the steps: those for all at once, then each guest's own; what failed, by the ticket's name."""
     try:
-        take(system.sysfs, [step for step in _for_now(system, ledger, host, starts) if step.op not in _OWN])
+        apply_steps(
+            system.sysfs, [step for step in _for_now(system, ledger, host, starts) if step.op not in _OWN]
+        )
     except ApvfioError:
         _give_up(system, ledger, [start.plan.lease for start in starts], host)
         raise
@@ -213,9 +215,9 @@ def _start_all(system: System, starts: list[_Start], ledger: Ledger, host: Host)
     for start in starts:
         lease = start.plan.lease
         try:
-            take(system.sysfs, creation(lease, host))
+            apply_steps(system.sysfs, creation_steps(lease, host))
             there = [queue for queue in lease.matrix.queues() if queue in host.drivers]
-            bind(system.sysfs, there)
+            bind_queues(system.sysfs, there)
             verify_guest(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             failed[start.ticket.name] = told(error).for_guest(lease.guest)
@@ -240,10 +242,10 @@ def _without_the_ended(system: System) -> Ledger:
 
 def _for_now(system: System, ledger: Ledger, host: Host, starts: list[_Start]) -> list[Step]:
     """The steps due; old debts, which may take any time, are left to the unit if it watches."""
-    slow = starts and queues_going_home(ledger, host)
+    slow = starts and returning_queues(ledger, host)
     if slow and hand_over(system.files, starts[0].plan.request.guest_uuid):
-        ledger = portion(ledger, host, 0)
-    return due(ledger, host)
+        ledger = limit_returns(ledger, host, 0)
+    return pending_steps(ledger, host)
 
 
 def noting_offline(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:

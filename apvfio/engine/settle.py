@@ -8,19 +8,19 @@ import time
 from apvfio.engine.calls import answer_of, parse_call
 from apvfio.engine.deferred import QUICKEST, Pace
 from apvfio.engine.evidence import Evidence
-from apvfio.engine.rollback import take_back
+from apvfio.engine.rollback import roll_back
 from apvfio.events import record
-from apvfio.kernel.apply import take
+from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import printable
 from apvfio.model.host import AP_MDEVS, HOST_DRIVER, Host
 from apvfio.model.ledger import CHANGING, ENDING, HELD, STARTING, Ledger
-from apvfio.model.progress import silent
+from apvfio.model.progress import no_progress
 from apvfio.model.step import REMOVE, Step
 from apvfio.model.text import resetting
 from apvfio.model.typed import NamedTuple
-from apvfio.plan.partial_return import portion, queues_going_home
-from apvfio.plan.steps import due, leaning, offline_path, reclaimed, struck
+from apvfio.plan.partial_return import limit_returns, returning_queues
+from apvfio.plan.steps import offline_path, pending_steps, with_relied_on_mask, with_retaken, without_returned
 from apvfio.store import ledger_file
 from apvfio.store.processes import now, should_run
 from apvfio.store.stop_records import ended, forget_served
@@ -29,8 +29,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.engine.deferred import Haste
     from apvfio.kernel.seam import Sysfs, System
-    from apvfio.model.ledger import Debt, Lease
-    from apvfio.model.progress import Tell
+    from apvfio.model.ledger import Lease, MaskBits
+    from apvfio.model.progress import Progress
     from apvfio.store.waiting import Room
 
 _LET_IN = 0.05
@@ -92,7 +92,7 @@ def settled(system: System, ledger: Ledger, host: Host, evidence: Evidence | Non
             changed.append(lease._replace(state=ENDING))
     broken = [promise.mdev for promise in ledger.promises.values() if not system.lives(promise.process)]
     ledger = ledger.with_leases(changed).breaking(*broken)
-    return reclaimed(struck(leaning(ledger, host), host), host)
+    return with_retaken(without_returned(with_relied_on_mask(ledger, host), host), host)
 
 
 def serve_ended(system: System) -> None:
@@ -111,18 +111,18 @@ def serve_ended(system: System) -> None:
         ledger = settled(system, found, host)
 
 
-def differences(system: System, host: Host, ledger: Ledger, meant: Debt | None = None) -> list[str]:
+def differences(system: System, host: Host, ledger: Ledger, meant: MaskBits | None = None) -> list[str]:
     """How the host differs from the ``ledger``, in sentences: `drift`, and guests that run no more.
 
     ``meant`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
     """
-    from apvfio.engine.intended_masks import meant_masks  # noqa: PLC0415
+    from apvfio.engine.intended_masks import intended_masks  # noqa: PLC0415
     from apvfio.plan.drift import drift  # noqa: PLC0415
 
     signs = Evidence(system)
     dead = [lease for lease in ledger.leases.values() if _vanished(system, lease, signs)]
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
-    meant = meant_masks(system) if meant is None else meant
+    meant = intended_masks(system) if meant is None else meant
     return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, meant)]
 
 
@@ -145,7 +145,7 @@ def settle(
     *,
     pace: Pace,
     haste: Haste | None = None,
-    tell: Tell = silent,
+    tell: Progress = no_progress,
 ) -> Outcome:
     """Make the host what ``ledger`` says and strike from it what is over; ``found`` is what was saved.
 
@@ -155,7 +155,7 @@ def settle(
     """
     if ledger != found:
         record.save(system, ledger, found)
-    steps = due(ledger, host)
+    steps = pending_steps(ledger, host)
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)
     removals = [step for step in steps if step.op == REMOVE]
@@ -166,15 +166,15 @@ def settle(
     _take(system.sysfs, removals, pace, len(removals))
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
-    going = queues_going_home(ledger, host)
+    going = returning_queues(ledger, host)
     handed_over = bool(going and haste and haste.hands_over(len(going) * pace.seconds))
-    part = portion(ledger, host, 0 if handed_over else pace.portion) if going else ledger
-    part_going = len(queues_going_home(part, host)) if going else 0
-    rest = due(part, host)
+    part = limit_returns(ledger, host, 0 if handed_over else pace.portion) if going else ledger
+    part_going = len(returning_queues(part, host)) if going else 0
+    rest = pending_steps(part, host)
     if part_going:
         tell(resetting(going))
     _take(system.sysfs, rest, pace, part_going)
-    back, undoing = take_back(system.sysfs, ledger, host)
+    back, undoing = roll_back(system.sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
     # What is over shows in the overrides only where some are owed.
     now_so = read_host(system.sysfs, overrides=bool(back.overrides)) if taken else host
@@ -188,7 +188,7 @@ def settle(
 
 
 def finished(
-    system: System, outcome: Outcome, pace: Pace, haste: Haste | None = None, tell: Tell = silent
+    system: System, outcome: Outcome, pace: Pace, haste: Haste | None = None, tell: Progress = no_progress
 ) -> Outcome:
     """The turns that are left after a first one; between two of them others get the lock."""
     while outcome.unfinished:
@@ -209,7 +209,7 @@ def finished(
 
 def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:
     begun = time.monotonic()
-    take(sysfs, steps)
+    apply_steps(sysfs, steps)
     pace.measured(queues, time.monotonic() - begun)
 
 
@@ -226,4 +226,4 @@ def over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
     # A bit that could not go back keeps the queue from the host, and the step was for nothing.
     home = {queue for queue in ledger.offline if host.drivers.get(queue) == HOST_DRIVER}
     done = {queue for queue in home if offline_path(queue) in written}
-    return struck(ledger._replace(offline=ledger.offline - done), host)
+    return without_returned(ledger._replace(offline=ledger.offline - done), host)

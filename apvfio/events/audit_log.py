@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Files
     from apvfio.model.ledger import Ledger
 
-TRAIL = "var/lib/apvfio/trail.jsonl"
+AUDIT_LOG = "var/lib/apvfio/trail.jsonl"
 FILES = 40
 """With that many, some 30,000 events are kept."""
 _FULL = 256 << 10
@@ -41,7 +41,9 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
     last, held = _last(files), holders(before)
     if last is None or last.holds != holding(before.boot_id, held.values()):
         with suppress(ApvfioError):
-            newest = 0 if files.size(TRAIL) else 1  # a new file may have been begun and nothing put into it
+            newest = (
+                0 if files.size(AUDIT_LOG) else 1
+            )  # a new file may have been begun and nothing put into it
             known = replayed(_file(files, newest, OVERFULL + _PER_HOLDER * len(held)))
             found = [*differences(known, held, now, before.boot_id, late=True), *found]
     if found:
@@ -57,7 +59,7 @@ def note(files: Files, event: Event) -> None:
     A start that is tried and refused again and again does not fill the disk.
     """
     with suppress(ApvfioError):
-        if files.size(TRAIL) <= OVERFULL:
+        if files.size(AUDIT_LOG) <= OVERFULL:
             last = _last(files)
             _append(files, [event._replace(holds=last.holds if last else 0)])
 
@@ -123,7 +125,7 @@ def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
 def _last(files: Files) -> Event | None:
     """The last event, None if there is none that can be understood."""
     try:
-        return from_line(files.end(TRAIL).rstrip("\n").rpartition("\n")[2])
+        return from_line(files.end(AUDIT_LOG).rstrip("\n").rpartition("\n")[2])
     except (ValueError, RecursionError, ApvfioError):
         return None
 
@@ -131,16 +133,16 @@ def _last(files: Files) -> Event | None:
 def _append(files: Files, found: Iterable[Event]) -> None:
     """Add lines, behind one that may have been broken off."""
     with suppress(ApvfioError):
-        end = files.end(TRAIL)
+        end = files.end(AUDIT_LOG)
         begin = "" if not end or end.endswith("\n") else "\n"
-        files.append(TRAIL, begin + "".join(map(to_line, found)))
+        files.append(AUDIT_LOG, begin + "".join(map(to_line, found)))
 
 
 def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) -> None:
     """Begin a new file, with what was and what guests hold, if the trail's is full."""
     with suppress(ApvfioError):
         more = _PER_HOLDER * len(held)
-        if files.size(TRAIL) < _FULL + more:
+        if files.size(AUDIT_LOG) < _FULL + more:
             return
         before: dict[str, int] = {}
         with suppress(ApvfioError):
@@ -152,4 +154,4 @@ def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) ->
 
 
 def _name(number: int) -> str:
-    return f"{TRAIL}.{number}" if number else TRAIL
+    return f"{AUDIT_LOG}.{number}" if number else AUDIT_LOG

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import crc32
 
-from apvfio.events.event import CHANGED, HELD, MASKS, MODE, OWED, PROMISED, STARTED, STOPPED, Event
+from apvfio.events.event import CHANGED, CLAIMED, HELD, MASKS, MECHANISM, PENDING, STARTED, STOPPED, Event
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
 from apvfio.model.ledger import CHANGING
@@ -59,16 +59,16 @@ def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
     yield from differences(holders(before), holders(after), now, after.boot_id)
     for mdev, promise in after.promises.items():
         if mdev not in before.promises:
-            yield Event(now, PROMISED, after.boot_id, mdev=mdev, matrix=promise.matrix, way=promise.way)
+            yield Event(now, CLAIMED, after.boot_id, mdev=mdev, matrix=promise.matrix, way=promise.way)
     if _unpaid(after) != _unpaid(before):
-        yield Event(now, OWED, after.boot_id, text=_unpaid(after))
+        yield Event(now, PENDING, after.boot_id, text=_unpaid(after))
     strange = after.strange - before.strange
     if strange:
         bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange, strict=True) if ids)
         text = f"another program cleared {' and '.join(bits)}"
         yield Event(now, MASKS, after.boot_id, text=text)
     if after.mode != before.mode:
-        yield Event(now, MODE, after.boot_id, text=after.mode)
+        yield Event(now, MECHANISM, after.boot_id, text=after.mode)
 
 
 def differences(

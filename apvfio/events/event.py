@@ -35,17 +35,17 @@ HELD = "held"
 """At the beginning of a file: what a guest held when the file before it was closed."""
 COUNTED = "counted"
 """At the beginning of a file: how many events of each kind came before it."""
-OWED = "owed"
+PENDING = "owed"
 """What the host has not got back yet, though no guest needs it, has changed; nothing, if all is paid."""
-PROMISED = "promised"
+CLAIMED = "promised"
 """Queues were freed for a device that mdevctl makes."""
 MASKS = "masks"
 """An administrator changed the masks."""
-MODE = "mode"
+MECHANISM = "mode"
 """The mechanism was chosen by which queues change hands."""
 
 GAINS = frozenset((STARTED, CHANGED, HELD))
-KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, IGNORED, OWED, PROMISED, MASKS, MODE}
+KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, IGNORED, PENDING, CLAIMED, MASKS, MECHANISM}
 
 _TEXTS = ("guest", "uuid", "mdev", "way", "text")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _socket import AF_UNIX, SOCK_DGRAM, socket  # a tenth of what loading the public module takes
 from contextlib import suppress
 
-from apvfio.events.event import IGNORED, OWED, REFUSED, Event
+from apvfio.events.event import IGNORED, PENDING, REFUSED, Event
 from apvfio.events.text import sentence
 from apvfio.model.errors import printable
 from apvfio.model.ids import format_list
@@ -75,7 +75,7 @@ def fields(event: Event) -> Iterator[tuple[str, str]]:
 def _priority(event: Event) -> int:
     if event.kind in (REFUSED, IGNORED) or event.warnings:
         return _WARNING
-    return _NOTICE if event.kind == OWED and event.text else _INFO
+    return _NOTICE if event.kind == PENDING and event.text else _INFO
 
 
 def _field(name: str, text: str) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from apvfio.events.event import (
     CHANGED,
+    CLAIMED,
     COUNTED,
     HELD,
     IGNORED,
     MASKS,
-    MODE,
-    OWED,
+    MECHANISM,
+    PENDING,
     PLANNED,
-    PROMISED,
     REFUSED,
     STARTED,
     STOPPED,
@@ -80,10 +80,10 @@ _SAYS: dict[str, Callable[[Event], str]] = {
         f"{_who(event)} gets no queues: its mediated device {event.mdev} is not there, and it has neither an "
         "annotation nor mdevctl's definition of that device"
     ),
-    OWED: _owed,
-    PROMISED: lambda event: f"{_queues(event)} freed for the mediated device {event.mdev}{_way(event)}",
+    PENDING: _owed,
+    CLAIMED: lambda event: f"{_queues(event)} freed for the mediated device {event.mdev}{_way(event)}",
     MASKS: lambda event: f"masks changed by hand: {printable(event.text, _LONGEST)}",
-    MODE: lambda event: (
+    MECHANISM: lambda event: (
         f"queues change hands by {event.text}" if event.text else "the mode is the policy's again"
     ),
 }

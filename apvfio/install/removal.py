@@ -16,7 +16,7 @@ from apvfio.store import ledger_file, stop_records
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
 
 _RUN = "run/apvfio"
 _SOME = 5
@@ -34,7 +34,7 @@ def require_unused(system: System, force: bool) -> None:
         )
 
 
-def pay(system: System, force: bool, tell: Tell) -> None:
+def pay(system: System, force: bool, tell: Progress) -> None:
     """Give the host what it is owed while somebody knows of it; with ``force`` an error is only told."""
     if not system.sysfs.exists(BUS):
         return

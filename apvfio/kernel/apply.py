@@ -9,7 +9,7 @@ from apvfio.kernel.snapshot import read_driver, read_host, read_mask
 from apvfio.kernel.sysfs import refused
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS, MASK_NAMES, UNBOUND
-from apvfio.model.ids import NO_IDS, parse_edit
+from apvfio.model.ids import NO_IDS, parse_mask_spec
 from apvfio.model.step import FREE, OFFLINE, PROBE, REMOVE, RETURN, UNBIND, Step
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ _HARMLESS = {
 }
 
 
-def take(sysfs: Sysfs, steps: Iterable[Step]) -> None:
+def apply_steps(sysfs: Sysfs, steps: Iterable[Step]) -> None:
     """Take the steps one by one; the first that fails is an error, what went before stays done.
 
     A step whose aim is reached already is no failure, nor is a bit that cannot go back yet.
@@ -61,28 +61,28 @@ def check(sysfs: Sysfs, step: Step) -> None:
     """Read back what ``step`` wrote, and bind queues that a returned mask bit left without a driver."""
     if step.attribute in MASK_NAMES:
         now = read_mask(sysfs, step.attribute)
-        if parse_edit(step.value).apply(now) != now:
+        if parse_mask_spec(step.value).apply(now) != now:
             raise _not_so(step, str(now))
         if step.op == RETURN:
-            bind(sysfs, _left_unbound(sysfs, step))
+            bind_queues(sysfs, _left_unbound(sysfs, step))
     elif step.op in (FREE, RETURN):
         override = sysfs.read(step.path).removesuffix("\n")
         if override != step.value.removesuffix("\n"):
             raise _not_so(step, repr(override))
 
 
-def bind(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
+def bind_queues(sysfs: Sysfs, queues: Iterable[Apqn]) -> None:
     """Find a driver for those of ``queues`` that have none: a mask write does not tell of them.
 
     One that has gone meanwhile keeps the others from nothing.
     """
     loose = (queue for queue in queues if read_driver(sysfs, queue) == UNBOUND)
-    take(sysfs, (Step(PROBE, f"{BUS}/drivers_probe", str(queue)) for queue in loose))
+    apply_steps(sysfs, (Step(PROBE, f"{BUS}/drivers_probe", str(queue)) for queue in loose))
 
 
 def _left_unbound(sysfs: Sysfs, step: Step) -> Iterator[Apqn]:
     """The queues that ``step`` gave to the host and no driver has (bus:__ap_revise_reserved skips those)."""
-    returned = parse_edit(step.value).apply(NO_IDS)
+    returned = parse_mask_spec(step.value).apply(NO_IDS)
     host = read_host(sysfs, overrides=False)
     for queue, driver in host.drivers.items():
         given = (queue.adapter if step.attribute == MASK_NAMES[0] else queue.domain) in returned

@@ -7,12 +7,12 @@ import time
 
 from apvfio.kernel.apply import write
 from apvfio.model.host import BUS, HOST_DRIVER
-from apvfio.model.progress import silent
+from apvfio.model.progress import no_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
 
 _NAP = 0.1
 _QUIET = 1.0
@@ -21,7 +21,7 @@ COMPLETE = "(complete)"
 """How ``bindings`` ends once all queues that a scan has found have a driver (bus:bindings_show)."""
 
 
-def wait_for_bus(sysfs: Sysfs, seconds: float, tell: Tell = silent) -> str | None:
+def wait_for_bus(sysfs: Sysfs, seconds: float, tell: Progress = no_progress) -> str | None:
     """Wait so long for all queues to be there and bound; what ``bindings`` then reads, None without a bus.
 
     It ends with `COMPLETE` unless a queue stays unbound, or the host's driver, a module that may

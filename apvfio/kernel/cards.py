@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from apvfio.kernel.lszcrypt import read_cards
-from apvfio.model.cards import Card, Known
+from apvfio.model.cards import Card, CardFacts
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.matrix import Apqn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
-    from apvfio.model.criteria import Wish
+    from apvfio.model.criteria import Criteria
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Matrix
@@ -36,7 +36,7 @@ def read_adapters(sysfs: Sysfs) -> dict[int, Card]:
     }
 
 
-def read_known(sysfs: Sysfs, wish: Wish, host: Host, ledger: Ledger) -> Known:
+def read_card_facts(sysfs: Sysfs, wish: Criteria, host: Host, ledger: Ledger) -> CardFacts:
     """What ``wish`` asks about: the cards, and if it names a key the keys of the queues that may do.
 
     Each key is a question to a card, and only the host's own driver asks it. For the other
@@ -48,7 +48,7 @@ def read_known(sysfs: Sysfs, wish: Wish, host: Host, ledger: Ledger) -> Known:
         for queue, driver in host.drivers.items():
             if driver == HOST_DRIVER and queue.adapter in cards and cards[queue.adapter].mode == wish.mode:
                 mkvps[queue] = read_mkvps(sysfs, queue)
-    return Known(cards, mkvps)
+    return CardFacts(cards, mkvps)
 
 
 def read_mkvps(sysfs: Sysfs, queue: Apqn) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def parse_mkvps(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read_keyed(sysfs: Sysfs, host: Host, matrix: Matrix) -> set[Apqn]:
+def queues_with_keys(sysfs: Sysfs, host: Host, matrix: Matrix) -> set[Apqn]:
     """The queues of ``matrix`` that are the host's and carry valid master keys."""
     queues = (queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER)
     return {queue for queue in queues if read_mkvps(sysfs, queue)}

@@ -43,7 +43,7 @@ _BINDINGS = ("usable", "bound", "unbound", "illicit")
 _BINDING_SHIFT = 14
 
 
-class Device(NamedTuple):
+class ApDevice(NamedTuple):
     """A card or a queue; what the kernel does not tell is None."""
 
     id: str
@@ -74,7 +74,7 @@ class _Card(NamedTuple):
     configured: bool
 
 
-def read_inventory(sysfs: Sysfs) -> Iterator[Device]:
+def read_inventory(sysfs: Sysfs) -> Iterator[ApDevice]:
     """Every card, each followed by its queues, in the order of their ids; HostError if there is no list."""
     secure_binding = has_secure_binding(sysfs)
     for card in _cards(sysfs):
@@ -86,7 +86,7 @@ def read_inventory(sysfs: Sysfs) -> Iterator[Device]:
                 yield device._replace(sestat=_binding(sysfs, card, queue) if secure_binding else None)
 
 
-def read_cards(sysfs: Sysfs) -> Iterator[Device]:
+def read_cards(sysfs: Sysfs) -> Iterator[ApDevice]:
     """Every card without its queues, in the order of their ids."""
     for card in _cards(sysfs):
         yield _device(sysfs, card, card.path)
@@ -120,12 +120,12 @@ def _read_card(sysfs: Sysfs, name: str) -> _Card:
     )
 
 
-def _device(sysfs: Sysfs, card: _Card, path: str, queue: Apqn | None = None) -> Device:
+def _device(sysfs: Sysfs, card: _Card, path: str, queue: Apqn | None = None) -> ApDevice:
     """What is at ``path``: ``card`` itself, or one of its queues."""
     status = _status(sysfs, path)
     driver = _driver(sysfs, path)
     counted = card.configured and (queue is None or driver not in (None, VFIO_DRIVER))
-    return Device(
+    return ApDevice(
         id=str(queue) if queue else card.name,
         queue=queue,
         type=card.type,

@@ -7,11 +7,11 @@ from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, is_online
 from apvfio.model.errors import HostError
 from apvfio.model.host import UNBOUND, VFIO_DRIVER
-from apvfio.model.queue_states import CHECKSTOPPED, DECONFIGURED, IN_USE, OFFLINE, Seen
+from apvfio.model.queue_states import CHECKSTOPPED, DECONFIGURED, IN_USE, OFFLINE, QueueStates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.kernel.lszcrypt import Device
+    from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FAULTS = {"deconfig": DECONFIGURED, "chkstop": CHECKSTOPPED}
 
 
-def read_states(sysfs: Sysfs, host: Host) -> Seen:
+def read_states(sysfs: Sysfs, host: Host) -> QueueStates:
     """What the cards and queues of ``host`` are like now; one that goes away meanwhile tells nothing.
 
     One attribute is read for each queue that the host or a device has: ``status`` (vops:status_show) or
@@ -33,10 +33,10 @@ def read_states(sysfs: Sysfs, host: Host) -> Seen:
         state = faults.get(queue.adapter) or _state(sysfs, queue, driver, held=queue in held)
         if state:
             states[queue] = state
-    return Seen({adapter: card.type or "" for adapter, card in cards.items()}, states)
+    return QueueStates({adapter: card.type or "" for adapter, card in cards.items()}, states)
 
 
-def _cards(sysfs: Sysfs) -> list[Device]:
+def _cards(sysfs: Sysfs) -> list[ApDevice]:
     try:
         return list(read_cards(sysfs))
     except HostError:

@@ -25,7 +25,7 @@ from apvfio.sim.fuse import mount
 
 _PRIVATE = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 """Kept in the lab's work directory; so is /etc/libvirt."""
-_TRAIL = "/var/lib/apvfio"
+_AUDIT_LOG = "/var/lib/apvfio"
 """The simulated host's, too."""
 _HOSTS = ("apvfio", "mdevctl.d", "udev/rules.d")
 """Directories below /etc that are the simulated host's even if it had none: the machine's are not written."""
@@ -119,8 +119,11 @@ def _serve(file: str, host: str, tell: int) -> int:
 
 
 def _build(host: str, work: str) -> None:
-    os.makedirs(f"{host}{_TRAIL}", mode=0o700, exist_ok=True)
-    for name, source in {**{name: f"{work}{name}" for name in _PRIVATE}, _TRAIL: f"{host}{_TRAIL}"}.items():
+    os.makedirs(f"{host}{_AUDIT_LOG}", mode=0o700, exist_ok=True)
+    for name, source in {
+        **{name: f"{work}{name}" for name in _PRIVATE},
+        _AUDIT_LOG: f"{host}{_AUDIT_LOG}",
+    }.items():
         if not os.path.isdir(name):
             open_up(os.path.dirname(name))
         place(source, name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.libvirt.guests import Guest
 
 
-class Device(NamedTuple):
+class DeviceChoice(NamedTuple):
     """The mediated device that a guest's definition will have."""
 
     uuid: str | None
@@ -50,7 +50,7 @@ class Device(NamedTuple):
         return {"uuid": self.uuid, "before": self.before, "shared_with": self.shared_with or None}
 
 
-class Others(NamedTuple):
+class OtherDevices(NamedTuple):
     """The mediated devices that a guest must not have."""
 
     guests: dict[str, str]
@@ -59,17 +59,17 @@ class Others(NamedTuple):
     """Those on the host that belong to no guest known."""
 
 
-def others_of(guest: Guest, guests: Iterable[Guest], seen: Scene | None) -> Others:
+def other_devices(guest: Guest, guests: Iterable[Guest], seen: Scene | None) -> OtherDevices:
     """What is known of others' devices; without ``seen`` only what libvirt says."""
     named = {mdev: other.name for other in guests if other.uuid != guest.uuid for mdev in _devices(other)}
     if seen is None:
-        return Others(named, frozenset())
+        return OtherDevices(named, frozenset())
     leases = seen.ledger.leases
     named |= {mdev: lease.guest for mdev, lease in leases.items() if lease.uuid != guest.uuid}
-    return Others(named, frozenset(uuid for uuid in seen.host.mdevs if uuid not in leases))
+    return OtherDevices(named, frozenset(uuid for uuid in seen.host.mdevs if uuid not in leases))
 
 
-def sharer(mdev: str, guest_uuid: str, others: Others) -> str:
+def sharer(mdev: str, guest_uuid: str, others: OtherDevices) -> str:
     """The name of the guest that ``mdev`` belongs to rather than to the guest ``guest_uuid``; '' if none."""
     return "" if mdev in own_mdevs(guest_uuid) else others.guests.get(mdev, "")
 
@@ -79,7 +79,7 @@ def made_for(mdev: str, guests: Iterable[Guest]) -> Guest | None:
     return next((guest for guest in guests if mdev in own_mdevs(guest.uuid)), None)
 
 
-def new_device(guest: Guest, others: Others, but: str | None = None) -> str:
+def new_device(guest: Guest, others: OtherDevices, but: str | None = None) -> str:
     """The uuid of a device for ``guest`` that nobody has, and that is not ``but``."""
     for mdev in own_mdevs(guest.uuid):
         if mdev not in others.guests and mdev not in others.foreign and mdev != but:

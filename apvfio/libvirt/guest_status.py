@@ -28,7 +28,7 @@ RUNNING = "running"
 SHUT_OFF = "shut off"
 
 
-class Known(NamedTuple):
+class KnownGuest(NamedTuple):
     """A guest as libvirt knows it."""
 
     name: str
@@ -41,7 +41,7 @@ class Known(NamedTuple):
     """The vfio-ap device that it has while it runs."""
 
 
-class Standing(NamedTuple):
+class GuestStatus(NamedTuple):
     """One guest."""
 
     name: str
@@ -114,7 +114,7 @@ class Standing(NamedTuple):
         }
 
 
-def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], list[Pair]]:
+def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestStatus], list[Pair]]:
     """All ``guests`` that ask for, hold or run with something, and the pairs that cannot run together.
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
@@ -123,7 +123,7 @@ def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], 
         seen: Status | None = read_status(system, states=False)
     except ApvfioError:
         seen = None
-    found = [one for one in (_standing(system, seen, _known(system, guest)) for guest in guests) if one]
+    found = [one for one in (_guest_status(system, seen, _known(system, guest)) for guest in guests) if one]
     requests = [one.request for one in found if one.request]
     if seen is None or seen.policy_error or len(requests) < 2:
         return found, []
@@ -132,7 +132,7 @@ def standings(system: System, guests: Iterable[Guest]) -> tuple[list[Standing], 
     return found, list(pairs_apart(named, *seen.scene, facts))
 
 
-def _known(system: System, guest: Guest) -> Known:
+def _known(system: System, guest: Guest) -> KnownGuest:
     active = guest.active
     try:
         asks: Request | ApvfioError | None = request_of(system.files, guest.xml())
@@ -143,19 +143,19 @@ def _known(system: System, guest: Guest) -> Known:
         device = hotplug.attached(guest) if active else None
     except ApvfioError:
         active = guest.active  # it has ended meanwhile, or its XML says nothing of a device
-    return Known(guest.name, guest.uuid, active, asks, device)
+    return KnownGuest(guest.name, guest.uuid, active, asks, device)
 
 
-def _standing(system: System, seen: Status | None, guest: Known) -> Standing | None:
+def _guest_status(system: System, seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
     """Where the guest stands; None if it asks for nothing, holds nothing and runs with no vfio-ap device."""
-    found = standing(seen, guest)
+    found = guest_status(seen, guest)
     if found and seen and found.request and not guest.active:
         error = seen.policy_error or _refusal(system, seen, found.request)
         return found._replace(error=error)
     return found
 
 
-def standing(seen: Status | None, guest: Known) -> Standing | None:
+def guest_status(seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
     """The same without whether it could start; pure. ``seen`` is None where no host can be asked."""
     lease = seen.lease(guest.uuid) if seen else None
     if guest.asks is None and lease is None and guest.device is None:
@@ -163,10 +163,12 @@ def standing(seen: Status | None, guest: Known) -> Standing | None:
     request, error = (None, guest.asks) if isinstance(guest.asks, ApvfioError) else (guest.asks, None)
     state = RUNNING if guest.active else SHUT_OFF
     faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
-    return Standing(guest.name, state, request, lease, error, seen is not None, faults, device=guest.device)
+    return GuestStatus(
+        guest.name, state, request, lease, error, seen is not None, faults, device=guest.device
+    )
 
 
-def _faults(seen: Status, lease: Lease | None, guest: Known) -> Iterable[str]:
+def _faults(seen: Status, lease: Lease | None, guest: KnownGuest) -> Iterable[str]:
     if lease is None:
         if guest.device and guest.device not in seen.host.mdevs:
             yield f"its mediated device {guest.device} is gone"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.reader import NAMESPACE
 from apvfio.libvirt.bounded import bounded
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
 from apvfio.model.ids import format_list
 
@@ -241,7 +241,7 @@ class Guest:
         with suppress(ApvfioError):
             self._changed(self._domain.abortJob)
 
-    def annotate(self, asked: Matrix | Wish | None, *, config: bool, live: bool) -> None:
+    def annotate(self, asked: Matrix | Criteria | None, *, config: bool, live: bool) -> None:
         """Set its annotation to what is ``asked``, or remove it; ApvfioError if libvirt refuses, with why."""
         self.set_annotation(annotation(asked) if asked else "", config=config, live=live)
 
@@ -298,10 +298,10 @@ def _nowhere(error: Exception) -> HostError:
     )
 
 
-def annotation(asked: Matrix | Wish) -> str:
+def annotation(asked: Matrix | Criteria) -> str:
     """The annotation as ``virDomainSetMetadata`` takes it: without the namespace, which libvirt adds."""
     root = etree.Element("guest")
-    if isinstance(asked, Wish):
+    if isinstance(asked, Criteria):
         etree.SubElement(root, "any", asked.attributes())
         return etree.tostring(root, encoding="unicode")
     attributes = {"adapters": format_list(asked.adapters), "domains": format_list(asked.domains)}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Lease
     from apvfio.model.process import Process
     from apvfio.model.request import Request
-    from apvfio.plan.live_change import Change
+    from apvfio.plan.live_change import LivePlan
     from apvfio.plan.planner import Plan
 
     Edit = Callable[[], Callable[[], None]]
@@ -95,7 +95,7 @@ def lease_of(system: System, guest: Guest) -> Lease | None:
     return leases[0] if leases else None
 
 
-def plan(system: System, guest: Guest, request: Request) -> Plan | Change:
+def plan(system: System, guest: Guest, request: Request) -> Plan | LivePlan:
     """What `give` would do now; changes nothing."""
     if lease_of(system, guest):
         return live_change.plan_change(system, request, this_process())
@@ -110,10 +110,10 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
     """
     settle_here(system, guest)
     life = _Life.of(guest)
-    changed: Change | None = None
+    changed: LivePlan | None = None
     lease = lease_of(system, guest)
     if lease:
-        changed = live_change.change(system, request, this_process(), life.annotation)
+        changed = live_change.apply_change(system, request, this_process(), life.annotation)
         if not changed.idle:
             lease = changed.plan.lease._replace(live=LiveChange(this_process(), life.annotation))
     else:
@@ -310,14 +310,14 @@ def _shows(system: System, lease: Lease) -> bool:
     return bool(busy_queues(system.sysfs, lease)) or system.opener(lease.mdev) is not None
 
 
-def _commit(system: System, lease: Lease, changed: Change | None) -> None:
+def _commit(system: System, lease: Lease, changed: LivePlan | None) -> None:
     """Make the change final; ApvfioError if the guest has lost its lease, or the ledger cannot be written."""
     failure = _ended()
     try:
         if changed is None:
             broker.note_live(system, lease, None)
         elif not changed.idle:
-            live_change.keep(system, changed)
+            live_change.commit(system, changed)
     except ApvfioError as error:
         # If it is final all the same, the next call returns what the guest gave up.
         failure = error
@@ -375,11 +375,11 @@ def _give_up(system: System, life: _Life, lease: Lease) -> None:
         broker.release_unplugged(system, lease)
 
 
-def _change_back(system: System, life: _Life, lease: Lease, changed: Change, *, restored: bool) -> None:
+def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *, restored: bool) -> None:
     """The guest gets back what it had; what that fails at the next call settles."""
     with suppress(ApvfioError):
         if not changed.idle:
-            live_change.undo(system, changed)
+            live_change.roll_back(system, changed)
     if not life.goes_on:
         return
     with suppress(ApvfioError):

@@ -17,9 +17,9 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING
 from apvfio.model.owners import owners
 from apvfio.model.policy import Policy
-from apvfio.model.queue_states import NOTHING_SEEN, Seen
-from apvfio.plan.drift import of_lease
-from apvfio.plan.mechanism import mode_of
+from apvfio.model.queue_states import NO_STATES, QueueStates
+from apvfio.plan.drift import drift_of_lease
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.pending_returns import pending_returns
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import read_policy
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn
     from apvfio.model.owners import Owner
-    from apvfio.plan.pending_returns import Pending
+    from apvfio.plan.pending_returns import PendingReturn
 
 
 class Status(NamedTuple):
@@ -44,14 +44,14 @@ class Status(NamedTuple):
     drift: list[str]
     running: frozenset[str] | None
     """The uuids of the guests that have a QEMU process; None where processes are unknown."""
-    seen: Seen
+    seen: QueueStates
     policy_error: ApvfioError | None
     """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
 
     @property
     def mode(self) -> str:
         """The kernel's mechanism in use."""
-        return mode_of(self.host, self.ledger, self.policy)
+        return mechanism_of(self.host, self.ledger, self.policy)
 
     @property
     def scene(self) -> Scene:
@@ -59,7 +59,7 @@ class Status(NamedTuple):
         return Scene(self.host, self.ledger, self.policy)
 
     @property
-    def pending(self) -> list[Pending]:
+    def pending(self) -> list[PendingReturn]:
         """What apvfio took from the host and has not returned, with who holds it."""
         return pending_returns(self.host, self.ledger)
 
@@ -76,7 +76,7 @@ class Status(NamedTuple):
 
     def faults(self, lease: Lease) -> list[str]:
         """What keeps the guest of ``lease`` from its queues, in the sentences of `drift`."""
-        return list(of_lease(self.host, lease))
+        return list(drift_of_lease(self.host, lease))
 
 
 def read_status(system: System, *, states: bool = True) -> Status:
@@ -99,6 +99,6 @@ def read_status(system: System, *, states: bool = True) -> Status:
         owners(host, ledger),
         [*differences(system, host, ledger), *live_guest.differences(system)],
         None if running is None else frozenset(running),
-        read_states(system.sysfs, host) if states else NOTHING_SEEN,
+        read_states(system.sysfs, host) if states else NO_STATES,
         wrong,
     )

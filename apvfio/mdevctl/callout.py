@@ -81,14 +81,14 @@ def _serve(call: Call, text: bytes, system: System, *, masks_only: bool) -> int:
 
 
 def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
-    from apvfio.engine.claim import MasksOnlyError, promise  # noqa: PLC0415
+    from apvfio.engine.claim import MasksOnlyError, make_claim  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
 
     mdevctl = parent()
     if mdevctl is None:
         return  # it has died, and nobody wants the queues
     try:
-        warnings = promise(system, call.uuid, _matrix(_definition(text)), mdevctl, masks_only=masks_only)
+        warnings = make_claim(system, call.uuid, _matrix(_definition(text)), mdevctl, masks_only=masks_only)
     except MasksOnlyError as error:
         _say(
             f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "

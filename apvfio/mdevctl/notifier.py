@@ -38,7 +38,7 @@ def main(argv: list[str], system: System | None = None) -> int:
 
 def _serve(call: Call, system: System) -> Iterator[str]:
     from apvfio.engine.broker import reconcile  # noqa: PLC0415
-    from apvfio.engine.claim import end_promise  # noqa: PLC0415
+    from apvfio.engine.claim import end_claim  # noqa: PLC0415
     from apvfio.engine.serving import current  # noqa: PLC0415
     from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
@@ -49,7 +49,7 @@ def _serve(call: Call, system: System) -> Iterator[str]:
         return
     mdevctl = parent()
     if mdevctl and call.uuid in ledger.promises:
-        end_promise(system, call.uuid, mdevctl)
+        end_claim(system, call.uuid, mdevctl)
     reconcile(system, hurry=True)
 
 

@@ -15,7 +15,7 @@ from apvfio.domain.source import request_of
 from apvfio.engine import broker
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration.equipment import Equipment, read_equipment
-from apvfio.migration.minimal_xml import letter
+from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ConflictError, RequestError
 from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Apqn
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
     from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
 
 
-class Foreseen(NamedTuple):
+class Preview(NamedTuple):
     """What expecting a guest would do, and what the queues are that it would get."""
 
     plan: Plan
@@ -43,12 +43,12 @@ class Foreseen(NamedTuple):
         return {"plan": self.plan.as_json(), "equipment": queues}
 
 
-def foresee(system: System, xml: bytes) -> Foreseen:
+def preview(system: System, xml: bytes) -> Preview:
     """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
     plan = broker.plan(system, _request(system, xml))
     found = ledger_file.load(system.files, system.boot_id)
     queues = plan.request.matrix.queues()
-    return Foreseen(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
+    return Preview(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
 
 
 def expect(system: System, xml: bytes) -> Lease:
@@ -71,7 +71,7 @@ def expect(system: System, xml: bytes) -> Lease:
     return broker.acquire(system, request, expected=True)
 
 
-def give_up(system: System, xml: bytes, tell: Tell) -> Outcome:
+def give_up(system: System, xml: bytes, tell: Progress) -> Outcome:
     """Take home what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
     uuid = guest_uuid(xml)
     if runs(system, uuid):
@@ -93,7 +93,7 @@ def _request(system: System, xml: bytes) -> Request:
     if parse_device(xml) is None:
         # It is here already, and its device waits for it.
         held = _held(system, guest_uuid(xml))
-        xml = letter(xml, held.mdev) if held else xml
+        xml = minimal_xml(xml, held.mdev) if held else xml
     request = request_of(system.files, xml)
     if request is None:
         raise RequestError(

@@ -14,7 +14,7 @@ from apvfio.migration.equipment import Equipment, equipment_from
 from apvfio.model import errors
 from apvfio.model.errors import ApvfioError, HostError, printable
 from apvfio.model.matrix import Apqn
-from apvfio.model.progress import silent
+from apvfio.model.progress import no_progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Prospect(NamedTuple):
     equipment: dict[Apqn, Equipment]
 
 
-class Host(Protocol):
+class MigrationHost(Protocol):
     """A host's apvfio; a guest is told by its letter (`apvfio.migration.minimal_xml`)."""
 
     def expect(self, letter: bytes) -> str:
@@ -67,7 +67,7 @@ class ThisHost:
         return destination.expect(self._system, letter).mdev
 
     def give_up(self, letter: bytes) -> None:
-        destination.give_up(self._system, letter, silent)
+        destination.give_up(self._system, letter, no_progress)
 
 
 class OtherHost:

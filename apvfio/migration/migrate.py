@@ -16,7 +16,7 @@ from apvfio.engine import broker
 from apvfio.libvirt import hotplug
 from apvfio.migration import stages
 from apvfio.migration.interruption import uninterrupted
-from apvfio.migration.stages import Seen
+from apvfio.migration.stages import GuestPlaces
 from apvfio.migration.transfer import transfer
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest, Guests
-    from apvfio.migration.hosts import Host
+    from apvfio.migration.hosts import MigrationHost
     from apvfio.migration.transfer import Terms
     from apvfio.model.ledger import Lease
-    from apvfio.model.progress import Tell
+    from apvfio.model.progress import Progress
 
 _BEAT = 0.2
 _CLEANUP = 10.0
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     """One of the two hosts."""
 
     guests: Guests
-    host: Host
+    host: MigrationHost
 
 
 class Mover:
@@ -57,7 +57,7 @@ class Mover:
         uuid: str,
         letter: bytes,
         terms: Terms,
-        tell: Tell,
+        tell: Progress,
     ) -> None:
         self._system = system
         self._here = here
@@ -71,11 +71,11 @@ class Mover:
         self.done: list[str] = []
         """The steps taken so far, of `apvfio.migration.stages`."""
 
-    def see(self) -> Seen:
+    def see(self) -> GuestPlaces:
         """Where the guest is now."""
         here, device_here = self._look(self._here)
         there, device_there = self._look(self._there)
-        return Seen(here, there, device_here, device_there, lease_here=bool(self._leases()))
+        return GuestPlaces(here, there, device_here, device_there, lease_here=bool(self._leases()))
 
     def _look(self, place: Place) -> tuple[bool, bool]:
         """Whether the guest runs at ``place``, and has its device there."""
@@ -93,7 +93,7 @@ class Mover:
         """Take the guest to the destination; on any error it goes back, and the sentence says so."""
         seen = self.see()
         try:
-            self._take(stages.ahead(seen))
+            self._take(stages.stages_ahead(seen))
         except Exception as caught:  # whatever it is, the guest does not stay half way
             error = _told(caught)
             if stages.PLUG in self.done:
@@ -104,9 +104,9 @@ class Mover:
 
     def go_back(self) -> None:
         """Bring the guest back here, however far it has come."""
-        self._take(stages.back(self.see()))
+        self._take(stages.stages_back(self.see()))
 
-    def _settled(self) -> Seen:
+    def _settled(self) -> GuestPlaces:
         """Where the guest is when libvirt has cleaned up behind a migration that failed."""
         deadline = time.monotonic() + _CLEANUP
         seen = self.see()
@@ -126,7 +126,7 @@ class Mover:
         """Go back; the error to tell."""
         with uninterrupted():
             try:
-                self._take(stages.back(self._settled()))
+                self._take(stages.stages_back(self._settled()))
             except ApvfioError as second:
                 try_again = "Give the command again to go on, or with --back to go back"
                 return _with(error, f"Going back failed, too: {second.sentence} {try_again}.")

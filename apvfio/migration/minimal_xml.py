@@ -9,7 +9,7 @@ from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
 
 
-def letter(xml: bytes, mdev: str | None = None) -> bytes:
+def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
     """The domain ``xml`` without all that is nobody's business, its memory's size as well as its passwords.
 
     With ``mdev`` its device is the one of that uuid, whatever it says. RequestError if it is not well-formed.

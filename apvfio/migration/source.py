@@ -10,7 +10,7 @@ from apvfio.domain.source import request_of
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.migration.equipment import compare, read_equipment
-from apvfio.migration.minimal_xml import letter
+from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.migration.stages import NOT_RUNNING
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.model.ledger import HELD
@@ -54,7 +54,7 @@ def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
                 guest=name,
                 remedy=NOT_RUNNING,
             )
-        return Traveller(name, guest.uuid, letter(guest.xml(live=True), _device(guest)), Matrix())
+        return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), _device(guest)), Matrix())
     try:
         _require_no_namesake(there, guest)
         lease = _lease(system, guest)
@@ -65,7 +65,7 @@ def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
                 remedy="Unplug that device first.",
             )
         mdev, queues = (lease.mdev, lease.matrix) if lease else (None, Matrix())
-        return Traveller(name, guest.uuid, letter(guest.xml(live=True), mdev), queues)
+        return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues)
     except ApvfioError as error:
         raise error.for_guest(name) from None
 

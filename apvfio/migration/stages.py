@@ -40,7 +40,7 @@ NOT_RUNNING = "Only a guest that runs has queues; 'virsh migrate --offline' move
 """What to do about a guest that runs nowhere."""
 
 
-class Seen(NamedTuple):
+class GuestPlaces(NamedTuple):
     """Where a guest is, and what it has there."""
 
     here: bool
@@ -54,7 +54,7 @@ class Seen(NamedTuple):
     """Whether apvfio holds queues for it here."""
 
 
-def ahead(seen: Seen) -> list[str]:
+def stages_ahead(seen: GuestPlaces) -> list[str]:
     """The steps until the guest has its queues at the destination, none if it has.
 
     ConflictError if it is on its way just now, RequestError if it runs nowhere or has no queues.
@@ -67,10 +67,10 @@ def ahead(seen: Seen) -> list[str]:
     return [EXPECT, *([UNPLUG] if seen.device_here else []), MOVE, PLUG, HOME]
 
 
-def back(seen: Seen) -> list[str]:
+def stages_back(seen: GuestPlaces) -> list[str]:
     """The steps until the guest has its queues here, and nothing is held for it at the destination.
 
-    The errors are those of `ahead`; ConflictError also if it has arrived with its queues.
+    The errors are those of `stages_ahead`; ConflictError also if it has arrived with its queues.
     """
     _require_one_place(seen)
     if seen.here:
@@ -83,7 +83,7 @@ def back(seen: Seen) -> list[str]:
     return [EXPECT_BACK, MOVE_BACK, PLUG_BACK, GIVE_UP]
 
 
-def _require_lease(seen: Seen) -> None:
+def _require_lease(seen: GuestPlaces) -> None:
     """Only a device that apvfio made can be found again by whoever goes on, or goes back."""
     if not seen.lease_here and seen.device_here:
         raise ConflictError(
@@ -94,7 +94,7 @@ def _require_lease(seen: Seen) -> None:
         raise RequestError("it has no AP queues.", remedy="Migrate it with 'virsh migrate'.")
 
 
-def _require_one_place(seen: Seen) -> None:
+def _require_one_place(seen: GuestPlaces) -> None:
     if seen.here and seen.there:
         raise ConflictError(
             "it is there both here and at the destination: somebody migrates it just now.",

@@ -22,7 +22,7 @@ class Card(NamedTuple):
     """Why it does not work, ``deconfigured`` or ``check-stopped``; '' if it does."""
 
 
-class Known(NamedTuple):
+class CardFacts(NamedTuple):
     """The facts about cards and queues that wishes are measured by."""
 
     cards: Mapping[int, Card]

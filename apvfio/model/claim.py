@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TEXTS = ("mdev", "way", "adapters", "domains", "control_domains")
 
 
-class Promise(NamedTuple):
+class Claim(NamedTuple):
     """What one device to come will hold."""
 
     mdev: str
@@ -32,7 +32,7 @@ class Promise(NamedTuple):
     """The mdevctl that makes the device."""
 
 
-def promise_json(promise: Promise) -> dict[str, object]:
+def claim_json(promise: Claim) -> dict[str, object]:
     """A promise as the ledger and ``status --json`` write it; lists in chzdev's notation."""
     return {
         "mdev": promise.mdev,
@@ -45,7 +45,7 @@ def promise_json(promise: Promise) -> dict[str, object]:
     }
 
 
-def promise_from(item: Any) -> Promise:
+def claim_from(item: Any) -> Claim:
     """The promise that the ledger holds as ``item``; ValueError or RequestError if it is none."""
     if type(item) is not dict or any(type(item.get(key)) is not str for key in _TEXTS):
         raise ValueError("a promise lacks something")
@@ -54,4 +54,4 @@ def promise_from(item: Any) -> Promise:
     if any(type(item.get(key)) is not int for key in ("pid", "started")):
         raise ValueError("a promise is made to no process")
     matrix = Matrix(*(parse_list(item[key], key) if item[key] else NO_IDS for key in _TEXTS[2:]))
-    return Promise(item["mdev"], matrix, item["way"], Process(item["pid"], item["started"]))
+    return Claim(item["mdev"], matrix, item["way"], Process(item["pid"], item["started"]))

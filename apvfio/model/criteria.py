@@ -27,7 +27,7 @@ _OPTION_EXAMPLE = "Write --any mode=ep11,adapters=2,domains=1."
 ATTRIBUTES = ("mode", "adapters", "domains", "min-generation", "mkvp", "control-domains")
 
 
-class Wish(NamedTuple):
+class Criteria(NamedTuple):
     """How many adapters and domains, and what every queue of their rectangle must be like."""
 
     mode: str
@@ -77,12 +77,12 @@ def same_key(wanted: str, pattern: str) -> bool:
     return len(wanted) == len(pattern) and wanted == pattern
 
 
-def parse_wish(texts: Mapping[str, str]) -> Wish:
+def parse_criteria(texts: Mapping[str, str]) -> Criteria:
     """The wish that the attributes of ``<any>`` stand for; RequestError names attribute and fix."""
     return _parse(texts, "the attribute {} of <any>", _EXAMPLE)
 
 
-def parse_option(text: str, control_domains: str | None) -> Wish:
+def parse_option(text: str, control_domains: str | None) -> Criteria:
     """The wish in ``--any mode=ep11,adapters=2``; RequestError names key and fix."""
     texts = {} if control_domains is None else {"control-domains": control_domains}
     for item in text.split(","):
@@ -100,7 +100,7 @@ def parse_option(text: str, control_domains: str | None) -> Wish:
     return _parse(texts, "{} of --any", _OPTION_EXAMPLE)
 
 
-def _parse(texts: Mapping[str, str], where: str, example: str) -> Wish:
+def _parse(texts: Mapping[str, str], where: str, example: str) -> Criteria:
     mode = texts.get("mode")
     mode = mode and mode.strip()
     if mode not in MODES:
@@ -109,7 +109,7 @@ def _parse(texts: Mapping[str, str], where: str, example: str) -> Wish:
         raise RequestError(f"{what} {is_what}; it must be accel, cca or ep11.", remedy=example)
     mkvp = _mkvp(texts, where, mode)
     control = texts.get("control-domains")
-    return Wish(
+    return Criteria(
         mode=mode,
         adapters=_number(texts, "adapters", where, 1, IDS) or 1,
         domains=_number(texts, "domains", where, 1, IDS) or 1,

@@ -108,7 +108,7 @@ NO_IDS = IdSet()
 ALL_IDS = IdSet.from_bits(_ALL_BITS)
 
 
-class Edit:
+class MaskSpec:
     """What a mask specification does to a mask: replace it, or change some of its bits."""
 
     __slots__ = ("assigned", "changes")
@@ -141,7 +141,7 @@ def parse_list(text: str, what: str = "the list") -> IdSet:
     return ids
 
 
-def parse_edit(text: str, what: str = "the mask") -> Edit:
+def parse_mask_spec(text: str, what: str = "the mask") -> MaskSpec:
     """A mask specification in chzdev's grammar; RequestError, naming ``what``, if it is not one.
 
     The first character decides: with a sign the items change the mask, without one they
@@ -149,13 +149,13 @@ def parse_edit(text: str, what: str = "the mask") -> Edit:
     """
     items = _items(text, what)
     if text[0] not in _SIGNS:
-        return Edit(parse_list(text, what))
+        return MaskSpec(parse_list(text, what))
     changes = []
     for item in items:
         if item[0] not in _SIGNS:
             raise _bad(text, what, f"{_shown(item)} lacks the sign that the first item has")
         changes.append((item[0] == "+", _range(item[1:], text, what)))
-    return Edit(None, changes)
+    return MaskSpec(None, changes)
 
 
 def format_list(ids: IdSet) -> str:

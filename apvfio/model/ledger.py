@@ -7,7 +7,7 @@ crash anywhere leaves a ledger from which the next call can finish or undo the w
 
 from __future__ import annotations
 
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.ids import NO_IDS, IdSet, union
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
@@ -28,11 +28,11 @@ CHANGING = "changing"
 """The guest runs and its device gets, or gets back, ``matrix``; what `Lease.was` has stays the guest's."""
 ENDING = "ending"
 
-WAYS = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
+FREED_BY = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
 STATES = (STARTING, HELD, CHANGING, ENDING)
 
 
-class Before(NamedTuple):
+class LeaseBefore(NamedTuple):
     """What a lease was before a change that is under way."""
 
     matrix: Matrix
@@ -65,7 +65,7 @@ class Lease(NamedTuple):
     """Whether apvfio made the mdev, and so removes it."""
     since: int = 0
     """When the guest got its queues, in seconds since the boot."""
-    was: Before | None = None
+    was: LeaseBefore | None = None
     """What it goes back to if the change that is under way is not kept."""
     expected: bool = False
     """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
@@ -82,21 +82,21 @@ class Lease(NamedTuple):
         return self._replace(state=HELD, was=None)
 
 
-class Debt(NamedTuple):
+class MaskBits(NamedTuple):
     """The mask bits that apvfio cleared and the host shall have back."""
 
     apmask: IdSet = NO_IDS
     aqmask: IdSet = NO_IDS
 
-    def __or__(self, other: object) -> Debt:
-        assert isinstance(other, Debt)
-        return Debt(self.apmask | other.apmask, self.aqmask | other.aqmask)
+    def __or__(self, other: object) -> MaskBits:
+        assert isinstance(other, MaskBits)
+        return MaskBits(self.apmask | other.apmask, self.aqmask | other.aqmask)
 
-    def __sub__(self, other: Debt) -> Debt:
-        return Debt(self.apmask - other.apmask, self.aqmask - other.aqmask)
+    def __sub__(self, other: MaskBits) -> MaskBits:
+        return MaskBits(self.apmask - other.apmask, self.aqmask - other.aqmask)
 
-    def __and__(self, other: Debt) -> Debt:
-        return Debt(self.apmask & other.apmask, self.aqmask & other.aqmask)
+    def __and__(self, other: MaskBits) -> MaskBits:
+        return MaskBits(self.apmask & other.apmask, self.aqmask & other.aqmask)
 
     def __bool__(self) -> bool:
         return bool(self.apmask) or bool(self.aqmask)
@@ -107,7 +107,7 @@ class Ledger(NamedTuple):
 
     boot_id: str
     leases: dict[str, Lease]
-    owed: Debt = Debt()
+    owed: MaskBits = MaskBits()
     overrides: Mapping[Apqn, str] = {}
     """The queues whose ``driver_override`` apvfio set, and what it was before."""
     offline: frozenset[Apqn] = frozenset()
@@ -122,11 +122,11 @@ class Ledger(NamedTuple):
     had: Mapping[Apqn, str] = {}
     """The guest, by its name, that had each queue last in this boot."""
 
-    promises: Mapping[str, Promise] = {}
+    promises: Mapping[str, Claim] = {}
     """What is kept free for devices that mdevctl is about to make, by their uuids."""
-    freed: Debt = Debt()
+    freed: MaskBits = MaskBits()
     """The mask bits that an administrator cleared with ``apvfio masks`` in this boot."""
-    strange: Debt = Debt()
+    strange: MaskBits = MaskBits()
     """The mask bits that another program cleared, as far as the audit log has them."""
 
     def of_guest(self, uuid: str) -> list[Lease]:
@@ -147,8 +147,8 @@ class Ledger(NamedTuple):
         gone = frozenset(mdevs)
         return self._replace(leases={k: v for k, v in self.leases.items() if k not in gone})
 
-    def promising(self, promise: Promise) -> Ledger:
-        """The ledger with ``promise``, in place of an older one for the same device."""
+    def promising(self, promise: Claim) -> Ledger:
+        """The ledger with ``claim``, in place of an older one for the same device."""
         return self._replace(promises={**self.promises, promise.mdev: promise})
 
     def breaking(self, *mdevs: str) -> Ledger:
@@ -164,10 +164,10 @@ class Ledger(NamedTuple):
         """The mdevs that go when the ending leases end."""
         return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.made}
 
-    def needed(self) -> Debt:
+    def needed(self) -> MaskBits:
         """The mask bits that promises and the leases not about to end keep clear."""
         holding = self.holding()
-        return Debt(
+        return MaskBits(
             union(held.matrix.adapters for held in holding if held.way == BY_ADAPTERS),
             union(held.matrix.domains for held in holding if held.way == BY_DOMAINS),
         )
@@ -195,7 +195,7 @@ class Ledger(NamedTuple):
         before = (lease.undone() for lease in live if lease.was)
         return [*live, *before]
 
-    def holding(self) -> list[Lease | Promise]:
+    def holding(self) -> list[Lease | Claim]:
         """All for whose sake queues are kept from the host."""
         return [*self.spans(), *self.promises.values()]
 

@@ -40,14 +40,14 @@ LABEL="end_ap"
 """
 
 
-class Stored(NamedTuple):
+class StoredMasks(NamedTuple):
     """The persistent masks; None for one that is not stored."""
 
     apmask: IdSet | None = None
     aqmask: IdSet | None = None
 
 
-def parse_rule(text: str) -> Stored:
+def parse_rule(text: str) -> StoredMasks:
     """The masks in a rule file's ``text``."""
     found: dict[str, IdSet] = {}
     for line in text.split("\n"):
@@ -55,10 +55,10 @@ def parse_rule(text: str) -> Stored:
         name = entry and next((mask for mask in MASK_NAMES if mask in entry[1]), None)
         if entry and name:
             found[name] = _parse_value(entry[2].strip())
-    return Stored(**found)
+    return StoredMasks(**found)
 
 
-def format_rule(stored: Stored) -> str:
+def format_rule(stored: StoredMasks) -> str:
     """The rule file that stores those masks."""
     named = zip(MASK_NAMES, stored, strict=True)
     masks = [f'ATTR{{../../bus/ap/{name}}}="{format_hex(ids)}"\n' for name, ids in named if ids is not None]

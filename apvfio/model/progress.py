@@ -7,11 +7,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Tell = Callable[[str], None]
+    Progress = Callable[[str], None]
     """Called with what is waited for from now on, as a clause; with '' when a wait is over."""
 
 FOR_THE_LOCK = "waiting for another apvfio, or a tool of s390-tools, to end"
 
 
-def silent(_what: str) -> None:
+def no_progress(_what: str) -> None:
     """Tell nobody."""

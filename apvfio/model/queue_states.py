@@ -20,7 +20,7 @@ CHECKSTOPPED = "check-stopped"
 STATES = (IN_USE, OFFLINE, DECONFIGURED, CHECKSTOPPED)
 
 
-class Seen(NamedTuple):
+class QueueStates(NamedTuple):
     """The types of the cards by their adapters (``CEX8P``), and the queues of which there is more to say."""
 
     types: Mapping[int, str] = {}
@@ -28,4 +28,4 @@ class Seen(NamedTuple):
     """One of `STATES`; a queue of which there is nothing to say lacks."""
 
 
-NOTHING_SEEN = Seen()
+NO_STATES = QueueStates()

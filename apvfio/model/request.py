@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.matrix import Matrix
 from apvfio.model.typed import NamedTuple
 
@@ -20,7 +20,7 @@ class Request(NamedTuple):
     """Empty as long as nothing was chosen for a ``wish``."""
     free_by: str = ""
     """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
-    wish: Wish | None = None
+    wish: Criteria | None = None
     """What the queues must be like, if the guest does not name them."""
     source: str = "its annotation"
     """Where it was read, for messages."""

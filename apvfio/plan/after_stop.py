@@ -6,16 +6,16 @@ from __future__ import annotations
 from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Host
 from apvfio.model.ledger import Ledger
 from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import returnable, staying
+from apvfio.plan.steps import remaining_matrices, returnable
 
 
-def stopped(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
+def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
     """The ledger and the host after the release of what the guest ``guest_uuid`` holds.
 
-    What other devices keep from the host stays pending, as in `apvfio.plan.steps.due`.
+    What other devices keep from the host stays pending, as in `apvfio.plan.steps.pending_steps`.
     """
     ledger = ledger.ending(guest_uuid)
-    mdevs = staying(ledger, host)
+    mdevs = remaining_matrices(ledger, host)
     bits = returnable(ledger, host, mdevs)
     returned = dict(returnable_overrides(ledger, host, mdevs))
     overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}

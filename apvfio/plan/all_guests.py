@@ -9,8 +9,8 @@ from typing import NamedTuple
 from apvfio.model.errors import ApvfioError, printable
 from apvfio.model.host import HOST_DRIVER, OVERRIDES
 from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, objections
-from apvfio.plan.joint import best_ways
-from apvfio.plan.mechanism import mode_of
+from apvfio.plan.joint import best_options
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.planner import check_request, not_there
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.model.usage import Usage
-    from apvfio.plan.joint import Together
+    from apvfio.plan.joint import JointPlan
 
 
 class Conflict(NamedTuple):
@@ -35,7 +35,7 @@ class Conflict(NamedTuple):
     """Those that both ask for; none if it is the mediated device that both name."""
 
 
-class Everyone(NamedTuple):
+class AllGuests(NamedTuple):
     """The plan for all guests that this host could start."""
 
     mode: str
@@ -43,7 +43,7 @@ class Everyone(NamedTuple):
     errors: tuple[ApvfioError, ...]
     """Why the others cannot start, whoever else runs."""
     conflicts: tuple[Conflict, ...]
-    together: Together | None
+    together: JointPlan | None
     """None if no choice of ways leaves the host what the policy reserves for it."""
     warnings: tuple[str, ...]
     """What to warn of when all of them run, in sentences."""
@@ -91,15 +91,15 @@ class Everyone(NamedTuple):
         }
 
 
-def plan_everyone(
+def plan_all_guests(
     requests: Sequence[Request],
     host: Host,
     ledger: Ledger,
     policy: Policy,
     facts: Usage = NOTHING_KNOWN,
-) -> Everyone:
+) -> AllGuests:
     """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
-    mode = mode_of(host, ledger, policy)
+    mode = mechanism_of(host, ledger, policy)
     # What apvfio has taken from the host for guests that run counts as the host's again.
     base = host._replace(
         apmask=host.apmask | ledger.owed.apmask, aqmask=host.aqmask | ledger.owed.aqmask, mdevs={}
@@ -113,18 +113,18 @@ def plan_everyone(
             errors.append(error)
     asked = {q for request in possible for q in request.matrix.queues() if base.drivers.get(q) == HOST_DRIVER}
     if mode == OVERRIDES:
-        none = best_ways([], [], base, policy, facts=facts)
+        none = best_options([], [], base, policy, facts=facts)
         found = none if keeps_enough(asked, policy, facts) else None
     else:
         running = {lease.uuid: lease.way for lease in ledger.live()}
         fixed = [running.get(request.guest_uuid) or request.free_by or None for request in possible]
-        found = best_ways([request.matrix for request in possible], fixed, base, policy, facts=facts)
+        found = best_options([request.matrix for request in possible], fixed, base, policy, facts=facts)
     taken = asked.union(found.collateral if found else ())
     warned = [f"the host loses {one.why}" for one in objections(taken, policy, facts) if not one.refused]
     for request in possible:
         warned += [f"guest {printable(request.guest)}: {said}" for said in not_there(request.matrix, host)]
     conflicts = tuple(_conflicts(possible))
-    return Everyone(mode, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
+    return AllGuests(mode, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
 
 
 def _conflicts(requests: list[Request]) -> list[Conflict]:

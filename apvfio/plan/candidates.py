@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from apvfio.model.cards import Card, Known
-    from apvfio.model.criteria import Wish
+    from apvfio.model.cards import Card, CardFacts
+    from apvfio.model.criteria import Criteria
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
@@ -39,7 +39,7 @@ def candidates(
     ledger: Ledger,
     policy: Policy,
     *,
-    known: Known,
+    known: CardFacts,
     mode: str,
     kept: Collection[Apqn],
 ) -> Candidates:
@@ -65,7 +65,7 @@ def candidates(
     return Candidates(frozenset(left), tuple(story))
 
 
-def _cards(wish: Wish, known: Known, host: Host) -> tuple[set[int], list[str]]:
+def _cards(wish: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
     """The adapters whose card will do, and what the conditions on cards left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
     left = {adapter: card for adapter, card in cards.items() if card.mode == wish.mode}
@@ -129,7 +129,7 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
     return lambda queue: next((who for who, matrix in holders if matrix.holds(queue)), "")
 
 
-def _key_differs(queue: Apqn, wish: Wish, known: Known) -> str:
+def _key_differs(queue: Apqn, wish: Criteria, known: CardFacts) -> str:
     keys = known.mkvps.get(queue)
     if keys is None:
         return "of unknown key, as the host has not had it since the keys were last read"

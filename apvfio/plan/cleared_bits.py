@@ -5,26 +5,26 @@ from __future__ import annotations
 
 from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import ALL_IDS, union
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
 
-ALL_BITS = Debt(ALL_IDS, ALL_IDS)
+ALL_BITS = MaskBits(ALL_IDS, ALL_IDS)
 
 
-def cleared_by_others(host: Host, ledger: Ledger, meant: Debt) -> Debt:
+def cleared_by_others(host: Host, ledger: Ledger, meant: MaskBits) -> MaskBits:
     """The clear bits of ids that ``host`` has and that no lease, claim, mediated device or person needs.
 
     ``meant`` are the bits that the boot parameters or the stored masks clear. The ledger has those that
     ``apvfio masks`` cleared.
     """
     if host.mode == OVERRIDES:
-        return Debt()
-    cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+        return MaskBits()
+    cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
     needing = [*host.mdevs.values(), *(held.matrix for held in ledger.holding())]
-    needed = Debt(union(held.adapters for held in needing), union(held.domains for held in needing))
-    there = Debt(host.adapters, host.domains)
+    needed = MaskBits(union(held.adapters for held in needing), union(held.domains for held in needing))
+    there = MaskBits(host.adapters, host.domains)
     return (cleared - meant - ledger.freed - ledger.owed - needed) & there

@@ -6,11 +6,11 @@ from __future__ import annotations
 from apvfio.model.errors import printable
 from apvfio.model.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
 from apvfio.model.ids import NO_IDS, format_change
-from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, Debt
+from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, MaskBits
 from apvfio.model.text import mask_bits, some_queues
 from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
-from apvfio.plan.overrides import forgiven_overrides, restoring, returnable_overrides
-from apvfio.plan.steps import forgiven, returnable
+from apvfio.plan.overrides import overrides_returned_by_others, restore_steps, returnable_overrides
+from apvfio.plan.steps import returnable, returned_by_others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
-def drift(host: Host, ledger: Ledger, meant: Debt = ALL_BITS) -> list[str]:
+def drift(host: Host, ledger: Ledger, meant: MaskBits = ALL_BITS) -> list[str]:
     """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
 
     ``meant`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
@@ -35,13 +35,13 @@ def drift(host: Host, ledger: Ledger, meant: Debt = ALL_BITS) -> list[str]:
         if lease.state != HELD:
             found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
             continue
-        found += (f"{who}: {what}" for what in of_lease(host, lease))
+        found += (f"{who}: {what}" for what in drift_of_lease(host, lease))
     found += (
         f"the mediated device {uuid}: its start by mdevctl is under way, or was broken off and waits "
         "for 'reconcile'"
         for uuid in ledger.promises
     )
-    found += _of_debts(host, ledger)
+    found += _of_pending_returns(host, ledger)
     found += (
         f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
         f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
@@ -55,7 +55,7 @@ def _under_way(lease: Lease) -> str:
     return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
 
 
-def of_lease(host: Host, lease: Lease) -> Iterator[str]:
+def drift_of_lease(host: Host, lease: Lease) -> Iterator[str]:
     """What keeps the guest of ``lease``, which is held, from its queues, or will."""
     there = host.mdevs.get(lease.mdev)
     if there is None:
@@ -93,25 +93,25 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
     return strayed
 
 
-def _of_debts(host: Host, ledger: Ledger) -> Iterator[str]:
-    restored = forgiven_overrides(ledger, host)
+def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[str]:
+    restored = overrides_returned_by_others(ledger, host)
     if restored:
         yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
     mdevs = list(host.mdevs.values())
     restorable = [
         queue
         for queue, before in returnable_overrides(ledger, host, mdevs)
-        if any(True for _ in restoring(queue, before, host))
+        if any(True for _ in restore_steps(queue, before, host))
     ]
     if restorable:
         yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
-    for mask, ids in _masks(forgiven(ledger, host)):
+    for mask, ids in _masks(returned_by_others(ledger, host)):
         yield f"{mask_bits(mask, ids)} is owed to the host but set already"
     for mask, ids in _masks(returnable(ledger, host, mdevs)):
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
 
 
-def _masks(debt: Debt) -> Iterator[tuple[str, IdSet]]:
+def _masks(debt: MaskBits) -> Iterator[tuple[str, IdSet]]:
     for mask, ids in zip(MASK_NAMES, debt, strict=True):
         if ids:
             yield mask, ids

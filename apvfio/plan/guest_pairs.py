@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from apvfio.model.host import OVERRIDES
-from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.host_needs import NOTHING_KNOWN
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def pairs_apart(
 
     They want the same, or the queues of both can be freed only with some that the host needs.
     """
-    everyone = plan_everyone(requests, host, ledger, policy, facts)
+    everyone = plan_all_guests(requests, host, ledger, policy, facts)
     for conflict in everyone.conflicts:
         yield Pair(*conflict, "" if conflict.queues else _SAME_DEVICE)
     if everyone.mode == OVERRIDES or everyone.together is not None:
@@ -55,6 +55,6 @@ def pairs_apart(
     for one, other in combinations(everyone.guests, 2):
         if (one.guest, other.guest) in apart:
             continue
-        both = plan_everyone([one, other], host, ledger, policy, facts)
+        both = plan_all_guests([one, other], host, ledger, policy, facts)
         if len(both.guests) > 1 and both.together is None:
             yield Pair(one.guest, other.guest, (), _HOST)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
-    from apvfio.plan.ways import Way
+    from apvfio.plan.options import Option
 
 _RESERVED = ", reserved for the host"
 NOTHING_KNOWN = Usage()
@@ -35,7 +35,9 @@ class Objection(NamedTuple):
     queues: tuple[Apqn, ...]
 
 
-def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, facts: Usage) -> list[Way]:
+def with_objections(
+    options: Sequence[Option], matrix: Matrix, host: Host, policy: Policy, facts: Usage
+) -> list[Option]:
     """The ways, each with what speaks against it; those that are open first, then the cheaper.
 
     PolicyError, naming the queues and why, if none is open.
@@ -51,7 +53,7 @@ def judged(options: Sequence[Way], matrix: Matrix, host: Host, policy: Policy, f
     return ways
 
 
-def require_this_open(way: Way) -> None:
+def require_option_open(way: Option) -> None:
     """PolicyError if ``way``, on which the guest's annotation insists, is closed."""
     if way.closed:
         raise PolicyError(
@@ -62,7 +64,7 @@ def require_this_open(way: Way) -> None:
         )
 
 
-def because(options: Sequence[Way], preference: str) -> str:
+def preference_reason(options: Sequence[Option], preference: str) -> str:
     """Why the first of ``options`` is chosen though another costs the host fewer queues; '' if none does.
 
     ``preference`` is the clause for a choice among ways that are open.
@@ -75,7 +77,7 @@ def because(options: Sequence[Way], preference: str) -> str:
     return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
 
 
-def warnings(way: Way) -> list[str]:
+def warnings(way: Option) -> list[str]:
     """What ``way`` takes and the policy wants to be warned of, in sentences."""
     return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]
 
@@ -135,7 +137,7 @@ def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Usage) -> Non
         )
 
 
-def _require_open(both: Sequence[Way]) -> None:
+def _require_open(both: Sequence[Option]) -> None:
     if not both[0].closed:
         return
     by_name_only = not any(_refused(way) for way in both)
@@ -173,14 +175,14 @@ def _by(users: Mapping[Apqn, str], taken: Iterable[Apqn]) -> Iterator[tuple[str,
     yield from sorted(found.items())
 
 
-def _refused(way: Way) -> list[Objection]:
+def _refused(way: Option) -> list[Objection]:
     return [objection for objection in way.objections if objection.refused]
 
 
-def _reasons(way: Way, reserved: str) -> list[str]:
+def _reasons(way: Option, reserved: str) -> list[str]:
     named = [some_queues(way.reserved) + reserved] if way.reserved else []
     return named + [objection.why for objection in _refused(way)]
 
 
-def _against(way: Way) -> set[Apqn]:
+def _against(way: Option) -> set[Apqn]:
     return set(way.reserved).union(*(objection.queues for objection in _refused(way)))

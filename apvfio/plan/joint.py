@@ -14,7 +14,7 @@ from apvfio.model.ids import IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.typed import NamedTuple
 from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, refused_queues
-from apvfio.plan.search import Guest, Problem, Search, union_of
+from apvfio.plan.search import GuestIds, Problem, Search, union_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apvfio.model.usage import Usage
 
 
-class Together(NamedTuple):
+class JointPlan(NamedTuple):
     """One way for each guest, the cheapest for the host that was found."""
 
     ways: tuple[str, ...]
@@ -39,14 +39,14 @@ class Together(NamedTuple):
     """No choice loses fewer queues unasked; the same as these are, unless the search had to end before."""
 
 
-def best_ways(
+def best_options(
     guests: Sequence[Matrix],
     fixed: Sequence[str | None],
     host: Host,
     policy: Policy,
     *,
     facts: Usage = NOTHING_KNOWN,
-) -> Together | None:
+) -> JointPlan | None:
     """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
 
     ``fixed`` holds the way of each guest that has one already (it runs, or its annotation says so).
@@ -57,12 +57,12 @@ def best_ways(
     unwanted = [q for q in own if q not in wanted]
     refused = refused_queues(policy, facts)
     reserved = [q for q in own if policy.reserves(q) or q in refused]
-    rows = [Guest(m.adapters.bits, m.domains.bits) for m in guests]
+    rows = [GuestIds(m.adapters.bits, m.domains.bits) for m in guests]
     sides = [BY_ADAPTERS, BY_DOMAINS]
     pairs = [(q.adapter, q.domain) for q in unwanted], [(q.adapter, q.domain) for q in reserved]
     mask, other_mask = host.apmask.bits, host.aqmask.bits
     if union_of(g.rows for g in rows).bit_count() > union_of(g.columns for g in rows).bit_count():
-        rows = [Guest(g.columns, g.rows) for g in rows]
+        rows = [GuestIds(g.columns, g.rows) for g in rows]
         sides.reverse()
         pairs = [(d, a) for a, d in pairs[0]], [(d, a) for a, d in pairs[1]]
         mask, other_mask = other_mask, mask
@@ -87,7 +87,7 @@ def best_ways(
     ids = {sides[0]: IdSet.from_bits(cleared), sides[1]: IdSet.from_bits(columns)}
     adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
     lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)
-    return Together(ways, adapters, domains, tuple(lost), search.least_lost)
+    return JointPlan(ways, adapters, domains, tuple(lost), search.least_lost)
 
 
 def _forced(way: str | None, sides: list[str]) -> bool | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
 
 
-def hygiene(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> Iterator[str]:
+def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> Iterator[str]:
     """Warnings, in sentences; ``keyed`` are the queues asked for that carry master keys now."""
     if keyed:
         one = len(keyed) == 1

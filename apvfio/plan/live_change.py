@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.host import OVERRIDES, Host
-from apvfio.model.ledger import CHANGING, HELD, Before, Lease, Ledger
+from apvfio.model.ledger import CHANGING, HELD, Lease, LeaseBefore, Ledger
 from apvfio.plan.availability import others, require_no_rival, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged
-from apvfio.plan.mechanism import mode_of
-from apvfio.plan.overrides import THE_WAY, to_override
+from apvfio.plan.host_needs import NOTHING_KNOWN, preference_reason, with_objections
+from apvfio.plan.mechanism import mechanism_of
+from apvfio.plan.options import free_options
+from apvfio.plan.overrides import OVERRIDE_OPTION, to_override
 from apvfio.plan.planner import Plan, require_vfio_ap, warnings
 from apvfio.plan.presence import require_all_there, require_there
-from apvfio.plan.steps import due, reassignment
-from apvfio.plan.ways import ways
+from apvfio.plan.steps import pending_steps, reassignment_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.model.usage import Usage
-    from apvfio.plan.ways import Way
+    from apvfio.plan.options import Option
 
 _NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"
 
 
-class Change(NamedTuple):
+class LivePlan(NamedTuple):
     """What changing a guest that runs will do."""
 
     plan: Plan
@@ -96,7 +96,7 @@ def make_change(
     *,
     changer: Process,
     facts: Usage = NOTHING_KNOWN,
-) -> Change:
+) -> LivePlan:
     """The cheapest change from what the guest has to what ``request`` names; the errors are a start's.
 
     The policy counts for what it gets: what it has it keeps, though it be reserved meanwhile.
@@ -109,7 +109,7 @@ def make_change(
         raise error.for_guest(request.guest) from None
     chosen = options[0]
     runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
-    before = Before(lease.matrix, lease.way, changer)
+    before = LeaseBefore(lease.matrix, lease.way, changer)
     changed = lease._replace(matrix=request.matrix, way=chosen.name, state=CHANGING, was=before)
     after = ledger.with_lease(changed)._replace(owed=ledger.owed | chosen.clear)
     if mode == OVERRIDES:
@@ -120,37 +120,37 @@ def make_change(
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
-        steps=[*due(after, host), *reassignment(changed, host)],
+        steps=[*pending_steps(after, host), *reassignment_steps(changed, host)],
         warnings=warnings(request, chosen, host, policy),
-        because=because(options, _NOT_UNDONE),
+        because=preference_reason(options, _NOT_UNDONE),
     )
-    return Change(plan, lease)
+    return LivePlan(plan, lease)
 
 
 def _choose(
     request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Usage, lease: Lease
-) -> tuple[list[Way], str]:
+) -> tuple[list[Option], str]:
     """The ways, the best first, and the mode; ``ledger`` is without the guest's own lease."""
     matrix = request.matrix
     require_vfio_ap(host)
     require_there(request, host, over_provisioning=policy.over_provisioning)
     require_unreserved((queue for queue in matrix.queues() if not lease.matrix.holds(queue)), policy)
     require_no_rival(request, host, ledger)
-    mode = mode_of(host, ledger, policy)
+    mode = mechanism_of(host, ledger, policy)
     if mode == OVERRIDES:
         require_all_there(matrix, host)
         require_no_strange_override(matrix, host)
-        options = [THE_WAY]
+        options = [OVERRIDE_OPTION]
     else:
-        options = ways(matrix, others(request, host, ledger), host, ledger.owed, policy)
-    options = judged(options, matrix, host, policy, facts)
+        options = free_options(matrix, others(request, host, ledger), host, ledger.owed, policy)
+    options = with_objections(options, matrix, host, policy, facts)
     options.sort(
         key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.way)
     )
     return options, mode
 
 
-def _for_ever(way: Way, lease: Lease, host: Host) -> bool:
+def _for_ever(way: Option, lease: Lease, host: Host) -> bool:
     """Whether ``way`` clears a bit that could not go back before the guest ends, were the change undone.
 
     Only the way that is not the guest's own so far can: its ids' bits in the other mask may be set still.

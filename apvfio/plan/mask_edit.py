@@ -11,27 +11,27 @@ from typing import NamedTuple
 
 from apvfio.model.host import MASK_NAMES, OVERRIDES, Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import Debt, Ledger
+from apvfio.model.ledger import Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
-from apvfio.model.persistent_masks import Stored
+from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.step import FREE, RETURN, Step
 from apvfio.model.text import mask_bits
-from apvfio.plan.mechanism import mode_of
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.steps import mask_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.model.ids import Edit
+    from apvfio.model.ids import MaskSpec
     from apvfio.model.policy import Policy
 
 
-class Wish(NamedTuple):
+class MaskEdit(NamedTuple):
     """What the administrator typed; None for a mask that is not to change."""
 
-    apmask: Edit | None
-    aqmask: Edit | None
+    apmask: MaskSpec | None
+    aqmask: MaskSpec | None
     active: bool = True
     persistent: bool = True
     removed: frozenset[str] = frozenset()
@@ -53,13 +53,13 @@ class Masks(NamedTuple):
         return Masks(self.apmask - other.apmask, self.aqmask - other.aqmask)
 
 
-class Before(NamedTuple):
+class MasksBefore(NamedTuple):
     """What a change starts from."""
 
     host: Host
     ledger: Ledger
     policy: Policy
-    stored: Stored
+    stored: StoredMasks
     autostart: dict[str, Matrix]
     """What mdevctl's devices will hold that start at boot, by their uuid."""
 
@@ -71,7 +71,7 @@ class Before(NamedTuple):
     @property
     def mode(self) -> str:
         """By which of the kernel's mechanisms queues are to change hands."""
-        return mode_of(self.host, self.ledger, self.policy)
+        return mechanism_of(self.host, self.ledger, self.policy)
 
     @property
     def storable(self) -> Masks:
@@ -90,14 +90,14 @@ class Before(NamedTuple):
         return _filled(self.stored, Masks(ALL_IDS, ALL_IDS))
 
 
-class Change(NamedTuple):
+class MaskChange(NamedTuple):
     """What a wish comes to; nothing of it has happened yet."""
 
     changes: bool
     """Whether there is anything to do."""
     active: Masks
-    stored: Stored
-    to_store: Stored
+    stored: StoredMasks
+    to_store: StoredMasks
     """The stored masks that are not so yet."""
     to_remove: tuple[str, ...]
     """The masks that are stored no longer."""
@@ -111,22 +111,22 @@ class Change(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def plan_edit(wish: Wish, before: Before) -> Change:
+def plan_edit(wish: MaskEdit, before: MasksBefore) -> MaskChange:
     """What ``wish`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
     now = before.active
     active, stored, ledger = now, before.stored, before.ledger
     if wish.active:
         edits = zip(wish[:2], now, strict=True)
         active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
-        decided = Debt(*(_decided(edit) for edit in wish[:2]))
+        decided = MaskBits(*(_decided(edit) for edit in wish[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
         ledger = ledger._replace(
             owed=ledger.owed - decided,
-            freed=(ledger.freed - decided) | (decided - Debt(*active)),
+            freed=(ledger.freed - decided) | (decided - MaskBits(*active)),
         )
     if wish.persistent:
         kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
-        stored = Stored(
+        stored = StoredMasks(
             *(
                 None if name in wish.removed else edit.apply(base) if edit else ids
                 for name, edit, ids, base in kept
@@ -134,11 +134,11 @@ def plan_edit(wish: Wish, before: Before) -> Change:
         )
     queues = sorted(before.host.drivers)
     differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
-    change = Change(
+    change = MaskChange(
         changes=active != now or stored != before.stored or ledger.owed != before.ledger.owed,
         active=active,
         stored=stored,
-        to_store=Stored(*(None if ids == was else ids for _, ids, was in differing)),
+        to_store=StoredMasks(*(None if ids == was else ids for _, ids, was in differing)),
         to_remove=tuple(name for name, ids, was in differing if ids is None and was is not None),
         lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
         returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
@@ -149,7 +149,7 @@ def plan_edit(wish: Wish, before: Before) -> Change:
     return change._replace(warnings=tuple(_warnings(wish, before, change)))
 
 
-def _decided(edit: Edit | None) -> IdSet:
+def _decided(edit: MaskSpec | None) -> IdSet:
     """The bits a specification speaks of; without signs, it speaks of all."""
     if edit is None:
         return NO_IDS
@@ -167,20 +167,20 @@ def _steps(now: Masks, active: Masks) -> Iterator[Step]:
     yield from mask_steps(RETURN, active.without(now))
 
 
-def _filled(stored: Stored, default: Masks) -> Masks:
+def _filled(stored: StoredMasks, default: Masks) -> Masks:
     return Masks(
         default.apmask if stored.apmask is None else stored.apmask,
         default.aqmask if stored.aqmask is None else stored.aqmask,
     )
 
 
-def _warnings(wish: Wish, before: Before, change: Change) -> Iterator[str]:
+def _warnings(wish: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[str]:
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
     if change.active != before.active and host.mode is None and before.mode == OVERRIDES:
         yield "this host is to use driver_override, which stays shut until all mask bits are set again"
-    kept = before.ledger.owed - change.ledger.owed - Debt(*change.active)
+    kept = before.ledger.owed - change.ledger.owed - MaskBits(*change.active)
     for name, ids in zip(MASK_NAMES, kept, strict=True):
         if ids:
             yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"

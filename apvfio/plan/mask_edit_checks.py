@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.errors import ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.model.host import MASK_NAMES, OVERRIDES
 from apvfio.model.ids import ALL_IDS, NO_IDS
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.owners import GUEST, mdev_owner
-from apvfio.model.persistent_masks import Stored
+from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import mask_bits, some_queues
 from apvfio.plan.mask_edit import Masks
 
@@ -17,12 +17,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Matrix
-    from apvfio.plan.mask_edit import Before, Change, Wish
+    from apvfio.plan.mask_edit import MaskChange, MaskEdit, MasksBefore
 
 UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
 
 
-def require_possible(before: Before, change: Change) -> None:
+def require_possible(before: MasksBefore, change: MaskChange) -> None:
     """ConflictError, PolicyError or HostError if ``change`` must not be, or the kernel would refuse it."""
     if change.active != before.active:
         _require_masks(before)
@@ -33,13 +33,13 @@ def require_possible(before: Before, change: Change) -> None:
     if change.stored != before.stored:
         # What is stored no longer is full at the next boot.
         left = zip(MASK_NAMES, change.stored, strict=True)
-        boot = Stored(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
+        boot = StoredMasks(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
         after = before._replace(stored=boot)
         _require_unreserved(before.at_boot, after.at_boot, before, "the host of the next boot")
         _require_startable(before, after)
 
 
-def require_stored(wish: Wish, before: Before) -> None:
+def require_stored(wish: MaskEdit, before: MasksBefore) -> None:
     """RequestError if a mask is to be removed that is not stored, as with chzdev."""
     stored = zip(MASK_NAMES, before.stored, strict=True)
     missing = [name for name, ids in stored if ids is None and name in wish.removed]
@@ -47,7 +47,7 @@ def require_stored(wish: Wish, before: Before) -> None:
         raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")
 
 
-def _require_masks(before: Before) -> None:
+def _require_masks(before: MasksBefore) -> None:
     if before.host.mode == OVERRIDES:
         raise HostError(
             f"the queues of this host are moved by driver_override ({some_queues(before.host.overrides)}), "
@@ -63,14 +63,14 @@ def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
             adds.apmask & held.matrix.adapters if held.way == BY_ADAPTERS else NO_IDS,
             adds.aqmask & held.matrix.domains if held.way == BY_DOMAINS else NO_IDS,
         )
-        if isinstance(held, Promise):
+        if isinstance(held, Claim):
             holder, remedy = f"the mediated device {held.mdev}, which mdevctl starts", "Try again later."
         else:
             holder, remedy = f"guest {printable(held.guest)}", "Stop the guest first."
         _require_none(needed, held.matrix, holder, remedy)
 
 
-def _require_unheld(uuid: str, before: Before, change: Change) -> None:
+def _require_unheld(uuid: str, before: MasksBefore, change: MaskChange) -> None:
     """No bit may be set that the kernel refuses because of the device ``uuid`` (facts of ap_bus.c)."""
     held = before.host.mdevs[uuid]
     if held.empty:
@@ -102,7 +102,7 @@ def _require_none(bits: Masks, held: Matrix, holder: str, remedy: str) -> None:
         )
 
 
-def _require_unreserved(old: Masks, new: Masks, before: Before, whom: str) -> None:
+def _require_unreserved(old: Masks, new: Masks, before: MasksBefore, whom: str) -> None:
     reserved = filter(before.policy.reserves, before.policy.queues.union(before.host.drivers))
     lost = [queue for queue in reserved if old.give_host(queue) and not new.give_host(queue)]
     if lost:
@@ -114,7 +114,7 @@ def _require_unreserved(old: Masks, new: Masks, before: Before, whom: str) -> No
         )
 
 
-def _require_startable(before: Before, after: Before) -> None:
+def _require_startable(before: MasksBefore, after: MasksBefore) -> None:
     """No device that mdevctl starts at boot may find its queues with the host then, as in chzdev."""
     target = after.storable
     adds = target.without(before.storable)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.matrix import Apqn
     from apvfio.model.usage import Usage
-    from apvfio.plan.mask_edit import Before, Change
+    from apvfio.plan.mask_edit import MaskChange, MasksBefore
 
 
 class Loss(NamedTuple):
@@ -32,7 +32,7 @@ class Loss(NamedTuple):
     """What of the policy has a say in it."""
 
 
-def losses(before: Before, change: Change) -> Iterator[Loss]:
+def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:
     """What the host loses now, and what it will not have after a boot."""
     drivers, policy = before.host.drivers, before.policy
     lost = tuple(queue for queue in change.lost if drivers[queue] == HOST_DRIVER)

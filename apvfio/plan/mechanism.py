@@ -9,7 +9,7 @@ from apvfio.model.ids import ALL_IDS
 from apvfio.model.matrix import covering
 from apvfio.model.step import RETURN, Step
 from apvfio.model.text import some_queues
-from apvfio.plan.overrides import restoring
+from apvfio.plan.overrides import restore_steps
 from apvfio.plan.steps import mask_steps
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apvfio.model.policy import Policy
 
 
-def mode_of(host: Host, ledger: Ledger, policy: Policy) -> str:
+def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
     """`MASKS` or `OVERRIDES`: what is in use, else what was chosen, else what the policy prefers, else masks.
 
     Masks are what chzdev, ap-check and so mdevctl understand; that is why they come first.
@@ -30,7 +30,7 @@ def mode_of(host: Host, ledger: Ledger, policy: Policy) -> str:
     return host.mode or ledger.mode or policy.mode or MASKS
 
 
-def why(host: Host, ledger: Ledger, policy: Policy) -> str:
+def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
     """What decides the mode, in words."""
     if host.overrides:
         return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
@@ -46,7 +46,7 @@ def why(host: Host, ledger: Ledger, policy: Policy) -> str:
     return "nothing is in use; chzdev, mdevctl and ap-check know masks only"
 
 
-def steps_to(mode: str, host: Host) -> list[Step]:
+def steps_to_mechanism(mode: str, host: Host) -> list[Step]:
     """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way.
 
     Where it is open, queues are brought home that a change of the mode left when it was broken off.
@@ -64,7 +64,7 @@ def steps_to(mode: str, host: Host) -> list[Step]:
         )
     if mode == OVERRIDES:
         return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
-    cleared = (step for queue in sorted(host.overrides) for step in restoring(queue, "", host))
+    cleared = (step for queue in sorted(host.overrides) for step in restore_steps(queue, "", host))
     return [*cleared, *_left_behind(host)]
 
 
@@ -72,7 +72,7 @@ def _left_behind(host: Host) -> Iterator[Step]:
     held = covering(host.mdevs.values())
     for queue in sorted(host.drivers.keys() - host.overrides.keys()):
         if host.drivers[queue] != HOST_DRIVER and not held(queue):
-            yield from restoring(queue, "", host)
+            yield from restore_steps(queue, "", host)
 
 
 def _masks(host: Host) -> list[tuple[str, IdSet]]:

@@ -8,10 +8,10 @@ override comes first, so that between the two no other tool can bind the queue b
 from __future__ import annotations
 
 from apvfio.model.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
-from apvfio.model.ledger import BY_OVERRIDES, Debt
+from apvfio.model.ledger import BY_OVERRIDES, MaskBits
 from apvfio.model.matrix import covering
 from apvfio.model.step import FREE, PROBE, RETURN, UNBIND, Step
-from apvfio.plan.ways import Way
+from apvfio.plan.options import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
 
-THE_WAY = Way(name=BY_OVERRIDES, clear=Debt(), collateral=(), reserved=(), stuck=0, leans_on=0)
+OVERRIDE_OPTION = Option(name=BY_OVERRIDES, clear=MaskBits(), collateral=(), reserved=(), stuck=0, leans_on=0)
 """There is one way, and it costs nobody anything."""
 
 
@@ -31,7 +31,7 @@ def to_override(matrix: Matrix, host: Host) -> dict[Apqn, str]:
     return {queue: override for queue, override in now.items() if override != VFIO_DRIVER}
 
 
-def override_frees(ledger: Ledger, host: Host) -> Iterator[Step]:
+def override_free_steps(ledger: Ledger, host: Host) -> Iterator[Step]:
     """The steps that bind to vfio_ap what leases need."""
     for queue in sorted(ledger.needed_queues() & host.drivers.keys()):
         if host.overrides.get(queue) != VFIO_DRIVER:
@@ -39,10 +39,10 @@ def override_frees(ledger: Ledger, host: Host) -> Iterator[Step]:
         yield from _rebind(queue, host, VFIO_DRIVER)
 
 
-def override_returns(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[Step]:
+def override_return_steps(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[Step]:
     """The steps that give back the queues that no lease needs and no mdev holds."""
     for queue, before in returnable_overrides(ledger, host, staying):
-        yield from restoring(queue, before, host)
+        yield from restore_steps(queue, before, host)
 
 
 def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[tuple[Apqn, str]]:
@@ -55,7 +55,7 @@ def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> I
             yield queue, before
 
 
-def restoring(queue: Apqn, before: str, host: Host) -> Iterator[Step]:
+def restore_steps(queue: Apqn, before: str, host: Host) -> Iterator[Step]:
     """The steps that set the override of ``queue`` to ``before`` again and bind it accordingly."""
     if host.overrides.get(queue, "") != before:
         # The kernel takes a newline for "no override"; an empty write never reaches it.
@@ -63,7 +63,7 @@ def restoring(queue: Apqn, before: str, host: Host) -> Iterator[Step]:
     yield from _rebind(queue, host, before or HOST_DRIVER)
 
 
-def forgiven_overrides(ledger: Ledger, host: Host) -> set[Apqn]:
+def overrides_returned_by_others(ledger: Ledger, host: Host) -> set[Apqn]:
     """Owed overrides that no lease needs and that are no longer ours: restored, changed, or gone."""
     idle = ledger.overrides.keys() - ledger.needed_queues()
     return {queue for queue in idle if not _is_ours(queue, ledger.overrides[queue], host)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from apvfio.model.host import VFIO_DRIVER
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import returnable, staying
+from apvfio.plan.steps import remaining_matrices, returnable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
 
 
-def queues_going_home(ledger: Ledger, host: Host) -> list[Apqn]:
+def returning_queues(ledger: Ledger, host: Host) -> list[Apqn]:
     """The queues that vfio_ap would give up, each after a reset, if all that is due were returned."""
     return [queue for _, queues in _parts(ledger, host) for queue in queues]
 
 
-def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
-    """The ledger as if it owed only what takes at most so many queues home: for `apvfio.plan.steps.due`.
+def limit_returns(ledger: Ledger, host: Host, most: int) -> Ledger:
+    """The ledger as if it owed only what takes at most so many queues home: for `pending_steps`.
 
     Unless ``most`` is 0 something is owed, if anything can be returned: a mask bit cannot be halved.
     """
-    owed, overrides, moved = Debt(), set(ledger.needed_queues()), 0
+    owed, overrides, moved = MaskBits(), set(ledger.needed_queues()), 0
     for part, queues in _parts(ledger, host) if most else ():
         if queues and moved and moved + len(queues) > most:
             break
         moved += len(queues)
-        if isinstance(part, Debt):
+        if isinstance(part, MaskBits):
             owed |= part
         else:
             overrides.add(part)
@@ -42,17 +42,17 @@ def portion(ledger: Ledger, host: Host, most: int) -> Ledger:
     )
 
 
-def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[Debt | Apqn, list[Apqn]]]:
+def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[MaskBits | Apqn, list[Apqn]]]:
     """What can be returned now, bit by bit and override by override, and the queues that go with it."""
-    remaining = staying(ledger, host)
+    remaining = remaining_matrices(ledger, host)
     bits = returnable(ledger, host, remaining)
     held = [queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER] if bits else []
     for adapter in bits.apmask:
         queues = [queue for queue in held if queue.adapter == adapter and queue.domain in host.aqmask]
-        yield Debt(IdSet([adapter]), NO_IDS), queues
+        yield MaskBits(IdSet([adapter]), NO_IDS), queues
     apmask = host.apmask | bits.apmask
     for domain in bits.aqmask:
         queues = [queue for queue in held if queue.domain == domain and queue.adapter in apmask]
-        yield Debt(NO_IDS, IdSet([domain])), queues
+        yield MaskBits(NO_IDS, IdSet([domain])), queues
     for queue, _ in returnable_overrides(ledger, host, remaining):
         yield queue, [queue] if host.drivers[queue] == VFIO_DRIVER else []

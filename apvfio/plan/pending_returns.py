@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import NO_IDS, IdSet, format_list
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, Debt, Lease
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, Lease, MaskBits
 from apvfio.model.owners import GUEST, MDEV, Owner, mdev_owner
 from apvfio.model.text import some_queues
 from apvfio.plan.overrides import returnable_overrides
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apvfio.model.claim import Promise
+    from apvfio.model.claim import Claim
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn
@@ -26,7 +26,7 @@ OVERRIDE = "driver_override"
 _WAYS = (BY_ADAPTERS, BY_DOMAINS)
 
 
-class Pending(NamedTuple):
+class PendingReturn(NamedTuple):
     """What is returned together: bits of one mask, or queues with a ``driver_override``."""
 
     what: str
@@ -55,14 +55,14 @@ class Pending(NamedTuple):
         return {"what": self.what, "queues" if self.what == OVERRIDE else "ids": bits, "held_by": holders}
 
 
-def pending_returns(host: Host, ledger: Ledger) -> list[Pending]:
+def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:
     """All of them, those with the same holders together."""
     return [*_of_masks(host, ledger), *_of_overrides(host, ledger)]
 
 
-def _of_masks(host: Host, ledger: Ledger) -> Iterator[Pending]:
+def _of_masks(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = returnable(ledger, host, host.mdevs.values())
-    there = Debt(host.apmask, host.aqmask)
+    there = MaskBits(host.apmask, host.aqmask)
     for index, (name, way) in enumerate(zip(MASK_NAMES, _WAYS, strict=True)):
         by_holders: dict[tuple[Owner, ...], list[int]] = {}
         for i in ledger.owed[index]:
@@ -71,10 +71,10 @@ def _of_masks(host: Host, ledger: Ledger) -> Iterator[Pending]:
             devices = [uuid for uuid, matrix in host.mdevs.items() if i in matrix[index]]
             by_holders.setdefault(() if free else _owners(needing, devices, ledger), []).append(i)
         for holders, ids in by_holders.items():
-            yield Pending(name, holders, ids=IdSet(ids))
+            yield PendingReturn(name, holders, ids=IdSet(ids))
 
 
-def _of_overrides(host: Host, ledger: Ledger) -> Iterator[Pending]:
+def _of_overrides(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = {queue for queue, _ in returnable_overrides(ledger, host, list(host.mdevs.values()))}
     by_holders: dict[tuple[Owner, ...], list[Apqn]] = {}
     for queue in sorted(ledger.overrides):
@@ -83,10 +83,10 @@ def _of_overrides(host: Host, ledger: Ledger) -> Iterator[Pending]:
         holders = () if queue in now else _owners(needing, devices, ledger)
         by_holders.setdefault(holders, []).append(queue)
     for holders, queues in by_holders.items():
-        yield Pending(OVERRIDE, holders, queues=tuple(queues))
+        yield PendingReturn(OVERRIDE, holders, queues=tuple(queues))
 
 
-def _owners(needing: Sequence[Lease | Promise], devices: Sequence[str], ledger: Ledger) -> tuple[Owner, ...]:
+def _owners(needing: Sequence[Lease | Claim], devices: Sequence[str], ledger: Ledger) -> tuple[Owner, ...]:
     """Who needs it, or else whose device stands in the way of its return."""
     named = {held.mdev for held in needing} or set(devices)
     return tuple(sorted({mdev_owner(mdev, ledger) for mdev in named}))

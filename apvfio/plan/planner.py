@@ -10,13 +10,19 @@ from apvfio.model.ledger import STARTING, Lease, Ledger
 from apvfio.model.text import count_queues, some_queues
 from apvfio.model.typed import NamedTuple
 from apvfio.plan.availability import others, require_free, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import NOTHING_KNOWN, because, judged, require_may_be_taken, require_this_open
+from apvfio.plan.host_needs import (
+    NOTHING_KNOWN,
+    preference_reason,
+    require_may_be_taken,
+    require_option_open,
+    with_objections,
+)
 from apvfio.plan.host_needs import warnings as warnings_of
-from apvfio.plan.mechanism import mode_of
-from apvfio.plan.overrides import THE_WAY, to_override
+from apvfio.plan.mechanism import mechanism_of
+from apvfio.plan.options import Option, free_options
+from apvfio.plan.overrides import OVERRIDE_OPTION, to_override
 from apvfio.plan.presence import absent_control_domains, absent_queues, require_all_there, require_there
-from apvfio.plan.steps import due
-from apvfio.plan.ways import Way, ways
+from apvfio.plan.steps import pending_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from apvfio.model.step import Step
     from apvfio.model.usage import Usage
 
-NO_WAY_NEEDED = "none"
+ALREADY_FREE = "none"
 
 
 class Plan(NamedTuple):
@@ -36,8 +42,8 @@ class Plan(NamedTuple):
 
     request: Request
     mode: str
-    chosen: Way
-    runner_up: Way | None
+    chosen: Option
+    runner_up: Option | None
     ledger: Ledger
     """The ledger with the guest's lease: what should be."""
     steps: list[Step]
@@ -76,7 +82,7 @@ class Plan(NamedTuple):
     @property
     def way(self) -> str:
         """``adapters``, ``domains``, or ``none`` when all its queues are free already."""
-        return self.chosen.name if self.chosen.clear else NO_WAY_NEEDED
+        return self.chosen.name if self.chosen.clear else ALREADY_FREE
 
     def chzdev(self) -> list[str]:
         """The mask changes as the chzdev command a person would type."""
@@ -118,14 +124,14 @@ def make_plan(
     try:
         _require_possible(request, host, policy)
         made = require_free(request, host, ledger)
-        mode = mode_of(host, ledger, policy)
+        mode = mechanism_of(host, ledger, policy)
         if mode == OVERRIDES:
             require_all_there(request.matrix, host)
             require_no_strange_override(request.matrix, host)
-            options = [THE_WAY]
+            options = [OVERRIDE_OPTION]
         else:
-            options = ways(request.matrix, others(request, host, ledger), host, ledger.owed, policy)
-        options = judged(options, request.matrix, host, policy, facts)
+            options = free_options(request.matrix, others(request, host, ledger), host, ledger.owed, policy)
+        options = with_objections(options, request.matrix, host, policy, facts)
         if mode != OVERRIDES:
             options = _by_choice(options, request, policy)
     except ApvfioError as error:
@@ -150,9 +156,9 @@ def make_plan(
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
-        steps=due(after, host),
+        steps=pending_steps(after, host),
         warnings=warnings(request, chosen, host, policy),
-        because=because(options, _preference(request, policy)),
+        because=preference_reason(options, _preference(request, policy)),
     )
 
 
@@ -180,12 +186,12 @@ def require_vfio_ap(host: Host) -> None:
         )
 
 
-def _by_choice(both: list[Way], request: Request, policy: Policy) -> list[Way]:
+def _by_choice(both: list[Option], request: Request, policy: Policy) -> list[Option]:
     """The policy's preference first if it is open, else the way that the annotation names, if it may."""
     if policy.prefer:
         return sorted(both, key=lambda way: (way.closed, way.name != policy.prefer))
     chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
-    require_this_open(chosen[0])
+    require_option_open(chosen[0])
     return chosen
 
 
@@ -195,12 +201,12 @@ def _preference(request: Request, policy: Policy) -> str:
     return f"its annotation asks to free {request.free_by}"
 
 
-def warnings(request: Request, way: Way, host: Host, policy: Policy) -> tuple[str, ...]:
+def warnings(request: Request, way: Option, host: Host, policy: Policy) -> tuple[str, ...]:
     """What to warn of when the guest gets its queues that ``way``, in sentences."""
     return (*_warnings(way), *not_there(request.matrix, host), *_of_policy(policy, host))
 
 
-def _warnings(way: Way) -> Iterator[str]:
+def _warnings(way: Option) -> Iterator[str]:
     if way.collateral:
         lost = count_queues(len(way.collateral))
         yield f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"

@@ -22,7 +22,7 @@ _EFFORT = 1_000_000
 """Rows looked at, over all partial choices, once there is an answer: a second or so."""
 
 
-class Guest(NamedTuple):
+class GuestIds(NamedTuple):
     """The ids that one guest asks for."""
 
     rows: int
@@ -32,7 +32,7 @@ class Guest(NamedTuple):
 class Problem(NamedTuple):
     """What is to be decided."""
 
-    guests: list[Guest]
+    guests: list[GuestIds]
     by_rows: list[bool | None]
     """For each guest whether it must be freed by its rows, None if that is open."""
     unwanted: list[tuple[int, int]]

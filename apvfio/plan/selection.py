@@ -19,15 +19,15 @@ from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.candidates import candidates
-from apvfio.plan.mechanism import mode_of
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.rectangle import Line, cheapest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.model.cards import Known
-    from apvfio.model.criteria import Wish
+    from apvfio.model.cards import CardFacts
+    from apvfio.model.criteria import Criteria
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.policy import Policy
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 _REMEDY = "Ask for less in <any>, or see 'apvfio queues' for what there is."
 
 
-def choose(
+def choose_queues(
     request: Request,
     host: Host,
     ledger: Ledger,
     policy: Policy,
     *,
-    known: Known,
+    known: CardFacts,
     kept: frozenset[Apqn] = frozenset(),
     avoid: frozenset[Apqn] = frozenset(),
 ) -> Matrix:
@@ -56,7 +56,7 @@ def choose(
     wish = request.wish
     assert wish
     ledger = ledger.ending(request.guest_uuid)
-    mode = mode_of(host, ledger, policy)
+    mode = mechanism_of(host, ledger, policy)
     found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept | avoid)
     if not found.queues:
         raise _impossible(request, "no queue satisfies all it asks for", found)
@@ -91,7 +91,7 @@ def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
 
 
 def _still_good(
-    matrix: Matrix, wish: Wish, found: Candidates, adapters: list[Line], domains: list[Line]
+    matrix: Matrix, wish: Criteria, found: Candidates, adapters: list[Line], domains: list[Line]
 ) -> bool:
     rows = [line for line in adapters if line.id in matrix.adapters]
     columns = [line for line in domains if line.id in matrix.domains]

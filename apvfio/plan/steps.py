@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
 from apvfio.model.ids import NO_IDS, IdSet, format_change, union
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Debt, Ledger
+from apvfio.model.ledger import (
+    BY_ADAPTERS,
+    BY_DOMAINS,
+    BY_OVERRIDES,
+    CHANGING,
+    HELD,
+    STARTING,
+    Ledger,
+    MaskBits,
+)
 from apvfio.model.matrix import Matrix
 from apvfio.model.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
-from apvfio.plan.overrides import forgiven_overrides, override_frees, override_returns
+from apvfio.plan.overrides import override_free_steps, override_return_steps, overrides_returned_by_others
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,35 +33,35 @@ if TYPE_CHECKING:
 _KINDS = ("adapter", "domain", "control_domain")
 
 
-def forgiven(ledger: Ledger, host: Host) -> Debt:
+def returned_by_others(ledger: Ledger, host: Host) -> MaskBits:
     """Debts that somebody else has paid: bits owed, needed by nobody, and set."""
-    return (ledger.owed & Debt(host.apmask, host.aqmask)) - ledger.needed()
+    return (ledger.owed & MaskBits(host.apmask, host.aqmask)) - ledger.needed()
 
 
-def due(ledger: Ledger, host: Host) -> list[Step]:
+def pending_steps(ledger: Ledger, host: Host) -> list[Step]:
     """The steps due, in the order to take them: removals, returns, frees, creations."""
     removals = sorted(_going(ledger, host))
-    remaining = staying(ledger, host)
+    remaining = remaining_matrices(ledger, host)
     returns = returnable(ledger, host, remaining)
     return [
         *(Step(REMOVE, AP_MDEVS.remove(uuid), "1") for uuid in removals),
         *mask_steps(RETURN, returns),
-        *override_returns(ledger, host, remaining),
+        *override_return_steps(ledger, host, remaining),
         *_back_offline(ledger, host, returns),
         *mask_steps(FREE, _to_clear(ledger, host)),
-        *override_frees(ledger.aimed(), host),
+        *override_free_steps(ledger.aimed(), host),
         *_rebinds(ledger, host),
-        *(step for lease in ledger.leases.values() for step in creation(lease, host)),
+        *(step for lease in ledger.leases.values() for step in creation_steps(lease, host)),
     ]
 
 
-def staying(ledger: Ledger, host: Host) -> list[Matrix]:
+def remaining_matrices(ledger: Ledger, host: Host) -> list[Matrix]:
     """What the mdevs hold that are not removed."""
     going = _going(ledger, host)
     return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
 
 
-def reclaimed(ledger: Ledger, host: Host) -> Ledger:
+def with_retaken(ledger: Ledger, host: Host) -> Ledger:
     """The ledger with what leases need and somebody has returned: it will be taken anew, and so is owed."""
     needed = ledger.aimed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
     before = {queue: host.overrides.get(queue, "") for queue in needed}
@@ -63,7 +72,7 @@ def reclaimed(ledger: Ledger, host: Host) -> Ledger:
     )
 
 
-def leaning(ledger: Ledger, host: Host) -> Ledger:
+def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
     """The ledger in which every guest that runs leans on the mask that keeps its queues from the host.
 
     Before 7.0 an administrator may set a bit that a guest leans on, if the other mask keeps all its
@@ -82,7 +91,7 @@ def leaning(ledger: Ledger, host: Host) -> Ledger:
     return ledger.with_leases(leaned)
 
 
-def _to_clear(ledger: Ledger, host: Host) -> Debt:
+def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
     """The bits that what is starting, or being changed, needs clear and that are set.
 
     Once a device holds its queues, no bit can be set that would give one of them to the host
@@ -91,7 +100,7 @@ def _to_clear(ledger: Ledger, host: Host) -> Debt:
     """
     aims = ledger.aimed().leases.items()
     starting = {mdev: lease for mdev, lease in aims if lease.state in (STARTING, CHANGING)}
-    return ledger._replace(leases=starting).needed() & Debt(host.apmask, host.aqmask)
+    return ledger._replace(leases=starting).needed() & MaskBits(host.apmask, host.aqmask)
 
 
 def _going(ledger: Ledger, host: Host) -> set[str]:
@@ -101,42 +110,44 @@ def _going(ledger: Ledger, host: Host) -> set[str]:
     return (ledger.doomed() | outdated) & host.mdevs.keys()
 
 
-def struck(ledger: Ledger, host: Host) -> Ledger:
+def without_returned(ledger: Ledger, host: Host) -> Ledger:
     """The ledger without the debts that are paid, by whomever, and of queues that are no more.
 
     Nor with promises that are kept: the device is there and holds all that it was to hold.
     """
-    gone = forgiven_overrides(ledger, host)
+    gone = overrides_returned_by_others(ledger, host)
     return ledger._replace(
-        owed=ledger.owed - forgiven(ledger, host),
+        owed=ledger.owed - returned_by_others(ledger, host),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
         offline=ledger.offline & host.drivers.keys(),
         promises={k: v for k, v in ledger.promises.items() if host.mdevs.get(k) != v.matrix},
     )
 
 
-def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> Debt:
+def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
     """The owed bits that can go back now: needed by no lease, and not refused because of ``mdevs``.
 
     7.x refuses a bit while any mdev holds the id. Before, it refuses only if a queue of an mdev
     would become the host's (vops:vfio_ap_mdev_resource_in_use and its callers).
     """
-    debt = ledger.owed - ledger.needed() - Debt(host.apmask, host.aqmask)
+    debt = ledger.owed - ledger.needed() - MaskBits(host.apmask, host.aqmask)
     holding = [held for held in mdevs if not held.empty]
     if host.abilities.strict_return:
-        return debt - Debt(union(held.adapters for held in holding), union(held.domains for held in holding))
+        return debt - MaskBits(
+            union(held.adapters for held in holding), union(held.domains for held in holding)
+        )
     # What a set bit gives to the host of a device cannot follow whatever the other mask becomes.
     for held in holding:
         if held.adapters & host.apmask:
-            debt -= Debt(NO_IDS, held.domains)
+            debt -= MaskBits(NO_IDS, held.domains)
     # One mask after the other is written: of two bits that may only go back one by one, that of aqmask does.
     for held in holding:
         if held.domains & (host.aqmask | debt.aqmask):
-            debt -= Debt(held.adapters, NO_IDS)
+            debt -= MaskBits(held.adapters, NO_IDS)
     return debt
 
 
-def _back_offline(ledger: Ledger, host: Host, returns: Debt) -> Iterator[Step]:
+def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:
     """A queue the administrator had set offline comes back online (zq:zcrypt_queue_register): undo that."""
     needed, queues = ledger.needed(), ledger.needed_queues()
     apmask = (host.apmask | returns.apmask) - needed.apmask
@@ -176,18 +187,18 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
                 yield Step(PROBE, f"{BUS}/drivers_probe", str(queue))
 
 
-def creation(lease: Lease, host: Host) -> Iterator[Step]:
+def creation_steps(lease: Lease, host: Host) -> Iterator[Step]:
     """The steps that make the device of a guest that starts; none if it is there already."""
     if lease.state == STARTING and lease.made and host.mdevs.get(lease.mdev) != lease.matrix:
         yield Step(CREATE, AP_MDEVS.create, lease.mdev)
         yield from _assignments(lease.mdev, lease.matrix, host)
 
 
-def reassignment(lease: Lease, host: Host) -> Iterator[Step]:
+def reassignment_steps(lease: Lease, host: Host) -> Iterator[Step]:
     """The steps that give the device of a guest that runs another matrix; none if it has that already.
 
-    They are never `due`: they are whose who changes the guest, or what takes a change back. What is given
-    up goes first: so nothing is ever assigned that is in neither of the two matrices.
+    They are never `pending_steps`: whoever changes the guest takes them, or what takes a change back. What is
+    given up goes first: so nothing is ever assigned that is in neither of the two matrices.
     """
     there = host.mdevs.get(lease.mdev)
     if lease.state != CHANGING or there is None or there == lease.matrix:

@@ -9,7 +9,7 @@ from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.grammar import device_name, parse_mask, parse_override, refusal
 from apvfio.sim.ownership import DRIVERS, may_probe, must_rebind
-from apvfio.sim.state import Card, Queue
+from apvfio.sim.state import Queue, SimCard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class Bus:
         if card:
             card.config = configured
         else:
-            self._state.cards[adapter] = Card(mode, config=configured)
+            self._state.cards[adapter] = SimCard(mode, config=configured)
             self._autoprobe(adapter)
         for apqn in self._state.queues_of(adapter):
             if apqn.domain not in config.domains:

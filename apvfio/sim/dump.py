@@ -17,14 +17,14 @@ from apvfio.model.ids import ALL_IDS, IdSet, parse_hex
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.plan.presence import absent_control_domains
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.state import Card, Mdev, Queue
+from apvfio.sim.state import Mdev, Queue, SimCard
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store import definitions, ledger_file
 from apvfio.store.policy_file import POLICY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.kernel.lszcrypt import Device
+    from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import Files, Sysfs, System
     from apvfio.sim.files import Entry
     from apvfio.sim.state import State
@@ -82,22 +82,22 @@ def _profile(sysfs: Sysfs, host: Host) -> str:
     return "6.12" if sysfs.exists(f"{BUS}/features") else "6.1"
 
 
-def _card(device: Device, state: State) -> Card:
+def _card(device: ApDevice, state: State) -> SimCard:
     adapter = int(device.id, 16)
     configured = device.status != "deconfig"
     if not configured:
         state.hardware.standby |= IdSet([adapter])
-    return Card(
+    return SimCard(
         mode=state.hardware.adapters[adapter],
         driver=device.driver or "",
         config=configured,
         online=device.status != "offline",
         requests=device.requests or 0,
-        hwtype=device.hwtype or Card.hwtype,
+        hwtype=device.hwtype or SimCard.hwtype,
     )
 
 
-def _queue(sysfs: Sysfs, device: Device, queue: Apqn, host: Host) -> Queue:
+def _queue(sysfs: Sysfs, device: ApDevice, queue: Apqn, host: Host) -> Queue:
     directory = f"devices/{queue}"
     keys = _read(sysfs, f"{directory}/mkvps")
     return Queue(

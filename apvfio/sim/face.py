@@ -51,7 +51,7 @@ class FileInfo(Protocol):
     direct_io: int
 
 
-class Attribute:
+class OpenAttribute:
     """An open sysfs attribute: a read from the start calls its show function, a write its store function."""
 
     def __init__(self, kernel: SimKernel, path: str) -> None:
@@ -298,7 +298,7 @@ class Face:
         mode = self._kernel.tree.mode(path)
         if any(not mode & bits for bits in ((wanted,) if wanted else (0o444, 0o222))):
             raise _error(EACCES)
-        return Attribute(self._kernel, path)
+        return OpenAttribute(self._kernel, path)
 
     def _sys_stat(self, path: str) -> Stat:
         tree = self._kernel.tree

@@ -27,13 +27,13 @@ class Attribute(NamedTuple):
         return (0o444 if self.show else 0) | (0o200 if self.store else 0)
 
 
-class Link(NamedTuple):
+class SysLink(NamedTuple):
     """A symbolic link to ``target``, a path below /sys."""
 
     target: str
 
 
-class Directory:
+class SysDirectory:
     """Names and what they stand for; a subdirectory is a function that makes it.
 
     Where there may be a thousand entries, ``more`` lists them and ``find`` makes just one.
@@ -59,7 +59,7 @@ class Directory:
 
 
 if TYPE_CHECKING:
-    Entry = Attribute | Link | Callable[[], Directory]
+    Entry = Attribute | SysLink | Callable[[], SysDirectory]
 
 
 def shows(value: Callable[[], object]) -> Attribute:

@@ -70,7 +70,7 @@ class Hardware:
 
 
 @dataclass
-class Card:
+class SimCard:
     """A card device."""
 
     mode: str
@@ -144,7 +144,7 @@ class State:
     """ap_apmask_aqmask_in_use: computed in a changing mask write and at no other time."""
     overrides: int = 0
     """ap_driver_override_ctr: does not fall when a queue with an override vanishes."""
-    cards: dict[int, Card] = field(default_factory=dict)
+    cards: dict[int, SimCard] = field(default_factory=dict)
     queues: dict[Apqn, Queue] = field(default_factory=dict)
     mdevs: dict[str, Mdev] = field(default_factory=dict)
     scans: int = 0

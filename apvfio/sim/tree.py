@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from apvfio.sim import modules, tree_ap, tree_vfio
 from apvfio.sim.grammar import refusal
-from apvfio.sim.nodes import Attribute, Directory, Link, shows
+from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,19 +54,19 @@ class Tree:
             return None
         if isinstance(entry, Attribute):
             return "file"
-        return "link" if isinstance(entry, Link) else "dir"
+        return "link" if isinstance(entry, SysLink) else "dir"
 
     def mode(self, path: str) -> int:
         """The permission bits, a link at the end not being followed."""
         _, entry = self._walk(path, follow=False)
         if isinstance(entry, Attribute):
             return entry.mode
-        return 0o777 if isinstance(entry, Link) else 0o755
+        return 0o777 if isinstance(entry, SysLink) else 0o755
 
     def list(self, path: str) -> Names:
         """The names in a directory, sorted."""
         _, entry = self._walk(path)
-        if isinstance(entry, (Attribute, Link)):
+        if isinstance(entry, (Attribute, SysLink)):
             raise _error(ENOTDIR, path)
         return entry().names()
 
@@ -97,7 +97,7 @@ class Tree:
     def readlink(self, path: str) -> str:
         """A link's target, relative as sysfs has it (fs/sysfs/symlink.c:sysfs_get_target_path)."""
         place, entry = self._walk(path, follow=False)
-        if not isinstance(entry, Link):
+        if not isinstance(entry, SysLink):
             raise _error(EINVAL, path)
         here, there = place[:-1], entry.target.split("/")
         same = takewhile(lambda pair: pair[0] == pair[1], zip(here, there[:-1], strict=False))
@@ -124,7 +124,7 @@ class Tree:
             if found is None:
                 raise _error(ENOENT, path)
             entry = found
-            if isinstance(entry, Link) and (rest or follow):
+            if isinstance(entry, SysLink) and (rest or follow):
                 links += 1
                 if links > _MAX_LINKS:
                     raise _error(ELOOP, path)
@@ -132,20 +132,22 @@ class Tree:
                 place, entry = [], self._root
         return place, entry
 
-    def _root(self) -> Directory:
-        return Directory(
+    def _root(self) -> SysDirectory:
+        return SysDirectory(
             {
                 "bus": lambda: self._branch("bus/"),
                 "class": lambda: self._branch("class/"),
                 "devices": lambda: self._branch("devices/"),
-                "kernel": lambda: Directory({"iommu_groups": lambda: tree_vfio.iommu_groups(self._rules)}),
-                "module": lambda: Directory({name: self._module(name) for name in self._rules.state.modules}),
+                "kernel": lambda: SysDirectory({"iommu_groups": lambda: tree_vfio.iommu_groups(self._rules)}),
+                "module": lambda: SysDirectory(
+                    {name: self._module(name) for name in self._rules.state.modules}
+                ),
             }
         )
 
-    def _branch(self, prefix: str) -> Directory:
+    def _branch(self, prefix: str) -> SysDirectory:
         """What the loaded modules have made below ``prefix``."""
-        return Directory(
+        return SysDirectory(
             {
                 path.removeprefix(prefix): partial(make, self._rules)
                 for path, (module, make) in _BRANCHES.items()
@@ -157,17 +159,17 @@ class Tree:
         """A module's directory, without its code's sections; of the parameters the bus' masks alone."""
         state = self._rules.state
         entries: dict[str, Entry] = {
-            "holders": lambda: Directory(
-                {other: Link(f"module/{other}") for other in modules.holders(state, name)}
+            "holders": lambda: SysDirectory(
+                {other: SysLink(f"module/{other}") for other in modules.holders(state, name)}
             ),
             "initstate": shows(lambda: "live"),
         }
         if name == "ap":
             masks = {"apmask": state.boot_apmask, "aqmask": state.boot_aqmask}
-            entries["parameters"] = lambda: Directory(
+            entries["parameters"] = lambda: SysDirectory(
                 {mask: shows(partial(_charp, text)) for mask, text in masks.items()}
             )
-        return lambda: Directory(entries)
+        return lambda: SysDirectory(entries)
 
 
 def _charp(text: str | None) -> str:

@@ -8,7 +8,7 @@ from errno import EINVAL
 from apvfio.model.matrix import Apqn
 from apvfio.sim import zcrypt
 from apvfio.sim.grammar import check_action, kstrtobool, kstrtoul, refusal, sscanf_d, sscanf_i
-from apvfio.sim.nodes import Attribute, Directory, Link, shows, shows_flag, shows_mask, takes, uevent
+from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, shows_flag, shows_mask, takes, uevent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 _MAX_TIMEOUT = 120_000_000_000
 
 
-def bus(rules: Rules) -> Directory:
+def bus(rules: Rules) -> SysDirectory:
     """bus/ap (bus:ap_bus_attrs)."""
     state, hardware = rules.state, rules.state.hardware
     entries: dict[str, Entry] = {
-        "devices": lambda: Directory({}, lambda: map(_name, rules.bus.devices()), lambda n: _link(rules, n)),
-        "drivers": lambda: Directory({d.name: _driver(rules, d) for d in rules.bus.drivers()}),
+        "devices": lambda: SysDirectory(
+            {}, lambda: map(_name, rules.bus.devices()), lambda n: _link(rules, n)
+        ),
+        "drivers": lambda: SysDirectory({d.name: _driver(rules, d) for d in rules.bus.drivers()}),
         "drivers_autoprobe": autoprobe(rules, "ap"),
         "drivers_probe": takes(rules.bus.probe),
         "uevent": takes(check_action),
@@ -53,13 +55,13 @@ def bus(rules: Rules) -> Directory:
         entries["bindings_complete_count"] = shows(lambda: state.complete_count)
     if rules.profile.features:
         entries["features"] = shows(lambda: hardware.features)
-    return Directory(entries)
+    return SysDirectory(entries)
 
 
-def devices(rules: Rules) -> Directory:
+def devices(rules: Rules) -> SysDirectory:
     """devices/ap: a directory for each card."""
     cards = {f"card{adapter:02x}": _card_maker(rules, adapter) for adapter in rules.state.cards}
-    return Directory({**cards, "module": Link("module/ap"), "uevent": uevent()})
+    return SysDirectory({**cards, "module": SysLink("module/ap"), "uevent": uevent()})
 
 
 def autoprobe(rules: Rules, name: str) -> Attribute:
@@ -82,24 +84,24 @@ def _path(device: int | Apqn) -> str:
     return f"devices/ap/card{device.adapter:02x}/{device}"
 
 
-def _link(rules: Rules, name: str) -> Link | None:
+def _link(rules: Rules, name: str) -> SysLink | None:
     device = rules.bus.find(name)
-    return None if device is None else Link(_path(device))
+    return None if device is None else SysLink(_path(device))
 
 
 def _driver(rules: Rules, driver: Driver) -> Entry:
-    def mine(name: str) -> Link | None:
+    def mine(name: str) -> SysLink | None:
         device = rules.bus.find(name)
         if device is None or rules.bus.driver_of(device) != driver.name:
             return None
-        return Link(_path(device))
+        return SysLink(_path(device))
 
-    return lambda: Directory(
+    return lambda: SysDirectory(
         {
             "bind": takes(lambda text: rules.bus.bind(driver, text)),
             "unbind": takes(lambda text: rules.bus.unbind(driver, text)),
             "uevent": takes(check_action),
-            "module": Link(f"module/{driver.module}"),
+            "module": SysLink(f"module/{driver.module}"),
         },
         lambda: (_name(d) for d in rules.bus.devices() if rules.bus.driver_of(d) == driver.name),
         mine,
@@ -110,7 +112,7 @@ def _card_maker(rules: Rules, adapter: int) -> Entry:
     return lambda: _card(rules, adapter)
 
 
-def _card(rules: Rules, adapter: int) -> Directory:
+def _card(rules: Rules, adapter: int) -> SysDirectory:
     """A card's directory, with its queues in it (card:ap_card_dev_attrs, zc:zcrypt_card_attrs)."""
     state, card = rules.state, rules.state.cards[adapter]
     driver = [f"DRIVER={card.driver}"] if card.driver else []
@@ -130,7 +132,7 @@ def _card(rules: Rules, adapter: int) -> Directory:
             lambda: f"{card.requests}\n", lambda _: zcrypt.clear_requests(state, adapter)
         ),
         "requestq_count": shows(lambda: 0),
-        "subsystem": Link("bus/ap"),
+        "subsystem": SysLink("bus/ap"),
         "uevent": uevent(
             "DEVTYPE=ap_card",
             *driver,
@@ -141,7 +143,7 @@ def _card(rules: Rules, adapter: int) -> Directory:
     }
     if card.driver:
         entries |= {
-            "driver": Link(f"bus/ap/drivers/{card.driver}"),
+            "driver": SysLink(f"bus/ap/drivers/{card.driver}"),
             "load": shows(lambda: 0),
             "online": shows_flag(lambda: card.config and card.online)._replace(
                 store=lambda text: zcrypt.switch_card(state, adapter, text)
@@ -156,10 +158,10 @@ def _card(rules: Rules, adapter: int) -> Directory:
             return None
         return lambda: _queue(rules, apqn)
 
-    return Directory(entries, lambda: map(str, state.queues_of(adapter)), find)
+    return SysDirectory(entries, lambda: map(str, state.queues_of(adapter)), find)
 
 
-def _queue(rules: Rules, apqn: Apqn) -> Directory:
+def _queue(rules: Rules, apqn: Apqn) -> SysDirectory:
     """A queue's directory (que:ap_queue_dev_attrs, and what its driver adds)."""
     state, queue = rules.state, rules.state.queues[apqn]
     mode = state.cards[apqn.adapter].mode
@@ -178,7 +180,7 @@ def _queue(rules: Rules, apqn: Apqn) -> Directory:
             lambda: "Reset in progress.\n" if queue.resetting else "No Reset Timer set.\n",
             lambda _: rules.bus.reset(apqn),
         ),
-        "subsystem": Link("bus/ap"),
+        "subsystem": SysLink("bus/ap"),
         "uevent": uevent("DEVTYPE=ap_queue", *driver, f"MODE={mode}"),
     }
     if rules.profile.features:
@@ -188,12 +190,12 @@ def _queue(rules: Rules, apqn: Apqn) -> Directory:
             lambda: f"{queue.override}\n", lambda text: rules.bus.store_override(apqn, text)
         )
     if queue.driver:
-        entries["driver"] = Link(f"bus/ap/drivers/{queue.driver}")
+        entries["driver"] = SysLink(f"bus/ap/drivers/{queue.driver}")
     if queue.driver == "vfio_ap":
         entries["status"] = shows(lambda: rules.vfio.status(apqn))
     elif queue.driver:
         entries |= _host_queue(rules, apqn, mode)
-    return Directory(entries)
+    return SysDirectory(entries)
 
 
 def _host_queue(rules: Rules, apqn: Apqn, mode: str) -> dict[str, Entry]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EINVAL, ENODEV
 
 from apvfio.sim.grammar import check_action, device_name, refusal
-from apvfio.sim.nodes import Attribute, Directory, Link, shows, takes, uevent
+from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, takes, uevent
 from apvfio.sim.tree_ap import autoprobe
 
 TYPE_CHECKING = False
@@ -24,33 +24,33 @@ _VFIO_MAJOR = 252
 _GROUP_MAJOR = 253
 
 
-def devices(rules: Rules) -> Directory:
+def devices(rules: Rules) -> SysDirectory:
     """devices/vfio_ap (vdrv:vfio_ap_matrix_dev_create)."""
-    return Directory(
-        {"matrix": lambda: _parent(rules), "module": Link("module/vfio_ap"), "uevent": uevent()},
+    return SysDirectory(
+        {"matrix": lambda: _parent(rules), "module": SysLink("module/vfio_ap"), "uevent": uevent()},
     )
 
 
-def matrix_bus(rules: Rules) -> Directory:
+def matrix_bus(rules: Rules) -> SysDirectory:
     """bus/matrix, which has one device."""
-    link = Link(_MATRIX)
-    return Directory(
+    link = SysLink(_MATRIX)
+    return SysDirectory(
         {
-            "devices": lambda: Directory({"matrix": link}),
-            "drivers": lambda: Directory(
-                {"vfio_ap": lambda: Directory({"matrix": link, "uevent": takes(check_action)})}
+            "devices": lambda: SysDirectory({"matrix": link}),
+            "drivers": lambda: SysDirectory(
+                {"vfio_ap": lambda: SysDirectory({"matrix": link, "uevent": takes(check_action)})}
             ),
             **_bus_files(rules, "matrix", lambda: {"matrix"}),
         }
     )
 
 
-def mdev_bus(rules: Rules) -> Directory:
+def mdev_bus(rules: Rules) -> SysDirectory:
     """bus/mdev (mdrv:mdev_bus_type)."""
-    return Directory(
+    return SysDirectory(
         {
             "devices": lambda: _links(rules.state.mdevs),
-            "drivers": lambda: Directory(
+            "drivers": lambda: SysDirectory(
                 {_DRIVER: lambda: _mdev_driver(rules)} if rules.state.loaded("vfio_ap") else {}
             ),
             **_bus_files(rules, "mdev", lambda: set(rules.state.mdevs)),
@@ -58,37 +58,37 @@ def mdev_bus(rules: Rules) -> Directory:
     )
 
 
-def mdev_class(rules: Rules) -> Directory:
+def mdev_class(rules: Rules) -> SysDirectory:
     """class/mdev_bus: the parents of mediated devices."""
-    return Directory({"matrix": Link(_MATRIX)} if rules.state.loaded("vfio_ap") else {})
+    return SysDirectory({"matrix": SysLink(_MATRIX)} if rules.state.loaded("vfio_ap") else {})
 
 
-def vfio_class(rules: Rules) -> Directory:
+def vfio_class(rules: Rules) -> SysDirectory:
     """class/vfio: the groups that can be opened."""
-    return Directory(
-        {str(mdev.group): Link(f"devices/virtual/vfio/{mdev.group}") for _, mdev in _bound(rules)}
+    return SysDirectory(
+        {str(mdev.group): SysLink(f"devices/virtual/vfio/{mdev.group}") for _, mdev in _bound(rules)}
     )
 
 
-def vfio_dev_class(rules: Rules) -> Directory:
+def vfio_dev_class(rules: Rules) -> SysDirectory:
     """class/vfio-dev: the devices that can be opened."""
-    return Directory(
+    return SysDirectory(
         {
-            f"vfio{mdev.group}": Link(f"{_MATRIX}/{uuid}/vfio-dev/vfio{mdev.group}")
+            f"vfio{mdev.group}": SysLink(f"{_MATRIX}/{uuid}/vfio-dev/vfio{mdev.group}")
             for uuid, mdev in _bound(rules)
         }
     )
 
 
-def virtual(rules: Rules) -> Directory:
+def virtual(rules: Rules) -> SysDirectory:
     """devices/virtual: the groups again, where there are any."""
     groups = {str(mdev.group): _virtual_group(mdev.group) for _, mdev in _bound(rules)}
-    return Directory({"vfio": lambda: Directory(groups)} if groups else {})
+    return SysDirectory({"vfio": lambda: SysDirectory(groups)} if groups else {})
 
 
-def iommu_groups(rules: Rules) -> Directory:
+def iommu_groups(rules: Rules) -> SysDirectory:
     """kernel/iommu_groups: one for each bound device (vgrp:vfio_noiommu_group_alloc)."""
-    return Directory({str(mdev.group): _iommu_group(uuid) for uuid, mdev in _bound(rules)})
+    return SysDirectory({str(mdev.group): _iommu_group(uuid) for uuid, mdev in _bound(rules)})
 
 
 def _refuses(number: int) -> Callable[[str], None]:
@@ -100,9 +100,9 @@ def _refuses(number: int) -> Callable[[str], None]:
     return store
 
 
-def _links(mdevs: Mapping[str, Mdev]) -> Directory:
+def _links(mdevs: Mapping[str, Mdev]) -> SysDirectory:
     """A link to each of these devices."""
-    return Directory({}, mdevs.keys, lambda name: Link(f"{_MATRIX}/{name}") if name in mdevs else None)
+    return SysDirectory({}, mdevs.keys, lambda name: SysLink(f"{_MATRIX}/{name}") if name in mdevs else None)
 
 
 def _bound(rules: Rules) -> list[tuple[str, Mdev]]:
@@ -123,26 +123,26 @@ def _bus_files(rules: Rules, name: str, devices: Callable[[], set[str]]) -> dict
     }
 
 
-def _parent(rules: Rules) -> Directory:
+def _parent(rules: Rules) -> SysDirectory:
     """The matrix device, parent of all mediated devices."""
     types = {_TYPE: lambda: _type(rules)}
     entries: dict[str, Entry] = {
-        "driver": Link("bus/matrix/drivers/vfio_ap"),
-        "mdev_supported_types": lambda: Directory({**types}),
-        "subsystem": Link("bus/matrix"),
+        "driver": SysLink("bus/matrix/drivers/vfio_ap"),
+        "mdev_supported_types": lambda: SysDirectory({**types}),
+        "subsystem": SysLink("bus/matrix"),
         "uevent": uevent("DRIVER=vfio_ap"),
     }
     if rules.profile.ap_config:
         entries["features"] = shows(lambda: "guest_matrix hotplug ap_config")
     mdevs = rules.state.mdevs
-    return Directory(
+    return SysDirectory(
         entries, mdevs.keys, lambda name: (lambda: _mdev(rules, name)) if name in mdevs else None
     )
 
 
-def _type(rules: Rules) -> Directory:
+def _type(rules: Rules) -> SysDirectory:
     """The one type of mediated device (msys:mdev_type_add)."""
-    return Directory(
+    return SysDirectory(
         {
             "available_instances": shows(rules.vfio.available_instances),
             "create": takes(rules.vfio.create),
@@ -153,36 +153,36 @@ def _type(rules: Rules) -> Directory:
     )
 
 
-def _mdev_driver(rules: Rules) -> Directory:
+def _mdev_driver(rules: Rules) -> SysDirectory:
     def unbind(text: str) -> None:
         uuid = device_name(text)
         if uuid not in dict(_bound(rules)):
             raise refusal(ENODEV)
         rules.vfio.release(uuid)
 
-    return Directory(
+    return SysDirectory(
         {
-            **{uuid: Link(f"{_MATRIX}/{uuid}") for uuid, _ in _bound(rules)},
+            **{uuid: SysLink(f"{_MATRIX}/{uuid}") for uuid, _ in _bound(rules)},
             # A device gets its driver when it is made, and never again (mdrv:mdev_match).
             "bind": takes(_refuses(ENODEV)),
             "unbind": takes(unbind),
-            "module": Link("module/vfio_ap"),
+            "module": SysLink("module/vfio_ap"),
             "uevent": takes(check_action),
         }
     )
 
 
-def _mdev(rules: Rules, uuid: str) -> Directory:
+def _mdev(rules: Rules, uuid: str) -> SysDirectory:
     """A mediated device (msys:mdev_create_sysfs_files, vops:vfio_ap_mdev_attrs)."""
     vfio, mdev = rules.vfio, rules.state.mdevs[uuid]
     entries: dict[str, Entry] = {
-        "mdev_type": Link(f"{_MATRIX}/mdev_supported_types/{_TYPE}"),
+        "mdev_type": SysLink(f"{_MATRIX}/mdev_supported_types/{_TYPE}"),
         "remove": takes(lambda text: vfio.remove(uuid, text)),
-        "subsystem": Link("bus/mdev"),
+        "subsystem": SysLink("bus/mdev"),
         "uevent": uevent(f"DRIVER={_DRIVER}") if mdev.bound else uevent(),
     }
     if not mdev.bound:
-        return Directory(entries)
+        return SysDirectory(entries)
     entries |= {
         "assign_adapter": takes(lambda text: vfio.assign_adapter(mdev, text)),
         "assign_control_domain": takes(lambda text: vfio.assign_control_domain(mdev, text)),
@@ -190,37 +190,37 @@ def _mdev(rules: Rules, uuid: str) -> Directory:
         "control_domains": Attribute(
             lambda: "".join(f"{domain:04x}\n" for domain in mdev.matrix.control_domains)
         ),
-        "driver": Link(f"bus/mdev/drivers/{_DRIVER}"),
+        "driver": SysLink(f"bus/mdev/drivers/{_DRIVER}"),
         "guest_matrix": Attribute(lambda: vfio.show(mdev.guest_matrix)),
-        "iommu_group": Link(f"kernel/iommu_groups/{mdev.group}"),
+        "iommu_group": SysLink(f"kernel/iommu_groups/{mdev.group}"),
         "matrix": Attribute(lambda: vfio.show(mdev.matrix)),
         "unassign_adapter": takes(lambda text: vfio.unassign_adapter(mdev, text)),
         "unassign_control_domain": takes(lambda text: vfio.unassign_control_domain(mdev, text)),
         "unassign_domain": takes(lambda text: vfio.unassign_domain(mdev, text)),
-        "vfio-dev": lambda: Directory({f"vfio{mdev.group}": _vfio_device(uuid, mdev.group)}),
+        "vfio-dev": lambda: SysDirectory({f"vfio{mdev.group}": _vfio_device(uuid, mdev.group)}),
     }
     if rules.profile.ap_config:
         entries["ap_config"] = Attribute(
             lambda: f"{mdev.matrix.as_ap_config()}\n", lambda text: vfio.store_ap_config(mdev, text)
         )
-    return Directory(entries)
+    return SysDirectory(entries)
 
 
 def _vfio_device(uuid: str, number: int) -> Entry:
     entries: dict[str, Entry] = {
         **_device_node(_VFIO_MAJOR, number, f"vfio/devices/vfio{number}"),
-        "device": Link(f"{_MATRIX}/{uuid}"),
-        "subsystem": Link("class/vfio-dev"),
+        "device": SysLink(f"{_MATRIX}/{uuid}"),
+        "subsystem": SysLink("class/vfio-dev"),
     }
-    return lambda: Directory(entries)
+    return lambda: SysDirectory(entries)
 
 
 def _virtual_group(number: int) -> Entry:
     entries: dict[str, Entry] = {
         **_device_node(_GROUP_MAJOR, number, f"vfio/{number}"),
-        "subsystem": Link("class/vfio"),
+        "subsystem": SysLink("class/vfio"),
     }
-    return lambda: Directory(entries)
+    return lambda: SysDirectory(entries)
 
 
 def _device_node(major: int, minor: int, name: str) -> dict[str, Entry]:
@@ -231,10 +231,10 @@ def _device_node(major: int, minor: int, name: str) -> dict[str, Entry]:
 
 
 def _iommu_group(uuid: str) -> Entry:
-    devices: dict[str, Entry] = {uuid: Link(f"{_MATRIX}/{uuid}")}
-    return lambda: Directory(
+    devices: dict[str, Entry] = {uuid: SysLink(f"{_MATRIX}/{uuid}")}
+    return lambda: SysDirectory(
         {
-            "devices": lambda: Directory(devices),
+            "devices": lambda: SysDirectory(devices),
             "name": shows(lambda: "vfio-noiommu"),
             "reserved_regions": Attribute(str),
             # Without an IOMMU there is nothing to choose (iommu.c:iommu_group_store_type).

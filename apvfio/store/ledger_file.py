@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.claim import Promise, promise_from, promise_json
+from apvfio.model.claim import Claim, claim_from, claim_json
 from apvfio.model.errors import ApvfioError, RequestError, printable
 from apvfio.model.ids import NO_IDS, IdSet, format_list, parse_list
-from apvfio.model.ledger import STATES, WAYS, Before, Debt, Lease, Ledger, LiveChange
+from apvfio.model.ledger import FREED_BY, STATES, Lease, LeaseBefore, Ledger, LiveChange, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
 
@@ -53,7 +53,7 @@ def load(files: Files, boot_id: str) -> Ledger:
         by_mdev = {lease.mdev: lease for lease in leases}
         _expect(len(by_mdev) == len(leases), "two leases have the same mdev")
         owed = _get(document, "owed", dict)
-        debt = Debt(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
+        debt = MaskBits(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
         overrides = _drivers_from(_get(owed, "overrides", dict))
         offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
         mode = _get(document, "mode", str)
@@ -80,7 +80,7 @@ def save(files: Files, ledger: Ledger) -> None:
         "boot_id": ledger.boot_id,
         "leases": [lease_json(lease) for lease in ledger.leases.values()],
         "owed": owed_json(ledger),
-        "promises": [promise_json(promise) for promise in ledger.promises.values()],
+        "promises": [claim_json(promise) for promise in ledger.promises.values()],
         "offline": [str(queue) for queue in sorted(ledger.offline)],
         "mode": ledger.mode,
         "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
@@ -115,7 +115,7 @@ def _live_json(live: LiveChange) -> dict[str, object]:
     return {"annotation": live.annotation, "pid": live.changer.pid, "started": live.changer.started}
 
 
-def _before_json(was: Before) -> dict[str, object]:
+def _before_json(was: LeaseBefore) -> dict[str, object]:
     return {
         **_matrix_json(was.matrix),
         "way": was.way,
@@ -136,12 +136,12 @@ def owed_json(ledger: Ledger) -> dict[str, object]:
     }
 
 
-def _debt_json(debt: Debt) -> dict[str, str]:
-    return {name: format_list(ids) for name, ids in zip(Debt._fields, debt, strict=True)}
+def _debt_json(debt: MaskBits) -> dict[str, str]:
+    return {name: format_list(ids) for name, ids in zip(MaskBits._fields, debt, strict=True)}
 
 
-def _debt_from(item: dict[str, Any]) -> Debt:
-    return Debt(*(_ids_from(item, name) for name in Debt._fields)) if item else Debt()
+def _debt_from(item: dict[str, Any]) -> MaskBits:
+    return MaskBits(*(_ids_from(item, name) for name in MaskBits._fields)) if item else MaskBits()
 
 
 def _lease_from(item: object) -> Lease:
@@ -152,7 +152,7 @@ def _lease_from(item: object) -> Lease:
         uuid=_get(item, "uuid", str, is_uuid),
         mdev=_get(item, "mdev", str, is_uuid),
         matrix=_matrix_from(item),
-        way=_get(item, "way", str, WAYS.__contains__),
+        way=_get(item, "way", str, FREED_BY.__contains__),
         state=_get(item, "state", str, STATES.__contains__),
         made=_get(item, "made", bool),
         since=_get(item, "since", int) if "since" in item else 0,
@@ -169,9 +169,9 @@ def _live_from(item: dict[str, Any]) -> LiveChange:
     return LiveChange(changer, _get(item, "annotation", str))
 
 
-def _before_from(item: dict[str, Any]) -> Before:
+def _before_from(item: dict[str, Any]) -> LeaseBefore:
     changer = Process(_get(item, "pid", int), _get(item, "started", int))
-    was = Before(_matrix_from(item), _get(item, "way", str, WAYS.__contains__), changer)
+    was = LeaseBefore(_matrix_from(item), _get(item, "way", str, FREED_BY.__contains__), changer)
     _expect(not was.matrix.empty, "a lease had no queues")
     return was
 
@@ -180,9 +180,9 @@ def _matrix_from(item: dict[str, Any]) -> Matrix:
     return Matrix(*(_ids_from(item, key) for key in Matrix._fields))
 
 
-def _promises_from(items: list[Any]) -> dict[str, Promise]:
-    promises = [promise_from(item) for item in items]
-    _expect(all(promise.way in WAYS for promise in promises), "a promise is kept in no known way")
+def _promises_from(items: list[Any]) -> dict[str, Claim]:
+    promises = [claim_from(item) for item in items]
+    _expect(all(promise.way in FREED_BY for promise in promises), "a promise is kept in no known way")
     by_mdev = {promise.mdev: promise for promise in promises}
     _expect(len(by_mdev) == len(promises), "two promises have the same mdev")
     return by_mdev

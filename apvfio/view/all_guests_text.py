@@ -11,10 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.plan.all_guests import Everyone
+    from apvfio.plan.all_guests import AllGuests
 
 
-def everyone(found: Everyone) -> Iterator[str]:
+def all_guests_text(found: AllGuests) -> Iterator[str]:
     """The plan in lines for a person."""
     for error in found.errors:
         yield f"cannot start: {error}"
@@ -32,7 +32,7 @@ def everyone(found: Everyone) -> Iterator[str]:
     yield from (f"warning {warning}" for warning in found.warnings)
 
 
-def _who_with_whom(found: Everyone) -> Iterator[str]:
+def _who_with_whom(found: AllGuests) -> Iterator[str]:
     if not found.conflicts:
         yield "all of them can run together"
     for one, other, queues in found.conflicts:
@@ -40,7 +40,7 @@ def _who_with_whom(found: Everyone) -> Iterator[str]:
         yield f"{printable(one)} and {printable(other)} cannot run together: both want {what}"
 
 
-def _cost(found: Everyone) -> Iterator[str]:
+def _cost(found: AllGuests) -> Iterator[str]:
     if found.together is None:
         yield "no choice of ways leaves the host the queues that the policy reserves for it"
         return

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apvfio.libvirt.guest_status import Standing
+    from apvfio.libvirt.guest_status import GuestStatus
     from apvfio.plan.guest_pairs import Pair
 
 _HEADINGS = ("GUEST", "STATE", "ASKS FOR", "NOW")
@@ -22,7 +22,7 @@ _LONGEST_NAME = 30
 _SHOWN = 4
 
 
-def guests_text(standings: Sequence[Standing], pairs: Sequence[Pair], width: int | None) -> Iterator[str]:
+def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: int | None) -> Iterator[str]:
     """A table if it fits into ``width`` columns, lines for each guest if not; then who bars whom."""
     rows = [
         (

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.model.ids import IdSet
-    from apvfio.model.persistent_masks import Stored
+    from apvfio.model.persistent_masks import StoredMasks
 
 
-def lszdev_lines(active: Stored | None, persistent: Stored | None) -> Iterator[str]:
+def lszdev_lines(active: StoredMasks | None, persistent: StoredMasks | None) -> Iterator[str]:
     """What ``lszdev --type ap`` prints; None for a configuration that is not asked for."""
     yield "DEVICE TYPE ap"
     yield "  Description        : Cryptographic Adjunct Processor (AP) device"

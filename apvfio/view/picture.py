@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from apvfio.model.errors import printable
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
-from apvfio.model.queue_states import NOTHING_SEEN, STATES, Seen
+from apvfio.model.queue_states import NO_STATES, STATES, QueueStates
 from apvfio.model.text import count_queues, some_queues
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ class Picture(NamedTuple):
 
 
 def picture(
-    found: Mapping[Apqn, Owner], reserves: Callable[[Apqn], bool], seen: Seen = NOTHING_SEEN
+    found: Mapping[Apqn, Owner], reserves: Callable[[Apqn], bool], seen: QueueStates = NO_STATES
 ) -> Picture:
     """The picture of the queues ``found``. ``reserves`` tells those that the policy reserves."""
     cells = {

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.model.claim import Promise
+    from apvfio.model.claim import Claim
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
 
@@ -73,7 +73,7 @@ def _leases(ledger: Ledger) -> tuple[str, ...]:
     return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.promises.values()))
 
 
-def _promise(promise: Promise) -> str:
+def _promise(promise: Claim) -> str:
     return (
         f"mdevctl starts a device: {promise.matrix}; freed by {promise.way}, "
         f"mdev {promise.mdev}, process {promise.process.pid}"

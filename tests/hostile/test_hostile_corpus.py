@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.events.audit_log import TRAIL
+from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.store.definitions import FOLDER
@@ -58,7 +58,7 @@ def start(case: dict[str, Any], xml: bytes, files: dict[str, str]) -> None:
     before = machine.snapshot()
     check(prepare(machine, xml), case)
     assert machine.snapshot() == before
-    machine.files.remove(TRAIL)  # which tells of a start that was refused
+    machine.files.remove(AUDIT_LOG)  # which tells of a start that was refused
     assert machine.files.texts == files
 
 

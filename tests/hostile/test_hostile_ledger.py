@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.model.ids import IdSet
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.model.process import Process
 from apvfio.store.ledger_file import LEDGER, load, save
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = a_ledger(a_lease("0,10", "1-2", 2))._replace(
-    owed=Debt(IdSet([0, 10]), IdSet([4])),
+    owed=MaskBits(IdSet([0, 10]), IdSet([4])),
     overrides={Apqn(1, 4): "cex4queue"},
     offline=frozenset([Apqn(0, 1)]),
     mode="masks",
     mkvps={Apqn(10, 1): ("ab" * 8,)},
     last={guest(3): a_matrix("1", "4")},
     had={Apqn(1, 1): "db9"},
-    promises={mdev(7): Promise(mdev(7), a_matrix("1", "27"), "adapters", Process(4_000_000, 5))},
+    promises={mdev(7): Claim(mdev(7), a_matrix("1", "27"), "adapters", Process(4_000_000, 5))},
 )
 COMMANDS = (["status"], ["status", "--json"], ["release", "g2"])
 

@@ -18,12 +18,12 @@ from apvfio.model.ids import (
     IdSet,
     format_hex,
     format_list,
-    parse_edit,
     parse_hex,
     parse_list,
+    parse_mask_spec,
 )
 from apvfio.model.matrix import Apqn, Matrix
-from apvfio.model.persistent_masks import RULE, Stored, format_rule, parse_rule
+from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule, parse_rule
 from apvfio.store.definitions import FOLDER, load_definition, matrix_of
 from apvfio.store.policy_file import POLICY, parse_policy, read_times
 from hostility import (
@@ -78,7 +78,7 @@ def refusal(parse: Callable[[], object]) -> str | None:
 @trying(200)
 @given(hostile | st.sampled_from([format_hex(ALL_IDS), "0-255"]))
 def test_masks(text: str) -> None:
-    for parse in (parse_list, parse_edit, parse_hex, Matrix.from_ap_config):
+    for parse in (parse_list, parse_mask_spec, parse_hex, Matrix.from_ap_config):
         refusal(lambda parse=parse: parse(text))  # type: ignore[misc]
     queue = Apqn.parse(text)
     assert queue is None or str(queue) == text
@@ -166,7 +166,7 @@ def test_a_policy_nobody_would_write_is_refused(text: str) -> None:
 @trying(150)
 @given(st.data())
 def test_stored_masks(data: st.DataObject) -> None:
-    rule = format_rule(Stored(ALL_IDS, NO_IDS))
+    rule = format_rule(StoredMasks(ALL_IDS, NO_IDS))
     begin = data.draw(st.integers(0, len(rule)))
     end = begin + data.draw(st.sampled_from([0, 1, 20]))
     text = rule[:begin] + data.draw(hostile) + rule[end:]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from apvfio.engine.calls import Acquire, answer_of, parse_call, raise_from
 from apvfio.kernel.snapshot import read_host
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, Exit
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CALLS: tuple[dict[str, Any], ...] = (
     Acquire(a_request("1", "27", 2)).as_json(),
-    Acquire(a_request("1", "27", 2)._replace(wish=Wish("cca"))).as_json(),
+    Acquire(a_request("1", "27", 2)._replace(wish=Criteria("cca"))).as_json(),
 )
 REFUSED = answer_of(ConflictError("it is taken.", guest="db2", queues=[Apqn(1, 1)]))
 

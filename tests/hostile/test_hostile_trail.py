@@ -37,7 +37,7 @@ def lived() -> Machine:
     return machine
 
 
-TRAIL = lived().files.texts[audit_log.TRAIL]
+TRAIL = lived().files.texts[audit_log.AUDIT_LOG]
 FIELDS = [(number, name) for number, line in enumerate(TRAIL.splitlines()) for name in json.loads(line)]
 ANYTHING: list[object] = [
     None, True, 0, -1, 1.5, float("nan"), 1 << 70, "", "x", "9-1", "0" * 70_000, "\x1b[2J\n", "\ud800", [],
@@ -51,7 +51,7 @@ def require_harmless(text: str) -> Machine:
     The host afterwards, on which nobody has anything.
     """
     machine = lived()
-    machine.files.texts[audit_log.TRAIL] = text
+    machine.files.texts[audit_log.AUDIT_LOG] = text
     with simulated(machine):
         for words in (["log"], ["log", "--json"], ["log", "--queue", "0a.0002"], ["metrics"], ["status"]):
             said = run("--sim", "x", *words)
@@ -74,12 +74,12 @@ def require_harmless(text: str) -> Machine:
 def require_mended(text: str) -> None:
     """What the end of the trail lacks is told at once, as found out late."""
     machine = lived()
-    machine.files.texts[audit_log.TRAIL] = text
+    machine.files.texts[audit_log.AUDIT_LOG] = text
     broker.reconcile(machine)
     assert audit_log.replayed(audit_log.read(machine.files)) == holders(machine.ledger)
-    told = machine.files.texts[audit_log.TRAIL]
+    told = machine.files.texts[audit_log.AUDIT_LOG]
     broker.reconcile(machine)
-    assert machine.files.texts[audit_log.TRAIL] == told
+    assert machine.files.texts[audit_log.AUDIT_LOG] == told
 
 
 @pytest.mark.parametrize(("number", "name"), FIELDS, ids=str)
@@ -118,13 +118,13 @@ def test_lines_in_any_order() -> None:
 def test_a_guest_that_is_refused_for_ever_does_not_fill_the_disk() -> None:
     machine = Machine()
     refused = to_line(Event(1.0, "refused", guest="g9", text="no" * 1000))
-    machine.files.texts[audit_log.TRAIL] = refused * (audit_log.OVERFULL // 2 // len(refused))
+    machine.files.texts[audit_log.AUDIT_LOG] = refused * (audit_log.OVERFULL // 2 // len(refused))
     for _ in range(1000):
         audit_log.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
-    assert audit_log.OVERFULL < machine.files.size(audit_log.TRAIL) < audit_log.OVERFULL + 10_000
+    assert audit_log.OVERFULL < machine.files.size(audit_log.AUDIT_LOG) < audit_log.OVERFULL + 10_000
     broker.acquire(machine, a_request("0", "1"))
-    assert machine.files.size(audit_log.TRAIL) < 10_000
-    assert machine.files.size(f"{audit_log.TRAIL}.1") > audit_log.OVERFULL
+    assert machine.files.size(audit_log.AUDIT_LOG) < 10_000
+    assert machine.files.size(f"{audit_log.AUDIT_LOG}.1") > audit_log.OVERFULL
 
 
 def open_to_all(path: Path, _: Planted) -> None:
@@ -139,7 +139,9 @@ def too_large(path: Path, _: Planted) -> None:
 
 
 @pytest.mark.parametrize("plant", [*KINDS, open_to_all, too_large])
-@pytest.mark.parametrize("place", [BELOW, audit_log.TRAIL, f"{audit_log.TRAIL}.1", f"{audit_log.TRAIL}.9"])
+@pytest.mark.parametrize(
+    "place", [BELOW, audit_log.AUDIT_LOG, f"{audit_log.AUDIT_LOG}.1", f"{audit_log.AUDIT_LOG}.9"]
+)
 def test_what_is_planted_in_its_place_costs_no_guest_its_start(
     tmp_path: Path, place: str, plant: Callable[[Path, Planted], None]
 ) -> None:
@@ -171,8 +173,8 @@ def test_a_full_trail_goes_on_beside_what_is_planted(
 ) -> None:
     planted = Planted(tmp_path)
     files = planted.system.files
-    files.append(audit_log.TRAIL, TRAIL * (2 * (1 << 20) // len(TRAIL)))
-    plant(planted.path(f"{audit_log.TRAIL}.1"), planted)
+    files.append(audit_log.AUDIT_LOG, TRAIL * (2 * (1 << 20) // len(TRAIL)))
+    plant(planted.path(f"{audit_log.AUDIT_LOG}.1"), planted)
     for operation in ("prepare", "release"):
         assert prepare(planted.system, domain(), operation) == (Exit.OK, "", "")
         assert planted.untouched()

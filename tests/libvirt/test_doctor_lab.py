@@ -420,14 +420,18 @@ def test_a_tree_and_its_commands(ward: Ward, lab: Lab, tmp_path: Path) -> None:
     done = ward.house.lab.run([sys.executable, "-m", "apvfio", "doctor"])
     assert "card00/config" in done.stdout
     from apvfio.doctor.examine import examine
-    from apvfio.doctor.facts import Domain
+    from apvfio.doctor.facts import DomainFacts
     from apvfio.doctor.words import Words
 
-    found = examine(lab.host(), lambda: [Domain("db1", file.read_bytes())], Words(root=root), guest="db1")
+    found = examine(
+        lab.host(), lambda: [DomainFacts("db1", file.read_bytes())], Words(root=root), guest="db1"
+    )
     (card,) = (check for check in found.checks if check.id == "cards-asked")
     assert card.commands == (f"echo 1 > {root}/sys/bus/ap/devices/card00/config",)
     assert os.system(card.commands[0]) == 0
     time.sleep(0.1)
-    again = examine(lab.host(), lambda: [Domain("db1", file.read_bytes())], Words(root=root), guest="db1")
+    again = examine(
+        lab.host(), lambda: [DomainFacts("db1", file.read_bytes())], Words(root=root), guest="db1"
+    )
     assert again.code == 0
     assert [c.id for c in again.checks if c.state == "warning"] == []

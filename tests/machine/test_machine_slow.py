@@ -12,7 +12,7 @@ import pytest
 
 from apvfio.engine.deferred import DIRECTORY
 from apvfio.model.ids import IdSet
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
 from kernels import where_masks_are_slow
@@ -39,7 +39,7 @@ def reconcile(*words: str) -> str:
     return run("python3", "-m", "apvfio", "reconcile", *words)
 
 
-def owed(house: MachineHouse) -> Debt:
+def owed(house: MachineHouse) -> MaskBits:
     return load(house.system.files, house.system.boot_id).owed
 
 
@@ -73,12 +73,12 @@ def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineHouse) -> N
     slow.virsh("destroy", "slow")
     assert len(list(HANDOVER.iterdir())) == 1
     assert state(slow).host == running._replace(mdevs={})
-    assert owed(slow) == Debt(IdSet([0, 10]))
+    assert owed(slow) == MaskBits(IdSet([0, 10]))
 
     slow.virsh("start", "--paused", "slow")
     assert state(slow).host == running
     slow.virsh("destroy", "slow")
-    assert owed(slow) == Debt(IdSet([0, 10]))
+    assert owed(slow) == MaskBits(IdSet([0, 10]))
 
     # Eight queues go at once: nobody knows yet how slow they are.
     said = json.loads(reconcile("--wait", "5", "--json"))
@@ -94,7 +94,7 @@ def test_guests_start_while_debts_are_paid(slow: MachineHouse) -> None:
     slow.define("other", a_matrix("10", "4"), mdev(2))
     slow.virsh("start", "--paused", "many")
     slow.virsh("destroy", "many")
-    assert owed(slow) == Debt(IdSet([0, 1, 10]))
+    assert owed(slow) == MaskBits(IdSet([0, 1, 10]))
     with subprocess.Popen(["python3", "-m", "apvfio", "reconcile"], stdout=subprocess.DEVNULL) as unit:
         slow.virsh("start", "--paused", "other")
         assert unit.wait(120) == 0

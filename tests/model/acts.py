@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from apvfio.engine import broker, live_change
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
-from apvfio.model.ids import parse_edit
+from apvfio.model.ids import parse_mask_spec
 from hosts import a_matrix, mdev
 from machines import Killed, Machine
 from model import rivals
@@ -221,7 +221,7 @@ def change(request: Request) -> Act:
         assert process.processes
         changer = process.processes.start()
         try:
-            live_change.keep(process, live_change.change(process, request, changer))
+            live_change.commit(process, live_change.apply_change(process, request, changer))
             stage.started[request.guest_uuid] = request
         except ApvfioError:
             pass
@@ -239,7 +239,7 @@ def reconcile(stage: Stage) -> None:
 
 def chzdev(apmask: str, aqmask: str) -> Act:
     """An administrator's ``chzdev -a``."""
-    edits = {name: parse_edit(text) for name, text in (("apmask", apmask), ("aqmask", aqmask)) if text}
+    edits = {name: parse_mask_spec(text) for name, text in (("apmask", apmask), ("aqmask", aqmask)) if text}
     return lambda stage: rivals.chzdev(stage.others, edits, stage.s390_lock)  # type: ignore[arg-type]
 
 

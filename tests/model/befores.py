@@ -9,7 +9,7 @@ from unittest import mock
 
 from apvfio.engine import broker
 from apvfio.mdevctl.persistent import define
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
 from apvfio.model.ids import parse_list
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
@@ -73,7 +73,7 @@ TWO = a_request("1", "4", 2)
 BESIDE = a_request("1", "1-2", 2)
 ANEW = a_request("1", "4", 1)
 CONTROLLING = TWO._replace(matrix=Matrix(parse_list("1"), parse_list("4,27"), parse_list("1,4")))
-WISHING = TWO._replace(matrix=Matrix(), wish=Wish("ep11", adapters=1, domains=2))
+WISHING = TWO._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=2))
 FOREIGN = mdev(9)
 
 

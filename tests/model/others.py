@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from apvfio.model.host import AP_MDEVS
-from apvfio.model.ids import IdSet, parse_edit
+from apvfio.model.ids import IdSet, parse_mask_spec
 from apvfio.model.ledger import STARTING
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
@@ -69,7 +69,7 @@ class Others:
     def do_chzdev(self, apmask: str, aqmask: str) -> None:
         """``chzdev -a``."""
         texts = {"apmask": apmask, "aqmask": aqmask}
-        rivals.chzdev(self.shadow, {name: parse_edit(text) for name, text in texts.items() if text})
+        rivals.chzdev(self.shadow, {name: parse_mask_spec(text) for name, text in texts.items() if text})
 
     def do_echo(self, name: str, text: str) -> None:
         """A write to a mask from a shell."""

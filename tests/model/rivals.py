@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from apvfio.kernel.seam import Sysfs
-    from apvfio.model.ids import Edit
+    from apvfio.model.ids import MaskSpec
 
     Lock = Callable[[], AbstractContextManager[object]]
 
 
-def chzdev(sysfs: Sysfs, edits: dict[str, Edit], lock: Lock = nullcontext) -> bool:
+def chzdev(sysfs: Sysfs, edits: dict[str, MaskSpec], lock: Lock = nullcontext) -> bool:
     """``chzdev -a``: False if it finds a conflict itself; what the kernel refuses it does not notice.
 
     It reads under the lock and writes under the lock, but not under the same, and writes whole masks

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.host import BUS, MASK_NAMES
 from apvfio.model.ids import NO_IDS, format_change
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from machines import copied
@@ -119,7 +119,7 @@ class Shadow:
     def _masks(self, name: str, before: IdSet, after: IdSet) -> None:
         cleared, added = before - after, after - before
         if cleared:
-            owed = Debt(*self._machine.ledger.owed)
+            owed = MaskBits(*self._machine.ledger.owed)
             at_risk = owed.apmask if name == "apmask" else owed.aqmask
             self.unsure[name] |= cleared if self.meanwhile else cleared & at_risk
         moved = cleared | added

@@ -90,13 +90,13 @@ def test_a_short_soak_finds_nothing() -> None:
 
 def test_a_soak_would_find_an_override_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where debts are not written down, the soak finds it and tells the shortest way there."""
-    from apvfio.model.ledger import Debt, Ledger
+    from apvfio.model.ledger import Ledger, MaskBits
 
     forgetful = Ledger._replace
 
     def forget(self: Ledger, **changes: Any) -> Ledger:
         if "owed" in changes:
-            changes["owed"] = Debt()
+            changes["owed"] = MaskBits()
         return forgetful(self, **changes)
 
     monkeypatch.setattr(Ledger, "_replace", forget)

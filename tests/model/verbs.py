@@ -13,8 +13,8 @@ from apvfio.libvirt import hook
 from apvfio.mdevctl.persistent import define, undefine
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
-from apvfio.model.ids import parse_edit
-from apvfio.plan.mask_edit import Wish as MaskWish
+from apvfio.model.ids import parse_mask_spec
+from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev
 from model.befores import (
@@ -90,7 +90,7 @@ def masks(
     apmask: str, aqmask: str, *, active: bool = True, persistent: bool = True
 ) -> Callable[[Machine], object]:
     """``apvfio masks`` with these changes."""
-    wish = MaskWish(parse_edit(apmask), parse_edit(aqmask), active, persistent)
+    wish = MaskWish(parse_mask_spec(apmask), parse_mask_spec(aqmask), active, persistent)
     return lambda machine: change_masks(machine, wish, lambda change: None)
 
 
@@ -145,8 +145,8 @@ def changed(adapters: str, domains: str, *, n: int = 1, kept: bool = True) -> Ca
         assert machine.processes
         changer = machine.processes.start()
         try:
-            done = live_change.change(machine, a_request(adapters, domains, n), changer)
-            (live_change.keep if kept else live_change.undo)(machine, done)
+            done = live_change.apply_change(machine, a_request(adapters, domains, n), changer)
+            (live_change.commit if kept else live_change.roll_back)(machine, done)
         finally:
             machine.processes.end(changer.pid)
 
@@ -220,8 +220,8 @@ VERBS = (
     Verb("hook: prepare", nothing, serve("prepare", ONE)),
     Verb("hook: release", both, serve("release", ONE)),
     Verb("hook: reconnect", half_started, serve("reconnect", ONE)),
-    Verb("mode: overrides", narrowed, lambda m: broker.switch_mode(m, OVERRIDES), PARTS, (OVERRIDES,)),
-    Verb("mode: masks", overridden, lambda m: broker.switch_mode(m, MASKS), PARTS, (OVERRIDES,)),
+    Verb("mode: overrides", narrowed, lambda m: broker.switch_mechanism(m, OVERRIDES), PARTS, (OVERRIDES,)),
+    Verb("mode: masks", overridden, lambda m: broker.switch_mechanism(m, MASKS), PARTS, (OVERRIDES,)),
     Verb(
         "masks: active",
         narrowed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.ledger import ENDING, Debt
+from apvfio.model.ledger import ENDING, MaskBits
 
 if TYPE_CHECKING:
     from apvfio.model.ids import IdSet
@@ -35,16 +35,16 @@ class View(NamedTuple):
     kept: dict[str, str]
 
     @property
-    def masks(self) -> Debt:
+    def masks(self) -> MaskBits:
         """Both masks."""
-        return Debt(self.apmask, self.aqmask)
+        return MaskBits(self.apmask, self.aqmask)
 
 
 class Promises(NamedTuple):
     """What of a ledger says how the host should be; the rest of it is memory of no consequence."""
 
     leases: frozenset[tuple[object, ...]]
-    owed: Debt
+    owed: MaskBits
     overrides: dict[Apqn, str]
     offline: frozenset[Apqn]
     mode: str

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from apvfio.engine import broker, live_change
 from apvfio.engine.edit_masks import change_masks
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError
-from apvfio.model.ids import parse_edit
+from apvfio.model.ids import parse_mask_spec
 from apvfio.model.ledger import CHANGING
 from apvfio.model.matrix import Matrix
-from apvfio.plan.mask_edit import Wish as MaskWish
+from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.store.policy_file import POLICY
 from hosts import a_request, guest, mdev
 from machines import Killed, Machine
@@ -87,7 +87,7 @@ REQUESTS = (
     ("5", "1"),
     ("3", "4,9"),
 )
-WISHES = (Wish("cca"), Wish("ep11", domains=2), Wish("cca", adapters=2))
+WISHES = (Criteria("cca"), Criteria("ep11", domains=2), Criteria("cca", adapters=2))
 
 
 class World(Lives):
@@ -175,8 +175,8 @@ class World(Lives):
 
         def change(process: Machine) -> None:
             try:
-                done = live_change.change(process, request, changer)
-                (live_change.keep if kept else live_change.undo)(process, done)
+                done = live_change.apply_change(process, request, changer)
+                (live_change.commit if kept else live_change.roll_back)(process, done)
             finally:
                 self.processes.end(changer.pid)
 
@@ -228,7 +228,7 @@ class World(Lives):
 
     def do_masks(self, apmask: str, aqmask: str, active: bool, stored: bool, fault: Op | None = None) -> None:
         """``apvfio masks``."""
-        edits = [parse_edit(text) if text else None for text in (apmask, aqmask)]
+        edits = [parse_mask_spec(text) if text else None for text in (apmask, aqmask)]
         state = self.machine.kernel.state
         before, had = view(self.machine).masks, self.machine.ledger.owed
         change = MaskWish(edits[0], edits[1], active, stored)
@@ -260,7 +260,7 @@ class World(Lives):
     def do_mode(self, mode: str, fault: Op | None = None) -> None:
         """``apvfio mode``."""
         before = view(self.machine)
-        self.call(lambda system: broker.switch_mode(system, mode), fault, admin=True)
+        self.call(lambda system: broker.switch_mechanism(system, mode), fault, admin=True)
         after = view(self.machine)
         if (before.masks, before.overrides, before.drivers) != (after.masks, after.overrides, after.drivers):
             self._ordered_anew()

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, parse_edit, parse_hex
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, parse_hex, parse_mask_spec
 from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.masks_file import load
@@ -58,7 +58,7 @@ def chzdev(host: ToolHost, base: IdSet, text: str) -> IdSet | None:
 
 def ours(base: IdSet, text: str) -> IdSet | None:
     try:
-        return parse_edit(text).apply(base)
+        return parse_mask_spec(text).apply(base)
     except RequestError:
         return None
 

@@ -223,7 +223,7 @@ def test_a_refusal_of_the_kernel_that_chzdev_does_not_see(host: ToolHost) -> Non
 def test_a_broken_rule_file_ends_lszdev_with_an_assertion_and_is_named_here(
     host: ToolHost, mask: str
 ) -> None:
-    rule = persistent_masks.format_rule(persistent_masks.Stored(NO_IDS)).replace(f"0x{'0' * 64}", mask)
+    rule = persistent_masks.format_rule(persistent_masks.StoredMasks(NO_IDS)).replace(f"0x{'0' * 64}", mask)
     host.system.files.write(persistent_masks.RULE, rule, 0o644)
     assert host.run("lszdev", "--type", "ap", code=None).returncode == -signal.SIGABRT
     # It has left the lock behind.
@@ -233,7 +233,7 @@ def test_a_broken_rule_file_ends_lszdev_with_an_assertion_and_is_named_here(
 
 
 def test_a_long_mask_is_cut_by_both(host: ToolHost) -> None:
-    rule = persistent_masks.format_rule(persistent_masks.Stored(NO_IDS)).replace(
+    rule = persistent_masks.format_rule(persistent_masks.StoredMasks(NO_IDS)).replace(
         f"0x{'0' * 64}", f"0x{'1' * 70}"
     )
     host.system.files.write(persistent_masks.RULE, rule, 0o644)

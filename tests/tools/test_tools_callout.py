@@ -14,7 +14,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.mdevctl.callout import AP_CHECK
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import Debt, Ledger
+from apvfio.model.ledger import Ledger, MaskBits
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
 from mdevctl_cases import AP, AUTOSTART, ROW, device, shipped
@@ -73,7 +73,7 @@ def test_without_ap_check(mdevctl: Called) -> None:
     assert f"APQN 0.2 is defined for autostart by {mdev(1)}." in said
     assert "the host loses 2 queues nobody asked for" in mdevctl("start", 1)
     assert mdevctl.now.mdevs == {mdev(1): ROW}
-    assert mdevctl.ledger.owed == Debt(IdSet([0]), NO_IDS)
+    assert mdevctl.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
     assert not mdevctl.ledger.promises
     listed = json.loads(mdevctl.host.run("mdevctl", "list", "--dumpjson").stdout)
     assert listed[0]["matrix"][0][mdev(1)]["attrs"][0] == {"assign_adapter": "0"}

@@ -21,7 +21,7 @@ from apvfio.cli.main import main
 from apvfio.engine import broker
 from apvfio.engine.broker import acquire
 from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.libvirt.guest_status import Known, standing
+from apvfio.libvirt.guest_status import KnownGuest, guest_status
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, VFIO_DRIVER
@@ -278,7 +278,7 @@ def guests_have_what_the_kernel_says(
         device = mdev(number) if mdev(number) in open_mdevs else None
         asks = request(number, lease.matrix if lease else a_matrix("0", "1"))
         active = guest(number) in running
-        one = standing(seen, Known(f"g{number}", guest(number), active, asks, device))
+        one = guest_status(seen, KnownGuest(f"g{number}", guest(number), active, asks, device))
         assert one
         has = active and lease is not None and device == lease.mdev and mdevs.get(device) == lease.matrix
         bound = lease is not None and all(
@@ -287,7 +287,7 @@ def guests_have_what_the_kernel_says(
         assert (one.now == "has its queues") <= bool(has and bound), one.now
         if has and bound and lease and not seen.faults(lease):
             assert one.now == "has its queues"
-        lost = standing(seen, Known(f"g{number}", guest(number), active, None, device))
+        lost = guest_status(seen, KnownGuest(f"g{number}", guest(number), active, None, device))
         assert (lost is not None) == (lease is not None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from apvfio.engine import broker
 from apvfio.engine.resolve import planned
 from apvfio.kernel.cards import read_mkvps
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ConflictError, Exit, HostError, PolicyError
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
@@ -35,7 +35,7 @@ KEY = "4b" * 16
 EP11_CARDS = {0: "ep11", 1: "ep11", 2: "cca"}
 
 
-def asking(wish: Wish, n: int = 1) -> Request:
+def asking(wish: Criteria, n: int = 1) -> Request:
     return Request(f"g{n}", guest(n), mdev(n), Matrix(), wish=wish)
 
 
@@ -51,36 +51,36 @@ def load_key(machine: Machine, queue: Apqn, key: str = KEY) -> None:
 def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> None:
     machine = a_machine(profile)
     before = machine.host
-    wish = Wish("ep11", adapters=2, control_domains=IdSet([1]))
+    wish = Criteria("ep11", adapters=2, control_domains=IdSet([1]))
     found = broker.acquire(machine, asking(wish))
     assert found.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
     assert machine.host.mdevs == {mdev(1): found.matrix}
     # A second guest is given others; when the first has gone, it is not tempted by the lower ids.
-    other = broker.acquire(machine, asking(Wish("ep11"), 2)).matrix
+    other = broker.acquire(machine, asking(Criteria("ep11"), 2)).matrix
     assert not list(other.overlap(found.matrix).queues())
     for n in (1, 2):
         broker.release(machine, guest(n))
     assert machine.host == before
-    assert broker.acquire(machine, asking(Wish("ep11"), 2)).matrix == other
+    assert broker.acquire(machine, asking(Criteria("ep11"), 2)).matrix == other
     assert json.loads(machine.files.texts[LEDGER])["last"][guest(1)] == {"adapters": "0-1", "domains": "0"}
 
 
 def test_a_boot_forgets_what_guests_had() -> None:
     machine = a_machine()
     broker.acquire(machine, a_request("0", "0", 2))
-    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
     fresh = a_machine()
     fresh.files.texts = dict(machine.files.texts)
     fresh.boot_id = "another"
-    assert broker.acquire(fresh, asking(Wish("ep11"))).matrix == a_matrix("0", "0")
+    assert broker.acquire(fresh, asking(Criteria("ep11"))).matrix == a_matrix("0", "0")
 
 
 def test_starting_twice_is_starting_once() -> None:
     machine = a_machine()
-    broker.acquire(machine, asking(Wish("ep11", 2, 2)))
+    broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
     before = machine.snapshot()
     machine.sysfs.written.clear()
-    broker.acquire(machine, asking(Wish("ep11", 2, 2)))
+    broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
     assert machine.sysfs.written == []
     assert machine.snapshot() == before
 
@@ -89,7 +89,7 @@ def test_what_a_guest_had_is_remembered_only_when_it_has_started() -> None:
     machine = a_machine()
     machine.faults.arm(3, lambda: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        broker.acquire(machine, asking(Wish("ep11")))
+        broker.acquire(machine, asking(Criteria("ep11")))
     assert machine.ledger.last == {}
     machine.faults.arm(0, lambda: None)
     broker.reconcile(machine)
@@ -100,7 +100,7 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     machine = a_machine()
     load_key(machine, Apqn(1, 1))
     load_key(machine, Apqn(1, 2), "00" * 16)
-    wish = Wish("ep11", mkvp=KEY)
+    wish = Criteria("ep11", mkvp=KEY)
     assert broker.plan(machine, asking(wish)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts == {}
     broker.acquire(machine, asking(wish))
@@ -120,7 +120,7 @@ def test_a_key_that_was_never_read_is_unknown() -> None:
     machine = a_machine(domains=1)
     machine.kernel.write("bus/ap/apmask", "-0,-1")
     with pytest.raises(HostError, match=r"00\.0000, 01\.0000 of unknown key"):
-        broker.acquire(machine, asking(Wish("ep11", mkvp=KEY)))
+        broker.acquire(machine, asking(Criteria("ep11", mkvp=KEY)))
 
 
 def test_no_key_is_read_for_a_wish_that_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,34 +131,38 @@ def test_no_key_is_read_for_a_wish_that_names_none(monkeypatch: pytest.MonkeyPat
         return machine.kernel.read(path)
 
     monkeypatch.setattr(machine.sysfs, "read", read)
-    broker.acquire(machine, asking(Wish("ep11")))
+    broker.acquire(machine, asking(Criteria("ep11")))
 
 
 def test_the_generation_of_the_cards() -> None:
     machine = a_machine()
     machine.kernel.state.cards[0].hwtype = 13
-    assert broker.plan(machine, asking(Wish("ep11", min_generation=8))).request.matrix == a_matrix("1", "0")
-    assert broker.plan(machine, asking(Wish("ep11", min_generation=7))).request.matrix == a_matrix("0", "0")
+    assert broker.plan(machine, asking(Criteria("ep11", min_generation=8))).request.matrix == a_matrix(
+        "1", "0"
+    )
+    assert broker.plan(machine, asking(Criteria("ep11", min_generation=7))).request.matrix == a_matrix(
+        "0", "0"
+    )
     before = machine.snapshot()
     with pytest.raises(HostError, match=r"guest g1: .*generation >= 9 leaves none: 00 is CEX7, 01 is CEX8\."):
-        broker.acquire(machine, asking(Wish("ep11", min_generation=9)))
+        broker.acquire(machine, asking(Criteria("ep11", min_generation=9)))
     assert machine.snapshot() == before
 
 
 def test_cards_that_do_not_work_are_left_out() -> None:
     machine = a_machine()
     machine.kernel.write("devices/ap/card00/config", "0")
-    assert broker.plan(machine, asking(Wish("ep11"))).request.matrix == a_matrix("1", "0")
+    assert broker.plan(machine, asking(Criteria("ep11"))).request.matrix == a_matrix("1", "0")
 
 
 def test_where_queues_move_one_by_one() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = 'mode = "overrides"\n'
     before = machine.host
-    found = broker.acquire(machine, asking(Wish("ep11", 2, 2)))
+    found = broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
     assert found.matrix == a_matrix("0-1", "0-1")
     assert machine.host.overrides.keys() == set(found.matrix.queues())
-    assert broker.acquire(machine, asking(Wish("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
+    assert broker.acquire(machine, asking(Criteria("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
     for n in (1, 2):
         broker.release(machine, guest(n))
     assert machine.host == before
@@ -167,27 +171,27 @@ def test_where_queues_move_one_by_one() -> None:
 def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = '[reserve]\nqueues = ["00.0000"]\n'
-    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
     # Freed by its domain it costs the host two of six, by its adapter three.
     machine = a_machine()
     machine.files.texts[POLICY] = "[keep]\nep11 = 4\n"
-    assert broker.plan(machine, asking(Wish("ep11"))).way == "domains"
+    assert broker.plan(machine, asking(Criteria("ep11"))).way == "domains"
     machine.files.texts[POLICY] = "[keep]\nep11 = 5\n"
     with pytest.raises(PolicyError, match=r"guest g1: .* the host 4 queues of mode ep11 where 5 must stay"):
-        broker.acquire(machine, asking(Wish("ep11")))
+        broker.acquire(machine, asking(Criteria("ep11")))
 
 
 def test_a_queue_that_a_key_of_zkey_needs_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "1")
+    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
 
 
 def test_a_device_that_another_guest_has_is_a_conflict() -> None:
     machine = a_machine()
-    broker.acquire(machine, asking(Wish("ep11"), 2))
+    broker.acquire(machine, asking(Criteria("ep11"), 2))
     with pytest.raises(ConflictError, match="is held by guest g2"):
-        broker.acquire(machine, asking(Wish("ep11"))._replace(mdev=mdev(2)))
+        broker.acquire(machine, asking(Criteria("ep11"))._replace(mdev=mdev(2)))
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +246,7 @@ def test_a_dumped_host_keeps_its_keys_and_generations(tmp_path: Path) -> None:
     assert host.run("dump", copy) == Exit.OK
     host.path = copy
     with host.opened() as system:
-        assert broker.plan(system, asking(Wish("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
+        assert broker.plan(system, asking(Criteria("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
         assert system.sysfs.read("devices/ap/card00/type") == "CEX7P\n"
 
 
@@ -250,7 +254,7 @@ def test_a_key_of_zkey_beside_the_choice_is_chosen_around() -> None:
     machine = a_machine()
     # Needed on both ways to free 00.0000: its adapter's and its domain's neighbour.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0001,02.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11"))).matrix == a_matrix("0", "2")
+    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "2")
     assert machine.host.drivers[Apqn(0, 1)] == machine.host.drivers[Apqn(2, 0)] == "cex4queue"
 
 
@@ -258,7 +262,7 @@ def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     machine = a_machine()
     # Of adapter 0 only 00.0002 is not spoken for; what it asks for itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Wish("ep11", domains=2))).matrix == a_matrix("1", "0-1")
+    assert broker.acquire(machine, asking(Criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +283,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
         raise PolicyError(f"refusal {len(refused)}.", queues=[queue for queue in queues if queue])
 
     with pytest.raises(PolicyError, match=r"refusal 1\."):
-        planned(machine.kernel, asking(Wish("ep11")), machine.host, machine.ledger, Policy(), make=make)
+        planned(machine.kernel, asking(Criteria("ep11")), machine.host, machine.ledger, Policy(), make=make)
     assert len(refused) == tries
 
 

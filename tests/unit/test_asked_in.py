@@ -11,7 +11,7 @@ import pytest
 from apvfio.domain.source import request_of
 from apvfio.engine import broker
 from apvfio.engine.calls import Acquire, parse_call
-from apvfio.engine.claim import promise
+from apvfio.engine.claim import make_claim
 from apvfio.lab.guest import guest_xml
 from apvfio.mdevctl.persistent import definition_of
 from apvfio.model.errors import ApvfioError
@@ -42,7 +42,7 @@ def defined(machine: Machine) -> None:
 
 
 def mdevctl(machine: Machine) -> None:
-    promise(machine, mdev(1), MISSING, Process(1, 1))
+    make_claim(machine, mdev(1), MISSING, Process(1, 1))
 
 
 @pytest.mark.parametrize("policy", ["", "over-provisioning = true\n"], ids=["not here", "impossible"])

@@ -17,8 +17,8 @@ from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
+from apvfio.plan.options import free_options
 from apvfio.plan.planner import make_plan
-from apvfio.plan.ways import ways
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from hosts import NO_LEASES, a_host, a_request
@@ -59,7 +59,8 @@ def cheapest(plan: Plan, system: SimSystem, others: list[Matrix]) -> int:
     """How few queues nobody requested the host could lose."""
     seen = scene(system)
     return min(
-        len(w.collateral) for w in ways(plan.request.matrix, others, seen.host, seen.ledger.owed, seen.policy)
+        len(w.collateral)
+        for w in free_options(plan.request.matrix, others, seen.host, seen.ledger.owed, seen.policy)
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from apvfio.model.ledger import Ledger
 from apvfio.model.policy import Policy
-from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.all_guests import plan_all_guests
 from benchmarks import invented
 from benchmarks.__main__ import GOALS, main
 from benchmarks.goals import Goal, counted, measured, table
@@ -38,7 +38,7 @@ def test_the_hooks_beside_ours_see_whose_guest_it_is(hook: list[str]) -> None:
 def test_highs_solves_the_same_problem(seed: int) -> None:
     highs = pytest.importorskip("benchmarks.peers.highs")
     requests, host = invented.apart(12, 5, 12, seed), invented.host(5, 12)
-    found = plan_everyone(requests, host, Ledger(invented.BOOT, {}), Policy()).together
+    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).together
     assert found
     assert highs.Model([request.matrix for request in requests], host).solve() == len(found.collateral) > 0
 

@@ -12,7 +12,7 @@ from apvfio.engine import broker
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import AP_MDEVS, Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import HELD, Debt
+from apvfio.model.ledger import HELD, MaskBits
 from apvfio.model.policy import Times
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
@@ -69,9 +69,9 @@ def test_a_debt_waits_for_the_neighbour_that_needs_the_bit(machine: Machine) -> 
     before = machine.host
     broker.acquire(machine, a_request("1", "1"))
     broker.acquire(machine, a_request("1", "2", 2))
-    assert machine.ledger.owed == Debt(NO_IDS, IdSet([1, 2]))
+    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([1, 2]))
     broker.release(machine, guest(1))
-    assert machine.ledger.owed == Debt(NO_IDS, IdSet([2]))
+    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([2]))
     broker.release(machine, guest(2))
     assert machine.host == before
 
@@ -101,7 +101,7 @@ def test_a_foreign_device_delays_the_return(machine: Machine) -> None:
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "27").as_ap_config())
     outcome = broker.release(machine, guest(1))
-    assert outcome.unpaid.owed == Debt(IdSet([0]), NO_IDS)
+    assert outcome.unpaid.owed == MaskBits(IdSet([0]), NO_IDS)
     assert machine.host.mdevs == {mdev(9): a_matrix("0", "27")}
     assert broker.reconcile(machine).steps == []
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
@@ -215,7 +215,7 @@ def test_after_a_fault_at_any_write_one_reconcile_makes_ledger_and_host_agree(
     ledger, host = machine.ledger, machine.host
     assert {lease.state for lease in ledger.leases.values()} <= {HELD}
     assert {uuid: lease.matrix for uuid, lease in ledger.leases.items()} == host.mdevs
-    assert ledger.owed == Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    assert ledger.owed == MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
     assert broker.reconcile(machine).steps == []
     for lease in ledger.leases.values():
         assert all(host.drivers[queue] == "vfio_ap" for queue in lease.matrix.queues())

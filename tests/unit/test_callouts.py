@@ -28,7 +28,7 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
-from apvfio.model.persistent_masks import RULE, Stored, format_rule
+from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule
 from apvfio.store.definitions import matrix_of
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.locks import OWN_LOCK, own_lock
@@ -383,7 +383,7 @@ class TestWithoutApCheck:
     def test_stored_masks_are_no_obstacle_and_told_of(
         self, machine: Machine, said: Callable[[], str]
     ) -> None:
-        machine.files.texts[RULE] = format_rule(Stored(ALL_IDS - IdSet([10]), None))
+        machine.files.texts[RULE] = format_rule(StoredMasks(ALL_IDS - IdSet([10]), None))
         assert call(machine, "pre", "define", device(ROW, AUTO)) == 0
         assert said() == (
             "apvfio: APQN 0.1 (and 1 more) is not defined for vfio_ap-passthrough use by the persistent ap "

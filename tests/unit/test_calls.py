@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.engine.calls import Acquire, answer_of, parse_call, raise_from
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
@@ -21,7 +21,7 @@ ids = st.frozensets(st.integers(0, 255)).map(IdSet)
 some = st.frozensets(st.integers(0, 255), min_size=1).map(IdSet)
 uuids = st.uuids().map(str)
 wishes = st.builds(
-    Wish,
+    Criteria,
     st.sampled_from(["cca", "ep11"]),
     st.integers(1, 9),
     st.integers(1, 9),

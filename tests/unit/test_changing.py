@@ -9,14 +9,14 @@ import pytest
 
 from apvfio.engine import broker, live_change
 from apvfio.kernel.snapshot import read_guest_queues
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import parse_list
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.model.process import Process
-from apvfio.plan.live_change import Change
+from apvfio.plan.live_change import LivePlan
 from apvfio.sim.processes import SimProcess
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
@@ -39,8 +39,8 @@ def machine(request: pytest.FixtureRequest) -> Machine:
     return made
 
 
-def a_change(adapters: str, domains: str) -> partial[Change]:
-    return partial(live_change.change, request=a_request(adapters, domains, 1), changer=ME)
+def a_change(adapters: str, domains: str) -> partial[LivePlan]:
+    return partial(live_change.apply_change, request=a_request(adapters, domains, 1), changer=ME)
 
 
 def seen_by_guest(machine: Machine) -> set[str]:
@@ -73,7 +73,7 @@ def test_the_guest_gets_it_and_the_host_gets_back_what_it_gave_up(
     (lease,) = machine.ledger.leases.values()
     assert (lease.state, lease.matrix, lease.was and lease.was.matrix) == (CHANGING, wanted, ONE.matrix)
     assert seen_by_guest(machine) == set(map(str, wanted.queues()))
-    live_change.keep(machine, done)
+    live_change.commit(machine, done)
     (lease,) = machine.ledger.leases.values()
     assert (lease.state, lease.matrix, lease.was) == (HELD, wanted, None)
     assert seen_by_guest(machine) == set(map(str, wanted.queues()))
@@ -86,7 +86,7 @@ def test_the_guest_gets_it_and_the_host_gets_back_what_it_gave_up(
 )
 def test_what_is_undone_leaves_the_host_as_it_was(machine: Machine, adapters: str, domains: str) -> None:
     before, ledger = view(machine), machine.ledger
-    live_change.undo(machine, a_change(adapters, domains)(machine))
+    live_change.roll_back(machine, a_change(adapters, domains)(machine))
     assert view(machine) == before
     assert machine.ledger._replace(had={}) == ledger._replace(had={})
     everything_fits(machine)
@@ -108,8 +108,8 @@ def test_a_guest_that_ends_in_the_midst_takes_its_change_with_it(machine: Machin
     done = a_change("1,10", "2,4")(machine)
     machine.kernel.detach_guest(mdev(1))
     broker.release(machine, guest(1))
-    assert not live_change.keep(machine, done).ledger.leases
-    assert not live_change.undo(machine, done).ledger.leases
+    assert not live_change.commit(machine, done).ledger.leases
+    assert not live_change.roll_back(machine, done).ledger.leases
     assert view(machine).mdevs == fresh.mdevs
     assert set(view(machine).drivers.values()) == {"cex4queue"}
     everything_fits(machine)
@@ -132,7 +132,7 @@ def _die() -> None:
 
 
 def test_a_guest_that_ends_afterwards_gives_all_back(machine: Machine) -> None:
-    live_change.keep(machine, a_change("1,10", "2,4")(machine))
+    live_change.commit(machine, a_change("1,10", "2,4")(machine))
     machine.kernel.detach_guest(mdev(1))
     broker.release(machine, guest(1))
     assert set(view(machine).drivers.values()) == {"cex4queue"}
@@ -144,9 +144,9 @@ def test_a_guest_that_ends_afterwards_gives_all_back(machine: Machine) -> None:
 def test_control_domains_alone(machine: Machine) -> None:
     wanted = ONE.matrix._replace(control_domains=parse_list("1,4"))
     request = ONE._replace(matrix=wanted)
-    done = live_change.change(machine, request, ME)
+    done = live_change.apply_change(machine, request, ME)
     assert (done.gained, done.given_up, done.idle) == ([], [], False)
-    live_change.keep(machine, done)
+    live_change.commit(machine, done)
     assert view(machine).mdevs[mdev(1)] == wanted
     assert str(machine.kernel.state.mdevs[mdev(1)].guest_matrix.control_domains) == "1,4"
     everything_fits(machine)
@@ -159,16 +159,16 @@ def test_nothing_to_change_moves_nothing(machine: Machine) -> None:
 
 
 def test_a_wish_that_is_satisfied_moves_nothing(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), wish=Wish("ep11", adapters=1, domains=2))
-    live_change.keep(machine, a_change("10", "1-2")(machine))
+    wish = ONE._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=2))
+    live_change.commit(machine, a_change("10", "1-2")(machine))
     before = view(machine)
-    assert live_change.change(machine, wish, ME).idle
+    assert live_change.apply_change(machine, wish, ME).idle
     assert view(machine) == before
 
 
 def test_a_wish_chooses_what_the_guest_lacks(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), wish=Wish("ep11", adapters=1, domains=3))
-    live_change.keep(machine, live_change.change(machine, wish, ME))
+    wish = ONE._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=3))
+    live_change.commit(machine, live_change.apply_change(machine, wish, ME))
     matrix = view(machine).mdevs[mdev(1)]
     assert (str(matrix.adapters), len(matrix.domains)) == ("10", 3)
     everything_fits(machine)
@@ -202,7 +202,7 @@ class TestRefusals:
 
     def test_what_it_has_it_keeps_though_it_is_reserved_meanwhile(self, machine: Machine) -> None:
         machine.files.texts[POLICY] += '[reserve]\nqueues = ["00.0001"]'
-        live_change.keep(machine, a_change("0,10", "1-2,27")(machine))
+        live_change.commit(machine, a_change("0,10", "1-2,27")(machine))
         assert len(seen_by_guest(machine)) == 6
 
     def test_an_adapter_that_is_not_there(self, machine: Machine) -> None:

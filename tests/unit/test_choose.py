@@ -11,56 +11,56 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.kernel.cards import parse_mkvps
-from apvfio.model.cards import Card, Known
-from apvfio.model.criteria import Wish
+from apvfio.model.cards import Card, CardFacts
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
 from apvfio.model.host import Host
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Debt, Ledger
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
+from apvfio.plan.options import free_options
 from apvfio.plan.planner import make_plan
 from apvfio.plan.rectangle import Line, cheapest
-from apvfio.plan.selection import choose
-from apvfio.plan.ways import ways
+from apvfio.plan.selection import choose_queues
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev
 
 NO_POLICY = Policy()
-ALL_EP11 = Known({adapter: Card("ep11", 8) for adapter in range(256)})
-IBM = Known({0: Card("accel", 8), 1: Card("cca", 8), 10: Card("ep11", 7)})
+ALL_EP11 = CardFacts({adapter: Card("ep11", 8) for adapter in range(256)})
+IBM = CardFacts({0: Card("accel", 8), 1: Card("cca", 8), 10: Card("ep11", 7)})
 KEY, OTHER_KEY = "ab" * 16, "cd" * 16
 
 
-def asking(wish: Wish, n: int = 1) -> Request:
+def asking(wish: Criteria, n: int = 1) -> Request:
     return Request(f"g{n}", guest(n), mdev(n), Matrix(), wish=wish)
 
 
 def chosen(
-    wish: Wish,
+    wish: Criteria,
     host: Host | None = None,
     ledger: Ledger = NO_LEASES,
     policy: Policy = NO_POLICY,
-    known: Known = ALL_EP11,
+    known: CardFacts = ALL_EP11,
 ) -> Matrix:
-    return choose(asking(wish), host or a_host(), ledger, policy, known=known)
+    return choose_queues(asking(wish), host or a_host(), ledger, policy, known=known)
 
 
 def test_one_queue_of_a_mode() -> None:
     # Freed by its domain 0a.0001 costs 00.0001 and 01.0001, by its adapter three queues.
-    assert chosen(Wish("ep11"), known=IBM) == a_matrix("10", "1")
-    assert chosen(Wish("cca", control_domains=IdSet([7])), known=IBM) == Matrix(
+    assert chosen(Criteria("ep11"), known=IBM) == a_matrix("10", "1")
+    assert chosen(Criteria("cca", control_domains=IdSet([7])), known=IBM) == Matrix(
         IdSet([1]), IdSet([1]), IdSet([7])
     )
 
 
 def test_a_whole_adapter_costs_nobody_anything() -> None:
-    assert chosen(Wish("ep11", domains=4), known=IBM) == Matrix(IdSet([10]), IBM_DOMAINS)
+    assert chosen(Criteria("ep11", domains=4), known=IBM) == Matrix(IdSet([10]), IBM_DOMAINS)
 
 
 def test_queues_that_are_free_already_are_taken_first() -> None:
-    assert chosen(Wish("ep11"), a_host(apmask=ALL_IDS - IdSet([1]))) == a_matrix("1", "1")
-    assert chosen(Wish("ep11"), a_host(aqmask=ALL_IDS - IdSet([4]))) == a_matrix("0", "4")
+    assert chosen(Criteria("ep11"), a_host(apmask=ALL_IDS - IdSet([1]))) == a_matrix("1", "1")
+    assert chosen(Criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4]))) == a_matrix("0", "4")
 
 
 def test_spread_over_the_cards_that_serve_least() -> None:
@@ -69,67 +69,67 @@ def test_spread_over_the_cards_that_serve_least() -> None:
         aqmask=ALL_IDS - IdSet([1, 2]), mdevs={mdev(2): a_matrix("0", "1"), mdev(3): a_matrix("1", "1")}
     )
     # 10.1 is free and nobody uses card 10.
-    assert chosen(Wish("ep11"), host, ledger) == a_matrix("10", "1")
-    assert chosen(Wish("ep11", adapters=2), host, ledger) == a_matrix("0,10", "2")
+    assert chosen(Criteria("ep11"), host, ledger) == a_matrix("10", "1")
+    assert chosen(Criteria("ep11", adapters=2), host, ledger) == a_matrix("0,10", "2")
 
 
 def test_where_queues_move_one_by_one_only_the_load_and_the_ids_count() -> None:
     policy = Policy(mode="overrides")
-    assert chosen(Wish("ep11", 2, 2), policy=policy) == a_matrix("0-1", "1-2")
+    assert chosen(Criteria("ep11", 2, 2), policy=policy) == a_matrix("0-1", "1-2")
     host = a_host(overrides={Apqn(0, 1): "none", Apqn(1, 1): "vfio_ap"})
-    assert chosen(Wish("ep11"), host) == a_matrix("0", "2")
+    assert chosen(Criteria("ep11"), host) == a_matrix("0", "2")
 
 
 def test_what_a_guest_had_it_gets_again() -> None:
     before = NO_LEASES.remembering(guest(1), a_matrix("1", "4"))
-    assert chosen(Wish("ep11"), ledger=before) == a_matrix("1", "4")
+    assert chosen(Criteria("ep11"), ledger=before) == a_matrix("1", "4")
     # Of another size, of another mode, held, or reserved: not.
-    assert chosen(Wish("ep11", domains=2), ledger=before) == a_matrix("0", "1-2")
-    assert chosen(Wish("ep11"), ledger=before, known=IBM) == a_matrix("10", "1")
+    assert chosen(Criteria("ep11", domains=2), ledger=before) == a_matrix("0", "1-2")
+    assert chosen(Criteria("ep11"), ledger=before, known=IBM) == a_matrix("10", "1")
     taken = before.with_lease(a_lease("1", "4", 2, BY_DOMAINS))
-    assert chosen(Wish("ep11"), a_host(aqmask=ALL_IDS - IdSet([4])), taken) == a_matrix("0", "4")
-    assert chosen(Wish("ep11"), ledger=before, policy=Policy(domains=IdSet([4]))) == a_matrix("0", "1")
+    assert chosen(Criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4])), taken) == a_matrix("0", "4")
+    assert chosen(Criteria("ep11"), ledger=before, policy=Policy(domains=IdSet([4]))) == a_matrix("0", "1")
     # Free, but to be freed only with reserved queues.
     policy = Policy(frozenset([Apqn(0, 4), Apqn(1, 1)]))
-    assert chosen(Wish("ep11"), ledger=before, policy=policy) == a_matrix("0", "2")
+    assert chosen(Criteria("ep11"), ledger=before, policy=policy) == a_matrix("0", "2")
 
 
 def test_what_somebody_assigned_to_its_device_it_gets() -> None:
     host = a_host(apmask=ALL_IDS - IdSet([1]), mdevs={mdev(1): a_matrix("1", "27")})
-    assert chosen(Wish("ep11"), host) == a_matrix("1", "27")
+    assert chosen(Criteria("ep11"), host) == a_matrix("1", "27")
 
 
 def test_its_own_lease_of_an_earlier_life_is_no_obstacle() -> None:
     host = a_host(IdSet([1]), IdSet([1]), aqmask=ALL_IDS - IdSet([1]), mdevs={mdev(1): a_matrix("1", "1")})
-    assert chosen(Wish("ep11"), host, a_ledger(a_lease("1", "1", 1, BY_DOMAINS))) == a_matrix("1", "1")
+    assert chosen(Criteria("ep11"), host, a_ledger(a_lease("1", "1", 1, BY_DOMAINS))) == a_matrix("1", "1")
     ended = a_ledger(a_lease("1", "1", 2, BY_DOMAINS, ENDING))
-    assert chosen(Wish("ep11"), host._replace(mdevs={mdev(2): a_matrix("1", "1")}), ended) == a_matrix(
+    assert chosen(Criteria("ep11"), host._replace(mdevs={mdev(2): a_matrix("1", "1")}), ended) == a_matrix(
         "1", "1"
     )
 
 
 def test_the_policys_way_comes_before_the_costs() -> None:
     # By its domain 1 it costs two queues, by its adapter three.
-    assert chosen(Wish("ep11"), policy=Policy(prefer="adapters")) == a_matrix("0", "1")
+    assert chosen(Criteria("ep11"), policy=Policy(prefer="adapters")) == a_matrix("0", "1")
     host = a_host(IdSet([0, 1]), IdSet([1, 2, 3]))
     reserved = frozenset([Apqn(0, 3)])
-    assert chosen(Wish("ep11"), host, policy=Policy(reserved, prefer="adapters")) == a_matrix("1", "1")
+    assert chosen(Criteria("ep11"), host, policy=Policy(reserved, prefer="adapters")) == a_matrix("1", "1")
     everywhere = frozenset([Apqn(0, 3), Apqn(1, 3)])
-    assert chosen(Wish("ep11"), host, policy=Policy(everywhere, prefer="adapters")) == a_matrix("0", "1")
+    assert chosen(Criteria("ep11"), host, policy=Policy(everywhere, prefer="adapters")) == a_matrix("0", "1")
 
 
 def test_the_policys_reserve_closes_ways() -> None:
     host = a_host(IdSet([0, 1]), IdSet([1, 2]))
     # 00.0001 reserved: domain 1 and adapter 0 are closed, so 01.* by adapter 1 or *.0002 by domain 2.
     policy = Policy(frozenset([Apqn(0, 1)]))
-    assert chosen(Wish("ep11"), host, policy=policy) == a_matrix("0", "2")
+    assert chosen(Criteria("ep11"), host, policy=policy) == a_matrix("0", "2")
     with pytest.raises(PolicyError, match="could be freed only with queues that must stay") as caught:
-        chosen(Wish("ep11"), host, policy=Policy(frozenset([Apqn(0, 1), Apqn(1, 2)])))
+        chosen(Criteria("ep11"), host, policy=Policy(frozenset([Apqn(0, 1), Apqn(1, 2)])))
     assert set(caught.value.queues) == {Apqn(0, 1), Apqn(1, 2)}
 
 
 def test_a_master_key() -> None:
-    wish = Wish("ep11", mkvp=KEY)
+    wish = Criteria("ep11", mkvp=KEY)
     keys = {Apqn(a, d): (OTHER_KEY,) for a in (0, 1, 10) for d in IBM_DOMAINS}
     known = ALL_EP11._replace(mkvps={**keys, Apqn(1, 4): (KEY + "00" * 16,)})
     assert chosen(wish, known=known) == a_matrix("1", "4")
@@ -145,7 +145,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
     ("wish", "host", "ledger", "policy", "known", "says"),
     [
         (
-            Wish("ep11", min_generation=8),
+            Criteria("ep11", min_generation=8),
             a_host(),
             NO_LEASES,
             NO_POLICY,
@@ -153,24 +153,24 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "mode ep11 leaves 0a; generation >= 8 leaves none: 0a is CEX7.",
         ),
         (
-            Wish("ep11"),
+            Criteria("ep11"),
             a_host(IdSet([0, 1])),
             NO_LEASES,
             NO_POLICY,
             IBM,
             "mode ep11 leaves none: 00 is accel, 01 is cca.",
         ),
-        (Wish("ep11"), a_host(), NO_LEASES, NO_POLICY, Known({}), "leaves none: there are no cards."),
+        (Criteria("ep11"), a_host(), NO_LEASES, NO_POLICY, CardFacts({}), "leaves none: there are no cards."),
         (
-            Wish("ep11"),
+            Criteria("ep11"),
             a_host(),
             NO_LEASES,
             NO_POLICY,
-            Known({10: Card("ep11", 8, "deconfigured")}),
+            CardFacts({10: Card("ep11", 8, "deconfigured")}),
             "working order leaves none: 0a is deconfigured.",
         ),
         (
-            Wish("ep11", domains=2),
+            Criteria("ep11", domains=2),
             SMALL,
             NO_LEASES,
             Policy(domains=IdSet([2])),
@@ -179,7 +179,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "mode ep11 leaves 0a; not kept for the host leaves 0a.0001: 0a.0002 reserved.",
         ),
         (
-            Wish("ep11"),
+            Criteria("ep11"),
             SMALL._replace(drivers={Apqn(10, 1): "", Apqn(10, 2): "cex9queue"}),
             NO_LEASES,
             NO_POLICY,
@@ -187,7 +187,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "bound to cex4queue or free leaves none: 0a.0001 bound to no driver, 0a.0002 bound to cex9queue.",
         ),
         (
-            Wish("ep11"),
+            Criteria("ep11"),
             SMALL._replace(mdevs={mdev(7): a_matrix("10", "1")}),
             a_ledger(a_lease("10", "2", 2)),
             NO_POLICY,
@@ -195,7 +195,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             f"leaves none: 0a.0001 held by the mediated device {mdev(7)}, 0a.0002 held by guest g2.",
         ),
         (
-            Wish("ep11", mkvp=KEY),
+            Criteria("ep11", mkvp=KEY),
             SMALL,
             NO_LEASES,
             NO_POLICY,
@@ -203,7 +203,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "leaves none: 0a.0001 without a valid key, 0a.0002 of unknown key",
         ),
         (
-            Wish("ep11", mkvp=KEY),
+            Criteria("ep11", mkvp=KEY),
             SMALL,
             NO_LEASES,
             NO_POLICY,
@@ -211,7 +211,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             f"master key 0x{KEY} leaves none: 0a.0001, 0a.0002 with 0x{OTHER_KEY}.",
         ),
         (
-            Wish("ep11"),
+            Criteria("ep11"),
             SMALL._replace(overrides=dict.fromkeys(SMALL.drivers, "none")),
             NO_LEASES,
             NO_POLICY,
@@ -221,7 +221,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
     ],
 )
 def test_the_impossible_says_which_condition_ruled_out_what(
-    wish: Wish, host: Host, ledger: Ledger, policy: Policy, known: Known, says: str
+    wish: Criteria, host: Host, ledger: Ledger, policy: Policy, known: CardFacts, says: str
 ) -> None:
     with pytest.raises(HostError) as caught:
         chosen(wish, host, ledger, policy, known)
@@ -238,7 +238,7 @@ def test_a_full_host_with_cards_that_all_differ_is_searched_in_time() -> None:
     gone = {Apqn(a, 3 * a + k) for a in range(16) for k in range(3)}
     host = full._replace(drivers={q: d for q, d in full.drivers.items() if q not in gone})
     started = time.monotonic()
-    found = chosen(Wish("ep11", 8, 40), host)
+    found = chosen(Criteria("ep11", 8, 40), host)
     assert time.monotonic() - started < 20
     assert (len(found.adapters), len(found.domains)) == (8, 40)
     assert all(queue in host.drivers for queue in found.queues())
@@ -259,23 +259,23 @@ queues = st.sets(st.builds(Apqn, st.integers(0, 4), st.integers(0, 4)), max_size
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[Host, Ledger, Policy, Known]:
+def situations(draw: st.DrawFn) -> tuple[Host, Ledger, Policy, CardFacts]:
     host = a_host(draw(ids), draw(ids), apmask=ALL_IDS - draw(some), aqmask=ALL_IDS - draw(some))
     missing = draw(queues)
     drivers = {queue: driver for queue, driver in host.drivers.items() if queue not in missing}
     modes = {a: Card(draw(st.sampled_from(["ep11", "ep11", "cca"])), 8) for a in range(5)}
-    ledger = Ledger(BOOT, {}, Debt())
+    ledger = Ledger(BOOT, {}, MaskBits())
     if draw(st.booleans()):
         held = Matrix(IdSet([draw(st.integers(0, 4))]), IdSet([draw(st.integers(0, 4))]))
         ledger = ledger.with_lease(a_lease("0", "0", 2)._replace(matrix=held))
     policy = Policy(frozenset(draw(queues)), prefer=draw(st.sampled_from(["", "", BY_ADAPTERS, BY_DOMAINS])))
-    return host._replace(drivers=drivers), ledger, policy, Known(modes)
+    return host._replace(drivers=drivers), ledger, policy, CardFacts(modes)
 
 
 @settings(max_examples=300, deadline=None)
 @given(situations(), st.integers(1, 3), st.integers(1, 3))
 def test_no_rectangle_costs_the_host_less(
-    situation: tuple[Host, Ledger, Policy, Known], height: int, width: int
+    situation: tuple[Host, Ledger, Policy, CardFacts], height: int, width: int
 ) -> None:
     """Against all rectangles, priced by the planner's own ways; and the planner can carry the choice out."""
     host, ledger, policy, known = situation
@@ -285,9 +285,9 @@ def test_no_rectangle_costs_the_host_less(
         for domains in itertools.combinations(range(5), width)
         if (price := priced(matrix := Matrix(IdSet(adapters), IdSet(domains)), situation))
     }
-    wish = Wish("ep11", height, width)
+    wish = Criteria("ep11", height, width)
     try:
-        found = choose(asking(wish), host, ledger, policy, known=known)
+        found = choose_queues(asking(wish), host, ledger, policy, known=known)
     except ApvfioError:
         assert not all_of_them
         return
@@ -297,7 +297,7 @@ def test_no_rectangle_costs_the_host_less(
 
 
 def priced(
-    matrix: Matrix, situation: tuple[Host, Ledger, Policy, Known]
+    matrix: Matrix, situation: tuple[Host, Ledger, Policy, CardFacts]
 ) -> tuple[bool, int, int, int, list[int], list[int]] | None:
     """What a rectangle costs, None if it does not satisfy the wish or cannot be freed."""
     host, ledger, policy, known = situation
@@ -307,7 +307,7 @@ def priced(
         fits = queue in host.drivers and known.cards[queue.adapter].mode == "ep11"
         if not fits or policy.reserves(queue) or any(other.holds(queue) for other in held):
             return None
-    both = [way for way in ways(matrix, [], host, Debt(), policy) if not way.reserved]
+    both = [way for way in free_options(matrix, [], host, MaskBits(), policy) if not way.reserved]
     if not both:
         return None
     way = min(both, key=lambda way: (bool(policy.prefer) and way.name != policy.prefer, way.cost[:2]))

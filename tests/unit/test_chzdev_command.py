@@ -45,7 +45,7 @@ class StoringMachine(Machine):
     def __init__(self, root: Path) -> None:
         super().__init__()
         (root / "result").write_text(
-            persistent_masks.format_rule(persistent_masks.Stored(ALL_IDS - IdSet([5]), NO_IDS))
+            persistent_masks.format_rule(persistent_masks.StoredMasks(ALL_IDS - IdSet([5]), NO_IDS))
         )
         real = self.files.read
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.domain.request import parse_domain
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
@@ -48,7 +48,7 @@ def test_set_and_show_by_property(
     assert capsys.readouterr().err == ""
     found = request(libvirtd)
     assert found
-    assert found.wish == Wish("cca", 2, 1, 7)
+    assert found.wish == Criteria("cca", 2, 1, 7)
     assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert f"any             {WORDS}\n" in out

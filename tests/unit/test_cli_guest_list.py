@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.libvirt.guest_status import standings
-from apvfio.model.criteria import Wish
+from apvfio.libvirt.guest_status import guest_statuses
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.view.folding import columns
@@ -45,7 +45,7 @@ def test_each_with_its_state_and_whether_it_could_start(
     libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
     host.start(a_request("0", "1-2", 1))
     libvirtd.define("two", 2, a_matrix("0-1", "2"), mdev(2))
-    libvirtd.define("three", 3, Wish("ep11"), mdev(3))
+    libvirtd.define("three", 3, Criteria("ep11"), mdev(3))
     libvirtd.define("four", 4, a_matrix("5", "1"), mdev(4))
     libvirtd.define("bare", 5, a_matrix("1", "1"))
     libvirtd.define("plain", 6)
@@ -154,11 +154,11 @@ def test_no_guest(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureF
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 132, None])
 def test_wide_and_narrow_terminals(libvirtd: Driver, host: SimulatedHost, width: int | None) -> None:
     libvirtd.define("a-guest-with-a-rather-long-name-of-its-own", 1, a_matrix("0-1,10", "1-2,4,27"), mdev(1))
-    libvirtd.define("二", 2, Wish("ep11", 2, 2, 7), mdev(2))
+    libvirtd.define("二", 2, Criteria("ep11", 2, 2, 7), mdev(2))
     libvirtd.define("three", 3, a_matrix("5", "1"), mdev(3))
     guests = [libvirtd.guest(name) for name in libvirtd.names()]
     with host.opened() as system:
-        lines = list(guests_text(*standings(system, guests), width))
+        lines = list(guests_text(*guest_statuses(system, guests), width))
     assert all(columns(line) <= width for line in lines) if width else True
     text = "".join("".join(lines).split())
     assert "thishosthasnoadapter5(0x5);ithas0-1,10" in text

@@ -14,7 +14,7 @@ from apvfio.domain.editor import device_uuids, own_mdev, own_mdevs
 from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import parse_domain
 from apvfio.libvirt.guests import Guest
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
@@ -45,7 +45,7 @@ def host(tmp_path: Path) -> SimulatedHost:
     return SimulatedHost(tmp_path)
 
 
-def asked(domain: Any) -> Matrix | Wish | None:
+def asked(domain: Any) -> Matrix | Criteria | None:
     request = parse_domain(definition(domain).encode())
     return request and (request.wish or request.matrix)
 
@@ -111,7 +111,7 @@ class TestSet:
         domain = libvirtd.define("db1", 1, device=mdev(1))
         assert host.run("guest", "set", "db1", "--any", "mode=ep11", "-c", URI) == Exit.OK
         assert device_uuids(definition(domain).encode()) == {mdev(1)}
-        assert asked(domain) == Wish("ep11")
+        assert asked(domain) == Criteria("ep11")
 
     def test_without_a_device(
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
@@ -271,14 +271,14 @@ class TestClones:
         assert definition(clone) == before.replace(OWN, self.CLONES)
 
     def test_a_new_device_for_any_guest(self, libvirtd: Driver, host: SimulatedHost) -> None:
-        domain = libvirtd.define("db1", 1, Wish("ep11"), mdev(7))
+        domain = libvirtd.define("db1", 1, Criteria("ep11"), mdev(7))
         seen = [mdev(7)]
         for _ in range(3):
             assert host.run("guest", "set", "db1", "--new-device", "-c", URI) == Exit.OK
             (now,) = self.devices(domain)
             assert now != seen[-1]
             seen.append(now)
-            assert asked(domain) == Wish("ep11")
+            assert asked(domain) == Criteria("ep11")
         assert seen[1] == seen[3] == OWN
 
     @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ class TestLive:
         host.start(a_request("0", "1-2", 1))
         return domain
 
-    def live(self, libvirtd: Driver) -> Matrix | Wish | None:
+    def live(self, libvirtd: Driver) -> Matrix | Criteria | None:
         request = parse_domain(libvirtd.guest("db1").xml(live=True))
         return request and (request.wish or request.matrix)
 

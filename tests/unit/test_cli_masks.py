@@ -81,7 +81,7 @@ def test_each_form_again_says_so(host: SimulatedHost, capsys: pytest.CaptureFixt
 
 def test_the_stored_file_is_chzdevs(host: SimulatedHost) -> None:
     host.run("masks", *IBM_FORMS[0])
-    stored = persistent_masks.Stored(parse_list("1-9,11-255"), parse_list("0,3,5-255"))
+    stored = persistent_masks.StoredMasks(parse_list("1-9,11-255"), parse_list("0,3,5-255"))
     assert host.read(persistent_masks.RULE) == persistent_masks.format_rule(stored)
 
 
@@ -132,7 +132,9 @@ def test_an_unstored_base_is_the_active_mask_and_that_is_said(
         "apvfio: warning: no apmask is stored: what is active is changed and stored instead\n"
     )
     with host.opened() as system:
-        assert masks_file.load(system.files) == persistent_masks.Stored(ALL_IDS - IdSet([3, 4]), IdSet([1]))
+        assert masks_file.load(system.files) == persistent_masks.StoredMasks(
+            ALL_IDS - IdSet([3, 4]), IdSet([1])
+        )
 
 
 def test_what_a_guest_holds_does_not_get_stored(host: SimulatedHost) -> None:

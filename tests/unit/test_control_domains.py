@@ -16,12 +16,12 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hook
 from apvfio.migration import destination
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, Exit, HostError
 from apvfio.model.ids import IdSet, parse_list
 from apvfio.model.policy import Policy
 from apvfio.model.process import Process
-from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.planner import make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
@@ -66,7 +66,7 @@ def wanting(control: str, adapters: str = "0", domains: str = "1", n: int = 1) -
 def by_criteria(control: str) -> Request:
     return a_request("0", "1")._replace(
         matrix=a_matrix("0", "1")._replace(adapters=IdSet()),
-        wish=Wish("cca", control_domains=parse_list(control)),
+        wish=Criteria("cca", control_domains=parse_list(control)),
     )
 
 
@@ -110,7 +110,7 @@ def test_the_hook_and_a_migration(
     machine: Machine, annotation: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     xml = domain(annotation.format("1-2"))
-    refused(machine, partial(destination.foresee, machine, xml))
+    refused(machine, partial(destination.preview, machine, xml))
     refused(machine, partial(destination.expect, machine, xml))
     before = machine.snapshot()
     assert hook.main(["db1", "prepare", "begin", "-"], machine, xml) == Exit.HOST
@@ -125,14 +125,14 @@ def test_a_running_guest(machine: Machine) -> None:
     broker.acquire(machine, wanting("1"))
     machine.kernel.attach_guest(mdev(1), "one")
     me = Process(4242, 1)
-    refused(machine, lambda: live_change.change(machine, wanting("1-2"), me))
+    refused(machine, lambda: live_change.apply_change(machine, wanting("1-2"), me))
     refused(machine, lambda: live_change.plan_change(machine, wanting("2", "0-1"), me))
     machine.files.texts[POLICY] = ALLOWED
-    found = live_change.change(machine, wanting("1-2"), me)
+    found = live_change.apply_change(machine, wanting("1-2"), me)
     assert any("without control domain 2," in said for said in found.plan.warnings)
-    live_change.keep(machine, found)
+    live_change.commit(machine, found)
     assert controlled_by_guest(machine) == CONTROLLED
-    live_change.keep(machine, live_change.change(machine, a_request("0", "1"), me))
+    live_change.commit(machine, live_change.apply_change(machine, a_request("0", "1"), me))
     assert not controlled_by_guest(machine)
 
 
@@ -140,9 +140,9 @@ def test_all_guests_at_once(machine: Machine) -> None:
     requests = [wanting("1-2", n=1), wanting("1", "1", "4", n=2)]
     seen = serving.current(machine)
     facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
-    found = plan_everyone(requests, *seen, facts)
+    found = plan_all_guests(requests, *seen, facts)
     assert [error.sentence for error in found.errors] == [WHY]
-    found = plan_everyone(requests, *seen._replace(policy=Policy(over_provisioning=True)), facts)
+    found = plan_all_guests(requests, *seen._replace(policy=Policy(over_provisioning=True)), facts)
     assert "guest g1: the guest starts without control domain 2, which" in " ".join(found.warnings)
 
 

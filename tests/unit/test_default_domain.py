@@ -10,21 +10,21 @@ import pytest
 from apvfio.engine import broker, serving
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.kernel.usage import read_usage
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import HostError, PolicyError
-from apvfio.model.ids import IdSet, parse_edit
+from apvfio.model.ids import IdSet, parse_mask_spec
 from apvfio.model.matrix import Matrix
-from apvfio.plan.all_guests import plan_everyone
-from apvfio.plan.mask_edit import Wish as MaskWish
+from apvfio.plan.all_guests import plan_all_guests
+from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
-from apvfio.view.all_guests_text import everyone as everyone_text
+from apvfio.view.all_guests_text import all_guests_text as everyone_text
 from hosts import a_request
 from machines import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from apvfio.model.request import Request
-    from apvfio.plan.all_guests import Everyone
+    from apvfio.plan.all_guests import AllGuests
     from apvfio.plan.planner import Plan
 
 KERNELS = ("6.1", "6.12", "7.2")
@@ -127,28 +127,28 @@ def test_a_tree_that_says_nonsense() -> None:
 
 
 def test_a_mask_change(machine: Machine) -> None:
-    wish = MaskWish(None, parse_edit("-1"), persistent=False)
+    wish = MaskWish(None, parse_mask_spec("-1"), persistent=False)
     assert LAST in plan_masks(machine, wish).warnings
     machine.files.texts[POLICY] = FORBIDDEN
     with pytest.raises(PolicyError, match=r"would lose .*, all that is left"):
         change_masks(machine, wish, lambda _: None)
-    stored = MaskWish(None, parse_edit("-1"), active=False)
+    stored = MaskWish(None, parse_mask_spec("-1"), active=False)
     # The next boot chooses another default domain (bus:ap_select_domain).
     assert not any("default" in said for said in plan_masks(machine, stored).warnings)
 
 
 def test_criteria_leave_it_to_the_host_if_they_must(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-0,-10")
-    request = a_request("0", "1")._replace(matrix=Matrix(), wish=Wish("cca"))
+    request = a_request("0", "1")._replace(matrix=Matrix(), wish=Criteria("cca"))
     assert plan(machine, request).request.matrix.domains == IdSet([1])
     machine.files.texts[POLICY] = FORBIDDEN
     assert plan(machine, request).request.matrix.domains == IdSet([2])
 
 
-def everyone(machine: Machine, *requests: Request) -> Everyone:
+def everyone(machine: Machine, *requests: Request) -> AllGuests:
     seen = serving.current(machine)
     facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
-    return plan_everyone(requests, *seen, facts)
+    return plan_all_guests(requests, *seen, facts)
 
 
 @pytest.mark.parametrize("way", ["", 'mode = "overrides"\n'])

@@ -12,10 +12,10 @@ import pytest
 from apvfio.doctor.check import PROBLEM, WARNING, Check
 from apvfio.doctor.checks.guest import judge_guest
 from apvfio.doctor.checks.host import judge_host
-from apvfio.doctor.checks.keeping import judge_keeping
 from apvfio.doctor.checks.kernel import judge_kernel
 from apvfio.doctor.checks.libvirt import judge_libvirt
 from apvfio.doctor.checks.machine import judge_tools, judge_units
+from apvfio.doctor.checks.store import judge_store
 from apvfio.doctor.collect import machine as look
 from apvfio.doctor.facts import (
     BLACKLISTED,
@@ -23,20 +23,20 @@ from apvfio.doctor.facts import (
     SEEN,
     UNSEEN,
     UNSURE,
-    Daemon,
-    Domain,
+    DaemonFacts,
+    DomainFacts,
     Facts,
-    Guest,
-    Hook,
-    Keeping,
-    Kernel,
-    Machine,
+    GuestFacts,
+    HookFacts,
+    KernelFacts,
+    MachineFacts,
     OtherHook,
-    Outline,
     Partition,
     S390Lock,
-    Unit,
+    StoreFacts,
+    UnitFacts,
     Unseen,
+    XmlFacts,
 )
 from apvfio.doctor.words import Words
 from apvfio.install.checks import Finding
@@ -45,18 +45,18 @@ from apvfio.install.tree import NEW, SAME, Found
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Apqn
-from apvfio.model.persistent_masks import Stored
+from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.policy import Policy
 from hosts import NO_LEASES, a_host, a_matrix, a_request
 
 NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
-KERNEL = Kernel("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
-KEEPING = Keeping(None, Policy(), NO_LEASES, Stored(), "", None, "run/lock/s390apconfig.lock", ())
+KERNEL = KernelFacts("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
+KEEPING = StoreFacts(None, Policy(), NO_LEASES, StoredMasks(), "", None, "run/lock/s390apconfig.lock", ())
 Q = Apqn(0, 1)
-UNITS = tuple(Unit(name, True, True, False, True) for name in ("one.service", "two.path"))
-MACHINE = Machine((), (), Hook("same"), (), None, SEEN, False, UNITS, 0, "")
+UNITS = tuple(UnitFacts(name, True, True, False, True) for name in ("one.service", "two.path"))
+MACHINE = MachineFacts((), (), HookFacts("same"), (), None, SEEN, False, UNITS, 0, "")
 WELL = Facts(KERNEL, KEEPING, MACHINE, (), {}, session=False, rights=True, mdevctl=True)
-JUDGES = (judge_kernel, judge_keeping, judge_libvirt, judge_tools, judge_units, judge_host)
+JUDGES = (judge_kernel, judge_store, judge_libvirt, judge_tools, judge_units, judge_host)
 
 
 def faults(facts: Facts) -> list[Check]:
@@ -103,13 +103,18 @@ CASES = [
     (with_keeping(s390_lock=S390Lock(7, "vi", 90)), "s390-lock", PROBLEM, "ps -fp 7"),
     (with_keeping(s390_lock=S390Lock(7, "chzdev -t ap", 90)), "s390-lock", PROBLEM, "ps -fp 7"),
     (with_keeping(s390_lock=S390Lock(0, "", 9)), "s390-lock", PROBLEM, "sleep 111"),
-    (on(hook=Hook("missing")), "hook", PROBLEM, "apvfio install"),
-    (on(hook=Hook("changed")), "hook", WARNING, "apvfio install"),
-    (on(hook=Hook("changed", packaged=True)), "hook", WARNING, ""),
-    (on(hook=Hook("same", label="etc_t"), enforcing=True), "hook-label", WARNING, f"restorecon -v /{HOOK}"),
+    (on(hook=HookFacts("missing")), "hook", PROBLEM, "apvfio install"),
+    (on(hook=HookFacts("changed")), "hook", WARNING, "apvfio install"),
+    (on(hook=HookFacts("changed", packaged=True)), "hook", WARNING, ""),
+    (
+        on(hook=HookFacts("same", label="etc_t"), enforcing=True),
+        "hook-label",
+        WARNING,
+        f"restorecon -v /{HOOK}",
+    ),
     (on(other_hooks=(OTHER,)), "other-hooks", PROBLEM, "chmod a-x /etc/libvirt/hooks/qemu"),
     (on(found=(Found("usr/lib/x", NEW),)), "files", WARNING, "apvfio install"),
-    (on(found=(Found("usr/lib/x", NEW),), hook=Hook("same", packaged=True)), "files", WARNING, ""),
+    (on(found=(Found("usr/lib/x", NEW),), hook=HookFacts("same", packaged=True)), "files", WARNING, ""),
     (on(found=Unseen(ApvfioError("no."))), "files", WARNING, ""),
     (on(units=(UNITS[0]._replace(loaded=False),)), "units", WARNING, "apvfio install"),
     (on(units=(UNITS[0]._replace(enabled=False),)), "units", WARNING, "systemctl enable --now one.service"),
@@ -131,8 +136,8 @@ def test_what_is_well_is_not_told_of() -> None:
         with_keeping(s390_lock=S390Lock(7, "", 500)),
         with_keeping(s390_lock=S390Lock(0, "", 500)),
         with_keeping(s390_lock=S390Lock(0, "", 110)),
-        on(hook=Hook("same", label="virt_hook_t"), enforcing=True),
-        on(hook=Hook("same", label="etc_t")),
+        on(hook=HookFacts("same", label="virt_hook_t"), enforcing=True),
+        on(hook=HookFacts("same", label="etc_t")),
         on(units=None),
         on(found=(Found("usr/lib/x", SAME),)),
         on(ap_check="/usr/lib/mdevctl/scripts.d/callouts/ap-check"),
@@ -179,7 +184,7 @@ def test_a_second_copy_of_the_hook_stops_no_start() -> None:
 
 
 def test_a_hook_that_may_not_have_been_executable_is_only_a_warning() -> None:
-    daemon = Daemon("libvirtd", 7, 0.0)
+    daemon = DaemonFacts("libvirtd", 7, 0.0)
     for seen, state in ((UNSEEN, PROBLEM), (UNSURE, WARNING)):
         (fault,) = faults(on(daemon=daemon, hook_seen=seen))
         assert (fault.id, fault.state, fault.commands) == ("hook-seen", state, ("systemctl reload libvirtd",))
@@ -187,8 +192,8 @@ def test_a_hook_that_may_not_have_been_executable_is_only_a_warning() -> None:
 
 def test_what_changes_the_hooks_times_reloads_the_daemon() -> None:
     """Or the doctor would take the hook for one that the daemon has not seen."""
-    daemon = Daemon("libvirtd", 7, 0.0)
-    for hook, enforcing in ((Hook("not executable"), False), (Hook("same", label="etc_t"), True)):
+    daemon = DaemonFacts("libvirtd", 7, 0.0)
+    for hook, enforcing in ((HookFacts("not executable"), False), (HookFacts("same", label="etc_t"), True)):
         (fault,) = faults(on(daemon=daemon, hook=hook, enforcing=enforcing))
         assert fault.commands[1:] == ("systemctl reload libvirtd",)
 
@@ -214,13 +219,13 @@ def test_what_tells_whether_the_daemon_saw_a_hook(
 ) -> None:
     times = {f"/{HOOK}": hook, os.path.dirname(f"/{HOOK}"): directory}
     monkeypatch.setattr(look, "_changed", lambda path: times.get(path, inf))
-    assert look._seen(Daemon("libvirtd", 7, 100.0), (), NO_LEASES._replace(had=had)) == seen
+    assert look._seen(DaemonFacts("libvirtd", 7, 100.0), (), NO_LEASES._replace(had=had)) == seen
 
 
 def test_kvm_is_for_its_own_guests_only() -> None:
     without = with_kernel(kvm=False)
     for kind, found in (("kvm", ["kvm"]), ("qemu", [])):
-        guest = Guest(Domain("g", b""), Outline(annotated=True, kind=kind), a_request("0", "1"))
+        guest = GuestFacts(DomainFacts("g", b""), XmlFacts(annotated=True, kind=kind), a_request("0", "1"))
         checks = judge_guest(guest, without, Words())
         assert [check.id for check in checks if check.state == PROBLEM] == found
 

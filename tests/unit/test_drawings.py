@@ -14,7 +14,7 @@ from lxml import etree
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import GUEST, HOST, Owner
-from apvfio.model.queue_states import Seen
+from apvfio.model.queue_states import QueueStates
 from apvfio.view.matrix_html import page
 from apvfio.view.matrix_svg import svg
 from apvfio.view.palette import DARK, LIGHT, Colors
@@ -151,7 +151,7 @@ def test_a_full_host_is_drawn_in_blocks_that_fit_a_page() -> None:
 
 def test_whatever_a_sysfs_holds_it_is_well_formed() -> None:
     found = {Apqn(0, 0): HOST}
-    drawn = picture(found, lambda _: False, Seen({0: "\x01<&"}))
+    drawn = picture(found, lambda _: False, QueueStates({0: "\x01<&"}))
     told = report(a_host(), NO_LEASES, "masks", drawn, ["queues are bound to \x02<evil>"])
     root = etree.fromstring(svg(told))
     assert "?<&" in lines(root)

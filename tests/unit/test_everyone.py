@@ -17,10 +17,10 @@ from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
-from apvfio.plan.all_guests import plan_everyone
+from apvfio.plan.all_guests import plan_all_guests
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from apvfio.view.all_guests_text import everyone
+from apvfio.view.all_guests_text import all_guests_text
 from domains import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
 from machines import IBM_ADAPTERS as MODES
@@ -49,7 +49,7 @@ def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]
     for n, matrix in enumerate(wishes):
         if all(matrix.overlap(other.matrix).empty for other in requests):
             requests.append(Request(f"g{n}", guest(n), mdev(n), matrix))
-    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
     assert found.together is not None
     for order in itertools.permutations(requests):
         machine = Machine()
@@ -68,7 +68,7 @@ def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
         a_request("10", "4", 4),
     ]
     requests[3] = requests[3]._replace(mdev=mdev(1))
-    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
     assert [request.guest for request in found.guests] == ["g1", "g2", "g4"]
     assert [error.guest for error in found.errors] == ["g3"]
     assert [(one, other, len(queues)) for one, other, queues in found.conflicts] == [
@@ -80,15 +80,15 @@ def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
 def test_a_guest_that_runs_keeps_its_way() -> None:
     machine = Machine()
     broker.acquire(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
-    found = plan_everyone([a_request("0", "1", 1)], *serving.current(machine))
+    found = plan_all_guests([a_request("0", "1", 1)], *serving.current(machine))
     assert found.ways == {guest(1): "adapters"}
-    assert plan_everyone([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
+    assert plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
         guest(1): "domains"
     }
 
 
 def test_nothing_is_lost_with_overrides() -> None:
-    found = plan_everyone([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy(mode="overrides"))
+    found = plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy(mode="overrides"))
     assert (found.ways, found.prefer) == ({}, "")
     assert found.together is not None
     assert found.together.collateral == ()
@@ -131,21 +131,21 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_errors_are_told_not_raised() -> None:
-    found = plan_everyone([a_request("0", "9", 1)], a_host(), NO_LEASES, Policy())
+    found = plan_all_guests([a_request("0", "9", 1)], a_host(), NO_LEASES, Policy())
     assert found.guests == ()
     assert isinstance(found.errors[0], ApvfioError)
 
 
 def test_what_is_not_proven_is_not_called_the_least() -> None:
     requests = [a_request(a, d, n) for n, (a, d) in enumerate([("0", "1"), ("0", "2"), ("1", "4")])]
-    found = plan_everyone(requests, a_host(), NO_LEASES, Policy())
+    found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
     assert found.together
-    assert any(line.endswith("; no choice of ways loses fewer") for line in everyone(found))
+    assert any(line.endswith("; no choice of ways loses fewer") for line in all_guests_text(found))
     doubtful = found._replace(together=found.together._replace(least=1))
-    (line,) = (line for line in everyone(doubtful) if "the host loses" in line)
+    (line,) = (line for line in all_guests_text(doubtful) if "the host loses" in line)
     assert line.endswith("none loses fewer than 1")
 
 
 def test_guests_that_ask_for_whole_adapters_cost_nothing_more() -> None:
-    found = plan_everyone([a_request("0", "1,2,4,27", 1)], a_host(), NO_LEASES, Policy())
-    assert "the host loses no queue nobody asked for" in list(everyone(found))
+    found = plan_all_guests([a_request("0", "1,2,4,27", 1)], a_host(), NO_LEASES, Policy())
+    assert "the host loses no queue nobody asked for" in list(all_guests_text(found))

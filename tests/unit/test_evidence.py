@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from apvfio.engine import broker
-from apvfio.engine.preview import foresee_release
+from apvfio.engine.preview import preview_release
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.kernel import SimKernel
@@ -73,12 +73,12 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
 
 def test_release_refuses_and_names_guest_and_process(machine: Machine, says: str) -> None:
     before = machine.snapshot()
-    for refused in (foresee_release, broker.release):
+    for refused in (preview_release, broker.release):
         with pytest.raises(ConflictError) as caught:
             refused(machine, guest(1))
         assert str(caught.value) == f"guest g1: {says}. Stop the guest first."
     assert machine.snapshot() == before
-    assert foresee_release(machine, guest(1), force=True).steps
+    assert preview_release(machine, guest(1), force=True).steps
     with suppress(ApvfioError):  # 6.1 waits until a device that is open is closed
         broker.release(machine, guest(1), force=True)
         assert not machine.host.mdevs

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.engine.broker import reconcile
-from apvfio.engine.preview import foresee_reconcile
+from apvfio.engine.preview import preview_reconcile
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS, OVERRIDES
 from apvfio.model.ids import parse_list
@@ -102,7 +102,7 @@ def test_whatever_was_broken_off(
             name, change = words.split()
             system.sysfs.write(f"bus/ap/{name}", change)
     with host.opened() as system:
-        expected = foresee_reconcile(system)
+        expected = preview_reconcile(system)
         done = reconcile(system)
     assert (bits(done.steps), done.seen) == (bits(expected.steps), expected.seen)
     assert (done.unpaid.owed, done.unpaid.overrides) == (expected.unpaid.owed, expected.unpaid.overrides)

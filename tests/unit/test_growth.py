@@ -15,7 +15,7 @@ from apvfio.engine.deferred import Pace
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.events.spans import spans
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import (
     BY_ADAPTERS,
@@ -25,9 +25,9 @@ from apvfio.model.ledger import (
     ENDING,
     HELD,
     STARTING,
-    Before,
-    Debt,
+    LeaseBefore,
     Ledger,
+    MaskBits,
 )
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
@@ -71,7 +71,7 @@ def crowded(case: str, count: int) -> Machine:
         way, how = _WAYS.get(case, BY_ADAPTERS), _STATES.get(case, HELD)
         lease = a_lease(str(queue.adapter), str(queue.domain), number, way, how)
         if case == "changing":
-            lease = lease._replace(was=Before(lease.matrix, BY_ADAPTERS, Process(1, 1)))
+            lease = lease._replace(was=LeaseBefore(lease.matrix, BY_ADAPTERS, Process(1, 1)))
         leases[lease.mdev] = lease._replace(since=1)
         if case not in ("gone", "starting", "promises"):
             state.mdevs[lease.mdev] = Mdev(number, lease.matrix)
@@ -79,14 +79,14 @@ def crowded(case: str, count: int) -> Machine:
         if case == "overrides":
             state.queues[queue].override = "vfio_ap"
             state.overrides += 1
-    ledger = Ledger(BOOT, leases, Debt(adapters))
+    ledger = Ledger(BOOT, leases, MaskBits(adapters))
     if case == "overrides":
         ledger = Ledger(BOOT, leases, overrides={a_queue(number): "" for number in range(count)})
     else:
         state.apmask -= adapters
         state.masks_in_use = True
     if case == "promises":
-        promised = {m: Promise(m, lease.matrix, BY_ADAPTERS, Process(1, 1)) for m, lease in leases.items()}
+        promised = {m: Claim(m, lease.matrix, BY_ADAPTERS, Process(1, 1)) for m, lease in leases.items()}
         ledger = ledger._replace(leases={}, promises=promised)
     if case == "dead":
         machine.running = set()
@@ -121,7 +121,7 @@ WORKS: dict[str, Callable[[Machine], object]] = {
     "start": lambda machine: broker.acquire(machine, a_request("0", "1", NEW)),
     "stop": lambda machine: broker.release(machine, guest(1), force=True),
     "reconcile": broker.reconcile,
-    "what reconcile would do": preview.foresee_reconcile,
+    "what reconcile would do": preview.preview_reconcile,
     "drift": lambda machine: drift(machine.host, machine.ledger),
 }
 
@@ -147,7 +147,7 @@ def read_of(machine: Machine, work: Callable[[], object]) -> int:
     def reading(path: str) -> str | None:
         nonlocal total
         text = read(path)
-        total += len(text or "") if path.startswith(audit_log.TRAIL) else 0
+        total += len(text or "") if path.startswith(audit_log.AUDIT_LOG) else 0
         return text
 
     machine.files.read = reading  # type: ignore[method-assign]
@@ -162,7 +162,9 @@ def enormous(line: str = "") -> Machine:
     event = Event(1.0, "started", "b", "g7", guest(7), mdev(7), a_matrix("1", "1"))
     text = to_line(event) * (3_000_000 // len(to_line(event)))
     for number in range(6):
-        machine.files.texts[f"{audit_log.TRAIL}.{number}" if number else audit_log.TRAIL] = text + line
+        machine.files.texts[f"{audit_log.AUDIT_LOG}.{number}" if number else audit_log.AUDIT_LOG] = (
+            text + line
+        )
     return machine
 
 
@@ -179,11 +181,11 @@ def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
 def test_a_log_of_the_usual_size_is_read_once_when_it_lacks_something() -> None:
     machine = Machine()
     broker.acquire(machine, a_request("10", "2", 2))
-    while machine.files.size(audit_log.TRAIL) < audit_log._FULL - 500:
+    while machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL - 500:
         audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
     assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
     audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
-    machine.files.texts[audit_log.TRAIL] += "{\n"
+    machine.files.texts[audit_log.AUDIT_LOG] += "{\n"
     read = read_of(machine, lambda: broker.reconcile(machine))
     assert audit_log._FULL - 500 < read < 2 * audit_log._FULL
 
@@ -192,8 +194,8 @@ def test_a_new_file_is_begun_once_however_many_guests_it_begins_with() -> None:
     machine = crowded("held", MANY)
     for number in range(NEW, NEW + 4):
         broker.acquire(machine, a_request("0", str(number - NEW), number))
-    assert machine.files.size(audit_log.TRAIL) < audit_log._FULL + MANY * audit_log._PER_HOLDER
-    assert f"{audit_log.TRAIL}.1" not in machine.files.texts
+    assert machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL + MANY * audit_log._PER_HOLDER
+    assert f"{audit_log.AUDIT_LOG}.1" not in machine.files.texts
 
 
 def test_who_is_not_at_the_beginning_of_a_file_has_lost_its_queues() -> None:

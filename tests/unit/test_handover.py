@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from apvfio.engine import broker, deferred
 from apvfio.engine.deferred import DIRECTORY, Haste, Pace, hand_over, take_up
-from apvfio.kernel.apply import take
+from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import ENDING, HELD, Debt
-from apvfio.plan.partial_return import portion, queues_going_home
-from apvfio.plan.steps import due
+from apvfio.model.ledger import ENDING, HELD, MaskBits
+from apvfio.plan.partial_return import limit_returns, returning_queues
+from apvfio.plan.steps import pending_steps
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.policy_file import POLICY
@@ -139,12 +139,12 @@ def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) ->
     assert slow.handed == [f"{UP + 100}.{guest(1)}"]
     assert slow.host.mdevs == {}
     assert slow.ledger.leases == {}
-    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
 
     outcome = broker.reconcile(slow)
     assert slow.handed == []
     assert slow.host.apmask == ALL_IDS
-    assert slow.ledger.owed == outcome.unpaid.owed == Debt()
+    assert slow.ledger.owed == outcome.unpaid.owed == MaskBits()
     assert not outcome.unfinished
 
 
@@ -173,7 +173,7 @@ def test_without_a_budget_even_the_device_is_left_to_the_unit(slow: SlowMachine)
     assert slow.sysfs.written == []
     assert slow.ledger.leases[mdev(1)].state == ENDING
     broker.reconcile(slow)
-    assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, Debt())
+    assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, MaskBits())
     assert broker.stop(slow, guest(1)).handed_over is False
     assert slow.handed == []
 
@@ -196,7 +196,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 
     broker.reconcile(slow)
     assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
-    assert slow.ledger.owed == Debt(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
+    assert slow.ledger.owed == MaskBits(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
     assert not broker.reconcile(slow).steps
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
     broker.stop(slow, guest(1))
@@ -253,7 +253,7 @@ def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clo
     # The device and the first adapter, two adapters, a start, three adapters.
     assert machine.turns == [3.4, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
     assert [text for _, text in returns(machine)] == ["+0", "+1", "+2", "+3", "+4", "+6"]
-    assert outcome.ledger.owed == machine.ledger.owed == Debt(IdSet([5]))
+    assert outcome.ledger.owed == machine.ledger.owed == MaskBits(IdSet([5]))
     assert not outcome.unfinished
     assert machine.host.mdevs == {mdev(2): a_matrix("5", "0-15")}
 
@@ -270,13 +270,13 @@ def test_a_kernel_that_takes_nothing_back_ends_the_turns(slow: SlowMachine) -> N
 
     slow.sysfs.write = refuse  # type: ignore[method-assign]
     outcome = broker.release(slow, guest(1))
-    assert outcome.unpaid.owed == Debt(IdSet([0, 10]))
+    assert outcome.unpaid.owed == MaskBits(IdSet([0, 10]))
     assert len(returns(slow)) <= 3
 
 
 def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
     machine = SlowMachine(clock, 1.0)
-    broker.switch_mode(machine, "overrides")
+    broker.switch_mechanism(machine, "overrides")
     broker.acquire(machine, a_request("0,10", "1,2,4"))
     machine.turns.clear()
     machine.watch()
@@ -302,7 +302,7 @@ def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> Non
     take_up(slow.files)
     assert hook.main(["g1", "reconnect", "begin", "-"], slow, xml) == Exit.OK
     assert slow.handed == [f"{UP + 100}.reconcile"]
-    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
 
 
 def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: SlowMachine) -> None:
@@ -319,7 +319,7 @@ def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: S
             continue
         break
     slow.faults.arm(0, kill)
-    assert slow.ledger.owed == Debt(IdSet([0, 10]))
+    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
     broker.reconcile(slow)
     assert slow.host.apmask == ALL_IDS
 
@@ -415,25 +415,32 @@ def test_portions_add_up_to_the_whole(taken: list[tuple[str, str]], most: int, p
     ledger = machine.ledger
     for lease in list(ledger.leases.values())[::2]:
         ledger = ledger.ending(lease.uuid)
-    take(machine.sysfs, [step for step in due(ledger, machine.host) if step.op == "remove"])
-    whole = len(queues_going_home(ledger, machine.host))
+    apply_steps(machine.sysfs, [step for step in pending_steps(ledger, machine.host) if step.op == "remove"])
+    whole = len(returning_queues(ledger, machine.host))
 
     def home() -> int:
         return sum(1 for driver in machine.host.drivers.values() if driver == "cex4queue")
 
     at_first = home()
-    assert due(portion(ledger, machine.host, whole), machine.host) == due(ledger, machine.host)
-    assert not any(step.op == "return" for step in due(portion(ledger, machine.host, 0), machine.host))
-    while most and (steps := due(portion(ledger, machine.host, most), machine.host)):
-        before, expected = home(), len(queues_going_home(portion(ledger, machine.host, most), machine.host))
+    assert pending_steps(limit_returns(ledger, machine.host, whole), machine.host) == pending_steps(
+        ledger, machine.host
+    )
+    assert not any(
+        step.op == "return" for step in pending_steps(limit_returns(ledger, machine.host, 0), machine.host)
+    )
+    while most and (steps := pending_steps(limit_returns(ledger, machine.host, most), machine.host)):
+        before, expected = (
+            home(),
+            len(returning_queues(limit_returns(ledger, machine.host, most), machine.host)),
+        )
         bits = sum(step.value.count("+") for step in steps)
-        take(machine.sysfs, steps)
+        apply_steps(machine.sysfs, steps)
         assert home() - before == expected
         assert expected <= most or bits == 1 or not expected
-        assert (home() - at_first == whole) is (due(ledger, machine.host) == [])
+        assert (home() - at_first == whole) is (pending_steps(ledger, machine.host) == [])
     if most:
         assert home() - at_first == whole
-        assert due(ledger, machine.host) == []
+        assert pending_steps(ledger, machine.host) == []
 
 
 def test_reconcile_waits_for_the_bus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.engine import broker, live_change
-from apvfio.engine.claim import promise
+from apvfio.engine.claim import make_claim
 from apvfio.model.errors import ConflictError, Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.process import Process
@@ -71,7 +71,7 @@ def test_a_process_has_it_open(machine: Machine, monkeypatch: pytest.MonkeyPatch
 def test_a_running_guest_asks_for_more(machine: Machine) -> None:
     broker.acquire(machine, a_request("0", "1"))
     machine.kernel.attach_guest(mdev(1), "one")
-    error = refusal(lambda: live_change.change(machine, a_request("0-1", "4"), Process(4242, 1)))
+    error = refusal(lambda: live_change.apply_change(machine, a_request("0-1", "4"), Process(4242, 1)))
     assert (error.sentence, error.remedy) == (HELD, UNUSED)
 
 
@@ -85,7 +85,7 @@ def test_it_is_the_guests_own_with_other_queues(machine: Machine) -> None:
 
 
 def test_mdevctl_is_about_to_make_it(machine: Machine) -> None:
-    promise(machine, mdev(5), a_matrix("0", "2"), Process(4242, 1))
+    make_claim(machine, mdev(5), a_matrix("0", "2"), Process(4242, 1))
     error = refusal(lambda: broker.plan(machine, a_request("0", "2")))
     assert error.sentence == (
         f"00.0002 is held by the mediated device {mdev(5)}, which mdevctl is just starting."

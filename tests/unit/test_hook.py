@@ -62,7 +62,7 @@ def test_a_guest_without_annotation_is_left_alone(machine: Machine) -> None:
         for operation in ("prepare", "release", "reconnect"):
             assert call(machine, operation, xml) == Exit.OK
     assert machine.sysfs.written == []
-    assert machine.files.texts.keys() <= {audit_log.TRAIL}  # that it gets nothing
+    assert machine.files.texts.keys() <= {audit_log.AUDIT_LOG}  # that it gets nothing
 
 
 @pytest.mark.parametrize(

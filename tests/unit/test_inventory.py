@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.kernel.lszcrypt import Device, has_secure_binding, read_inventory
+from apvfio.kernel.lszcrypt import ApDevice, has_secure_binding, read_inventory
 from apvfio.kernel.sysfs import RealSysfs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def write(directory: Path, attributes: dict[str, str], driver: str = "") -> None
         (directory / "driver").symlink_to(f"../../../bus/ap/drivers/{driver}")
 
 
-def columns(device: Device) -> list[str]:
+def columns(device: ApDevice) -> list[str]:
     depth = "-" if device.qdepth is None else f"{device.qdepth:02d}"
     facts = (
         device.id,

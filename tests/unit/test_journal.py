@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.engine import broker
-from apvfio.events.event import COUNTED, KINDS, OWED, REFUSED, STARTED, Event
+from apvfio.events.event import COUNTED, KINDS, PENDING, REFUSED, STARTED, Event
 from apvfio.events.journal import CATALOGUE, fields, send
 from apvfio.events.record import note_refusal
 from apvfio.model.errors import ConflictError
@@ -102,8 +102,8 @@ def test_an_entry(listening: Journal) -> None:
     [
         (A_START._replace(warnings=("careful",)), b"4"),
         (Event(0, REFUSED, text="no"), b"4"),
-        (Event(0, OWED, text="apmask 0"), b"5"),
-        (Event(0, OWED), b"6"),
+        (Event(0, PENDING, text="apmask 0"), b"5"),
+        (Event(0, PENDING), b"6"),
     ],
 )
 def test_what_needs_somebody_is_not_mere_information(

@@ -11,37 +11,37 @@ from apvfio.engine import broker
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING, Debt
-from apvfio.plan.steps import leaning
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING, MaskBits
+from apvfio.plan.steps import with_relied_on_mask
 from apvfio.sim.kernel import SimKernel
 from hosts import a_host, a_lease, a_ledger, a_request, guest, mdev
 from machines import IBM_ADAPTERS, Machine
 
-ALL = Debt(ALL_IDS, ALL_IDS)
+ALL = MaskBits(ALL_IDS, ALL_IDS)
 
 
 @pytest.mark.parametrize(
     ("way", "clear", "leans_on"),
     [
-        (BY_ADAPTERS, Debt(IdSet([0, 1]), NO_IDS), BY_ADAPTERS),
-        (BY_ADAPTERS, Debt(IdSet([0, 1]), IdSet([4])), BY_ADAPTERS),
-        (BY_ADAPTERS, Debt(IdSet([0]), IdSet([4])), BY_DOMAINS),
-        (BY_DOMAINS, Debt(IdSet([0, 1]), NO_IDS), BY_ADAPTERS),
+        (BY_ADAPTERS, MaskBits(IdSet([0, 1]), NO_IDS), BY_ADAPTERS),
+        (BY_ADAPTERS, MaskBits(IdSet([0, 1]), IdSet([4])), BY_ADAPTERS),
+        (BY_ADAPTERS, MaskBits(IdSet([0]), IdSet([4])), BY_DOMAINS),
+        (BY_DOMAINS, MaskBits(IdSet([0, 1]), NO_IDS), BY_ADAPTERS),
         # Neither keeps them: what is amiss is told as drift, and nothing else would be truer.
-        (BY_DOMAINS, Debt(IdSet([0]), NO_IDS), BY_DOMAINS),
-        (BY_OVERRIDES, Debt(IdSet([0, 1]), NO_IDS), BY_OVERRIDES),
+        (BY_DOMAINS, MaskBits(IdSet([0]), NO_IDS), BY_DOMAINS),
+        (BY_OVERRIDES, MaskBits(IdSet([0, 1]), NO_IDS), BY_OVERRIDES),
     ],
 )
-def test_it_leans_on_a_mask_that_keeps_all(way: str, clear: Debt, leans_on: str) -> None:
+def test_it_leans_on_a_mask_that_keeps_all(way: str, clear: MaskBits, leans_on: str) -> None:
     lease = a_lease("0-1", "4")._replace(way=way, state=HELD)
     host: Host = a_host()._replace(apmask=(ALL - clear).apmask, aqmask=(ALL - clear).aqmask)
-    assert leaning(a_ledger(lease), host).leases == {lease.mdev: lease._replace(way=leans_on)}
+    assert with_relied_on_mask(a_ledger(lease), host).leases == {lease.mdev: lease._replace(way=leans_on)}
 
 
 def test_what_starts_keeps_the_way_that_was_chosen() -> None:
     lease = a_lease("0", "4")._replace(way=BY_DOMAINS, state=STARTING)
     host = a_host(apmask=ALL_IDS - IdSet([0]))
-    assert leaning(a_ledger(lease), host).leases == {lease.mdev: lease}
+    assert with_relied_on_mask(a_ledger(lease), host).leases == {lease.mdev: lease}
 
 
 def swapped() -> Machine:
@@ -66,16 +66,16 @@ def test_a_start_that_fails_leaves_no_debt_on_his_bit() -> None:
         broker.acquire(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
     assert machine.faults.paths[:3] == ["/run/apvfio/ledger.json", "bus/ap/aqmask", AP_MDEVS.create]
     assert machine.host == before
-    assert machine.ledger.owed == Debt()
+    assert machine.ledger.owed == MaskBits()
     assert machine.ledger.leases[mdev(1)].way == BY_ADAPTERS
 
 
 def test_another_start_on_his_bit_returns_it_while_the_first_guest_runs() -> None:
     machine = swapped()
     broker.acquire(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
-    assert machine.ledger.owed == Debt(NO_IDS, IdSet([1]))
+    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([1]))
     broker.release(machine, guest(2))
     assert machine.host.aqmask == ALL_IDS - IdSet([2])
-    assert machine.ledger.owed == Debt()
+    assert machine.ledger.owed == MaskBits()
     broker.release(machine, guest(1))
     assert machine.host.apmask == ALL_IDS - IdSet([0])

@@ -9,7 +9,7 @@ import pytest
 
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import BY_DOMAINS, ENDING, Debt, Ledger
+from apvfio.model.ledger import BY_DOMAINS, ENDING, Ledger, MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.store.ledger_file import LEDGER, load, save
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
@@ -30,7 +30,7 @@ class Paper(FaultyFiles):
 
 
 FULL = a_ledger(a_lease("0,10", "1-2"), a_lease("1", "4", 2, BY_DOMAINS, ENDING))._replace(
-    owed=Debt(IdSet([0, 10]), IdSet([4]))
+    owed=MaskBits(IdSet([0, 10]), IdSet([4]))
 )
 
 
@@ -124,7 +124,7 @@ def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
 
 
 def test_what_leases_need() -> None:
-    assert FULL.needed() == Debt(IdSet([0, 10]), NO_IDS)
+    assert FULL.needed() == MaskBits(IdSet([0, 10]), NO_IDS)
     assert FULL.doomed() == {a_lease("1", "4", 2).mdev}
     assert bool(FULL.owed)
-    assert not Debt()
+    assert not MaskBits()

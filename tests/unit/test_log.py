@@ -50,7 +50,7 @@ def at(minute: float) -> str:
 
 
 def kept(host: SimulatedHost, *events: Event) -> None:
-    host.write(audit_log.TRAIL, "".join(map(to_line, events)))
+    host.write(audit_log.AUDIT_LOG, "".join(map(to_line, events)))
 
 
 def stop(host: SimulatedHost, n: int = 1) -> None:
@@ -205,7 +205,7 @@ def test_damaged_lines_are_told_of_and_passed_over(
 ) -> None:
     kept(host, event(0, "started"))
     for number, count in enumerate(("1 line", "2 lines"), 1):
-        host.write(audit_log.TRAIL, f"{{\n{host.read(audit_log.TRAIL)}")
+        host.write(audit_log.AUDIT_LOG, f"{{\n{host.read(audit_log.AUDIT_LOG)}")
         assert host.run("log") == Exit.OK
         out, err = capsys.readouterr()
         assert len(out.splitlines()) == 1
@@ -298,7 +298,7 @@ def test_it_follows_one_guest_from_the_first_event_on_and_through_a_new_file(hos
         host.start(a_request("0", "1", 2))
         assert [followed.line()[:14] for _ in range(2)] == ["guest g2 is to", "guest g2 has 1"]
         with host.opened() as system:
-            system.files.append(audit_log.TRAIL, "x" * (1 << 20) + "\n")
+            system.files.append(audit_log.AUDIT_LOG, "x" * (1 << 20) + "\n")
         stop(host, 2)
         begun(host, a_request("0", "1"))
         host.start(a_request("10", "1", 2))
@@ -309,5 +309,5 @@ def test_it_follows_one_guest_from_the_first_event_on_and_through_a_new_file(hos
         assert found.startswith("guest g2 no longer has")
         assert followed.line().startswith("guest g2 is to get")
         assert followed.line().startswith("guest g2 has")
-        assert host.read(f"{audit_log.TRAIL}.1") is not None
+        assert host.read(f"{audit_log.AUDIT_LOG}.1") is not None
         assert followed.end() == (0, "")

@@ -15,7 +15,7 @@ from apvfio.cli.examples import EXAMPLES
 from apvfio.domain import tree
 from apvfio.domain.annotation import parse_annotation
 from apvfio.domain.reader import read_domain
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Apqn
 from apvfio.store.policy_file import SECTIONS, parse_policy
@@ -108,7 +108,7 @@ def test_the_examples_of_policy_and_annotation_are_good() -> None:
     metadata = f"<domain><metadata>{example('apvfio-guest.7')}</metadata></domain>"
     (annotation,) = read_domain(metadata.encode()).annotations
     wish = parse_annotation(annotation)
-    assert isinstance(wish, Wish)
+    assert isinstance(wish, Criteria)
     assert (wish.mode, wish.adapters, wish.domains) == ("ep11", 2, 1)
 
 

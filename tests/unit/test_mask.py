@@ -15,10 +15,10 @@ from apvfio.model.ids import (
     format_change,
     format_hex,
     format_list,
-    parse_edit,
     parse_hex,
     parse_id,
     parse_list,
+    parse_mask_spec,
 )
 
 id_sets = st.sets(st.integers(0, 255)).map(IdSet)
@@ -93,7 +93,7 @@ def test_a_bad_list_is_refused_in_one_sentence(text: str) -> None:
 @pytest.mark.parametrize("text", ["9-1", "-9-1", "+9-1", "0xa-9"])
 def test_a_reversed_range_is_refused_where_chzdev_frees_the_whole_mask(text: str) -> None:
     with pytest.raises(RequestError, match="runs backwards"):
-        parse_edit(text)
+        parse_mask_spec(text)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_reversed_range_is_refused_where_chzdev_frees_the_whole_mask(text: str
 )
 def test_signs_that_chzdev_misreads_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
-        parse_edit(text)
+        parse_mask_spec(text)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_signs_that_chzdev_misreads_are_refused(text: str) -> None:
     ],
 )
 def test_ibms_four_forms_yield_the_same_masks(apmask: str, aqmask: str) -> None:
-    assert parse_edit(apmask).apply(ALL_IDS) == IBM_APMASK
-    assert parse_edit(aqmask).apply(ALL_IDS) == IBM_AQMASK
+    assert parse_mask_spec(apmask).apply(ALL_IDS) == IBM_APMASK
+    assert parse_mask_spec(aqmask).apply(ALL_IDS) == IBM_AQMASK
     assert format_list(IBM_APMASK) == "1-9,11-255"
     assert format_list(IBM_AQMASK) == "0,3,5-255"
 
@@ -130,7 +130,7 @@ def test_ibms_four_forms_yield_the_same_masks(apmask: str, aqmask: str) -> None:
     ],
 )
 def test_changes_count_from_left_to_right(text: str, before: list[int], after: list[int]) -> None:
-    assert parse_edit(text).apply(IdSet(before)) == IdSet(after)
+    assert parse_mask_spec(text).apply(IdSet(before)) == IdSet(after)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_sets_behave_as_pythons_do(a: IdSet, b: IdSet) -> None:
 def test_a_written_change_does_what_it_says(base: IdSet, clear: IdSet, add: IdSet) -> None:
     add -= clear
     if clear or add:
-        assert parse_edit(format_change(clear, add)).apply(base) == (base - clear) | add
+        assert parse_mask_spec(format_change(clear, add)).apply(base) == (base - clear) | add
 
 
 def test_a_set_does_not_change_and_can_be_a_key() -> None:

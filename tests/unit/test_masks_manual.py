@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import Exit, RequestError
-from apvfio.model.ids import IdSet, parse_edit
+from apvfio.model.ids import IdSet, parse_mask_spec
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from simulated import SimulatedHost
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("text", "after"), CHANGES.items())
 def test_what_a_specification_does(text: str, after: IdSet) -> None:
-    assert parse_edit(text).apply(BEFORE) == after
+    assert parse_mask_spec(text).apply(BEFORE) == after
 
 
 @pytest.mark.parametrize("text", [*ERRORS, *(text for _, text, _ in DIFFERENCES), "", "1" + "0" * 5000])
 def test_what_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parse_edit(text, "apmask")
+        parse_mask_spec(text, "apmask")
     assert str(caught.value).startswith("apmask is ")
 
 

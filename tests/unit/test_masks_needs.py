@@ -8,7 +8,7 @@ import pytest
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.model.errors import PolicyError
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.plan.mask_edit import Wish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store.policy_file import POLICY
 from host_users import RULES, SAYS, use
 from machines import Machine
@@ -23,7 +23,7 @@ def machine() -> Machine:
     return Machine()
 
 
-def refusal(machine: Machine, wished: Wish) -> str:
+def refusal(machine: Machine, wished: MaskEdit) -> str:
     before = machine.kernel.to_json(), dict(machine.files.texts)
     with pytest.raises(PolicyError) as caught:
         change_masks(machine, wished, lambda _: None)

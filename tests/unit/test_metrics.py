@@ -209,7 +209,7 @@ def test_lines_that_cannot_be_understood_are_counted(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.start(a_request("0", "1"))
-    host.write(audit_log.TRAIL, (host.read(audit_log.TRAIL) or "") + "{\n[]\n")
+    host.write(audit_log.AUDIT_LOG, (host.read(audit_log.AUDIT_LOG) or "") + "{\n[]\n")
     found = measured(host, capsys)
     assert found["apvfio_trail_damaged_lines"] == {frozenset(): 2}
     assert found["apvfio_events_total"][labelled(event="started")] == 1

@@ -14,9 +14,9 @@ from apvfio.cli.main import main
 from apvfio.domain.request import parse_device
 from apvfio.libvirt import hook
 from apvfio.migration import destination
-from apvfio.migration.minimal_xml import letter
+from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
-from apvfio.model.progress import silent
+from apvfio.model.progress import no_progress
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from domains import HOSTDEV, MDEV, UUID, domain
@@ -35,25 +35,25 @@ def test_the_letter_tells_nothing_but_what_is_needed() -> None:
     secret = domain(devices=HOSTDEV + "<graphics type='vnc' passwd='secret'/>").replace(
         b"</metadata>", b"<x:y xmlns:x='urn:x'>private</x:y></metadata>"
     )
-    told = letter(secret)
+    told = minimal_xml(secret)
     assert parse_device(told) == parse_device(secret)
     assert b"secret" not in told
     assert b"private" not in told
     assert b"urn:apvfio:guest:1" in told
-    assert letter(told) == told
-    assert MDEV.lower() in letter(WITHOUT_DEVICE, MDEV.lower()).decode()
+    assert minimal_xml(told) == told
+    assert MDEV.lower() in minimal_xml(WITHOUT_DEVICE, MDEV.lower()).decode()
 
 
 def test_a_guest_is_expected_and_arrives(machine: Machine) -> None:
     before = machine.host
-    foreseen = destination.foresee(machine, domain())
+    foreseen = destination.preview(machine, domain())
     assert machine.host == before
     assert set(foreseen.equipment) == set(foreseen.plan.request.matrix.queues())
     lease = destination.expect(machine, domain())
     assert (lease.mdev, machine.host.mdevs) == (MDEV.lower(), {MDEV.lower(): a_matrix("0,10", "1-2,4")})
     there = machine.snapshot()
     assert destination.expect(machine, domain()) == lease
-    assert destination.expect(machine, letter(WITHOUT_DEVICE)) == lease
+    assert destination.expect(machine, minimal_xml(WITHOUT_DEVICE)) == lease
     assert machine.snapshot() == there
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.OK
     assert machine.ledger.leases[lease.mdev] == lease._replace(expected=False)
@@ -73,7 +73,7 @@ def test_a_guest_that_is_not_expected_does_not_arrive(
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
     with pytest.raises(RequestError, match="no device"):
         destination.expect(machine, WITHOUT_DEVICE)
-    destination.give_up(machine, domain(uuid="11111111-2222-4333-8444-555555555555"), silent)
+    destination.give_up(machine, domain(uuid="11111111-2222-4333-8444-555555555555"), no_progress)
     assert machine.host == before
 
 
@@ -81,7 +81,7 @@ def test_what_is_expected_is_given_up(machine: Machine) -> None:
     before = machine.host
     destination.expect(machine, domain())
     for _ in range(2):
-        destination.give_up(machine, domain(), silent)
+        destination.give_up(machine, domain(), no_progress)
         assert machine.host == before
 
 
@@ -90,7 +90,7 @@ def test_a_guest_that_runs_here_loses_nothing(machine: Machine) -> None:
     machine.running = {UUID}
     before = machine.snapshot()
     with pytest.raises(ConflictError, match="it runs here"):
-        destination.give_up(machine, domain(), silent)
+        destination.give_up(machine, domain(), no_progress)
     with pytest.raises(ConflictError, match="holds adapters 0,10, domains 1-2,4 by way of"):
         destination.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
     assert machine.snapshot() == before
@@ -105,7 +105,7 @@ def test_other_queues_than_before(machine: Machine) -> None:
 
 def test_a_guest_that_asks_for_nothing(machine: Machine) -> None:
     plain = f"<domain><name>a</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
-    for call in (destination.foresee, destination.expect):
+    for call in (destination.preview, destination.expect):
         with pytest.raises(RequestError, match="no annotation"):
             call(machine, plain)
 
@@ -127,7 +127,7 @@ def test_every_write_of_expect_can_fail(machine: Machine) -> None:
         with pytest.raises((OSError, ApvfioError)):
             destination.expect(tried, domain())
         after = tried.process()
-        destination.give_up(after, domain(), silent)
+        destination.give_up(after, domain(), no_progress)
         assert after.host == before
         assert after.ledger.leases == {}
 

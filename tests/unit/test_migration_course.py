@@ -8,10 +8,10 @@ from itertools import product
 import pytest
 
 from apvfio.migration import stages
-from apvfio.migration.stages import Seen, ahead, back
+from apvfio.migration.stages import GuestPlaces, stages_ahead, stages_back
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError
 
-EVERY = [Seen(*facts) for facts in product([False, True], repeat=5)]
+EVERY = [GuestPlaces(*facts) for facts in product([False, True], repeat=5)]
 SENSIBLE = [
     seen
     for seen in EVERY
@@ -24,48 +24,48 @@ SENSIBLE = [
 @pytest.mark.parametrize(
     ("seen", "steps"),
     [
-        (Seen(True, False, True, False, True), ["expect", "unplug", "move", "plug", "home"]),
-        (Seen(True, False, False, False, True), ["expect", "move", "plug", "home"]),
-        (Seen(False, True, False, False, False), ["expect", "plug"]),
-        (Seen(False, True, False, False, True), ["expect", "plug", "home"]),
-        (Seen(False, True, False, True, True), ["home"]),
-        (Seen(False, True, False, True, False), []),
+        (GuestPlaces(True, False, True, False, True), ["expect", "unplug", "move", "plug", "home"]),
+        (GuestPlaces(True, False, False, False, True), ["expect", "move", "plug", "home"]),
+        (GuestPlaces(False, True, False, False, False), ["expect", "plug"]),
+        (GuestPlaces(False, True, False, False, True), ["expect", "plug", "home"]),
+        (GuestPlaces(False, True, False, True, True), ["home"]),
+        (GuestPlaces(False, True, False, True, False), []),
     ],
 )
-def test_ahead(seen: Seen, steps: list[str]) -> None:
-    assert ahead(seen) == steps
+def test_ahead(seen: GuestPlaces, steps: list[str]) -> None:
+    assert stages_ahead(seen) == steps
 
 
 @pytest.mark.parametrize(
     ("seen", "steps"),
     [
-        (Seen(True, False, True, False, True), ["give-up"]),
-        (Seen(True, False, False, False, True), ["plug-back", "give-up"]),
-        (Seen(False, True, False, False, False), ["expect-back", "move-back", "plug-back", "give-up"]),
+        (GuestPlaces(True, False, True, False, True), ["give-up"]),
+        (GuestPlaces(True, False, False, False, True), ["plug-back", "give-up"]),
+        (GuestPlaces(False, True, False, False, False), ["expect-back", "move-back", "plug-back", "give-up"]),
     ],
 )
-def test_back(seen: Seen, steps: list[str]) -> None:
-    assert back(seen) == steps
+def test_back(seen: GuestPlaces, steps: list[str]) -> None:
+    assert stages_back(seen) == steps
 
 
 @pytest.mark.parametrize("seen", [seen for seen in EVERY if seen.here == seen.there])
-def test_a_guest_is_at_one_place(seen: Seen) -> None:
-    for steps in (ahead, back):
+def test_a_guest_is_at_one_place(seen: GuestPlaces) -> None:
+    for steps in (stages_ahead, stages_back):
         with pytest.raises(ConflictError if seen.here else RequestError):
             steps(seen)
 
 
 def test_what_cannot_be_done() -> None:
-    for way in (ahead, back):
+    for way in (stages_ahead, stages_back):
         with pytest.raises(RequestError, match="no AP queues"):
-            way(Seen(True, False))
+            way(GuestPlaces(True, False))
         with pytest.raises(ConflictError, match="not given to it by apvfio"):
-            way(Seen(True, False, device_here=True))
+            way(GuestPlaces(True, False, device_here=True))
     with pytest.raises(ConflictError, match="has its queues there"):
-        back(Seen(False, True, device_there=True))
+        stages_back(GuestPlaces(False, True, device_there=True))
 
 
-def after(seen: Seen, step: str) -> Seen:
+def after(seen: GuestPlaces, step: str) -> GuestPlaces:
     """Where the guest is when ``step`` is taken."""
     return {
         stages.EXPECT: seen,
@@ -80,9 +80,9 @@ def after(seen: Seen, step: str) -> Seen:
     }[step]
 
 
-@pytest.mark.parametrize("way", [ahead, back])
+@pytest.mark.parametrize("way", [stages_ahead, stages_back])
 @pytest.mark.parametrize("seen", SENSIBLE)
-def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: Seen, way: object) -> None:
+def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: GuestPlaces, way: object) -> None:
     """Cut off after any step and begun again it comes to the same end; no guest moves with its device."""
     assert callable(way)
     try:
@@ -100,8 +100,8 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: Seen, way: 
         ends.add(now)
     end = ends.pop()
     assert not ends
-    assert (end.device_there, end.there) == ((True, True) if way is ahead else (False, False))
-    assert (end.device_here, end.here) == ((False, False) if way is ahead else (True, True))
+    assert (end.device_there, end.there) == ((True, True) if way is stages_ahead else (False, False))
+    assert (end.device_here, end.here) == ((False, False) if way is stages_ahead else (True, True))
 
 
 def test_every_step_has_words() -> None:

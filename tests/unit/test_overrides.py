@@ -14,7 +14,7 @@ from apvfio.model.ids import ALL_IDS
 from apvfio.model.ledger import BY_OVERRIDES
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import Policy
-from apvfio.plan.mechanism import mode_of
+from apvfio.plan.mechanism import mechanism_of
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
@@ -127,7 +127,7 @@ def test_what_is_in_use_decides_not_what_is_preferred(machine: Machine) -> None:
 def test_a_kernel_without_overrides_uses_masks_whatever_is_preferred(profile: str) -> None:
     machine = Machine(SimKernel.new(profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     machine.files.texts[POLICY] = PREFER
-    assert mode_of(machine.host, machine.ledger, Policy(mode=OVERRIDES)) == MASKS
+    assert mechanism_of(machine.host, machine.ledger, Policy(mode=OVERRIDES)) == MASKS
     before = machine.host
     assert broker.acquire(machine, a_request("0", "1")).way != BY_OVERRIDES
     broker.release(machine, guest(1))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import GUEST, HOST, Owner
-from apvfio.model.queue_states import IN_USE, OFFLINE, Seen
+from apvfio.model.queue_states import IN_USE, OFFLINE, QueueStates
 from apvfio.view.folding import columns, cut, fold, padded
 from apvfio.view.matrix_text import Look, matrix
 from apvfio.view.picture import Picture, picture
@@ -142,7 +142,7 @@ def test_names_that_are_cut_alike_are_shown_whole() -> None:
 
 def test_states_are_counted_in_the_legend() -> None:
     found = {Apqn(0, i): HOST for i in range(3)} | {Apqn(1, i): Owner(GUEST, "g1", mdev(1)) for i in range(2)}
-    seen = Seen({}, {Apqn(0, 0): OFFLINE, Apqn(1, 0): IN_USE, Apqn(1, 1): IN_USE})
+    seen = QueueStates({}, {Apqn(0, 0): OFFLINE, Apqn(1, 0): IN_USE, Apqn(1, 1): IN_USE})
     lines = list(matrix(picture(found, lambda _: False, seen), Look(utf8=False)))
     assert lines[-3:] == [
         "  a  guest g1  2 queues, all in use",

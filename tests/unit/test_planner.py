@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Debt, Ledger
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
+from apvfio.plan.options import free_options
 from apvfio.plan.planner import make_plan
-from apvfio.plan.steps import due, forgiven, returnable
-from apvfio.plan.ways import ways
+from apvfio.plan.steps import pending_steps, returnable, returned_by_others
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 
 NO_POLICY = Policy()
@@ -37,7 +37,7 @@ def test_ibms_guest_on_ibms_host() -> None:
     ]
     assert plan.chzdev() == ["chzdev --type ap --active apmask=-0,-10"]
     assert plan.warnings == ("the host loses 2 queues nobody asked for: 00.001b, 0a.001b",)
-    assert plan.ledger.owed == Debt(IdSet([0, 10]), NO_IDS)
+    assert plan.ledger.owed == MaskBits(IdSet([0, 10]), NO_IDS)
     assert plan.lease.state == STARTING
 
 
@@ -200,16 +200,16 @@ def test_a_reserved_queue_that_is_not_there_is_warned_of() -> None:
 def test_a_guest_that_starts_again_takes_over_what_it_held() -> None:
     held = a_lease("0", "1-2")
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(1): held.matrix})
-    ledger = a_ledger(held)._replace(owed=Debt(IdSet([0]), NO_IDS))
+    ledger = a_ledger(held)._replace(owed=MaskBits(IdSet([0]), NO_IDS))
     same = make_plan(a_request("0", "1-2"), host, ledger, NO_POLICY)
     assert same.steps == []
     assert same.lease.made
     other = make_plan(a_request("1", "4"), host, ledger, NO_POLICY)
     assert [step.op for step in other.steps] == ["remove", "return", "free", "create", "assign"]
-    assert other.ledger.owed == Debt(IdSet([0]), IdSet([4]))
+    assert other.ledger.owed == MaskBits(IdSet([0]), IdSet([4]))
     # Adapter 0 is still in the device at that moment: it goes back with the next call.
     after = host._replace(aqmask=ALL_IDS - IdSet([4]), mdevs={mdev(1): a_matrix("1", "4")})
-    assert [(step.op, step.value) for step in due(other.ledger, after)] == [("return", "+0")]
+    assert [(step.op, step.value) for step in pending_steps(other.ledger, after)] == [("return", "+0")]
 
 
 def test_a_guest_with_a_new_device_leaves_the_old_one_behind() -> None:
@@ -225,41 +225,44 @@ def test_a_device_made_by_somebody_else_with_the_same_queues_is_used_and_left() 
     assert not plan.lease.made
     assert plan.steps == []
     ended = plan.ledger.ending(plan.lease.uuid)
-    assert due(ended, host) == []
+    assert pending_steps(ended, host) == []
 
 
 def test_the_bits_of_a_neighbour_stay_clear_until_it_ends() -> None:
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(2): a_matrix("0", "2")})
     one, two = a_lease("0", "1", 1, state=ENDING), a_lease("0", "2", 2)
-    ledger = a_ledger(one, two)._replace(owed=Debt(IdSet([0]), NO_IDS))
-    assert due(ledger, host) == []
+    ledger = a_ledger(one, two)._replace(owed=MaskBits(IdSet([0]), NO_IDS))
+    assert pending_steps(ledger, host) == []
     last = ledger.ending(two.uuid)
-    assert [(step.op, step.value) for step in due(last, host)] == [("remove", "1"), ("return", "+0")]
+    assert [(step.op, step.value) for step in pending_steps(last, host)] == [
+        ("remove", "1"),
+        ("return", "+0"),
+    ]
 
 
 def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
-    ledger = NO_LEASES._replace(owed=Debt(IdSet([0, 1]), IdSet([4])))
+    ledger = NO_LEASES._replace(owed=MaskBits(IdSet([0, 1]), IdSet([4])))
     host = a_host(apmask=ALL_IDS - IdSet([1]))
-    assert forgiven(ledger, host) == Debt(IdSet([0]), IdSet([4]))
-    assert forgiven(ledger.with_lease(a_lease("0", "1")), host) == Debt(NO_IDS, IdSet([4]))
+    assert returned_by_others(ledger, host) == MaskBits(IdSet([0]), IdSet([4]))
+    assert returned_by_others(ledger.with_lease(a_lease("0", "1")), host) == MaskBits(NO_IDS, IdSet([4]))
 
 
 @pytest.mark.parametrize(
     ("strict", "held", "owed", "back"),
     [
-        (True, a_matrix("1", "6"), Debt(IdSet([1]), NO_IDS), Debt()),
-        (True, a_matrix("1", "6"), Debt(IdSet([2]), NO_IDS), Debt(IdSet([2]), NO_IDS)),
+        (True, a_matrix("1", "6"), MaskBits(IdSet([1]), NO_IDS), MaskBits()),
+        (True, a_matrix("1", "6"), MaskBits(IdSet([2]), NO_IDS), MaskBits(IdSet([2]), NO_IDS)),
         # Before 7.x the queue counts: 01.0006 stays free by its domain.
-        (False, a_matrix("1", "6"), Debt(IdSet([1]), NO_IDS), Debt(IdSet([1]), NO_IDS)),
-        (False, a_matrix("1", "7"), Debt(IdSet([1]), NO_IDS), Debt()),
+        (False, a_matrix("1", "6"), MaskBits(IdSet([1]), NO_IDS), MaskBits(IdSet([1]), NO_IDS)),
+        (False, a_matrix("1", "7"), MaskBits(IdSet([1]), NO_IDS), MaskBits()),
         # Either mask may give up its bit, not both.
-        (False, a_matrix("1", "6"), Debt(IdSet([1]), IdSet([6])), Debt(NO_IDS, IdSet([6]))),
+        (False, a_matrix("1", "6"), MaskBits(IdSet([1]), IdSet([6])), MaskBits(NO_IDS, IdSet([6]))),
         # While adapter 3 is set, domain 6 cannot go back, and so does not keep adapter 1 from it.
-        (False, a_matrix("1,3", "6"), Debt(IdSet([1]), IdSet([6])), Debt(IdSet([1]), NO_IDS)),
+        (False, a_matrix("1,3", "6"), MaskBits(IdSet([1]), IdSet([6])), MaskBits(IdSet([1]), NO_IDS)),
     ],
 )
 def test_what_a_foreign_device_holds_cannot_go_back(
-    strict: bool, held: Matrix, owed: Debt, back: Debt
+    strict: bool, held: Matrix, owed: MaskBits, back: MaskBits
 ) -> None:
     host = a_host(
         IdSet([1, 2]),
@@ -285,7 +288,7 @@ def test_no_cover_of_a_rectangle_costs_the_host_less(
         IdSet(data.draw(st.sets(st.sampled_from(list(adapters)), min_size=1))),
         IdSet(data.draw(st.sets(st.sampled_from(list(domains)), min_size=1))),
     )
-    best = ways(matrix, [], host, Debt(), NO_POLICY)[0]
+    best = free_options(matrix, [], host, MaskBits(), NO_POLICY)[0]
     hosts_own = [queue for queue in host.drivers if host.masks_give_host(queue)]
 
     def lost(rows: IdSet, columns: IdSet) -> int:

@@ -18,9 +18,9 @@ from apvfio.engine.edit_masks import change_masks
 from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.model.errors import ConflictError
 from apvfio.model.host import OVERRIDES
-from apvfio.model.ids import parse_edit
+from apvfio.model.ids import parse_mask_spec
 from apvfio.model.progress import FOR_THE_LOCK
-from apvfio.plan.mask_edit import Wish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from apvfio.store.locks import OWN_LOCK
@@ -70,12 +70,12 @@ def test_a_reconcile_that_has_nothing_to_do_waits_for_nothing(held: SimSystem) -
 def test_masks_and_mode_tell_which_queues_move() -> None:
     system = SimSystem.new(SimKernel.new())
     said: list[str] = []
-    wish = Wish(parse_edit("-0"), None, active=True, persistent=False)
+    wish = MaskEdit(parse_mask_spec("-0"), None, active=True, persistent=False)
     change_masks(system, wish, lambda _: said.append("announced"), said.append)
     moved = "waiting for 4 queues to finish the reset: 00.0001, 00.0002 and 2 more"
     assert said == [*LOCK, "announced", moved]
     said.clear()
-    broker.switch_mode(system, OVERRIDES, tell=said.append)
+    broker.switch_mechanism(system, OVERRIDES, tell=said.append)
     assert said == [*LOCK, moved]
 
 

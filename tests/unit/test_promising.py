@@ -15,18 +15,18 @@ import pytest
 
 from apvfio.cli.status import describe
 from apvfio.engine import broker
-from apvfio.engine.claim import MasksOnlyError, end_promise, promise
+from apvfio.engine.claim import MasksOnlyError, end_claim, make_claim
 from apvfio.kernel.snapshot import read_host
-from apvfio.model.claim import Promise
+from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
 from apvfio.model.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_edit
-from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, Debt, Ledger
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_mask_spec
+from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import owners
 from apvfio.model.process import Process
 from apvfio.plan.drift import drift
-from apvfio.plan.mask_edit import Wish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.dump import dump
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
@@ -48,7 +48,7 @@ def machine() -> Machine:
 
 
 def free(machine: Machine, matrix: Matrix = ROW, n: int = 1, process: Process = MDEVCTL) -> tuple[str, ...]:
-    return promise(machine, mdev(n), matrix, process)
+    return make_claim(machine, mdev(n), matrix, process)
 
 
 def make(machine: Machine, matrix: Matrix = ROW, n: int = 1) -> None:
@@ -71,8 +71,8 @@ def test_queues_are_freed_kept_and_returned(machine: Machine) -> None:
     before = machine.host
     assert free(machine) == ("the host loses 2 queues nobody asked for: 00.0004, 00.001b",)
     assert machine.sysfs.written == [("bus/ap/apmask", "-0")]
-    assert machine.ledger.promises == {mdev(1): Promise(mdev(1), ROW, "adapters", MDEVCTL)}
-    assert machine.ledger.owed == Debt(IdSet([0]), NO_IDS)
+    assert machine.ledger.promises == {mdev(1): Claim(mdev(1), ROW, "adapters", MDEVCTL)}
+    assert machine.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
     # However often others reconcile, the queues stay free until the device holds all of them.
     machine.kernel.write(AP_MDEVS.create, mdev(1))
     for attribute, value in (("assign_adapter", "0"), ("assign_domain", "1"), ("assign_domain", "2")):
@@ -94,9 +94,9 @@ def test_a_start_that_comes_to_nothing(profile: str) -> None:
     machine = Machine(SimKernel.new(profile=profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     before = machine.host
     free(machine)
-    end_promise(machine, mdev(1), ANOTHER)
+    end_claim(machine, mdev(1), ANOTHER)
     assert broker.reconcile(machine).steps == []
-    end_promise(machine, mdev(1), MDEVCTL)
+    end_claim(machine, mdev(1), MDEVCTL)
     broker.reconcile(machine)
     assert machine.host == before
     assert machine.ledger == NO_LEASES
@@ -129,7 +129,7 @@ def test_promised_queues_are_nobody_elses(machine: Machine) -> None:
     with pytest.raises(ConflictError, match=r"just being started by mdevctl \(process 4242\)"):
         free(machine, process=ANOTHER)
     with pytest.raises(ConflictError, match="mdevctl is just starting the mediated device"):
-        broker.switch_mode(machine, OVERRIDES)
+        broker.switch_mechanism(machine, OVERRIDES)
     assert machine.snapshot() == before
     broker.acquire(machine, a_request("1", "1", 4))
     assert {str(owner) for owner in owners(machine.host, machine.ledger).values()} == {
@@ -170,7 +170,7 @@ def test_masks_that_a_promise_needs_cannot_be_set(machine: Machine) -> None:
 
     free(machine)
     with pytest.raises(ConflictError, match="which mdevctl starts"):
-        plan_masks(machine, Wish(parse_edit("+0"), None, persistent=False))
+        plan_masks(machine, MaskEdit(parse_mask_spec("+0"), None, persistent=False))
 
 
 def test_a_guest_adopts_the_device_that_mdevctl_made(machine: Machine) -> None:
@@ -182,7 +182,7 @@ def test_a_guest_adopts_the_device_that_mdevctl_made(machine: Machine) -> None:
     assert not machine.ledger.promises
     broker.release(machine, guest(1))
     assert set(machine.host.mdevs) == {mdev(1)}
-    assert machine.ledger.owed == Debt(IdSet([0]), NO_IDS)
+    assert machine.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
     remove(machine)
     broker.reconcile(machine)
     assert machine.host == before
@@ -227,7 +227,7 @@ def test_overrides_without_ap_check_and_with(machine: Machine) -> None:
     machine.files.texts[POLICY] = 'mode = "overrides"\n'
     before = machine.snapshot()
     with pytest.raises(MasksOnlyError, match="driver_override"):
-        promise(machine, mdev(1), ROW, MDEVCTL, masks_only=True)
+        make_claim(machine, mdev(1), ROW, MDEVCTL, masks_only=True)
     assert machine.snapshot() == before
     free(machine)
     assert vfio_queues(machine) == 2
@@ -298,7 +298,7 @@ class TestLedger:
     """Promises on paper."""
 
     def test_they_are_saved_and_read_back_and_older_ledgers_lack_them(self, machine: Machine) -> None:
-        ledger = NO_LEASES.promising(Promise(mdev(1), Matrix(*ROW[:2], IdSet([3])), BY_DOMAINS, MDEVCTL))
+        ledger = NO_LEASES.promising(Claim(mdev(1), Matrix(*ROW[:2], IdSet([3])), BY_DOMAINS, MDEVCTL))
         save(machine.files, ledger)
         assert load(machine.files, BOOT) == ledger
         document = json.loads(machine.files.texts[LEDGER])
@@ -329,7 +329,7 @@ class TestLedger:
         ],
     )
     def test_a_damaged_one_is_refused(self, machine: Machine, key: str, value: object) -> None:
-        save(machine.files, NO_LEASES.promising(Promise(mdev(1), ROW, BY_DOMAINS, MDEVCTL)))
+        save(machine.files, NO_LEASES.promising(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL)))
         document = json.loads(machine.files.texts[LEDGER])
         for broken in ({**document["promises"][0], key: value}, "promise", None):
             document["promises"] = [broken]
@@ -338,7 +338,7 @@ class TestLedger:
                 load(machine.files, BOOT)
 
     def test_one_is_told_of_as_long_as_it_lasts(self) -> None:
-        ledger = Ledger(BOOT, {}).promising(Promise(mdev(1), ROW, BY_DOMAINS, MDEVCTL))
+        ledger = Ledger(BOOT, {}).promising(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL))
         assert [line for line in drift(a_host(), ledger) if "its start by mdevctl is under way" in line]
         assert ledger.breaking(mdev(1)) == NO_LEASES
 

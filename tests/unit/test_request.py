@@ -8,7 +8,7 @@ import pytest
 from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import guest_uuid, parse_domain
 from apvfio.libvirt.guests import annotation
-from apvfio.model.criteria import Wish, parse_option, same_key
+from apvfio.model.criteria import Criteria, parse_option, same_key
 from apvfio.model.errors import Exit, RequestError
 from apvfio.model.ids import IdSet, parse_list
 from apvfio.model.matrix import Matrix
@@ -41,14 +41,17 @@ def test_control_domains_and_any_prefix() -> None:
 @pytest.mark.parametrize(
     ("text", "wish"),
     [
-        ('mode="ep11"', Wish("ep11")),
-        ('mode="accel" adapters="2" domains=" 256 "', Wish("accel", 2, 256)),
-        ('mode="cca" min-generation="7" control-domains="0-3"', Wish("cca", 1, 1, 7, "", parse_list("0-3"))),
-        ('mode="cca" mkvp="0XABCDEF0123456789"', Wish("cca", mkvp="abcdef0123456789")),
-        (f'mode="ep11" mkvp="{"Ab" * 32}"', Wish("ep11", mkvp="ab" * 32)),
+        ('mode="ep11"', Criteria("ep11")),
+        ('mode="accel" adapters="2" domains=" 256 "', Criteria("accel", 2, 256)),
+        (
+            'mode="cca" min-generation="7" control-domains="0-3"',
+            Criteria("cca", 1, 1, 7, "", parse_list("0-3")),
+        ),
+        ('mode="cca" mkvp="0XABCDEF0123456789"', Criteria("cca", mkvp="abcdef0123456789")),
+        (f'mode="ep11" mkvp="{"Ab" * 32}"', Criteria("ep11", mkvp="ab" * 32)),
     ],
 )
-def test_queues_asked_for_by_property(text: str, wish: Wish) -> None:
+def test_queues_asked_for_by_property(text: str, wish: Criteria) -> None:
     assert parse_domain(domain(f"<ap:any {text}/>")) == Request(
         "db1", UUID, MDEV.lower(), Matrix(), wish=wish
     )
@@ -256,8 +259,8 @@ def test_what_is_given_to_libvirt_is_what_is_read_back() -> None:
     assert request.matrix == wish
 
 
-@pytest.mark.parametrize("wish", [Wish("accel"), Wish("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
-def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Wish) -> None:
+@pytest.mark.parametrize("wish", [Criteria("accel"), Criteria("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
+def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Criteria) -> None:
     request = parse_domain(given(annotation(wish)))
     assert request is not None
     assert request.wish == wish
@@ -265,7 +268,7 @@ def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Wish) -> None:
 
 def test_a_wish_in_words_and_on_the_command_line() -> None:
     wish = parse_option(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 8}", "0,1")
-    assert wish == Wish("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
+    assert wish == Criteria("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
     assert str(wish) == (
         f"any 2 adapters x 1 domain, ep11, CEX7 or newer, master key 0x{'ab' * 8}, control domains 0-1"
     )

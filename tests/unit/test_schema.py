@@ -19,7 +19,7 @@ from apvfio.domain.editor import with_request
 from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import asked_in, parse_domain
 from apvfio.domain.tree import ANNOTATION, SCHEMA, parse_xml
-from apvfio.model.criteria import MODES, Wish, parse_wish
+from apvfio.model.criteria import MODES, Criteria, parse_criteria
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import MAX_ID, IdSet, parse_id, parse_list
 from apvfio.model.matrix import Matrix
@@ -197,12 +197,12 @@ def by_reader(xml: bytes) -> tuple[bool | None, str]:
         return False, error.sentence
 
 
-def by_hand(xml: bytes) -> Matrix | Wish:
+def by_hand(xml: bytes) -> Matrix | Criteria:
     """The annotation's meaning, from libxml2's tree."""
     (element,) = parse_xml(xml, "it").findall(f"{ANNOTATION}/*")
     texts = {str(name): str(value) for name, value in element.attrib.items()}
     if element.tag == f"{{{NAMESPACE}}}any":
-        return parse_wish(texts)
+        return parse_criteria(texts)
     return Matrix(*(parse_list(texts[name]) if name in texts else IdSet() for name in LISTS))
 
 

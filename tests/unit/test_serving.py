@@ -16,7 +16,7 @@ import pytest
 
 from apvfio.engine import broker
 from apvfio.engine.calls import Acquire, answer_of
-from apvfio.model.criteria import Wish
+from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
@@ -142,7 +142,7 @@ def test_the_refused_hinder_nobody(machine: Busy) -> None:
 
 
 def test_wishes_are_given_different_queues(machine: Busy) -> None:
-    wanting = [a_request("0", "0", n)._replace(matrix=Matrix(), wish=Wish("cca")) for n in range(6)]
+    wanting = [a_request("0", "0", n)._replace(matrix=Matrix(), wish=Criteria("cca")) for n in range(6)]
     futures = machine.start(*wanting)
     assert errors(futures) == [None] * 6
     assert len({str(future.result().matrix) for future in futures}) == 6

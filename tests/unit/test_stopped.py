@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.engine import broker
-from apvfio.engine.preview import foresee_start
+from apvfio.engine.preview import preview_start
 from apvfio.kernel.snapshot import read_host
 from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Matrix
-from apvfio.plan.after_stop import stopped
+from apvfio.plan.after_stop import after_stop
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from apvfio.store.ledger_file import load, save
@@ -52,7 +52,7 @@ def test_it_is_what_the_plan_is_once_the_guest_has_stopped(
 ) -> None:
     system = SimSystem.new(SimKernel.new(kernel[0]))
     if kernel[1] == OVERRIDES:
-        broker.switch_mode(system, OVERRIDES)
+        broker.switch_mechanism(system, OVERRIDES)
     elif cleared:
         system.sysfs.write("bus/ap/apmask", cleared)
     for n, matrix in enumerate(held, 1):
@@ -72,7 +72,7 @@ def test_it_is_what_the_plan_is_once_the_guest_has_stopped(
     if not ledger.of_guest(guest(1)):
         return
     foreseen = planned(system, request(1, wanted))
-    expected = stopped(ledger, host, guest(1))
+    expected = after_stop(ledger, host, guest(1))
     broker.release(system, guest(1))
     after = load(system.files, system.boot_id), read_host(system.sysfs)
     assert (expected[0].leases, expected[0].owed, expected[0].overrides) == (
@@ -89,7 +89,7 @@ def test_it_is_what_the_plan_is_once_the_guest_has_stopped(
 def planned(system: SimSystem, asked: Request) -> dict[str, Any]:
     """The plan, or why there is none."""
     try:
-        return foresee_start(system, asked).as_json()
+        return preview_start(system, asked).as_json()
     except ApvfioError as error:
         return error.as_json()
 

@@ -14,10 +14,10 @@ from apvfio.engine.deferred import DIRECTORY
 from apvfio.engine.edit_masks import change_masks
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, HostError
-from apvfio.model.ids import parse_edit
+from apvfio.model.ids import parse_mask_spec
 from apvfio.model.ledger import HELD
 from apvfio.model.process import Process
-from apvfio.plan.mask_edit import Wish as MaskWish
+from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import stop_records
 from apvfio.store.system import RealSystem
@@ -31,9 +31,9 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "release of another": lambda m: broker.release(m, guest(2)),
     "reconcile": broker.reconcile,
     "hurried reconcile": lambda m: broker.reconcile(m, hurry=True),
-    "masks": lambda m: change_masks(m, MaskWish(parse_edit("-10"), None, True, False), lambda _: None),
-    "live change of another": lambda m: live_change.keep(
-        m, live_change.change(m, a_request("1", "2", 3), Process(77, 1))
+    "masks": lambda m: change_masks(m, MaskWish(parse_mask_spec("-10"), None, True, False), lambda _: None),
+    "live change of another": lambda m: live_change.commit(
+        m, live_change.apply_change(m, a_request("1", "2", 3), Process(77, 1))
     ),
 }
 

@@ -16,7 +16,7 @@ from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Keep, Policy
 from apvfio.model.usage import Usage
-from apvfio.plan.joint import best_ways
+from apvfio.plan.joint import best_options
 from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)
@@ -77,7 +77,7 @@ def test_no_other_choice_costs_less(
     choices = [WAYS if way is None else (way,) for way in fixed]
     costs = [cost(guests, ways, host, policy, facts) for ways in itertools.product(*choices)]
     possible = [found for found in costs if found is not None]
-    best = best_ways(guests, fixed, host, policy, facts=facts)
+    best = best_options(guests, fixed, host, policy, facts=facts)
     if best is None:
         assert not possible
         return
@@ -94,9 +94,9 @@ def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
 ) -> None:
     host, guests, fixed, policy, facts = problem
     monkeypatch.setattr("apvfio.plan.search._EFFORT", 1 << 30)
-    best = best_ways(guests, fixed, host, policy, facts=facts)
+    best = best_options(guests, fixed, host, policy, facts=facts)
     monkeypatch.setattr("apvfio.plan.search._EFFORT", effort)
-    found = best_ways(guests, fixed, host, policy, facts=facts)
+    found = best_options(guests, fixed, host, policy, facts=facts)
     if best is None or found is None:
         assert best is found
         return
@@ -110,7 +110,7 @@ def test_a_search_that_ends_early_clears_no_bit_that_nobody_needs(monkeypatch: p
     monkeypatch.setattr("apvfio.plan.search._EFFORT", 0)
     guests = [a_matrix("0", "0"), a_matrix("0-1", "2"), a_matrix("0", "0"), a_matrix("2", "0-1")]
     host = a_host(parse_list("0-2"), parse_list("0-3"), apmask=parse_list("1-255"))
-    found = best_ways(guests, [None, None, BY_ADAPTERS, None], host, Policy())
+    found = best_options(guests, [None, None, BY_ADAPTERS, None], host, Policy())
     assert found is not None
     assert found.domains == parse_list("2")
 
@@ -119,7 +119,7 @@ def test_a_thousand_guests_all_over_the_largest_host_are_planned_in_the_end() ->
     chance = random.Random(1)
     queues = chance.sample([(a, d) for a in range(256) for d in range(256)], 1000)
     guests = [Matrix(IdSet([adapter]), IdSet([domain])) for adapter, domain in queues]
-    found = best_ways(guests, [None] * len(guests), a_host(ALL_IDS, ALL_IDS), Policy())
+    found = best_options(guests, [None] * len(guests), a_host(ALL_IDS, ALL_IDS), Policy())
     assert found is not None
     assert 0 < found.least < len(found.collateral)
 
@@ -127,7 +127,7 @@ def test_a_thousand_guests_all_over_the_largest_host_are_planned_in_the_end() ->
 def test_neighbours_on_one_adapter_share_its_bit() -> None:
     # Alone each would be freed by its domain, at two queues each; together the adapter costs one.
     host = a_host(parse_list("0-2"), parse_list("0-3"))
-    best = best_ways([a_matrix("0", str(d)) for d in range(3)], [None] * 3, host, Policy())
+    best = best_options([a_matrix("0", str(d)) for d in range(3)], [None] * 3, host, Policy())
     assert best is not None
     assert best.ways == (BY_ADAPTERS,) * 3
     assert best.collateral == (Apqn(0, 3),)

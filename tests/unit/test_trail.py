@@ -129,7 +129,7 @@ def test_a_boot_ends_what_was_held() -> None:
     broker.acquire(machine, a_request("0", "1"))
     rebooted = Machine()
     rebooted.boot_id = "another"
-    rebooted.files.texts[audit_log.TRAIL] = machine.files.texts[audit_log.TRAIL]
+    rebooted.files.texts[audit_log.AUDIT_LOG] = machine.files.texts[audit_log.AUDIT_LOG]
     broker.acquire(rebooted, a_request("0", "1"))
     first, second = spans(events(rebooted), Apqn(0, 1))
     assert (first.ended_before, second.end) == (True, None)
@@ -143,7 +143,7 @@ def test_a_full_trail_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -
     broker.acquire(machine, a_request("1", "27", 7))
     for _ in range(60):
         a_life(machine)
-    assert sum(path.startswith(audit_log.TRAIL) for path in machine.files.texts) == audit_log.FILES
+    assert sum(path.startswith(audit_log.AUDIT_LOG) for path in machine.files.texts) == audit_log.FILES
     assert agrees(machine)
     (span,) = spans(events(machine), Apqn(1, 27))
     assert (span.guest, span.begun_before, span.end) == ("g7", True, None)
@@ -200,7 +200,7 @@ def test_names_break_no_line(make: Callable[[], Event]) -> None:
 def test_a_damaged_line_is_one_line(line: str) -> None:
     machine = Machine()
     a_life(machine)
-    machine.files.texts[audit_log.TRAIL] += line
+    machine.files.texts[audit_log.AUDIT_LOG] += line
     a_life(machine)
     assert len([event for event in audit_log.read(machine.files) if event and event.kind == "started"]) == 2
     assert agrees(machine)

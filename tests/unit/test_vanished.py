@@ -7,12 +7,12 @@ import pytest
 
 from apvfio.engine.edit_masks import change_masks
 from apvfio.model.errors import KernelRefusedError
-from apvfio.model.ids import ALL_IDS, IdSet, parse_edit
+from apvfio.model.ids import ALL_IDS, IdSet, parse_mask_spec
 from apvfio.model.matrix import Apqn
-from apvfio.plan.mask_edit import Wish
+from apvfio.plan.mask_edit import MaskEdit
 from machines import Machine
 
-OTHERS = Wish(parse_edit("-1"), parse_edit("-1"), active=True, persistent=False)
+OTHERS = MaskEdit(parse_mask_spec("-1"), parse_mask_spec("-1"), active=True, persistent=False)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.glance import glance
+from apvfio.cli.fingerprint import fingerprint
 from apvfio.engine import broker
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn
@@ -232,7 +232,7 @@ def test_a_glance_sees_every_change_of_hands(host: SimulatedHost) -> None:
     with host.opened() as system:
 
         def seen() -> tuple[object, ...]:
-            return glance(system, probes)
+            return fingerprint(system, probes)
 
         glances = [seen(), seen()]
         assert glances[0] == glances[1]
@@ -264,5 +264,5 @@ def test_a_glance_needs_few_reads_however_many_queues_there_are(tmp_path: Path) 
                 return system.kernel.list(path)
 
         system.sysfs = Counted()  # type: ignore[assignment]
-        glance(system, [Apqn(0, 1)])
+        fingerprint(system, [Apqn(0, 1)])
     assert len(reads) < 10

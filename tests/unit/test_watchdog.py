@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.kernel.apply import take
+from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.sysfs import RealSysfs, refused
 from apvfio.mdev.watchdog import holders, write_watched
 from apvfio.model.errors import ConflictError
@@ -125,7 +125,7 @@ def test_a_removal_that_does_not_end_names_who_holds_it(
     os.rename(path, directory / "remove")
     monkeypatch.setattr("apvfio.kernel.sysfs._REMOVE_PATIENCE", 0.1)
     with pytest.raises(ConflictError, match=r"a process has it open.*apvfio reconcile") as failed:
-        take(RealSysfs(str(tmp_path)), [Step(REMOVE, AP_MDEVS.remove(DEVICE), "1")])
+        apply_steps(RealSysfs(str(tmp_path)), [Step(REMOVE, AP_MDEVS.remove(DEVICE), "1")])
     assert "Traceback" not in str(failed.value)
     os.close(reader)
 

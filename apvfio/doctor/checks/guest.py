@@ -14,14 +14,14 @@ from apvfio.model.host import AP_MDEVS, BUS, UNBOUND, Host
 from apvfio.model.ledger import Ledger
 from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.planner import NO_WAY_NEEDED, Plan
+from apvfio.plan.planner import ALREADY_FREE, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Guest
+    from apvfio.doctor.facts import Facts, GuestFacts
     from apvfio.doctor.words import Words
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Matrix
@@ -34,7 +34,7 @@ _ARCH = "s390x"
 _MACHINE = "s390-ccw"
 
 
-def judge_guest(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
+def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
     name, request = guest.domain.name, guest.request
     if isinstance(request, ApvfioError):
@@ -53,7 +53,7 @@ def judge_guest(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
     yield _start(guest, request, facts, words)
 
 
-def _unclear(guest: Guest, error: ApvfioError, facts: Facts, words: Words) -> Check:
+def _unclear(guest: GuestFacts, error: ApvfioError, facts: Facts, words: Words) -> Check:
     name = guest.domain.name
     edit = words.virsh("edit", name)
     if guest.wrong == "definition":
@@ -71,18 +71,18 @@ def _unclear(guest: Guest, error: ApvfioError, facts: Facts, words: Words) -> Ch
     return found._replace(sentence=f"{found.sentence.removesuffix('.')}{line}.")
 
 
-def _is_shared(guest: Guest, facts: Facts) -> bool:
+def _is_shared(guest: GuestFacts, facts: Facts) -> bool:
     """Whether another guest has its device, and so its definition, as well."""
     guests = () if isinstance(facts.guests, Unseen) else facts.guests
     devices = [other.outline.device for other in guests if other.outline.uuid != guest.outline.uuid]
     return guest.outline.device in devices
 
 
-def _definition(guest: Guest) -> str:
+def _definition(guest: GuestFacts) -> str:
     return AP_MDEVS.definition(guest.outline.device)
 
 
-def _attaching(guest: Guest, words: Words) -> str:
+def _attaching(guest: GuestFacts, words: Words) -> str:
     """The command that gives the guest the device that ``apvfio guest set`` would."""
     xml = (
         "<hostdev mode='subsystem' type='mdev' model='vfio-ap'>"
@@ -92,7 +92,7 @@ def _attaching(guest: Guest, words: Words) -> str:
     return f"echo {shlex.quote(xml)} | {attach}"
 
 
-def _xml(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
+def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What keeps QEMU from giving it queues, whatever apvfio does."""
     name, outline = guest.domain.name, guest.outline
     edit = words.virsh("edit", name)
@@ -125,7 +125,7 @@ def _xml(guest: Guest, facts: Facts, words: Words) -> Iterator[Check]:
         )
 
 
-def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
+def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
     name, device = guest.domain.name, guest.outline.device
     own = [lease for lease in _leases(facts) if lease.uuid == guest.outline.uuid]
     if own:
@@ -165,7 +165,7 @@ def _asks_nothing(guest: Guest, facts: Facts, words: Words) -> Check:
     )
 
 
-def _unrequested(guest: Guest, sentence: str, words: Words) -> Check:
+def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
     """A guest that requests nothing and is meant to have queues; which ones, only what it had can tell."""
     known = guest.known
     return problem(
@@ -180,7 +180,7 @@ def _unrequested(guest: Guest, sentence: str, words: Words) -> Check:
     )
 
 
-def _ready_made(guest: Guest, matrix: Matrix, facts: Facts, words: Words) -> Check:
+def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -> Check:
     """A guest that requests nothing and whose device somebody else has made."""
     name, device = guest.domain.name, guest.outline.device
     if device in facts.kernel.attached and not guest.domain.active:
@@ -199,7 +199,7 @@ def _ready_made(guest: Guest, matrix: Matrix, facts: Facts, words: Words) -> Che
     )
 
 
-def _in_use(guest: Guest, device: str, words: Words) -> Check:
+def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
     return problem(
         "held",
         f"its mediated device {device} is in use by another guest or process.",
@@ -210,7 +210,7 @@ def _in_use(guest: Guest, device: str, words: Words) -> Check:
     )
 
 
-def _outlived(guest: Guest, request: Request, facts: Facts) -> Lease | None:
+def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None:
     """The lease of a guest whose QEMU goes on although libvirt says that it is off, if that is in its way."""
     lease = _lease(request, facts)
     if lease is None or lease.mdev in facts.kernel.attached:
@@ -225,7 +225,7 @@ def _leases(facts: Facts) -> list[Lease]:
     return ledger.live() if isinstance(ledger, Ledger) else []
 
 
-def _cards(guest: Guest, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
+def _cards(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
     """Adapters that it asks for and that do not work: it would get them as they are."""
     for card in facts.kernel.cards:
         adapter = int(card.id, 16)
@@ -245,7 +245,7 @@ def _cards(guest: Guest, request: Request, facts: Facts, words: Words) -> Iterat
         )
 
 
-def _start(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     name = guest.domain.name
     if guest.domain.active:
         return _running(guest, request, facts, words)
@@ -288,14 +288,14 @@ def _nothing(plan: Plan, facts: Facts) -> Check | None:
     )
 
 
-def _running(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+def _running(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     name, host = guest.domain.name, facts.kernel.host
     if not isinstance(facts.keeping.ledger, Ledger) or isinstance(host, Unseen):
         return skipped("start", f"it runs, and {_why_no_plan(facts)}", guest=name)
     return _without_queues(guest, request, facts, words) or _served(guest, request, facts, words)
 
 
-def _served(guest: Guest, request: Request, facts: Facts, words: Words) -> Check:
+def _served(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     """A guest that runs with all that it was given: what it has, and whether it can start again."""
     name = guest.domain.name
     if isinstance(guest.plan, ApvfioError):
@@ -310,7 +310,7 @@ def _served(guest: Guest, request: Request, facts: Facts, words: Words) -> Check
     return ok("start", f"{has}{after}", guest=name)
 
 
-def _without_queues(guest: Guest, request: Request, facts: Facts, words: Words) -> Check | None:
+def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check | None:
     """What is wrong with a guest that runs without its queues, or some of them; None if it has all."""
     name, host, lease = guest.domain.name, facts.kernel.host, _lease(request, facts)
     device = lease.mdev if lease else guest.attached
@@ -335,7 +335,7 @@ def _lease(request: Request, facts: Facts) -> Lease | None:
     return next((lease for lease in _leases(facts) if lease.uuid == request.guest_uuid), None)
 
 
-def _lost(guest: Guest, sentence: str, words: Words) -> Check:
+def _lost(guest: GuestFacts, sentence: str, words: Words) -> Check:
     """A running guest that has lost queues: only its next start gives them back."""
     name = guest.domain.name
     return problem(
@@ -364,7 +364,7 @@ def _what(plan: Plan) -> str:
     lost = plan.chosen.collateral
     cost = f"; the host loses {some_queues(lost)} besides" if lost else ""
     warnings = "".join(f"; {warning}" for warning in plan.warnings if "nobody asked for" not in warning)
-    if plan.way == NO_WAY_NEEDED:
+    if plan.way == ALREADY_FREE:
         how = "which are free already"
     elif plan.chosen.name == "overrides":
         how = "freed one by one with driver_override"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Guest
+    from apvfio.doctor.facts import Facts, GuestFacts
     from apvfio.doctor.words import Words
     from apvfio.model.matrix import Apqn
 
@@ -56,7 +56,9 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
     yield from pairs(concerned, words, facts)
 
 
-def _waiting(guest: Guest, error: ApvfioError, alone: Plan, facts: Facts, words: Words) -> Iterator[Check]:
+def _waiting(
+    guest: GuestFacts, error: ApvfioError, alone: Plan, facts: Facts, words: Words
+) -> Iterator[Check]:
     """A guest that can start as soon as others have stopped, and what else there is to say of it."""
     running = [] if isinstance(facts.guests, Unseen) else [g for g in facts.guests if g.domain.active]
     uuids = {guest.outline.uuid for guest in running}
@@ -98,7 +100,7 @@ def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
     yield from pairs(list(facts.guests), words, facts)
 
 
-def pairs(guests: list[Guest], words: Words, facts: Facts) -> Iterator[Check]:
+def pairs(guests: list[GuestFacts], words: Words, facts: Facts) -> Iterator[Check]:
     """Guests of which only one can run at a time; if a guest was asked about, those that it is one of."""
     name = facts.named
     for one, other in combinations(guests, 2):
@@ -112,7 +114,7 @@ def pairs(guests: list[Guest], words: Words, facts: Facts) -> Iterator[Check]:
                     yield check
 
 
-def _stands_by(one: Guest, other: Guest, facts: Facts) -> bool:
+def _stands_by(one: GuestFacts, other: GuestFacts, facts: Facts) -> bool:
     """Whether ``one`` does not run and cannot start, as ``other`` holds its queues or its device."""
     ledger = facts.keeping.ledger
     if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
@@ -122,7 +124,7 @@ def _stands_by(one: Guest, other: Guest, facts: Facts) -> bool:
     return any(lease.mdev == one.outline.device or lease.matrix.meets(matrix) for lease in leases)
 
 
-def _pair(one: Guest, other: Guest, words: Words, facts: Facts) -> Iterator[Check]:
+def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Iterator[Check]:
     if one.outline.device and one.outline.device == other.outline.device:
         clone = _clone(one, other, facts)
         if clone is other and not facts.named:
@@ -147,7 +149,7 @@ def _pair(one: Guest, other: Guest, words: Words, facts: Facts) -> Iterator[Chec
         )._replace(queues=tuple(shared))
 
 
-def _clone(one: Guest, other: Guest, facts: Facts) -> Guest | None:
+def _clone(one: GuestFacts, other: GuestFacts, facts: Facts) -> GuestFacts | None:
     """Which of two guests with one device is not the one that it was made for, None if nobody can tell."""
     ledger = facts.keeping.ledger
     lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
@@ -159,7 +161,9 @@ def _clone(one: Guest, other: Guest, facts: Facts) -> Guest | None:
     return next((guest for guest in (one, other) if len(running) == 1 and guest not in running), None)
 
 
-def _exclusive(name: str, both: tuple[Guest, Guest], what: str, remedy: str, *commands: str) -> Check:
+def _exclusive(
+    name: str, both: tuple[GuestFacts, GuestFacts], what: str, remedy: str, *commands: str
+) -> Check:
     """Two guests that exclude each other; a problem if both start with the host."""
     one, other = both
     sentence = f"{what} also guest {printable(other.domain.name)}'s"
@@ -172,7 +176,7 @@ def _exclusive(name: str, both: tuple[Guest, Guest], what: str, remedy: str, *co
     return warning(name, f"{sentence}{ends}", remedy, *commands, guest=one.domain.name)
 
 
-def _shared(one: Guest, other: Guest) -> list[Apqn]:
+def _shared(one: GuestFacts, other: GuestFacts) -> list[Apqn]:
     if isinstance(one.request, Request) and isinstance(other.request, Request):
         return list(one.request.matrix.overlap(other.request.matrix).queues())
     return []

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from apvfio.doctor.check import of_error, ok, skipped, warning
-from apvfio.doctor.checks.keeping import ROOT_ONLY
+from apvfio.doctor.checks.store import ROOT_ONLY
 from apvfio.doctor.facts import Unseen
 from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
 from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
-from apvfio.model.ledger import Debt
+from apvfio.model.ledger import MaskBits
 from apvfio.model.persistent_masks import RULE
 from apvfio.model.request import Request
 from apvfio.model.text import mask_bits, some_queues
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.facts import Facts, KernelFacts
     from apvfio.doctor.words import Words
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Matrix
-    from apvfio.model.persistent_masks import Stored
+    from apvfio.model.persistent_masks import StoredMasks
 
 
 def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
@@ -122,11 +122,11 @@ def removing(uuid: str, facts: Facts, words: Words) -> str:
 
 
 def _masks(
-    kernel: Kernel, host: Host, ledger: Ledger, stored: Stored | None, words: Words
+    kernel: KernelFacts, host: Host, ledger: Ledger, stored: StoredMasks | None, words: Words
 ) -> Iterator[Check]:
     """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
-    wished = Debt(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
-    cleared = Debt(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    wished = MaskBits(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
+    cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
     strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else wished)
     for name, own, theirs, left, there in zip(
         MASK_NAMES, cleared, wished, strange, (host.adapters, host.domains), strict=True

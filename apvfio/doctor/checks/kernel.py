@@ -12,14 +12,14 @@ from apvfio.model.ledger import Ledger
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.mechanism import mode_of, why
+from apvfio.plan.mechanism import mechanism_of, mechanism_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Kernel
+    from apvfio.doctor.facts import Facts, KernelFacts
     from apvfio.doctor.words import Words
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn
@@ -52,7 +52,7 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _mode(facts, host, words)
 
 
-def _bus(kernel: Kernel, unseen: Unseen) -> Check:
+def _bus(kernel: KernelFacts, unseen: Unseen) -> Check:
     error = unseen.error
     if kernel.machine not in ("", _IBM_Z):
         return problem(
@@ -68,7 +68,7 @@ def _names(host: Host) -> str:
     return f"with {count_queues(len(host.drivers))} on adapters {host.adapters or 'none'}"
 
 
-def _adapters(kernel: Kernel, host: Host, words: Words) -> Check:
+def _adapters(kernel: KernelFacts, host: Host, words: Words) -> Check:
     if host.drivers:
         return ok("adapters", f"adapters {host.adapters}, domains {host.domains}")
     scan = words.echo("1", f"{BUS}/scans")
@@ -127,7 +127,7 @@ def _have(queues: list[Apqn]) -> str:
     return "has" if len(queues) == 1 else "have"
 
 
-def _vfio_ap(kernel: Kernel, host: Host, words: Words) -> Check:
+def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
     if host.vfio_ap:
         return ok("vfio-ap", "the driver vfio_ap is loaded")
     sentence = "the driver vfio_ap is not loaded"
@@ -173,18 +173,19 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         )
         return
     policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
-    mode = mode_of(host, ledger, policy)
+    mode = mechanism_of(host, ledger, policy)
     if policy.mode and policy.mode != mode:
         able = policy.mode != OVERRIDES or host.abilities.override
         change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
         yield warning(
             "mode",
-            f"the policy asks for {policy.mode}, and the host is one of {mode}: {why(host, ledger, policy)}.",
+            f"the policy asks for {policy.mode}, and the host is one of {mode}: "
+            f"{mechanism_reason(host, ledger, policy)}.",
             f"{change}, which {_MEANS[policy.mode]}, or change the policy." if able else "Change the policy.",
             *((words.apvfio("mode", policy.mode),) if able and changeable(facts) else ()),
         )
     else:
-        yield ok("mode", f"queues change hands by {mode}: {why(host, ledger, policy)}")
+        yield ok("mode", f"queues change hands by {mode}: {mechanism_reason(host, ledger, policy)}")
     if host.mode == OVERRIDES:
         yield from _left_overrides(facts, host, ledger, words)
 

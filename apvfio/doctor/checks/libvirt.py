@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.doctor.facts import Facts, Machine
+    from apvfio.doctor.facts import Facts, MachineFacts
     from apvfio.doctor.words import Words
 
 _HOOK = f"/{HOOK}"
@@ -60,7 +60,7 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _known(machine)
 
 
-def of_findings(machine: Machine, names: Iterable[str], well: dict[str, str]) -> Iterator[Check]:
+def of_findings(machine: MachineFacts, names: Iterable[str], well: dict[str, str]) -> Iterator[Check]:
     """What the installation's own checks have found, or ``well`` where they have found nothing."""
     for name in names:
         found = [finding for finding in machine.findings if finding.id == name]
@@ -82,7 +82,7 @@ def _connection(facts: Facts) -> Iterator[Check]:
         yield ok("connection", "libvirt's daemon answers")
 
 
-def _hook(machine: Machine) -> Iterator[Check]:
+def _hook(machine: MachineFacts) -> Iterator[Check]:
     hook = machine.hook
     again = "apvfio install"
     if hook.state == "missing":
@@ -120,7 +120,7 @@ def _hook(machine: Machine) -> Iterator[Check]:
         yield ok("hook", f"{_HOOK} is installed")
 
 
-def _others(machine: Machine) -> Iterator[Check]:
+def _others(machine: MachineFacts) -> Iterator[Check]:
     for path, fault, link in machine.other_hooks:
         if fault:
             yield problem(
@@ -131,14 +131,14 @@ def _others(machine: Machine) -> Iterator[Check]:
             )
 
 
-def _reload(machine: Machine) -> Iterator[str]:
+def _reload(machine: MachineFacts) -> Iterator[str]:
     """The command that has a running daemon look for hooks."""
     daemon = machine.daemon
     if daemon:
         yield f"systemctl reload {daemon.name}" if machine.units is not None else f"kill -HUP {daemon.pid}"
 
 
-def _known(machine: Machine) -> Iterator[Check]:
+def _known(machine: MachineFacts) -> Iterator[Check]:
     daemon = machine.daemon
     if machine.hook.state in ("missing", "not executable", "irregular"):
         yield skipped("hook-seen", "there is no hook to see")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Machine, Unit
+    from apvfio.doctor.facts import Facts, MachineFacts, UnitFacts
     from apvfio.doctor.words import Words
 
 _UNHEARD = 600
@@ -68,7 +68,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
         )
 
 
-def _files(machine: Machine) -> Iterator[Check]:
+def _files(machine: MachineFacts) -> Iterator[Check]:
     if isinstance(machine.found, Unseen):
         error = machine.found.error
         yield warning("files", error.sentence, error.remedy or "Install apvfio anew.")
@@ -88,7 +88,7 @@ def _files(machine: Machine) -> Iterator[Check]:
         yield ok("files", "units, rules and manuals are installed")
 
 
-def _unit(unit: Unit, *, packaged: bool) -> Iterator[Check]:
+def _unit(unit: UnitFacts, *, packaged: bool) -> Iterator[Check]:
     if not unit.loaded:
         yield warning(
             "units",

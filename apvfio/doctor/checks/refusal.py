@@ -16,7 +16,7 @@ from apvfio.store.policy_file import POLICY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Guest
+    from apvfio.doctor.facts import Facts, GuestFacts
     from apvfio.doctor.words import Words
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Matrix
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OWN_DEVICE = "Give it a mediated device of its own."
 
 
-def refusal(guest: Guest, request: Request, error: ApvfioError, facts: Facts, words: Words) -> Check:
+def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Facts, words: Words) -> Check:
     """The check to which the refusal ``error`` of the guest's start belongs."""
     name = guest.domain.name
     if isinstance(error, ConflictError):
@@ -40,7 +40,7 @@ def refusal(guest: Guest, request: Request, error: ApvfioError, facts: Facts, wo
     return of_error("start", error, guest=name)
 
 
-def _held(guest: Guest, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:
+def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:
     """Somebody has the queues or the device. No other guest is stopped, and none loses its device."""
     check = of_error("held", error, guest=guest.domain.name)
     ledger, host = facts.keeping.ledger, facts.kernel.host
@@ -85,7 +85,7 @@ def _awaiting(holders: list[Lease], facts: Facts) -> str:
     return f"Wait until {who} has stopped"
 
 
-def own_device(guest: Guest, words: Words) -> str:
+def own_device(guest: GuestFacts, words: Words) -> str:
     """The command that gives the guest another mediated device."""
     name = guest.domain.name
     # That command wants to know which queues the device is for.
@@ -93,7 +93,7 @@ def own_device(guest: Guest, words: Words) -> str:
     return words.about("guest set", name, "--new-device") if annotated else words.virsh("edit", name)
 
 
-def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, words: Words) -> Check:
+def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts, words: Words) -> Check:
     """Queues that are not there: why, as far as the partition's own configuration tells."""
     host, partition = facts.kernel.host, facts.kernel.partition
     assert isinstance(host, Host)
@@ -120,7 +120,7 @@ def _absent(guest: Guest, request: Request, error: HostError, facts: Facts, word
     return check
 
 
-def setting(guest: Guest, matrix: Matrix, words: Words) -> str:
+def setting(guest: GuestFacts, matrix: Matrix, words: Words) -> str:
     """The command that has the guest request ``matrix``."""
     control = ["--control-domains", format_list(matrix.control_domains)] if matrix.control_domains else []
     lists = ["--adapters", format_list(matrix.adapters), "--domains", format_list(matrix.domains)]

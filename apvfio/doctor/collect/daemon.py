@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import suppress
 
-from apvfio.doctor.facts import Daemon
+from apvfio.doctor.facts import DaemonFacts
 from apvfio.install import programs
 from apvfio.store.processes import find_process
 
@@ -15,7 +15,7 @@ _PIDFILES = ("/run/{}.pid", "/run/libvirt/{}.pid")
 _STATE_CHANGE = "StateChangeTimestampMonotonic"
 
 
-def find_daemon(name: str | None) -> Daemon | None:
+def find_daemon(name: str | None) -> DaemonFacts | None:
     """The daemon ``name`` if it runs; a daemon that is started on demand does not always."""
     pid = _pid(name) if name else 0
     process = find_process(pid) if pid else None
@@ -23,7 +23,7 @@ def find_daemon(name: str | None) -> Daemon | None:
         return None
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     started = booted + process.started / os.sysconf("SC_CLK_TCK")
-    return Daemon(name, pid, max(started, _reloaded(name)))
+    return DaemonFacts(name, pid, max(started, _reloaded(name)))
 
 
 def _pid(name: str) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 
 from apvfio.doctor.collect.attempts import otherwise
 from apvfio.doctor.collect.kernel import is_attached
-from apvfio.doctor.facts import BROKEN_DEFINITION, Guest, Outline
+from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts
 from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.request import asked_in, parse_device, parse_domain
 from apvfio.domain.source import request_of
@@ -15,13 +15,13 @@ from apvfio.domain.tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 from apvfio.engine.serving import plan_one
 from apvfio.events import audit_log
 from apvfio.events.event import GAINS
-from apvfio.kernel.cards import read_keyed
+from apvfio.kernel.cards import queues_with_keys
 from apvfio.kernel.snapshot import read_guest_queues
 from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
-from apvfio.plan.key_warnings import hygiene
+from apvfio.plan.key_warnings import key_warnings
 from apvfio.plan.presence import absent_control_domains
 from apvfio.store.definitions import load_definition, matrix_of
 
@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from apvfio.doctor.facts import Domain
+    from apvfio.doctor.facts import DomainFacts
     from apvfio.engine.serving import Scene
     from apvfio.events.event import Event
     from apvfio.kernel.seam import System
@@ -42,7 +42,7 @@ _FEATURES = ("ap", "apft", "apqci")
 """What QEMU calls the AP instructions, their test facility and their query (QEMU: cpu_features_def.h.inc)."""
 
 
-def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -> tuple[Guest, ...]:
+def look_at_guests(system: System, domains: list[DomainFacts], scene: Scene | None) -> tuple[GuestFacts, ...]:
     """What is known of each guest; nothing is planned without a ``scene``."""
     guests = [_look_at(system, domain) for domain in domains]
     if scene is None:
@@ -59,22 +59,22 @@ def look_at_guests(system: System, domains: list[Domain], scene: Scene | None) -
     return tuple(_planned(system, guest, scene, alone if running else None) for guest in guests)
 
 
-def _look_at(system: System, domain: Domain) -> Guest:
+def _look_at(system: System, domain: DomainFacts) -> GuestFacts:
     """Its definition, and what it runs with."""
     try:
         root = parse_xml(domain.xml, "the domain XML")
     except RequestError as error:
-        return Guest(domain, Outline(), error, wrong="annotation")
+        return GuestFacts(domain, XmlFacts(), error, wrong="annotation")
     outline = _outline(root)
     attached = _attached(domain.live)
     try:
         request = request_of(system.files, domain.xml)
     except ApvfioError as error:
-        return Guest(domain, outline, error, wrong=_wrong(system, domain.xml), attached=attached)
-    return Guest(domain, outline, request, attached=attached)
+        return GuestFacts(domain, outline, error, wrong=_wrong(system, domain.xml), attached=attached)
+    return GuestFacts(domain, outline, request, attached=attached)
 
 
-def _presumed(system: System, guest: Guest, scene: Scene, alive: Container[str] | None) -> Guest:
+def _presumed(system: System, guest: GuestFacts, scene: Scene, alive: Container[str] | None) -> GuestFacts:
     """A guest of which only a file is known: it runs if its process is there, or has its device open.
 
     Where processes are unknown, as on a host that was dumped, it runs if it holds something.
@@ -88,7 +88,7 @@ def _presumed(system: System, guest: Guest, scene: Scene, alive: Container[str] 
     )
 
 
-def _planned(system: System, guest: Guest, scene: Scene, alone: Scene | None) -> Guest:
+def _planned(system: System, guest: GuestFacts, scene: Scene, alone: Scene | None) -> GuestFacts:
     """With its next start, or what it once had."""
     uuid, request = guest.outline.uuid, guest.request
     leases = [lease for lease in scene.ledger.live() if lease.uuid == uuid]
@@ -139,7 +139,7 @@ def _unseen(system: System, host: Host, leases: list[Lease]) -> Iterator[Apqn]:
             )
 
 
-def _known(system: System, guest: Guest, leases: list[Lease], ledger: Ledger) -> Matrix | None:
+def _known(system: System, guest: GuestFacts, leases: list[Lease], ledger: Ledger) -> Matrix | None:
     """What it holds, or what ledger and audit log say that it had last; None if they know nothing."""
     uuid, device = guest.outline.uuid, guest.outline.device or guest.attached
     if leases:
@@ -165,17 +165,17 @@ def _plan(system: System, request: Request, scene: Scene) -> Plan | ApvfioError:
     """As a start plans it, with the warnings about keys that ``apvfio plan`` gives besides."""
     try:
         plan = plan_one(system, request, scene)
-        keyed = read_keyed(system.sysfs, scene.host, plan.request.matrix)
+        keyed = queues_with_keys(system.sysfs, scene.host, plan.request.matrix)
     except ApvfioError as error:
         return error
-    return plan._replace(warnings=(*plan.warnings, *hygiene(plan.request, scene.ledger, keyed)))
+    return plan._replace(warnings=(*plan.warnings, *key_warnings(plan.request, scene.ledger, keyed)))
 
 
-def _outline(root: etree._Element) -> Outline:
+def _outline(root: etree._Element) -> XmlFacts:
     annotations, addresses = root.findall(ANNOTATION), root.findall(HOSTDEV)
     kind = root.find("os/type")
     features = root.findall("cpu/feature")
-    return Outline(
+    return XmlFacts(
         uuid=(root.findtext("uuid") or "").lower(),
         annotated=bool(annotations),
         line=_line(annotations[0]) if annotations else 0,

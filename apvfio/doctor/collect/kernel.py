@@ -7,7 +7,7 @@ import os
 from functools import partial
 
 from apvfio.doctor.collect.attempts import attempt, listed, otherwise
-from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Kernel, Partition, Unseen
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, Unseen
 from apvfio.engine.intended_masks import has_boot_masks
 from apvfio.install import programs
 from apvfio.kernel.lszcrypt import read_cards
@@ -37,13 +37,13 @@ _VFIO_NODE = "/dev/vfio/vfio"
 _KVM = "/dev/kvm"
 
 
-def look_at_kernel(system: System) -> Kernel:
+def look_at_kernel(system: System) -> KernelFacts:
     """What there is of AP; only on this machine its modules can be asked for."""
     sysfs, here = system.sysfs, on_this_machine(system)
     host = attempt(partial(read_host, sysfs))
     there = None if isinstance(host, Unseen) else host
     module, blocked_by = _module() if here and not (there and there.vfio_ap) else ("", "")
-    return Kernel(
+    return KernelFacts(
         machine=os.uname().machine if here else "",
         host=host,
         partition=Partition(

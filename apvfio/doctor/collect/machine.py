@@ -13,7 +13,7 @@ from math import inf
 
 from apvfio.doctor.collect.attempts import attempt, listed, otherwise
 from apvfio.doctor.collect.daemon import find_daemon
-from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, Hook, Machine, OtherHook, Unit, Unseen
+from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, HookFacts, MachineFacts, OtherHook, UnitFacts, Unseen
 from apvfio.engine import deferred
 from apvfio.install import checks, programs
 from apvfio.install.contents import (
@@ -36,7 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.doctor.facts import Daemon, Seen
+    from apvfio.doctor.facts import DaemonFacts, Seen
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger
 
@@ -51,14 +51,14 @@ _SECOND = 1.0
 """systemd's times are whole seconds."""
 
 
-def look_at_machine(system: System, ledger: Ledger | None) -> Machine:
+def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
     """What there is on this machine; ``system`` must be it."""
     text = otherwise(partial(_text, f"/{HOOK}"), "")
     choices = _choices(text)
     found = attempt(lambda: tuple(_installed(choices)))
     daemon = find_daemon(checks.daemon())
     other_hooks = tuple(_other_hooks())
-    return Machine(
+    return MachineFacts(
         findings=tuple(checks.check(choices)),
         found=found,
         hook=_hook(text, found),
@@ -106,12 +106,12 @@ def _unmarked(text: str) -> str:
     )
 
 
-def _hook(text: str, found: Seen[tuple[Found, ...]]) -> Hook:
+def _hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
     path = f"/{HOOK}"
     try:
         mode = os.lstat(path).st_mode
     except OSError:
-        return Hook("missing")
+        return HookFacts("missing")
     state = "link" if stat.S_ISLNK(mode) else "" if stat.S_ISREG(mode) else "irregular"
     if state == "link" and not os.path.exists(path):
         state = "missing"
@@ -124,7 +124,7 @@ def _hook(text: str, found: Seen[tuple[Found, ...]]) -> Hook:
         files = () if isinstance(found, Unseen) else found
         same = any(f.path == HOOK and f.state == SAME for f in files)
         state = "same" if same else "changed"
-    return Hook(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
+    return HookFacts(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
 
 
 def _other_hooks() -> Iterator[OtherHook]:
@@ -159,7 +159,7 @@ def _interpreter_fault(words: list[str]) -> str:
     return f"its interpreter {missing[0]} is not there" if missing else ""
 
 
-def _seen(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
+def _seen(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
     """Whether a hook was there when the daemon last looked (virhook.c:virHookInitialize).
 
     Evidence for one: another script, a guest that the hook has served in this boot, or a record of an older
@@ -174,11 +174,11 @@ def _seen(daemon: Daemon, others: Iterable[OtherHook], ledger: Ledger | None) ->
     return UNSEEN if looked < otherwise(partial(_changed, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
 
 
-def _unit(name: str) -> Unit:
+def _unit(name: str) -> UnitFacts:
     words = ["systemctl", "show", "-p", "LoadState,UnitFileState,ActiveState,SubState", name]
     said = dict(line.split("=", 1) for line in programs.run(words)[1].splitlines() if "=" in line)
     started_by_others = name == RECONCILE_UNIT
-    return Unit(
+    return UnitFacts(
         name,
         loaded=said.get("LoadState") == "loaded",
         enabled=started_by_others or said.get("UnitFileState", "").startswith("enabled"),

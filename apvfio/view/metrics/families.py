@@ -7,7 +7,7 @@ from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family
 
 UP = Family("apvfio_up", GAUGE, "Whether the host and apvfio's files could be read.")
 BUILD = Family("apvfio_build_info", GAUGE, "The version of apvfio.", ("version",))
-MODE = Family(
+MECHANISM = Family(
     "apvfio_mode_info", GAUGE, "By which of the kernel's mechanisms queues change hands.", ("mode",)
 )
 VFIO_AP = Family("apvfio_vfio_ap_loaded", GAUGE, "Whether the module vfio_ap is there.")
@@ -21,12 +21,12 @@ RESERVED = Family(
 )
 GUESTS = Family("apvfio_guest_queues", GAUGE, "Queues that a guest holds.", ("guest", "uuid", "mdev"))
 LEASES = Family("apvfio_leases", GAUGE, "Holds of guests on queues.", ("state",))
-PROMISES = Family("apvfio_promises", GAUGE, "Devices that mdevctl makes, for which queues were freed.")
-OWED = Family("apvfio_owed_mask_bits", GAUGE, "Mask bits that apvfio cleared.", ("mask",))
-OVERDUE = Family(
+CLAIMS = Family("apvfio_promises", GAUGE, "Devices that mdevctl makes, for which queues were freed.")
+PENDING_BITS = Family("apvfio_owed_mask_bits", GAUGE, "Mask bits that apvfio cleared.", ("mask",))
+OVERDUE_BITS = Family(
     "apvfio_overdue_mask_bits", GAUGE, "Mask bits owed to the host that no guest needs any more.", ("mask",)
 )
-OWED_OVERRIDES = Family("apvfio_owed_overrides", GAUGE, "Queues whose driver_override apvfio set.")
+PENDING_OVERRIDES = Family("apvfio_owed_overrides", GAUGE, "Queues whose driver_override apvfio set.")
 OVERDUE_OVERRIDES = Family(
     "apvfio_overdue_overrides", GAUGE, "Queues owed to the host by their driver_override that no guest needs."
 )
@@ -35,6 +35,6 @@ EVENTS = Family("apvfio_events_total", COUNTER, "What happened since the trail b
 DAMAGED = Family("apvfio_trail_damaged_lines", GAUGE, "Lines of the trail that cannot be understood.")
 
 FAMILIES = (
-    *(UP, BUILD, MODE, VFIO_AP, QUEUES, STATES, ADAPTERS, RESERVED, GUESTS, LEASES, PROMISES),
-    *(OWED, OVERDUE, OWED_OVERRIDES, OVERDUE_OVERRIDES, DRIFT, EVENTS, DAMAGED),
+    *(UP, BUILD, MECHANISM, VFIO_AP, QUEUES, STATES, ADAPTERS, RESERVED, GUESTS, LEASES, CLAIMS),
+    *(PENDING_BITS, OVERDUE_BITS, PENDING_OVERRIDES, OVERDUE_OVERRIDES, DRIFT, EVENTS, DAMAGED),
 )

@@ -44,7 +44,7 @@ def measure(found: Status) -> Measured:
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
     unpaid = Outcome([], ledger).unpaid
     measured = {
-        families.MODE: _each((MASKS, OVERRIDES), {found.mode: 1}),
+        families.MECHANISM: _each((MASKS, OVERRIDES), {found.mode: 1}),
         families.VFIO_AP: _one(host.vfio_ap),
         families.QUEUES: _each(OWNERS, Counter(owner.kind for owner in found.owners.values())),
         families.STATES: _each(queue_states.STATES, Counter(found.seen.states.values())),
@@ -57,10 +57,10 @@ def measure(found: Status) -> Measured:
             for lease in held
         ],
         families.LEASES: _each(LEASE_STATES, Counter(lease.state for lease in held)),
-        families.PROMISES: _one(len(ledger.promises)),
-        families.OWED: _bits(ledger),
-        families.OVERDUE: _bits(unpaid),
-        families.OWED_OVERRIDES: _one(len(ledger.overrides)),
+        families.CLAIMS: _one(len(ledger.promises)),
+        families.PENDING_BITS: _bits(ledger),
+        families.OVERDUE_BITS: _bits(unpaid),
+        families.PENDING_OVERRIDES: _one(len(ledger.overrides)),
         families.OVERDUE_OVERRIDES: _one(len(unpaid.overrides)),
         families.DRIFT: _one(len(found.drift)),
     }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.facts import Facts, Keeping
+    from apvfio.doctor.facts import Facts, StoreFacts
     from apvfio.doctor.words import Words
 
 _DIRECTORY = "run/apvfio"
@@ -25,7 +25,7 @@ _EMPTY_IS_STALE = 120
 ROOT_ONLY = "only root can read it"
 
 
-def judge_keeping(facts: Facts, words: Words) -> Iterator[Check]:
+def judge_store(facts: Facts, words: Words) -> Iterator[Check]:
     """In the order in which a start needs them."""
     keeping = facts.keeping
     if keeping.directory:
@@ -49,7 +49,7 @@ def judge_keeping(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _drift(facts, words)
 
 
-def _policy(keeping: Keeping, words: Words) -> Check:
+def _policy(keeping: StoreFacts, words: Words) -> Check:
     policy = keeping.policy
     if isinstance(policy, Unseen):
         if policy.hidden:
@@ -73,7 +73,7 @@ def _absent_reserved(facts: Facts) -> Iterator[Check]:
         )
 
 
-def _ledger(keeping: Keeping, words: Words) -> Check:
+def _ledger(keeping: StoreFacts, words: Words) -> Check:
     ledger = keeping.ledger
     if isinstance(ledger, Unseen):
         if ledger.hidden:
@@ -98,7 +98,7 @@ def _processes(text: str) -> Iterator[str]:
         yield f"ps -fp {words[1]}"
 
 
-def _s390_lock(keeping: Keeping, words: Words) -> Iterator[Check]:
+def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
     lock, path = keeping.s390_lock, words.path(keeping.s390_path)
     what = f"the lock of s390-tools, /{keeping.s390_path},"
     policy = keeping.policy

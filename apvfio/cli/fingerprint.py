@@ -23,7 +23,7 @@ _LISTS = (
 )
 
 
-def glance(system: System, probes: Iterable[Apqn]) -> tuple[object, ...]:
+def fingerprint(system: System, probes: Iterable[Apqn]) -> tuple[object, ...]:
     """Something that differs from what it was before if an owner, a mask, a lease or a debt does.
 
     So it does if one of ``probes`` is attached to a guest or let go: a device's queues are all at

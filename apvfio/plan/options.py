@@ -9,7 +9,7 @@ domain of U: a mixture that takes it all contains one of the two.
 from __future__ import annotations
 
 from apvfio.model.ids import NO_IDS, IdSet, union
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, Debt
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, MaskBits
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from apvfio.plan.host_needs import Objection
 
 
-class Way(NamedTuple):
+class Option(NamedTuple):
     """One way to free a matrix on a given host."""
 
     name: str
-    clear: Debt
+    clear: MaskBits
     """The bits still set that it clears."""
     collateral: tuple[Apqn, ...]
     """Queues the host loses though nobody asked for them."""
@@ -53,21 +53,23 @@ class Way(NamedTuple):
         return (len(self.collateral), self.bits, self.stuck, self.leans_on)
 
 
-def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: Policy) -> list[Way]:
+def free_options(
+    matrix: Matrix, others: list[Matrix], host: Host, owed: MaskBits, policy: Policy
+) -> list[Option]:
     """Both ways to free ``matrix`` beside what ``others`` hold, the cheaper first."""
     others = [held for held in others if host.abilities.strict_return and not held.empty]
-    rows = _way(
+    rows = _option(
         BY_ADAPTERS,
-        Debt(matrix.adapters & host.apmask, NO_IDS),
+        MaskBits(matrix.adapters & host.apmask, NO_IDS),
         stuck_ids=union(held.adapters for held in others),
         leans_on=len(matrix.adapters & owed.apmask),
         matrix=matrix,
         host=host,
         policy=policy,
     )
-    columns = _way(
+    columns = _option(
         BY_DOMAINS,
-        Debt(NO_IDS, matrix.domains & host.aqmask),
+        MaskBits(NO_IDS, matrix.domains & host.aqmask),
         stuck_ids=union(held.domains for held in others),
         leans_on=len(matrix.domains & owed.aqmask),
         matrix=matrix,
@@ -77,11 +79,11 @@ def ways(matrix: Matrix, others: list[Matrix], host: Host, owed: Debt, policy: P
     return sorted((rows, columns), key=lambda way: (way.closed, way.cost))
 
 
-def _way(
-    name: str, clear: Debt, *, stuck_ids: IdSet, leans_on: int, matrix: Matrix, host: Host, policy: Policy
-) -> Way:
+def _option(
+    name: str, clear: MaskBits, *, stuck_ids: IdSet, leans_on: int, matrix: Matrix, host: Host, policy: Policy
+) -> Option:
     taken = tuple(queue for queue in host.given_on(clear.apmask, clear.aqmask) if not matrix.holds(queue))
-    return Way(
+    return Option(
         name=name,
         clear=clear,
         collateral=taken,

@@ -9,7 +9,7 @@ import time
 from functools import partial
 
 from apvfio.doctor.collect.attempts import attempt
-from apvfio.doctor.facts import Keeping, S390Lock, Unseen
+from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen
 from apvfio.engine.settle import differences
 from apvfio.model.errors import HostError, printable
 from apvfio.model.ledger import HELD, Ledger
@@ -31,13 +31,13 @@ _LOOKS = 10
 _NAP = 0.1
 
 
-def look_at_keeping(system: System, host: Host | None) -> Keeping:
+def look_at_store(system: System, host: Host | None) -> StoreFacts:
     """Policy, ledger, stored masks and locks; how ``host`` differs from the ledger."""
     ledger = attempt(lambda: ledger_file.load(system.files, system.boot_id))
     known = None if isinstance(ledger, Unseen) else ledger
     root = system.root if isinstance(system, RealSystem) else None
     directory = os.path.join(root, os.path.dirname(OWN_LOCK)) if root else ""
-    return Keeping(
+    return StoreFacts(
         directory=_directory(directory) if root else None,
         replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
         policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
