@@ -125,7 +125,7 @@ def require_reconciled(machine: Machine) -> None:
 def is_stuck(machine: Machine) -> bool:
     """Whether a device that must go is open and the kernel does not ask for it: nothing goes on behind it.
 
-    On a real host the call waits then, and ends when the device is closed.
+    On a real host such a call waits for the device to be closed, and fails if that takes too long.
     """
     mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.doomed()
     waits = not PROFILES[machine.kernel.state.profile].asks_to_let_go
