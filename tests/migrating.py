@@ -34,14 +34,14 @@ TESTS = Path(__file__).parent
 _PATIENCE = 120.0
 DRIVER = """\
 import os, signal, sys
-from apvfio.migration import moving
+from apvfio.migration import migrate
 step, when = os.environ["DIES"].split()
-took = moving._STEPS[step]
+took = migrate._STEPS[step]
 def die(mover):
     if when == "after":
         took(mover)
     os.kill(os.getpid(), signal.SIGKILL)
-moving._STEPS[step] = die
+migrate._STEPS[step] = die
 from apvfio.cli.main import main
 sys.exit(main())
 """
