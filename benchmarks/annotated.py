@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
-from apvfio.lab.guest import guest_xml
-from apvfio.lab.namespace import require_commands
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
 from benchmarks.measure import process, side_by_side
 from benchmarks.mounted import PEERS, PYTHON, in_place_of_sys, mounted
+from lab.guest import guest_xml
+from lab.namespace import require_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

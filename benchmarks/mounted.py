@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.shipped_files import script
-from apvfio.lab import mounts
 from apvfio.model.errors import HostError
 from apvfio.model.ids import IdSet
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
+from lab import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,13 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from apvfio.install.shipped_files import script
-from apvfio.lab.guest import guest_xml
-from apvfio.lab.lab import Lab
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
 from benchmarks.measure import side_by_side
 from benchmarks.mounted import PACKAGES, PYTHON
+from lab.guest import guest_xml
+from lab.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.lab.guest import guest_xml
 from benchmarks.goals import measured
 from benchmarks.measure import process, side_by_side
 from benchmarks.mounted import PEERS, PYTHON, mounted
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

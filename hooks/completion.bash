@@ -69,7 +69,6 @@ _apvfio_words() {
     reconcile) echo "--help --json --wait --hand-over --dry-run -n --if-state" ;;
     release) echo "--help --json --force --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;
-    demo) echo "--help --in-process" ;;
     sim) echo "--help new start stop kill mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
     'sim start' | 'sim stop' | 'sim kill' | 'sim mount') echo "--help" ;;

@@ -8,8 +8,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from apvfio.lab.guest import EMULATOR, IDLE, KERNEL
 from booting import CHECKOUT, HERE, until
+from lab.guest import EMULATOR, IDLE, KERNEL
 
 if TYPE_CHECKING:
     from booting import Computer
@@ -35,7 +35,7 @@ WantedBy=sysinit.target
 def lay_out(computer: Computer) -> None:
     """Write what it needs, before its first boot; what the machine's own guests had is not its."""
     shutil.rmtree(computer.path("/var/lib/apvfio"), ignore_errors=True)
-    with open(os.path.join(CHECKOUT, "apvfio", "lab", "emulator.sh"), "rb") as emulator:
+    with open(os.path.join(HERE, "lab", "emulator.sh"), "rb") as emulator:
         computer.write(EMULATOR, emulator.read(), 0o755)
     computer.write(KERNEL, IDLE)
     computer.write(

@@ -16,10 +16,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import apvfio
-from apvfio.lab.lab import check_prerequisites
-from apvfio.lab.libvirtd import COMMANDS
-from apvfio.lab.namespace import require_commands
 from apvfio.model.errors import HostError
+from lab.lab import check_prerequisites
+from lab.libvirtd import COMMANDS
+from lab.namespace import require_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-    from apvfio.lab.lab import Lab
+    from lab.lab import Lab
 
 PAGE = Path(__file__).parent.parent / "cockpit"
 WS = "/usr/lib/cockpit/cockpit-ws"

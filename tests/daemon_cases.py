@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.lab.libvirtd import write_file
 from apvfio.model.host import AP_MDEVS
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
@@ -42,6 +41,7 @@ from hard_house import (
     with_uuid,
 )
 from hosts import mdev
+from lab.libvirtd import write_file
 from lifecycle import state
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import libvirt
 from apvfio.cli.main import main
-from apvfio.lab.guest import guest_xml
 from hosts import mdev
+from lab.guest import guest_xml
 from simulated import SimulatedHost
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from apvfio.lab.libvirtd import write_file
 from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file
 from apvfio.store.processes import GRACE, now
 from hosts import a_matrix, mdev
+from lab.libvirtd import write_file
 from lifecycle import House, state
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Protocol
 
-from apvfio.lab.guest import guest_xml
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from subprocess import CompletedProcess
 
-    from apvfio.lab.lab import Lab
     from apvfio.model.matrix import Matrix
+    from lab.lab import Lab
 
 
 class MakeLab(Protocol):

@@ -14,20 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.lab.guest import EMULATOR, guest_uuid
-from apvfio.lab.libvirtd import write_file
-from apvfio.lab.namespace import environment
 from apvfio.store import ledger_file
 from hard_house import START, WISH, eventually, leases
 from hosts import mdev
+from lab.guest import EMULATOR, guest_uuid
+from lab.libvirtd import write_file
+from lab.namespace import environment
 from lab_house import LabHouse
 from lifecycle import State, state
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-    from apvfio.lab.lab import Lab
     from apvfio.model.matrix import Matrix
+    from lab.lab import Lab
 
 NAME = "traveller"
 TESTS = Path(__file__).parent

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.lab.libvirtd import write_settings
-from apvfio.lab.namespace import Namespace, environment, require_commands
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.store.system import RealSystem
 from hosts import mdev
+from lab.libvirtd import write_settings
+from lab.namespace import Namespace, environment, require_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ S390_LOCK = "/run/lock/s390apconfig.lock"
 _EMULATED = ("chzdev", "lszdev", "lszcrypt")
 _PLACED = """\
 import os, sys
-from apvfio.lab.mounts import open_up, place
+from lab.mounts import open_up, place
 wrappers, root = sys.argv[1:]
 names = tuple(os.listdir(wrappers))
 open_up("/usr/sbin", without=names)

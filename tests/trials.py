@@ -12,7 +12,6 @@ from lxml import etree
 
 from apvfio.domain.source import request_of
 from apvfio.kernel.snapshot import read_guest_queues, read_host
-from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
@@ -23,6 +22,7 @@ from apvfio.sim.store import open_sim
 from apvfio.store import ledger_file
 from doctoring import TEST_DRIVER, Patient, forget
 from hosts import a_matrix, mdev
+from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn

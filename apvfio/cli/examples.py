@@ -123,7 +123,6 @@ apvfio --sim host.json plan --xml guest.xml   # on a laptop
 """,
     "demo": """\
 apvfio demo
-apvfio demo --in-process        # without libvirt
 """,
     "sim": """\
 apvfio sim new host.json

@@ -12,11 +12,11 @@ import pytest
 
 from apvfio.events.event import STARTED
 from apvfio.events.journal import CATALOGUE
-from apvfio.lab.guest import guest_xml
 from apvfio.model.ledger import HELD
 from boot_host import lay_out, switched_on
 from booting import until
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Matrix

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.lab.guest import guest_xml
 from apvfio.model.errors import Exit
 from boot_host import lay_out, switched_on
 from booting import CHECKOUT, until
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from booting import Computer

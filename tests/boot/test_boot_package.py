@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.lab.guest import guest_xml
 from boot_host import lay_out, switched_on
 from booting import CHECKOUT, until
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.install.shipped_files import hook_script
-from apvfio.lab.lab import Lab
 from apvfio.model.errors import HostError
 from cockpit_house import Page, chromium, cockpit, on_simulated_host, require_programs
+from lab.lab import Lab
 from lab_house import LabHouse
 from other_user import readable_copy
 

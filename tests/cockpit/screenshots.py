@@ -13,11 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from apvfio.install.shipped_files import hook_script
-from apvfio.lab.lab import Lab
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from cockpit_house import Page, chromium, cockpit, in_lab
 from hosts import a_matrix
+from lab.lab import Lab
 from lab_house import LabHouse
 
 DOCS = Path(__file__).parents[2] / "docs"

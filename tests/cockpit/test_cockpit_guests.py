@@ -19,8 +19,8 @@ from hosts import a_matrix
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.lab.lab import Lab
     from cockpit_house import Page
+    from lab.lab import Lab
     from lab_house import LabHouse
 
     OpenPage = Callable[..., Page]

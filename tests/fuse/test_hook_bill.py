@@ -11,11 +11,11 @@ import pytest
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
-from apvfio.lab.guest import guest_xml
 from apvfio.model.errors import HostError
 from benchmarks.mounted import PACKAGES, PYTHON, mounted
 from bills import require_few
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

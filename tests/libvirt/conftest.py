@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.lab.lab import Lab
 from apvfio.model.errors import HostError
+from lab.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

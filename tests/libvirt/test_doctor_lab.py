@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.install.shipped_files import hook_script
-from apvfio.lab.guest import guest_xml
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 from lab_house import LabHouse
 from other_user import as_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.lab.lab import Lab
     from apvfio.model.matrix import Matrix
+    from lab.lab import Lab
     from lab_house import MakeLab
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"

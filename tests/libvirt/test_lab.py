@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.lab import namespace
-from apvfio.lab.guest import guest_uuid, guest_xml
-from apvfio.lab.lab import Lab
-from apvfio.lab.libvirtd import COMMANDS
 from apvfio.model.errors import HostError
 from apvfio.model.matrix import Matrix
 from apvfio.sim import fuse
+from lab import namespace
+from lab.guest import guest_uuid, guest_xml
+from lab.lab import Lab
+from lab.libvirtd import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def machine_traces() -> set[str]:
                 words = file.read()
         except OSError:
             continue
-        if any(word in words for word in ("apvfio.lab", "libvirtd", "virtlogd", "apvfio-lab-")):
+        if any(word in words for word in ("lab.inside", "libvirtd", "virtlogd", "apvfio-lab-")):
             traces.add(f"{pid} {words}")
     places = (
         "/dev/vfio",
@@ -212,7 +212,7 @@ def test_a_daemon_that_cannot_start_is_said(make_lab: MakeLab, monkeypatch: pyte
     with make_lab(None):
         pass
     monkeypatch.setitem(COMMANDS, "libvirtd", "libvirt-daemon-system")
-    monkeypatch.setattr("apvfio.lab.libvirtd._SETTINGS", {"etc/libvirt/libvirtd.conf": "nonsense"})
+    monkeypatch.setattr("lab.libvirtd._SETTINGS", {"etc/libvirt/libvirtd.conf": "nonsense"})
     before = machine_traces()
     with pytest.raises(HostError, match="the lab's libvirtd does not start: "):
         Lab().__enter__()
@@ -227,7 +227,7 @@ for name in $(find / -maxdepth 1 -mindepth 1 -type d -o -maxdepth 1 -type l); do
     mkdir "$1$name"
     mount --rbind "$name" "$1$name"
 done
-exec chroot "$1" "$2" -m apvfio demo
+PYTHONPATH="$3" exec chroot "$1" "$2" -m lab.demo
 """
 
 
@@ -235,12 +235,11 @@ def test_the_demo_in_a_chroot_does_without_the_lab(tmp_path: Path) -> None:
     """nsenter would leave the chroot. The first process of these namespaces is one outside of it."""
     words = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", 'sh -c "$0" "$@"; exit $?']
     done = subprocess.run(
-        [*words, CHROOT, "sh", tmp_path, sys.executable],
-        cwd=Path(__file__).parents[2],
+        [*words, CHROOT, "sh", tmp_path, sys.executable, Path(__file__).parents[1]],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Without libvirt (the lab cannot be had in a chroot: ")
+    assert done.stdout.startswith("Without libvirt: the lab cannot be had in a chroot: ")

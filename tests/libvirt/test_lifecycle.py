@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.install.shipped_files import hook_script
-from apvfio.lab.guest import guest_uuid
 from hosts import a_matrix, mdev
+from lab.guest import guest_uuid
 from lab_house import LabHouse
 from lifecycle import Lifecycle, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.lab.lab import Lab
+    from lab.lab import Lab
     from lab_house import MakeLab
 
 

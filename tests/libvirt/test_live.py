@@ -14,7 +14,7 @@ from lab_house import LabHouse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.lab.lab import Lab
+    from lab.lab import Lab
     from lab_house import MakeLab
 
 

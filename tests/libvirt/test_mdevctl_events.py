@@ -19,7 +19,7 @@ from mdevctl_cases import MoreMdevctlCases, device, ledger, mdevctl, shipped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.lab.lab import Lab
+    from lab.lab import Lab
     from lab_house import MakeLab
 
 NOTIFIER = f"/{SCRIPTS[1]}/notifiers/50-apvfio"

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.kernel.snapshot import read_host
-from apvfio.lab.guest import guest_xml
 from apvfio.mdev.definitions import AUTO, MANUAL, Definition, parse, parse_dump
 from apvfio.model.errors import Exit
 from apvfio.store.definitions import FOLDER, load_definition, matrix_of
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 from mdevctl_cases import AP, device
 from real_tools import tool_host
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from apvfio.cli.main import main
 from apvfio.engine import broker
 from apvfio.engine.broker import acquire
-from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.libvirt.guest_status import KnownGuest, guest_status
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError
@@ -33,6 +32,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim
 from hosts import a_matrix, guest, mdev
+from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,6 @@ from apvfio.domain.source import request_of
 from apvfio.engine import broker
 from apvfio.engine.calls import Acquire, parse_call
 from apvfio.engine.claim import make_claim
-from apvfio.lab.guest import guest_xml
 from apvfio.mdevctl.persistent import definition_of
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
@@ -21,6 +20,7 @@ from apvfio.model.process import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 from machines import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.lab.guest import guest_xml
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 HOOKS = Path(__file__).parents[2] / "hooks"
 CALLS = {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
@@ -17,6 +16,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.definitions import FOLDER
 from doctoring import Patient, faults, patient
 from hosts import a_matrix, a_request, mdev
+from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ ELSEWHERE = {
     "--live": "emulation has no bus to plug into; tests/machine",
     "--watch": "runs until Ctrl-C; test_watch",
     "--follow": "runs until Ctrl-C; test_log",
-    "apvfio demo": "test_cli, and by hand with libvirt",
+    "apvfio demo": "test_cli",
     "apvfio migrate": "two hosts; tests/libvirt",
     "apvfio install": "this machine; tests/boot",
     "apvfio uninstall": "this machine; tests/boot",

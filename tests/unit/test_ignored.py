@@ -8,12 +8,12 @@ import pytest
 from apvfio.engine.broker import acquire
 from apvfio.events import audit_log
 from apvfio.events.text import sentence
-from apvfio.lab.guest import guest_xml
 from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from apvfio.store.definitions import FOLDER
 from hosts import a_matrix, a_request, mdev
+from lab.guest import guest_xml
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.lab.guest import guest_xml
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
+from lab.guest import guest_xml
 
 CHECKOUT = Path(__file__).parents[2]
 MISSING = "lxml, the XML library for Python, is not installed. Install python3-lxml."

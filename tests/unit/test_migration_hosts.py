@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.lab.namespace import environment
 from apvfio.migration.hosts import OtherHost, ThisHost
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.matrix import Apqn
@@ -17,6 +16,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from domains import MDEV, UUID, domain
 from hosts import IBM_DOMAINS
+from lab.namespace import environment
 from machines import IBM_ADAPTERS, Machine
 
 RIVAL = domain(uuid="11111111-2222-4333-8444-555555555555").replace(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from apvfio.engine import broker
 from apvfio.engine.preview import preview_start
 from apvfio.kernel.snapshot import read_host
-from apvfio.lab.guest import guest_uuid, guest_xml
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import NO_IDS, IdSet
@@ -23,6 +22,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from apvfio.store.ledger_file import load, save
 from hosts import a_matrix, a_request, guest, mdev
+from lab.guest import guest_uuid, guest_xml
 from simulated import SimulatedHost
 
 if TYPE_CHECKING:

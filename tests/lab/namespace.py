@@ -62,8 +62,8 @@ class Namespace:
         require_commands({"unshare": "util-linux", "nsenter": "util-linux"})
         log = os.path.join(self._work, "namespace.log")
         with open(log, "w", encoding="utf-8") as stderr:
-            self._first = subprocess.Popen(  # noqa: S603  (fixed words)
-                [*_UNSHARE, sys.executable, "-m", "apvfio.lab.inside", self._file, self._work],
+            self._first = subprocess.Popen(
+                [*_UNSHARE, sys.executable, "-m", "lab.inside", self._file, self._work],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -122,8 +122,8 @@ class Namespace:
         """Run a command inside, to its end; TimeoutExpired, and it is killed, when that takes too long."""
         proc = f"/proc/{self._pid}/ns"
         enter = [f"--mount={proc}/mnt", f"--net={proc}/net", f"--pid={proc}/pid_for_children"]
-        with subprocess.Popen(  # noqa: S603  (a list; no shell)
-            ["nsenter", *enter, "--", *argv],  # noqa: S607  (PATH is ours)
+        with subprocess.Popen(
+            ["nsenter", *enter, "--", *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -172,8 +172,9 @@ class Namespace:
 
 def environment() -> dict[str, str]:
     """What commands inside have for an environment, wherever the lab was started from."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(apvfio.__file__)))
-    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONPATH": package}
+    directories = (apvfio.__file__, __file__)
+    path = ":".join(os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in directories)
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONPATH": path}
 
 
 def _inner_pid(name: str) -> int:

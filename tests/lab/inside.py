@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first process inside the lab: it builds the simulated host's world, and ends it.
 
-Started by `apvfio.lab.namespace` in new mount, pid and network namespaces, with the
+Started by `lab.namespace` in new mount, pid and network namespaces, with the
 simulated host's file and a directory to work in. It says on standard output how that went,
 one line of JSON, then waits for its standard input to end. With it, as process 1, everything in
 the lab ends.
@@ -19,9 +19,9 @@ import sys
 import time
 from contextlib import suppress
 
-from apvfio.lab.mounts import bind, open_up, place, sysfs, tmpfs
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.sim.fuse import mount
+from lab.mounts import bind, open_up, place, sysfs, tmpfs
 
 _PRIVATE = ("/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 """Kept in the lab's work directory; so is /etc/libvirt."""

@@ -13,7 +13,7 @@ from apvfio.model.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.lab.namespace import Namespace
+    from lab.namespace import Namespace
 
 COMMANDS = {
     "libvirtd": "libvirt-daemon-system",

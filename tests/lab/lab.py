@@ -7,14 +7,14 @@ import os
 import shutil
 import tempfile
 
-from apvfio.lab import guest
-from apvfio.lab.libvirtd import COMMANDS, HOOK, Libvirtd, write_file, write_settings
-from apvfio.lab.namespace import Namespace, require_commands
 from apvfio.model.errors import HostError
 from apvfio.sim import fuse
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.store.system import RealSystem
+from lab import guest
+from lab.libvirtd import COMMANDS, HOOK, Libvirtd, write_file, write_settings
+from lab.namespace import Namespace, require_commands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
