@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.model.ids import IdSet
@@ -81,14 +82,14 @@ def _crowded(directory: Path, count: int) -> SimSystem:
 
 
 def _start(system: SimSystem) -> float:
-    seconds = timed(lambda: broker.acquire(system, _GUEST))
-    broker.release(system, _GUEST.guest_uuid)
+    seconds = timed(lambda: start_guest(system, _GUEST))
+    release_guest(system, _GUEST.guest_uuid)
     return seconds
 
 
 def _stop(system: SimSystem) -> float:
-    broker.acquire(system, _GUEST)
-    return timed(lambda: broker.release(system, _GUEST.guest_uuid))
+    start_guest(system, _GUEST)
+    return timed(lambda: release_guest(system, _GUEST.guest_uuid))
 
 
 def _write_log(path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.ids import IdSet
@@ -59,7 +59,7 @@ def goals(rounds: int) -> Iterator[Goal]:
 def _reads(profile: str, adapters: range, domains: range) -> int:
     system, seam = machine(profile, adapters, IdSet(domains))
     request = invented.request(1, _WISH)
-    broker.acquire(system, request)
+    start_guest(system, request)
     # More queues go unasked from a large host, and each is asked whether it is offline, and whether it works.
     return sum(path.rpartition("/")[2] not in _OF_QUEUES for _, path in seam.reads)
 

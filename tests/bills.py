@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST = 129
+MOST = 131
 """Modules, with those that Python itself begins with; a new one is worth a thought."""
 SLOW = {
     "argparse", "ast", "dataclasses", "datetime", "glob", "importlib.util", "inspect", "libvirt", "logging",
@@ -30,5 +30,5 @@ def require_few(modules: Iterable[str]) -> None:
     loaded = set(modules)
     assert not loaded & SLOW
     assert not loaded & OTHERS
-    assert "apvfio.engine.broker" in loaded
+    assert "apvfio.engine.start" in loaded
     assert len(loaded) <= MOST

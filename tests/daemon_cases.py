@@ -13,8 +13,8 @@ import pytest
 
 from apvfio.model.host import AP_MDEVS
 from apvfio.store.ledger_file import LEDGER
+from apvfio.store.locks import OWN_LOCK
 from apvfio.store.policy_file import POLICY
-from apvfio.store.waiting import ROOM
 from hard_house import (
     START,
     WISH,
@@ -186,9 +186,7 @@ def _orphaned_waiting(house: HardHouse, operation: str, *words: str) -> Iterator
             holding_our_lock(house),
             meanwhile(lambda: house.virsh(*words, check=False)) as answer,
         ):
-            # A stop waits without a ticket: nobody else could serve it better than by its record.
-            waiting = _stops if operation == "release" else _tickets
-            eventually(lambda: bool(waiting(house) and our_hooks(house, operation)))
+            eventually(lambda: any(_at_the_lock(house, pid) for pid in our_hooks(house, operation)))
             house.crash_daemon()
             assert answer.result().returncode == 1
             frozen.freeze(our_hooks(house, operation))
@@ -197,14 +195,10 @@ def _orphaned_waiting(house: HardHouse, operation: str, *words: str) -> Iterator
         frozen.over()
 
 
-def _tickets(house: HardHouse) -> list[str]:
-    """The calls that wait for the lock."""
-    return house.system.files.list(ROOM)
-
-
-def _stops(house: HardHouse) -> list[str]:
-    """The records of stops that nobody has served."""
-    return [name for name in house.system.files.list("run/apvfio") if name.startswith("stopped.")]
+def _at_the_lock(house: HardHouse, pid: str) -> bool:
+    """Whether the process inside has the file of apvfio's lock open."""
+    done = house.run(["sh", "-c", 'readlink /proc/"$1"/fd/*', "sh", pid])
+    return f"/{OWN_LOCK}" in done.stdout.split()
 
 
 def _damaged_ledger(house: HardHouse) -> None:

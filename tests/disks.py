@@ -21,7 +21,6 @@ from unittest import mock
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.locks import Patience, holding_locks
-from apvfio.store.waiting import ROOM, FileRoom
 from machines import FaultySysfs, Killed, Machine, copied
 
 if TYPE_CHECKING:
@@ -220,7 +219,6 @@ class DiskMachine(Machine):
             target.write_text(text)
             target.chmod(0o600)
         self.files = _DiskFiles(self.disk)  # type: ignore[assignment]
-        self.room = FileRoom(os.path.join(root, ROOM))
         self.processes = machine.processes and machine.processes.on(self.kernel)
         self.dead = set(machine.dead)
 

@@ -59,7 +59,7 @@ live_guest.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
 """
 _ACQUIRE_AND_DIE = """\
 import os, sys
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
 from apvfio.model.ledger import LiveChange
 from apvfio.libvirt.live_guest import this_process
 from apvfio.model.ids import parse_list
@@ -69,7 +69,7 @@ from apvfio.store.system import RealSystem
 guest, uuid, mdev = sys.argv[1:4]
 matrix = Matrix(parse_list("1,10"), parse_list("2,4"))
 live = LiveChange(this_process(), "<guest/>")
-broker.acquire_live(RealSystem(), Request(guest, uuid, mdev, matrix), live)
+start_guest(RealSystem(), Request(guest, uuid, mdev, matrix), live=live)
 os._exit(9)
 """
 

@@ -15,7 +15,6 @@ from apvfio.model.process import Process
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.store.ledger_file import LEDGER, load
-from apvfio.store.waiting import MemoryRoom, Room
 from hosts import BOOT, IBM_DOMAINS
 
 if TYPE_CHECKING:
@@ -124,7 +123,10 @@ class FaultyFiles:
                 del self.texts[path]
 
     def list(self, path: str) -> list[str]:
-        return sorted(p.removeprefix(f"{path}/") for p in self.texts if p.startswith(f"{path}/"))
+        below = (
+            p.removeprefix(f"{path}/") for p in [*self.texts, *self.directories] if p.startswith(f"{path}/")
+        )
+        return sorted({name.partition("/")[0] for name in below})
 
 
 class Machine:
@@ -136,7 +138,6 @@ class Machine:
         self.sysfs = FaultySysfs(self.kernel, self.faults)
         self.files = FaultyFiles(self.faults)
         self.boot_id = BOOT
-        self.room: Room = MemoryRoom()
         self.processes: Processes | None = None
         """Those of guests and of whoever opens a device, where they are known."""
         self.dead: set[int] = set()

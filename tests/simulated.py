@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from apvfio.cli.main import main
-from apvfio.engine.broker import acquire
+from apvfio.engine.start import start_guest
 from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
@@ -54,7 +54,7 @@ class SimulatedHost:
     def start(self, request: Request) -> None:
         """Give a guest its queues."""
         with self.opened() as system:
-            acquire(system, request)
+            start_guest(system, request)
 
     def make_mdev(self, uuid: str, matrix: Matrix) -> None:
         """Make a mediated device that apvfio knows nothing of."""

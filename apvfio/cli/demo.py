@@ -10,7 +10,7 @@ from apvfio.cli.status import describe as describe_status
 from apvfio.cli.terminal import look, print_lines
 from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import parse_domain
-from apvfio.engine.broker import plan
+from apvfio.engine.preview import preview_plan
 from apvfio.model.errors import Exit
 
 if TYPE_CHECKING:
@@ -76,5 +76,5 @@ def show_plan(system: System, xml: str) -> None:
     request = parse_domain(xml.encode())
     assert request is not None
     print(f"$ apvfio plan {GUEST}")
-    print("\n".join(describe_plan(plan(system, request))))
+    print("\n".join(describe_plan(preview_plan(system, request))))
     print(flush=True)

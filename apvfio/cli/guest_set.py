@@ -17,8 +17,8 @@ from apvfio.cli.terminal import print_lines
 from apvfio.domain.editor import with_request
 from apvfio.domain.request import asked_in, parse_device, parse_domain
 from apvfio.domain.source import request_of
-from apvfio.engine import serving
 from apvfio.engine.preview import preview_start
+from apvfio.engine.state import look
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.clashes import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
@@ -34,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apvfio.engine.serving import Scene
+    from apvfio.engine.state import State
     from apvfio.kernel.seam import System
     from apvfio.libvirt.clashes import OtherDevices
     from apvfio.libvirt.guests import Guest
@@ -102,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _seen(args: argparse.Namespace, system: System) -> Scene | None:
+def _seen(args: argparse.Namespace, system: System) -> State | None:
     """The host's own devices; None if it is not to be asked."""
     try:
-        return None if args.unchecked else serving.current(system)
+        return None if args.unchecked else look(system)
     except ApvfioError as error:
         error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
         raise

@@ -8,7 +8,8 @@ import argparse
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
-from apvfio.engine import broker, serving
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.state import look
 from apvfio.model.errors import Exit
 from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES
 from apvfio.model.ids import format_change, format_list
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.engine.broker import MechanismChange
+    from apvfio.engine.mechanism import MechanismChange
     from apvfio.kernel.seam import System
     from apvfio.model.ids import IdSet
     from apvfio.model.matrix import Apqn
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system:
         if args.mode:
             with ProgressLine() as tell:
-                done = broker.switch_mechanism(system, args.mode, tell=tell)
+                done = switch_mechanism(system, args.mode, tell=tell)
         facts = _facts(system)
     if args.json:
         print_json({**facts, "changed": done and _changed(done)})
@@ -89,7 +90,7 @@ def _moved(done: MechanismChange) -> list[Apqn]:
 
 
 def _facts(system: System) -> dict[str, object]:
-    host, ledger, policy = serving.current(system)
+    host, ledger, policy = look(system)
     return {
         "mode": mechanism_of(host, ledger, policy),
         "why": mechanism_reason(host, ledger, policy),

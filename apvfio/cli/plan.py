@@ -9,9 +9,9 @@ from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_domain, read_domains
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.source import request_of
-from apvfio.engine import serving
 from apvfio.engine.preview import preview_start
 from apvfio.engine.resolve import all_named
+from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import OVERRIDES
@@ -62,7 +62,7 @@ def _run_all(args: argparse.Namespace) -> int:
     documents = read_domains(args)
     with opened(args) as system:
         requests, errors = _requests(system, documents)
-        host, ledger, policy = serving.current(system)
+        host, ledger, policy = look(system)
         requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
         facts = read_usage(system, host, [request.matrix for request in requests], policy)
         found = plan_all_guests(requests, host, ledger, policy, facts)

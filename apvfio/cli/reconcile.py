@@ -10,9 +10,9 @@ from typing import NamedTuple
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
-from apvfio.engine import broker
 from apvfio.engine.not_yet import waits
 from apvfio.engine.preview import preview_reconcile
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.kernel.bus_wait import COMPLETE, wait_for_bus
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.engine.settle import Outcome
+    from apvfio.engine.carry_out import Outcome
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
     from apvfio.plan.pending_returns import PendingReturn
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             outcome = preview_reconcile(system)
         else:
-            outcome = broker.reconcile(system, hurry=args.hand_over, tell=tell)
+            outcome = reconcile_host(system, hurry=args.hand_over, tell=tell)
         more = _settle_live(system, dry_run=args.dry_run)
         host = read_host(system.sysfs)
         more = more._replace(waiting=[*more.waiting, *waits(system, outcome.ledger)])

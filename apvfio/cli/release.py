@@ -9,8 +9,8 @@ from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
-from apvfio.engine import broker
 from apvfio.engine.preview import preview_release
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, RequestError, UsageError, printable
 from apvfio.store import ledger_file
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             outcome = preview_release(system, uuid, force=args.force)
         else:
             with ProgressLine() as tell:
-                outcome = broker.release(system, uuid, force=args.force, tell=tell)
+                outcome = release_guest(system, uuid, force=args.force, tell=tell)
         host = read_host(system.sysfs)
     print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
     return Exit.OK

@@ -21,7 +21,7 @@ from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
 from apvfio.doctor.collect.store import look_at_store
 from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen
-from apvfio.engine.serving import scene
+from apvfio.engine.state import read_state
 from apvfio.install.checks import has_mdevctl
 from apvfio.mdev.definitions import AUTO
 from apvfio.mdev.devices import is_uuid
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.facts import DomainFacts, GuestFacts, MachineFacts, Seen
     from apvfio.doctor.words import Words
-    from apvfio.engine.serving import Scene
+    from apvfio.engine.state import State
     from apvfio.kernel.seam import Files, System
 
     Judge = Callable[[Facts, Words], Iterable[Check]]
@@ -128,7 +128,7 @@ def _look(
 
 
 def _guests(system: System, domains: list[DomainFacts]) -> tuple[GuestFacts, ...]:
-    seen: Seen[Scene] = attempt(partial(scene, system))
+    seen: Seen[State] = attempt(partial(read_state, system))
     if isinstance(seen, Unseen):
         return look_at_guests(system, domains, None)
     # That the driver is not loaded is told elsewhere, and must not hide what else is wrong.

@@ -8,9 +8,12 @@ owed from the start, and paid when nobody needs it any more.
 
 from __future__ import annotations
 
+from apvfio.engine.carry_out import carry_out
 from apvfio.engine.deferred import Pace
-from apvfio.engine.serving import noting_offline, plan_one, scene, told
-from apvfio.engine.settle import settle
+from apvfio.engine.offline import noting_offline
+from apvfio.engine.plan_start import plan_start
+from apvfio.engine.state import read_state
+from apvfio.engine.verify import readable
 from apvfio.events import record
 from apvfio.kernel.apply import bind_queues
 from apvfio.kernel.snapshot import read_driver, read_host
@@ -48,7 +51,8 @@ def make_claim(
     is taken from the host and only what ap-check looks at is looked at: adapters may be absent.
     """
     with system.lock():
-        seen = scene(system)
+        found = ledger_file.load(system.files, system.boot_id)
+        seen = read_state(system, found)
         require_startable(mdev, matrix, seen.host, seen.ledger)
         if mdev in seen.host.mdevs or matrix.empty:
             return ()
@@ -58,20 +62,20 @@ def make_claim(
         request = Request("", "", mdev, matrix, source="its definition")
         if way := free_by_masks(matrix, seen.host):
             require_no_rival(request, seen.host, seen.ledger)
-            record.save(system, seen.ledger.promising(Claim(mdev, matrix, way, process)), seen.ledger)
+            record.save(system, seen.ledger.promising(Claim(mdev, matrix, way, process)), found)
             return ()
         absent = absent_queues(matrix, seen.host)
         if absent and not any(map(seen.host.masks_give_host, absent)):
             seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
-        plan = plan_one(system, request, seen)
+        plan = plan_start(system, request, seen)
         ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
         ledger = ledger.promising(Claim(mdev, matrix, plan.chosen.name, process))
         try:
-            settle(system, seen.host, seen.ledger, ledger, pace=Pace())
+            carry_out(system, seen.host, found, ledger, pace=Pace())
             _require_bound(system, matrix)
         except (ApvfioError, OSError) as error:
             _give_up(system, mdev)
-            raise told(error) from None
+            raise readable(error) from None
         return plan.warnings
 
 
@@ -107,7 +111,7 @@ def _give_up(system: System, mdev: str) -> None:
     try:
         found = ledger_file.load(system.files, system.boot_id)
         host = read_host(system.sysfs)
-        settle(system, host, found, found.breaking(mdev), pace=Pace(at_once=True))
+        carry_out(system, host, found, found.breaking(mdev), pace=Pace(at_once=True))
     except ApvfioError:
         # The promise ends with its process, and the next call pays; the first error is the one to tell.
         return

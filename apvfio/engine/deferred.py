@@ -64,18 +64,32 @@ class Haste:
 
 
 def hand_over(files: Files, who: str) -> bool:
-    """Have the unit do what the ledger says is due; False if nobody watches, or none can be told.
+    """Have the unit do what is pending; return False if it does not watch, or cannot be told."""
+    if not is_watched(files):
+        return False
+    try:
+        return files.create(f"{DIRECTORY}/{_now()}.{who}")
+    except ApvfioError:
+        return False
+
+
+def is_watched(files: Files) -> bool:
+    """Return whether the unit takes up what is handed over.
 
     A file says when it was put there, in seconds since the boot: one that has been lying for long
     shows that the directory has outlived its watcher.
     """
-    now = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    now = _now()
+    parent, _, directory = DIRECTORY.rpartition("/")
     try:
-        if any(now - since(name) > _UNHEARD for name in files.list(DIRECTORY)):
-            return False
-        return files.create(f"{DIRECTORY}/{now}.{who}")
+        names = files.list(DIRECTORY)
+        return all(now - since(name) <= _UNHEARD for name in names) and directory in files.list(parent)
     except ApvfioError:
         return False
+
+
+def _now() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def take_up(files: Files) -> None:

@@ -7,8 +7,9 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
-from apvfio.engine import chzdev, serving
-from apvfio.engine.settle import serve_ended
+from apvfio.engine import chzdev
+from apvfio.engine.carry_out import finish_ended
+from apvfio.engine.state import look
 from apvfio.events import record
 from apvfio.kernel.apply import bind_queues, check, write
 from apvfio.kernel.snapshot import read_mask
@@ -50,7 +51,7 @@ def change_masks(
     tell(FOR_THE_LOCK)
     with system.lock():
         tell("")
-        serve_ended(system)
+        finish_ended(system)
         before, change = _plan(system, wish)
         announce(change)
         if change.steps:
@@ -58,7 +59,7 @@ def change_masks(
         _take(system.sysfs, change)
         # The debts change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
-            record.save(system, change.ledger)
+            record.save(system, change.ledger, before.ledger)
         _note(system, (f"{step.attribute.rpartition('/')[2]} {step.value}" for step in change.steps))
         if not command:
             _store(change, lambda: masks_file.save(system.files, change.stored))
@@ -70,7 +71,7 @@ def change_masks(
 
 
 def _plan(system: System, wish: MaskEdit) -> tuple[MasksBefore, MaskChange]:
-    host, ledger, policy = serving.current(system)
+    host, ledger, policy = look(system)
     before = MasksBefore(
         host, ledger, policy, masks_file.load(system.files), definitions.autostarted(system.files)
     )

@@ -3,16 +3,20 @@
 
 In two steps, between which the guest's annotation can be changed: `apply_change` gives the device its new
 matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If the process dies before
-`commit`, the next call undoes the change, as `apvfio.engine.settle` finds it in the ledger.
+`commit`, the next call undoes the change, as `apvfio.engine.up_to_date` finds it in the ledger.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 
+from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
-from apvfio.engine.serving import noting_offline, planned_on, scene, told, verify_guest
-from apvfio.engine.settle import Outcome, finished, settle, settled
+from apvfio.engine.offline import noting_offline
+from apvfio.engine.plan_start import plan_with
+from apvfio.engine.state import read_state
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
 from apvfio.kernel.snapshot import is_configured, read_host
@@ -28,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apvfio.engine.serving import Scene
+    from apvfio.engine.state import State
     from apvfio.kernel.seam import Sysfs, System
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Ledger
@@ -41,7 +45,7 @@ _TURNS = 3
 
 def plan_change(system: System, request: Request, changer: Process) -> LivePlan:
     """What `apply_change` would do now; changes nothing."""
-    return _plan(system, request, scene(system), changer)
+    return _plan(system, request, read_state(system), changer)
 
 
 def apply_change(
@@ -54,24 +58,25 @@ def apply_change(
     guest's annotation must be if it is undone, None if that does not change.
     """
     with system.lock():
-        seen = scene(system)
+        saved = ledger_file.load(system.files, system.boot_id)
+        seen = read_state(system, saved)
         found = _plan(system, request, seen, changer)
         if found.idle:
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
         lease = found.plan.lease._replace(live=live)
         ledger = noting_offline(found.plan, seen.host, system.sysfs).with_lease(lease)
-        record.save(system, ledger)
+        record.save(system, ledger, saved)
         try:
             # What is owed can wait; a guest that runs does not wait for it.
             apply_steps(system.sysfs, pending_steps(limit_returns(ledger, seen.host, 0), seen.host))
             there = [queue for queue in lease.matrix.queues() if queue in seen.host.drivers]
             bind_queues(system.sysfs, there)
             apply_steps(system.sysfs, reassignment_steps(lease, seen.host))
-            verify_guest(system.sysfs, lease, there)
+            verify_device(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
             _give_up(system, ledger, lease._replace(live=None))
-            raise told(error).for_guest(request.guest) from None
+            raise readable(error).for_guest(request.guest) from None
         return found
 
 
@@ -94,7 +99,7 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
     with system.lock():
         host = read_host(system.sysfs)
         found = ledger_file.load(system.files, system.boot_id)
-        ledger = settled(system, found, host)
+        ledger = bring_up_to_date(system, found, host)
         lease = ledger.leases.get(mine.mdev)
         if lease and (lease.uuid, lease.state, lease.was) == (mine.uuid, mine.state, mine.was):
             lease = end(lease)
@@ -103,11 +108,11 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
                 ledger = ledger.handed(lease)
                 wish = done.plan.request.wish
                 ledger = ledger.remembering(lease.uuid, lease.matrix) if wish else ledger
-        first = settle(system, host, found, ledger, pace=pace)
-    return finished(system, first, pace)
+        first = carry_out(system, host, found, ledger, pace=pace)
+    return carry_out_rest(system, first, pace)
 
 
-def _plan(system: System, request: Request, seen: Scene, changer: Process) -> LivePlan:
+def _plan(system: System, request: Request, seen: State, changer: Process) -> LivePlan:
     lease = held_lease(request, seen.ledger)
 
     def make(named: Request, ledger: Ledger) -> LivePlan:
@@ -118,7 +123,7 @@ def _plan(system: System, request: Request, seen: Scene, changer: Process) -> Li
 
     # A wish that is satisfied moves nothing.
     ledger = seen.ledger.remembering(lease.uuid, lease.matrix) if request.wish else seen.ledger
-    return planned_on(system, request, seen, ledger, make)
+    return plan_with(system, request, seen._replace(ledger=ledger), make)
 
 
 def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:
@@ -141,7 +146,7 @@ def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
     aim = ledger.with_lease(lease.undone())
     with suppress(ApvfioError):  # the ledger says what is left to undo; the first error is the one to tell
         for _ in range(_TURNS):
-            turn = settle(system, read_host(system.sysfs), ledger, aim, pace=pace)
+            turn = carry_out(system, read_host(system.sysfs), ledger, aim, pace=pace)
             if not turn.unfinished:
                 break
             ledger = aim = turn.ledger

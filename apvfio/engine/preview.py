@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from apvfio.engine.broker import plan
+from apvfio.engine.carry_out import Outcome
+from apvfio.engine.differences import differences
 from apvfio.engine.evidence import Evidence
-from apvfio.engine.serving import scene
-from apvfio.engine.settle import Outcome, differences, settled
+from apvfio.engine.plan_start import plan_start
+from apvfio.engine.state import State, read_state
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.kernel.cards import queues_with_keys
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.after_stop import after_stop
+from apvfio.plan.key_warnings import key_warnings
 from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import pending_steps, remaining_matrices, returnable
 from apvfio.store import ledger_file
@@ -29,16 +33,27 @@ def preview_start(system: System, request: Request, *, runs: bool | None = None)
 
     ``runs`` is whether it does, as processes and ledger tell if not given. The errors are those of a start.
     """
-    seen = scene(system)
+    seen = read_state(system)
     leases = [lease for lease in seen.ledger.of_guest(request.guest_uuid) if lease.state in (HELD, CHANGING)]
     if runs is None:
         running = system.running_guests()
         runs = bool(leases) if running is None else request.guest_uuid in running
     if not runs:
-        return plan(system, request, seen)
+        return preview_plan(system, request, seen)
     ledger, host = after_stop(seen.ledger, seen.host, request.guest_uuid)
-    found = plan(system, request, seen._replace(ledger=ledger, host=host))
+    found = preview_plan(system, request, seen._replace(ledger=ledger, host=host))
     return found._replace(keeps=leases[0].matrix if leases else Matrix())
+
+
+def preview_plan(system: System, request: Request, state: State | None = None) -> Plan:
+    """What starting the guest would do, on the host in ``state`` if given; the errors are those of a start.
+
+    Here alone the cards are asked for the keys that the guest would find: it takes them a while.
+    """
+    state = state or read_state(system)
+    found = plan_start(system, request, state)
+    keyed = queues_with_keys(system.sysfs, state.host, found.request.matrix)
+    return found._replace(warnings=(*found.warnings, *key_warnings(found.request, state.ledger, keyed)))
 
 
 def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
@@ -49,14 +64,16 @@ def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> 
     for lease in found.of_guest(guest_uuid):
         if not force:
             evidence.require_idle(lease)
-    return _outcome(settled(system, found, host, evidence).ending(guest_uuid), host)
+    return _outcome(bring_up_to_date(system, found, host, evidence).ending(guest_uuid), host)
 
 
 def preview_reconcile(system: System) -> Outcome:
     """What is due, and what is seen that should not be so."""
     host = read_host(system.sysfs)
     found = ledger_file.load(system.files, system.boot_id)
-    return _outcome(settled(system, found, host), host)._replace(seen=tuple(differences(system, host, found)))
+    return _outcome(bring_up_to_date(system, found, host), host)._replace(
+        seen=tuple(differences(system, host, found))
+    )
 
 
 def _outcome(ledger: Ledger, host: Host) -> Outcome:

@@ -20,7 +20,7 @@ from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from apvfio.kernel.seam import Files
     from apvfio.model.ledger import Ledger
@@ -35,10 +35,20 @@ _PER_HOLDER = 512
 _LARGEST = 32 << 20
 
 
-def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]:
-    """Append what the change of the ledger, which was written already, tells; those events."""
-    found = list(events(before, after, now))
-    last, held = _last(files), holders(before)
+def append_changes(
+    files: Files, ledgers: Sequence[Ledger], now: float, planned: Event | None = None
+) -> list[Event]:
+    """Append what has changed from each of ``ledgers``, written already, to the next; return those events.
+
+    ``planned`` has led from the first of them to the second.
+    """
+    before, after = ledgers[0], ledgers[-1]
+    changes = [list(events(ledgers[i], ledgers[i + 1], now)) for i in range(len(ledgers) - 1)]
+    if planned:
+        changes.insert(1, [planned])
+    found = [event for part in changes for event in part]
+    end = _end(files)
+    last, held = _last(end), holders(before)
     if last is None or last.holds != holding(before.boot_id, held.values()):
         with suppress(ApvfioError):
             newest = (
@@ -48,8 +58,9 @@ def told(files: Files, before: Ledger, after: Ledger, now: float) -> list[Event]
             found = [*differences(known, held, now, before.boot_id, late=True), *found]
     if found:
         found[-1] = found[-1]._replace(holds=holding(after.boot_id, holders(after).values()))
-        _turn_over(files, held.values(), now, before.boot_id)
-        _append(files, found)
+        if _turn_over(files, held.values(), now, before.boot_id):
+            end = ""
+        _append(files, found, end)
     return found
 
 
@@ -60,8 +71,9 @@ def note(files: Files, event: Event) -> None:
     """
     with suppress(ApvfioError):
         if files.size(AUDIT_LOG) <= OVERFULL:
-            last = _last(files)
-            _append(files, [event._replace(holds=last.holds if last else 0)])
+            end = _end(files)
+            last = _last(end)
+            _append(files, [event._replace(holds=last.holds if last else 0)], end)
 
 
 def read(files: Files, newest: int = FILES) -> Iterator[Event | None]:
@@ -122,35 +134,46 @@ def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
     return held
 
 
-def _last(files: Files) -> Event | None:
+def _end(files: Files) -> str | None:
+    """The last lines of the newest file, None if they cannot be read."""
+    try:
+        return files.end(AUDIT_LOG)
+    except ApvfioError:
+        return None
+
+
+def _last(end: str | None) -> Event | None:
     """The last event, None if there is none that can be understood."""
     try:
-        return from_line(files.end(AUDIT_LOG).rstrip("\n").rpartition("\n")[2])
+        return from_line((end or "").rstrip("\n").rpartition("\n")[2])
     except (ValueError, RecursionError, ApvfioError):
         return None
 
 
-def _append(files: Files, found: Iterable[Event]) -> None:
-    """Add lines, behind one that may have been broken off."""
+def _append(files: Files, found: Iterable[Event], end: str | None) -> None:
+    """Add lines behind ``end``, whose last one may have been broken off; nothing if that is unknown."""
+    if end is None:
+        return
     with suppress(ApvfioError):
-        end = files.end(AUDIT_LOG)
         begin = "" if not end or end.endswith("\n") else "\n"
         files.append(AUDIT_LOG, begin + "".join(map(to_line, found)))
 
 
-def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) -> None:
-    """Begin a new file, with what was and what guests hold, if the trail's is full."""
+def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) -> bool:
+    """Begin a new file, with what was and what guests hold, if the newest is full; return whether it was."""
     with suppress(ApvfioError):
         more = _PER_HOLDER * len(held)
         if files.size(AUDIT_LOG) < _FULL + more:
-            return
+            return False
         before: dict[str, int] = {}
         with suppress(ApvfioError):
             before = counts(files, OVERFULL + more)
         head = [Event(now, COUNTED, boot, counts=before), *still_held(held, now, boot)]
         for number in range(FILES - 1, 0, -1):
             files.rename(_name(number - 1), _name(number))
-        _append(files, head)
+        _append(files, head, "")
+        return True
+    return False
 
 
 def _name(number: int) -> str:

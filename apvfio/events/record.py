@@ -13,6 +13,8 @@ from apvfio.store.system import on_this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apvfio.kernel.seam import System
     from apvfio.model.errors import ApvfioError
     from apvfio.model.ledger import Ledger
@@ -20,24 +22,26 @@ if TYPE_CHECKING:
     from apvfio.plan.planner import Plan
 
 
-def save(system: System, ledger: Ledger, found: Ledger | None = None) -> None:
-    """Write ``ledger`` in place of ``found``, which is read if it is not given; under the lock."""
-    before = ledger_file.load(system.files, system.boot_id) if found is None else found
+def save(system: System, ledger: Ledger, found: Ledger) -> None:
+    """Write ``ledger`` in place of ``found``, and record what that changes; under the lock."""
     ledger_file.save(system.files, ledger)
-    for event in audit_log.told(system.files, before, ledger, time.time()):
-        _publish(system, event)
+    changes(system, [found, ledger])
 
 
-def catch_up(system: System, ledger: Ledger) -> None:
-    """Tell what the trail lacks of ``ledger``, which is as it was found: somebody died before he could."""
-    for event in audit_log.told(system.files, ledger, ledger, time.time()):
-        _publish(system, event)
+def changes(system: System, ledgers: Sequence[Ledger], plan: Plan | None = None) -> None:
+    """Record what has changed from each of ``ledgers`` to the next, which were written already.
+
+    With one ledger only what the log lacks of it: a call has died before it could record that. ``plan`` has
+    led from the first ledger to the second.
+    """
+    planned = _planned(system, plan) if plan else None
+    _publish(system, audit_log.append_changes(system.files, ledgers, time.time(), planned))
 
 
-def note_plan(system: System, plan: Plan) -> None:
+def _planned(system: System, plan: Plan) -> Event:
     """How a guest is to get its queues, and what that costs the host."""
     lease, other = plan.lease, plan.runner_up
-    event = Event(
+    return Event(
         time.time(),
         PLANNED,
         system.boot_id,
@@ -50,7 +54,6 @@ def note_plan(system: System, plan: Plan) -> None:
         taken=tuple(map(str, plan.chosen.collateral)),
         warnings=plan.warnings,
     )
-    _note(system, event)
 
 
 def note_refusal(system: System, error: ApvfioError) -> None:
@@ -79,11 +82,12 @@ def note_masks(system: System, text: str) -> None:
 
 def _note(system: System, event: Event) -> None:
     audit_log.note(system.files, event)
-    _publish(system, event)
+    _publish(system, [event])
 
 
-def _publish(system: System, event: Event) -> None:
-    if on_this_machine(system):
+def _publish(system: System, events: Sequence[Event]) -> None:
+    if events and on_this_machine(system):
         from apvfio.events.journal import send  # noqa: PLC0415
 
-        send(event)
+        for event in events:
+            send(event)

@@ -7,8 +7,8 @@ import os
 import shutil
 import sys
 
-from apvfio.engine import broker
 from apvfio.engine.deferred import DIRECTORY
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.host import BUS
 from apvfio.store import ledger_file, stop_records
@@ -39,7 +39,7 @@ def pay(system: System, force: bool, tell: Progress) -> None:
     if not system.sysfs.exists(BUS):
         return
     try:
-        broker.reconcile(system, tell=tell)
+        reconcile_host(system, tell=tell)
     except ApvfioError as error:
         if not force:
             raise

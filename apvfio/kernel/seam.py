@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from apvfio.model.process import Process
-    from apvfio.store.waiting import Room
 
 
 class Sysfs(Protocol):
@@ -81,10 +80,6 @@ class System(Protocol):
     @property
     def boot_id(self) -> str:
         """Changes with every boot of the host, never between."""
-
-    @property
-    def room(self) -> Room:
-        """Where calls wait for the lock."""
 
     @property
     def knows_processes(self) -> bool:

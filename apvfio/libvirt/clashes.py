@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apvfio.engine.serving import Scene
+    from apvfio.engine.state import State
     from apvfio.libvirt.guests import Guest
 
 
@@ -59,7 +59,7 @@ class OtherDevices(NamedTuple):
     """Those on the host that belong to no guest known."""
 
 
-def other_devices(guest: Guest, guests: Iterable[Guest], seen: Scene | None) -> OtherDevices:
+def other_devices(guest: Guest, guests: Iterable[Guest], seen: State | None) -> OtherDevices:
     """What is known of others' devices; without ``seen`` only what libvirt says."""
     named = {mdev: other.name for other in guests if other.uuid != guest.uuid for mdev in _devices(other)}
     if seen is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from apvfio.domain.source import request_of
-from apvfio.engine import serving
+from apvfio.engine.plan_start import plan_start
 from apvfio.engine.resolve import all_named
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hotplug
@@ -181,7 +181,7 @@ def _faults(seen: Status, lease: Lease | None, guest: KnownGuest) -> Iterable[st
 
 def _refusal(system: System, seen: Status, request: Request) -> ApvfioError | None:
     try:
-        serving.plan_one(system, request, seen.scene)
+        plan_start(system, request, seen.scene)
     except ApvfioError as error:
         return error
     return None

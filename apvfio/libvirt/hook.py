@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The qemu hook: libvirt's operations mapped to the broker.
+"""The qemu hook: libvirt's operations mapped to the engine.
 
 hooks/qemu passes on only guests that may be ours. Of libvirt's operations ``prepare`` alone
 can refuse a guest; a failing ``reconnect`` would kill one that runs. Nothing is printed on
@@ -76,7 +76,7 @@ def prepare(xml: bytes, system: System | None) -> None:
 
 def _prepare(here: System, xml: bytes) -> None:
     from apvfio.domain.source import request_of  # noqa: PLC0415
-    from apvfio.engine.broker import acquire  # noqa: PLC0415
+    from apvfio.engine.start import start_guest  # noqa: PLC0415
 
     try:
         request = request_of(here.files, xml)
@@ -90,7 +90,7 @@ def _prepare(here: System, xml: bytes) -> None:
                 "a guest with AP queues can be started by the system's libvirt daemon only.",
                 remedy="Define it under qemu:///system.",
             )
-        acquire(here, request, deserted=_deserted)
+        start_guest(here, request, abandoned=_deserted)
     else:
         _note_ignored(here, xml)
 
@@ -109,7 +109,7 @@ def _note_ignored(system: System, xml: bytes) -> None:
 def _expected(system: System, xml: bytes) -> bool:
     """Whether ``apvfio migrate`` brings the guest: without its device, which waits for it here."""
     from apvfio.domain.request import guest_uuid, parse_device  # noqa: PLC0415
-    from apvfio.engine.broker import expect_arrival  # noqa: PLC0415
+    from apvfio.engine.arrival import expect_arrival  # noqa: PLC0415
 
     return parse_device(xml) is None and expect_arrival(system, guest_uuid(xml))
 
@@ -117,23 +117,23 @@ def _expected(system: System, xml: bytes) -> bool:
 def release(xml: bytes, system: System | None, *, recorded: bool = False) -> None:
     """Return what the guest holds. Of the XML only the uuid counts: a stop must not depend on the rest.
 
-    ``recorded``: as with `broker.stop`.
+    ``recorded``: as with `apvfio.engine.stop.stop_guest`.
     """
-    from apvfio.engine.broker import stop  # noqa: PLC0415
+    from apvfio.engine.stop import stop_guest  # noqa: PLC0415
 
     uuid = _uuid_in(xml)
     with _opened(system) as here:
-        stop(here, uuid, recorded=recorded)
+        stop_guest(here, uuid, recorded=recorded)
 
 
 def reconnect(xml: bytes, system: System | None) -> None:
     """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
     from apvfio.domain.source import request_of  # noqa: PLC0415
-    from apvfio.engine.broker import reconcile  # noqa: PLC0415
+    from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
 
     with _opened(system) as here:
         if request_of(here.files, xml):
-            reconcile(here, hurry=True)
+            reconcile_host(here, hurry=True)
 
 
 _OPERATIONS = {"prepare": prepare, "release": release, "reconnect": reconnect}

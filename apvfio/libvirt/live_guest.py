@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
 from apvfio.engine.evidence import busy_queues
+from apvfio.engine.live_lease import note_live, release_unplugged
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
@@ -99,7 +102,7 @@ def plan(system: System, guest: Guest, request: Request) -> Plan | LivePlan:
     """What `give` would do now; changes nothing."""
     if lease_of(system, guest):
         return live_change.plan_change(system, request, this_process())
-    return broker.plan(system, request)
+    return preview_plan(system, request)
 
 
 def give(system: System, guest: Guest, request: Request, annotation: str, edit: Edit | None = None) -> None:
@@ -117,7 +120,7 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
         if not changed.idle:
             lease = changed.plan.lease._replace(live=LiveChange(this_process(), life.annotation))
     else:
-        lease = broker.acquire_live(system, request, LiveChange(this_process(), annotation))
+        lease = start_guest(system, request, live=LiveChange(this_process(), annotation))
     back: Callable[[], None] = _nothing
     told = False
     try:
@@ -154,7 +157,7 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
     life = _Life.of(guest)
     lease = lease_of(system, guest)
     if lease:
-        lease = broker.note_live(system, lease, LiveChange(this_process(), life.annotation))
+        lease = note_live(system, lease, LiveChange(this_process(), life.annotation))
         if lease is None:
             raise ConflictError("what it holds is changing just now.", guest=guest.name, remedy="Try again.")
     back: Callable[[], None] = _nothing
@@ -165,7 +168,7 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
         device = hotplug.detach(guest)
     except BaseException:
         if lease and not has_device(system, lease, guest):
-            broker.release_unplugged(system, lease)
+            release_unplugged(system, lease)
             raise
         with suppress(ApvfioError):
             back()
@@ -173,10 +176,10 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
             with suppress(ApvfioError):
                 guest.set_annotation(life.annotation, live=True)
                 if lease:
-                    broker.note_live(system, lease, None)
+                    note_live(system, lease, None)
         raise
     if lease:
-        broker.release_unplugged(system, lease)
+        release_unplugged(system, lease)
     return device
 
 
@@ -228,16 +231,16 @@ def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
             return ""
         if guest:
             guest.set_annotation(lease.live.annotation, live=True)
-        broker.note_live(system, lease, None)
+        note_live(system, lease, None)
         return f"{name}: an interrupted live change is settled; it has {lease.matrix}"
     mine: Lease | None = lease
     if lease.live is None:
-        mine = broker.note_live(system, lease, LiveChange(this_process(), ""))
+        mine = note_live(system, lease, LiveChange(this_process(), ""))
     if mine is None:
         return ""
     if guest:
         guest.set_annotation("", live=True)
-    broker.release_unplugged(system, mine)
+    release_unplugged(system, mine)
     return f"{name}: it runs without its mediated device {lease.mdev}; its queues are returned"
 
 
@@ -315,7 +318,7 @@ def _commit(system: System, lease: Lease, changed: LivePlan | None) -> None:
     failure = _ended()
     try:
         if changed is None:
-            broker.note_live(system, lease, None)
+            note_live(system, lease, None)
         elif not changed.idle:
             live_change.commit(system, changed)
     except ApvfioError as error:
@@ -372,7 +375,7 @@ def _give_up(system: System, life: _Life, lease: Lease) -> None:
             hotplug.detach(life.guest)
         if has_device(system, lease, life.guest):
             return
-        broker.release_unplugged(system, lease)
+        release_unplugged(system, lease)
 
 
 def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *, restored: bool) -> None:
@@ -386,7 +389,7 @@ def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *
         if not has_device(system, lease, life.guest):
             settle_guest(system, lease, life.guest)
         elif restored:
-            broker.note_live(system, lease, None)
+            note_live(system, lease, None)
 
 
 def _nothing() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.engine.serving import Scene
-from apvfio.engine.settle import differences
+from apvfio.engine.differences import differences
+from apvfio.engine.state import State
 from apvfio.kernel.queue_states import read_states
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
@@ -54,9 +54,9 @@ class Status(NamedTuple):
         return mechanism_of(self.host, self.ledger, self.policy)
 
     @property
-    def scene(self) -> Scene:
+    def scene(self) -> State:
         """What planning needs."""
-        return Scene(self.host, self.ledger, self.policy)
+        return State(self.host, self.ledger, self.policy)
 
     @property
     def pending(self) -> list[PendingReturn]:

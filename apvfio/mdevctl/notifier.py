@@ -37,20 +37,20 @@ def main(argv: list[str], system: System | None = None) -> int:
 
 
 def _serve(call: Call, system: System) -> Iterator[str]:
-    from apvfio.engine.broker import reconcile  # noqa: PLC0415
     from apvfio.engine.claim import end_claim  # noqa: PLC0415
-    from apvfio.engine.serving import current  # noqa: PLC0415
+    from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
+    from apvfio.engine.state import look  # noqa: PLC0415
     from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
 
-    host, ledger, _ = current(system)
+    host, ledger, _ = look(system)
     yield from news(call, host, ledger, system.files)
     if call.action not in _MOVES:
         return
     mdevctl = parent()
     if mdevctl and call.uuid in ledger.promises:
         end_claim(system, call.uuid, mdevctl)
-    reconcile(system, hurry=True)
+    reconcile_host(system, hurry=True)
 
 
 def _this_machine() -> System:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from apvfio.domain.request import guest_uuid, parse_device
 from apvfio.domain.source import request_of
-from apvfio.engine import broker
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration.equipment import Equipment, read_equipment
 from apvfio.migration.minimal_xml import minimal_xml
@@ -22,7 +24,7 @@ from apvfio.store import ledger_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.engine.settle import Outcome
+    from apvfio.engine.carry_out import Outcome
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Apqn
@@ -45,7 +47,7 @@ class Preview(NamedTuple):
 
 def preview(system: System, xml: bytes) -> Preview:
     """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
-    plan = broker.plan(system, _request(system, xml))
+    plan = preview_plan(system, _request(system, xml))
     found = ledger_file.load(system.files, system.boot_id)
     queues = plan.request.matrix.queues()
     return Preview(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
@@ -68,7 +70,7 @@ def expect(system: System, xml: bytes) -> Lease:
                 queues=held.matrix.queues(),
                 remedy="See 'apvfio status'.",
             )
-    return broker.acquire(system, request, expected=True)
+    return start_guest(system, request, expected=True)
 
 
 def give_up(system: System, xml: bytes, tell: Progress) -> Outcome:
@@ -81,7 +83,7 @@ def give_up(system: System, xml: bytes, tell: Progress) -> Outcome:
             guest=held.guest if held else "",
             remedy="What it holds comes home when it ends.",
         )
-    return broker.release(system, uuid, tell=tell)
+    return release_guest(system, uuid, tell=tell)
 
 
 def runs(system: System, uuid: str) -> bool:

@@ -12,7 +12,8 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from apvfio.engine import broker
+from apvfio.engine.arrival import await_device
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hotplug
 from apvfio.migration import stages
 from apvfio.migration.interruption import uninterrupted
@@ -157,7 +158,7 @@ class Mover:
     def _home(self) -> None:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
-            broker.release(self._system, self._uuid, tell=self._tell)
+            release_guest(self._system, self._uuid, tell=self._tell)
 
     def _expect_back(self) -> None:
         self._here.host.expect(self._letter)
@@ -177,7 +178,7 @@ class Mover:
     def _note_unplugged(self, *, awaits: bool) -> None:
         """Keep a reconcile from returning the queues of a guest whose device is out, or no longer."""
         with suppress(ApvfioError):  # a lock that is held meanwhile holds up no migration
-            broker.await_device(self._system, self._uuid, awaits=awaits)
+            await_device(self._system, self._uuid, awaits=awaits)
 
     def _guest(self, place: Place) -> Guest:
         guest = place.guests.running(self._uuid)

@@ -21,6 +21,7 @@ from apvfio.plan.host_needs import warnings as warnings_of
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.options import Option, free_options
 from apvfio.plan.overrides import OVERRIDE_OPTION, to_override
+from apvfio.plan.partial_return import limit_returns, returning_queues
 from apvfio.plan.presence import absent_control_domains, absent_queues, require_all_there, require_there
 from apvfio.plan.steps import pending_steps
 
@@ -50,6 +51,8 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...]
     because: str = ""
     """Why this way is chosen though another costs the host fewer queues, in a clause; '' if none does."""
+    deferred: bool = False
+    """Whether slow returns that are pending are left to the systemd unit."""
     keeps: Matrix | None = None
     """What the guest has until it stops if it runs: then the plan is that of its next start."""
 
@@ -106,6 +109,7 @@ class Plan(NamedTuple):
             "runner_up": runner_up
             and {"way": runner_up.name, "collateral": [str(queue) for queue in runner_up.collateral]},
             "steps": [step.as_json() for step in self.steps],
+            "deferred": self.deferred,
             "chzdev": self.chzdev(),
             "warnings": list(self.warnings),
             "running": self.keeps is not None,
@@ -114,9 +118,17 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    request: Request, host: Host, ledger: Ledger, policy: Policy, facts: Usage = NOTHING_KNOWN
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    facts: Usage = NOTHING_KNOWN,
+    *,
+    defer: bool = False,
 ) -> Plan:
     """The cheapest plan that ``host`` and ``policy`` allow, or an error that names guest and queues.
+
+    With ``defer`` it leaves returns that the kernel would make slowly, by resets, to the systemd unit.
 
     A guest that starts is not running: what it still holds of an earlier life comes to its end.
     """
@@ -150,15 +162,17 @@ def make_plan(
     after = ledger.with_lease(lease)._replace(owed=ledger.owed | chosen.clear)
     if mode == OVERRIDES:
         after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
+    deferred = defer and bool(returning_queues(after, host))
     return Plan(
         request=request,
         mode=mode,
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
-        steps=pending_steps(after, host),
+        steps=pending_steps(limit_returns(after, host, 0) if deferred else after, host),
         warnings=warnings(request, chosen, host, policy),
         because=preference_reason(options, _preference(request, policy)),
+        deferred=deferred,
     )
 
 

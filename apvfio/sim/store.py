@@ -21,7 +21,6 @@ from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
-from apvfio.store.waiting import MemoryRoom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Files, Sysfs
     from apvfio.model.process import Process
     from apvfio.sim.files import Entry
-    from apvfio.store.waiting import Room
 
 FORMAT = "apvfio-sim"
 VERSION = 1
@@ -68,7 +66,6 @@ class SimSystem:
         self.processes = processes
         self.sysfs: Sysfs = kernel
         self.files: Files = SimFiles(tree)
-        self.room: Room = MemoryRoom()
 
     @classmethod
     def new(cls, kernel: SimKernel, files: Mapping[str, Entry] | None = None) -> SimSystem:

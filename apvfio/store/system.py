@@ -16,7 +16,6 @@ from apvfio.store.locks import Patience, holding_locks
 from apvfio.store.policy_file import read_times
 from apvfio.store.processes import find_process, opener, running_guests
 from apvfio.store.safe_open import open_ordinary
-from apvfio.store.waiting import ROOM, FileRoom, Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ class RealSystem:
         self.sysfs: Sysfs = RealSysfs(root)
         self._waited = waited
         self.files: Files = RealFiles(root)
-        self.room: Room = FileRoom(os.path.join(root, ROOM))
         self._patience: Patience | None = None
 
     @property

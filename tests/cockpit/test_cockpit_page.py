@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.status import as_json
-from apvfio.engine import broker
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt.status import read_status
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
@@ -112,8 +112,8 @@ def test_the_page_follows_a_guest_and_keeps_the_focus(host: SimulatedHost, open_
     assert page.js("return document.activeElement.getAttribute('aria-label')") == "Release g1"
     page.js("document.querySelector('.matrix td[tabindex=\"0\"]').focus()")
     with host.opened() as system:
-        broker.release(system, guest(1))
-        broker.release(system, guest(2))
+        release_guest(system, guest(1))
+        release_guest(system, guest(2))
     page.until("#leases", "No guest holds queues.")
     assert page.marks() == drawn(host)
     assert page.js("return document.activeElement.getAttribute('aria-label')") == page.text("#told")

@@ -19,9 +19,9 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit
 from apvfio.sim.store import open_sim
 from apvfio.store.locks import OWN_LOCK
-from apvfio.store.waiting import ROOM
 from hook_process import PATIENCE, Hook
 from hostility import MDEV, domain, require_line
+from lock_waiters import at_the_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +162,6 @@ def held(path: Path) -> Iterator[None]:
 def test_who_is_ended_while_it_waits_leaves_nothing_that_counts(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    room = tmp_path / ROOM
     with (
         held(tmp_path / OWN_LOCK),
         subprocess.Popen(
@@ -176,13 +175,10 @@ def test_who_is_ended_while_it_waits_leaves_nothing_that_counts(
         process.stdin.write(domain())
         process.stdin.close()
         end = time.monotonic() + PATIENCE
-        while not (room.is_dir() and any("." not in name for name in os.listdir(room))):
+        while process.pid not in at_the_lock(str(tmp_path)):
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
         assert process.wait(PATIENCE) in (-number, Exit.FAILURE)
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
-    from apvfio.store.waiting import FileRoom
-
-    assert FileRoom(str(room)).tickets() == []

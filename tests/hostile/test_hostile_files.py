@@ -16,7 +16,6 @@ from apvfio.store.definitions import FOLDER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
 from apvfio.store.policy_file import POLICY
-from apvfio.store.waiting import ROOM
 from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
 from planted import KINDS, Planted, directory
 
@@ -31,9 +30,7 @@ def planted(tmp_path: Path) -> Planted:
 
 
 @pytest.mark.parametrize("plant", KINDS)
-@pytest.mark.parametrize(
-    "place", [OWN_LOCK, LEDGER, S390_LOCK, POLICY, f"{FOLDER}/{MDEV}", ROOM, "run/apvfio"]
-)
+@pytest.mark.parametrize("place", [OWN_LOCK, LEDGER, S390_LOCK, POLICY, f"{FOLDER}/{MDEV}", "run/apvfio"])
 def test_what_is_planted_is_not_used(
     planted: Planted, place: str, plant: Callable[[Path, Planted], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +44,7 @@ def test_what_is_planted_is_not_used(
     said = prepare(planted.system, domain())
     assert planted.untouched()
     assert said.out == ""
-    if (place, plant) in ((ROOM, directory), ("run/apvfio", directory)):
+    if (place, plant) == ("run/apvfio", directory):
         assert said.code == Exit.OK
         return
     require_sentence(said)
@@ -63,9 +60,7 @@ def test_what_is_planted_is_not_used(
 
 
 @pytest.mark.parametrize("plant", KINDS)
-@pytest.mark.parametrize(
-    "where", [f"{LEDGER}.{os.getpid()}.new", f"{ROOM}/00000-1", f"{ROOM}/x.new", f"{HANDOVER}/5.x"]
-)
+@pytest.mark.parametrize("where", [f"{LEDGER}.{os.getpid()}.new", f"{HANDOVER}/5.x"])
 def test_what_lies_about_is_in_nobodys_way(
     planted: Planted, where: str, plant: Callable[[Path, Planted], None]
 ) -> None:

@@ -18,7 +18,6 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.system import RealSystem
-from apvfio.store.waiting import ROOM, FileRoom
 from hostility import domain, prepare, require_sentence, run, simulated
 from hosts import IBM_DOMAINS
 from planted import Planted
@@ -65,13 +64,11 @@ def test_the_umask_of_the_caller_does_not_matter(tmp_path: Path, umask: int) -> 
     before = os.umask(umask)
     try:
         files = RealFiles(str(tmp_path))
-        with FileRoom(str(tmp_path / ROOM)).post({"call": "x"}) as ticket:
-            assert stat.S_IMODE((tmp_path / ROOM / ticket.name).stat().st_mode) & 0o077 == 0
         files.write(LEDGER, "{}")
         files.write(RULE, "x", 0o644)
     finally:
         os.umask(before)
-    for path, mode in (("run/apvfio", 0o700), (ROOM, 0o700), (LEDGER, 0o600), (RULE, 0o644)):
+    for path, mode in (("run/apvfio", 0o700), (LEDGER, 0o600), (RULE, 0o644)):
         assert stat.S_IMODE((tmp_path / path).stat().st_mode) == mode
 
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.changes import holders
 from apvfio.events.event import Event, to_line
@@ -31,9 +33,9 @@ TOO_LARGE = (64 << 20) + 1
 def lived() -> Machine:
     """A host on which a guest has come and gone, and another runs."""
     machine = Machine()
-    broker.acquire(machine, a_request("0", "1"))
-    broker.acquire(machine, a_request("10", "2", 2))
-    broker.release(machine, guest(1))
+    start_guest(machine, a_request("0", "1"))
+    start_guest(machine, a_request("10", "2", 2))
+    release_guest(machine, guest(1))
     return machine
 
 
@@ -62,11 +64,11 @@ def require_harmless(text: str) -> Machine:
     before = machine.kernel.to_json(), machine.ledger
     assert prepare(machine, b"<domain xmlns:ap='urn:apvfio:guest:1'").code == Exit.REQUEST
     assert (machine.kernel.to_json(), machine.ledger) == before
-    broker.acquire(machine, a_request("0", "1", 3))
+    start_guest(machine, a_request("0", "1", 3))
     held = audit_log.replayed(audit_log.read(machine.files))
     assert held[mdev(3)] == holders(machine.ledger)[mdev(3)]
-    broker.release(machine, guest(2))
-    broker.release(machine, guest(3))
+    release_guest(machine, guest(2))
+    release_guest(machine, guest(3))
     assert not {mdev(2), mdev(3)} & set(audit_log.replayed(audit_log.read(machine.files)))
     return machine
 
@@ -75,10 +77,10 @@ def require_mended(text: str) -> None:
     """What the end of the trail lacks is told at once, as found out late."""
     machine = lived()
     machine.files.texts[audit_log.AUDIT_LOG] = text
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert audit_log.replayed(audit_log.read(machine.files)) == holders(machine.ledger)
     told = machine.files.texts[audit_log.AUDIT_LOG]
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.files.texts[audit_log.AUDIT_LOG] == told
 
 
@@ -122,7 +124,7 @@ def test_a_guest_that_is_refused_for_ever_does_not_fill_the_disk() -> None:
     for _ in range(1000):
         audit_log.note(machine.files, Event(2.0, "refused", guest="g9", text="no" * 1000))
     assert audit_log.OVERFULL < machine.files.size(audit_log.AUDIT_LOG) < audit_log.OVERFULL + 10_000
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     assert machine.files.size(audit_log.AUDIT_LOG) < 10_000
     assert machine.files.size(f"{audit_log.AUDIT_LOG}.1") > audit_log.OVERFULL
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.engine.broker import acquire
+from apvfio.engine.start import start_guest
 from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
@@ -147,7 +147,7 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:20])
 def test_a_guest_of_any_name(name: str) -> None:
     machine = Machine()
-    acquire(machine, a_request("0", "1")._replace(guest=name))
+    start_guest(machine, a_request("0", "1")._replace(guest=name))
     another = domain('<ap:matrix adapters="0" domains="1"/>', uuid=guest(2), name="other").replace(
         MDEV.encode(), mdev(2).encode()
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.stop import release_guest
 from hosts import a_matrix, mdev
 from lifecycle import state
 
@@ -82,7 +82,7 @@ def test_the_device_of_a_dead_guest_goes_with_it(house: MachineHouse) -> None:
         deadline = time.monotonic() + 30
         while rmmod().returncode and time.monotonic() < deadline:
             time.sleep(0.05)  # a dying process closes its files one by one
-        broker.release(house.system, uuid)
+        release_guest(house.system, uuid)
         modprobe()
         assert state(house) == before
     finally:

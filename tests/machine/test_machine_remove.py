@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.apply import write
 from apvfio.model.errors import ConflictError, KernelRefusedError
 from apvfio.model.host import AP_MDEVS
@@ -40,9 +42,9 @@ def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
     os.kill(qemu, signal.SIGSTOP)
     try:
         with pytest.raises(ConflictError, match=f"process {qemu} .*has it open"):
-            broker.release(house.system, uuid, force=True)
+            release_guest(house.system, uuid, force=True)
         # The kernel takes nothing back: nobody can have the queues, and nobody is told otherwise.
-        outcome = broker.reconcile(house.system)
+        outcome = reconcile_host(house.system)
         assert outcome.ledger.owed
         house.define("next", a_matrix("0,10", "1-2"), mdev(2))
         refused = house.virsh("start", "--paused", "next", check=False)
@@ -55,7 +57,7 @@ def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
     deadline = time.monotonic() + 30
     while state(house) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-        broker.reconcile(house.system)
+        reconcile_host(house.system)
     assert state(house) == before
     house.virsh("start", "--paused", "next")
     house.virsh("destroy", "next")
@@ -72,22 +74,22 @@ def test_who_has_a_device_open_is_known(house: MachineHouse) -> None:
     assert house.system.opener(mdev(4)) == process
     assert house.system.running_guests() == {uuid: process}
     with pytest.raises(ConflictError, match=rf"guest shy: .*process {process.pid}"):
-        broker.release(house.system, uuid)
+        release_guest(house.system, uuid)
     house.virsh("destroy", "shy")
     assert house.system.running_guests() == {}
     assert state(house) == before
     # Nobody's guest, but a program's.
-    broker.acquire(house.system, a_request("0", "1", 5))
+    start_guest(house.system, a_request("0", "1", 5))
     assert house.system.opener(mdev(5)) is None
     group = os.path.basename(os.readlink(f"/sys/{AP_MDEVS.device(mdev(5))}/iommu_group"))
     fd = os.open(f"/dev/vfio/{group}", os.O_RDWR)
     try:
         assert house.system.opener(mdev(5)) == find_process(os.getpid())
         with pytest.raises(ConflictError, match=rf"device is open \(process {os.getpid()}\)"):
-            broker.release(house.system, guest(5))
+            release_guest(house.system, guest(5))
     finally:
         os.close(fd)
-    broker.release(house.system, guest(5))
+    release_guest(house.system, guest(5))
     assert state(house) == before
 
 
@@ -98,8 +100,8 @@ def test_a_guest_that_lets_go(house: MachineHouse) -> None:
     house.virsh("start", "--paused", "deft")
     uuid = guest_uuid(house, "deft")
     with pytest.raises(ConflictError, match="in use"):
-        broker.release(house.system, uuid)
-    broker.release(house.system, uuid, force=True)
+        release_guest(house.system, uuid)
+    release_guest(house.system, uuid, force=True)
     assert state(house) == before
     house.virsh("destroy", "deft")
     assert state(house) == before
@@ -113,7 +115,7 @@ def test_the_same_device_waits_for_its_last_user(house: MachineHouse) -> None:
     os.kill(qemu, signal.SIGSTOP)
     try:
         with pytest.raises(ConflictError):
-            broker.release(house.system, uuid, force=True)
+            release_guest(house.system, uuid, force=True)
         with pytest.raises(KernelRefusedError, match="waits for its last user"):
             write(house.system.sysfs, AP_MDEVS.create, mdev(4))
     finally:
@@ -121,5 +123,5 @@ def test_the_same_device_waits_for_its_last_user(house: MachineHouse) -> None:
     deadline = time.monotonic() + 30
     while state(house) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-        broker.reconcile(house.system)
+        reconcile_host(house.system)
     assert state(house) == before

@@ -8,7 +8,8 @@ from io import TextIOBase
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import parse_mask_spec
@@ -234,7 +235,7 @@ def change(request: Request) -> Act:
 def reconcile(stage: Stage) -> None:
     """The timer, which tries again where something went away under its hands."""
     with suppress(ApvfioError):
-        broker.reconcile(stage.process())
+        reconcile_host(stage.process())
 
 
 def chzdev(apmask: str, aqmask: str) -> Act:

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.mdevctl.persistent import define
 from apvfio.model.criteria import Criteria
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
@@ -83,13 +84,13 @@ def nothing(machine: Machine) -> None:
 
 def held(machine: Machine) -> None:
     """Guest 1 runs."""
-    broker.acquire(machine.process(), ONE)
+    start_guest(machine.process(), ONE)
 
 
 def both(machine: Machine) -> None:
     """Guests 1 and 2 run."""
     held(machine)
-    broker.acquire(machine.process(), BESIDE)
+    start_guest(machine.process(), BESIDE)
 
 
 def attached(machine: Machine) -> None:
@@ -157,7 +158,7 @@ def died(machine: Machine) -> None:
 
 def expected(machine: Machine) -> None:
     """Guest 1 is to arrive by a migration."""
-    broker.acquire(machine.process(), ONE, expected=True)
+    start_guest(machine.process(), ONE, expected=True)
 
 
 def foreign_device(machine: Machine, matrix: Matrix, uuid: str = FOREIGN) -> None:
@@ -173,7 +174,7 @@ def owing(machine: Machine) -> None:
     held(machine)
     machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
     foreign_device(machine, a_matrix("0,10", "1-2"))
-    broker.release(machine.process(), guest(1))
+    release_guest(machine.process(), guest(1))
     machine.kernel.write(AP_MDEVS.remove(FOREIGN), "1")
     assert machine.ledger.owed or machine.ledger.overrides
 
@@ -201,7 +202,7 @@ def half_started(machine: Machine) -> None:
 
     with mock.patch.object(start.sysfs, "write", _dying(start)):
         try:
-            broker.acquire(start, ONE)
+            start_guest(start, ONE)
         except Killed:
             return
     raise AssertionError("it should have died")

@@ -13,9 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import ApvfioError, FileError
-from apvfio.store.waiting import ROOM
 from disks import KILL, SHORT, DiskMachine, Operation, Strike, strikes_at
 from machines import Killed
 from model.befores import Cell
@@ -104,13 +103,12 @@ def _strike(verb: Verb, machine: DiskMachine, strike: Strike, aims: list[State])
     found = _reconciled(machine.process())
     _require(shared := disagreements(machine), not shared)
     _require(debts := unpaid(machine), not debts)
-    again = broker.reconcile(machine.process())
+    again = reconcile_host(machine.process())
     _require(again.steps, not again.steps and _state(machine) == found)
-    machine.room.tickets()  # whoever serves others throws away what the dead have left
     # Nobody tidies up who is dead, or can remove nothing any more.
     helpless = strike.errno == KILL or strike.lasting
     ends = (".new",) if not helpless else ()
-    left = [path for path in machine.disk.texts() if path.endswith(ends) or _is_ticket(path)]
+    left = [path for path in machine.disk.texts() if path.endswith(ends)]
     _require(f"there is left {left}", not left)
     if verb.promise == PARTS and not (verb.undoes and strike.errno != KILL):
         verb.run(machine.process())
@@ -124,12 +122,8 @@ def _strike(verb: Verb, machine: DiskMachine, strike: Strike, aims: list[State])
         _require(difference(found, aims[1]), found == aims[1])
 
 
-def _is_ticket(path: str) -> bool:
-    return path.startswith(ROOM) and not path.endswith(".new")
-
-
 def _reconciled(machine: Machine) -> State:
-    broker.reconcile(machine)
+    reconcile_host(machine)
     return _state(machine)
 
 

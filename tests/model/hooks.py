@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.main import main as apvfio
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import HELD
@@ -165,9 +166,9 @@ class House:
         with self._watched(round_.unit):
             stops = round_.operation == "release"
             if stops:
-                broker.acquire(self.system, ONE)
+                start_guest(self.system, ONE)
             if round_.then in ("stop", "release"):
-                broker.acquire(self.system, BESIDE)
+                start_guest(self.system, BESIDE)
             knew, code = self._struck(round_)
             if stops:
                 require(f"the hook of a stop ended with {code}", code <= 0)
@@ -183,7 +184,7 @@ class House:
             self._next(round_.then)
             self._require_home(round_.then)
         for n in (1, 2):
-            broker.release(self.system, guest(n))
+            release_guest(self.system, guest(n))
         require("the host is not as before", read_host(self.system.sysfs) == self.before)
 
     def _struck(self, round_: Round) -> tuple[bool, int]:

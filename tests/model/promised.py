@@ -6,7 +6,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.profile import PROFILES
@@ -92,9 +93,9 @@ def require_refused(machine: Machine, before: Machine, request: Request) -> None
         return
     ended = before.twin()
     with suppress(ApvfioError):
-        broker.reconcile(before)
+        reconcile_host(before)
     with suppress(ApvfioError):
-        broker.release(ended, request.guest_uuid)
+        release_guest(ended, request.guest_uuid)
     either = (_told(before, loose), _told(ended, loose))
     odd = " or ".join(difference(now, told) for told in either)
     require(f"the refused start of {request.guest} left {odd}", now in either)
@@ -118,7 +119,7 @@ def require_reconciled(machine: Machine) -> None:
         raise ViolationError(f"unpaid: {debt}")
     twin = machine.twin()
     before = _told(twin)
-    again = broker.reconcile(twin)
+    again = reconcile_host(twin)
     require(f"another reconcile takes {again.steps}", not again.steps and _told(twin) == before)
 
 

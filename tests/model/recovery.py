@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import ApvfioError
 from hosts import guest
 from machines import Killed
@@ -91,7 +91,7 @@ def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State], stopp
     require_no_record(machine)
     _require(shared := disagreements(machine), not shared)
     _require(debts := unpaid(machine), not debts)
-    again = broker.reconcile(machine.process())
+    again = reconcile_host(machine.process())
     _require(again.steps, not again.steps and _state(machine) == found)
     if verb.promise == WHOLE or (verb.undoes and fault.errno != KILL):
         _require(difference(found, aims[1]), found in (aims[1:2] if done else aims))
@@ -102,7 +102,7 @@ def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State], stopp
 
 
 def _reconciled(machine: Machine) -> State:
-    broker.reconcile(machine)
+    reconcile_host(machine)
     return _state(machine)
 
 

@@ -12,7 +12,9 @@ from contextlib import redirect_stderr
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.ledger import HELD
 from hosts import a_matrix, a_request, guest, mdev
 from model import rivals
@@ -222,7 +224,7 @@ def meet(meeting: Meeting, cell: Cell, choose: Chooser, *, reads: bool) -> list[
     stage = Stage(cell, choose, reads=reads)
     with stage.scheduler.clock.running():
         for request in meeting.before:
-            broker.acquire(stage.machine.process(), request)
+            start_guest(stage.machine.process(), request)
             run_qemu(stage.machine, request)
             stage.started[request.guest_uuid] = request
         with redirect_stderr(stage.ears):
@@ -234,7 +236,7 @@ def meet(meeting: Meeting, cell: Cell, choose: Chooser, *, reads: bool) -> list[
 def _check(stage: Stage) -> None:
     machine = stage.machine
     _none(stage.shadow.differences())
-    broker.reconcile(machine.process())
+    reconcile_host(machine.process())
     _require_started(stage)
     require_home(
         machine, dict.fromkeys((int(uuid[:8], 16) for uuid in stage.stopped), 0), stage.scheduler.clock.now
@@ -243,12 +245,12 @@ def _check(stage: Stage) -> None:
     _none(disagreements(machine))
     _none(unpaid(machine))
     _none(stage.shadow.differences())
-    again = broker.reconcile(machine.process())
+    again = reconcile_host(machine.process())
     require(f"another reconcile takes {again.steps}", not again.steps)
     rivals.mdevctl_stop(stage.shadow, mdev(9))
     for n in (1, 2, 3):
         end_qemu(machine, a_request("0", "1", n))
-        broker.release(machine.process(), guest(n))
+        release_guest(machine.process(), guest(n))
     left = promises(machine.ledger)
     require(f"there is left {left}", not (left.leases or left.owed or left.overrides or left.offline))
     _none(stage.shadow.settled_differences())

@@ -7,8 +7,12 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
 from apvfio.engine.edit_masks import change_masks
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hook
 from apvfio.mdevctl.persistent import define, undefine
 from apvfio.model.errors import ApvfioError
@@ -132,8 +136,8 @@ def given_up(request: Request) -> Callable[[Machine], object]:
     """The guest was started and stopped."""
 
     def run(machine: Machine) -> None:
-        broker.acquire(machine, request)
-        broker.release(machine, request.guest_uuid)
+        start_guest(machine, request)
+        release_guest(machine, request.guest_uuid)
 
     return run
 
@@ -154,58 +158,56 @@ def changed(adapters: str, domains: str, *, n: int = 1, kept: bool = True) -> Ca
 
 
 VERBS = (
-    Verb("acquire", nothing, lambda m: broker.acquire(m, TWO)),
-    Verb("acquire: control domains", nothing, lambda m: broker.acquire(m, CONTROLLING)),
-    Verb("acquire: beside another", held, lambda m: broker.acquire(m, BESIDE)),
-    Verb("acquire: by wish", held, lambda m: broker.acquire(m, WISHING)),
+    Verb("acquire", nothing, lambda m: start_guest(m, TWO)),
+    Verb("acquire: control domains", nothing, lambda m: start_guest(m, CONTROLLING)),
+    Verb("acquire: beside another", held, lambda m: start_guest(m, BESIDE)),
+    Verb("acquire: by wish", held, lambda m: start_guest(m, WISHING)),
     Verb(
         "acquire: other queues, not released",
         held,
-        lambda m: broker.acquire(m, ANEW),
-        between=lambda m: broker.release(m, guest(1)),
+        lambda m: start_guest(m, ANEW),
+        between=lambda m: release_guest(m, guest(1)),
     ),
-    Verb("acquire: after a death", half_started, lambda m: broker.acquire(m, ONE)),
-    Verb("acquire: of what is owed", owing, lambda m: broker.acquire(m, a_request("0,10", "1-2", 2))),
-    Verb("acquire: an offline queue", offline, lambda m: broker.acquire(m, TWO)),
-    Verb("acquire: an unbound queue", unbound, lambda m: broker.acquire(m, TWO), between=given_up(TWO)),
+    Verb("acquire: after a death", half_started, lambda m: start_guest(m, ONE)),
+    Verb("acquire: of what is owed", owing, lambda m: start_guest(m, a_request("0,10", "1-2", 2))),
+    Verb("acquire: an offline queue", offline, lambda m: start_guest(m, TWO)),
+    Verb("acquire: an unbound queue", unbound, lambda m: start_guest(m, TWO), between=given_up(TWO)),
     Verb(
         "acquire: a device ready made",
         ready_made,
-        lambda m: broker.acquire(m, TWO),
+        lambda m: start_guest(m, TWO),
         modes=(MASKS,),
         between=given_up(TWO),
     ),
-    Verb("acquire: beside a recorded stop", recorded, lambda m: broker.acquire(m, BESIDE)),
-    Verb("acquire: again after a recorded stop", recorded, lambda m: broker.acquire(m, ANEW)),
-    Verb("acquire: of a dead guest's queues", died, lambda m: broker.acquire(m, a_request("10", "2", 2))),
-    Verb("acquire: of a guest that runs", running, refused(lambda m: broker.acquire(m, ANEW)), spares=True),
-    Verb(
-        "acquire: a guest that comes up", starting_up, refused(lambda m: broker.acquire(m, ANEW)), spares=True
-    ),
-    Verb("expect", nothing, lambda m: broker.acquire(m, ONE, expected=True)),
+    Verb("acquire: beside a recorded stop", recorded, lambda m: start_guest(m, BESIDE)),
+    Verb("acquire: again after a recorded stop", recorded, lambda m: start_guest(m, ANEW)),
+    Verb("acquire: of a dead guest's queues", died, lambda m: start_guest(m, a_request("10", "2", 2))),
+    Verb("acquire: of a guest that runs", running, refused(lambda m: start_guest(m, ANEW)), spares=True),
+    Verb("acquire: a guest that comes up", starting_up, refused(lambda m: start_guest(m, ANEW)), spares=True),
+    Verb("expect", nothing, lambda m: start_guest(m, ONE, expected=True)),
     Verb("hook: arrival", expected, serve("prepare", ONE, device=False)),
     Verb(
-        "release: of a guest that runs", running, refused(lambda m: broker.release(m, guest(1))), spares=True
+        "release: of a guest that runs", running, refused(lambda m: release_guest(m, guest(1))), spares=True
     ),
     Verb(
         "release: a guest that comes up",
         starting_up,
-        refused(lambda m: broker.release(m, guest(1))),
+        refused(lambda m: release_guest(m, guest(1))),
         spares=True,
     ),
-    Verb("release: beside a recorded stop", recorded_beside, lambda m: broker.release(m, guest(3))),
+    Verb("release: beside a recorded stop", recorded_beside, lambda m: release_guest(m, guest(3))),
     Verb("change: beside a recorded stop", recorded_beside, changed("1", "1", n=2)),
-    Verb("reconcile: a recorded stop", recorded_beside, broker.reconcile),
-    Verb("reconcile: a dead guest", died, broker.reconcile),
-    Verb("reconcile: a guest that runs", strayed, broker.reconcile, spares=True),
+    Verb("reconcile: a recorded stop", recorded_beside, reconcile_host),
+    Verb("reconcile: a dead guest", died, reconcile_host),
+    Verb("reconcile: a guest that runs", strayed, reconcile_host, spares=True),
     Verb("hook: a recorded stop", recorded_beside, serve("release", ONE)),
     Verb("hook: a stop of another guest", recorded_beside, serve("release", a_request("0", "4", 3))),
     Verb("hook: a stop while it runs", strayed, refused(serve("release", ONE)), spares=True),
-    Verb("release", held, lambda m: broker.release(m, guest(1))),
-    Verb("release: one of two", both, lambda m: broker.release(m, guest(1))),
-    Verb("release: an offline queue", offline_held, lambda m: broker.release(m, guest(1))),
-    Verb("release: what is owed", owing, lambda m: broker.release(m, guest(1))),
-    Verb("release --force", attached, lambda m: broker.release(m, guest(1), force=True)),
+    Verb("release", held, lambda m: release_guest(m, guest(1))),
+    Verb("release: one of two", both, lambda m: release_guest(m, guest(1))),
+    Verb("release: an offline queue", offline_held, lambda m: release_guest(m, guest(1))),
+    Verb("release: what is owed", owing, lambda m: release_guest(m, guest(1))),
+    Verb("release --force", attached, lambda m: release_guest(m, guest(1), force=True)),
     Verb("change: more", held, changed("0,10", "1-2,4")),
     Verb("change: less", held, changed("10", "2")),
     Verb("change: beside another", both, changed("0,10", "2,4")),
@@ -213,15 +215,15 @@ VERBS = (
     Verb("change: both ways", attached, changed("1,10", "2,4")),
     Verb("change: an offline queue", offline_held, changed("0-1,10", "1,4")),
     Verb("change: undone", held, changed("1,10", "2,4", kept=False)),
-    Verb("reconcile: a half start", half_started, broker.reconcile),
-    Verb("reconcile: a device gone", device_gone, broker.reconcile),
-    Verb("reconcile: a queue strayed", queue_strayed, broker.reconcile),
-    Verb("reconcile: what is owed", owing, broker.reconcile),
+    Verb("reconcile: a half start", half_started, reconcile_host),
+    Verb("reconcile: a device gone", device_gone, reconcile_host),
+    Verb("reconcile: a queue strayed", queue_strayed, reconcile_host),
+    Verb("reconcile: what is owed", owing, reconcile_host),
     Verb("hook: prepare", nothing, serve("prepare", ONE)),
     Verb("hook: release", both, serve("release", ONE)),
     Verb("hook: reconnect", half_started, serve("reconnect", ONE)),
-    Verb("mode: overrides", narrowed, lambda m: broker.switch_mechanism(m, OVERRIDES), PARTS, (OVERRIDES,)),
-    Verb("mode: masks", overridden, lambda m: broker.switch_mechanism(m, MASKS), PARTS, (OVERRIDES,)),
+    Verb("mode: overrides", narrowed, lambda m: switch_mechanism(m, OVERRIDES), PARTS, (OVERRIDES,)),
+    Verb("mode: masks", overridden, lambda m: switch_mechanism(m, MASKS), PARTS, (OVERRIDES,)),
     Verb(
         "masks: active",
         narrowed,

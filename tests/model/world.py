@@ -24,8 +24,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
 from apvfio.engine.edit_masks import change_masks
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import parse_mask_spec
@@ -128,7 +132,7 @@ class World(Lives):
         """
         request = self.request(n, asked)
         before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
-        if self.call(partial(broker.acquire, request=request), fault, but=0 if runs else n, starts=True):
+        if self.call(partial(start_guest, request=request), fault, but=0 if runs else n, starts=True):
             self.has_queues(n)
             if not self.meddled:
                 require_started(self.machine, request)
@@ -143,7 +147,7 @@ class World(Lives):
         """Guest ``n`` is to arrive by a migration, and has its queues before."""
         request = self.request(n, asked)
         before, runs, said = self.machine.twin(), self.lives(n), self.stopped.pop(n, None)
-        expect = partial(broker.acquire, request=request, expected=True)
+        expect = partial(start_guest, request=request, expected=True)
         if self.call(expect, fault, but=0 if runs else n, starts=True):
             self.has_queues(n)
             self.expected.add(n)
@@ -209,17 +213,17 @@ class World(Lives):
     def do_release(self, n: int) -> None:
         """A person releases a guest, which is refused as long as it shows a sign of life."""
         runs = self.lives(n) and self.held(n) and mdev(n) in self.machine.kernel.state.mdevs
-        done = self.call(partial(broker.release, guest_uuid=guest(n)), None, but=0 if runs else n)
+        done = self.call(partial(release_guest, guest_uuid=guest(n)), None, but=0 if runs else n)
         require(f"g{n} was released while it lives", not (runs and done))
 
     def do_force(self, n: int, fault: Op | None = None) -> None:
         """A person insists; the guest goes on without its queues."""
         self.forced.add(mdev(n))
-        self.call(partial(broker.release, guest_uuid=guest(n), force=True), fault)
+        self.call(partial(release_guest, guest_uuid=guest(n), force=True), fault)
 
     def do_reconcile(self, fault: Op | None = None) -> None:
         """The timer, or a person."""
-        done = self.call(broker.reconcile, fault)
+        done = self.call(reconcile_host, fault)
         if done and not self.meddled and fault is None:
             require_reconciled(self.machine)
             require_no_record(self.machine)
@@ -260,7 +264,7 @@ class World(Lives):
     def do_mode(self, mode: str, fault: Op | None = None) -> None:
         """``apvfio mode``."""
         before = view(self.machine)
-        self.call(lambda system: broker.switch_mechanism(system, mode), fault, admin=True)
+        self.call(lambda system: switch_mechanism(system, mode), fault, admin=True)
         after = view(self.machine)
         if (before.masks, before.overrides, before.drivers) != (after.masks, after.overrides, after.drivers):
             self._ordered_anew()
@@ -274,8 +278,8 @@ class World(Lives):
             rivals.mdevctl_stop(self.shadow, uuid)
         self.foreign.clear()
         for n in GUESTS:
-            self.call(partial(broker.release, guest_uuid=guest(n)), None, but=n)
-        if not self.call(broker.reconcile, None):
+            self.call(partial(release_guest, guest_uuid=guest(n)), None, but=n)
+        if not self.call(reconcile_host, None):
             return
         require_reconciled(self.machine)
         left = promises(self.machine.ledger)

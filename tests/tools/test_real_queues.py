@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine.broker import acquire
+from apvfio.engine.start import start_guest
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
@@ -33,8 +33,8 @@ def freed(kernel: SimKernel) -> None:
 def given(kernel: SimKernel) -> None:
     """Queues of a guest that runs, of one that does not, and free ones."""
     system = SimSystem.new(kernel)
-    acquire(system, a_request("0", "1-2"))
-    acquire(system, a_request("10", "1,27", n=2))
+    start_guest(system, a_request("0", "1-2"))
+    start_guest(system, a_request("10", "1,27", n=2))
     kernel.attach_guest(a_request("0", "1").mdev, "vm")
 
 

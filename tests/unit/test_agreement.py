@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.cli.main import main
-from apvfio.engine import broker
-from apvfio.engine.broker import acquire
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt.guest_status import KnownGuest, guest_status
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError
@@ -64,7 +65,7 @@ def start(number: int, matrix: Matrix, *, attached: bool) -> Callable[[SimSystem
         assert processes
         if processes.of_guest(guest(number)):
             return
-        acquire(system, request(number, matrix))
+        start_guest(system, request(number, matrix))
         process = processes.start(guest(number), f"g{number}")
         if attached:
             processes.open(process.pid, mdev(number))
@@ -81,7 +82,7 @@ def end(number: int, *, told: bool) -> Callable[[SimSystem], None]:
         for pid in processes.of_guest(guest(number)):
             processes.end(pid)
         if told:
-            broker.release(system, guest(number))
+            release_guest(system, guest(number))
 
     return act
 
@@ -111,7 +112,7 @@ def make_foreign(index: int) -> Callable[[SimSystem], None]:
 
 
 def reconcile(system: SimSystem) -> None:
-    broker.reconcile(system)
+    reconcile_host(system)
 
 
 changes = st.sampled_from(["-0", "-1", "-10", "+0", "+1", "+10", "-0,-1"])

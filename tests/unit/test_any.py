@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.resolve import planned
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.cards import read_mkvps
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ConflictError, Exit, HostError, PolicyError
@@ -52,35 +55,35 @@ def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> 
     machine = a_machine(profile)
     before = machine.host
     wish = Criteria("ep11", adapters=2, control_domains=IdSet([1]))
-    found = broker.acquire(machine, asking(wish))
+    found = start_guest(machine, asking(wish))
     assert found.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
     assert machine.host.mdevs == {mdev(1): found.matrix}
     # A second guest is given others; when the first has gone, it is not tempted by the lower ids.
-    other = broker.acquire(machine, asking(Criteria("ep11"), 2)).matrix
+    other = start_guest(machine, asking(Criteria("ep11"), 2)).matrix
     assert not list(other.overlap(found.matrix).queues())
     for n in (1, 2):
-        broker.release(machine, guest(n))
+        release_guest(machine, guest(n))
     assert machine.host == before
-    assert broker.acquire(machine, asking(Criteria("ep11"), 2)).matrix == other
+    assert start_guest(machine, asking(Criteria("ep11"), 2)).matrix == other
     assert json.loads(machine.files.texts[LEDGER])["last"][guest(1)] == {"adapters": "0-1", "domains": "0"}
 
 
 def test_a_boot_forgets_what_guests_had() -> None:
     machine = a_machine()
-    broker.acquire(machine, a_request("0", "0", 2))
-    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    start_guest(machine, a_request("0", "0", 2))
+    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
     fresh = a_machine()
     fresh.files.texts = dict(machine.files.texts)
     fresh.boot_id = "another"
-    assert broker.acquire(fresh, asking(Criteria("ep11"))).matrix == a_matrix("0", "0")
+    assert start_guest(fresh, asking(Criteria("ep11"))).matrix == a_matrix("0", "0")
 
 
 def test_starting_twice_is_starting_once() -> None:
     machine = a_machine()
-    broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
+    start_guest(machine, asking(Criteria("ep11", 2, 2)))
     before = machine.snapshot()
     machine.sysfs.written.clear()
-    broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
+    start_guest(machine, asking(Criteria("ep11", 2, 2)))
     assert machine.sysfs.written == []
     assert machine.snapshot() == before
 
@@ -89,10 +92,10 @@ def test_what_a_guest_had_is_remembered_only_when_it_has_started() -> None:
     machine = a_machine()
     machine.faults.arm(3, lambda: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        broker.acquire(machine, asking(Criteria("ep11")))
+        start_guest(machine, asking(Criteria("ep11")))
     assert machine.ledger.last == {}
     machine.faults.arm(0, lambda: None)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert not machine.ledger.leases
 
 
@@ -101,26 +104,26 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     load_key(machine, Apqn(1, 1))
     load_key(machine, Apqn(1, 2), "00" * 16)
     wish = Criteria("ep11", mkvp=KEY)
-    assert broker.plan(machine, asking(wish)).request.matrix == a_matrix("1", "1")
+    assert preview_plan(machine, asking(wish)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts == {}
-    broker.acquire(machine, asking(wish))
+    start_guest(machine, asking(wish))
     assert machine.ledger.mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
     assert machine.ledger.mkvps[Apqn(0, 0)] == ()
     assert Apqn(2, 0) not in machine.ledger.mkvps
     # Away from the host it cannot be read; another guest can ask for it all the same once it is free.
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
     assert not machine.kernel.exists("bus/ap/devices/01.0001/mkvps")
-    assert broker.acquire(machine, asking(wish, 2)).matrix == a_matrix("1", "1")
+    assert start_guest(machine, asking(wish, 2)).matrix == a_matrix("1", "1")
     with pytest.raises(HostError, match=r"held by nobody leaves .*01\.0001 held by guest g2"):
-        broker.acquire(machine, asking(wish, 3))
+        start_guest(machine, asking(wish, 3))
 
 
 def test_a_key_that_was_never_read_is_unknown() -> None:
     machine = a_machine(domains=1)
     machine.kernel.write("bus/ap/apmask", "-0,-1")
     with pytest.raises(HostError, match=r"00\.0000, 01\.0000 of unknown key"):
-        broker.acquire(machine, asking(Criteria("ep11", mkvp=KEY)))
+        start_guest(machine, asking(Criteria("ep11", mkvp=KEY)))
 
 
 def test_no_key_is_read_for_a_wish_that_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,67 +134,67 @@ def test_no_key_is_read_for_a_wish_that_names_none(monkeypatch: pytest.MonkeyPat
         return machine.kernel.read(path)
 
     monkeypatch.setattr(machine.sysfs, "read", read)
-    broker.acquire(machine, asking(Criteria("ep11")))
+    start_guest(machine, asking(Criteria("ep11")))
 
 
 def test_the_generation_of_the_cards() -> None:
     machine = a_machine()
     machine.kernel.state.cards[0].hwtype = 13
-    assert broker.plan(machine, asking(Criteria("ep11", min_generation=8))).request.matrix == a_matrix(
+    assert preview_plan(machine, asking(Criteria("ep11", min_generation=8))).request.matrix == a_matrix(
         "1", "0"
     )
-    assert broker.plan(machine, asking(Criteria("ep11", min_generation=7))).request.matrix == a_matrix(
+    assert preview_plan(machine, asking(Criteria("ep11", min_generation=7))).request.matrix == a_matrix(
         "0", "0"
     )
     before = machine.snapshot()
     with pytest.raises(HostError, match=r"guest g1: .*generation >= 9 leaves none: 00 is CEX7, 01 is CEX8\."):
-        broker.acquire(machine, asking(Criteria("ep11", min_generation=9)))
+        start_guest(machine, asking(Criteria("ep11", min_generation=9)))
     assert machine.snapshot() == before
 
 
 def test_cards_that_do_not_work_are_left_out() -> None:
     machine = a_machine()
     machine.kernel.write("devices/ap/card00/config", "0")
-    assert broker.plan(machine, asking(Criteria("ep11"))).request.matrix == a_matrix("1", "0")
+    assert preview_plan(machine, asking(Criteria("ep11"))).request.matrix == a_matrix("1", "0")
 
 
 def test_where_queues_move_one_by_one() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = 'mode = "overrides"\n'
     before = machine.host
-    found = broker.acquire(machine, asking(Criteria("ep11", 2, 2)))
+    found = start_guest(machine, asking(Criteria("ep11", 2, 2)))
     assert found.matrix == a_matrix("0-1", "0-1")
     assert machine.host.overrides.keys() == set(found.matrix.queues())
-    assert broker.acquire(machine, asking(Criteria("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
+    assert start_guest(machine, asking(Criteria("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
     for n in (1, 2):
-        broker.release(machine, guest(n))
+        release_guest(machine, guest(n))
     assert machine.host == before
 
 
 def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = '[reserve]\nqueues = ["00.0000"]\n'
-    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
     # Freed by its domain it costs the host two of six, by its adapter three.
     machine = a_machine()
     machine.files.texts[POLICY] = "[keep]\nep11 = 4\n"
-    assert broker.plan(machine, asking(Criteria("ep11"))).way == "domains"
+    assert preview_plan(machine, asking(Criteria("ep11"))).way == "domains"
     machine.files.texts[POLICY] = "[keep]\nep11 = 5\n"
     with pytest.raises(PolicyError, match=r"guest g1: .* the host 4 queues of mode ep11 where 5 must stay"):
-        broker.acquire(machine, asking(Criteria("ep11")))
+        start_guest(machine, asking(Criteria("ep11")))
 
 
 def test_a_queue_that_a_key_of_zkey_needs_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
 
 
 def test_a_device_that_another_guest_has_is_a_conflict() -> None:
     machine = a_machine()
-    broker.acquire(machine, asking(Criteria("ep11"), 2))
+    start_guest(machine, asking(Criteria("ep11"), 2))
     with pytest.raises(ConflictError, match="is held by guest g2"):
-        broker.acquire(machine, asking(Criteria("ep11"))._replace(mdev=mdev(2)))
+        start_guest(machine, asking(Criteria("ep11"))._replace(mdev=mdev(2)))
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +249,7 @@ def test_a_dumped_host_keeps_its_keys_and_generations(tmp_path: Path) -> None:
     assert host.run("dump", copy) == Exit.OK
     host.path = copy
     with host.opened() as system:
-        assert broker.plan(system, asking(Criteria("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
+        assert preview_plan(system, asking(Criteria("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
         assert system.sysfs.read("devices/ap/card00/type") == "CEX7P\n"
 
 
@@ -254,7 +257,7 @@ def test_a_key_of_zkey_beside_the_choice_is_chosen_around() -> None:
     machine = a_machine()
     # Needed on both ways to free 00.0000: its adapter's and its domain's neighbour.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0001,02.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "2")
+    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "2")
     assert machine.host.drivers[Apqn(0, 1)] == machine.host.drivers[Apqn(2, 0)] == "cex4queue"
 
 
@@ -262,7 +265,7 @@ def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     machine = a_machine()
     # Of adapter 0 only 00.0002 is not spoken for; what it asks for itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
-    assert broker.acquire(machine, asking(Criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
+    assert start_guest(machine, asking(Criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
 
 
 @pytest.mark.parametrize(

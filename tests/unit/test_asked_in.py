@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apvfio.domain.source import request_of
-from apvfio.engine import broker
-from apvfio.engine.calls import Acquire, parse_call
 from apvfio.engine.claim import make_claim
+from apvfio.engine.start import start_guest
 from apvfio.mdevctl.persistent import definition_of
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
@@ -33,12 +31,12 @@ DEFINED = "mdevctl's definition of its device"
 
 
 def annotated(machine: Machine) -> None:
-    broker.acquire(machine, _request(machine, MISSING))
+    start_guest(machine, _request(machine, MISSING))
 
 
 def defined(machine: Machine) -> None:
     machine.files.texts[AP_MDEVS.definition(mdev(1))] = definition_of(MISSING).text()
-    broker.acquire(machine, _request(machine, None))
+    start_guest(machine, _request(machine, None))
 
 
 def mdevctl(machine: Machine) -> None:
@@ -55,15 +53,6 @@ def test_what_is_to_be_corrected(ask: Callable[[Machine], None], place: str, pol
     with pytest.raises(ApvfioError) as caught:
         ask(machine)
     assert caught.value.remedy.startswith(f"Correct the adapters of {place}")
-
-
-def test_who_is_served_by_another_is_told_the_same() -> None:
-    machine = Machine()
-    machine.files.texts[AP_MDEVS.definition(mdev(1))] = definition_of(MISSING).text()
-    call = Acquire(_request(machine, None))
-    assert call.request.source == DEFINED
-    assert parse_call(json.loads(json.dumps(call.as_json()))) == call
-    assert parse_call(call.as_json() | {"source": 1}) is None
 
 
 def _request(machine: Machine, matrix: Matrix | None) -> Request:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.engine import broker, live_change
-from apvfio.engine.serving import scene
+from apvfio.engine import live_change
+from apvfio.engine.start import start_guest
+from apvfio.engine.state import read_state
 from apvfio.libvirt.live_guest import this_process
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import NO_IDS, IdSet
@@ -57,7 +58,7 @@ matrices = st.builds(Matrix, some, domains, st.just(NO_IDS))
 
 def cheapest(plan: Plan, system: SimSystem, others: list[Matrix]) -> int:
     """How few queues nobody requested the host could lose."""
-    seen = scene(system)
+    seen = read_state(system)
     return min(
         len(w.collateral)
         for w in free_options(plan.request.matrix, others, seen.host, seen.ledger.owed, seen.policy)
@@ -69,9 +70,9 @@ def cheapest(plan: Plan, system: SimSystem, others: list[Matrix]) -> int:
 def test_a_live_change_says_why(version: str, had: Matrix, wanted: Matrix, other: Matrix | None) -> None:
     system = SimSystem.new(SimKernel.new(version))
     try:
-        broker.acquire(system, a_request("0", "1")._replace(matrix=had))
+        start_guest(system, a_request("0", "1")._replace(matrix=had))
         if other:
-            broker.acquire(system, a_request("0", "1", 2)._replace(matrix=other))
+            start_guest(system, a_request("0", "1", 2)._replace(matrix=other))
         asked = a_request("0", "1")._replace(matrix=wanted)
         found = live_change.plan_change(system, asked, this_process()).plan
     except ApvfioError:
@@ -83,8 +84,8 @@ def test_a_live_change_says_why(version: str, had: Matrix, wanted: Matrix, other
 def test_the_live_change_that_was_found_without_a_reason() -> None:
     """By its domain the host would lose fewer queues; but on 7.2 that bit could not go back."""
     system = SimSystem.new(SimKernel.new("7.2"))
-    broker.acquire(system, a_request("0", "1-2"))
-    had = [lease.way for lease in scene(system).ledger.leases.values()]
+    start_guest(system, a_request("0", "1-2"))
+    had = [lease.way for lease in read_state(system).ledger.leases.values()]
     assert had == [BY_ADAPTERS]
     asked = a_request("0-1,10", "1")
     found = live_change.plan_change(system, asked, this_process()).plan

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.mdev.callouts import Call, CallError, attributes, parse_call
 from apvfio.mdev.definitions import AUTO, Definition, parse
 from apvfio.mdevctl import callout, notifier
@@ -217,7 +218,7 @@ class TestStart:
         self, machine: Machine, said: Callable[[], str], text: bytes, says: str
     ) -> None:
         machine.files.texts[POLICY] = '[reserve]\nqueues = ["01.001b"]\n'
-        broker.acquire(machine, a_request("10", "1", 9))
+        start_guest(machine, a_request("10", "1", 9))
         before = machine.snapshot()
         assert call(machine, "pre", "start", text) == 1
         line = said()
@@ -297,7 +298,7 @@ class TestGuests:
 
     def test_a_device_stopped_under_its_guest(self, machine: Machine, said: Callable[[], str]) -> None:
         before = machine.host
-        broker.acquire(machine, a_request("0", "1-2"))
+        start_guest(machine, a_request("0", "1-2"))
         remove(machine)
         sentence = (
             f"apvfio: guest g1: its mediated device {mdev(1)} was removed, and 00.0001, 00.0002 went with "
@@ -313,7 +314,7 @@ class TestGuests:
         assert said() == ""
 
     def test_a_device_changed_under_its_guest(self, machine: Machine, said: Callable[[], str]) -> None:
-        broker.acquire(machine, a_request("0", "1-2"))
+        start_guest(machine, a_request("0", "1-2"))
         machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
         assert notify(machine, "modify") == 0
         assert (
@@ -326,7 +327,7 @@ class TestGuests:
     def test_a_definition_that_says_something_else(
         self, machine: Machine, said: Callable[[], str], action: str
     ) -> None:
-        broker.acquire(machine, a_request("0", "1-2"))
+        start_guest(machine, a_request("0", "1-2"))
         machine.files.texts[AP_MDEVS.definition(mdev(1))] = device(a_matrix("1", "4")).decode()
         machine.sysfs.written.clear()
         assert notify(machine, action) == 0
@@ -341,9 +342,9 @@ class TestGuests:
 
     def test_a_debt_that_a_foreign_device_kept_is_paid(self, machine: Machine) -> None:
         before = machine.host
-        broker.acquire(machine, a_request("0", "1-2"))
+        start_guest(machine, a_request("0", "1-2"))
         make(machine, a_matrix("0", "4"), 5)
-        broker.release(machine, guest(1))
+        release_guest(machine, guest(1))
         assert machine.ledger.owed
         notify(machine, "define", 5)
         assert machine.ledger.owed

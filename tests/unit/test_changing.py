@@ -7,7 +7,10 @@ from functools import partial
 
 import pytest
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_guest_queues
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
@@ -34,7 +37,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
     made: Machine = request.param.machine()
     assert made.processes
     made.processes.table[ME.pid] = SimProcess(ME.started)
-    broker.acquire(made, ONE)
+    start_guest(made, ONE)
     made.kernel.attach_guest(mdev(1), "one")
     return made
 
@@ -51,7 +54,7 @@ def seen_by_guest(machine: Machine) -> set[str]:
 def everything_fits(machine: Machine) -> None:
     assert not disagreements(machine)
     assert not unpaid(machine)
-    assert not broker.reconcile(machine.process()).steps
+    assert not reconcile_host(machine.process()).steps
 
 
 @pytest.mark.parametrize(
@@ -95,10 +98,10 @@ def test_what_is_undone_leaves_the_host_as_it_was(machine: Machine, adapters: st
 def test_a_change_whose_process_died_is_undone(machine: Machine) -> None:
     before = view(machine)
     a_change("1,10", "2,4")(machine.process())
-    assert broker.reconcile(machine.process()).steps == []  # as long as it lives it may yet keep it
+    assert reconcile_host(machine.process()).steps == []  # as long as it lives it may yet keep it
     assert machine.processes
     machine.processes.end(ME.pid)
-    broker.reconcile(machine.process())
+    reconcile_host(machine.process())
     assert view(machine) == before
     everything_fits(machine)
 
@@ -107,7 +110,7 @@ def test_a_guest_that_ends_in_the_midst_takes_its_change_with_it(machine: Machin
     fresh = view(machine)._replace(mdevs={}, guests={})
     done = a_change("1,10", "2,4")(machine)
     machine.kernel.detach_guest(mdev(1))
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert not live_change.commit(machine, done).ledger.leases
     assert not live_change.roll_back(machine, done).ledger.leases
     assert view(machine).mdevs == fresh.mdevs
@@ -123,7 +126,7 @@ def test_a_device_is_not_pulled_away_in_the_midst_of_a_change(machine: Machine) 
         a_change("1", "4,27")(dying)
     had = seen_by_guest(machine)
     with pytest.raises(ConflictError, match="in use"):
-        broker.release(machine.process(), guest(1))
+        release_guest(machine.process(), guest(1))
     assert seen_by_guest(machine) == had
 
 
@@ -134,7 +137,7 @@ def _die() -> None:
 def test_a_guest_that_ends_afterwards_gives_all_back(machine: Machine) -> None:
     live_change.commit(machine, a_change("1,10", "2,4")(machine))
     machine.kernel.detach_guest(mdev(1))
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert set(view(machine).drivers.values()) == {"cex4queue"}
     assert not machine.ledger.leases
     assert not machine.ledger.owed
@@ -185,13 +188,13 @@ class TestRefusals:
         return str(caught.value)
 
     def test_another_guests_queue(self, machine: Machine) -> None:
-        broker.acquire(machine, BESIDE)
+        start_guest(machine, BESIDE)
         assert "guest g1: 01.0001, 01.0002 are held by guest g2" in self.refused(
             machine, "0-1", "1-2", ConflictError
         )
 
     def test_a_foreign_devices_queue(self, machine: Machine) -> None:
-        broker.acquire(machine, BESIDE)
+        start_guest(machine, BESIDE)
         machine.files.texts.pop("run/apvfio/ledger.json")
         said = self.refused(machine, "0-1", "1-2", ConflictError)
         assert "it runs and holds no queues by way of" in said
@@ -218,7 +221,7 @@ class TestRefusals:
         machine.kernel.write(AP_MDEVS.create, mdev(1))
         for kind, number in (("adapter", "1"), ("domain", "4")):
             machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/assign_{kind}", number)
-        broker.acquire(machine, a_request("1", "4", 1))
+        start_guest(machine, a_request("1", "4", 1))
         assert "was not made by apvfio" in self.refused(machine, "1", "4,27", ConflictError)
 
 
@@ -230,8 +233,8 @@ def test_what_another_took_meanwhile_stays_lost(machine: Machine) -> None:
         machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/assign_{kind}", number)
     assert machine.processes
     machine.processes.end(ME.pid)
-    broker.reconcile(machine.process())
+    reconcile_host(machine.process())
     (lease,) = machine.ledger.leases.values()
     assert (lease.state, lease.matrix) == (HELD, a_matrix("10", "1-2"))
     assert read_guest_queues(machine.kernel, mdev(1), lease.matrix) == set(lease.matrix.queues())
-    assert not broker.reconcile(machine.process()).steps
+    assert not reconcile_host(machine.process()).steps

@@ -112,7 +112,7 @@ def test_two_guests_of_one_name_are_told_apart_by_uuid(sim: str, capsys: pytest.
 def test_a_device_in_use_is_not_released_without_force(
     sim: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apvfio.engine.broker.read_times", lambda _: Times(release_wait=0))
+    monkeypatch.setattr("apvfio.engine.stop.read_times", lambda _: Times(release_wait=0))
     start(sim)
     with open_sim(sim) as system:
         system.kernel.attach_guest(MDEV.lower(), "vm")
@@ -232,7 +232,7 @@ def test_an_unforeseen_fault_asks_for_a_report(
     def fault(_: object, *, hurry: bool, tell: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr("apvfio.engine.broker.reconcile", fault)
+    monkeypatch.setattr("apvfio.cli.reconcile.reconcile_host", fault)
     assert main(["--sim", sim, "reconcile"]) == Exit.FAILURE
     assert "unexpected ZeroDivisionError: by design. Please report this" in said(capsys)[1]
     monkeypatch.setenv("APVFIO_TRACEBACK", "1")

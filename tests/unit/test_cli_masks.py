@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine.broker import release
+from apvfio.engine.stop import release_guest
 from apvfio.model import persistent_masks
 from apvfio.model.ids import ALL_IDS, IdSet, parse_list
 from apvfio.sim.kernel import SimKernel
@@ -274,7 +274,7 @@ def test_a_bit_set_by_hand_is_owed_no_more(host: SimulatedHost) -> None:
     host.start(BY_ADAPTER_0)
     host.make_mdev(mdev(9), a_matrix("0", "27"))
     with host.opened() as system:
-        release(system, BY_ADAPTER_0.guest_uuid)
+        release_guest(system, BY_ADAPTER_0.guest_uuid)
     assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
     host.write(f"sys/devices/vfio_ap/matrix/{mdev(9)}/remove", "1")
     assert host.run("masks", "-a", "apmask=+0") == 0
@@ -291,7 +291,7 @@ def test_a_bit_cleared_by_hand_stays_clear_after_its_guest(
     assert "apmask 0 (00) will stay clear when its guests stop, as it is cleared by hand now" in told.err
     assert told.out.endswith("ap device type configured\n")
     with host.opened() as system:
-        release(system, BY_ADAPTER_0.guest_uuid)
+        release_guest(system, BY_ADAPTER_0.guest_uuid)
     assert masks(host)[0][2] == "7"
 
 

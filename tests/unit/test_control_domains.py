@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.engine import broker, live_change, serving
+from apvfio.engine import live_change
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
+from apvfio.engine.state import look
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hook
@@ -86,20 +89,20 @@ def controlled_by_guest(machine: Machine) -> IdSet:
 
 @pytest.mark.parametrize("request_for", [wanting, by_criteria])
 def test_a_start(machine: Machine, request_for: Callable[[str], Request]) -> None:
-    for call in (broker.plan, broker.acquire):
+    for call in (preview_plan, start_guest):
         refused(machine, partial(call, machine, request_for("1-2")))
         refused(machine, partial(call, machine, request_for("85")), "largest possible is 84")
-    broker.acquire(machine, request_for("1"))
+    start_guest(machine, request_for("1"))
     assert controlled_by_guest(machine) == CONTROLLED
 
 
 @pytest.mark.parametrize("request_for", [wanting, by_criteria])
 def test_over_provisioning(machine: Machine, request_for: Callable[[str], Request]) -> None:
     machine.files.texts[POLICY] = ALLOWED
-    refused(machine, partial(broker.acquire, machine, request_for("1,85")), "largest possible is 84")
+    refused(machine, partial(start_guest, machine, request_for("1,85")), "largest possible is 84")
     said = "the guest starts without control domains 2-3, which this host does not control yet"
-    assert said in broker.plan(machine, request_for("1-3")).warnings
-    broker.acquire(machine, request_for("1-3"))
+    assert said in preview_plan(machine, request_for("1-3")).warnings
+    start_guest(machine, request_for("1-3"))
     assert controlled_by_guest(machine) == CONTROLLED
     machine.kernel.set_domains(IBM_DOMAINS, parse_list("1-2"))
     assert controlled_by_guest(machine) == parse_list("1-2")
@@ -122,7 +125,7 @@ def test_the_hook_and_a_migration(
 
 
 def test_a_running_guest(machine: Machine) -> None:
-    broker.acquire(machine, wanting("1"))
+    start_guest(machine, wanting("1"))
     machine.kernel.attach_guest(mdev(1), "one")
     me = Process(4242, 1)
     refused(machine, lambda: live_change.apply_change(machine, wanting("1-2"), me))
@@ -138,7 +141,7 @@ def test_a_running_guest(machine: Machine) -> None:
 
 def test_all_guests_at_once(machine: Machine) -> None:
     requests = [wanting("1-2", n=1), wanting("1", "1", "4", n=2)]
-    seen = serving.current(machine)
+    seen = look(machine)
     facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
     found = plan_all_guests(requests, *seen, facts)
     assert [error.sentence for error in found.errors] == [WHY]
@@ -165,15 +168,15 @@ def reading(machine: Machine, text: str | None) -> Machine:
 
 def test_without_the_configuration_no_guest_controls_any(machine: Machine) -> None:
     reading(machine, "not supported\n")
-    refused(machine, lambda: broker.acquire(machine, wanting("1")), "it has none.")
-    assert broker.plan(machine, a_request("0", "1")).warnings
+    refused(machine, lambda: start_guest(machine, wanting("1")), "it has none.")
+    assert preview_plan(machine, a_request("0", "1")).warnings
 
 
 def test_a_tree_that_does_not_say(machine: Machine) -> None:
     reading(machine, None)
     assert read_host(machine.sysfs).control_domains is None
-    refused(machine, lambda: broker.plan(machine, wanting("85")), "largest possible is 84")
-    assert not any("control" in said for said in broker.plan(machine, wanting("1-2")).warnings)
+    refused(machine, lambda: preview_plan(machine, wanting("85")), "largest possible is 84")
+    assert not any("control" in said for said in preview_plan(machine, wanting("1-2")).warnings)
 
 
 @pytest.mark.parametrize("text", ["0x41\n", "\n", "yes", "0x" + "g" * 64, f"0x{'0' * 65}"])
@@ -181,7 +184,7 @@ def test_a_tree_that_says_nonsense(machine: Machine, text: str) -> None:
     reading(machine, text)
     for request in (wanting("1"), a_request("0", "1")):
         with pytest.raises(HostError, match=f"/sys/{MASK} reads"):
-            broker.plan(machine, request)
+            preview_plan(machine, request)
 
 
 def test_ids_are_checked_beside_everything_else() -> None:
@@ -195,8 +198,8 @@ def test_ids_are_checked_beside_everything_else() -> None:
 
 def test_a_domain_that_is_for_control_only(machine: Machine) -> None:
     machine.kernel.set_domains(IdSet([1]), parse_list("1-2"))
-    refused(machine, lambda: broker.acquire(machine, wanting("1-2", domains="2")), "no domain 2 (0x2)")
-    broker.acquire(machine, wanting("1-2"))
+    refused(machine, lambda: start_guest(machine, wanting("1-2", domains="2")), "no domain 2 (0x2)")
+    start_guest(machine, wanting("1-2"))
     assert controlled_by_guest(machine) == parse_list("1-2")
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker, serving
 from apvfio.engine.edit_masks import change_masks, plan_masks
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
+from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import HostError, PolicyError
@@ -42,7 +44,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 
 def plan(machine: Machine, request: Request) -> Plan:
-    return broker.plan(machine, request)
+    return preview_plan(machine, request)
 
 
 def test_a_guest_that_takes_the_whole_domain(machine: Machine) -> None:
@@ -52,7 +54,7 @@ def test_a_guest_that_takes_the_whole_domain(machine: Machine) -> None:
     machine.files.texts[POLICY] = FORBIDDEN
     before = machine.snapshot()
     with pytest.raises(PolicyError, match="all that is left of its default domain 1") as caught:
-        broker.acquire(machine, WHOLE_DOMAIN)
+        start_guest(machine, WHOLE_DOMAIN)
     assert [str(queue) for queue in caught.value.queues] == ["00.0001", "01.0001", "0a.0001"]
     assert machine.snapshot() == before
 
@@ -95,7 +97,7 @@ def test_queues_moved_one_by_one() -> None:
 
 def test_two_guests_together(machine: Machine) -> None:
     machine.files.texts[POLICY] = 'prefer = "adapters"\n'
-    broker.acquire(machine, a_request("0-1", "1,4", 1))
+    start_guest(machine, a_request("0-1", "1,4", 1))
     assert any("default domain" in said for said in plan(machine, a_request("10", "1", 2)).warnings)
     machine.files.texts[POLICY] = FORBIDDEN
     with pytest.raises(PolicyError, match="default domain"):
@@ -146,7 +148,7 @@ def test_criteria_leave_it_to_the_host_if_they_must(machine: Machine) -> None:
 
 
 def everyone(machine: Machine, *requests: Request) -> AllGuests:
-    seen = serving.current(machine)
+    seen = look(machine)
     facts = read_usage(machine, seen.host, [request.matrix for request in requests], seen.policy)
     return plan_all_guests(requests, *seen, facts)
 

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.engine import broker
-from apvfio.engine.calls import Acquire, answer_of
-from apvfio.engine.serving import serve
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
-from apvfio.model.ledger import HELD, STARTING
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.processes import GRACE, now
 from domains import UUID, domain
-from hosts import IBM_DOMAINS, a_request, guest, mdev
+from hosts import IBM_DOMAINS, a_request
 from machines import IBM_ADAPTERS, Machine
 
 
@@ -37,48 +35,18 @@ def test_a_start_that_nobody_waits_for_has_nothing() -> None:
     machine = Machine()
     before = machine.snapshot()
     with pytest.raises(ApvfioError, match="guest g1: the daemon that started it has died"):
-        broker.acquire(machine, a_request("0", "1"), deserted=yes)
+        start_guest(machine, a_request("0", "1"), abandoned=yes)
     assert machine.snapshot() == before
     assert machine.sysfs.written == []
 
 
-def test_what_others_did_for_it_is_taken_back() -> None:
-    machine = Machine()
-    before = machine.host
-
-    def served_first() -> bool:
-        """When it gets the lock somebody else has served it."""
-        (mine,) = machine.room.tickets()
-        with machine.room.post(Acquire(a_request("1", "1", 2)).as_json()) as other:
-            serve(machine, other, a_request("1", "1", 2))
-        assert mine.answer == answer_of(None)
-        assert machine.ledger.leases[mdev(1)].state == STARTING
-        return True
-
-    with pytest.raises(ApvfioError, match="has died"):
-        broker.acquire(machine, a_request("0", "1"), deserted=served_first)
-    assert machine.ledger.leases == {}
-    assert machine.host == before
-
-
-def test_of_two_starts_of_one_guest_the_later_counts() -> None:
-    machine = Machine()
-    request = a_request("0", "1")
-    with machine.room.post(Acquire(request).as_json()) as orphan:
-        lease = broker.acquire(machine, request)
-        assert orphan.answer
-        assert orphan.answer["error"]["error"] == "it is started anew meanwhile."
-    assert (lease.state, lease.uuid) == (HELD, guest(1))
-    assert machine.ledger.leases == {mdev(1): lease}
-
-
 def test_reconcile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.running = set()
-    assert broker.reconcile(machine).seen == ()
-    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
-    (why,) = broker.reconcile(machine).seen
+    assert reconcile_host(machine).seen == ()
+    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    (why,) = reconcile_host(machine).seen
     assert why.startswith("guest g1: it holds queues but does not run")
 
 

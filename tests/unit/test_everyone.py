@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.cli.main import main
-from apvfio.engine import broker, serving
+from apvfio.engine.start import start_guest
+from apvfio.engine.state import look
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Matrix
@@ -54,7 +55,7 @@ def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]
     for order in itertools.permutations(requests):
         machine = Machine()
         for request in order:
-            broker.acquire(machine, request._replace(free_by=found.ways[request.guest_uuid]))
+            start_guest(machine, request._replace(free_by=found.ways[request.guest_uuid]))
         asked = {queue for request in requests for queue in request.matrix.queues()}
         lost = {queue for queue, driver in machine.host.drivers.items() if driver == "vfio_ap"} - asked
         assert lost == set(found.together.collateral)
@@ -79,8 +80,8 @@ def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
 
 def test_a_guest_that_runs_keeps_its_way() -> None:
     machine = Machine()
-    broker.acquire(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
-    found = plan_all_guests([a_request("0", "1", 1)], *serving.current(machine))
+    start_guest(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
+    found = plan_all_guests([a_request("0", "1", 1)], *look(machine))
     assert found.ways == {guest(1): "adapters"}
     assert plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
         guest(1): "domains"

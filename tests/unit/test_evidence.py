@@ -10,8 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from apvfio.engine import broker
 from apvfio.engine.preview import preview_release
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.kernel import SimKernel
@@ -56,7 +58,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
     machine = Machine(SimKernel.new(request.param, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     machine.files.texts[POLICY] = "[time]\nrelease-wait = 1\n"
     machine.running = set()
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     return machine
 
 
@@ -66,21 +68,21 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
     sign, words = SIGNS[request.param]
     assert machine.processes
     sign(machine.processes)
-    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
     monkeypatch.setattr("apvfio.engine.evidence.time.sleep", lambda _: None)
     return words
 
 
 def test_release_refuses_and_names_guest_and_process(machine: Machine, says: str) -> None:
     before = machine.snapshot()
-    for refused in (preview_release, broker.release):
+    for refused in (preview_release, release_guest):
         with pytest.raises(ConflictError) as caught:
             refused(machine, guest(1))
         assert str(caught.value) == f"guest g1: {says}. Stop the guest first."
     assert machine.snapshot() == before
     assert preview_release(machine, guest(1), force=True).steps
     with suppress(ApvfioError):  # 6.1 waits until a device that is open is closed
-        broker.release(machine, guest(1), force=True)
+        release_guest(machine, guest(1), force=True)
         assert not machine.host.mdevs
 
 
@@ -88,11 +90,11 @@ def test_another_start_with_another_matrix_is_refused(machine: Machine, says: st
     before = machine.snapshot()
     for request in (a_request("0", "1-2"), a_request("1", "1"), a_request("0", "1")._replace(mdev=mdev(9))):
         with pytest.raises(ConflictError) as caught:
-            broker.acquire(machine, request)
+            start_guest(machine, request)
         assert says in str(caught.value)
         assert machine.snapshot() == before
     # The same once more does no harm.
-    assert broker.acquire(machine, a_request("0", "1")).state == HELD
+    assert start_guest(machine, a_request("0", "1")).state == HELD
     assert machine.host.mdevs.keys() == {mdev(1)}
 
 
@@ -103,9 +105,9 @@ def test_a_second_start_that_fails_takes_nothing(
         raise OSError(EIO, "no")
 
     host = machine.host
-    monkeypatch.setattr("apvfio.engine.serving.verify_guest", fails)
+    monkeypatch.setattr("apvfio.engine.start.verify_device", fails)
     with pytest.raises(ApvfioError):
-        broker.acquire(machine, a_request("0", "1"))
+        start_guest(machine, a_request("0", "1"))
     assert machine.host == host
     assert machine.ledger.leases[mdev(1)].state == HELD
     assert says
@@ -114,27 +116,27 @@ def test_a_second_start_that_fails_takes_nothing(
 def test_reconcile_leaves_it_whatever_the_ledger_says(machine: Machine, says: str) -> None:
     host = machine.host
     stop_records.record(machine, guest(1))
-    broker.reconcile(machine)
+    reconcile_host(machine)
     save(machine.files, machine.ledger.ending(guest(1)))
     assert machine.ledger.leases[mdev(1)].state == ENDING
-    broker.reconcile(machine)
-    broker.acquire(machine, a_request("1", "4", 2))
-    broker.release(machine, guest(2))
+    reconcile_host(machine)
+    start_guest(machine, a_request("1", "4", 2))
+    release_guest(machine, guest(2))
     assert machine.ledger.leases[mdev(1)].state == HELD
     assert machine.host == host
     assert says
     # Without the sign all goes home.
     assert machine.processes
     machine.processes.end(1001)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert not machine.ledger.leases
 
 
 def test_without_any_sign_the_next_call_of_any_kind_returns_the_queues(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
-    broker.acquire(machine, a_request("1", "4", 2))
+    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    start_guest(machine, a_request("1", "4", 2))
     assert set(machine.ledger.leases) == {mdev(2)}
 
 
@@ -144,10 +146,10 @@ def test_of_many_leases_one_queue_each_is_looked_at_and_processes_once(
     machine = Machine(SimKernel.new("7.2", adapters=dict.fromkeys(range(16), "cca"), domains=IBM_DOMAINS))
     machine.running = {guest(n) for n in range(1, 15)}
     for n in range(1, 15):
-        broker.acquire(machine, a_request(str(n), "1", n))
+        start_guest(machine, a_request(str(n), "1", n))
     looks = Mock(wraps=machine.running_guests)
     monkeypatch.setattr(machine, "running_guests", looks)
-    monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
-    broker.reconcile(machine)
+    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    reconcile_host(machine)
     assert len(machine.ledger.leases) == 14
     assert looks.call_count <= 2

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.engine.broker import reconcile
 from apvfio.engine.preview import preview_reconcile
+from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS, OVERRIDES
 from apvfio.model.ids import parse_list
@@ -103,7 +103,7 @@ def test_whatever_was_broken_off(
             system.sysfs.write(f"bus/ap/{name}", change)
     with host.opened() as system:
         expected = preview_reconcile(system)
-        done = reconcile(system)
+        done = reconcile_host(system)
     assert (bits(done.steps), done.seen) == (bits(expected.steps), expected.seen)
     assert (done.unpaid.owed, done.unpaid.overrides) == (expected.unpaid.owed, expected.unpaid.overrides)
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import apvfio
-from apvfio.engine import broker, preview
+from apvfio.engine import preview
 from apvfio.engine.deferred import Pace
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.events.spans import spans
@@ -118,9 +121,9 @@ def counted(work: Callable[[], object]) -> tuple[int, int]:
 
 
 WORKS: dict[str, Callable[[Machine], object]] = {
-    "start": lambda machine: broker.acquire(machine, a_request("0", "1", NEW)),
-    "stop": lambda machine: broker.release(machine, guest(1), force=True),
-    "reconcile": broker.reconcile,
+    "start": lambda machine: start_guest(machine, a_request("0", "1", NEW)),
+    "stop": lambda machine: release_guest(machine, guest(1), force=True),
+    "reconcile": reconcile_host,
     "what reconcile would do": preview.preview_reconcile,
     "drift": lambda machine: drift(machine.host, machine.ledger),
 }
@@ -171,36 +174,36 @@ def enormous(line: str = "") -> Machine:
 @pytest.mark.parametrize("line", ["", to_line(Event(1.0, "mode")), "{\n"])
 def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
     machine = enormous(line)
-    assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
-    assert read_of(machine, lambda: broker.reconcile(machine)) == 0
-    assert read_of(machine, lambda: broker.release(machine, guest(1))) == 0
+    assert read_of(machine, lambda: start_guest(machine, a_request("0", "1"))) == 0
+    assert read_of(machine, lambda: reconcile_host(machine)) == 0
+    assert read_of(machine, lambda: release_guest(machine, guest(1))) == 0
     newest = [event.kind for event in audit_log.read(machine.files, newest=1) if event]
     assert newest[-2:] == ["started", "stopped"]
 
 
 def test_a_log_of_the_usual_size_is_read_once_when_it_lacks_something() -> None:
     machine = Machine()
-    broker.acquire(machine, a_request("10", "2", 2))
+    start_guest(machine, a_request("10", "2", 2))
     while machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL - 500:
         audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
-    assert read_of(machine, lambda: broker.acquire(machine, a_request("0", "1"))) == 0
+    assert read_of(machine, lambda: start_guest(machine, a_request("0", "1"))) == 0
     audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
     machine.files.texts[audit_log.AUDIT_LOG] += "{\n"
-    read = read_of(machine, lambda: broker.reconcile(machine))
+    read = read_of(machine, lambda: reconcile_host(machine))
     assert audit_log._FULL - 500 < read < 2 * audit_log._FULL
 
 
 def test_a_new_file_is_begun_once_however_many_guests_it_begins_with() -> None:
     machine = crowded("held", MANY)
     for number in range(NEW, NEW + 4):
-        broker.acquire(machine, a_request("0", str(number - NEW), number))
+        start_guest(machine, a_request("0", str(number - NEW), number))
     assert machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL + MANY * audit_log._PER_HOLDER
     assert f"{audit_log.AUDIT_LOG}.1" not in machine.files.texts
 
 
 def test_who_is_not_at_the_beginning_of_a_file_has_lost_its_queues() -> None:
     machine = enormous()
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     kept = [event for event in audit_log.read(machine.files) if event]
     assert mdev(7) not in audit_log.replayed(kept)
     (span,) = spans(kept, Apqn(1, 1))

@@ -12,8 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.engine import broker, deferred
+from apvfio.engine import deferred
 from apvfio.engine.deferred import DIRECTORY, Haste, Pace, hand_over, take_up
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest, stop_guest
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.libvirt import hook
@@ -108,7 +112,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def slow(clock: Clock) -> SlowMachine:
     """IBM's host, half a second a reset, and a guest with six queues that cost the host two more."""
     machine = SlowMachine(clock, 0.5)
-    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    start_guest(machine, a_request("0,10", "1,2,4"))
     machine.sysfs.written.clear()
     machine.turns.clear()
     return machine
@@ -122,9 +126,9 @@ def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock
     machine = SlowMachine(clock, 0.03)
     before = machine.host
     machine.watch()
-    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    start_guest(machine, a_request("0,10", "1,2,4"))
     machine.sysfs.written.clear()
-    outcome = broker.stop(machine, guest(1))
+    outcome = stop_guest(machine, guest(1))
     assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
     assert (outcome.handed_over, outcome.unfinished, machine.handed) == (False, False, [])
     assert machine.host == before
@@ -132,7 +136,7 @@ def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock
 
 def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) -> None:
     slow.watch()
-    outcome = broker.stop(slow, guest(1))
+    outcome = stop_guest(slow, guest(1))
     assert outcome.handed_over
     assert [step.op for step in outcome.steps] == ["remove"]
     assert slow.turns == [0.5]
@@ -141,7 +145,7 @@ def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) ->
     assert slow.ledger.leases == {}
     assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
 
-    outcome = broker.reconcile(slow)
+    outcome = reconcile_host(slow)
     assert slow.handed == []
     assert slow.host.apmask == ALL_IDS
     assert slow.ledger.owed == outcome.unpaid.owed == MaskBits()
@@ -149,7 +153,7 @@ def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) ->
 
 
 def test_nobody_watches_so_the_hook_does_it_itself_and_lets_others_in_between(slow: SlowMachine) -> None:
-    outcome = broker.stop(slow, guest(1))
+    outcome = stop_guest(slow, guest(1))
     assert not outcome.handed_over
     assert returns(slow) == [("bus/ap/apmask", "+0"), ("bus/ap/apmask", "+10")]
     assert [step.value for step in outcome.steps] == ["1", "+0", "+10"]
@@ -162,19 +166,19 @@ def test_the_budget_is_the_policys(slow: SlowMachine, budget: int, handed: bool)
     """Half a second for the device, four for eight queues."""
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
-    assert broker.stop(slow, guest(1)).handed_over is handed
+    assert stop_guest(slow, guest(1)).handed_over is handed
 
 
 def test_without_a_budget_even_the_device_is_left_to_the_unit(slow: SlowMachine) -> None:
     slow.watch()
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
-    outcome = broker.stop(slow, guest(1))
+    outcome = stop_guest(slow, guest(1))
     assert (outcome.steps, slow.turns) == ([], [0])
     assert slow.sysfs.written == []
     assert slow.ledger.leases[mdev(1)].state == ENDING
-    broker.reconcile(slow)
+    reconcile_host(slow)
     assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, MaskBits())
-    assert broker.stop(slow, guest(1)).handed_over is False
+    assert stop_guest(slow, guest(1)).handed_over is False
     assert slow.handed == []
 
 
@@ -185,34 +189,34 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 ) -> None:
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
-    broker.stop(slow, guest(1))
+    stop_guest(slow, guest(1))
     slow.turns.clear()
-    broker.acquire(slow, a_request(*wish))
+    start_guest(slow, a_request(*wish))
     assert slow.turns[0] <= 0.5
     assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
     assert slow.ledger.leases[mdev(1)].state == HELD
     if wish == ("0,10", "1,2,4"):
         assert returns(slow) == []
 
-    broker.reconcile(slow)
+    reconcile_host(slow)
     assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
     assert slow.ledger.owed == MaskBits(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
-    assert not broker.reconcile(slow).steps
+    assert not reconcile_host(slow).steps
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
-    broker.stop(slow, guest(1))
+    stop_guest(slow, guest(1))
     assert slow.host.apmask == slow.host.aqmask == ALL_IDS
 
 
 def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
     slow.watch()
-    broker.stop(slow, guest(1))
+    stop_guest(slow, guest(1))
     take_up(slow.files)
     slow.turns.clear()
-    broker.acquire(slow, a_request("1", "1", 2))
+    start_guest(slow, a_request("1", "1", 2))
     assert slow.turns == [0]
     assert slow.ledger.owed.apmask >= IdSet([0, 10])
     assert slow.handed == [f"{UP + 100}.{guest(2)}"]
-    broker.reconcile(slow)
+    reconcile_host(slow)
     assert slow.ledger.owed == slow.ledger.needed()
 
 
@@ -225,11 +229,11 @@ def test_a_start_that_fails_does_not_wait_for_what_it_gives_back(clock: Clock) -
 
     machine.faults.arm(4, fail)  # ledger, mask, create
     with pytest.raises(HostError, match="guest g1: injected"):
-        broker.acquire(machine, a_request("0,10", "1,2,4"))
+        start_guest(machine, a_request("0,10", "1,2,4"))
     machine.faults.arm(0, fail)
     assert machine.clock.now == 100.5
     assert len(machine.handed) == 1
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host.apmask == ALL_IDS
     assert machine.ledger.leases == {}
 
@@ -237,19 +241,19 @@ def test_a_start_that_fails_does_not_wait_for_what_it_gives_back(clock: Clock) -
 def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clock) -> None:
     kernel = SimKernel.new(adapters=dict.fromkeys(range(8), "cca"), domains=IdSet(range(16)))
     machine = SlowMachine(clock, 0.2, kernel)
-    broker.acquire(machine, a_request("0-6", "0-15"))
+    start_guest(machine, a_request("0-6", "0-15"))
     machine.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
     machine.watch()
-    broker.stop(machine, guest(1))
+    stop_guest(machine, guest(1))
     machine.turns.clear()
     machine.sysfs.written.clear()
 
     def start_another() -> None:
         if len(machine.turns) == 3:
-            broker.acquire(machine, a_request("5", "0-15", 2))
+            start_guest(machine, a_request("5", "0-15", 2))
 
     clock.meanwhile = start_another
-    outcome = broker.reconcile(machine)
+    outcome = reconcile_host(machine)
     # The device and the first adapter, two adapters, a start, three adapters.
     assert machine.turns == [3.4, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
     assert [text for _, text in returns(machine)] == ["+0", "+1", "+2", "+3", "+4", "+6"]
@@ -269,27 +273,27 @@ def test_a_kernel_that_takes_nothing_back_ends_the_turns(slow: SlowMachine) -> N
         write(path, text)
 
     slow.sysfs.write = refuse  # type: ignore[method-assign]
-    outcome = broker.release(slow, guest(1))
+    outcome = release_guest(slow, guest(1))
     assert outcome.unpaid.owed == MaskBits(IdSet([0, 10]))
     assert len(returns(slow)) <= 3
 
 
 def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
     machine = SlowMachine(clock, 1.0)
-    broker.switch_mechanism(machine, "overrides")
-    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    switch_mechanism(machine, "overrides")
+    start_guest(machine, a_request("0,10", "1,2,4"))
     machine.turns.clear()
     machine.watch()
-    assert broker.stop(machine, guest(1)).handed_over
+    assert stop_guest(machine, guest(1)).handed_over
     assert machine.turns == [1.0]
     assert len(machine.ledger.overrides) == 6
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.turns == [1.0, 6.0]
     assert (machine.ledger.overrides, machine.host.overrides) == ({}, {})
 
-    broker.acquire(machine, a_request("0,10", "1,2,4"))
+    start_guest(machine, a_request("0,10", "1,2,4"))
     machine.turns.clear()
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert machine.turns == [3.0, 2.0, 2.0]
     assert machine.host.overrides == {}
 
@@ -314,13 +318,13 @@ def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: S
     for n in range(1, 6):
         slow.faults.arm(n, kill)
         try:
-            broker.stop(slow, guest(1))
+            stop_guest(slow, guest(1))
         except Killed:
             continue
         break
     slow.faults.arm(0, kill)
     assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
-    broker.reconcile(slow)
+    reconcile_host(slow)
     assert slow.host.apmask == ALL_IDS
 
 
@@ -411,7 +415,7 @@ def test_portions_add_up_to_the_whole(taken: list[tuple[str, str]], most: int, p
     machine = Machine(SimKernel.new(profile, adapters={0: "cca", 1: "cca", 10: "ep11"}))
     for n, (adapters, domains) in enumerate(taken, 1):
         with suppress(ConflictError):  # held by one before it
-            broker.acquire(machine, a_request(adapters, domains, n))
+            start_guest(machine, a_request(adapters, domains, n))
     ledger = machine.ledger
     for lease in list(ledger.leases.values())[::2]:
         ledger = ledger.ending(lease.uuid)

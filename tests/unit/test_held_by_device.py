@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker, live_change
+from apvfio.engine import live_change
 from apvfio.engine.claim import make_claim
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
 from apvfio.model.errors import ConflictError, Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.process import Process
@@ -46,30 +48,30 @@ def refusal(call: Callable[[], object]) -> ConflictError:
 
 def test_nobody_uses_it(machine: Machine) -> None:
     before = machine.snapshot()
-    for call in (broker.plan, broker.acquire):
+    for call in (preview_plan, start_guest):
         error = refusal(partial(call, machine, a_request("1", "4")))
         assert (error.sentence, error.remedy) == (HELD, UNUSED)
     assert machine.snapshot() == before
     machine.kernel.write(AP_MDEVS.remove(THEIRS), "1")
-    broker.acquire(machine, a_request("1", "4"))
+    start_guest(machine, a_request("1", "4"))
 
 
 def test_a_guest_uses_it(machine: Machine) -> None:
     machine.kernel.attach_guest(THEIRS, "theirs")
-    error = refusal(lambda: broker.plan(machine, a_request("1", "4")))
+    error = refusal(lambda: preview_plan(machine, a_request("1", "4")))
     assert error.sentence == HELD
     assert error.remedy == "Stop the guest, which uses that device, or request other queues."
 
 
 def test_a_process_has_it_open(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "opener", lambda uuid: Process(4712, 1) if uuid == THEIRS else None)
-    error = refusal(lambda: broker.plan(machine, a_request("1", "4")))
+    error = refusal(lambda: preview_plan(machine, a_request("1", "4")))
     assert "'mdevctl stop" not in error.remedy
     assert "Stop the guest of process 4712," in error.remedy
 
 
 def test_a_running_guest_asks_for_more(machine: Machine) -> None:
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.kernel.attach_guest(mdev(1), "one")
     error = refusal(lambda: live_change.apply_change(machine, a_request("0-1", "4"), Process(4242, 1)))
     assert (error.sentence, error.remedy) == (HELD, UNUSED)
@@ -77,7 +79,7 @@ def test_a_running_guest_asks_for_more(machine: Machine) -> None:
 
 def test_it_is_the_guests_own_with_other_queues(machine: Machine) -> None:
     request = a_request("0", "1")._replace(mdev=THEIRS)
-    error = refusal(lambda: broker.plan(machine, request))
+    error = refusal(lambda: preview_plan(machine, request))
     assert f"the mediated device {THEIRS} is there already, with adapters 1, domains 4" in error.sentence
     assert error.remedy == (
         f"No guest uses it: remove it with 'mdevctl stop -u {THEIRS}', or make the two agree."
@@ -86,7 +88,7 @@ def test_it_is_the_guests_own_with_other_queues(machine: Machine) -> None:
 
 def test_mdevctl_is_about_to_make_it(machine: Machine) -> None:
     make_claim(machine, mdev(5), a_matrix("0", "2"), Process(4242, 1))
-    error = refusal(lambda: broker.plan(machine, a_request("0", "2")))
+    error = refusal(lambda: preview_plan(machine, a_request("0", "2")))
     assert error.sentence == (
         f"00.0002 is held by the mediated device {mdev(5)}, which mdevctl is just starting."
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook: libvirt's contract, from the shell script to the broker."""
+"""The hook: libvirt's contract, from the shell script to the engine."""
 
 from __future__ import annotations
 

@@ -7,7 +7,10 @@ import errno
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.usage import ZCRYPT_NODES, ZKEY_REPOSITORY, read_usage
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
@@ -44,13 +47,13 @@ def policy(machine: Machine, text: str) -> None:
 
 
 def plan(machine: Machine, request: Request = WISH) -> Plan:
-    return broker.plan(machine, request)
+    return preview_plan(machine, request)
 
 
 def refusal(machine: Machine, request: Request = WISH) -> ApvfioError:
     before = machine.kernel.to_json()
     with pytest.raises(PolicyError) as caught:
-        broker.acquire(machine, request)
+        start_guest(machine, request)
     assert machine.kernel.to_json() == before
     assert str(caught.value).startswith("guest g1: ")
     assert "change /etc/apvfio/apvfio.toml." in str(caught.value)
@@ -72,7 +75,7 @@ def test_a_queue_in_use_closes_the_way_that_takes_it_unasked(machine: Machine, r
     found = plan(machine)
     assert found.way == BY_DOMAINS
     assert found.runner_up is None
-    assert broker.acquire(machine, WISH).way == BY_DOMAINS
+    assert start_guest(machine, WISH).way == BY_DOMAINS
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -291,10 +294,10 @@ def test_queues_kept_where_they_move_one_by_one(machine: Machine) -> None:
 
 def test_guests_that_run_count(machine: Machine) -> None:
     policy(machine, 'prefer = "domains"\n[keep]\ncca = 2\n')
-    broker.acquire(machine, a_request("0", "1"))
-    broker.acquire(machine, a_request("0", "2", 2))
+    start_guest(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "2", 2))
     with pytest.raises(PolicyError, match="leaving the host 1 queue of mode cca"):
-        broker.acquire(machine, a_request("1", "4", 3))
+        start_guest(machine, a_request("1", "4", 3))
     assert len(read_host(machine.kernel).mdevs) == 2
 
 
@@ -316,11 +319,11 @@ def test_a_guest_with_absent_queues_starts_and_stops(machine: Machine) -> None:
     policy(machine, "over-provisioning = true\n")
     before = machine.host
     wish = a_request("0,5", "1,9")
-    broker.acquire(machine, wish)
+    start_guest(machine, wish)
     assert machine.host.mdevs == {wish.mdev: wish.matrix}
     assert machine.ledger.owed
-    assert not broker.reconcile(machine).steps
-    broker.release(machine, wish.guest_uuid)
+    assert not reconcile_host(machine).steps
+    release_guest(machine, wish.guest_uuid)
     assert machine.host == before
 
 

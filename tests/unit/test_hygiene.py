@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.matrix import Apqn
 from hosts import a_request, guest
@@ -21,22 +23,22 @@ def machine() -> Machine:
 
 def test_a_queue_with_master_keys_is_named(machine: Machine) -> None:
     machine.kernel.state.queues[Apqn(10, 1)].mkvps = KEYS
-    warnings = broker.plan(machine, a_request("10", "1-2")).warnings
+    warnings = preview_plan(machine, a_request("10", "1-2")).warnings
     assert any(w.startswith("0a.0001 carries master keys, and the guest will") for w in warnings)
     machine.kernel.state.queues[Apqn(10, 2)].mkvps = KEYS
-    warnings = broker.plan(machine, a_request("10", "1-2")).warnings
+    warnings = preview_plan(machine, a_request("10", "1-2")).warnings
     assert any(w.startswith("0a.0001, 0a.0002 carry master keys") for w in warnings)
 
 
 def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
-    assert not any("before" in w for w in broker.plan(machine, a_request("0", "1-2", 2)).warnings)
-    broker.acquire(machine, a_request("0", "1", 1))
-    broker.release(machine, guest(1))
-    warnings = broker.plan(machine, a_request("0", "1-2", 2)).warnings
+    assert not any("before" in w for w in preview_plan(machine, a_request("0", "1-2", 2)).warnings)
+    start_guest(machine, a_request("0", "1", 1))
+    release_guest(machine, guest(1))
+    warnings = preview_plan(machine, a_request("0", "1-2", 2)).warnings
     assert warnings[-1].startswith("guest g1 had 00.0001 before")
-    assert not any("before" in w for w in broker.plan(machine, a_request("0", "1-2", 1)).warnings)
-    broker.acquire(machine, a_request("0", "1-2", 2))
-    broker.release(machine, guest(2))
+    assert not any("before" in w for w in preview_plan(machine, a_request("0", "1-2", 1)).warnings)
+    start_guest(machine, a_request("0", "1-2", 2))
+    release_guest(machine, guest(2))
     assert machine.ledger.had == {Apqn(0, 1): "g2", Apqn(0, 2): "g2"}
 
 
@@ -49,6 +51,6 @@ def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:
         return read(path)
 
     machine.sysfs.read = watching
-    broker.acquire(machine, a_request("10", "1"))
+    start_guest(machine, a_request("10", "1"))
     assert read_host(machine.sysfs).mdevs
     assert not [path for path in asked if path.endswith("mkvps")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.engine.broker import acquire
+from apvfio.engine.start import start_guest
 from apvfio.events import audit_log
 from apvfio.events.text import sentence
 from apvfio.libvirt import hook
@@ -38,7 +38,7 @@ def test_the_device_is_not_there_and_nothing_is_requested(system: SimSystem) -> 
 
 
 def test_a_device_that_is_there_is_somebody_elses_affair(system: SimSystem) -> None:
-    acquire(system, a_request("0", "1"))
+    start_guest(system, a_request("0", "1"))
     assert prepare(system, guest_xml("db1", None, mdev(1))) == 0
     assert log(system) == []
 

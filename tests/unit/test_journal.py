@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.events.event import COUNTED, KINDS, PENDING, REFUSED, STARTED, Event
 from apvfio.events.journal import CATALOGUE, fields, send
 from apvfio.events.record import note_refusal
@@ -167,11 +168,11 @@ def test_only_this_machines_journal_hears_of_it(monkeypatch: pytest.MonkeyPatch)
     machine = Machine()
 
     def life() -> None:
-        broker.acquire(machine, a_request("0", "1"))
+        start_guest(machine, a_request("0", "1"))
         with pytest.raises(ConflictError) as refused:
-            broker.acquire(machine, a_request("0", "1", 2))
+            start_guest(machine, a_request("0", "1", 2))
         note_refusal(machine, refused.value)
-        broker.release(machine, guest(1))
+        release_guest(machine, guest(1))
 
     life()
     assert sent == []

@@ -7,7 +7,8 @@ import errno
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
@@ -48,7 +49,7 @@ def swapped() -> Machine:
     """A host before 7.0 whose administrator has swapped the domain that a guest leans on for its adapter."""
     machine = Machine(SimKernel.new("6.1", adapters=IBM_ADAPTERS, domains=IdSet([1, 2])))
     machine.kernel.write("bus/ap/aqmask", "-2")
-    broker.acquire(machine, a_request("0", "1")._replace(free_by="domains"))
+    start_guest(machine, a_request("0", "1")._replace(free_by="domains"))
     machine.kernel.write("bus/ap/apmask", "-0")
     machine.kernel.write("bus/ap/aqmask", "+1")
     return machine
@@ -63,7 +64,7 @@ def test_a_start_that_fails_leaves_no_debt_on_his_bit() -> None:
 
     machine.faults.arm(3, refuse)
     with pytest.raises(ApvfioError, match="the kernel refused"):
-        broker.acquire(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
+        start_guest(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
     assert machine.faults.paths[:3] == ["/run/apvfio/ledger.json", "bus/ap/aqmask", AP_MDEVS.create]
     assert machine.host == before
     assert machine.ledger.owed == MaskBits()
@@ -72,10 +73,10 @@ def test_a_start_that_fails_leaves_no_debt_on_his_bit() -> None:
 
 def test_another_start_on_his_bit_returns_it_while_the_first_guest_runs() -> None:
     machine = swapped()
-    broker.acquire(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
+    start_guest(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
     assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([1]))
-    broker.release(machine, guest(2))
+    release_guest(machine, guest(2))
     assert machine.host.aqmask == ALL_IDS - IdSet([2])
     assert machine.ledger.owed == MaskBits()
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert machine.host.apmask == ALL_IDS - IdSet([0])

@@ -14,7 +14,9 @@ from unittest import mock
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guest, annotation
 from apvfio.model.errors import ApvfioError
@@ -52,7 +54,7 @@ class Verb(NamedTuple):
         machine.running = set()
         made = RunningGuest(machine, "g1", guest(1))
         if self.had:
-            broker.acquire(machine, _request(self.had))
+            start_guest(machine, _request(self.had))
             made.open(mdev(1))
             made.annotation = text(self.had)
         return made
@@ -96,10 +98,10 @@ def settled(one: RunningGuest) -> None:
     """The next call: another process, with a daemon that answers."""
     one.machine = one.machine.process()
     one.answers = True
-    broker.reconcile(one.machine)
+    reconcile_host(one.machine)
     for lease in live_guest.unsettled(one.machine):
         live_guest.settle_guest(one.machine, lease, _guest(one) if one.pid else None)
-    broker.reconcile(one.machine)
+    reconcile_host(one.machine)
 
 
 def has(one: RunningGuest) -> Matrix | None:
@@ -142,7 +144,7 @@ def stops(one: RunningGuest, path: str) -> None:
         one.stop()
         one.annotation = ""
         if path.startswith("libvirt/"):  # elsewhere the hook waits for the lock
-            broker.release(one.machine.process(), one.uuid)
+            release_guest(one.machine.process(), one.uuid)
 
 
 def restarts(one: RunningGuest, path: str) -> None:
@@ -204,7 +206,7 @@ def test_all_agree_whatever_happens_at_any_event(name: str, cell: Cell) -> None:
 
 def _check(verb: Verb, one: RunningGuest, what: str, result: str, told: str) -> None:
     if what in ("stops", "is started again") and not one.pid:  # the hook, if it had to wait
-        broker.release(one.machine.process(), one.uuid)
+        release_guest(one.machine.process(), one.uuid)
     try:
         settled(one)
         now = has(one)

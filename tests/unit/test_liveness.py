@@ -10,8 +10,10 @@ from typing import NoReturn
 
 import pytest
 
-from apvfio.engine import broker
 from apvfio.engine.deferred import DIRECTORY
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ledger import ENDING, STARTING
@@ -24,7 +26,7 @@ from machines import Machine
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Lets the time pass that a guest has until it runs."""
-    return lambda: monkeypatch.setattr("apvfio.engine.settle.now", lambda: now() + GRACE + 1)
+    return lambda: monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
 
 
 def test_a_guest_has_some_time_until_it_runs() -> None:
@@ -80,36 +82,36 @@ def test_only_a_qemu_of_the_systems_own_tells_its_guest(tmp_path: Path) -> None:
 def test_reconcile_takes_home_what_nobody_uses(later: Callable[[], None]) -> None:
     machine = Machine()
     before = machine.host
-    broker.acquire(machine, a_request("0", "1", 1))
-    broker.acquire(machine, a_request("1", "1", 2))
+    start_guest(machine, a_request("0", "1", 1))
+    start_guest(machine, a_request("1", "1", 2))
     assert machine.ledger.leases[mdev(1)].since == pytest.approx(now(), abs=60)
     machine.running = {guest(2)}
-    assert not broker.reconcile(machine).steps
+    assert not reconcile_host(machine).steps
     later()
-    assert broker.reconcile(machine).steps
+    assert reconcile_host(machine).steps
     assert set(machine.ledger.leases) == {mdev(2)}
     machine.running = set()
-    broker.release(machine, guest(2))
+    release_guest(machine, guest(2))
     assert machine.host == before
 
 
 def test_where_nobody_can_tell_nothing_is_taken(later: Callable[[], None]) -> None:
     machine = Machine()
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     later()
     assert machine.running is None
-    assert not broker.reconcile(machine).steps
+    assert not reconcile_host(machine).steps
 
 
 def test_the_dead_are_in_nobodys_way(later: Callable[[], None]) -> None:
     machine = Machine()
     machine.running = {guest(1)}
-    broker.acquire(machine, a_request("0", "1", 1))
+    start_guest(machine, a_request("0", "1", 1))
     later()
     with pytest.raises(ConflictError, match="held by guest g1"):
-        broker.acquire(machine, a_request("0", "1-2", 2))
+        start_guest(machine, a_request("0", "1-2", 2))
     machine.running = set()
-    broker.acquire(machine, a_request("0", "1-2", 2))
+    start_guest(machine, a_request("0", "1-2", 2))
     assert set(machine.host.mdevs) == set(machine.ledger.leases) == {mdev(2)}
 
 
@@ -118,7 +120,7 @@ def test_a_stop_that_met_a_held_lock_is_the_units(monkeypatch: pytest.MonkeyPatc
     before = machine.host
     machine.running = {guest(1)}
     machine.files.directories.add(DIRECTORY)
-    broker.acquire(machine, a_request("0", "1", 1))
+    start_guest(machine, a_request("0", "1", 1))
     machine.running = set()
     xml = f"<domain><name>g1</name><uuid>{guest(1)}</uuid></domain>".encode()
 
@@ -129,7 +131,7 @@ def test_a_stop_that_met_a_held_lock_is_the_units(monkeypatch: pytest.MonkeyPatc
         patched.setattr(machine, "lock", held)
         assert hook.main(["g1", "release", "end", "-"], machine, xml) == 0
     assert machine.host.mdevs
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host == before
     assert not machine.ledger.leases
     assert machine.files.list(DIRECTORY) == []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.cli.when import format_time
-from apvfio.engine import broker
+from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.model.errors import Exit
@@ -55,7 +55,7 @@ def kept(host: SimulatedHost, *events: Event) -> None:
 
 def stop(host: SimulatedHost, n: int = 1) -> None:
     with host.opened() as system:
-        broker.release(system, guest(n))
+        release_guest(system, guest(n))
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine.broker import acquire
+from apvfio.engine.start import start_guest
 from apvfio.model.errors import ApvfioError, KernelRefusedError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet
@@ -32,7 +32,7 @@ def make_mdev(machine: Machine, matrix: Matrix) -> None:
 
 def test_if_the_second_mask_is_refused_the_first_goes_back() -> None:
     machine = Machine()
-    acquire(machine, BY_ADAPTER_0)
+    start_guest(machine, BY_ADAPTER_0)
     machine.kernel.write("bus/ap/aqmask", "-27")
     before = machine.ledger
     # Somebody makes a device between our look and our second write.

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.model.errors import Exit
 from apvfio.model.host import MASK_NAMES
@@ -136,8 +137,8 @@ def test_events_are_counted_beyond_the_files_that_are_kept(
     last = dict.fromkeys(EVENTS, 0)
     for life in range(1, 40):
         with host.opened() as system:
-            broker.acquire(system, a_request("0,10", "1-2"))
-            broker.release(system, guest(1))
+            start_guest(system, a_request("0,10", "1-2"))
+            release_guest(system, guest(1))
         if life % 6:
             continue
         now = by(measured(host, capsys)["apvfio_events_total"], "event")

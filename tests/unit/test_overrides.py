@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.preview import preview_plan
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError, ConflictError, KernelRefusedError
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES, VFIO_DRIVER
 from apvfio.model.ids import ALL_IDS
@@ -44,8 +47,8 @@ def override(machine: Machine, queue: str) -> str:
 
 def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -> None:
     before = queues(machine)
-    plan = broker.plan(machine, a_request("0,0xa", "1,2"))
-    assert broker.acquire(machine, a_request("0,0xa", "1,2")).way == BY_OVERRIDES
+    plan = preview_plan(machine, a_request("0,0xa", "1,2"))
+    assert start_guest(machine, a_request("0,0xa", "1,2")).way == BY_OVERRIDES
     assert (plan.mode, plan.way, plan.chosen.collateral, plan.chzdev()) == (OVERRIDES, "none", (), [])
     wanted = {Apqn(0, 1), Apqn(0, 2), Apqn(10, 1), Apqn(10, 2)}
     assert {queue for queue, driver in machine.host.drivers.items() if driver == VFIO_DRIVER} == wanted
@@ -58,7 +61,7 @@ def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -
         ("bus/ap/drivers/cex4queue/unbind", "00.0001"),
         ("bus/ap/drivers_probe", "00.0001"),
     ]
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert machine.host.overrides == {}
     assert queues(machine) == before
     assert not machine.ledger.overrides
@@ -66,48 +69,48 @@ def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -
 
 def test_neighbours_in_one_row_and_one_column(machine: Machine) -> None:
     for n, wish in enumerate((("0", "1"), ("0", "2"), ("1", "1")), 1):
-        broker.acquire(machine, a_request(*wish, n))
+        start_guest(machine, a_request(*wish, n))
     assert len(machine.host.overrides) == 3
-    broker.release(machine, guest(2))
+    release_guest(machine, guest(2))
     assert set(machine.host.overrides) == {Apqn(0, 1), Apqn(1, 1)}
     with pytest.raises(ConflictError, match=r"00\.0001 is held by guest g1"):
-        broker.acquire(machine, a_request("0", "1-2", 4))
+        start_guest(machine, a_request("0", "1-2", 4))
 
 
 def test_an_override_of_the_administrators_is_used_and_left(machine: Machine) -> None:
     machine.kernel.write("bus/ap/devices/00.0001/driver_override", VFIO_DRIVER)
-    broker.acquire(machine, a_request("0", "1-2"))
+    start_guest(machine, a_request("0", "1-2"))
     assert set(machine.ledger.overrides) == {Apqn(0, 2)}
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert machine.host.overrides == {Apqn(0, 1): VFIO_DRIVER}
 
 
 def test_an_override_changed_behind_our_back_is_not_restored(machine: Machine) -> None:
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.kernel.write("bus/ap/devices/00.0001/driver_override", "none")
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert override(machine, "00.0001") == "none\n"
     assert not machine.ledger.overrides
 
 
 def test_a_foreign_device_that_holds_the_queue_delays_its_return(machine: Machine) -> None:
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "1").as_ap_config())
-    outcome = broker.release(machine, guest(1))
+    outcome = release_guest(machine, guest(1))
     assert outcome.unpaid.overrides == {Apqn(0, 1): ""}
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
-    assert [step.op for step in broker.reconcile(machine).steps] == ["return", "unbind", "probe"]
+    assert [step.op for step in reconcile_host(machine).steps] == ["return", "unbind", "probe"]
 
 
 @pytest.mark.parametrize("prefer", ["", PREFER])
 def test_a_queue_that_was_offline_comes_home_offline(machine: Machine, prefer: str) -> None:
     machine.files.texts[POLICY] = prefer
     machine.kernel.write("bus/ap/devices/00.0001/online", "0")
-    broker.acquire(machine, a_request("0", "1-2"))
+    start_guest(machine, a_request("0", "1-2"))
     assert machine.ledger.offline == {Apqn(0, 1)}
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert machine.kernel.read("bus/ap/devices/00.0001/online") == "0\n"
     assert machine.kernel.read("bus/ap/devices/00.0002/online") == "1\n"
     assert not machine.ledger.offline
@@ -115,12 +118,12 @@ def test_a_queue_that_was_offline_comes_home_offline(machine: Machine, prefer: s
 
 def test_what_is_in_use_decides_not_what_is_preferred(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-5")
-    assert broker.acquire(machine, a_request("0", "1")).way != BY_OVERRIDES
-    broker.release(machine, guest(1))
+    assert start_guest(machine, a_request("0", "1")).way != BY_OVERRIDES
+    release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/apmask", "+5")
     machine.files.texts[POLICY] = 'mode = "masks"\n'
     machine.kernel.write("bus/ap/devices/01.0001/driver_override", VFIO_DRIVER)
-    assert broker.acquire(machine, a_request("0", "1")).way == BY_OVERRIDES
+    assert start_guest(machine, a_request("0", "1")).way == BY_OVERRIDES
 
 
 @pytest.mark.parametrize("profile", ["6.1", "6.12"])
@@ -129,8 +132,8 @@ def test_a_kernel_without_overrides_uses_masks_whatever_is_preferred(profile: st
     machine.files.texts[POLICY] = PREFER
     assert mechanism_of(machine.host, machine.ledger, Policy(mode=OVERRIDES)) == MASKS
     before = machine.host
-    assert broker.acquire(machine, a_request("0", "1")).way != BY_OVERRIDES
-    broker.release(machine, guest(1))
+    assert start_guest(machine, a_request("0", "1")).way != BY_OVERRIDES
+    release_guest(machine, guest(1))
     assert machine.host == before
 
 
@@ -141,15 +144,15 @@ def test_masks_that_a_boot_parameter_set_shut_the_overrides_only_when_written() 
     kernel.write("bus/ap/devices/01.0001/driver_override", VFIO_DRIVER)
     before = machine.snapshot()[0]
     with pytest.raises(KernelRefusedError, match="a queue of this host has a driver_override"):
-        broker.acquire(machine, a_request("0", "1"))
+        start_guest(machine, a_request("0", "1"))
     assert machine.snapshot()[0] == before
     assert not machine.ledger.leases
 
 
 def test_a_queue_that_vanished_with_its_override_is_forgotten(machine: Machine) -> None:
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.kernel.unplug_adapter(0)
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert not machine.ledger.overrides
     assert not machine.ledger.leases
 
@@ -163,8 +166,8 @@ def fail() -> None:
 
 
 VERBS: dict[str, Callable[[Machine], object]] = {
-    "acquire": lambda machine: broker.acquire(machine, a_request("0-1", "1-2", 2)),
-    "release": lambda machine: broker.release(machine, guest(1)),
+    "acquire": lambda machine: start_guest(machine, a_request("0-1", "1-2", 2)),
+    "release": lambda machine: release_guest(machine, guest(1)),
 }
 
 
@@ -179,7 +182,7 @@ def test_after_a_fault_at_any_write_one_reconcile_repairs(verb: str, how: Callab
         fresh.kernel.write("bus/ap/devices/00.0001/online", "0")
         pristine = queues(fresh)
         if verb == "release":
-            broker.acquire(fresh, a_request("0", "1-2"))
+            start_guest(fresh, a_request("0", "1-2"))
         fresh.faults.arm(points, how)
         try:
             VERBS[verb](fresh)
@@ -187,10 +190,10 @@ def test_after_a_fault_at_any_write_one_reconcile_repairs(verb: str, how: Callab
         except (ApvfioError, OSError, Killed):
             pass
         fresh.faults.arm(0, kill)
-        broker.reconcile(fresh)
+        reconcile_host(fresh)
         assert {uuid: lease.matrix for uuid, lease in fresh.ledger.leases.items()} == fresh.host.mdevs
         assert set(fresh.host.overrides) == set(fresh.ledger.overrides)
-        broker.release(fresh, guest(1))
+        release_guest(fresh, guest(1))
         assert queues(fresh) == pristine
         assert (fresh.ledger.leases, fresh.ledger.overrides, fresh.ledger.offline) == ({}, {}, frozenset())
         assert fresh.host.overrides == {}

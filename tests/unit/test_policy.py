@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import REFUSE, WARN, Busy, Keep, Policy, Times
@@ -151,24 +152,24 @@ def test_the_waits_survive_a_policy_that_cannot_be_used() -> None:
 def test_a_typo_in_the_policy_stops_starts_but_no_release() -> None:
     machine = Machine()
     before = machine.host
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.files.texts[POLICY] = "[typo]\n"
     with pytest.raises(RequestError, match="unknown key 'typo'"):
-        broker.acquire(machine, a_request("1", "4", 2))
-    broker.release(machine, guest(1))
+        start_guest(machine, a_request("1", "4", 2))
+    release_guest(machine, guest(1))
     assert machine.host == before
 
 
 def test_the_wait_for_a_guest_to_let_go_is_the_policys(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine()
-    broker.acquire(machine, a_request("0", "1"))
+    start_guest(machine, a_request("0", "1"))
     machine.kernel.attach_guest(mdev(1), "vm")
     machine.files.texts[POLICY] = "[time]\nrelease-wait = 7\n"
     now = [0.0]
-    monkeypatch.setattr("apvfio.engine.broker.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("apvfio.engine.broker.time.sleep", lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr("apvfio.engine.stop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("apvfio.engine.stop.time.sleep", lambda seconds: now.append(now.pop() + seconds))
     with pytest.raises(ConflictError, match=r"00\.0001 in use"):
-        broker.release(machine, guest(1))
+        release_guest(machine, guest(1))
     assert 7 <= now[0] < 7.2
 
 

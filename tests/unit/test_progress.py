@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.engine import broker
 from apvfio.engine.edit_masks import change_masks
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.model.errors import ConflictError
 from apvfio.model.host import OVERRIDES
@@ -38,13 +41,13 @@ RESET = "waiting for 6 queues to finish the reset: 00.0001, 00.0002 and 4 more"
 @pytest.fixture
 def held() -> SimSystem:
     system = SimSystem.new(SimKernel.new())
-    broker.acquire(system, a_request("0,10", "1,2,4"))
+    start_guest(system, a_request("0,10", "1,2,4"))
     return system
 
 
 def test_a_release_tells_of_the_resets(held: SimSystem) -> None:
     said: list[str] = []
-    broker.release(held, guest(1), tell=said.append)
+    release_guest(held, guest(1), tell=said.append)
     away = "waiting for 8 queues to finish the reset: 00.0001, 00.0002 and 6 more"
     assert said == [*LOCK, RESET, away]
 
@@ -56,14 +59,14 @@ def test_a_release_tells_of_the_guest_that_does_not_let_go(
     held.files.write("etc/apvfio/apvfio.toml", "[time]\nrelease-wait = 1\n")
     said: list[str] = []
     with pytest.raises(ConflictError):
-        broker.release(held, guest(1), tell=said.append)
+        release_guest(held, guest(1), tell=said.append)
     asked = "waiting for guest g1 to let go of its mediated device"
     assert set(said[2:]) == {asked}
 
 
 def test_a_reconcile_that_has_nothing_to_do_waits_for_nothing(held: SimSystem) -> None:
     said: list[str] = []
-    broker.reconcile(held, tell=said.append)
+    reconcile_host(held, tell=said.append)
     assert said == LOCK
 
 
@@ -75,7 +78,7 @@ def test_masks_and_mode_tell_which_queues_move() -> None:
     moved = "waiting for 4 queues to finish the reset: 00.0001, 00.0002 and 2 more"
     assert said == [*LOCK, "announced", moved]
     said.clear()
-    broker.switch_mechanism(system, OVERRIDES, tell=said.append)
+    switch_mechanism(system, OVERRIDES, tell=said.append)
     assert said == [*LOCK, moved]
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from apvfio.cli.status import describe
-from apvfio.engine import broker
 from apvfio.engine.claim import MasksOnlyError, end_claim, make_claim
+from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
@@ -76,15 +79,15 @@ def test_queues_are_freed_kept_and_returned(machine: Machine) -> None:
     # However often others reconcile, the queues stay free until the device holds all of them.
     machine.kernel.write(AP_MDEVS.create, mdev(1))
     for attribute, value in (("assign_adapter", "0"), ("assign_domain", "1"), ("assign_domain", "2")):
-        assert broker.reconcile(machine).steps == []
+        assert reconcile_host(machine).steps == []
         assert machine.ledger.promises
         machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/{attribute}", value)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert not machine.ledger.promises
     assert machine.ledger.owed
     assert machine.host.mdevs == {mdev(1): ROW}
     remove(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host == before
     assert not machine.ledger.owed
 
@@ -95,9 +98,9 @@ def test_a_start_that_comes_to_nothing(profile: str) -> None:
     before = machine.host
     free(machine)
     end_claim(machine, mdev(1), ANOTHER)
-    assert broker.reconcile(machine).steps == []
+    assert reconcile_host(machine).steps == []
     end_claim(machine, mdev(1), MDEVCTL)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host == before
     assert machine.ledger == NO_LEASES
 
@@ -105,33 +108,33 @@ def test_a_start_that_comes_to_nothing(profile: str) -> None:
 def test_a_promise_ends_with_its_process(machine: Machine) -> None:
     before = machine.host
     free(machine)
-    assert broker.reconcile(machine).steps == []
+    assert reconcile_host(machine).steps == []
     machine.dead.add(MDEVCTL.pid)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host == before
 
 
 def test_bits_set_while_mdevctl_works_are_cleared_again(machine: Machine) -> None:
     free(machine)
     machine.kernel.write("bus/ap/apmask", "+0")
-    assert [step.value for step in broker.reconcile(machine).steps] == ["-0"]
+    assert [step.value for step in reconcile_host(machine).steps] == ["-0"]
 
 
 def test_promised_queues_are_nobody_elses(machine: Machine) -> None:
     free(machine)
     before = machine.snapshot()
     with pytest.raises(ConflictError, match=f"00.0001 is held by the mediated device {mdev(1)}"):
-        broker.acquire(machine, a_request("0", "1", 2))
+        start_guest(machine, a_request("0", "1", 2))
     with pytest.raises(ConflictError, match=f"00.0001, 00.0002 are held by the mediated device {mdev(1)}"):
         free(machine, n=3)
     with pytest.raises(ConflictError, match=r"is just being started by mdevctl \(process 4242\)"):
-        broker.acquire(machine, a_request("0", "1-2"))
+        start_guest(machine, a_request("0", "1-2"))
     with pytest.raises(ConflictError, match=r"just being started by mdevctl \(process 4242\)"):
         free(machine, process=ANOTHER)
     with pytest.raises(ConflictError, match="mdevctl is just starting the mediated device"):
-        broker.switch_mechanism(machine, OVERRIDES)
+        switch_mechanism(machine, OVERRIDES)
     assert machine.snapshot() == before
-    broker.acquire(machine, a_request("1", "1", 4))
+    start_guest(machine, a_request("1", "1", 4))
     assert {str(owner) for owner in owners(machine.host, machine.ledger).values()} == {
         f"mdev {mdev(1)}",
         "guest g4",
@@ -154,7 +157,7 @@ def test_a_copy_of_the_host_has_no_mdevctl(machine: Machine, tmp_path: Path) -> 
     free(machine)
     dump(machine, str(tmp_path / "copy.json"))
     with open_sim(str(tmp_path / "copy.json")) as copy:
-        broker.reconcile(copy)
+        reconcile_host(copy)
         assert read_host(copy.sysfs).apmask == ALL_IDS
 
 
@@ -177,21 +180,21 @@ def test_a_guest_adopts_the_device_that_mdevctl_made(machine: Machine) -> None:
     before = machine.host
     free(machine)
     make(machine)
-    lease = broker.acquire(machine, a_request("0", "1-2"))
+    lease = start_guest(machine, a_request("0", "1-2"))
     assert not lease.made
     assert not machine.ledger.promises
-    broker.release(machine, guest(1))
+    release_guest(machine, guest(1))
     assert set(machine.host.mdevs) == {mdev(1)}
     assert machine.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
     remove(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.host == before
 
 
 def test_a_device_that_is_there_and_one_without_queues_get_nothing(machine: Machine) -> None:
     free(machine)
     make(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     machine.sysfs.written.clear()
     assert free(machine) == ()
     assert free(machine, Matrix(IdSet([1])), 2) == ()
@@ -214,7 +217,7 @@ def test_what_cannot_be_had_is_refused_and_nothing_has_changed(
     machine: Machine, matrix: Matrix, kind: type[ApvfioError], says: str
 ) -> None:
     machine.files.texts[POLICY] = '[reserve]\nqueues = ["01.001b"]\n'
-    broker.acquire(machine, a_request("0", "1-2", 9))
+    start_guest(machine, a_request("0", "1-2", 9))
     machine.kernel.write("bus/ap/aqmask", "-2")
     make(machine, a_matrix("10", "2"), 8)
     before = machine.snapshot()
@@ -232,12 +235,12 @@ def test_overrides_without_ap_check_and_with(machine: Machine) -> None:
     free(machine)
     assert vfio_queues(machine) == 2
     assert machine.ledger.promises[mdev(1)].way == BY_OVERRIDES
-    assert broker.reconcile(machine).steps == []
+    assert reconcile_host(machine).steps == []
     make(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.ledger.overrides
     remove(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert vfio_queues(machine) == 0
     assert machine.ledger == NO_LEASES
 
@@ -246,9 +249,9 @@ def test_a_queue_that_was_offline_comes_home_offline(machine: Machine) -> None:
     machine.kernel.write("bus/ap/devices/00.0001/online", "0")
     free(machine)
     make(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     remove(machine)
-    broker.reconcile(machine)
+    reconcile_host(machine)
     assert machine.kernel.read("bus/ap/devices/00.0001/online").strip() == "0"
 
 
@@ -274,7 +277,7 @@ def test_after_a_fault_at_any_write_all_goes_home(way: str, how: str, late: bool
             break
         machine.faults.arm(0, fault)
         machine.dead.add(MDEVCTL.pid)
-        broker.reconcile(machine)
+        reconcile_host(machine)
         assert machine.host == before
         assert machine.ledger == NO_LEASES
     assert at > 2

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.engine import broker
+from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.preview import preview_start
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
@@ -52,17 +54,17 @@ def test_it_is_what_the_plan_is_once_the_guest_has_stopped(
 ) -> None:
     system = SimSystem.new(SimKernel.new(kernel[0]))
     if kernel[1] == OVERRIDES:
-        broker.switch_mechanism(system, OVERRIDES)
+        switch_mechanism(system, OVERRIDES)
     elif cleared:
         system.sysfs.write("bus/ap/apmask", cleared)
     for n, matrix in enumerate(held, 1):
         try:
-            broker.acquire(system, request(n, matrix))
+            start_guest(system, request(n, matrix))
         except ApvfioError:
             continue
     if foreign:
         try:
-            broker.acquire(system, request(9, a_matrix("1", "27")))
+            start_guest(system, request(9, a_matrix("1", "27")))
         except ApvfioError:
             pass
         else:  # a device that nobody leases
@@ -73,7 +75,7 @@ def test_it_is_what_the_plan_is_once_the_guest_has_stopped(
         return
     foreseen = planned(system, request(1, wanted))
     expected = after_stop(ledger, host, guest(1))
-    broker.release(system, guest(1))
+    release_guest(system, guest(1))
     after = load(system.files, system.boot_id), read_host(system.sysfs)
     assert (expected[0].leases, expected[0].owed, expected[0].overrides) == (
         after[0].leases,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 
-from apvfio.engine import broker
 from apvfio.engine.not_yet import waits
+from apvfio.engine.reconcile import reconcile_host
+from apvfio.engine.start import start_guest
 from apvfio.store import stop_records
 from apvfio.store.processes import GRACE
 from hosts import guest
@@ -17,8 +18,8 @@ from model.befores import ONE
 def test_a_guest_without_a_process_is_waited_for() -> None:
     machine = Machine()
     machine.running = set()
-    broker.acquire(machine, ONE)
-    assert broker.reconcile(machine.process()).steps == []
+    start_guest(machine, ONE)
+    assert reconcile_host(machine.process()).steps == []
     (said,) = waits(machine, machine.ledger)
     found = re.fullmatch(
         r"guest g1: it has no QEMU process, but may still be starting; a reconcile after "
@@ -32,16 +33,16 @@ def test_a_guest_without_a_process_is_waited_for() -> None:
 def test_a_guest_that_runs_is_not() -> None:
     machine = Machine()
     machine.running = {guest(1)}
-    broker.acquire(machine, ONE)
+    start_guest(machine, ONE)
     assert waits(machine, machine.ledger) == []
 
 
 def test_a_guest_that_stopped_and_is_not_gone_is_named_with_its_process() -> None:
     machine = Machine()
     machine.running = {guest(1)}
-    broker.acquire(machine, ONE)
+    start_guest(machine, ONE)
     stop_records.record(machine, guest(1))
-    assert broker.reconcile(machine.process()).steps == []
+    assert reconcile_host(machine.process()).steps == []
     assert waits(machine, machine.ledger) == [
         "guest g1: its stop was reported, but process 1001 still has its mediated device; "
         "the first call after that has ended returns its queues"
@@ -50,5 +51,5 @@ def test_a_guest_that_stopped_and_is_not_gone_is_named_with_its_process() -> Non
 
 def test_nothing_is_said_where_processes_are_unknown() -> None:
     machine = Machine()
-    broker.acquire(machine, ONE)
+    start_guest(machine, ONE)
     assert waits(machine, machine.ledger) == []

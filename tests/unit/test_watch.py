@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.fingerprint import fingerprint
-from apvfio.engine import broker
+from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
@@ -42,7 +43,7 @@ def host(tmp_path: Path) -> SimulatedHost:
 
 def stop(host: SimulatedHost) -> None:
     with host.opened() as system:
-        broker.release(system, guest(1))
+        release_guest(system, guest(1))
 
 
 def test_a_start_is_followed_live_and_nothing_is_drawn_in_between(host: SimulatedHost) -> None:
@@ -236,7 +237,7 @@ def test_a_glance_sees_every_change_of_hands(host: SimulatedHost) -> None:
 
         glances = [seen(), seen()]
         assert glances[0] == glances[1]
-        broker.acquire(system, a_request("0,10", "1,2,4"))
+        start_guest(system, a_request("0,10", "1,2,4"))
         glances.append(seen())
         system.kernel.attach_guest(mdev(1), "g1")
         glances.append(seen())
@@ -244,7 +245,7 @@ def test_a_glance_sees_every_change_of_hands(host: SimulatedHost) -> None:
         glances.append(seen())
         system.files.write("etc/apvfio/apvfio.toml", '[reserve]\nadapters = "1"\n')
         glances.append(seen())
-        broker.release(system, guest(1), force=True)
+        release_guest(system, guest(1), force=True)
         glances.append(seen())
     assert len(set(map(str, glances))) == len(glances) - 1
 

@@ -12,7 +12,7 @@ from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.request import asked_in, parse_device, parse_domain
 from apvfio.domain.source import request_of
 from apvfio.domain.tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
-from apvfio.engine.serving import plan_one
+from apvfio.engine.plan_start import plan_start
 from apvfio.events import audit_log
 from apvfio.events.event import GAINS
 from apvfio.kernel.cards import queues_with_keys
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
     from apvfio.doctor.facts import DomainFacts
-    from apvfio.engine.serving import Scene
+    from apvfio.engine.state import State
     from apvfio.events.event import Event
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
@@ -42,7 +42,7 @@ _FEATURES = ("ap", "apft", "apqci")
 """What QEMU calls the AP instructions, their test facility and their query (QEMU: cpu_features_def.h.inc)."""
 
 
-def look_at_guests(system: System, domains: list[DomainFacts], scene: Scene | None) -> tuple[GuestFacts, ...]:
+def look_at_guests(system: System, domains: list[DomainFacts], scene: State | None) -> tuple[GuestFacts, ...]:
     """What is known of each guest; nothing is planned without a ``scene``."""
     guests = [_look_at(system, domain) for domain in domains]
     if scene is None:
@@ -74,7 +74,7 @@ def _look_at(system: System, domain: DomainFacts) -> GuestFacts:
     return GuestFacts(domain, outline, request, attached=attached)
 
 
-def _presumed(system: System, guest: GuestFacts, scene: Scene, alive: Container[str] | None) -> GuestFacts:
+def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[str] | None) -> GuestFacts:
     """A guest of which only a file is known: it runs if its process is there, or has its device open.
 
     Where processes are unknown, as on a host that was dumped, it runs if it holds something.
@@ -88,7 +88,7 @@ def _presumed(system: System, guest: GuestFacts, scene: Scene, alive: Container[
     )
 
 
-def _planned(system: System, guest: GuestFacts, scene: Scene, alone: Scene | None) -> GuestFacts:
+def _planned(system: System, guest: GuestFacts, scene: State, alone: State | None) -> GuestFacts:
     """With its next start, or what it once had."""
     uuid, request = guest.outline.uuid, guest.request
     leases = [lease for lease in scene.ledger.live() if lease.uuid == uuid]
@@ -107,7 +107,7 @@ def _planned(system: System, guest: GuestFacts, scene: Scene, alone: Scene | Non
     return guest._replace(alone=_plan(system, request, alone)) if alone else guest
 
 
-def _without(scene: Scene, guests: set[str]) -> Scene:
+def _without(scene: State, guests: set[str]) -> State:
     """The scene as it is when these guests, by their uuids, have stopped."""
     ledger = scene.ledger
     gone = {lease.mdev for lease in ledger.leases.values() if lease.uuid in guests and lease.made}
@@ -161,10 +161,10 @@ def _attached(live: bytes) -> str:
     return (addresses[0].get("uuid") or "").lower() if addresses else ""
 
 
-def _plan(system: System, request: Request, scene: Scene) -> Plan | ApvfioError:
+def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
     """As a start plans it, with the warnings about keys that ``apvfio plan`` gives besides."""
     try:
-        plan = plan_one(system, request, scene)
+        plan = plan_start(system, request, scene)
         keyed = queues_with_keys(system.sysfs, scene.host, plan.request.matrix)
     except ApvfioError as error:
         return error

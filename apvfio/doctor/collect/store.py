@@ -10,7 +10,7 @@ from functools import partial
 
 from apvfio.doctor.collect.attempts import attempt
 from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen
-from apvfio.engine.settle import differences
+from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable
 from apvfio.model.ledger import HELD, Ledger
 from apvfio.plan.cleared_bits import ALL_BITS

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from apvfio._version import __version__
-from apvfio.engine.settle import Outcome
+from apvfio.engine.carry_out import Outcome
 from apvfio.events import event
 from apvfio.model import queue_states
 from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make a host what a ledger says: apply the pending steps, in turns between which others get the lock."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.engine.deferred import QUICKEST, Pace
+from apvfio.engine.rollback import roll_back
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.events import record
+from apvfio.kernel.apply import apply_steps
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.host import AP_MDEVS, HOST_DRIVER, Host
+from apvfio.model.ledger import ENDING, Ledger
+from apvfio.model.progress import no_progress
+from apvfio.model.step import REMOVE, Step
+from apvfio.model.text import resetting
+from apvfio.model.typed import NamedTuple
+from apvfio.plan.partial_return import limit_returns, returning_queues
+from apvfio.plan.steps import offline_path, pending_steps, without_returned
+from apvfio.store import ledger_file
+from apvfio.store.stop_records import forget_served
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.engine.deferred import Haste
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.progress import Progress
+
+_LET_IN = 0.05
+"""Seconds between two turns, in which a call that waits for the lock gets it."""
+
+
+class Outcome(NamedTuple):
+    """What a call did: the steps taken, and the ledger after them."""
+
+    steps: list[Step]
+    ledger: Ledger
+    seen: tuple[str, ...] = ()
+    """How the host differed from the ledger when it was found, in sentences."""
+    handed_over: bool = False
+    """Whether the rest is left to the systemd unit."""
+    unfinished: bool = False
+    """Whether the rest is left for another turn."""
+
+    @property
+    def unpaid(self) -> Ledger:
+        """The returns that are still pending, as a ledger without leases."""
+        needed = self.ledger.needed_queues()
+        return self.ledger._replace(
+            leases={},
+            owed=self.ledger.owed - self.ledger.needed(),
+            overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
+            offline=frozenset(),
+        )
+
+
+def carry_out(
+    system: System,
+    host: Host,
+    found: Ledger,
+    ledger: Ledger,
+    *,
+    pace: Pace,
+    haste: Haste | None = None,
+    tell: Progress = no_progress,
+) -> Outcome:
+    """Save ``ledger`` in place of ``found``, apply the steps that are pending, and save what is left.
+
+    No more is returned than ``pace`` allows in one turn. With ``haste`` what would take too long is left to
+    the unit. The time that removing a device takes, the reset of its queues all at once, tells how long the
+    return of each of them will take. ``tell`` hears what is waited for.
+    """
+    if ledger != found:
+        record.save(system, ledger, found)
+    steps = pending_steps(ledger, host)
+    if steps and haste and haste.hands_over(QUICKEST):
+        return Outcome([], ledger, handed_over=True)
+    removals = [step for step in steps if step.op == REMOVE]
+    paths = {step.path for step in removals}
+    gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
+    if gone:
+        tell(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
+    _take(system.sysfs, removals, pace, len(removals))
+    host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
+
+    going = returning_queues(ledger, host)
+    handed_over = bool(going and haste and haste.hands_over(len(going) * pace.seconds))
+    part = limit_returns(ledger, host, 0 if handed_over else pace.portion) if going else ledger
+    part_going = len(returning_queues(part, host)) if going else 0
+    rest = pending_steps(part, host)
+    if part_going:
+        tell(resetting(going))
+    _take(system.sysfs, rest, pace, part_going)
+    back, undoing = roll_back(system.sysfs, ledger, host)
+    taken = [*removals, *rest, *undoing]
+    # What is over shows in the overrides only where some are pending.
+    now_so = read_host(system.sysfs, overrides=bool(back.overrides)) if taken else host
+    after = without_what_is_over(back, now_so, taken)
+    if after != ledger:
+        record.save(system, after, ledger)
+    forget_served(system, after)
+    # What a live change had taken can be returned only now that its device no longer has it.
+    unfinished = (part_going < len(going) or back != ledger) and not handed_over
+    return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)
+
+
+def carry_out_rest(
+    system: System, outcome: Outcome, pace: Pace, haste: Haste | None = None, tell: Progress = no_progress
+) -> Outcome:
+    """Take the turns that are left after the first one, whose lock the caller has let go."""
+    while outcome.unfinished:
+        time.sleep(_LET_IN)
+        with system.lock():
+            host = read_host(system.sysfs)
+            found = ledger_file.load(system.files, system.boot_id)
+            ledger = bring_up_to_date(system, found, host)
+            turn = carry_out(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
+        in_vain = turn.ledger == found
+        outcome = turn._replace(
+            steps=[*outcome.steps, *turn.steps],
+            seen=outcome.seen,
+            unfinished=turn.unfinished and not in_vain,
+        )
+    return outcome
+
+
+def finish_ended(system: System) -> None:
+    """Return what guests hold that have ended, and roll back live changes whose process has ended.
+
+    For calls under the lock that change something else.
+    """
+    host = read_host(system.sysfs)
+    found = ledger_file.load(system.files, system.boot_id)
+    ledger = bring_up_to_date(system, found, host)
+    unfinished = ledger.leases != found.leases or bool(ledger.doomed())
+    while unfinished:
+        turn = carry_out(system, host, found, ledger, pace=Pace(at_once=True))
+        unfinished = turn.unfinished and turn.ledger != found
+        host, found = read_host(system.sysfs), turn.ledger
+        ledger = bring_up_to_date(system, found, host)
+
+
+def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
+    """Return ``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
+    ledger = ledger.without(
+        *(
+            lease.mdev
+            for lease in ledger.leases.values()
+            if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs)
+        )
+    )
+    written = {step.path for step in taken}
+    # A bit that could not be set keeps the queue from the host, and the step had no effect.
+    home = {queue for queue in ledger.offline if host.drivers.get(queue) == HOST_DRIVER}
+    done = {queue for queue in home if offline_path(queue) in written}
+    return without_returned(ledger._replace(offline=ledger.offline - done), host)
+
+
+def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:
+    begun = time.monotonic()
+    apply_steps(sysfs, steps)
+    pace.measured(queues, time.monotonic() - begun)

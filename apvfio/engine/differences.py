@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a host differs from its ledger."""
+
+from __future__ import annotations
+
+from apvfio.engine.evidence import Evidence
+from apvfio.engine.intended_masks import intended_masks
+from apvfio.engine.up_to_date import has_vanished
+from apvfio.model.errors import printable
+from apvfio.plan.drift import drift
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Ledger, MaskBits
+
+
+def differences(system: System, host: Host, ledger: Ledger, meant: MaskBits | None = None) -> list[str]:
+    """Return how the host differs from ``ledger``, in sentences: `drift`, and guests that run no more.
+
+    ``meant`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
+    """
+    signs = Evidence(system)
+    dead = [lease for lease in ledger.leases.values() if has_vanished(system, lease, signs)]
+    left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
+    meant = intended_masks(system) if meant is None else meant
+    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, meant)]

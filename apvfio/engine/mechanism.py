@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switch the host to the other mechanism: masks or overrides."""
+
+from __future__ import annotations
+
+from apvfio.engine.carry_out import finish_ended
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.events import record
+from apvfio.kernel.apply import apply_steps
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import ConflictError, printable
+from apvfio.model.host import MASK_NAMES, VFIO_DRIVER, Host
+from apvfio.model.ledger import MaskBits
+from apvfio.model.progress import FOR_THE_LOCK, no_progress
+from apvfio.model.text import resetting
+from apvfio.model.typed import NamedTuple
+from apvfio.plan.mechanism import steps_to_mechanism
+from apvfio.plan.steps import without_returned
+from apvfio.store import ledger_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.progress import Progress
+
+
+class MechanismChange(NamedTuple):
+    """A change of the mechanism."""
+
+    before: Host
+    after: Host
+
+
+def switch_mechanism(system: System, mode: str, *, tell: Progress = no_progress) -> MechanismChange:
+    """Open the host for the mechanism ``mode``, and keep to it until the next boot.
+
+    Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
+    ``tell`` hears what is waited for.
+    """
+    tell(FOR_THE_LOCK)
+    with system.lock():
+        tell("")
+        finish_ended(system)
+        host = read_host(system.sysfs)
+        found = ledger_file.load(system.files, system.boot_id)
+        ledger = bring_up_to_date(system, found, host)
+        if ledger.promises and host.mode not in (None, mode):
+            raise ConflictError(
+                f"mdevctl is just starting the mediated device {next(iter(ledger.promises))}.",
+                remedy="Try again when that has ended.",
+            )
+        if ledger.leases and host.mode not in (None, mode):
+            lease = next(iter(ledger.leases.values()))
+            raise ConflictError(
+                f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
+            )
+        steps = steps_to_mechanism(mode, host)
+        if steps:
+            tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
+        apply_steps(system.sysfs, steps)
+        after = read_host(system.sysfs)
+        # What an administrator cleared is set again, if the masks were opened.
+        freed = ledger.freed - MaskBits(after.apmask, after.aqmask)
+        record.save(system, without_returned(ledger, after)._replace(mode=mode, freed=freed), found)
+        masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
+        if masks:
+            record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mode {mode}'")
+        return MechanismChange(host, after)

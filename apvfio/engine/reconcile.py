@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reconcile: bring the host to what the ledger says, whatever a crash or another program has left."""
+
+from __future__ import annotations
+
+from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
+from apvfio.engine.deferred import Haste, Pace, hand_over, take_up
+from apvfio.engine.differences import differences
+from apvfio.engine.intended_masks import intended_masks
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.events import record
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import ApvfioError
+from apvfio.model.progress import FOR_THE_LOCK, no_progress
+from apvfio.plan.cleared_bits import cleared_by_others
+from apvfio.store import ledger_file
+from apvfio.store.policy_file import read_times
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.progress import Progress
+
+
+def reconcile_host(system: System, *, hurry: bool = False, tell: Progress = no_progress) -> Outcome:
+    """Bring the host to what the ledger says: finish what a crash left half done, return what is pending.
+
+    In a ``hurry``, as in a hook, what takes too long or fails is left to the systemd unit. Otherwise what
+    others have left to it is done as well. ``tell`` hears what is waited for.
+    """
+    try:
+        return _reconcile(system, hurry=hurry, tell=tell)
+    except ApvfioError:
+        if hurry:
+            hand_over(system.files, "reconcile")
+        raise
+
+
+def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
+    pace, haste = Pace(), None
+    if hurry:
+        haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
+    tell(FOR_THE_LOCK)
+    with system.lock():
+        tell("")
+        if not hurry:
+            take_up(system.files)
+        host = read_host(system.sysfs)
+        found = ledger_file.load(system.files, system.boot_id)
+        seen = differences(system, host, found)
+        ledger = bring_up_to_date(system, found, host)
+        ledger = ledger._replace(strange=cleared_by_others(host, ledger, intended_masks(system)))
+        record.changes(system, [found])
+        first = carry_out(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
+    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, haste, tell)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The start of a guest: state, request, plan, save, apply, verify, save."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from errno import EEXIST
+
+from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
+from apvfio.engine.deferred import Haste, Pace, hand_over
+from apvfio.engine.evidence import Evidence
+from apvfio.engine.offline import noting_offline
+from apvfio.engine.plan_start import plan_start
+from apvfio.engine.state import read_state
+from apvfio.engine.verify import readable, verify_device
+from apvfio.events import record
+from apvfio.kernel.apply import apply_steps, bind_queues
+from apvfio.kernel.snapshot import read_host, read_matrix
+from apvfio.model.errors import ApvfioError, KernelRefusedError
+from apvfio.model.ledger import CHANGING, ENDING, HELD
+from apvfio.store import ledger_file, stop_records
+from apvfio.store.policy_file import read_times
+from apvfio.store.processes import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apvfio.engine.state import State
+    from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
+    from apvfio.model.ledger import Lease, Ledger, LiveChange
+    from apvfio.model.request import Request
+    from apvfio.plan.planner import Plan
+
+
+def start_guest(
+    system: System,
+    request: Request,
+    *,
+    abandoned: Callable[[], bool] = bool,
+    expected: bool = False,
+    live: LiveChange | None = None,
+) -> Lease:
+    """Give a starting guest its queues; return its lease.
+
+    A request that cannot be met leaves the host untouched; if a step fails, all that was done is undone.
+    ``abandoned`` tells, once the lock is held, whether nobody waits for the guest any more: ApvfioError.
+    ``expected``: a migration will bring the guest. ``live``: the guest runs, and its device is plugged in.
+    """
+    with system.lock():
+        if abandoned():
+            raise ApvfioError("the daemon that started it has died.", guest=request.guest)
+        found = ledger_file.load(system.files, system.boot_id)
+        try:
+            state = read_state(system, found)
+            plan = _plan(system, request, state)
+        except ApvfioError:
+            # What has ended does not wait for another call.
+            with suppress(ApvfioError):
+                finish_ended(system)
+            raise
+        if live:
+            plan = plan._replace(ledger=plan.ledger.with_lease(plan.lease._replace(live=live)))
+        ledger_file.save(system.files, plan.ledger)
+        if plan.deferred:
+            hand_over(system.files, request.guest_uuid)
+        try:
+            apply_steps(system.sysfs, plan.steps)
+            there = [queue for queue in plan.request.matrix.queues() if queue in state.host.drivers]
+            bind_queues(system.sysfs, there)
+            verify_device(system.sysfs, plan.lease, there)
+        except (ApvfioError, OSError) as error:
+            record.changes(system, [found, plan.ledger], plan)
+            _undo(system, plan, state.host, error)
+            raise readable(error).for_guest(request.guest) from None
+        ledger = _held(system, plan, expected=expected)
+        ledger_file.save(system.files, ledger)
+        record.changes(system, [found, plan.ledger, ledger], plan)
+        return ledger.leases[request.mdev]
+
+
+def _plan(system: System, request: Request, state: State) -> Plan:
+    """Return the plan, whose ledger remembers which of the queues to be taken are offline."""
+    _require_stopped(system, request, state.ledger)
+    plan = plan_start(system, request, state)
+    # What a request by criteria has chosen is known only now.
+    _require_stopped(system, plan.request, state.ledger)
+    return plan._replace(ledger=noting_offline(plan, state.host, system.sysfs))
+
+
+def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
+    """ConflictError if the guest runs already, by another daemon perhaps, and has or gets something else.
+
+    The same once more is no harm: libvirt may have lost what it knew of a start.
+    """
+    for lease in ledger.of_guest(request.guest_uuid):
+        same = lease.mdev == request.mdev and (request.matrix.empty or request.matrix == lease.matrix)
+        if not same or lease.state == CHANGING:
+            Evidence(system).require_idle(lease)
+
+
+def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
+    """Return the ledger in which the guest holds its queues, and without leases that are over."""
+    ledger = plan.ledger
+    if any(other.state == ENDING for other in ledger.leases.values()):
+        ledger = without_what_is_over(ledger, read_host(system.sysfs), plan.steps)
+    # Before this life begins: what remains are records that cannot be removed.
+    stop_records.forget_served(system, ledger)
+    lease = plan.lease._replace(state=HELD, since=beginning(system, plan.lease.uuid), expected=expected)
+    ledger = ledger.with_lease(lease).handed(lease)
+    # Only now: a choice that failed to work shall not be made again.
+    return ledger.remembering(lease.uuid, lease.matrix) if plan.request.wish else ledger
+
+
+def beginning(system: System, guest_uuid: str) -> int:
+    """Return when a life of the guest begins that begins now, in seconds since the boot.
+
+    That is after each recorded stop, which must not end it.
+    """
+    return max((now(), *(stop.seconds + 1 for stop in stop_records.of_guest(system, guest_uuid))))
+
+
+def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) -> None:
+    """Return what the plan has taken; what fails again is left to the next call, as the ledger says."""
+    lease = plan.lease
+    ledger = plan.ledger
+    if _is_anothers(system, lease, host, error):
+        # The device must not go with the lease.
+        ledger = ledger.with_lease(lease._replace(made=False))
+    # What failed may be the second start of a guest that runs and has the device.
+    runs = lease.made and lease.mdev in host.mdevs and Evidence(system).holder(lease)
+    after = ledger.with_lease(lease._replace(state=HELD)) if runs else ledger.ending(lease.uuid)
+    haste = Haste(system.files, lease.uuid, read_times(system.files).release_budget)
+    # The first error is the one to report.
+    with suppress(ApvfioError):
+        carry_out(system, read_host(system.sysfs), plan.ledger, after, pace=Pace(at_once=True), haste=haste)
+
+
+def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:
+    """Return whether the device could not be made since somebody else has made it after ``host`` was read."""
+    if not isinstance(error, KernelRefusedError) or error.errno != EEXIST:
+        return False
+    try:
+        return read_matrix(system.sysfs, lease.mdev) != host.mdevs.get(lease.mdev)
+    except OSError:
+        return True

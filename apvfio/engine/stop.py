@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stop of a guest: its lease ends, its mediated device goes, its queues are returned to the host."""
+
+from __future__ import annotations
+
+import time
+
+from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
+from apvfio.engine.deferred import Haste, Pace, hand_over
+from apvfio.engine.evidence import Evidence
+from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import ApvfioError
+from apvfio.model.progress import FOR_THE_LOCK, no_progress
+from apvfio.store import ledger_file, stop_records
+from apvfio.store.policy_file import read_times
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
+    from apvfio.model.progress import Progress
+
+
+def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Outcome:
+    """Return what a guest holds that has stopped; nothing shall be lost, whatever happens to this call.
+
+    The stop is recorded first, unless the caller says that it was ``recorded``: a record that is gone by now
+    was served by another call, and the guest may run again. After an error, the same as those of
+    `release_guest`, the record is left and served by the next call of any kind. What the policy's
+    release-budget does not allow for is left to the systemd unit, if that watches.
+    """
+    recorded = recorded or stop_records.record(system, guest_uuid)
+    try:
+        found = ledger_file.load(system.files, system.boot_id)
+        if not found.of_guest(guest_uuid):
+            stop_records.forget(system, guest_uuid)
+            if not stop_records.recorded(system):
+                # Its start was refused, perhaps for want of the lock: that is not waited for again.
+                return Outcome([], found)
+        return _serve_stop(system, guest_uuid, recorded=recorded)
+    except ApvfioError:
+        # libvirt reports a stop once, and what delays this one may be over soon.
+        hand_over(system.files, guest_uuid)
+        raise
+
+
+def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
+    """Serve the stop of a guest, and all others. If its record is gone, another call has served it."""
+    times = read_times(system.files)
+    pace, haste, evidence = Pace(), Haste(system.files, guest_uuid, times.release_budget), Evidence(system)
+    with system.lock():
+        found = ledger_file.load(system.files, system.boot_id)
+        ended = found.of_guest(guest_uuid)
+        if recorded:
+            stopped = stop_records.of_guest(system, guest_uuid)
+            if not ended and not stop_records.recorded(system):
+                return Outcome([], found)
+            ended = [lease for lease in ended if any(stop_guest.ends(lease) for stop_guest in stopped)]
+        evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, no_progress)
+        host = read_host(system.sysfs)
+        ledger = bring_up_to_date(system, found, host, evidence)
+        if not recorded:
+            ledger = ledger.ending(guest_uuid)
+        first = carry_out(system, host, found, ledger, pace=pace, haste=haste)
+    return carry_out_rest(system, first, pace, haste)
+
+
+def release_guest(
+    system: System, guest_uuid: str, *, force: bool = False, tell: Progress = no_progress
+) -> Outcome:
+    """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
+
+    Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
+    is not held is no error: there may be debts to pay. ``tell`` hears what is waited for.
+    """
+    deadline_after = read_times(system.files).release_wait
+    pace, evidence = Pace(), Evidence(system)
+    tell(FOR_THE_LOCK)
+    with system.lock():
+        tell("")
+        found = ledger_file.load(system.files, system.boot_id)
+        if not force:
+            evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, tell)
+        host = read_host(system.sysfs)
+        ledger = bring_up_to_date(system, found, host, evidence).ending(guest_uuid)
+        first = carry_out(system, host, found, ledger, pace=pace, tell=tell)
+    outcome = carry_out_rest(system, first, pace, tell=tell)
+    for lease in outcome.ledger.of_guest(guest_uuid):
+        # Its removal was answered as if it had gone by itself.
+        raise ApvfioError(
+            f"its mediated device {lease.mdev} is still there.", guest=lease.guest, remedy="Try again."
+        )
+    return outcome
