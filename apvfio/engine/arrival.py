@@ -28,7 +28,7 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
         for lease in found.of_guest(guest_uuid):
             if lease.expected and lease.state == HELD and not any(stop.ends(lease) for stop in stopped):
                 # It has as long from now to come up as any other guest.
-                arriving = lease._replace(expected=False, since=beginning(system, guest_uuid))
+                arriving = lease._replace(expected=False, since=beginning(guest_uuid, stopped))
                 ledger = ledger.with_lease(arriving)
         if ledger != found:
             record.save(system, ledger, found)

@@ -11,6 +11,7 @@ from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
+from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, HOST_DRIVER, Host
 from apvfio.model.ledger import ENDING, Ledger
 from apvfio.model.progress import no_progress
@@ -72,8 +73,28 @@ def carry_out(
     the unit. The time that removing a device takes, the reset of its queues all at once, tells how long the
     return of each of them will take. ``tell`` hears what is waited for.
     """
+    saved = [found]
     if ledger != found:
-        record.save(system, ledger, found)
+        ledger_file.save(system.files, ledger)
+        saved.append(ledger)
+    try:
+        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, haste=haste, tell=tell)
+    except ApvfioError:
+        record.changes(system, saved)
+        raise
+    if outcome.ledger != ledger:
+        ledger_file.save(system.files, outcome.ledger)
+        saved.append(outcome.ledger)
+    if len(saved) > 1:
+        record.changes(system, saved)
+    forget_served(system, outcome.ledger)
+    return outcome
+
+
+def _carry_out(
+    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, haste: Haste | None, tell: Progress
+) -> Outcome:
+    """Apply the pending steps of ``ledger``; the outcome has the ledger without what is over then."""
     steps = pending_steps(ledger, host)
     if steps and haste and haste.hands_over(QUICKEST):
         return Outcome([], ledger, handed_over=True)
@@ -82,7 +103,7 @@ def carry_out(
     gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
     if gone:
         tell(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
-    _take(system.sysfs, removals, pace, len(removals))
+    _take(sysfs, removals, pace, len(removals))
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
     going = returning_queues(ledger, host)
@@ -92,15 +113,12 @@ def carry_out(
     rest = pending_steps(part, host)
     if part_going:
         tell(resetting(going))
-    _take(system.sysfs, rest, pace, part_going)
-    back, undoing = roll_back(system.sysfs, ledger, host)
+    _take(sysfs, rest, pace, part_going)
+    back, undoing = roll_back(sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
     # What is over shows in the overrides only where some are pending.
-    now_so = read_host(system.sysfs, overrides=bool(back.overrides)) if taken else host
+    now_so = read_host(sysfs, overrides=bool(back.overrides)) if taken else host
     after = without_what_is_over(back, now_so, taken)
-    if after != ledger:
-        record.save(system, after, ledger)
-    forget_served(system, after)
     # What a live change had taken can be returned only now that its device no longer has it.
     unfinished = (part_going < len(going) or back != ledger) and not handed_over
     return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)

@@ -24,7 +24,7 @@ from apvfio.store.processes import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from apvfio.engine.state import State
     from apvfio.kernel.seam import System
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Lease, Ledger, LiveChange
     from apvfio.model.request import Request
     from apvfio.plan.planner import Plan
+    from apvfio.store.stop_records import Stop
 
 
 def start_guest(
@@ -106,19 +107,20 @@ def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
     if any(other.state == ENDING for other in ledger.leases.values()):
         ledger = without_what_is_over(ledger, read_host(system.sysfs), plan.steps)
     # Before this life begins: what remains are records that cannot be removed.
-    stop_records.forget_served(system, ledger)
-    lease = plan.lease._replace(state=HELD, since=beginning(system, plan.lease.uuid), expected=expected)
+    since = beginning(plan.lease.uuid, stop_records.forget_served(system, ledger))
+    lease = plan.lease._replace(state=HELD, since=since, expected=expected)
     ledger = ledger.with_lease(lease).handed(lease)
     # Only now: a choice that failed to work shall not be made again.
     return ledger.remembering(lease.uuid, lease.matrix) if plan.request.wish else ledger
 
 
-def beginning(system: System, guest_uuid: str) -> int:
+def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
     """Return when a life of the guest begins that begins now, in seconds since the boot.
 
-    That is after each recorded stop, which must not end it.
+    That is after each of the recorded ``stops``, none of which must end it.
     """
-    return max((now(), *(stop.seconds + 1 for stop in stop_records.of_guest(system, guest_uuid))))
+    earlier = [stop.seconds + 1 for stop in stops if stop.uuid == guest_uuid and not stop.boot]
+    return max(now(), *earlier, 0)
 
 
 def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) -> None:

@@ -75,10 +75,8 @@ def own_lock(path: str, patience: Patience | None = None) -> Iterator[None]:
         raise file_error(path, "locked", error) from error
     try:
         with patience.spent() as deadline:
-            while not _try_flock(fd, path):
-                if time.monotonic() > deadline:
-                    raise _still_held(path, patience, _first_number(os.pread(fd, 40, 0)))
-                time.sleep(_NAP)
+            if not _wait_for_flock(fd, path, deadline):
+                raise _still_held(path, patience, _first_number(os.pread(fd, 40, 0)))
         with suppress(OSError):  # a full /run: the lock holds without telling who has it
             os.pwrite(fd, f"{os.getpid():<10}\n".encode(), 0)
         yield
@@ -139,14 +137,54 @@ def _with_our_pid(path: str) -> str:
     raise OSError(EEXIST, f"there are files named {path}{pid % 100000:05d}..", path)
 
 
-def _try_flock(fd: int, path: str) -> bool:
+def _wait_for_flock(fd: int, path: str, deadline: float) -> bool:
+    """Lock the open file, first come, first served; return False if others have it until ``deadline``."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        if not _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            seconds = deadline - time.monotonic()
+            return seconds > 0 and _flock_within(fd, seconds)
     except OSError as error:
         raise file_error(path, "locked", error) from error
     return True
+
+
+def _flock(fd: int, operation: int) -> bool:
+    try:
+        fcntl.flock(fd, operation)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _flock_within(fd: int, seconds: float) -> bool:
+    """Lock the open file; the kernel waits, and a timer of the process ends that.
+
+    Only a main thread has signals. In another thread the lock is asked for again and again.
+    """
+    # Nearly always nobody else has the lock.
+    import signal  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    if threading.current_thread() is not threading.main_thread():
+        deadline = time.monotonic() + seconds
+        while not _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_NAP)
+        return True
+
+    def expire(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return _flock(fd, fcntl.LOCK_EX)
+    except TimeoutError:
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _try_link(new: str, path: str) -> bool:

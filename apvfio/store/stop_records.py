@@ -92,8 +92,8 @@ def forget(system: System, guest_uuid: str) -> None:
             system.files.remove(stop.path)
 
 
-def forget_served(system: System, ledger: Ledger) -> None:
-    """Remove the records of lives of which the saved ``ledger`` has no lease; under the lock.
+def forget_served(system: System, ledger: Ledger) -> list[Stop]:
+    """Remove the records of lives of which ``ledger`` has no lease; under the lock. Return what is left.
 
     A lease that ends keeps its record: as long as somebody has the device open, it may not end after all.
     A record that cannot be removed harms nobody: it ends no lease that began after it.
@@ -103,10 +103,14 @@ def forget_served(system: System, ledger: Ledger) -> None:
     for lease in ledger.leases.values():
         if lease.uuid in leases:
             leases[lease.uuid].append(lease)
+    left = []
     for stop in found:
         if stop.boot or not any(map(stop.concerns, leases[stop.uuid])):
             with suppress(ApvfioError):
                 system.files.remove(stop.path)
+                continue
+        left.append(stop)
+    return left
 
 
 def _records(system: System, directory: str) -> list[Stop]:

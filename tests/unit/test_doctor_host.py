@@ -254,10 +254,10 @@ def test_a_check_that_fails_is_a_finding(host: Patient, monkeypatch: pytest.Monk
         raise ZeroDivisionError("of all things")
 
     for where in (
-        "judge.kernel._mode",
-        "look.keeping._own_lock",
-        "look.kernel._overrides",
-        "look.guests._outline",
+        "checks.kernel._mode",
+        "collect.store._own_lock",
+        "collect.kernel._overrides",
+        "collect.guests._outline",
     ):
         with monkeypatch.context() as patched:
             patched.setattr(f"apvfio.doctor.{where}", broken)

@@ -14,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
+from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import stop_records
+from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
 from bills import require_few
 from hosts import a_host, a_request, guest
@@ -96,6 +99,39 @@ def test_a_start_and_a_stop_write_a_mask_once(profile: str) -> None:
     masks, others = divide(machine.written())
     assert len(masks) == 1
     assert others == ["remove"]
+
+
+def test_a_start_loads_the_ledger_once_saves_it_twice_and_asks_the_audit_log_twice() -> None:
+    machine = watched("7.2", *FULL)
+    start_guest(machine, a_request("0", "1", 1))
+    uses = Counter[tuple[str, str]]()
+    for name in ("read", "write", "append", "end"):
+        setattr(machine.files, name, counting(getattr(machine.files, name), name, uses))
+    start_guest(machine, a_request("3", "4", 2))
+    log = {name: uses[name, AUDIT_LOG] for name in ("read", "end", "append")}
+    assert (uses["read", LEDGER], uses["write", LEDGER], log) == (1, 2, {"read": 0, "end": 1, "append": 1})
+    uses.clear()
+    release_guest(machine, guest(2))
+    log = {name: uses[name, AUDIT_LOG] for name in ("read", "end", "append")}
+    assert (uses["read", LEDGER], uses["write", LEDGER], log) == (1, 2, {"read": 0, "end": 1, "append": 1})
+
+
+def counting(use: Callable[..., object], name: str, uses: Counter[tuple[str, str]]) -> Callable[..., object]:
+    def counted(path: str, *more: object) -> object:
+        uses[name, path] += 1
+        return use(path, *more)
+
+    return counted
+
+
+def test_the_steps_of_a_start_are_those_of_its_plan() -> None:
+    for policy in ("", 'mode = "overrides"\n'):
+        machine = watched("7.2", *FULL)
+        machine.files.texts[POLICY] = policy
+        request = a_request("0,3", "4-5", 1)
+        steps = preview_plan(machine, request).steps
+        start_guest(machine, request)
+        assert machine.sysfs.written == [(step.path, step.value) for step in steps]
 
 
 def divide(names: list[str]) -> tuple[list[str], list[str]]:

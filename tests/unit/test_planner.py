@@ -73,6 +73,7 @@ def test_json_is_what_the_contract_says() -> None:
         "collateral",
         "runner_up",
         "steps",
+        "deferred",
         "chzdev",
         "warnings",
         "running",
