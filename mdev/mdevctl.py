@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import os
-
 from apvfio.mdev.definitions import DefinitionError, parse_dump
+from apvfio.mdev.programs import ENVIRONMENT, PATIENCE, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,12 +12,8 @@ if TYPE_CHECKING:
 
     from apvfio.mdev.definitions import Definition
 
-_PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl")
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _STDIN = "/proc/self/fd/0"
 """/dev/stdin is but a link to it, which a bare system may lack."""
-_PATIENCE = 120
-"""Seconds; ap-check alone waits 99 s for the lock of s390-tools."""
 
 
 class MdevctlError(Exception):
@@ -29,7 +24,7 @@ class Mdevctl:
     """The mdevctl of this machine; MdevctlError if there is none."""
 
     def __init__(self) -> None:
-        found = next((place for place in _PLACES if os.access(place, os.X_OK)), None)
+        found = find("mdevctl")
         if found is None:
             raise MdevctlError("mdevctl is not installed")
         self._command = found
@@ -85,9 +80,9 @@ class Mdevctl:
             raise MdevctlError("sh, a Python library that mdevctl is called with, is not installed") from None
         try:
             command = sh.Command(self._command)
-            done = command(*words, _env=_ENVIRONMENT, _timeout=_PATIENCE, **how)
+            done = command(*words, _env=ENVIRONMENT, _timeout=PATIENCE, **how)
         except sh.TimeoutException:
-            raise MdevctlError(f"mdevctl did not end within {_PATIENCE} s") from None
+            raise MdevctlError(f"mdevctl did not end within {PATIENCE:.0f} s") from None
         except sh.ErrorReturnCode as error:
             lines = error.stderr.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
             raise MdevctlError(f"mdevctl {words[0]} failed: {_reason(lines)}") from None

@@ -8,10 +8,10 @@ import sys
 from typing import NamedTuple
 
 from apvfio.cli.place import add_json, print_json
-from apvfio.install import programs
 from apvfio.install.checks import Finding
 from apvfio.install.commands import Command
 from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
+from apvfio.mdev import programs
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.store.system import on_this_machine
 
@@ -110,7 +110,7 @@ def run_all(told: list[Command]) -> list[str]:
     """Run the commands; one sentence for each that failed, which keeps none of the others."""
     failed = []
     for command in told:
-        code, text = programs.run(command.words)
+        code, text = programs.ask(command.words)
         if code and not command.may_fail:
             why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200).removesuffix(".")
             failed.append(f"'{command}' failed: {why}. Run it again by hand.")

@@ -7,9 +7,7 @@ proves little, so what it stored is read back.
 
 from __future__ import annotations
 
-import os
-import subprocess
-
+from apvfio.mdev import programs
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.host import MASK_NAMES
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from apvfio.model.ids import IdSet
     from apvfio.plan.mask_edit import MaskChange
 
-PLACES = ("/usr/sbin/chzdev", "/sbin/chzdev")
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _TIMEOUT = 600
 """Seconds; some distributions rebuild the initial RAM disk with every change."""
 _EXIT_CONFLICT = 9
@@ -33,9 +29,7 @@ _SAID = 400
 
 def find_chzdev(system: System) -> str | None:
     """The chzdev of this machine; None on a host that is simulated or lies elsewhere."""
-    if not on_this_machine(system):
-        return None
-    return next((place for place in PLACES if os.access(place, os.X_OK)), None)
+    return programs.find("chzdev") if on_this_machine(system) else None
 
 
 def store(command: str, files: Files, change: MaskChange) -> None:
@@ -59,20 +53,11 @@ def _setting(name: str, ids: IdSet) -> str:
 
 def _run(words: list[str]) -> None:
     try:
-        done = subprocess.run(  # noqa: S603  (a list, no shell, no words but our own)
-            words,
-            env=_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ApvfioError(f"{words[0]} could not be run: {error}.", remedy="Run it by hand.") from None
+        done = programs.run(words, timeout=_TIMEOUT)
+    except programs.ProgramError as error:
+        raise ApvfioError(f"chzdev could not be run: {error}.", remedy="Run it by hand.") from None
     if done.returncode:
-        said = printable(" ".join(done.stderr.split()), _SAID)
+        said = printable(" ".join(done.stderr.decode("utf-8", "replace").split()), _SAID)
         kind = ConflictError if done.returncode == _EXIT_CONFLICT else ApvfioError
         raise kind(
             f"chzdev could not store the masks (exit code {done.returncode}): {said}.",

@@ -8,8 +8,8 @@ import shlex
 import stat
 from typing import NamedTuple
 
-from apvfio.install import programs
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
+from apvfio.mdev import programs
 from apvfio.model.errors import HostError, printable
 
 TYPE_CHECKING = False
@@ -125,7 +125,7 @@ def place_for_callout() -> str:
 
 def _active(*units: str) -> bool:
     """Whether one of the units is active."""
-    return programs.run(["systemctl", "is-active", "-q", *units])[0] == 0
+    return programs.ask(["systemctl", "is-active", "-q", *units])[0] == 0
 
 
 def _prefix(prefix: str) -> Iterator[Finding]:
@@ -156,7 +156,7 @@ def _libvirt() -> Iterator[Finding]:
 
 
 def _interpreter(python: str) -> Iterator[Finding]:
-    code, text = programs.run([python, "-I", "-c", _TRY_HOOK])
+    code, text = programs.ask([python, "-I", "-c", _TRY_HOOK])
     if code:
         why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
         if os.geteuid():
@@ -218,7 +218,7 @@ def _confined() -> bool:
 def _for_another_interpreter() -> Iterator[str]:
     """The command that installs apvfio for the system's own interpreter, if that one has it."""
     python = "/usr/bin/python3"
-    if programs.run([python, "-I", "-c", _TRY_HOOK])[0] == 0:
+    if programs.ask([python, "-I", "-c", _TRY_HOOK])[0] == 0:
         yield f"apvfio install --python {python}"
 
 
@@ -299,7 +299,7 @@ def _writable(scripts: list[str]) -> Iterator[Finding]:
 def _kernel() -> Iterator[Finding]:
     if os.path.isdir("/sys/devices/vfio_ap"):
         return
-    if programs.find("modinfo") and programs.run(["modinfo", "-n", "vfio_ap"])[0]:
+    if programs.find("modinfo") and programs.ask(["modinfo", "-n", "vfio_ap"])[0]:
         yield Finding(False, "this kernel has no module vfio_ap.", "Boot one that has.")
     elif not os.path.isdir("/sys/bus/ap"):
         yield Finding(False, "this machine has no AP bus.", "Give the LPAR a Crypto Express adapter.")
@@ -314,7 +314,7 @@ def _tools() -> Iterator[Finding]:
             "mdevctl",
         )
     else:
-        code, text = programs.run(["mdevctl", "--version"])
+        code, text = programs.ask(["mdevctl", "--version"])
         if code:
             why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
             yield Finding(

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from apvfio.install import programs
 from apvfio.install.contents import HOOK, METRICS_TIMER, PATH_UNIT, PREPARE_UNIT
+from apvfio.mdev import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def enabled() -> bool:
     if not programs.find("systemctl"):
         return True
     # Asked for both at once it says yes if one is.
-    return all(programs.run(["systemctl", "is-enabled", "-q", unit])[0] == 0 for unit in _ENABLED)
+    return all(programs.ask(["systemctl", "is-enabled", "-q", unit])[0] == 0 for unit in _ENABLED)
 
 
 _ENABLED = (PATH_UNIT, PREPARE_UNIT)

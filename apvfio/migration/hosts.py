@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import NamedTuple, Protocol
 
+from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
 from apvfio.migration import destination
 from apvfio.migration.equipment import Equipment, equipment_from
@@ -27,7 +27,6 @@ _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
 _LIMIT = 8 << 20
 _SAID = 300
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 # What ssh needs to find its keys and to ask for a password.
 _KEPT = ("HOME", "USER", "LOGNAME", "TERM", "DISPLAY", "SSH_AUTH_SOCK", "SSH_ASKPASS", "KRB5CCNAME")
 _KINDS = {
@@ -101,15 +100,8 @@ class OtherHost:
         words = [*self._command, "incoming", *options, "--json"]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         try:
-            done = subprocess.run(  # noqa: S603  (a list, no shell; the guest goes to standard input)
-                words,
-                input=letter,
-                capture_output=True,
-                env={**kept, "PATH": _PATH, "LC_ALL": "C.UTF-8"},
-                timeout=_PATIENCE,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+            done = programs.run(words, stdin=letter, timeout=_PATIENCE, more=kept)
+        except programs.ProgramError as error:
             raise self._unreachable(str(error)) from None
         try:
             answer = json.loads(done.stdout) if len(done.stdout) <= _LIMIT else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.engine import chzdev
+from apvfio.mdev import programs
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
@@ -91,11 +92,11 @@ def test_chzdev_is_run_when_the_lock_is_free_again(
 
 def test_only_a_real_machine_has_a_chzdev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_chzdev(tmp_path, "")
-    monkeypatch.setattr(chzdev, "PLACES", (str(tmp_path / "none"), str(tmp_path / "chzdev")))
+    monkeypatch.setattr(programs, "PATH", f"{tmp_path}/none:{tmp_path}")
     assert chzdev.find_chzdev(RealSystem("/")) == str(tmp_path / "chzdev")
     assert chzdev.find_chzdev(RealSystem(str(tmp_path))) is None
     assert chzdev.find_chzdev(Machine()) is None
-    monkeypatch.setattr(chzdev, "PLACES", (str(tmp_path / "none"),))
+    monkeypatch.setattr(programs, "PATH", f"{tmp_path}/none")
     assert chzdev.find_chzdev(RealSystem("/")) is None
 
 

@@ -11,8 +11,9 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from apvfio.cli.main import main
-from apvfio.install import checks, commands, programs, record
+from apvfio.install import checks, commands, record
 from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
+from apvfio.mdev import programs
 from apvfio.model.errors import Exit
 from apvfio.store.system import RealSystem
 
@@ -47,7 +48,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, fs: FakeFilesystem) -> Programs:
     """A machine where everything is as it should be; its files are those of ``fs``."""
     made = Programs()
     monkeypatch.setattr(programs, "find", made.find)
-    monkeypatch.setattr(programs, "run", made.run)
+    monkeypatch.setattr(programs, "ask", made.run)
     fs.create_dir("/sys/bus/ap")
     fs.create_dir("/sys/devices/vfio_ap")
     fs.create_file(f"{PACKAGE}/__init__.py", st_mode=0o100644)
@@ -110,7 +111,7 @@ def test_of_two_daemons_the_active_one_counts(machine: Programs, monkeypatch: py
     assert (checks.daemon(), checks.daemon_to_reload()) == ("virtqemud", None)
     active = ("systemctl", "is-active", "-q", "libvirtd.service")
     run = machine.run
-    monkeypatch.setattr(programs, "run", lambda words: (0, "") if tuple(words[:4]) == active else run(words))
+    monkeypatch.setattr(programs, "ask", lambda words: (0, "") if tuple(words[:4]) == active else run(words))
     assert (checks.daemon(), checks.daemon_to_reload()) == ("libvirtd", "libvirtd")
     ((hinders, sentence),) = found()
     assert (hinders, "libvirt 6.4.0" in sentence) == (True, True)
@@ -317,7 +318,7 @@ def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPat
     """systemctl says yes for several if one is enabled."""
     machine.answers["systemctl"] = (0, "")
     on = {PATH_UNIT, PREPARE_UNIT}
-    monkeypatch.setattr(programs, "run", lambda words: (0 if on & set(words) else 1, ""))
+    monkeypatch.setattr(programs, "ask", lambda words: (0 if on & set(words) else 1, ""))
     assert commands.enabled()
     on.remove(PREPARE_UNIT)
     assert not commands.enabled()
@@ -365,9 +366,9 @@ def test_libvirt_must_look_for_its_first_hook(
 
 
 def test_real_programs() -> None:
-    assert programs.run(["sh", "-c", "echo so; exit 3"]) == (3, "so")
-    assert programs.run(["no-such-program"]) == (127, "no-such-program is not installed")
-    assert programs.run([sys.executable, "-c", "print('1.2')"]) == (0, "1.2")
+    assert programs.ask(["sh", "-c", "echo so; exit 3"]) == (3, "so")
+    assert programs.ask(["no-such-program"]) == (127, "no-such-program is not installed")
+    assert programs.ask([sys.executable, "-c", "print('1.2')"]) == (0, "1.2")
     assert programs.version("sh", "-c", "echo tool 12.30.1-rc, since 2.0") == (12, 30, 1)
     assert programs.version("false") is None
 

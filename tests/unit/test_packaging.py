@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.install import checks, programs
+from apvfio.install import checks
 from apvfio.install.contents import HOOK
 from apvfio.install.record import RECORD
+from apvfio.mdev import programs
 
 HOUSE = Path(__file__).parents[2]
 SPEC = (HOUSE / "packaging/apvfio.spec").read_text()
@@ -44,10 +45,10 @@ def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:
 
 def test_an_interpreter_that_is_too_old_is_refused() -> None:
     """Some of apvfio can be imported by it all the same."""
-    assert programs.run([sys.executable, "-c", checks._TRY_HOOK])[0] == 0
+    assert programs.ask([sys.executable, "-c", checks._TRY_HOOK])[0] == 0
     newer = checks._TRY_HOOK.replace(repr(checks.LEAST_PYTHON), "(9, 9)")
     this = ".".join(map(str, sys.version_info[:2]))
-    assert programs.run([sys.executable, "-c", newer]) == (
+    assert programs.ask([sys.executable, "-c", newer]) == (
         1,
         f"it is Python {this}, and apvfio needs {LEAST} or newer",
     )

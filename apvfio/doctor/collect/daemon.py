@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from apvfio.doctor.facts import DaemonFacts
-from apvfio.install import programs
+from apvfio.mdev import programs
 from apvfio.store.processes import find_process
 
 _PIDFILES = ("/run/{}.pid", "/run/libvirt/{}.pid")
@@ -43,7 +43,7 @@ def _reloaded(name: str) -> float:
     A service that runs changes its state by a reload alone. systemd keeps this time over ``daemon-reload``
     (unit-serialize.c: state-change-timestamp), unlike the times of ExecReload (org.freedesktop.systemd1(5)).
     """
-    code, text = programs.run(["systemctl", "show", "-p", _STATE_CHANGE, f"{name}.service"])
+    code, text = programs.ask(["systemctl", "show", "-p", _STATE_CHANGE, f"{name}.service"])
     value = text.strip().removeprefix(f"{_STATE_CHANGE}=")
     if code or not value.isdigit() or value == "0":
         return 0.0

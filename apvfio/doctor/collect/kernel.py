@@ -9,9 +9,9 @@ from functools import partial
 from apvfio.doctor.collect.attempts import attempt, listed, otherwise
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, Unseen
 from apvfio.engine.intended_masks import has_boot_masks
-from apvfio.install import programs
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, read_host
+from apvfio.mdev import programs
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.ids import NO_IDS, parse_hex
 from apvfio.store.system import on_this_machine
@@ -97,7 +97,7 @@ def _module() -> tuple[str, str]:
                 # "blacklist" only keeps a module from being loaded by an alias, and vfio_ap has none.
                 if words[:1] == ["install"] and words[1:2] in (["vfio_ap"], ["vfio-ap"]):
                     return BLACKLISTED, f"{path}: {line.strip()}"
-    if programs.find("modinfo") and programs.run(["modinfo", "-n", "vfio_ap"])[0]:
+    if programs.find("modinfo") and programs.ask(["modinfo", "-n", "vfio_ap"])[0]:
         return NO_MODULE, ""
     return "", ""
 

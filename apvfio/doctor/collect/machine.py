@@ -15,7 +15,7 @@ from apvfio.doctor.collect.attempts import attempt, listed, otherwise
 from apvfio.doctor.collect.daemon import find_daemon
 from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, HookFacts, MachineFacts, OtherHook, UnitFacts, Unseen
 from apvfio.engine import deferred
-from apvfio.install import checks, programs
+from apvfio.install import checks
 from apvfio.install.contents import (
     CALLOUT,
     CALLOUTS,
@@ -31,6 +31,7 @@ from apvfio.install.contents import (
 )
 from apvfio.install.record import RECORD
 from apvfio.install.tree import CHANGED, EDITED, SAME, Found, look
+from apvfio.mdev import programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _seen(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | Non
 
 def _unit(name: str) -> UnitFacts:
     words = ["systemctl", "show", "-p", "LoadState,UnitFileState,ActiveState,SubState", name]
-    said = dict(line.split("=", 1) for line in programs.run(words)[1].splitlines() if "=" in line)
+    said = dict(line.split("=", 1) for line in programs.ask(words)[1].splitlines() if "=" in line)
     started_by_others = name == RECONCILE_UNIT
     return UnitFacts(
         name,

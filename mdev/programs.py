@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs of this machine, run with a fixed path and a clean environment, without a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
+PATIENCE = 120.0
+"""Seconds; mdevctl may wait 99 s in ap-check for the lock of s390-tools."""
+
+
+class ProgramError(Exception):
+    """A program could not be started or did not end in time; the message is a clause that says why."""
+
+    def __init__(self, why: str, code: int) -> None:
+        super().__init__(why)
+        self.code = code
+        """What a shell or timeout(1) would exit with."""
+
+
+def find(name: str) -> str | None:
+    """Return where the program is, None if it is not installed."""
+    places = (os.path.join(directory, name) for directory in PATH.split(":"))
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+def run(
+    words: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    timeout: float = PATIENCE,
+    more: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end, however it ends, with ``more`` in its environment.
+
+    ProgramError if it cannot be started or takes longer than ``timeout`` seconds.
+    """
+    command = words[0]
+    try:
+        if "/" not in command:
+            command = find(command) or ""
+        if not command:
+            raise ProgramError(f"{words[0]} is not installed", 127)
+        return subprocess.run(  # noqa: S603  (a list, no shell)
+            [command, *words[1:]],
+            input=stdin,
+            capture_output=True,
+            env={**(more or {}), **ENVIRONMENT},
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, ValueError) as error:
+        raise ProgramError(f"{command}: {getattr(error, 'strerror', None) or error}", 127) from None
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{command} did not end within {timeout:.0f} s", 124) from None
+
+
+def ask(words: Sequence[str]) -> tuple[int, str]:
+    """Run a command; return its exit code and what it printed on both streams, or why it could not be run."""
+    try:
+        done = run(words)
+    except ProgramError as error:
+        return error.code, str(error)
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+
+
+def version(*words: str) -> tuple[int, ...] | None:
+    """Return the first version number that the command prints, as (6, 5, 0); None if it prints none."""
+    code, text = ask(words)
+    found = re.search(r"\b(\d+(?:\.\d+)+)", text) if code == 0 else None
+    return tuple(map(int, found[1].split("."))) if found else None
