@@ -90,7 +90,7 @@ def sentences() -> frozenset[Sentence]:
         found.update(_errors(path, tree, reader, errors))
         if path in _WARNERS:
             found.update(_warnings(path, tree, reader))
-        if path == "apvfio/kernel/sysfs.py":
+        if path == "apvfio/kernel/errnos.py":
             found.update(_meanings(tree))
     return frozenset(sentence for sentence in found if letters(sentence.text))
 

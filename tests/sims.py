@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.host import AP_MDEVS
+from apvfio.sim.profile import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.sim.kernel import SimKernel
 
-VERSIONS = ("6.1", "6.12", "7.2")
+VERSIONS = tuple(PROFILES)
 BUS = "bus/ap"
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
 from apvfio.model.ids import MAX_ID, NO_IDS, parse_list
+from apvfio.sim.profile import NEWEST, PROFILES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verbs = sim.add_subparsers(dest="verb", metavar="VERB", required=True)
     new = verbs.add_parser("new", help="make a simulated host")
     new.add_argument("file", metavar="FILE")
-    new.add_argument("--kernel", default="7.2", metavar="VERSION", help="6.1, 6.12 or 7.2 (the default)")
+    new.add_argument(
+        "--kernel", default=NEWEST, metavar="VERSION", help=f"{', '.join(PROFILES)}; default {NEWEST}"
+    )
     new.add_argument(
         "--adapters",
         default=_ADAPTERS,

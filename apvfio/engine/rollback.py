@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from errno import EADDRINUSE, EADDRNOTAVAIL
-
 from apvfio.kernel.apply import apply_steps
+from apvfio.kernel.errnos import is_lost
 from apvfio.kernel.snapshot import read_host, read_matrix
 from apvfio.model.errors import ApvfioError, KernelRefusedError
 from apvfio.model.host import HOST_DRIVER
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.step import Step
-
-_LOST = (EADDRNOTAVAIL, EADDRINUSE)
-"""The kernel's answers if what a guest had is somebody else's meanwhile."""
 
 
 def roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
@@ -46,7 +42,7 @@ def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:
         apply_steps(sysfs, steps)
         refused = False
     except KernelRefusedError as error:
-        refused = error.errno in _LOST
+        refused = is_lost(error)
     except ApvfioError:
         return lease
     try:

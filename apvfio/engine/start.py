@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from errno import EEXIST
 
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
 from apvfio.engine.deferred import Haste, Pace, hand_over
@@ -15,8 +14,9 @@ from apvfio.engine.state import read_state
 from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
+from apvfio.kernel.errnos import is_made_already
 from apvfio.kernel.snapshot import read_host, read_matrix
-from apvfio.model.errors import ApvfioError, KernelRefusedError
+from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING, ENDING, HELD
 from apvfio.store import ledger_file, stop_records
 from apvfio.store.policy_file import read_times
@@ -141,7 +141,7 @@ def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) 
 
 def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:
     """Return whether the device could not be made since somebody else has made it after ``host`` was read."""
-    if not isinstance(error, KernelRefusedError) or error.errno != EEXIST:
+    if not is_made_already(error):
         return False
     try:
         return read_matrix(system.sysfs, lease.mdev) != host.mdevs.get(lease.mdev)

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from errno import EBUSY, EINVAL, ENODEV, ENOENT
-
+from apvfio.kernel.errnos import HARMLESS, refused
 from apvfio.kernel.snapshot import read_driver, read_host, read_mask
-from apvfio.kernel.sysfs import refused
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS, MASK_NAMES, UNBOUND
 from apvfio.model.ids import NO_IDS, parse_mask_spec
-from apvfio.model.step import FREE, OFFLINE, PROBE, REMOVE, RETURN, UNBIND, Step
+from apvfio.model.step import FREE, PROBE, RETURN, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,20 +16,6 @@ if TYPE_CHECKING:
 
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.matrix import Apqn
-
-_HARMLESS = {
-    (REMOVE, ENODEV),  # gone already, which is what was wanted
-    (REMOVE, ENOENT),
-    (UNBIND, ENODEV),
-    (UNBIND, ENOENT),  # the driver is gone
-    (PROBE, ENODEV),  # the queue is gone, and its override with it
-    (RETURN, ENODEV),
-    (RETURN, ENOENT),
-    (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
-    (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
-    (OFFLINE, ENODEV),
-    (OFFLINE, EINVAL),
-}
 
 
 def apply_steps(sysfs: Sysfs, steps: Iterable[Step]) -> None:
@@ -44,7 +28,7 @@ def apply_steps(sysfs: Sysfs, steps: Iterable[Step]) -> None:
             sysfs.write(step.path, step.value)
             check(sysfs, step)
         except OSError as error:
-            if (step.op, error.errno) in _HARMLESS:
+            if (step.op, error.errno) in HARMLESS:
                 continue
             raise refused(error, step.path, step.value) from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from apvfio.kernel.sysfs import unreadable
+from apvfio.kernel.errnos import unreadable
 from apvfio.model.host import BUS, VFIO_DRIVER
 from apvfio.model.matrix import Apqn
 from apvfio.model.typed import NamedTuple

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from errno import EIO, ENODEV
-
-from apvfio.kernel.sysfs import unreadable
+from apvfio.kernel.errnos import is_gone, unreadable
 from apvfio.model.errors import HostError, RequestError
 from apvfio.model.host import (
     AP_MDEVS,
@@ -174,10 +172,8 @@ def _read_mdevs(sysfs: Sysfs) -> dict[str, Matrix]:
     for uuid in sysfs.list(AP_MDEVS.devices):
         try:
             mdevs[uuid] = read_matrix(sysfs, uuid)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed since the listing
         except OSError as error:
-            if error.errno not in (ENODEV, EIO):
+            if not is_gone(error):
                 raise
     return mdevs
 

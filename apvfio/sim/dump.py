@@ -17,6 +17,7 @@ from apvfio.model.ids import ALL_IDS, IdSet, parse_hex
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.plan.presence import absent_control_domains
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import LINUX_6_1, LINUX_6_12, LINUX_7_2
 from apvfio.sim.state import Mdev, Queue, SimCard
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store import definitions, ledger_file
@@ -78,8 +79,8 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
 
 def _profile(sysfs: Sysfs, host: Host) -> str:
     if host.abilities.strict_return or host.abilities.override:
-        return "7.2"
-    return "6.12" if sysfs.exists(f"{BUS}/features") else "6.1"
+        return LINUX_7_2
+    return LINUX_6_12 if sysfs.exists(f"{BUS}/features") else LINUX_6_1
 
 
 def _card(device: ApDevice, state: State) -> SimCard:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from apvfio.model.ids import MAX_ID, IdSet
 from apvfio.sim import modules
+from apvfio.sim.profile import NEWEST
 from apvfio.sim.rules import Rules
 from apvfio.sim.state import Hardware, State
 from apvfio.sim.tree import Tree
@@ -32,7 +33,7 @@ class SimKernel:
     @classmethod
     def new(
         cls,
-        profile: str = "7.2",
+        profile: str = NEWEST,
         *,
         adapters: Mapping[int, str] | None = None,
         domains: IdSet = IBM_DOMAINS,

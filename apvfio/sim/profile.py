@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from apvfio.model.errors import RequestError
 
+LINUX_6_1, LINUX_6_12, LINUX_7_2 = "6.1", "6.12", "7.2"
+NEWEST = LINUX_7_2
+
 
 class Profile(NamedTuple):
     """The abilities and habits of one kernel version."""
@@ -40,7 +43,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile(
-            "6.1",
+            LINUX_6_1,
             overrides=False,
             strict_return=False,
             complete_count=False,
@@ -54,7 +57,7 @@ PROFILES = {
             asks_to_let_go=False,
         ),
         Profile(
-            "6.12",
+            LINUX_6_12,
             overrides=False,
             strict_return=False,
             complete_count=False,
@@ -68,7 +71,7 @@ PROFILES = {
             asks_to_let_go=True,
         ),
         Profile(
-            "7.2",
+            LINUX_7_2,
             overrides=True,
             strict_return=True,
             complete_count=True,

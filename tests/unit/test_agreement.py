@@ -31,6 +31,7 @@ from apvfio.model.owners import FREE
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
+from apvfio.sim.profile import PROFILES
 from apvfio.sim.store import SimSystem, create_sim, open_sim
 from hosts import a_matrix, guest, mdev
 from lab.guest import guest_uuid, guest_xml
@@ -172,7 +173,7 @@ class Host:
         return {name: float(value) for name, _, value in lines}
 
 
-@pytest.mark.parametrize("version", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("version", PROFILES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(acts, max_size=8)))
 def test_all_commands_agree(

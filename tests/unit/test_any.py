@@ -21,6 +21,7 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
 from domains import domain
@@ -50,7 +51,7 @@ def load_key(machine: Machine, queue: Apqn, key: str = KEY) -> None:
     machine.kernel.state.queues[queue].mkvps = f"WK CUR: valid 0x{key}{'00' * 16}\nWK NEW: empty -"
 
 
-@pytest.mark.parametrize("profile", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> None:
     machine = a_machine(profile)
     before = machine.host

@@ -27,6 +27,7 @@ from apvfio.model.process import Process
 from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.planner import make_plan
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
 from domains import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.request import Request
 
-KERNELS = ("6.1", "6.12", "7.2")
+KERNELS = tuple(PROFILES)
 CONTROLLED = IdSet([1])
 """What the host controls; its usage domains are 1, 2, 4 and 27."""
 WHY = "this host has no control domain 2 (0x2); it has 1."

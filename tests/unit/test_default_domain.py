@@ -19,6 +19,7 @@ from apvfio.model.matrix import Matrix
 from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
 from apvfio.view.all_guests_text import all_guests_text as everyone_text
 from hosts import a_request
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from apvfio.plan.all_guests import AllGuests
     from apvfio.plan.planner import Plan
 
-KERNELS = ("6.1", "6.12", "7.2")
+KERNELS = tuple(PROFILES)
 LAST = "the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)"
 FORBIDDEN = '[busy]\ndefault-domain = "refuse"\n'
 WHOLE_DOMAIN = a_request("0-1,10", "1")

@@ -18,6 +18,7 @@ from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
+from apvfio.sim.profile import PROFILES
 from apvfio.store import stop_records
 from apvfio.store.ledger_file import save
 from apvfio.store.policy_file import POLICY
@@ -53,7 +54,7 @@ SIGNS: dict[str, tuple[Callable[[Processes], object], str]] = {
 }
 
 
-@pytest.fixture(params=["6.1", "6.12", "7.2"])
+@pytest.fixture(params=PROFILES)
 def machine(request: pytest.FixtureRequest) -> Machine:
     machine = Machine(SimKernel.new(request.param, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     machine.files.texts[POLICY] = "[time]\nrelease-wait = 1\n"

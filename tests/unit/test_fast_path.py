@@ -21,6 +21,7 @@ from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store import stop_records
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
@@ -40,7 +41,7 @@ import apvfio.store.system
 print(*sys.modules)
 """
 MASKS = ("bus/ap/apmask", "bus/ap/aqmask")
-KERNELS = ("6.1", "6.12", "7.2")
+KERNELS = tuple(PROFILES)
 FULL = dict.fromkeys(range(16), "cca"), IdSet(range(85))
 CROWD = 100
 

@@ -17,6 +17,7 @@ from apvfio.model.host import AP_MDEVS, OVERRIDES
 from apvfio.model.ids import parse_list
 from apvfio.model.ledger import ENDING
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import load as load_ledger
 from apvfio.store.ledger_file import save as save_ledger
 from hosts import a_matrix, a_request, mdev
@@ -51,7 +52,7 @@ def foretold(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: st
     return expected
 
 
-@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("kernel", PROFILES)
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str], kernel: str, foreign: bool) -> None:
     host = SimulatedHost(tmp_path, SimKernel.new(kernel))

@@ -17,6 +17,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.process import Process
 from apvfio.plan.availability import require_no_rival
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 from machines import IBM_ADAPTERS, Machine
 
@@ -28,7 +29,7 @@ HELD = f"01.0004 is held by the mediated device {THEIRS}."
 UNUSED = f"No guest uses it: remove it with 'mdevctl stop -u {THEIRS}', or request other queues."
 
 
-@pytest.fixture(params=["6.1", "6.12", "7.2"])
+@pytest.fixture(params=PROFILES)
 def machine(request: pytest.FixtureRequest) -> Machine:
     """IBM's host, with a device that somebody made."""
     made = Machine(SimKernel.new(request.param, adapters=IBM_ADAPTERS))

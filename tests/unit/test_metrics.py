@@ -23,6 +23,7 @@ from apvfio.model.errors import Exit
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import parse_list
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
 from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family, Sample, text
 from apvfio.view.metrics.families import FAMILIES
@@ -71,7 +72,7 @@ def by(samples: Mapping[Labels, float], label: str) -> dict[str, int]:
     return sums
 
 
-@pytest.mark.parametrize("profile", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_it_says_what_status_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], profile: str) -> None:
     host = SimulatedHost(tmp_path, SimKernel.new(profile))
     host.write("etc/apvfio/apvfio.toml", '[reserve]\nqueues = ["01.0004"]\n')

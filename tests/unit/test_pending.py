@@ -11,6 +11,7 @@ import pytest
 from apvfio.kernel.snapshot import read_host
 from apvfio.plan.pending_returns import pending_returns
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
@@ -33,7 +34,7 @@ def reconciled(host: SimulatedHost, capsys: pytest.CaptureFixture[str], *words: 
     return json.loads(out) if "--json" in words else out
 
 
-@pytest.mark.parametrize("version", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("version", PROFILES)
 def test_a_guest_that_needs_the_bits(tmp_path: Path, version: str) -> None:
     host = SimulatedHost(tmp_path, SimKernel.new(version))
     host.start(a_request("0", "1-2"))

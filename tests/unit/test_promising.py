@@ -32,6 +32,7 @@ from apvfio.plan.drift import drift
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.dump import dump
 from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import PROFILES
 from apvfio.sim.store import open_sim
 from apvfio.store.ledger_file import LEDGER, load, save
 from apvfio.store.policy_file import POLICY
@@ -92,7 +93,7 @@ def test_queues_are_freed_kept_and_returned(machine: Machine) -> None:
     assert not machine.ledger.owed
 
 
-@pytest.mark.parametrize("profile", ["6.1", "6.12", "7.2"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_a_start_that_comes_to_nothing(profile: str) -> None:
     machine = Machine(SimKernel.new(profile=profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     before = machine.host

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.kernel.sysfs import RealSysfs, refused
+from apvfio.kernel.errnos import refused
+from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.errors import ApvfioError, HostError, KernelRefusedError
 from apvfio.store.files import RealFiles
 from apvfio.store.system import RealSystem

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from apvfio.kernel.apply import apply_steps
-from apvfio.kernel.sysfs import RealSysfs, refused
+from apvfio.kernel.errnos import refused
+from apvfio.kernel.sysfs import RealSysfs
 from apvfio.mdev.watchdog import holders, write_watched
 from apvfio.model.errors import ConflictError
 from apvfio.model.host import AP_MDEVS
