@@ -8,11 +8,10 @@ for rules that are off or for queues that the start does not concern.
 from __future__ import annotations
 
 from apvfio.kernel.snapshot import is_online, read_default_domain
-from apvfio.model.host import BUS, HOST_DRIVER, MASK_NAMES
+from apvfio.model.host import BUS, HOST_DRIVER, MASK_NAMES, Usage
 from apvfio.model.ids import parse_hex
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import IGNORE
-from apvfio.model.usage import Usage, concerned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _APQN = r"([0-9a-fA-F]{1,2})\.([0-9a-fA-F]{1,4})"
 
 def read_usage(system: System, host: Host, matrices: Iterable[Matrix], policy: Policy) -> Usage:
     """What a plan for ``matrices`` must know beyond ``host``; HostError if a key's file cannot be read."""
-    return usage_of(system, host, {q for matrix in matrices for q in concerned(matrix, host)}, policy)
+    return usage_of(system, host, {q for matrix in matrices for q in host.concerned(matrix)}, policy)
 
 
 def usage_of(system: System, host: Host, queues: Collection[Apqn], policy: Policy) -> Usage:

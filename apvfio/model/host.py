@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frozen snapshot of a host: its masks, its queues and their drivers, its AP mdevs."""
+"""One frozen snapshot of a host: its masks, its queues and their drivers, its AP mdevs; and what it uses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from apvfio.mdev.devices import MdevType
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUS = "bus/ap"
 AP_MDEVS = MdevType("devices/vfio_ap/matrix", "vfio_ap-passthrough")
@@ -80,6 +84,29 @@ class Host(NamedTuple):
             return sorted(queue for queue in there if queue in self.drivers)
         return sorted(queue for queue in self.drivers if rows.holds(queue) or columns.holds(queue))
 
+    def concerned(self, matrix: Matrix) -> list[Apqn]:
+        """The host's queues that freeing ``matrix`` could take, whichever way is chosen."""
+        return [
+            queue
+            for queue, driver in self.drivers.items()
+            if driver == HOST_DRIVER and (queue.adapter in matrix.adapters or queue.domain in matrix.domains)
+        ]
+
     def masks_give_host(self, queue: Apqn) -> bool:
         """Whether the masks leave ``queue`` to the host's drivers: both bits set."""
         return queue.adapter in self.apmask and queue.domain in self.aqmask
+
+
+class Usage(NamedTuple):
+    """How a host uses its own queues, as far as a plan has to respect it; as it stands, nothing is known."""
+
+    usable: Mapping[Apqn, str] = {}
+    """The host's queues that are online, and their mode: ``cca``, ``ep11`` or ``accel``."""
+    working: frozenset[Apqn] = frozenset()
+    """The queues with requests under way."""
+    keys: Mapping[Apqn, str] = {}
+    """The queues bound to a key of zkey's repository, and the key's name."""
+    nodes: Mapping[Apqn, str] = {}
+    """The queues open to a custom zcrypt device node, and the node's name."""
+    default_domain: frozenset[Apqn] = frozenset()
+    """All queues that the host's drivers have of its default domain, if a plan concerns one of them."""

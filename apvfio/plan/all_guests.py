@@ -17,12 +17,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.model.host import Host
+    from apvfio.model.host import Host, Usage
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
-    from apvfio.model.usage import Usage
     from apvfio.plan.joint import JointPlan
 
 

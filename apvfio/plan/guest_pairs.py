@@ -14,12 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apvfio.model.host import Host
+    from apvfio.model.host import Host, Usage
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
-    from apvfio.model.usage import Usage
 
 _SAME_DEVICE = "both name the same mediated device"
 _HOST = "no choice of ways leaves the host what it needs"

@@ -8,11 +8,10 @@ other way is open, that one is taken. What is only to be warned of becomes a war
 from __future__ import annotations
 
 from apvfio.model.errors import PolicyError, printable
-from apvfio.model.host import HOST_DRIVER
+from apvfio.model.host import HOST_DRIVER, Usage
 from apvfio.model.policy import IGNORE, REFUSE
 from apvfio.model.text import count_queues, some_queues
 from apvfio.model.typed import NamedTuple
-from apvfio.model.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

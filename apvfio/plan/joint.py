@@ -20,10 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.model.host import Host
+    from apvfio.model.host import Host, Usage
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
-    from apvfio.model.usage import Usage
 
 
 class JointPlan(NamedTuple):

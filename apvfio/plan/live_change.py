@@ -23,11 +23,11 @@ from apvfio.plan.steps import pending_steps, reassignment_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn
     from apvfio.model.policy import Policy
     from apvfio.model.process import Process
     from apvfio.model.request import Request
-    from apvfio.model.usage import Usage
     from apvfio.plan.options import Option
 
 _NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"

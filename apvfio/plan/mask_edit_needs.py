@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn
-    from apvfio.model.usage import Usage
     from apvfio.plan.mask_edit import MaskChange, MasksBefore
 
 

@@ -29,11 +29,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.model.step import Step
-    from apvfio.model.usage import Usage
 
 ALREADY_FREE = "none"
 

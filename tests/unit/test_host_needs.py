@@ -14,12 +14,12 @@ from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.usage import ZCRYPT_NODES, ZKEY_REPOSITORY, read_usage
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.host import Usage
 from apvfio.model.ids import NO_IDS, format_hex
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import IGNORE, WARN, Busy, Policy
 from apvfio.model.request import Request
-from apvfio.model.usage import Usage
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY, parse_policy

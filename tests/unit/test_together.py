@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apvfio.model.host import Host
+from apvfio.model.host import Host, Usage
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_list
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Keep, Policy
-from apvfio.model.usage import Usage
 from apvfio.plan.joint import best_options
 from hosts import a_host, a_matrix
 
