@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from apvfio.engine.deferred import QUICKEST, Pace
+from apvfio.engine.deferred import Pace
 from apvfio.engine.rollback import roll_back
 from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.events import record
@@ -25,7 +25,7 @@ from apvfio.store.stop_records import forget_served
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.engine.deferred import Haste
+    from apvfio.engine.deferred import TimeBudget
     from apvfio.kernel.seam import Sysfs, System
     from apvfio.model.progress import Progress
 
@@ -64,12 +64,12 @@ def carry_out(
     ledger: Ledger,
     *,
     pace: Pace,
-    haste: Haste | None = None,
+    budget: TimeBudget | None = None,
     tell: Progress = no_progress,
 ) -> Outcome:
     """Save ``ledger`` in place of ``found``, apply the steps that are pending, and save what is left.
 
-    No more is returned than ``pace`` allows in one turn. With ``haste`` what would take too long is left to
+    No more is returned than ``pace`` allows in one turn. With ``budget`` what would take too long is left to
     the unit. The time that removing a device takes, the reset of its queues all at once, tells how long the
     return of each of them will take. ``tell`` hears what is waited for.
     """
@@ -78,7 +78,7 @@ def carry_out(
         ledger_file.save(system.files, ledger)
         saved.append(ledger)
     try:
-        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, haste=haste, tell=tell)
+        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, budget=budget, tell=tell)
     except ApvfioError:
         record.changes(system, saved)
         raise
@@ -92,13 +92,10 @@ def carry_out(
 
 
 def _carry_out(
-    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, haste: Haste | None, tell: Progress
+    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, budget: TimeBudget | None, tell: Progress
 ) -> Outcome:
     """Apply the pending steps of ``ledger``; the outcome has the ledger without what is over then."""
-    steps = pending_steps(ledger, host)
-    if steps and haste and haste.hands_over(QUICKEST):
-        return Outcome([], ledger, handed_over=True)
-    removals = [step for step in steps if step.op == REMOVE]
+    removals = [step for step in pending_steps(ledger, host) if step.op == REMOVE]
     paths = {step.path for step in removals}
     gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
     if gone:
@@ -107,7 +104,7 @@ def _carry_out(
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
     going = returning_queues(ledger, host)
-    handed_over = bool(going and haste and haste.hands_over(len(going) * pace.seconds))
+    handed_over = bool(going and budget and budget.defers(len(going) * pace.seconds))
     part = limit_returns(ledger, host, 0 if handed_over else pace.portion) if going else ledger
     part_going = len(returning_queues(part, host)) if going else 0
     rest = pending_steps(part, host)
@@ -125,7 +122,11 @@ def _carry_out(
 
 
 def carry_out_rest(
-    system: System, outcome: Outcome, pace: Pace, haste: Haste | None = None, tell: Progress = no_progress
+    system: System,
+    outcome: Outcome,
+    pace: Pace,
+    budget: TimeBudget | None = None,
+    tell: Progress = no_progress,
 ) -> Outcome:
     """Take the turns that are left after the first one, whose lock the caller has let go."""
     while outcome.unfinished:
@@ -134,7 +135,7 @@ def carry_out_rest(
             host = read_host(system.sysfs)
             found = ledger_file.load(system.files, system.boot_id)
             ledger = bring_up_to_date(system, found, host)
-            turn = carry_out(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
+            turn = carry_out(system, host, found, ledger, pace=pace, budget=budget, tell=tell)
         in_vain = turn.ledger == found
         outcome = turn._replace(
             steps=[*outcome.steps, *turn.steps],

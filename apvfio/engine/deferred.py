@@ -50,16 +50,16 @@ class Pace:
         return max(1, int(_TURN / self.seconds)) if self.seconds < float("inf") else _FIRST
 
 
-class Haste:
-    """A call that must end soon: what it cannot do in time it hands over, if somebody takes it up."""
+class TimeBudget:
+    """The seconds that a hook may spend on returns. What takes longer is deferred, if the unit watches."""
 
     def __init__(self, files: Files, who: str, budget: float) -> None:
         self._files = files
         self._who = who
         self._end = time.monotonic() + budget
 
-    def hands_over(self, seconds: float) -> bool:
-        """Whether work of so many ``seconds`` would be too much, and is another's now."""
+    def defers(self, seconds: float) -> bool:
+        """Return whether returns that take so many ``seconds`` exceed the budget and are the unit's now."""
         return time.monotonic() + seconds > self._end and hand_over(self._files, self._who)
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Haste, Pace, hand_over, take_up
+from apvfio.engine.deferred import Pace, TimeBudget, hand_over, take_up
 from apvfio.engine.differences import differences
 from apvfio.engine.intended_masks import intended_masks
 from apvfio.engine.up_to_date import bring_up_to_date
@@ -37,9 +37,9 @@ def reconcile_host(system: System, *, hurry: bool = False, tell: Progress = no_p
 
 
 def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
-    pace, haste = Pace(), None
+    pace, budget = Pace(), None
     if hurry:
-        haste = Haste(system.files, "reconcile", read_times(system.files).release_budget)
+        budget = TimeBudget(system.files, "reconcile", read_times(system.files).release_budget)
     tell(FOR_THE_LOCK)
     with system.lock():
         tell("")
@@ -51,5 +51,5 @@ def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
         ledger = bring_up_to_date(system, found, host)
         ledger = ledger._replace(strange=cleared_by_others(host, ledger, intended_masks(system)))
         record.changes(system, [found])
-        first = carry_out(system, host, found, ledger, pace=pace, haste=haste, tell=tell)
-    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, haste, tell)
+        first = carry_out(system, host, found, ledger, pace=pace, budget=budget, tell=tell)
+    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, tell)

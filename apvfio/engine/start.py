@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
-from apvfio.engine.deferred import Haste, Pace, hand_over
+from apvfio.engine.deferred import Pace, TimeBudget, hand_over
 from apvfio.engine.evidence import Evidence
 from apvfio.engine.offline import noting_offline
 from apvfio.engine.plan_start import plan_start
@@ -133,10 +133,10 @@ def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) 
     # What failed may be the second start of a guest that runs and has the device.
     runs = lease.made and lease.mdev in host.mdevs and Evidence(system).holder(lease)
     after = ledger.with_lease(lease._replace(state=HELD)) if runs else ledger.ending(lease.uuid)
-    haste = Haste(system.files, lease.uuid, read_times(system.files).release_budget)
+    budget = TimeBudget(system.files, lease.uuid, read_times(system.files).release_budget)
     # The first error is the one to report.
     with suppress(ApvfioError):
-        carry_out(system, read_host(system.sysfs), plan.ledger, after, pace=Pace(at_once=True), haste=haste)
+        carry_out(system, read_host(system.sysfs), plan.ledger, after, pace=Pace(at_once=True), budget=budget)
 
 
 def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Haste, Pace, hand_over
+from apvfio.engine.deferred import Pace, TimeBudget, hand_over
 from apvfio.engine.evidence import Evidence
 from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.kernel.snapshot import read_host
@@ -47,7 +47,11 @@ def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Ou
 def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
     """Serve the stop of a guest, and all others. If its record is gone, another call has served it."""
     times = read_times(system.files)
-    pace, haste, evidence = Pace(), Haste(system.files, guest_uuid, times.release_budget), Evidence(system)
+    pace, budget, evidence = (
+        Pace(),
+        TimeBudget(system.files, guest_uuid, times.release_budget),
+        Evidence(system),
+    )
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
         ended = found.of_guest(guest_uuid)
@@ -61,8 +65,8 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
         ledger = bring_up_to_date(system, found, host, evidence)
         if not recorded:
             ledger = ledger.ending(guest_uuid)
-        first = carry_out(system, host, found, ledger, pace=pace, haste=haste)
-    return carry_out_rest(system, first, pace, haste)
+        first = carry_out(system, host, found, ledger, pace=pace, budget=budget)
+    return carry_out_rest(system, first, pace, budget)
 
 
 def release_guest(

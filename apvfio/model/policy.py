@@ -44,8 +44,8 @@ class Times(NamedTuple):
     lock_wait: float = 60
     """For the locks, all those of one call together: for another apvfio, and for tools of s390-tools,
     which were seen to hold theirs for 14 s while the kernel reset queues slowly."""
-    release_budget: float = 2
-    """For a call of libvirt's to give queues back; what would take longer is left to a unit of systemd's."""
+    release_budget: float = 0
+    """For a hook to return queues once the device is removed; what would take longer is left to the unit."""
 
 
 class Policy(NamedTuple):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.engine import deferred
-from apvfio.engine.deferred import DIRECTORY, Haste, Pace, hand_over, take_up
+from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, hand_over, take_up
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
@@ -24,7 +24,7 @@ from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import ENDING, HELD, MaskBits
+from apvfio.model.ledger import HELD, MaskBits
 from apvfio.plan.partial_return import limit_returns, returning_queues
 from apvfio.plan.steps import pending_steps
 from apvfio.sim.kernel import SimKernel
@@ -122,10 +122,11 @@ def returns(machine: Machine) -> list[tuple[str, str]]:
     return [(path, text) for path, text in machine.sysfs.written if path.endswith("mask")]
 
 
-def test_a_quick_release_is_one_write_to_the_mask_even_if_somebody_watches(clock: Clock) -> None:
+def test_within_the_budget_a_stop_writes_the_mask_itself_though_the_unit_watches(clock: Clock) -> None:
     machine = SlowMachine(clock, 0.03)
     before = machine.host
     machine.watch()
+    machine.files.texts[POLICY] = "[time]\nrelease-budget = 1\n"
     start_guest(machine, a_request("0,10", "1,2,4"))
     machine.sysfs.written.clear()
     outcome = stop_guest(machine, guest(1))
@@ -169,13 +170,12 @@ def test_the_budget_is_the_policys(slow: SlowMachine, budget: int, handed: bool)
     assert stop_guest(slow, guest(1)).handed_over is handed
 
 
-def test_without_a_budget_even_the_device_is_left_to_the_unit(slow: SlowMachine) -> None:
+def test_without_a_budget_the_device_is_removed_and_all_else_left_to_the_unit(slow: SlowMachine) -> None:
     slow.watch()
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 0\n"
     outcome = stop_guest(slow, guest(1))
-    assert (outcome.steps, slow.turns) == ([], [0])
-    assert slow.sysfs.written == []
-    assert slow.ledger.leases[mdev(1)].state == ENDING
+    assert ([step.op for step in outcome.steps], slow.turns) == (["remove"], [0.5])
+    assert (slow.host.mdevs, slow.ledger.leases) == ({}, {})
     reconcile_host(slow)
     assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, MaskBits())
     assert stop_guest(slow, guest(1)).handed_over is False
@@ -254,8 +254,8 @@ def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clo
 
     clock.meanwhile = start_another
     outcome = reconcile_host(machine)
-    # The device and the first adapter, two adapters, a start, three adapters.
-    assert machine.turns == [3.4, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
+    # The first adapter, two adapters, a start, three adapters.
+    assert machine.turns == [3.2, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
     assert [text for _, text in returns(machine)] == ["+0", "+1", "+2", "+3", "+4", "+6"]
     assert outcome.ledger.owed == machine.ledger.owed == MaskBits(IdSet([5]))
     assert not outcome.unfinished
@@ -391,7 +391,7 @@ class TestPace:
         files.directories.add(DIRECTORY)
         pace = Pace()
         assert pace.portion == deferred._FIRST
-        assert Haste(files, guest(1), 60).hands_over(pace.seconds)
+        assert TimeBudget(files, guest(1), 60).defers(pace.seconds)
 
     @pytest.mark.parametrize(
         ("queues", "seconds", "portion"), [(1, 0.001, 66), (8, 8.0, 2), (1, 5.0, 1), (32, 6.4, 10)]
