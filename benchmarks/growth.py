@@ -71,7 +71,7 @@ def _crowded(directory: Path, count: int) -> SimSystem:
     for number, queue in enumerate(queues):
         asked = request(number, Matrix(IdSet([queue.adapter]), IdSet([queue.domain])))
         leases[asked.mdev] = Lease(
-            asked.guest, asked.guest_uuid, asked.mdev, asked.matrix, BY_ADAPTERS, HELD, made=True, since=1
+            asked.guest, asked.guest_uuid, asked.mdev, asked.matrix, BY_ADAPTERS, HELD, created=True, since=1
         )
         system.kernel.state.mdevs[asked.mdev] = Mdev(number, asked.matrix)
     system.kernel.state.apmask -= taken

@@ -60,7 +60,7 @@ def running(requests: Sequence[Request], on: Host) -> tuple[Host, Ledger]:
     leases, cleared = {}, IdSet()
     for asked in requests:
         leases[asked.mdev] = Lease(
-            asked.guest, asked.guest_uuid, asked.mdev, asked.matrix, BY_ADAPTERS, HELD, made=True
+            asked.guest, asked.guest_uuid, asked.mdev, asked.matrix, BY_ADAPTERS, HELD, created=True
         )
         cleared |= asked.matrix.adapters
     drivers = {q: VFIO_DRIVER if q.adapter in cleared else driver for q, driver in on.drivers.items()}

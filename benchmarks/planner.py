@@ -108,7 +108,7 @@ def _beside_highs(rounds: int) -> Iterator[Goal]:
 
 
 def _planned(requests: list[Request], host: Host) -> JointPlan:
-    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).together
+    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).joint_plan
     assert found
     return found
 

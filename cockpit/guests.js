@@ -78,19 +78,19 @@ export class Leases {
         this.part = section("leases", _("Leases"), [], this.list);
     }
 
-    show({ leases, promises }) {
-        renew(this.list, [leases, promises], () => [
+    show({ leases, claims }) {
+        renew(this.list, [leases, claims], () => [
             leases.length
                 ? table(_("Leases"), [_("Guest"), _("Queues"), _("Freed by"), _("State"), _("Device"), ""],
                         leases.map(lease => this.line(lease)))
                 : element("p", {}, _("No guest holds queues.")),
-            ...promises.map(promise =>
-                element("p", {}, cockpit.format(_("mdevctl is starting the device $0."), promise.mdev))),
+            ...claims.map(claim =>
+                element("p", {}, cockpit.format(_("mdevctl is starting the device $0."), claim.mdev))),
         ]);
     }
 
     line(lease) {
-        return [called(lease.guest), matrix(lease), lease.way, lease.state, element("code", {}, lease.mdev),
+        return [called(lease.guest), matrix(lease), lease.freed_by, lease.state, element("code", {}, lease.mdev),
                 button(_("Release…"), () => release(lease, this.changed),
                        { class: "secondary change", "aria-label": `${_("Release")} ${called(lease.guest)}` })];
     }

@@ -35,16 +35,16 @@ export class Host {
 
     show(status) {
         this.status = status;
-        const { apmask, aqmask, owed } = status;
-        const overrides = Object.keys(owed.overrides);
-        const debts = [owed.apmask && `apmask ${owed.apmask}`, owed.aqmask && `aqmask ${owed.aqmask}`,
-                       overrides.length && `driver_override ${overrides.join(", ")}`].filter(text => text);
+        const { apmask, aqmask, pending } = status;
+        const overrides = Object.keys(pending.overrides);
+        const returns = [pending.apmask && `apmask ${pending.apmask}`, pending.aqmask && `aqmask ${pending.aqmask}`,
+                         overrides.length && `driver_override ${overrides.join(", ")}`].filter(text => text);
         fill(this.list, facts([
-            [_("Queues change hands by"), status.mode === "overrides" ? _("driver_override, each by itself") : _("the masks")],
+            [_("Queues change hands by"), status.mechanism === "overrides" ? _("driver_override, each by itself") : _("the masks")],
             [_("apmask"), this.mask("apmask", apmask)],
             [_("aqmask"), this.mask("aqmask", aqmask)],
             [_("vfio_ap"), status.kernel.vfio_ap ? _("loaded") : element("span", { class: "warning" }, _("not loaded"))],
-            [_("Owed to the host"), debts.join("; ") || _("nothing")],
+            [_("Owed to the host"), returns.join("; ") || _("nothing")],
         ]));
     }
 

@@ -28,9 +28,9 @@ export class Matrix {
             this.build(picture);
         this.shape = shape;
         const entries = Object.fromEntries(picture.legend.map(entry => [entry.mark, entry]));
-        const known = Object.fromEntries(queues.map(queue => [queue.apqn, queue]));
-        for (const [apqn, cell] of this.cells)
-            paint(cell, apqn, entries[picture.marks[apqn]], known[apqn]);
+        const known = Object.fromEntries(queues.map(queue => [queue.queue, queue]));
+        for (const [name, cell] of this.cells)
+            paint(cell, name, entries[picture.marks[name]], known[name]);
         fill(this.legend, ...picture.legend.map(legendLine));
         fill(this.lost, picture.lost || "");
         this.lost.hidden = !picture.lost;
@@ -78,8 +78,8 @@ export class Matrix {
 }
 
 /** A place where there is no queue stays empty. */
-function paint(cell, apqn, entry, queue) {
-    const told = printable(queue ? described(queue, entry.text) : `${apqn}: ${_("there is no such queue")}`);
+function paint(cell, name, entry, queue) {
+    const told = printable(queue ? described(queue, entry.text) : `${name}: ${_("there is no such queue")}`);
     const look = entry ? PLAIN[entry.mark] || `hue-${entry.hue}` : "none";
     const state = queue && queue.state ? ` ${queue.state.replace(" ", "-")}` : "";
     if (cell.dataset.told === told && cell.textContent === (entry ? entry.mark : ""))

@@ -7,7 +7,7 @@ const _ = window.cockpit.gettext;
 export const decimal = id => String(parseInt(id, 16));
 
 /** 10.27 for 0a.001b. */
-export const inDecimal = apqn => apqn.split(".").map(decimal).join(".");
+export const inDecimal = name => name.split(".").map(decimal).join(".");
 
 const KEYS = {
     ArrowLeft: ([row, column]) => [row, column - 1],
@@ -33,6 +33,6 @@ export function moved(key, from, size, whole) {
 /** A queue in a sentence. */
 export function described(queue, owner) {
     const driver = queue.driver || _("no driver");
-    const parts = [`${queue.apqn} = ${inDecimal(queue.apqn)}`, owner, driver, queue.state];
+    const parts = [`${queue.queue} = ${inDecimal(queue.queue)}`, owner, driver, queue.state];
     return parts.filter(part => part).join(", ");
 }

@@ -69,7 +69,7 @@ export function plan(found) {
             [_("Way"), way(found)],
             [_("The host loses besides"), element("span", { class: found.collateral.length ? "warning" : "" },
                                                   queues(found.collateral))],
-            ...(found.runner_up ? [[_("Instead"), instead(found.runner_up)]] : []),
+            ...(found.alternative ? [[_("Instead"), instead(found.alternative)]] : []),
         ]),
         sentences(found.warnings, "warning"),
         steps(found.steps),
@@ -79,15 +79,15 @@ export function plan(found) {
 }
 
 function way(found) {
-    if (found.mode === "overrides")
+    if (found.mechanism === "overrides")
         return _("driver_override, queue by queue");
-    if (found.way === "none")
+    if (found.freed_by === "none")
         return _("none needed: the host's drivers have none of these queues");
-    return found.way === "adapters" ? _("free its adapters, in apmask") : _("free its domains, in aqmask");
+    return found.freed_by === "adapters" ? _("free its adapters, in apmask") : _("free its domains, in aqmask");
 }
 
 function instead(other) {
-    const what = other.way === "adapters" ? _("to free its adapters would cost the host besides $0")
+    const what = other.freed_by === "adapters" ? _("to free its adapters would cost the host besides $0")
         : _("to free its domains would cost the host besides $0");
     return cockpit.format(what, queues(other.collateral));
 }
@@ -101,7 +101,7 @@ export function definition(lines) {
 
 /** What a release or a reconciliation does. */
 export function outcome(found) {
-    const { apmask, aqmask, overrides } = found.unpaid;
+    const { apmask, aqmask, overrides } = found.pending;
     const left = [apmask && `apmask ${apmask}`, aqmask && `aqmask ${aqmask}`, ...Object.keys(overrides)].filter(text => text);
     return [
         sentences(found.seen, "warning"),

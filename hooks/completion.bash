@@ -46,7 +46,7 @@ _apvfio_queues() {
 _apvfio_words() {
     case $1 in
     '') echo "--help --version --sim --root status doctor log metrics queues plan guest migrate incoming define undefine
-        masks mode reconcile release dump demo sim install uninstall" ;;
+        masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --html" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
@@ -65,7 +65,7 @@ _apvfio_words() {
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
     masks) echo "--help --active -a --persistent -p --remove -r --dry-run --if-state --json apmask= aqmask=" ;;
-    mode) echo "--help --json masks overrides" ;;
+    mechanism) echo "--help --json masks overrides" ;;
     reconcile) echo "--help --json --wait --hand-over --dry-run -n --if-state" ;;
     release) echo "--help --json --force --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;

@@ -67,7 +67,7 @@ def a_request(adapters: str, domains: str, n: int = 1) -> Request:
 
 def a_lease(adapters: str, domains: str, n: int = 1, way: str = BY_ADAPTERS, state: str = HELD) -> Lease:
     """What guest ``gN`` holds."""
-    return Lease(f"g{n}", guest(n), mdev(n), a_matrix(adapters, domains), way, state, made=True)
+    return Lease(f"g{n}", guest(n), mdev(n), a_matrix(adapters, domains), way, state, created=True)
 
 
 def a_ledger(*leases: Lease) -> Ledger:

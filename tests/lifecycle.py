@@ -47,7 +47,7 @@ def state(house: House) -> State:
     """The host and the ledger as they are now."""
     host = read_host(house.system.sysfs)
     ledger = load(house.system.files, house.system.boot_id)
-    return State(host, len(ledger.leases), bool(ledger.owed))
+    return State(host, len(ledger.leases), bool(ledger.pending))
 
 
 def with_driver(host: Host, driver: str) -> set[str]:

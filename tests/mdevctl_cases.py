@@ -91,8 +91,8 @@ class MdevctlCases:
         said = mdevctl(house, "start", 1)
         assert said.startswith(f"00-apvfio: apvfio: the mediated device {mdev(1)}: the host loses 2 queues")
         assert mdevs(house) == {mdev(1): ROW}
-        assert not ledger(house).promises
-        assert ledger(house).owed == MaskBits(IdSet([0]), NO_IDS)
+        assert not ledger(house).claims
+        assert ledger(house).pending == MaskBits(IdSet([0]), NO_IDS)
         assert mdevctl(house, "stop", 1) == ""
         assert state(house) == before
         mdevctl(house, "undefine", 1)
@@ -130,7 +130,7 @@ class MoreMdevctlCases(MdevctlCases):
         before = state(house)
         mdevctl(house, "start", 1, device(["0,1"], ["1"]), code=1)
         assert state(house) == before
-        assert not ledger(house).promises
+        assert not ledger(house).claims
 
     def test_a_queue_of_a_running_guest(self, house: House) -> None:
         before = state(house)
@@ -152,10 +152,10 @@ class MoreMdevctlCases(MdevctlCases):
         mdevctl(house, "start", 1, device(["0"], ["1", "2"]))
         house.define("guest", ROW, mdev(1))
         house.virsh("start", "--paused", "guest")
-        assert [lease.made for lease in ledger(house).leases.values()] == [False]
+        assert [lease.created for lease in ledger(house).leases.values()] == [False]
         house.virsh("destroy", "guest")
         assert mdevs(house) == {mdev(1): ROW}
-        assert ledger(house).owed
+        assert ledger(house).pending
         mdevctl(house, "stop", 1)
         assert state(house) == before
 
@@ -189,7 +189,7 @@ class MoreMdevctlCases(MdevctlCases):
         done = house.run(AUTOSTART)
         assert done.returncode == 0, done.stderr
         assert mdevs(house) == {mdev(1): ROW, mdev(2): a_matrix("0,10", "4")}
-        assert not ledger(house).promises
+        assert not ledger(house).claims
         for n in (1, 2):
             mdevctl(house, "stop", n)
             mdevctl(house, "undefine", n)

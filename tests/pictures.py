@@ -51,5 +51,5 @@ def pictures(draw: st.DrawFn) -> Picture:
 
 def a_report(drawn: Picture, *, drift: tuple[str, ...] = ()) -> Report:
     """A report with that picture."""
-    facts = (("mode", "masks"), ("kernel", "vfio_ap loaded"), ("apmask", "0-255"), ("aqmask", "empty"))
+    facts = (("mechanism", "masks"), ("kernel", "vfio_ap loaded"), ("apmask", "0-255"), ("aqmask", "empty"))
     return Report(facts, drawn, ("no guest holds queues",), "nothing", drift)

@@ -124,7 +124,7 @@ def questions(asked: dict[tuple[str, str], None]) -> Iterator[tuple[str, str]]:
 def full_host() -> dict[str, Any]:
     """The document of a host on which a guest runs."""
     system = SimSystem.new(SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
-    system.files.write("etc/apvfio/apvfio.toml", 'mode = "masks"\n')
+    system.files.write("etc/apvfio/apvfio.toml", 'mechanism = "masks"\n')
     assert prepare(system, domain()).code == Exit.OK
     document: dict[str, Any] = json.loads(json.dumps(system.to_json()))
     return document

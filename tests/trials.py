@@ -243,7 +243,7 @@ def has_lost(system: SimSystem, name: str) -> bool:
     """Whether a running guest lacks queues that it was given and that the host has."""
     held = _meant(system, name)
     ledger = ledger_file.load(system.files, system.boot_id)
-    lease = next((lease for lease in ledger.live() if lease.guest == name), None)
+    lease = next((lease for lease in ledger.active_leases() if lease.guest == name), None)
     return bool(lease) and not held <= _seen(system, lease.mdev if lease else "")
 
 
@@ -254,7 +254,13 @@ def _meant(system: SimSystem, name: str) -> set[Apqn]:
         there = read_host(system.sysfs).drivers
     except ApvfioError:
         return set()
-    return {q for lease in ledger.live() if lease.guest == name for q in lease.matrix.queues() if q in there}
+    return {
+        q
+        for lease in ledger.active_leases()
+        if lease.guest == name
+        for q in lease.matrix.queues()
+        if q in there
+    }
 
 
 def _wanted(system: SimSystem, xml: bytes) -> set[Apqn]:

@@ -83,10 +83,10 @@ apvfio masks apmask=-0,-0xa              # now and at boot
 apvfio masks aqmask=+1-2,-4 --active     # now only
 apvfio masks --persistent --remove apmask
 """,
-    "mode": """\
-apvfio mode
-apvfio mode overrides           # move single queues, where the kernel can
-apvfio mode masks
+    "mechanism": """\
+apvfio mechanism
+apvfio mechanism overrides           # move single queues, where the kernel can
+apvfio mechanism masks
 """,
     "migrate": """\
 apvfio migrate db1 qemu+ssh://root@host2/system --dry-run

@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
 def facts(request: Request) -> dict[str, object]:
     """What a guest asks for, as ``guest show --json`` and ``guest list --json`` print it."""
     who = {"guest": request.guest, "uuid": request.guest_uuid, "mdev": request.mdev}
-    if request.wish:
+    if request.criteria:
         # Which queues it gets is decided at each start.
-        control = format_list(request.wish.control_domains)
+        control = format_list(request.criteria.control_domains)
         nothing = {"adapters": None, "domains": None, "control_domains": control}
-        return {**who, **nothing, "any": str(request.wish)}
+        return {**who, **nothing, "any": str(request.criteria)}
     return {
         **who,
         "adapters": format_list(request.matrix.adapters),

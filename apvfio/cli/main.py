@@ -20,9 +20,9 @@ from apvfio.cli import (
     install,
     log,
     masks,
+    mechanism,
     metrics,
     migrate,
-    mode,
     plan,
     queues,
     reconcile,
@@ -36,7 +36,7 @@ from apvfio.cli.parser import Parser, examples
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable, unexpected
 
 _COMMANDS = (
-    *(status, doctor, log, metrics, queues, plan, guest, define, masks, mode),
+    *(status, doctor, log, metrics, queues, plan, guest, define, masks, mechanism),
     *(migrate, incoming, reconcile, release, install, uninstall, dump, demo, sim),
 )
 _EXITS = """\

@@ -94,12 +94,12 @@ def describe(found: Plan) -> list[str]:
         f"guest   {printable(found.request.guest)}",
         *([f"now     {_now_text(found.keeps)}"] if found.keeps is not None else []),
         f"mdev    {found.request.mdev}",
-        *([f"wish    {found.request.wish}"] if found.request.wish else []),
+        *([f"wish    {found.request.criteria}"] if found.request.criteria else []),
         f"queues  {found.request.matrix}",
         f"way     {_way_text(found)}",
     ]
-    if found.because:
-        lines.append(f"because {found.because}")
+    if found.preference_reason:
+        lines.append(f"because {found.preference_reason}")
     if found.runner_up:
         lines.append(f"instead {_cost_text(found.runner_up)}")
     lines += [f"warning {warning}" for warning in found.warnings]
@@ -115,9 +115,9 @@ def _now_text(keeps: Matrix) -> str:
 
 
 def _way_text(found: Plan) -> str:
-    if found.mode == OVERRIDES:
+    if found.mechanism == OVERRIDES:
         return "driver_override, queue by queue: the host loses no other"
-    if found.way == ALREADY_FREE:
+    if found.freed_by == ALREADY_FREE:
         return "none needed: the host's drivers have none of these queues"
     return _cost_text(found.chosen)
 

@@ -18,7 +18,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
 from apvfio.model.errors import Exit, printable
 from apvfio.plan.pending_returns import pending_returns
-from apvfio.store.ledger_file import owed_json
+from apvfio.store.ledger_file import pending_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def print_outcome(
                 "dry_run": dry_run,
                 "seen": outcome.seen,
                 "steps": steps,
-                "unpaid": owed_json(outcome.unpaid),
-                "pending": [one.as_json() for one in left],
-                "handed_over": outcome.handed_over,
+                "pending": pending_json(outcome.pending),
+                "pending_returns": [one.as_json() for one in left],
+                "deferred": outcome.deferred,
                 "settled": list(more.settled),
                 "waiting": list(more.waiting),
                 **({"state": state} if state else {}),
@@ -129,7 +129,7 @@ def print_outcome(
     for step in outcome.steps:
         would = "would " if dry_run else ""
         print(f"{would}{step.op:<7} echo {printable(step.value.strip(), _LONGEST)} > /sys/{step.path}")
-    if outcome.handed_over:
+    if outcome.deferred:
         print("the rest is left to apvfio-reconcile.service")
         return
     for sentence in more.settled:
@@ -144,9 +144,9 @@ def print_outcome(
 
 def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     """What is owed to the host after ``outcome`` though no guest needs it, and who holds it."""
-    unpaid, doomed = outcome.unpaid, outcome.ledger.doomed()
+    unpaid, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
-    rest = outcome.ledger._replace(owed=unpaid.owed, overrides=unpaid.overrides)
+    rest = outcome.ledger._replace(pending=unpaid.pending, overrides=unpaid.overrides)
     return pending_returns(host._replace(mdevs=staying), rest)
 
 

@@ -12,7 +12,7 @@ from apvfio.libvirt.status import read_status
 from apvfio.model.claim import claim_json
 from apvfio.model.errors import Exit, UsageError
 from apvfio.model.ids import format_list
-from apvfio.store.ledger_file import lease_json, owed_json
+from apvfio.store.ledger_file import lease_json, pending_json
 from apvfio.view.picture import picture
 from apvfio.view.report import Report, report
 from apvfio.view.status_text import status as status_lines
@@ -78,7 +78,7 @@ def describe(system: System, how: Look) -> Iterator[str]:
 def told(found: Status) -> Report:
     """The status for a person."""
     error = str(found.policy_error or "")
-    return report(found.host, found.ledger, found.mode, drawn(found), found.drift, policy_error=error)
+    return report(found.host, found.ledger, found.mechanism, drawn(found), found.drift, policy_error=error)
 
 
 def drawn(found: Status) -> Picture:
@@ -90,13 +90,13 @@ def as_json(found: Status) -> dict[str, object]:
     """The document that ``--json`` prints."""
     host = found.host
     return {
-        "mode": found.mode,
+        "mechanism": found.mechanism,
         "kernel": {"vfio_ap": host.vfio_ap, **host.abilities._asdict()},
         "apmask": format_list(host.apmask),
         "aqmask": format_list(host.aqmask),
         "queues": [
             {
-                "apqn": str(queue),
+                "queue": str(queue),
                 "driver": host.drivers[queue] or None,
                 "owner": str(owner),
                 "state": found.seen.states.get(queue),
@@ -107,9 +107,9 @@ def as_json(found: Status) -> dict[str, object]:
             {**lease_json(lease), "running": _running(found, lease.uuid)}
             for lease in found.ledger.leases.values()
         ],
-        "promises": [claim_json(promise) for promise in found.ledger.promises.values()],
-        "owed": owed_json(found.ledger),
-        "pending": [one.as_json() for one in found.pending],
+        "claims": [claim_json(claim) for claim in found.ledger.claims.values()],
+        "pending": pending_json(found.ledger),
+        "pending_returns": [one.as_json() for one in found.pending],
         "drift": found.drift,
         "policy_error": found.policy_error and str(found.policy_error),
         "picture": drawn(found).as_json(),

@@ -12,7 +12,7 @@ HOST = "host"
 GUESTS = "guests"
 
 CATALOGUE = {
-    KERNEL: ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mode", "overrides"),
+    KERNEL: ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
     APVFIO: ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
     LIBVIRT: (
         *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),

@@ -31,7 +31,7 @@ def request_of(files: Files, xml: bytes) -> Request | None:
     if request is None:
         source = "mdevctl's definition of its device"
         return asking._replace(matrix=defined, source=source) if defined else None
-    if defined and request.wish is None and defined != request.matrix:
+    if defined and request.criteria is None and defined != request.matrix:
         raise RequestError(
             f"its annotation asks for {request.matrix}, mdevctl's definition of its device "
             f"{request.mdev} for {defined}.",

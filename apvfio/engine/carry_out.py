@@ -40,18 +40,18 @@ class Outcome(NamedTuple):
     ledger: Ledger
     seen: tuple[str, ...] = ()
     """How the host differed from the ledger when it was found, in sentences."""
-    handed_over: bool = False
+    deferred: bool = False
     """Whether the rest is left to the systemd unit."""
     unfinished: bool = False
     """Whether the rest is left for another turn."""
 
     @property
-    def unpaid(self) -> Ledger:
+    def pending(self) -> Ledger:
         """The returns that are still pending, as a ledger without leases."""
         needed = self.ledger.needed_queues()
         return self.ledger._replace(
             leases={},
-            owed=self.ledger.owed - self.ledger.needed(),
+            pending=self.ledger.pending - self.ledger.needed_bits(),
             overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
             offline=frozenset(),
         )
@@ -118,7 +118,7 @@ def _carry_out(
     after = without_what_is_over(back, now_so, taken)
     # What a live change had taken can be returned only now that its device no longer has it.
     unfinished = (part_going < len(going) or back != ledger) and not handed_over
-    return Outcome(taken, after, handed_over=handed_over, unfinished=unfinished)
+    return Outcome(taken, after, deferred=handed_over, unfinished=unfinished)
 
 
 def carry_out_rest(
@@ -153,7 +153,7 @@ def finish_ended(system: System) -> None:
     host = read_host(system.sysfs)
     found = ledger_file.load(system.files, system.boot_id)
     ledger = bring_up_to_date(system, found, host)
-    unfinished = ledger.leases != found.leases or bool(ledger.doomed())
+    unfinished = ledger.leases != found.leases or bool(ledger.mdevs_to_remove())
     while unfinished:
         turn = carry_out(system, host, found, ledger, pace=Pace(at_once=True))
         unfinished = turn.unfinished and turn.ledger != found
@@ -163,11 +163,11 @@ def finish_ended(system: System) -> None:
 
 def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
     """Return ``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
-    ledger = ledger.without(
+    ledger = ledger.without_leases(
         *(
             lease.mdev
             for lease in ledger.leases.values()
-            if lease.state == ENDING and not (lease.made and lease.mdev in host.mdevs)
+            if lease.state == ENDING and not (lease.created and lease.mdev in host.mdevs)
         )
     )
     written = {step.path for step in taken}

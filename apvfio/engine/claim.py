@@ -62,14 +62,14 @@ def make_claim(
         request = Request("", "", mdev, matrix, source="its definition")
         if way := free_by_masks(matrix, seen.host):
             require_no_rival(request, seen.host, seen.ledger)
-            record.save(system, seen.ledger.promising(Claim(mdev, matrix, way, process)), found)
+            record.save(system, seen.ledger.with_claim(Claim(mdev, matrix, way, process)), found)
             return ()
         absent = absent_queues(matrix, seen.host)
         if absent and not any(map(seen.host.masks_give_host, absent)):
             seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
         plan = plan_start(system, request, seen)
-        ledger = noting_offline(plan, seen.host, system.sysfs).without(mdev)
-        ledger = ledger.promising(Claim(mdev, matrix, plan.chosen.name, process))
+        ledger = noting_offline(plan, seen.host, system.sysfs).without_leases(mdev)
+        ledger = ledger.with_claim(Claim(mdev, matrix, plan.chosen.name, process))
         try:
             carry_out(system, seen.host, found, ledger, pace=Pace())
             _require_bound(system, matrix)
@@ -89,8 +89,8 @@ def end_claim(system: System, mdev: str, process: Process) -> None:
 
 
 def _without_own(ledger: Ledger, mdev: str, process: Process) -> Ledger:
-    promised = ledger.promises.get(mdev)
-    return ledger.breaking(mdev) if promised and promised.process == process else ledger
+    promised = ledger.claims.get(mdev)
+    return ledger.without_claims(mdev) if promised and promised.process == process else ledger
 
 
 def _require_bound(system: System, matrix: Matrix) -> None:
@@ -111,7 +111,7 @@ def _give_up(system: System, mdev: str) -> None:
     try:
         found = ledger_file.load(system.files, system.boot_id)
         host = read_host(system.sysfs)
-        carry_out(system, host, found, found.breaking(mdev), pace=Pace(at_once=True))
+        carry_out(system, host, found, found.without_claims(mdev), pace=Pace(at_once=True))
     except ApvfioError:
         # The promise ends with its process, and the next call pays; the first error is the one to tell.
         return

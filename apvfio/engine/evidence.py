@@ -55,7 +55,7 @@ class Evidence:
         if queues and not complete:
             return LifeSigns(queues, None, opened=False)
         # A live change is of a guest that runs, with the device or without.
-        runs = None if lease.live else self._running_guests().get(lease.uuid)
+        runs = None if lease.live_change else self._running_guests().get(lease.uuid)
         if runs:
             return LifeSigns(queues, runs, opened=False)
         opener = self._system.opener(lease.mdev)

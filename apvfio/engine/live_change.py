@@ -64,7 +64,7 @@ def apply_change(
         if found.idle:
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
-        lease = found.plan.lease._replace(live=live)
+        lease = found.plan.lease._replace(live_change=live)
         ledger = noting_offline(found.plan, seen.host, system.sysfs).with_lease(lease)
         record.save(system, ledger, saved)
         try:
@@ -75,7 +75,7 @@ def apply_change(
             apply_steps(system.sysfs, reassignment_steps(lease, seen.host))
             verify_device(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
-            _give_up(system, ledger, lease._replace(live=None))
+            _give_up(system, ledger, lease._replace(live_change=None))
             raise readable(error).for_guest(request.guest) from None
         return found
 
@@ -85,12 +85,12 @@ def commit(system: System, done: LivePlan) -> Outcome:
 
     A guest that has ended meanwhile has taken its change with it, which is no error.
     """
-    return _end(system, done, lambda lease: lease.kept()._replace(live=None))
+    return _end(system, done, lambda lease: lease.committed()._replace(live_change=None))
 
 
 def roll_back(system: System, done: LivePlan) -> Outcome:
     """The change is not wanted: the guest gets back what it had, and what it got goes home."""
-    return _end(system, done, Lease.undone)
+    return _end(system, done, Lease.rolled_back)
 
 
 def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outcome:
@@ -101,13 +101,13 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
         found = ledger_file.load(system.files, system.boot_id)
         ledger = bring_up_to_date(system, found, host)
         lease = ledger.leases.get(mine.mdev)
-        if lease and (lease.uuid, lease.state, lease.was) == (mine.uuid, mine.state, mine.was):
+        if lease and (lease.uuid, lease.state, lease.before) == (mine.uuid, mine.state, mine.before):
             lease = end(lease)
             ledger = ledger.with_lease(lease)
             if lease.state == HELD:
-                ledger = ledger.handed(lease)
-                wish = done.plan.request.wish
-                ledger = ledger.remembering(lease.uuid, lease.matrix) if wish else ledger
+                ledger = ledger.with_holder(lease)
+                wish = done.plan.request.criteria
+                ledger = ledger.with_last_given(lease.uuid, lease.matrix) if wish else ledger
         first = carry_out(system, host, found, ledger, pace=pace)
     return carry_out_rest(system, first, pace)
 
@@ -122,7 +122,7 @@ def _plan(system: System, request: Request, seen: State, changer: Process) -> Li
         return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
 
     # A wish that is satisfied moves nothing.
-    ledger = seen.ledger.remembering(lease.uuid, lease.matrix) if request.wish else seen.ledger
+    ledger = seen.ledger.with_last_given(lease.uuid, lease.matrix) if request.criteria else seen.ledger
     return plan_with(system, request, seen._replace(ledger=ledger), make)
 
 
@@ -143,7 +143,7 @@ def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:
 
 def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
     pace = Pace(at_once=True)
-    aim = ledger.with_lease(lease.undone())
+    aim = ledger.with_lease(lease.rolled_back())
     with suppress(ApvfioError):  # the ledger says what is left to undo; the first error is the one to tell
         for _ in range(_TURNS):
             turn = carry_out(system, read_host(system.sysfs), ledger, aim, pace=pace)

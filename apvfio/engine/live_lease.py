@@ -32,7 +32,7 @@ def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | 
         found = ledger_file.load(system.files, system.boot_id)
         if not _is_same(lease, found.leases.get(lease.mdev)) or found.leases[lease.mdev].state != HELD:
             return None
-        noted = found.leases[lease.mdev]._replace(live=live)
+        noted = found.leases[lease.mdev]._replace(live_change=live)
         record.save(system, found.with_lease(noted), found)
         return noted
 
@@ -52,7 +52,7 @@ def release_unplugged(system: System, lease: Lease, *, tell: Progress = no_progr
         evidence.wait_until_idle([mine], deadline, tell)
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence).with_lease(
-            mine._replace(state=ENDING, was=None)
+            mine._replace(state=ENDING, before=None)
         )
         first = carry_out(system, host, found, ledger, pace=pace, tell=tell)
     return carry_out_rest(system, first, pace, tell=tell)
@@ -60,8 +60,8 @@ def release_unplugged(system: System, lease: Lease, *, tell: Progress = no_progr
 
 def _is_same(lease: Lease, found: Lease | None) -> bool:
     """Whether ``found`` is ``lease`` still: of the same life of its guest, and under the same live change."""
-    return found is not None and (found.uuid, found.since, found.live) == (
+    return found is not None and (found.uuid, found.since, found.live_change) == (
         lease.uuid,
         lease.since,
-        lease.live,
+        lease.live_change,
     )

@@ -44,12 +44,12 @@ def switch_mechanism(system: System, mode: str, *, tell: Progress = no_progress)
         host = read_host(system.sysfs)
         found = ledger_file.load(system.files, system.boot_id)
         ledger = bring_up_to_date(system, found, host)
-        if ledger.promises and host.mode not in (None, mode):
+        if ledger.claims and host.mechanism not in (None, mode):
             raise ConflictError(
-                f"mdevctl is just starting the mediated device {next(iter(ledger.promises))}.",
+                f"mdevctl is just starting the mediated device {next(iter(ledger.claims))}.",
                 remedy="Try again when that has ended.",
             )
-        if ledger.leases and host.mode not in (None, mode):
+        if ledger.leases and host.mechanism not in (None, mode):
             lease = next(iter(ledger.leases.values()))
             raise ConflictError(
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
@@ -60,9 +60,11 @@ def switch_mechanism(system: System, mode: str, *, tell: Progress = no_progress)
         apply_steps(system.sysfs, steps)
         after = read_host(system.sysfs)
         # What an administrator cleared is set again, if the masks were opened.
-        freed = ledger.freed - MaskBits(after.apmask, after.aqmask)
-        record.save(system, without_returned(ledger, after)._replace(mode=mode, freed=freed), found)
+        freed = ledger.cleared_by_admin - MaskBits(after.apmask, after.aqmask)
+        record.save(
+            system, without_returned(ledger, after)._replace(mechanism=mode, cleared_by_admin=freed), found
+        )
         masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
         if masks:
-            record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mode {mode}'")
+            record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mechanism {mode}'")
         return MechanismChange(host, after)

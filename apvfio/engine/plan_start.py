@@ -30,7 +30,7 @@ def plan_start(system: System, request: Request, state: State) -> Plan:
     def make(named: Request, ledger: Ledger) -> Plan:
         usage = read_usage(system, state.host, [named.matrix], state.policy)
         # Only where something is pending is it worth to ask.
-        defer = bool(ledger.owed or ledger.overrides) and is_watched(system.files)
+        defer = bool(ledger.pending or ledger.overrides) and is_watched(system.files)
         return make_plan(named, state.host, ledger, state.policy, usage, defer=defer)
 
     return plan_with(system, request, state, make)

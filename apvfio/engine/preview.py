@@ -64,7 +64,7 @@ def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> 
     for lease in found.of_guest(guest_uuid):
         if not force:
             evidence.require_idle(lease)
-    return _outcome(bring_up_to_date(system, found, host, evidence).ending(guest_uuid), host)
+    return _outcome(bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid), host)
 
 
 def preview_reconcile(system: System) -> Outcome:
@@ -81,7 +81,7 @@ def _outcome(ledger: Ledger, host: Host) -> Outcome:
     mdevs = remaining_matrices(ledger, host)
     paid = {queue for queue, _ in returnable_overrides(ledger, host, mdevs)}
     after = ledger._replace(
-        owed=ledger.owed - returnable(ledger, host, mdevs),
+        pending=ledger.pending - returnable(ledger, host, mdevs),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in paid},
     )
     return Outcome(pending_steps(ledger, host), after)

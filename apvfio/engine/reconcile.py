@@ -49,7 +49,7 @@ def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
         found = ledger_file.load(system.files, system.boot_id)
         seen = differences(system, host, found)
         ledger = bring_up_to_date(system, found, host)
-        ledger = ledger._replace(strange=cleared_by_others(host, ledger, intended_masks(system)))
+        ledger = ledger._replace(cleared_by_others=cleared_by_others(host, ledger, intended_masks(system)))
         record.changes(system, [found])
         first = carry_out(system, host, found, ledger, pace=pace, budget=budget, tell=tell)
     return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, tell)

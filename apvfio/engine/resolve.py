@@ -33,12 +33,12 @@ def all_named(
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
     requests = list(requests)
-    named = [request for request in requests if not request.wish]
+    named = [request for request in requests if not request.criteria]
     errors: list[ApvfioError] = []
     for request in requests:
-        if request.wish is None:
+        if request.criteria is None:
             continue
-        running = [lease.matrix for lease in ledger.live() if lease.uuid == request.guest_uuid]
+        running = [lease.matrix for lease in ledger.active_leases() if lease.uuid == request.guest_uuid]
         spoken_for = host._replace(
             mdevs={
                 **host.mdevs,
@@ -46,7 +46,7 @@ def all_named(
             }
         )
         try:
-            known = read_card_facts(sysfs, request.wish, host, ledger)
+            known = read_card_facts(sysfs, request.criteria, host, ledger)
             matrix = (
                 running[0] if running else choose_queues(request, spoken_for, ledger, policy, known=known)
             )
@@ -71,7 +71,7 @@ def planned(
     Some rules of the policy are about what the host is left with, and only a plan can tell.
     Queues that turn out to be needed by the host are left out, and the choice is made again.
     """
-    wish = request.wish
+    wish = request.criteria
     if wish is None:
         return make(request, ledger)
     # Most guests name their queues.

@@ -28,7 +28,7 @@ def roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[St
     """
     steps, restored = [], []
     for lease in ledger.leases.values():
-        if lease.state != CHANGING or lease.was or lease.mdev not in host.mdevs:
+        if lease.state != CHANGING or lease.before or lease.mdev not in host.mdevs:
             continue
         undoing = list(reassignment_steps(lease, host))
         steps += undoing
@@ -48,12 +48,12 @@ def _restored(sysfs: Sysfs, lease: Lease, steps: list[Step]) -> Lease:
     try:
         # Of a host with many devices only this one is read, unless that is not enough.
         if read_matrix(sysfs, lease.mdev) == lease.matrix:
-            return lease.kept()
+            return lease.committed()
         host = read_host(sysfs) if refused else None
     except (ApvfioError, OSError):
         return lease
     there = host.mdevs.get(lease.mdev, Matrix()) if host else Matrix()
-    return lease._replace(matrix=there).kept() if host and _is_lost(lease, host) else lease
+    return lease._replace(matrix=there).committed() if host and _is_lost(lease, host) else lease
 
 
 def _is_lost(lease: Lease, host: Host) -> bool:

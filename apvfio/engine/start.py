@@ -62,7 +62,7 @@ def start_guest(
                 finish_ended(system)
             raise
         if live:
-            plan = plan._replace(ledger=plan.ledger.with_lease(plan.lease._replace(live=live)))
+            plan = plan._replace(ledger=plan.ledger.with_lease(plan.lease._replace(live_change=live)))
         ledger_file.save(system.files, plan.ledger)
         if plan.deferred:
             hand_over(system.files, request.guest_uuid)
@@ -109,9 +109,9 @@ def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
     # Before this life begins: what remains are records that cannot be removed.
     since = beginning(plan.lease.uuid, stop_records.forget_served(system, ledger))
     lease = plan.lease._replace(state=HELD, since=since, expected=expected)
-    ledger = ledger.with_lease(lease).handed(lease)
+    ledger = ledger.with_lease(lease).with_holder(lease)
     # Only now: a choice that failed to work shall not be made again.
-    return ledger.remembering(lease.uuid, lease.matrix) if plan.request.wish else ledger
+    return ledger.with_last_given(lease.uuid, lease.matrix) if plan.request.criteria else ledger
 
 
 def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
@@ -129,10 +129,10 @@ def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) 
     ledger = plan.ledger
     if _is_anothers(system, lease, host, error):
         # The device must not go with the lease.
-        ledger = ledger.with_lease(lease._replace(made=False))
+        ledger = ledger.with_lease(lease._replace(created=False))
     # What failed may be the second start of a guest that runs and has the device.
-    runs = lease.made and lease.mdev in host.mdevs and Evidence(system).holder(lease)
-    after = ledger.with_lease(lease._replace(state=HELD)) if runs else ledger.ending(lease.uuid)
+    runs = lease.created and lease.mdev in host.mdevs and Evidence(system).holder(lease)
+    after = ledger.with_lease(lease._replace(state=HELD)) if runs else ledger.with_ending(lease.uuid)
     budget = TimeBudget(system.files, lease.uuid, read_times(system.files).release_budget)
     # The first error is the one to report.
     with suppress(ApvfioError):

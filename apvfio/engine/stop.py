@@ -64,7 +64,7 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence)
         if not recorded:
-            ledger = ledger.ending(guest_uuid)
+            ledger = ledger.with_ending(guest_uuid)
         first = carry_out(system, host, found, ledger, pace=pace, budget=budget)
     return carry_out_rest(system, first, pace, budget)
 
@@ -86,7 +86,7 @@ def release_guest(
         if not force:
             evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, tell)
         host = read_host(system.sysfs)
-        ledger = bring_up_to_date(system, found, host, evidence).ending(guest_uuid)
+        ledger = bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid)
         first = carry_out(system, host, found, ledger, pace=pace, tell=tell)
     outcome = carry_out_rest(system, first, pace, tell=tell)
     for lease in outcome.ledger.of_guest(guest_uuid):

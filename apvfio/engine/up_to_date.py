@@ -28,8 +28,8 @@ def bring_up_to_date(system: System, ledger: Ledger, host: Host, evidence: Evide
     changed = [
         new for lease in ledger.leases.values() if (new := _renewed(system, lease, host, signs, stopped))
     ]
-    broken = [claim.mdev for claim in ledger.promises.values() if not system.lives(claim.process)]
-    ledger = ledger.with_leases(changed).breaking(*broken)
+    broken = [claim.mdev for claim in ledger.claims.values() if not system.lives(claim.process)]
+    ledger = ledger.with_leases(changed).without_claims(*broken)
     return with_retaken(without_returned(with_relied_on_mask(ledger, host), host), host)
 
 
@@ -49,11 +49,11 @@ def _renewed(
     half_made = died and host.mdevs.get(lease.mdev) != lease.matrix
     if lost or died or lease.state == ENDING or stopped(lease):
         if gone or half_made or not signs.holder(lease):
-            return lease._replace(state=ENDING, was=None)
+            return lease._replace(state=ENDING, before=None)
         if died or lease.state == ENDING:
-            return lease._replace(state=HELD, was=None)
-    if lease.was and not system.lives(lease.was.changer):
-        return lease.undone()
+            return lease._replace(state=HELD, before=None)
+    if lease.before and not system.lives(lease.before.changer):
+        return lease.rolled_back()
     return lease._replace(state=ENDING) if has_vanished(system, lease, signs) else None
 
 

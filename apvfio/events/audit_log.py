@@ -126,7 +126,7 @@ def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
     held: dict[str, Holder] = {}
     for event in trail:
         if event and event.kind in GAINS:
-            held[event.mdev] = Holder(event.guest, event.uuid, event.mdev, event.matrix, event.way)
+            held[event.mdev] = Holder(event.guest, event.uuid, event.mdev, event.matrix, event.freed_by)
         elif event and event.kind == STOPPED:
             held.pop(event.mdev, None)
         elif event and event.kind == COUNTED:

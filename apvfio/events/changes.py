@@ -32,7 +32,7 @@ class Holder(NamedTuple):
     uuid: str
     mdev: str
     matrix: Matrix
-    way: str
+    freed_by: str
 
 
 def holders(ledger: Ledger) -> dict[str, Holder]:
@@ -42,8 +42,8 @@ def holders(ledger: Ledger) -> dict[str, Holder]:
 
 def _holder(lease: Lease) -> Holder:
     # While a change is under way the guest's is what it had: the change may be undone.
-    matrix = lease.was.matrix if lease.was and lease.state == CHANGING else lease.matrix
-    return Holder(lease.guest, lease.uuid, lease.mdev, matrix, lease.way)
+    matrix = lease.before.matrix if lease.before and lease.state == CHANGING else lease.matrix
+    return Holder(lease.guest, lease.uuid, lease.mdev, matrix, lease.freed_by)
 
 
 def holding(boot: str, held: Iterable[Holder]) -> int:
@@ -57,18 +57,20 @@ def holding(boot: str, held: Iterable[Holder]) -> int:
 def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
     """What the change from ``before`` to ``after`` tells, at ``now``."""
     yield from differences(holders(before), holders(after), now, after.boot_id)
-    for mdev, promise in after.promises.items():
-        if mdev not in before.promises:
-            yield Event(now, CLAIMED, after.boot_id, mdev=mdev, matrix=promise.matrix, way=promise.way)
+    for mdev, promise in after.claims.items():
+        if mdev not in before.claims:
+            yield Event(
+                now, CLAIMED, after.boot_id, mdev=mdev, matrix=promise.matrix, freed_by=promise.freed_by
+            )
     if _unpaid(after) != _unpaid(before):
         yield Event(now, PENDING, after.boot_id, text=_unpaid(after))
-    strange = after.strange - before.strange
+    strange = after.cleared_by_others - before.cleared_by_others
     if strange:
         bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange, strict=True) if ids)
         text = f"another program cleared {' and '.join(bits)}"
         yield Event(now, MASKS, after.boot_id, text=text)
-    if after.mode != before.mode:
-        yield Event(now, MECHANISM, after.boot_id, text=after.mode)
+    if after.mechanism != before.mechanism:
+        yield Event(now, MECHANISM, after.boot_id, text=after.mechanism)
 
 
 def differences(
@@ -92,14 +94,14 @@ def still_held(held: Iterable[Holder], now: float, boot: str) -> Iterator[Event]
 
 
 def _event(now: float, kind: str, boot: str, who: Holder, late: bool) -> Event:
-    return Event(now, kind, boot, who.guest, who.uuid, who.mdev, who.matrix, who.way, late=late)
+    return Event(now, kind, boot, who.guest, who.uuid, who.mdev, who.matrix, who.freed_by, late=late)
 
 
 def _unpaid(ledger: Ledger) -> str:
     """What is owed to the host and needed by no guest, as a clause; while one is ending nothing is told."""
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)
-    owed, needed = ledger.owed - holding_on.needed(), holding_on.needed_queues()
+    owed, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
     parts = [
         f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), owed, strict=True) if ids
     ]

@@ -35,19 +35,19 @@ HELD = "held"
 """At the beginning of a file: what a guest held when the file before it was closed."""
 COUNTED = "counted"
 """At the beginning of a file: how many events of each kind came before it."""
-PENDING = "owed"
-"""What the host has not got back yet, though no guest needs it, has changed; nothing, if all is paid."""
-CLAIMED = "promised"
+PENDING = "pending"
+"""The pending returns that no guest needs have changed; an empty text if there are none."""
+CLAIMED = "claimed"
 """Queues were freed for a device that mdevctl makes."""
 MASKS = "masks"
 """An administrator changed the masks."""
-MECHANISM = "mode"
+MECHANISM = "mechanism"
 """The mechanism was chosen by which queues change hands."""
 
 GAINS = frozenset((STARTED, CHANGED, HELD))
 KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, IGNORED, PENDING, CLAIMED, MASKS, MECHANISM}
 
-_TEXTS = ("guest", "uuid", "mdev", "way", "text")
+_TEXTS = ("guest", "uuid", "mdev", "freed_by", "text")
 
 
 class Event(NamedTuple):
@@ -62,10 +62,10 @@ class Event(NamedTuple):
     uuid: str = ""
     mdev: str = ""
     matrix: Matrix = Matrix()
-    way: str = ""
+    freed_by: str = ""
     text: str = ""
     """A sentence or a clause, for people."""
-    taken: tuple[str, ...] = ()
+    collateral: tuple[str, ...] = ()
     """Queues that the host loses besides."""
     warnings: tuple[str, ...] = ()
     late: bool = False
@@ -87,7 +87,7 @@ def to_line(event: Event) -> str:
     item |= {name: text for name in _TEXTS if (text := getattr(event, name))}
     if not event.matrix.empty:
         item |= matrix_json(event.matrix)
-    item |= {name: list(texts) for name in ("taken", "warnings") if (texts := getattr(event, name))}
+    item |= {name: list(texts) for name in ("collateral", "warnings") if (texts := getattr(event, name))}
     if event.late:
         item["late"] = True
     if event.counts:
@@ -111,9 +111,9 @@ def from_line(line: str) -> Event:
         uuid=_text(item, "uuid"),
         mdev=_text(item, "mdev"),
         matrix=Matrix(*(_ids(_text(item, name)) for name in Matrix._fields)),
-        way=_text(item, "way"),
+        freed_by=_text(item, "freed_by"),
         text=_text(item, "text"),
-        taken=_texts(item, "taken"),
+        collateral=_texts(item, "collateral"),
         warnings=_texts(item, "warnings"),
         late=item.get("late") is True,
         counts=_counts(item.get("counts", {})),

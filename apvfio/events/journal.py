@@ -33,10 +33,10 @@ CATALOGUE = {
     "refused": "06e8c546e8a244668e96445548b37e47",
     "ignored": "992fd7b703804d76862fc9a4b7a2a75d",
     "held": "6058d3438c6748598f312fa8e922966e",
-    "owed": "44308ae0d03c48c497e5737857e4ef67",
-    "promised": "53a25543c1c547f38c21649ba265b68b",
+    "pending": "44308ae0d03c48c497e5737857e4ef67",
+    "claimed": "53a25543c1c547f38c21649ba265b68b",
     "masks": "26aa9df8e7804b51bc7a097d51571997",
-    "mode": "13407eead52741db8b173a2b487191e6",
+    "mechanism": "13407eead52741db8b173a2b487191e6",
 }
 """The message id of each kind; hooks/apvfio.catalog explains them."""
 
@@ -61,13 +61,13 @@ def fields(event: Event) -> Iterator[tuple[str, str]]:
     yield "APVFIO_GUEST", event.guest
     yield "APVFIO_UUID", event.uuid
     yield "APVFIO_MDEV", event.mdev
-    yield "APVFIO_WAY", event.way
+    yield "APVFIO_FREED_BY", event.freed_by
     yield "APVFIO_ADAPTERS", format_list(event.matrix.adapters)
     yield "APVFIO_DOMAINS", format_list(event.matrix.domains)
     for queue, _ in zip(event.matrix.queues(), range(_MOST), strict=False):
-        yield "APVFIO_APQN", str(queue)
-    for name in event.taken[:_MOST]:
-        yield "APVFIO_TAKEN", name
+        yield "APVFIO_QUEUE", str(queue)
+    for name in event.collateral[:_MOST]:
+        yield "APVFIO_COLLATERAL", name
     for warning in event.warnings[:_MOST]:
         yield "APVFIO_WARNING", warning
 

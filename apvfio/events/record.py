@@ -49,9 +49,9 @@ def _planned(system: System, plan: Plan) -> Event:
         uuid=lease.uuid,
         mdev=lease.mdev,
         matrix=lease.matrix,
-        way=lease.way,
+        freed_by=lease.freed_by,
         text=f"freeing its {other.name} would cost {count_queues(len(other.collateral))}" if other else "",
-        taken=tuple(map(str, plan.chosen.collateral)),
+        collateral=tuple(map(str, plan.chosen.collateral)),
         warnings=plan.warnings,
     )
 

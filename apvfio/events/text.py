@@ -50,9 +50,9 @@ def _queues(event: Event) -> str:
 
 
 def _way(event: Event) -> str:
-    if not event.way:
+    if not event.freed_by:
         return ""
-    return ", by driver_override" if event.way == BY_OVERRIDES else f", freed by its {event.way}"
+    return ", by driver_override" if event.freed_by == BY_OVERRIDES else f", freed by its {event.freed_by}"
 
 
 def _planned(event: Event) -> str:

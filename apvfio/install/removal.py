@@ -54,7 +54,7 @@ def forget(root: str, system: System) -> bool:
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
     ledger = ledger_file.load(system.files, system.boot_id)
-    if ledger.leases or ledger.owed or ledger.overrides or ledger.promises:
+    if ledger.leases or ledger.pending or ledger.overrides or ledger.claims:
         return False
     stop_records.forget_served(system, ledger)
     shutil.rmtree(os.path.join(root, _RUN), ignore_errors=True)

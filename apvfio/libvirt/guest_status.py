@@ -35,7 +35,7 @@ class KnownGuest(NamedTuple):
     """Untrusted text."""
     uuid: str
     active: bool
-    asks: Request | ApvfioError | None
+    request: Request | ApvfioError | None
     """What its definition asks for, None for nothing; or what is wrong with it."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
@@ -49,7 +49,7 @@ class GuestStatus(NamedTuple):
     state: str
     request: Request | None
     """What its next start asks for; None if that is nothing, or makes no sense."""
-    holds: Lease | None
+    lease: Lease | None
     error: ApvfioError | None
     """Why it could not start, though it does not run; or what is wrong with its annotation."""
     known: bool
@@ -71,7 +71,7 @@ class GuestStatus(NamedTuple):
         """What it asks for, in words."""
         if self.request is None:
             return "?" if self.error else "nothing"
-        return str(self.request.wish or self.request.matrix)
+        return str(self.request.criteria or self.request.matrix)
 
     @property
     def now(self) -> str:
@@ -83,32 +83,32 @@ class GuestStatus(NamedTuple):
         if not self.known:
             return "this host cannot be asked"
         left = "; the queues of its last run are not returned yet: 'apvfio reconcile' returns them"
-        return f"can start{left if self.holds else ''}"
+        return f"can start{left if self.lease else ''}"
 
     def _wrong(self) -> str:
         return self.error.sentence.rstrip(".") if self.error else ""
 
     def _running(self) -> str:
-        if self.holds is None and self.faults:
+        if self.lease is None and self.faults:
             return f"has no queues: {'; '.join(self.faults)}"
-        if self.holds is None:
+        if self.lease is None:
             return f"has no queues by apvfio{f', but the device {self.device}' if self.device else ''}"
         if self.faults:
-            return f"holds {self.holds.matrix}, but {'; '.join(self.faults)}"
+            return f"holds {self.lease.matrix}, but {'; '.join(self.faults)}"
         if self.request is None:
             then = "" if self.error else ", and will have none at its next start"
-            return f"has {self.holds.matrix}{then}"
-        wanted = None if self.request.wish else self.request.matrix
-        if wanted is None or wanted == self.holds.matrix:
-            return "has its queues" if wanted else f"has {self.holds.matrix}"
-        return f"has {self.holds.matrix}, and will have the other at its next start"
+            return f"has {self.lease.matrix}{then}"
+        wanted = None if self.request.criteria else self.request.matrix
+        if wanted is None or wanted == self.lease.matrix:
+            return "has its queues" if wanted else f"has {self.lease.matrix}"
+        return f"has {self.lease.matrix}, and will have the other at its next start"
 
     def as_json(self) -> dict[str, object]:
         """What ``guest list --json`` says besides what the guest asks for."""
         return {
             "can_start": self.can_start,
             "why": self.error.as_json() if self.error else None,
-            "holds": self.holds and [str(queue) for queue in self.holds.matrix.queues()],
+            "holds": self.lease and [str(queue) for queue in self.lease.matrix.queues()],
             "faults": list(self.faults),
             "now": self.now,
         }
@@ -158,9 +158,11 @@ def _guest_status(system: System, seen: Status | None, guest: KnownGuest) -> Gue
 def guest_status(seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
     """The same without whether it could start; pure. ``seen`` is None where no host can be asked."""
     lease = seen.lease(guest.uuid) if seen else None
-    if guest.asks is None and lease is None and guest.device is None:
+    if guest.request is None and lease is None and guest.device is None:
         return None
-    request, error = (None, guest.asks) if isinstance(guest.asks, ApvfioError) else (guest.asks, None)
+    request, error = (
+        (None, guest.request) if isinstance(guest.request, ApvfioError) else (guest.request, None)
+    )
     state = RUNNING if guest.active else SHUT_OFF
     faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
     return GuestStatus(

@@ -118,7 +118,7 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
     if lease:
         changed = live_change.apply_change(system, request, this_process(), life.annotation)
         if not changed.idle:
-            lease = changed.plan.lease._replace(live=LiveChange(this_process(), life.annotation))
+            lease = changed.plan.lease._replace(live_change=LiveChange(this_process(), life.annotation))
     else:
         lease = start_guest(system, request, live=LiveChange(this_process(), annotation))
     back: Callable[[], None] = _nothing
@@ -191,11 +191,11 @@ def unsettled(system: System) -> list[Lease]:
     running = system.running_guests() or {}
     leases = load(system.files, system.boot_id).leases.values()
     held = [lease for lease in leases if lease.state == HELD]
-    left = [lease for lease in held if lease.live and not system.lives(lease.live.changer)]
+    left = [lease for lease in held if lease.live_change and not system.lives(lease.live_change.changer)]
     return left + [
         lease
         for lease in held
-        if not (lease.live or lease.expected)
+        if not (lease.live_change or lease.expected)
         and lease.uuid in running
         and should_run(lease, now())
         and not _shows(system, lease)
@@ -227,14 +227,14 @@ def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
     """
     name = _name(lease)
     if has_device(system, lease, guest):
-        if lease.live is None:
+        if lease.live_change is None:
             return ""
         if guest:
-            guest.set_annotation(lease.live.annotation, live=True)
+            guest.set_annotation(lease.live_change.annotation, live=True)
         note_live(system, lease, None)
         return f"{name}: an interrupted live change is settled; it has {lease.matrix}"
     mine: Lease | None = lease
-    if lease.live is None:
+    if lease.live_change is None:
         mine = note_live(system, lease, LiveChange(this_process(), ""))
     if mine is None:
         return ""
@@ -261,8 +261,8 @@ def differences(system: System) -> list[str]:
     """How running guests differ from the ledger, in sentences, as far as libvirt answers."""
     leases = unsettled(system)
     left = "a live change of it was interrupted: 'reconcile' completes or undoes it"
-    found = [f"{_name(lease)}: {left}" for lease in leases if lease.live]
-    unplugged = [lease for lease in leases if not lease.live]
+    found = [f"{_name(lease)}: {left}" for lease in leases if lease.live_change]
+    unplugged = [lease for lease in leases if not lease.live_change]
     with suppress(ApvfioError), _libvirt_of(system, unplugged) as guests:
         for lease in unplugged:
             if not has_device(system, lease, guests.running(lease.uuid) if guests else None):
@@ -281,7 +281,7 @@ def settle_all(system: System) -> tuple[list[str], list[str]]:
                 done.append(settle_guest(system, leases[0], guest))
                 del leases[0]
     except ApvfioError as error:
-        left = [f"{_name(lease)}: its live change: {error}" for lease in leases if lease.live]
+        left = [f"{_name(lease)}: its live change: {error}" for lease in leases if lease.live_change]
     return list(filter(None, done)), left
 
 
@@ -331,8 +331,8 @@ def _commit(system: System, lease: Lease, changed: LivePlan | None) -> None:
 def _is_done(system: System, lease: Lease) -> bool:
     """Whether the guest holds what ``lease`` gives it, and no change of it is under way."""
     found = load(system.files, system.boot_id).leases.get(lease.mdev)
-    aim = lease._replace(state=HELD, was=None, live=None)
-    return found is not None and found._replace(way=aim.way) == aim
+    aim = lease._replace(state=HELD, before=None, live_change=None)
+    return found is not None and found._replace(freed_by=aim.freed_by) == aim
 
 
 def _require_attached(life: _Life, mdev: str) -> None:

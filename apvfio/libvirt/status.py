@@ -49,7 +49,7 @@ class Status(NamedTuple):
     """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
 
     @property
-    def mode(self) -> str:
+    def mechanism(self) -> str:
         """The kernel's mechanism in use."""
         return mechanism_of(self.host, self.ledger, self.policy)
 

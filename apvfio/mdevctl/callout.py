@@ -92,7 +92,8 @@ def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
     except MasksOnlyError as error:
         _say(
             f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "
-            "was freed. Change to the masks with 'apvfio mode masks', or let a guest's start make the device."
+            "was freed. Change to the masks with 'apvfio mechanism masks', or let a guest's start make the "
+            "device."
         )
         return
     for warning in warnings:

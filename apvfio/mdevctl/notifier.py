@@ -48,7 +48,7 @@ def _serve(call: Call, system: System) -> Iterator[str]:
     if call.action not in _MOVES:
         return
     mdevctl = parent()
-    if mdevctl and call.uuid in ledger.promises:
+    if mdevctl and call.uuid in ledger.claims:
         end_claim(system, call.uuid, mdevctl)
     reconcile_host(system, hurry=True)
 

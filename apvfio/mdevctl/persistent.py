@@ -34,7 +34,7 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
     One that is defined otherwise is a ConflictError, or with ``replace`` holds what the guest
     asks for from now on; when it starts, and what others keep in it, stays.
     """
-    if request.wish is not None:
+    if request.criteria is not None:
         raise RequestError(
             "it asks for queues by property, and a definition names queues.",
             guest=request.guest,

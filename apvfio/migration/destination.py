@@ -61,7 +61,7 @@ def expect(system: System, xml: bytes) -> Lease:
     request = _request(system, xml)
     held = _held(system, request.guest_uuid)
     if held:
-        if held.mdev == request.mdev and (request.wish or held.matrix == request.matrix):
+        if held.mdev == request.mdev and (request.criteria or held.matrix == request.matrix):
             return held
         if runs(system, request.guest_uuid):
             raise ConflictError(

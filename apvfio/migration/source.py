@@ -84,7 +84,7 @@ def preview(
     host, found = read_host(system.sysfs), ledger_file.load(system.files, system.boot_id)
     mine = read_equipment(system.sysfs, host, found, traveller.queues.queues())
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)
-    if request.wish is None and request.matrix != traveller.queues:
+    if request.criteria is None and request.matrix != traveller.queues:
         warnings.append(
             f"it has {traveller.queues} here, and will have what its annotation asks for: {request.matrix}"
         )

@@ -51,7 +51,7 @@ class Host(NamedTuple):
     """The domains that this host controls, and so the most that a guest can; None if it does not say."""
 
     @property
-    def mode(self) -> str | None:
+    def mechanism(self) -> str | None:
         """Which of the kernel's two exclusive mechanisms is in use here, None if both are open.
 
         A mask that is not full shuts the overrides (que:driver_override_store), an override shuts

@@ -25,7 +25,7 @@ STARTING = "starting"
 """The ledger has it, the host perhaps not yet. Seen by another process it belongs to a hook that died."""
 HELD = "held"
 CHANGING = "changing"
-"""The guest runs and its device gets, or gets back, ``matrix``; what `Lease.was` has stays the guest's."""
+"""The guest runs and its device gets, or gets back, ``matrix``; what `Lease.before` has stays the guest's."""
 ENDING = "ending"
 
 FREED_BY = (BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES)
@@ -36,7 +36,7 @@ class LeaseBefore(NamedTuple):
     """What a lease was before a change that is under way."""
 
     matrix: Matrix
-    way: str
+    freed_by: str
     changer: Process
     """Who changes it: if he has died, it is undone."""
 
@@ -58,28 +58,28 @@ class Lease(NamedTuple):
     """The guest's uuid: a guest is told by it, because names change."""
     mdev: str
     matrix: Matrix
-    way: str
+    freed_by: str
     """What keeps its queues from the host: the masks, `BY_ADAPTERS` or `BY_DOMAINS`, or `BY_OVERRIDES`."""
     state: str
-    made: bool
+    created: bool
     """Whether apvfio made the mdev, and so removes it."""
     since: int = 0
     """When the guest got its queues, in seconds since the boot."""
-    was: LeaseBefore | None = None
+    before: LeaseBefore | None = None
     """What it goes back to if the change that is under way is not kept."""
     expected: bool = False
     """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
-    live: LiveChange | None = None
+    live_change: LiveChange | None = None
     """The live change that is under way, None if there is none."""
 
-    def undone(self) -> Lease:
+    def rolled_back(self) -> Lease:
         """The lease on its way back to what it `was`."""
-        assert self.was
-        return self._replace(matrix=self.was.matrix, way=self.was.way, was=None)
+        assert self.before
+        return self._replace(matrix=self.before.matrix, freed_by=self.before.freed_by, before=None)
 
-    def kept(self) -> Lease:
+    def committed(self) -> Lease:
         """The lease with its change for good, or back from one."""
-        return self._replace(state=HELD, was=None)
+        return self._replace(state=HELD, before=None)
 
 
 class MaskBits(NamedTuple):
@@ -107,26 +107,26 @@ class Ledger(NamedTuple):
 
     boot_id: str
     leases: dict[str, Lease]
-    owed: MaskBits = MaskBits()
+    pending: MaskBits = MaskBits()
     overrides: Mapping[Apqn, str] = {}
     """The queues whose ``driver_override`` apvfio set, and what it was before."""
     offline: frozenset[Apqn] = frozenset()
     """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
-    mode: str = ""
-    """The mechanism chosen for this boot with ``apvfio mode``, '' if none was."""
+    mechanism: str = ""
+    """The mechanism chosen for this boot with ``apvfio mechanism``, '' if none was."""
     mkvps: Mapping[Apqn, tuple[str, ...]] = {}
     """The master keys of queues as last read, remembered because only the host's own driver can read them."""
-    last: Mapping[str, Matrix] = {}
+    last_given: Mapping[str, Matrix] = {}
     """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""
 
-    had: Mapping[Apqn, str] = {}
+    last_holder: Mapping[Apqn, str] = {}
     """The guest, by its name, that had each queue last in this boot."""
 
-    promises: Mapping[str, Claim] = {}
+    claims: Mapping[str, Claim] = {}
     """What is kept free for devices that mdevctl is about to make, by their uuids."""
-    freed: MaskBits = MaskBits()
+    cleared_by_admin: MaskBits = MaskBits()
     """The mask bits that an administrator cleared with ``apvfio masks`` in this boot."""
-    strange: MaskBits = MaskBits()
+    cleared_by_others: MaskBits = MaskBits()
     """The mask bits that another program cleared, as far as the audit log has them."""
 
     def of_guest(self, uuid: str) -> list[Lease]:
@@ -142,65 +142,69 @@ class Ledger(NamedTuple):
         new = {lease.mdev: lease for lease in leases}
         return self._replace(leases={**self.leases, **new}) if new else self
 
-    def without(self, *mdevs: str) -> Ledger:
+    def without_leases(self, *mdevs: str) -> Ledger:
         """The ledger without the leases of those mdevs."""
         gone = frozenset(mdevs)
         return self._replace(leases={k: v for k, v in self.leases.items() if k not in gone})
 
-    def promising(self, promise: Claim) -> Ledger:
+    def with_claim(self, promise: Claim) -> Ledger:
         """The ledger with ``claim``, in place of an older one for the same device."""
-        return self._replace(promises={**self.promises, promise.mdev: promise})
+        return self._replace(claims={**self.claims, promise.mdev: promise})
 
-    def breaking(self, *mdevs: str) -> Ledger:
+    def without_claims(self, *mdevs: str) -> Ledger:
         """The ledger without the promises for those devices."""
         gone = frozenset(mdevs)
-        return self._replace(promises={k: v for k, v in self.promises.items() if k not in gone})
+        return self._replace(claims={k: v for k, v in self.claims.items() if k not in gone})
 
-    def ending(self, guest_uuid: str) -> Ledger:
+    def with_ending(self, guest_uuid: str) -> Ledger:
         """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""
         return self.with_leases(lease._replace(state=ENDING) for lease in self.of_guest(guest_uuid))
 
-    def doomed(self) -> set[str]:
+    def mdevs_to_remove(self) -> set[str]:
         """The mdevs that go when the ending leases end."""
-        return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.made}
+        return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.created}
 
-    def needed(self) -> MaskBits:
+    def needed_bits(self) -> MaskBits:
         """The mask bits that promises and the leases not about to end keep clear."""
-        holding = self.holding()
+        holding = self.leases_and_claims()
         return MaskBits(
-            union(held.matrix.adapters for held in holding if held.way == BY_ADAPTERS),
-            union(held.matrix.domains for held in holding if held.way == BY_DOMAINS),
+            union(held.matrix.adapters for held in holding if held.freed_by == BY_ADAPTERS),
+            union(held.matrix.domains for held in holding if held.freed_by == BY_DOMAINS),
         )
 
     def needed_queues(self) -> set[Apqn]:
         """The queues whose override promises and the leases not about to end rely on."""
-        by_overrides = [held.matrix for held in self.holding() if held.way == BY_OVERRIDES]
+        by_overrides = [held.matrix for held in self.leases_and_claims() if held.freed_by == BY_OVERRIDES]
         return {queue for matrix in by_overrides for queue in matrix.queues()}
 
-    def remembering(self, guest_uuid: str, matrix: Matrix) -> Ledger:
+    def with_last_given(self, guest_uuid: str, matrix: Matrix) -> Ledger:
         """The ledger in which the guest ``guest_uuid`` was last given ``matrix``."""
-        return self._replace(last={**self.last, guest_uuid: Matrix(matrix.adapters, matrix.domains)})
+        return self._replace(
+            last_given={**self.last_given, guest_uuid: Matrix(matrix.adapters, matrix.domains)}
+        )
 
-    def handed(self, lease: Lease) -> Ledger:
+    def with_holder(self, lease: Lease) -> Ledger:
         """The ledger in which the guest of ``lease`` has its queues, and so had them last."""
-        return self._replace(had={**self.had, **dict.fromkeys(lease.matrix.queues(), lease.guest)})
+        return self._replace(
+            last_holder={**self.last_holder, **dict.fromkeys(lease.matrix.queues(), lease.guest)}
+        )
 
-    def live(self) -> list[Lease]:
+    def active_leases(self) -> list[Lease]:
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
 
-    def spans(self) -> list[Lease]:
+    def leases_and_before(self) -> list[Lease]:
         """The leases not about to end, and as leases of their own what those being changed were before."""
-        live = self.live()
-        before = (lease.undone() for lease in live if lease.was)
+        live = self.active_leases()
+        before = (lease.rolled_back() for lease in live if lease.before)
         return [*live, *before]
 
-    def holding(self) -> list[Lease | Claim]:
+    def leases_and_claims(self) -> list[Lease | Claim]:
         """All for whose sake queues are kept from the host."""
-        return [*self.spans(), *self.promises.values()]
+        return [*self.leases_and_before(), *self.claims.values()]
 
-    def aimed(self) -> Ledger:
+    def as_committed(self) -> Ledger:
         """The ledger as if all changes that are under way were for good: what is to be taken, not kept."""
-        if not any(lease.was for lease in self.leases.values()):
+        if not any(lease.before for lease in self.leases.values()):
             return self
-        return self._replace(leases={k: v._replace(was=None) for k, v in self.leases.items()})
+        return self._replace(leases={k: v._replace(before=None) for k, v in self.leases.items()})

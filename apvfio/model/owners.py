@@ -42,7 +42,7 @@ def owners(host: Host, ledger: Ledger) -> dict[Apqn, Owner]:
 
     A device that mdevctl is about to make counts as there.
     """
-    promised = {uuid: promise.matrix for uuid, promise in ledger.promises.items()}
+    promised = {uuid: promise.matrix for uuid, promise in ledger.claims.items()}
     held = {
         queue: mdev_owner(uuid, ledger)
         for uuid, matrix in sorted({**promised, **host.mdevs}.items())

@@ -54,7 +54,7 @@ class Policy(NamedTuple):
     queues: frozenset[Apqn] = frozenset()
     adapters: IdSet = NO_IDS
     domains: IdSet = NO_IDS
-    mode: str = ""
+    mechanism: str = ""
     """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
     prefer: str = ""
     """Which way to free guests by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""

@@ -20,7 +20,7 @@ class Request(NamedTuple):
     """Empty as long as nothing was chosen for a ``wish``."""
     free_by: str = ""
     """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
-    wish: Criteria | None = None
+    criteria: Criteria | None = None
     """What the queues must be like, if the guest does not name them."""
     source: str = "its annotation"
     """Where it was read, for messages."""

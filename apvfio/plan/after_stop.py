@@ -14,12 +14,12 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
 
     What other devices keep from the host stays pending, as in `apvfio.plan.steps.pending_steps`.
     """
-    ledger = ledger.ending(guest_uuid)
+    ledger = ledger.with_ending(guest_uuid)
     mdevs = remaining_matrices(ledger, host)
     bits = returnable(ledger, host, mdevs)
     returned = dict(returnable_overrides(ledger, host, mdevs))
     overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}
-    doomed = ledger.doomed()
+    doomed = ledger.mdevs_to_remove()
     after = host._replace(
         apmask=host.apmask | bits.apmask,
         aqmask=host.aqmask | bits.aqmask,
@@ -34,5 +34,5 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
     }
     left = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid != guest_uuid}
     owed = {queue: before for queue, before in ledger.overrides.items() if queue not in returned}
-    ledger = ledger._replace(leases=left, owed=ledger.owed - bits, overrides=owed)
+    ledger = ledger._replace(leases=left, pending=ledger.pending - bits, overrides=owed)
     return ledger, after._replace(drivers=drivers)

@@ -37,41 +37,41 @@ class Conflict(NamedTuple):
 class AllGuests(NamedTuple):
     """The plan for all guests that this host could start."""
 
-    mode: str
+    mechanism: str
     guests: tuple[Request, ...]
     errors: tuple[ApvfioError, ...]
     """Why the others cannot start, whoever else runs."""
     conflicts: tuple[Conflict, ...]
-    together: JointPlan | None
+    joint_plan: JointPlan | None
     """None if no choice of ways leaves the host what the policy reserves for it."""
     warnings: tuple[str, ...]
     """What to warn of when all of them run, in sentences."""
 
     @property
-    def ways(self) -> dict[str, str]:
+    def freed_by_guest(self) -> dict[str, str]:
         """For each guest's uuid its way: as ``free-by`` it makes every order of starts end at the optimum."""
-        if self.mode == OVERRIDES or self.together is None:
+        if self.mechanism == OVERRIDES or self.joint_plan is None:
             return {}
-        pairs = zip(self.guests, self.together.ways, strict=True)
+        pairs = zip(self.guests, self.joint_plan.options, strict=True)
         return {request.guest_uuid: way for request, way in pairs}
 
     @property
     def prefer(self) -> str:
         """The way that is everybody's, and so might be the policy's ``prefer``; '' if there is none."""
-        ways = set(self.ways.values())
+        ways = set(self.freed_by_guest.values())
         return ways.pop() if len(ways) == 1 else ""
 
     def as_json(self) -> dict[str, object]:
         """The plan as ``plan --all --json`` prints it."""
-        together, ways = self.together, self.ways
+        together, ways = self.joint_plan, self.freed_by_guest
         return {
-            "mode": self.mode,
+            "mechanism": self.mechanism,
             "guests": [
                 {
                     "guest": request.guest,
                     "uuid": request.guest_uuid,
                     "queues": [str(queue) for queue in request.matrix.queues()],
-                    "free_by": ways.get(request.guest_uuid),
+                    "freed_by": ways.get(request.guest_uuid),
                 }
                 for request in self.guests
             ],
@@ -101,7 +101,7 @@ def plan_all_guests(
     mode = mechanism_of(host, ledger, policy)
     # What apvfio has taken from the host for guests that run counts as the host's again.
     base = host._replace(
-        apmask=host.apmask | ledger.owed.apmask, aqmask=host.aqmask | ledger.owed.aqmask, mdevs={}
+        apmask=host.apmask | ledger.pending.apmask, aqmask=host.aqmask | ledger.pending.aqmask, mdevs={}
     )
     possible, errors = [], []
     for request in requests:
@@ -115,7 +115,7 @@ def plan_all_guests(
         none = best_options([], [], base, policy, facts=facts)
         found = none if keeps_enough(asked, policy, facts) else None
     else:
-        running = {lease.uuid: lease.way for lease in ledger.live()}
+        running = {lease.uuid: lease.freed_by for lease in ledger.active_leases()}
         fixed = [running.get(request.guest_uuid) or request.free_by or None for request in possible]
         found = best_options([request.matrix for request in possible], fixed, base, policy, facts=facts)
     taken = asked.union(found.collateral if found else ())

@@ -43,7 +43,7 @@ def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
     """Whether the mdev is ours to make and remove; ConflictError if anything asked for is not free."""
     require_no_rival(request, host, ledger)
     there = host.mdevs.get(request.mdev)
-    if there is None or request.mdev in ledger.doomed():
+    if there is None or request.mdev in ledger.mdevs_to_remove():
         return True
     if there == request.matrix:
         return False
@@ -57,7 +57,7 @@ def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
 
 def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
     """ConflictError if a lease, a promise or another device has the queues, or the first two the device."""
-    for lease in ledger.spans():
+    for lease in ledger.leases_and_before():
         if lease.mdev == request.mdev:
             raise ConflictError(
                 f"the mediated device {request.mdev} is held by guest {printable(lease.guest)}.",
@@ -66,7 +66,7 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
         if request.matrix.meets(lease.matrix):
             guest = f"guest {printable(lease.guest)}"
             raise _overlap(request, lease.matrix, guest, "Stop that guest, or ask for other queues.")
-    for promise in ledger.promises.values():
+    for promise in ledger.claims.values():
         if promise.mdev == request.mdev:
             raise ConflictError(
                 f"the mediated device {request.mdev} is just being started by mdevctl "
@@ -76,7 +76,7 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
         if request.matrix.meets(promise.matrix):
             device = f"the mediated device {promise.mdev}, which mdevctl is just starting"
             raise _overlap(request, promise.matrix, device, "Try again later, or request other queues.")
-    doomed = ledger.doomed()
+    doomed = ledger.mdevs_to_remove()
     for uuid, matrix in host.mdevs.items():
         if uuid != request.mdev and uuid not in doomed and request.matrix.meets(matrix):
             queues = list(request.matrix.overlap(matrix).queues())
@@ -90,7 +90,7 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
 
 def others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
     """What the mdevs hold that stay when this guest has started."""
-    going = {request.mdev, *ledger.doomed()}
+    going = {request.mdev, *ledger.mdevs_to_remove()}
     return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
 
 

@@ -44,7 +44,7 @@ def candidates(
     kept: Collection[Apqn],
 ) -> Candidates:
     """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
-    wish = request.wish
+    wish = request.criteria
     assert wish
     cards, story = _cards(wish, known, host)
     left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
@@ -113,13 +113,13 @@ def _bound_elsewhere(queue: Apqn, host: Host, mode: str) -> str:
 
 
 def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], str]:
-    doomed = ledger.doomed()
+    doomed = ledger.mdevs_to_remove()
     holders: list[tuple[str, Matrix]] = [
-        (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.spans()
+        (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.leases_and_before()
     ]
     holders += [
         (f"promised to the mediated device {promise.mdev}", promise.matrix)
-        for promise in ledger.promises.values()
+        for promise in ledger.claims.values()
     ]
     holders += [
         (f"held by the mediated device {uuid}", matrix)

@@ -21,10 +21,10 @@ def cleared_by_others(host: Host, ledger: Ledger, meant: MaskBits) -> MaskBits:
     ``meant`` are the bits that the boot parameters or the stored masks clear. The ledger has those that
     ``apvfio masks`` cleared.
     """
-    if host.mode == OVERRIDES:
+    if host.mechanism == OVERRIDES:
         return MaskBits()
     cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
-    needing = [*host.mdevs.values(), *(held.matrix for held in ledger.holding())]
+    needing = [*host.mdevs.values(), *(held.matrix for held in ledger.leases_and_claims())]
     needed = MaskBits(union(held.adapters for held in needing), union(held.domains for held in needing))
     there = MaskBits(host.adapters, host.domains)
-    return (cleared - meant - ledger.freed - ledger.owed - needed) & there
+    return (cleared - meant - ledger.cleared_by_admin - ledger.pending - needed) & there

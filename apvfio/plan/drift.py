@@ -39,7 +39,7 @@ def drift(host: Host, ledger: Ledger, meant: MaskBits = ALL_BITS) -> list[str]:
     found += (
         f"the mediated device {uuid}: its start by mdevctl is under way, or was broken off and waits "
         "for 'reconcile'"
-        for uuid in ledger.promises
+        for uuid in ledger.claims
     )
     found += _of_pending_returns(host, ledger)
     found += (
@@ -64,14 +64,14 @@ def drift_of_lease(host: Host, lease: Lease) -> Iterator[str]:
         yield f"its mediated device {lease.mdev} holds {there} instead of {lease.matrix}"
     for driver, queues in sorted(_strayed(host, lease.matrix).items()):
         yield f"{some_queues(queues)} {'is' if len(queues) == 1 else 'are'} {driver}"
-    if lease.way == BY_OVERRIDES:
+    if lease.freed_by == BY_OVERRIDES:
         lost = [q for q in lease.matrix.queues() if host.overrides.get(q) != VFIO_DRIVER]
         if lost:
             yield f"driver_override of {some_queues(lost)} must be {VFIO_DRIVER} for it and is not"
         return
     mask, keeps, now = (
         ("apmask", lease.matrix.adapters, host.apmask)
-        if lease.way == BY_ADAPTERS
+        if lease.freed_by == BY_ADAPTERS
         else ("aqmask", lease.matrix.domains, host.aqmask)
     )
     # A bit that somebody set is nothing to the guest as long as the other mask keeps its queues.

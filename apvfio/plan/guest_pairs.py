@@ -48,12 +48,12 @@ def pairs_apart(
     everyone = plan_all_guests(requests, host, ledger, policy, facts)
     for conflict in everyone.conflicts:
         yield Pair(*conflict, "" if conflict.queues else _SAME_DEVICE)
-    if everyone.mode == OVERRIDES or everyone.together is not None:
+    if everyone.mechanism == OVERRIDES or everyone.joint_plan is not None:
         return
     apart = {(conflict.first, conflict.second) for conflict in everyone.conflicts}
     for one, other in combinations(everyone.guests, 2):
         if (one.guest, other.guest) in apart:
             continue
         both = plan_all_guests([one, other], host, ledger, policy, facts)
-        if len(both.guests) > 1 and both.together is None:
+        if len(both.guests) > 1 and both.joint_plan is None:
             yield Pair(one.guest, other.guest, (), _HOST)

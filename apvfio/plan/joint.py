@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class JointPlan(NamedTuple):
     """One way for each guest, the cheapest for the host that was found."""
 
-    ways: tuple[str, ...]
+    options: tuple[str, ...]
     """For each guest, in the order given: `BY_ADAPTERS` or `BY_DOMAINS`."""
     adapters: IdSet
     domains: IdSet

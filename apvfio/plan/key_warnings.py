@@ -29,7 +29,7 @@ def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> I
         )
     before: dict[str, list[Apqn]] = {}
     for queue in request.matrix.queues():
-        guest = ledger.had.get(queue, request.guest)
+        guest = ledger.last_holder.get(queue, request.guest)
         if guest != request.guest:
             before.setdefault(guest, []).append(queue)
     for guest, queues in sorted(before.items()):

@@ -74,7 +74,7 @@ def held_lease(request: Request, ledger: Ledger) -> Lease:
                 guest=request.guest,
                 remedy="Run 'apvfio reconcile', which ends what was interrupted, and try again.",
             )
-        if not lease.made:
+        if not lease.created:
             raise ConflictError(
                 f"its mediated device {lease.mdev} was not made by apvfio, which does not change it.",
                 guest=request.guest,
@@ -103,26 +103,26 @@ def make_change(
     """
     lease = held_lease(request, ledger)
     try:
-        alone = ledger.without(lease.mdev)
+        alone = ledger.without_leases(lease.mdev)
         options, mode = _choose(request, host, alone, policy, facts=facts, lease=lease)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
     runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
-    before = LeaseBefore(lease.matrix, lease.way, changer)
-    changed = lease._replace(matrix=request.matrix, way=chosen.name, state=CHANGING, was=before)
-    after = ledger.with_lease(changed)._replace(owed=ledger.owed | chosen.clear)
+    before = LeaseBefore(lease.matrix, lease.freed_by, changer)
+    changed = lease._replace(matrix=request.matrix, freed_by=chosen.name, state=CHANGING, before=before)
+    after = ledger.with_lease(changed)._replace(pending=ledger.pending | chosen.clear)
     if mode == OVERRIDES:
         after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
     plan = Plan(
         request=request,
-        mode=mode,
+        mechanism=mode,
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=[*pending_steps(after, host), *reassignment_steps(changed, host)],
         warnings=warnings(request, chosen, host, policy),
-        because=preference_reason(options, _NOT_UNDONE),
+        preference_reason=preference_reason(options, _NOT_UNDONE),
     )
     return LivePlan(plan, lease)
 
@@ -142,10 +142,10 @@ def _choose(
         require_no_strange_override(matrix, host)
         options = [OVERRIDE_OPTION]
     else:
-        options = free_options(matrix, others(request, host, ledger), host, ledger.owed, policy)
+        options = free_options(matrix, others(request, host, ledger), host, ledger.pending, policy)
     options = with_objections(options, matrix, host, policy, facts)
     options.sort(
-        key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.way)
+        key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.freed_by)
     )
     return options, mode
 

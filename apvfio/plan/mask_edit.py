@@ -69,7 +69,7 @@ class MasksBefore(NamedTuple):
         return Masks(self.host.apmask, self.host.aqmask)
 
     @property
-    def mode(self) -> str:
+    def mechanism(self) -> str:
         """By which of the kernel's mechanisms queues are to change hands."""
         return mechanism_of(self.host, self.ledger, self.policy)
 
@@ -80,7 +80,7 @@ class MasksBefore(NamedTuple):
         Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
         stored, they would stay away from it for good.
         """
-        owed = self.ledger.owed
+        owed = self.ledger.pending
         unstored = Masks(self.host.apmask | owed.apmask, self.host.aqmask | owed.aqmask)
         return _filled(self.stored, unstored)
 
@@ -121,8 +121,8 @@ def plan_edit(wish: MaskEdit, before: MasksBefore) -> MaskChange:
         decided = MaskBits(*(_decided(edit) for edit in wish[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
         ledger = ledger._replace(
-            owed=ledger.owed - decided,
-            freed=(ledger.freed - decided) | (decided - MaskBits(*active)),
+            pending=ledger.pending - decided,
+            cleared_by_admin=(ledger.cleared_by_admin - decided) | (decided - MaskBits(*active)),
         )
     if wish.persistent:
         kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
@@ -135,7 +135,7 @@ def plan_edit(wish: MaskEdit, before: MasksBefore) -> MaskChange:
     queues = sorted(before.host.drivers)
     differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
     change = MaskChange(
-        changes=active != now or stored != before.stored or ledger.owed != before.ledger.owed,
+        changes=active != now or stored != before.stored or ledger.pending != before.ledger.pending,
         active=active,
         stored=stored,
         to_store=StoredMasks(*(None if ids == was else ids for _, ids, was in differing)),
@@ -178,9 +178,9 @@ def _warnings(wish: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterat
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
-    if change.active != before.active and host.mode is None and before.mode == OVERRIDES:
+    if change.active != before.active and host.mechanism is None and before.mechanism == OVERRIDES:
         yield "this host is to use driver_override, which stays shut until all mask bits are set again"
-    kept = before.ledger.owed - change.ledger.owed - MaskBits(*change.active)
+    kept = before.ledger.pending - change.ledger.pending - MaskBits(*change.active)
     for name, ids in zip(MASK_NAMES, kept, strict=True):
         if ids:
             yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"

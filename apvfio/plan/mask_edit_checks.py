@@ -48,7 +48,7 @@ def require_stored(wish: MaskEdit, before: MasksBefore) -> None:
 
 
 def _require_masks(before: MasksBefore) -> None:
-    if before.host.mode == OVERRIDES:
+    if before.host.mechanism == OVERRIDES:
         raise HostError(
             f"the queues of this host are moved by driver_override ({some_queues(before.host.overrides)}), "
             "which shuts the AP masks.",
@@ -58,10 +58,10 @@ def _require_masks(before: MasksBefore) -> None:
 
 def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
     """No lease and no promise may lose the bits by which its queues are kept from the host."""
-    for held in ledger.holding():
+    for held in ledger.leases_and_claims():
         needed = Masks(
-            adds.apmask & held.matrix.adapters if held.way == BY_ADAPTERS else NO_IDS,
-            adds.aqmask & held.matrix.domains if held.way == BY_DOMAINS else NO_IDS,
+            adds.apmask & held.matrix.adapters if held.freed_by == BY_ADAPTERS else NO_IDS,
+            adds.aqmask & held.matrix.domains if held.freed_by == BY_DOMAINS else NO_IDS,
         )
         if isinstance(held, Claim):
             holder, remedy = f"the mediated device {held.mdev}, which mdevctl starts", "Try again later."

@@ -27,7 +27,7 @@ def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
 
     Masks are what chzdev, ap-check and so mdevctl understand; that is why they come first.
     """
-    return host.mode or ledger.mode or policy.mode or MASKS
+    return host.mechanism or ledger.mechanism or policy.mechanism or MASKS
 
 
 def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
@@ -36,12 +36,12 @@ def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
         return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
     if not host.abilities.override:
         return "this kernel has no driver_override for AP queues"
-    if host.mode == MASKS:
+    if host.mechanism == MASKS:
         cleared = [f"{name} lacks {ALL_IDS - ids}" for name, ids in _masks(host) if ids != ALL_IDS]
         return f"{' and '.join(cleared)}, which shuts driver_override"
-    if ledger.mode:
-        return "chosen with 'apvfio mode' for this boot; nothing is in use"
-    if policy.mode:
+    if ledger.mechanism:
+        return "chosen with 'apvfio mechanism' for this boot; nothing is in use"
+    if policy.mechanism:
         return "the policy prefers it; nothing is in use"
     return "nothing is in use; chzdev, mdevctl and ap-check know masks only"
 
@@ -53,9 +53,9 @@ def steps_to_mechanism(mode: str, host: Host) -> list[Step]:
     """
     if mode == OVERRIDES and not host.abilities.override:
         raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
-    if host.mode == mode:
+    if host.mechanism == mode:
         return []
-    if host.mode is None:
+    if host.mechanism is None:
         return list(_left_behind(host))
     if host.mdevs:
         raise ConflictError(

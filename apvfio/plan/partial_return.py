@@ -38,7 +38,7 @@ def limit_returns(ledger: Ledger, host: Host, most: int) -> Ledger:
         else:
             overrides.add(part)
     return ledger._replace(
-        owed=owed, overrides={queue: was for queue, was in ledger.overrides.items() if queue in overrides}
+        pending=owed, overrides={queue: was for queue, was in ledger.overrides.items() if queue in overrides}
     )
 
 

@@ -65,9 +65,13 @@ def _of_masks(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     there = MaskBits(host.apmask, host.aqmask)
     for index, (name, way) in enumerate(zip(MASK_NAMES, _WAYS, strict=True)):
         by_holders: dict[tuple[Owner, ...], list[int]] = {}
-        for i in ledger.owed[index]:
-            free = i in now[index] or (i in there[index] and i not in ledger.needed()[index])
-            needing = [held for held in ledger.holding() if held.way == way and i in held.matrix[index]]
+        for i in ledger.pending[index]:
+            free = i in now[index] or (i in there[index] and i not in ledger.needed_bits()[index])
+            needing = [
+                held
+                for held in ledger.leases_and_claims()
+                if held.freed_by == way and i in held.matrix[index]
+            ]
             devices = [uuid for uuid, matrix in host.mdevs.items() if i in matrix[index]]
             by_holders.setdefault(() if free else _owners(needing, devices, ledger), []).append(i)
         for holders, ids in by_holders.items():
@@ -78,7 +82,11 @@ def _of_overrides(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = {queue for queue, _ in returnable_overrides(ledger, host, list(host.mdevs.values()))}
     by_holders: dict[tuple[Owner, ...], list[Apqn]] = {}
     for queue in sorted(ledger.overrides):
-        needing = [held for held in ledger.holding() if held.way == BY_OVERRIDES and held.matrix.holds(queue)]
+        needing = [
+            held
+            for held in ledger.leases_and_claims()
+            if held.freed_by == BY_OVERRIDES and held.matrix.holds(queue)
+        ]
         devices = [uuid for uuid, matrix in host.mdevs.items() if matrix.holds(queue)]
         holders = () if queue in now else _owners(needing, devices, ledger)
         by_holders.setdefault(holders, []).append(queue)

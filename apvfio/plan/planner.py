@@ -42,14 +42,14 @@ class Plan(NamedTuple):
     """What starting a guest will do to the host, decided and explained."""
 
     request: Request
-    mode: str
+    mechanism: str
     chosen: Option
     runner_up: Option | None
     ledger: Ledger
     """The ledger with the guest's lease: what should be."""
     steps: list[Step]
     warnings: tuple[str, ...]
-    because: str = ""
+    preference_reason: str = ""
     """Why this way is chosen though another costs the host fewer queues, in a clause; '' if none does."""
     deferred: bool = False
     """Whether slow returns that are pending are left to the systemd unit."""
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
             mdevs={**host.mdevs, self.request.mdev: matrix},
         )
         gone = {queue for queue in host.drivers if not after.masks_give_host(queue)}
-        if self.mode == OVERRIDES:
+        if self.mechanism == OVERRIDES:
             gone = {queue for queue in matrix.queues() if queue in host.drivers}
             after = after._replace(overrides={**host.overrides, **dict.fromkeys(gone, VFIO_DRIVER)})
         return after._replace(
@@ -83,7 +83,7 @@ class Plan(NamedTuple):
         )
 
     @property
-    def way(self) -> str:
+    def freed_by(self) -> str:
         """``adapters``, ``domains``, or ``none`` when all its queues are free already."""
         return self.chosen.name if self.chosen.clear else ALREADY_FREE
 
@@ -102,12 +102,12 @@ class Plan(NamedTuple):
             "guest": self.request.guest,
             "mdev": self.request.mdev,
             "queues": [str(queue) for queue in self.request.matrix.queues()],
-            "mode": self.mode,
-            "way": self.way,
-            "because": self.because or None,
+            "mechanism": self.mechanism,
+            "freed_by": self.freed_by,
+            "preference_reason": self.preference_reason or None,
             "collateral": [str(queue) for queue in self.chosen.collateral],
-            "runner_up": runner_up
-            and {"way": runner_up.name, "collateral": [str(queue) for queue in runner_up.collateral]},
+            "alternative": runner_up
+            and {"freed_by": runner_up.name, "collateral": [str(queue) for queue in runner_up.collateral]},
             "steps": [step.as_json() for step in self.steps],
             "deferred": self.deferred,
             "chzdev": self.chzdev(),
@@ -132,7 +132,7 @@ def make_plan(
 
     A guest that starts is not running: what it still holds of an earlier life comes to its end.
     """
-    ledger = ledger.ending(request.guest_uuid)
+    ledger = ledger.with_ending(request.guest_uuid)
     try:
         _require_possible(request, host, policy)
         made = require_free(request, host, ledger)
@@ -142,7 +142,9 @@ def make_plan(
             require_no_strange_override(request.matrix, host)
             options = [OVERRIDE_OPTION]
         else:
-            options = free_options(request.matrix, others(request, host, ledger), host, ledger.owed, policy)
+            options = free_options(
+                request.matrix, others(request, host, ledger), host, ledger.pending, policy
+            )
         options = with_objections(options, request.matrix, host, policy, facts)
         if mode != OVERRIDES:
             options = _by_choice(options, request, policy)
@@ -155,23 +157,23 @@ def make_plan(
         uuid=request.guest_uuid,
         mdev=request.mdev,
         matrix=request.matrix,
-        way=chosen.name,
+        freed_by=chosen.name,
         state=STARTING,
-        made=made,
+        created=made,
     )
-    after = ledger.with_lease(lease)._replace(owed=ledger.owed | chosen.clear)
+    after = ledger.with_lease(lease)._replace(pending=ledger.pending | chosen.clear)
     if mode == OVERRIDES:
         after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
     deferred = defer and bool(returning_queues(after, host))
     return Plan(
         request=request,
-        mode=mode,
+        mechanism=mode,
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
         steps=pending_steps(limit_returns(after, host, 0) if deferred else after, host),
         warnings=warnings(request, chosen, host, policy),
-        because=preference_reason(options, _preference(request, policy)),
+        preference_reason=preference_reason(options, _preference(request, policy)),
         deferred=deferred,
     )
 

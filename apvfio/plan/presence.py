@@ -66,7 +66,7 @@ def require_all_there(matrix: Matrix, host: Host) -> None:
             f"this host has no queue {some_queues(absent)}, and over-provisioning is impossible "
             "with driver_override, which a queue that is not there does not have.",
             queues=absent,
-            remedy="Ask for queues that are there, or change to the masks with 'apvfio mode masks'.",
+            remedy="Ask for queues that are there, or change to the masks with 'apvfio mechanism masks'.",
         )
 
 

@@ -53,9 +53,9 @@ def choose_queues(
     that the guest shall not have, whoever else has them. PolicyError if only queues that must
     stay with the host are in the way.
     """
-    wish = request.wish
+    wish = request.criteria
     assert wish
-    ledger = ledger.ending(request.guest_uuid)
+    ledger = ledger.with_ending(request.guest_uuid)
     mode = mechanism_of(host, ledger, policy)
     found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept | avoid)
     if not found.queues:
@@ -84,9 +84,9 @@ def choose_queues(
 
 def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
     """What the guest might get again: what somebody assigned to its device already, what it had last."""
-    doomed = ledger.doomed()
+    doomed = ledger.mdevs_to_remove()
     found = [matrix for uuid, matrix in host.mdevs.items() if uuid == request.mdev and uuid not in doomed]
-    last = ledger.last.get(request.guest_uuid)
+    last = ledger.last_given.get(request.guest_uuid)
     return found + ([last] if last else [])
 
 
@@ -106,7 +106,7 @@ def _grid(
     """The adapters and the domains. Where queues move one by one, none costs the host anything more."""
     hosts = {queue for queue in host.drivers if by_masks and host.masks_give_host(queue)}
     closed = hosts & may_stay
-    loads = Counter(queue.adapter for lease in ledger.live() for queue in lease.matrix.queues())
+    loads = Counter(queue.adapter for lease in ledger.active_leases() for queue in lease.matrix.queues())
     rows, columns = _by_line(found.queues), _by_line(_turned(found.queues))
     row_hosts, column_hosts = _by_line(hosts), _by_line(_turned(hosts))
     closed_rows, closed_columns = _by_line(closed), _by_line(_turned(closed))

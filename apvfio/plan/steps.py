@@ -35,7 +35,7 @@ _KINDS = ("adapter", "domain", "control_domain")
 
 def returned_by_others(ledger: Ledger, host: Host) -> MaskBits:
     """Debts that somebody else has paid: bits owed, needed by nobody, and set."""
-    return (ledger.owed & MaskBits(host.apmask, host.aqmask)) - ledger.needed()
+    return (ledger.pending & MaskBits(host.apmask, host.aqmask)) - ledger.needed_bits()
 
 
 def pending_steps(ledger: Ledger, host: Host) -> list[Step]:
@@ -49,7 +49,7 @@ def pending_steps(ledger: Ledger, host: Host) -> list[Step]:
         *override_return_steps(ledger, host, remaining),
         *_back_offline(ledger, host, returns),
         *mask_steps(FREE, _to_clear(ledger, host)),
-        *override_free_steps(ledger.aimed(), host),
+        *override_free_steps(ledger.as_committed(), host),
         *_rebinds(ledger, host),
         *(step for lease in ledger.leases.values() for step in creation_steps(lease, host)),
     ]
@@ -63,11 +63,11 @@ def remaining_matrices(ledger: Ledger, host: Host) -> list[Matrix]:
 
 def with_retaken(ledger: Ledger, host: Host) -> Ledger:
     """The ledger with what leases need and somebody has returned: it will be taken anew, and so is owed."""
-    needed = ledger.aimed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
+    needed = ledger.as_committed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
     before = {queue: host.overrides.get(queue, "") for queue in needed}
     lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
     return ledger._replace(
-        owed=ledger.owed | _to_clear(ledger, host),
+        pending=ledger.pending | _to_clear(ledger, host),
         overrides={**ledger.overrides, **lost},
     )
 
@@ -80,14 +80,14 @@ def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
     """
     leaned = []
     for lease in ledger.leases.values():
-        if lease.state != HELD or lease.way == BY_OVERRIDES:
+        if lease.state != HELD or lease.freed_by == BY_OVERRIDES:
             continue
         kept = {
             BY_ADAPTERS: not lease.matrix.adapters & host.apmask,
             BY_DOMAINS: not lease.matrix.domains & host.aqmask,
         }
-        if any(kept.values()) and not kept[lease.way]:
-            leaned.append(lease._replace(way=next(way for way in kept if kept[way])))
+        if any(kept.values()) and not kept[lease.freed_by]:
+            leaned.append(lease._replace(freed_by=next(way for way in kept if kept[way])))
     return ledger.with_leases(leaned)
 
 
@@ -98,16 +98,16 @@ def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
     (vops:vfio_ap_mdev_resource_in_use). One set all the same is the administrator's: the other
     mask keeps the guest's queues, and clearing it would take queues from the host unasked.
     """
-    aims = ledger.aimed().leases.items()
+    aims = ledger.as_committed().leases.items()
     starting = {mdev: lease for mdev, lease in aims if lease.state in (STARTING, CHANGING)}
-    return ledger._replace(leases=starting).needed() & MaskBits(host.apmask, host.aqmask)
+    return ledger._replace(leases=starting).needed_bits() & MaskBits(host.apmask, host.aqmask)
 
 
 def _going(ledger: Ledger, host: Host) -> set[str]:
     """The mdevs to remove: of ending leases, and of guests that start anew with another matrix."""
-    starting = [lease for lease in ledger.leases.values() if lease.state == STARTING and lease.made]
+    starting = [lease for lease in ledger.leases.values() if lease.state == STARTING and lease.created]
     outdated = {lease.mdev for lease in starting if host.mdevs.get(lease.mdev) != lease.matrix}
-    return (ledger.doomed() | outdated) & host.mdevs.keys()
+    return (ledger.mdevs_to_remove() | outdated) & host.mdevs.keys()
 
 
 def without_returned(ledger: Ledger, host: Host) -> Ledger:
@@ -117,10 +117,10 @@ def without_returned(ledger: Ledger, host: Host) -> Ledger:
     """
     gone = overrides_returned_by_others(ledger, host)
     return ledger._replace(
-        owed=ledger.owed - returned_by_others(ledger, host),
+        pending=ledger.pending - returned_by_others(ledger, host),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
         offline=ledger.offline & host.drivers.keys(),
-        promises={k: v for k, v in ledger.promises.items() if host.mdevs.get(k) != v.matrix},
+        claims={k: v for k, v in ledger.claims.items() if host.mdevs.get(k) != v.matrix},
     )
 
 
@@ -130,7 +130,7 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
     7.x refuses a bit while any mdev holds the id. Before, it refuses only if a queue of an mdev
     would become the host's (vops:vfio_ap_mdev_resource_in_use and its callers).
     """
-    debt = ledger.owed - ledger.needed() - MaskBits(host.apmask, host.aqmask)
+    debt = ledger.pending - ledger.needed_bits() - MaskBits(host.apmask, host.aqmask)
     holding = [held for held in mdevs if not held.empty]
     if host.abilities.strict_return:
         return debt - MaskBits(
@@ -149,7 +149,7 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
 
 def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:
     """A queue the administrator had set offline comes back online (zq:zcrypt_queue_register): undo that."""
-    needed, queues = ledger.needed(), ledger.needed_queues()
+    needed, queues = ledger.needed_bits(), ledger.needed_queues()
     apmask = (host.apmask | returns.apmask) - needed.apmask
     aqmask = (host.aqmask | returns.aqmask) - needed.aqmask
     for queue in sorted(queue for queue in ledger.offline if queue in host.drivers):
@@ -179,8 +179,8 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
     """Queues of running guests that somebody unbound: bound again, they are plugged in again."""
     if UNBOUND not in host.drivers.values():
         return  # as nearly always, and there may be many leases
-    for lease in ledger.live():
-        if lease.state != HELD or lease.way == BY_OVERRIDES:
+    for lease in ledger.active_leases():
+        if lease.state != HELD or lease.freed_by == BY_OVERRIDES:
             continue
         for queue in lease.matrix.queues():
             if host.drivers.get(queue) == UNBOUND and not host.masks_give_host(queue):
@@ -189,7 +189,7 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
 
 def creation_steps(lease: Lease, host: Host) -> Iterator[Step]:
     """The steps that make the device of a guest that starts; none if it is there already."""
-    if lease.state == STARTING and lease.made and host.mdevs.get(lease.mdev) != lease.matrix:
+    if lease.state == STARTING and lease.created and host.mdevs.get(lease.mdev) != lease.matrix:
         yield Step(CREATE, AP_MDEVS.create, lease.mdev)
         yield from _assignments(lease.mdev, lease.matrix, host)
 

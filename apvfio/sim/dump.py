@@ -41,7 +41,7 @@ def dump(system: System, path: str, *, force: bool = False) -> Host:
     create_sim(path, simulated(system.sysfs, host), files=_files(system.files), force=force)
     with open_sim(path) as copy:
         # Its leases are those of the copy's boot; no mdevctl will make a device there.
-        ledger_file.save(copy.files, ledger._replace(boot_id=copy.boot_id, promises={}))
+        ledger_file.save(copy.files, ledger._replace(boot_id=copy.boot_id, claims={}))
     return host
 
 

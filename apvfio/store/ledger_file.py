@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 LEDGER = "run/apvfio/ledger.json"
 VERSION = 1
 _PAGE = 4096
-_BITS = ("freed", "strange")
 
 
 class NewerLedgerError(ApvfioError):
@@ -52,25 +51,26 @@ def load(files: Files, boot_id: str) -> Ledger:
         leases = [_lease_from(item) for item in _get(document, "leases", list)]
         by_mdev = {lease.mdev: lease for lease in leases}
         _expect(len(by_mdev) == len(leases), "two leases have the same mdev")
-        owed = _get(document, "owed", dict)
-        debt = MaskBits(_ids_from(owed, "apmask"), _ids_from(owed, "aqmask"))
-        overrides = _drivers_from(_get(owed, "overrides", dict))
-        offline = frozenset(_queue_from(name) for name in _get(document, "offline", list))
-        mode = _get(document, "mode", str)
-        # Ledgers written before these were kept lack them.
-        mkvps = _mkvps_from(_get(document, "mkvps", dict) if "mkvps" in document else {})
-        last = _last_from(_get(document, "last", dict) if "last" in document else {})
-        had = _texts_from(_get(document, "had", dict) if "had" in document else {})
-        promises = _promises_from(_get(document, "promises", list) if "promises" in document else [])
-        freed, strange = (_debt_from(_get(document, key, dict) if key in document else {}) for key in _BITS)
+        pending = _get(document, "pending", dict)
+        return Ledger(
+            boot_id,
+            by_mdev,
+            pending=_bits_from(pending),
+            overrides=_drivers_from(_get(pending, "overrides", dict)),
+            offline=frozenset(_queue_from(name) for name in _get(document, "offline", list)),
+            mechanism=_get(document, "mechanism", str),
+            mkvps=_mkvps_from(_get(document, "mkvps", dict)),
+            last_given=_last_given_from(_get(document, "last_given", dict)),
+            last_holder=_texts_from(_get(document, "last_holder", dict)),
+            claims=_claims_from(_get(document, "claims", list)),
+            cleared_by_admin=_bits_from(_get(document, "cleared_by_admin", dict)),
+            cleared_by_others=_bits_from(_get(document, "cleared_by_others", dict)),
+        )
     except (ValueError, RecursionError, RequestError) as error:
         raise ApvfioError(
             f"/{LEDGER} is damaged: {printable(str(error), 200)}.",
             remedy="Nothing was changed. Move the file away; 'apvfio status' shows what it leaves behind.",
         ) from None
-    return Ledger(
-        *(boot_id, by_mdev, debt, overrides, offline, mode, mkvps, last, had, promises, freed, strange)
-    )
 
 
 def save(files: Files, ledger: Ledger) -> None:
@@ -79,17 +79,18 @@ def save(files: Files, ledger: Ledger) -> None:
         "version": VERSION,
         "boot_id": ledger.boot_id,
         "leases": [lease_json(lease) for lease in ledger.leases.values()],
-        "owed": owed_json(ledger),
-        "promises": [claim_json(promise) for promise in ledger.promises.values()],
+        "pending": pending_json(ledger),
+        "claims": [claim_json(claim) for claim in ledger.claims.values()],
         "offline": [str(queue) for queue in sorted(ledger.offline)],
-        "mode": ledger.mode,
+        "mechanism": ledger.mechanism,
         "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
-        "had": {str(queue): guest for queue, guest in sorted(ledger.had.items())},
-        "last": {
+        "last_holder": {str(queue): guest for queue, guest in sorted(ledger.last_holder.items())},
+        "last_given": {
             uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
-            for uuid, matrix in ledger.last.items()
+            for uuid, matrix in ledger.last_given.items()
         },
-        **{key: _debt_json(bits) for key in _BITS if (bits := getattr(ledger, key))},
+        "cleared_by_admin": _bits_json(ledger.cleared_by_admin),
+        "cleared_by_others": _bits_json(ledger.cleared_by_others),
     }
     files.write(LEDGER, json.dumps(document, indent=1) + "\n")
 
@@ -101,26 +102,26 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "uuid": lease.uuid,
         "mdev": lease.mdev,
         **_matrix_json(lease.matrix),
-        "way": lease.way,
+        "freed_by": lease.freed_by,
         "state": lease.state,
-        "made": lease.made,
+        "created": lease.created,
         "since": lease.since,
-        **({"was": _before_json(lease.was)} if lease.was else {}),
+        **({"before": _before_json(lease.before)} if lease.before else {}),
         **({"expected": True} if lease.expected else {}),
-        **({"live": _live_json(lease.live)} if lease.live else {}),
+        **({"live_change": _live_change_json(lease.live_change)} if lease.live_change else {}),
     }
 
 
-def _live_json(live: LiveChange) -> dict[str, object]:
-    return {"annotation": live.annotation, "pid": live.changer.pid, "started": live.changer.started}
+def _live_change_json(change: LiveChange) -> dict[str, object]:
+    return {"annotation": change.annotation, "pid": change.changer.pid, "started": change.changer.started}
 
 
-def _before_json(was: LeaseBefore) -> dict[str, object]:
+def _before_json(before: LeaseBefore) -> dict[str, object]:
     return {
-        **_matrix_json(was.matrix),
-        "way": was.way,
-        "pid": was.changer.pid,
-        "started": was.changer.started,
+        **_matrix_json(before.matrix),
+        "freed_by": before.freed_by,
+        "pid": before.changer.pid,
+        "started": before.changer.started,
     }
 
 
@@ -128,20 +129,20 @@ def _matrix_json(matrix: Matrix) -> dict[str, str]:
     return {name: format_list(ids) for name, ids in zip(Matrix._fields, matrix, strict=True)}
 
 
-def owed_json(ledger: Ledger) -> dict[str, object]:
-    """What is owed to the host, as the ledger and ``status --json`` write it."""
+def pending_json(ledger: Ledger) -> dict[str, object]:
+    """The pending returns, as the ledger and ``status --json`` write it."""
     return {
-        **_debt_json(ledger.owed),
+        **_bits_json(ledger.pending),
         "overrides": {str(queue): before for queue, before in sorted(ledger.overrides.items())},
     }
 
 
-def _debt_json(debt: MaskBits) -> dict[str, str]:
-    return {name: format_list(ids) for name, ids in zip(MaskBits._fields, debt, strict=True)}
+def _bits_json(bits: MaskBits) -> dict[str, str]:
+    return {name: format_list(ids) for name, ids in zip(MaskBits._fields, bits, strict=True)}
 
 
-def _debt_from(item: dict[str, Any]) -> MaskBits:
-    return MaskBits(*(_ids_from(item, name) for name in MaskBits._fields)) if item else MaskBits()
+def _bits_from(item: dict[str, Any]) -> MaskBits:
+    return MaskBits(*(_ids_from(item, name) for name in MaskBits._fields))
 
 
 def _lease_from(item: object) -> Lease:
@@ -152,39 +153,39 @@ def _lease_from(item: object) -> Lease:
         uuid=_get(item, "uuid", str, is_uuid),
         mdev=_get(item, "mdev", str, is_uuid),
         matrix=_matrix_from(item),
-        way=_get(item, "way", str, FREED_BY.__contains__),
+        freed_by=_get(item, "freed_by", str, FREED_BY.__contains__),
         state=_get(item, "state", str, STATES.__contains__),
-        made=_get(item, "made", bool),
+        created=_get(item, "created", bool),
         since=_get(item, "since", int) if "since" in item else 0,
-        was=_before_from(_get(item, "was", dict)) if "was" in item else None,
+        before=_before_from(_get(item, "before", dict)) if "before" in item else None,
         expected=_get(item, "expected", bool) if "expected" in item else False,
-        live=_live_from(_get(item, "live", dict)) if "live" in item else None,
+        live_change=_live_change_from(_get(item, "live_change", dict)) if "live_change" in item else None,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease
 
 
-def _live_from(item: dict[str, Any]) -> LiveChange:
+def _live_change_from(item: dict[str, Any]) -> LiveChange:
     changer = Process(_get(item, "pid", int), _get(item, "started", int))
     return LiveChange(changer, _get(item, "annotation", str))
 
 
 def _before_from(item: dict[str, Any]) -> LeaseBefore:
     changer = Process(_get(item, "pid", int), _get(item, "started", int))
-    was = LeaseBefore(_matrix_from(item), _get(item, "way", str, FREED_BY.__contains__), changer)
-    _expect(not was.matrix.empty, "a lease had no queues")
-    return was
+    before = LeaseBefore(_matrix_from(item), _get(item, "freed_by", str, FREED_BY.__contains__), changer)
+    _expect(not before.matrix.empty, "a lease had no queues")
+    return before
 
 
 def _matrix_from(item: dict[str, Any]) -> Matrix:
     return Matrix(*(_ids_from(item, key) for key in Matrix._fields))
 
 
-def _promises_from(items: list[Any]) -> dict[str, Claim]:
-    promises = [claim_from(item) for item in items]
-    _expect(all(promise.way in FREED_BY for promise in promises), "a promise is kept in no known way")
-    by_mdev = {promise.mdev: promise for promise in promises}
-    _expect(len(by_mdev) == len(promises), "two promises have the same mdev")
+def _claims_from(items: list[Any]) -> dict[str, Claim]:
+    claims = [claim_from(item) for item in items]
+    _expect(all(claim.freed_by in FREED_BY for claim in claims), "a claim's freed_by is unknown")
+    by_mdev = {claim.mdev: claim for claim in claims}
+    _expect(len(by_mdev) == len(claims), "two claims have the same mdev")
     return by_mdev
 
 
@@ -206,7 +207,7 @@ def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:
     return {_queue_from(name): tuple(keys) for name, keys in item.items()}
 
 
-def _last_from(item: dict[str, Any]) -> dict[str, Matrix]:
+def _last_given_from(item: dict[str, Any]) -> dict[str, Matrix]:
     _expect(all(type(ids) is dict for ids in item.values()), "what a guest had last is not an object")
     return {uuid: Matrix(_ids_from(ids, "adapters"), _ids_from(ids, "domains")) for uuid, ids in item.items()}
 

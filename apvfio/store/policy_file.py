@@ -45,9 +45,9 @@ def parse_policy(text: str | None) -> Policy:
     try:
         found = read_settings(text, SECTIONS)
         top = found[TOP]
-        if top.get("mode") == OVERRIDES and top.get("over_provisioning"):
+        if top.get("mechanism") == OVERRIDES and top.get("over_provisioning"):
             raise ValueError(
-                'mode = "overrides" and over-provisioning = true exclude each other: '
+                'mechanism = "overrides" and over-provisioning = true exclude each other: '
                 "a queue that is not there has no driver_override"
             )
     except (ValueError, RecursionError) as error:
@@ -95,7 +95,7 @@ _COUNT = whole_number(0, 65536)
 
 SECTIONS: Sections = {
     TOP: {
-        "mode": _blank_or(MASKS, OVERRIDES),
+        "mechanism": _blank_or(MASKS, OVERRIDES),
         "prefer": _blank_or("adapters", "domains"),
         "over-provisioning": true_or_false,
     },

@@ -21,7 +21,7 @@ def all_guests_text(found: AllGuests) -> Iterator[str]:
     if not found.guests:
         yield "no guest asks for queues that this host could give"
         return
-    ways = found.ways
+    ways = found.freed_by_guest
     for request in found.guests:
         way = ways.get(request.guest_uuid)
         how = f'; free-by="{way}"' if way else ""
@@ -41,13 +41,13 @@ def _who_with_whom(found: AllGuests) -> Iterator[str]:
 
 
 def _cost(found: AllGuests) -> Iterator[str]:
-    if found.together is None:
+    if found.joint_plan is None:
         yield "no choice of ways leaves the host the queues that the policy reserves for it"
         return
-    if found.mode == OVERRIDES:
+    if found.mechanism == OVERRIDES:
         yield "the host loses no other queue: they are moved one by one, with driver_override"
         return
-    lost, least = found.together.collateral, found.together.least
+    lost, least = found.joint_plan.collateral, found.joint_plan.least
     if not lost:
         yield "the host loses no queue nobody asked for"
     else:

@@ -40,7 +40,7 @@ def _page(told: Report) -> Iterator[str]:
     yield "<h2>Owners</h2>"
     yield from _owners(told)
     yield from _list("Leases", told.leases)
-    yield from _list("Owed to the host", [told.owed])
+    yield from _list("Owed to the host", [told.pending])
     yield from _list("Not as it should be", told.drift)
     yield "</main></body></html>"
 

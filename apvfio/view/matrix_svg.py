@@ -66,7 +66,7 @@ def _description(told: Report) -> str:
     owners = "; ".join(f"{entry.text}: {entry.counted}" for entry in drawn.legend.values())
     return (
         f"Adapters down, {len(drawn.types)}, domains across, {len(drawn.domains)}: "
-        f"{count_queues(len(drawn.cells))}. {owners}. Owed to the host: {told.owed}."
+        f"{count_queues(len(drawn.cells))}. {owners}. Owed to the host: {told.pending}."
     )
 
 

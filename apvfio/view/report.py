@@ -30,7 +30,7 @@ class Report(NamedTuple):
     picture: Picture
     leases: tuple[str, ...]
     """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
-    owed: str
+    pending: str
     """What is owed to the host; ``nothing`` if nothing is."""
     drift: tuple[str, ...]
     """A sentence for everything that is not as it should be."""
@@ -45,7 +45,7 @@ def report(
     """
     return Report(
         facts=(
-            ("mode", mode),
+            ("mechanism", mode),
             ("kernel", _kernel(host)),
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
@@ -53,7 +53,7 @@ def report(
         ),
         picture=drawn,
         leases=_leases(ledger),
-        owed=_debt(ledger),
+        pending=_debt(ledger),
         # They may name drivers, and what a sysfs holds need not be the kernel's.
         drift=tuple(printable(sentence, _LONGEST) for sentence in drift),
     )
@@ -70,22 +70,22 @@ def _kernel(host: Host) -> str:
 
 def _leases(ledger: Ledger) -> tuple[str, ...]:
     guests = [f"guest {printable(lease.guest)}: {_lease(lease)}" for lease in ledger.leases.values()]
-    return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.promises.values()))
+    return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.claims.values()))
 
 
 def _promise(promise: Claim) -> str:
     return (
-        f"mdevctl starts a device: {promise.matrix}; freed by {promise.way}, "
+        f"mdevctl starts a device: {promise.matrix}; freed by {promise.freed_by}, "
         f"mdev {promise.mdev}, process {promise.process.pid}"
     )
 
 
 def _lease(lease: Lease) -> str:
-    return f"{lease.matrix}; freed by {lease.way}, {lease.state}, mdev {lease.mdev}"
+    return f"{lease.matrix}; freed by {lease.freed_by}, {lease.state}, mdev {lease.mdev}"
 
 
 def _debt(ledger: Ledger) -> str:
-    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.owed, strict=True) if ids]
+    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.pending, strict=True) if ids]
     if ledger.overrides:
         parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"

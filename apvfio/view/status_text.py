@@ -18,11 +18,11 @@ def status(told: Report, look: Look) -> Iterator[str]:
     """What the command prints, line by line."""
     width = look.width if look.folds else None
     for name, value in told.facts:
-        yield from fold(f"{name:<6}  {value}", width, 8)
+        yield from fold(f"{name:<9}  {value}", width, 11)
     yield ""
     yield from matrix(told.picture, look)
     yield ""
-    for sentence in (*told.leases, f"owed to the host: {told.owed}"):
+    for sentence in (*told.leases, f"owed to the host: {told.pending}"):
         yield from fold(sentence, width)
     if told.drift:
         yield ""

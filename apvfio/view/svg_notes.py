@@ -34,7 +34,7 @@ def notes(drawing: Drawing, told: Report) -> None:
         drawing.paragraph(LEFT, sentence)
     drawing.down(6)
     drawing.text(LEFT, "Owed to the host", "head")
-    drawing.paragraph(LEFT, told.owed)
+    drawing.paragraph(LEFT, told.pending)
     if told.drift:
         drawing.down(6)
         drawing.text(LEFT, "Not as it should be", "head")

@@ -93,13 +93,13 @@ def assert_all_guests_have_their_queues(host: Computer) -> None:
     assert now["drift"] == []
     held = {lease["guest"]: (lease["mdev"], lease["state"]) for lease in now["leases"]}
     assert held == {name: (mdev(number), HELD) for name, (number, _) in GUESTS.items()}
-    owners = {queue["apqn"]: queue["owner"] for queue in now["queues"]}
+    owners = {queue["queue"]: queue["owner"] for queue in now["queues"]}
     for name, (_, matrix) in GUESTS.items():
         assert {owners[str(queue)] for queue in matrix.queues()} == {f"guest {name}"}
     # What the stored masks free is nobody's debt.
     assert now["aqmask"] == "0-26,28-255"
-    assert now["owed"]["aqmask"] == ""
-    assert now["owed"]["apmask"] == "0,2,10"
+    assert now["pending"]["aqmask"] == ""
+    assert now["pending"]["apmask"] == "0,2,10"
 
 
 def prepared(host: Computer) -> str:
@@ -187,7 +187,7 @@ class TestBoot:
         assert f"remove  echo 1 > /sys/devices/vfio_ap/matrix/{mdev(1)}/remove" in log
         assert "return  echo +0,+10 > /sys/bus/ap/apmask" in log
         now = status(host)
-        assert (now["owed"]["apmask"], now["drift"]) == ("2", [])
+        assert (now["pending"]["apmask"], now["drift"]) == ("2", [])
         assert "db1" not in [lease["guest"] for lease in now["leases"]]
         assert host.did("ls", "/run/apvfio/handover") == ""
 
@@ -208,7 +208,7 @@ class TestBoot:
         host.virsh("destroy", "kept")
         now = status(host)
         assert [lease["guest"] for lease in now["leases"]] == ["db1"]
-        assert now["owed"]["apmask"] == "0,10"
+        assert now["pending"]["apmask"] == "0,10"
         host.did("systemctl", "start", "apvfio-reconcile.path")
         host.virsh("start", "stored")
         host.virsh("start", "kept")
@@ -219,7 +219,7 @@ class TestBoot:
         host.did("pkill", "--signal", "KILL", "--full", "guest=db1")
         host.did("systemctl", "start", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd.service")
         until(lambda: "db1" not in [lease["guest"] for lease in status(host)["leases"]])
-        until(lambda: status(host)["owed"]["apmask"] == "2")
+        until(lambda: status(host)["pending"]["apmask"] == "2")
         # A daemon starts guests by itself only once a boot.
         host.virsh("start", "db1")
         assert_all_guests_have_their_queues(host)
@@ -249,7 +249,7 @@ class TestBoot:
         host.did("systemctl", "stop", "apvfio-reconcile.path")
         for name in GUESTS:
             host.virsh("destroy", name)
-        assert status(host)["owed"]["apmask"] == "0,2,10"
+        assert status(host)["pending"]["apmask"] == "0,2,10"
         assert f"Who had which queue when stays in {TRAIL}" in host.apvfio("uninstall")
         gone = there - installation(host)
         assert "/etc/libvirt/hooks/qemu.d" in gone

@@ -65,7 +65,7 @@ def _files(host: Computer) -> set[str]:
 
 
 def _owed(host: Computer) -> str:
-    return str(json.loads(host.did("apvfio", "status", "--json"))["owed"]["apmask"])
+    return str(json.loads(host.did("apvfio", "status", "--json"))["pending"]["apmask"])
 
 
 def _amiss(host: Computer) -> list[str]:

@@ -179,7 +179,7 @@ def test_a_hundred_guests_at_once(crowd: Crowd) -> None:
             assert other.stdout
             assert other.stdout.readline() == b"got it\n"
     assert read_host(crowd.system.sysfs) == before
-    assert not load(crowd.system.files, crowd.system.boot_id).owed
+    assert not load(crowd.system.files, crowd.system.boot_id).pending
     # Stops are recorded, and whoever has the lock serves all records.
     print(f"{GUESTS} starts and stops: {starts} and {stops} mask writes")
     assert stops <= GUESTS

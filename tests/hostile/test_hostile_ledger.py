@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FULL = a_ledger(a_lease("0,10", "1-2", 2))._replace(
-    owed=MaskBits(IdSet([0, 10]), IdSet([4])),
+    pending=MaskBits(IdSet([0, 10]), IdSet([4])),
     overrides={Apqn(1, 4): "cex4queue"},
     offline=frozenset([Apqn(0, 1)]),
-    mode="masks",
+    mechanism="masks",
     mkvps={Apqn(10, 1): ("ab" * 8,)},
-    last={guest(3): a_matrix("1", "4")},
-    had={Apqn(1, 1): "db9"},
-    promises={mdev(7): Claim(mdev(7), a_matrix("1", "27"), "adapters", Process(4_000_000, 5))},
+    last_given={guest(3): a_matrix("1", "4")},
+    last_holder={Apqn(1, 1): "db9"},
+    claims={mdev(7): Claim(mdev(7), a_matrix("1", "27"), "adapters", Process(4_000_000, 5))},
 )
 COMMANDS = (["status"], ["status", "--json"], ["release", "g2"])
 
@@ -107,7 +107,7 @@ def test_everything_in_it_replaced_by_every_kind_of_thing(commands: Machine, way
             require_answer(run("--sim", "x", *words))
         if not was_refused:
             renew(commands)
-    assert refused >= 5 or way[:1] in (("boot_id",), ("had",), ("last",), ("mkvps",))
+    assert refused >= 5 or way[:1] in (("boot_id",), ("last_holder",), ("last_given",), ("mkvps",))
 
 
 def renew(machine: Machine) -> None:
@@ -167,9 +167,9 @@ def test_bytes_of_it_are_changed(data: st.DataObject) -> None:
         replaced(("leases", 0, "mdev"), "../../../bus/ap/apmask"),
         replaced(("leases", 0, "uuid"), "-x"),
         replaced(("overrides",), {}).replace('"cex4queue"', '"a\\nb"'),
-        replaced(("owed", "overrides"), {"01.0004": "x" * 5000}),
-        replaced(("promises", 0, "mdev"), "x/y"),
-        replaced(("promises",), DOCUMENT["promises"] * 2),
+        replaced(("pending", "overrides"), {"01.0004": "x" * 5000}),
+        replaced(("claims", 0, "mdev"), "x/y"),
+        replaced(("claims",), DOCUMENT["claims"] * 2),
         "\0",
     ],
     ids=lambda text: ascii(text[:30]),

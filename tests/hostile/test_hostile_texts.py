@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WHOLE = """\
-mode = "masks"
+mechanism = "masks"
 prefer = ""
 [reserve]
 queues = ["01.001b"]
@@ -150,10 +150,10 @@ def test_a_policy_with_something_put_in(data: st.DataObject) -> None:
         '"' + "x" * 70_000 + '" = 1',
         "reserve = 1",
         "[[reserve]]",
-        "mode = 'masks'\nmode = 'masks'",
+        "mechanism = 'masks'\nmode = 'masks'",
         "[reserve]\n[reserve]",
         "\ufeffmode = 'masks'\r\n",
-        "mode = 'masks'\0",
+        "mechanism = 'masks'\0",
         "\ufffd\ufffd",
         "mode = 1979-99-99",
     ],

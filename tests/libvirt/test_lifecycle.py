@@ -57,14 +57,14 @@ class TestCommands:
         }
         assert "adapters 10, domains 1-2  can start\n" in house.apvfio("guest", "list").stdout
         planned = json.loads(house.apvfio("plan", "web", "--json").stdout)
-        assert (planned["way"], planned["collateral"]) == ("adapters", ["0a.0004", "0a.001b"])
+        assert (planned["freed_by"], planned["collateral"]) == ("adapters", ["0a.0004", "0a.001b"])
 
         before = state(house)
         house.virsh("start", "--paused", "web")
         status = json.loads(house.apvfio("status", "--json").stdout)
         assert [lease["guest"] for lease in status["leases"]] == ["web"]
         assert status["drift"] == []
-        owners = {queue["apqn"]: queue["owner"] for queue in status["queues"]}
+        owners = {queue["queue"]: queue["owner"] for queue in status["queues"]}
         assert (owners["0a.0001"], owners["0a.0004"], owners["00.0001"]) == ("guest web", "free", "host")
         house.virsh("destroy", "web")
         assert state(house) == before

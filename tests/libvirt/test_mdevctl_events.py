@@ -53,7 +53,7 @@ class TestMdevctl(MoreMdevctlCases):
 
 def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabHouse) -> None:
     before = state(house)
-    assert house.apvfio("mode", "overrides").returncode == 0
+    assert house.apvfio("mechanism", "overrides").returncode == 0
     try:
         assert mdevctl(house, "start", 1, device(["0"], ["1", "2"])) == ""
         assert with_driver(state(house).host, VFIO_DRIVER) == {"00.0001", "00.0002"}
@@ -61,7 +61,7 @@ def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabHouse) -> Non
         mdevctl(house, "stop", 1)
         assert state(house) == before
     finally:
-        assert house.apvfio("mode", "masks").returncode == 0
+        assert house.apvfio("mechanism", "masks").returncode == 0
 
 
 def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house: LabHouse) -> None:
@@ -75,7 +75,7 @@ def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house:
         house.virsh("start", "--paused", "mine")
         mdevctl(house, "start", 1, device(["0"], ["4"]))
         house.virsh("destroy", "mine")
-        assert ledger(house).owed
+        assert ledger(house).pending
         mdevctl(house, "stop", 1)
         assert state(house) == before
     finally:
@@ -87,14 +87,14 @@ def test_without_the_notifier_the_next_reconcile_pays(house: LabHouse) -> None:
     os.remove(house.path(NOTIFIER))
     try:
         mdevctl(house, "start", 1, device(["0,1"], ["1"]), code=1)
-        assert ledger(house).promises
+        assert ledger(house).claims
         assert house.apvfio("reconcile").returncode == 0
         assert state(house) == before
         mdevctl(house, "start", 1, device(["0"], ["1"]))
         mdevctl(house, "stop", 1)
-        assert ledger(house).owed
+        assert ledger(house).pending
         assert house.apvfio("reconcile").returncode == 0
         assert state(house) == before
-        assert not ledger(house).promises
+        assert not ledger(house).claims
     finally:
         install(house.lab, "mdevctl-notifier", NOTIFIER)

@@ -68,7 +68,7 @@ def test_virsh_starts_a_device(house: MachineHouse) -> None:
     assert mdevs(house) == {mdev(1): ROW}
     house.define("guest", None, mdev(1))
     house.virsh("start", "--paused", "guest")
-    assert [lease.made for lease in ledger(house).leases.values()] == [False]
+    assert [lease.created for lease in ledger(house).leases.values()] == [False]
     house.virsh("destroy", "guest")
     house.virsh("nodedev-destroy", NODE)
     assert state(house) == before

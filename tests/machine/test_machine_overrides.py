@@ -27,7 +27,7 @@ def overrides(house: MachineHouse) -> Iterator[MachineHouse]:
         pytest.skip("this kernel has no driver_override for AP queues")
     policy = Path("/") / POLICY
     policy.parent.mkdir(parents=True, exist_ok=True)
-    policy.write_text('mode = "overrides"\n')
+    policy.write_text('mechanism = "overrides"\n')
     yield house
     policy.unlink()
 
@@ -46,7 +46,7 @@ def test_only_what_was_asked_for_leaves_the_host(overrides: MachineHouse) -> Non
     assert with_driver(running, "vfio_ap") == wanted
     assert {str(queue) for queue in running.overrides} == wanted
     assert running.apmask == ALL_IDS == running.aqmask
-    assert main(["mode"]) == 0
+    assert main(["mechanism"]) == 0
     assert main(["masks", "-a", "apmask=-3"]) != 0
     house.virsh("destroy", "one")
     assert with_driver(state(house).host, "vfio_ap") == {"00.0004"}

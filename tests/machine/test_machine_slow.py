@@ -40,7 +40,7 @@ def reconcile(*words: str) -> str:
 
 
 def owed(house: MachineHouse) -> MaskBits:
-    return load(house.system.files, house.system.boot_id).owed
+    return load(house.system.files, house.system.boot_id).pending
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_guests_start_while_debts_are_paid(slow: MachineHouse) -> None:
         assert unit.wait(120) == 0
     assert state(slow).host.mdevs == {mdev(2): a_matrix("10", "4")}
     reconcile()
-    assert owed(slow) == load(slow.system.files, slow.system.boot_id).needed()
+    assert owed(slow) == load(slow.system.files, slow.system.boot_id).needed_bits()
     slow.virsh("destroy", "other")
     reconcile()
     assert state(slow) == before

@@ -44,7 +44,7 @@ class Cell(NamedTuple):
         """IBM's host, of this kind."""
         machine = Machine(SimKernel.new(self.profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
         prefer = f'prefer = "{self.way}"\n' if self.way else ""
-        machine.files.texts[POLICY] = f'mode = "{self.mode}"\n{prefer}'
+        machine.files.texts[POLICY] = f'mechanism = "{self.mode}"\n{prefer}'
         machine.running = set()
         return machine
 
@@ -74,7 +74,7 @@ TWO = a_request("1", "4", 2)
 BESIDE = a_request("1", "1-2", 2)
 ANEW = a_request("1", "4", 1)
 CONTROLLING = TWO._replace(matrix=Matrix(parse_list("1"), parse_list("4,27"), parse_list("1,4")))
-WISHING = TWO._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=2))
+WISHING = TWO._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
 FOREIGN = mdev(9)
 
 
@@ -176,7 +176,7 @@ def owing(machine: Machine) -> None:
     foreign_device(machine, a_matrix("0,10", "1-2"))
     release_guest(machine.process(), guest(1))
     machine.kernel.write(AP_MDEVS.remove(FOREIGN), "1")
-    assert machine.ledger.owed or machine.ledger.overrides
+    assert machine.ledger.pending or machine.ledger.overrides
 
 
 def offline(machine: Machine) -> None:

@@ -31,8 +31,8 @@ SPARE_ADAPTER, SPARE_DOMAIN = 5, 9
 """A card and a domain that come and go."""
 POLICIES = (
     "",
-    'mode = "overrides"\n',
-    'mode = "masks"\nprefer = "adapters"\n',
+    'mechanism = "overrides"\n',
+    'mechanism = "masks"\nprefer = "adapters"\n',
     'prefer = "domains"\n',
     "over-provisioning = true\n",
     '[reserve]\nqueues = ["03.0002"]\n',
@@ -178,9 +178,9 @@ class Others:
         """A device that somebody made or changed is his, unless apvfio made it or takes it for its own."""
         lease = self.machine.ledger.leases.get(uuid)
         came_first = lease is not None and lease.state == STARTING and self.meddled
-        if lease is not None and lease.made and self.meddled:
+        if lease is not None and lease.created and self.meddled:
             self._perhaps_own.add(uuid)
-        if lease is None or not lease.made or came_first:
+        if lease is None or not lease.created or came_first:
             there = self.machine.kernel.state.mdevs.get(uuid)
             if there:
                 self.foreign[uuid] = there.matrix

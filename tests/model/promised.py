@@ -75,10 +75,10 @@ def require_changed(machine: Machine, before: Machine, request: Request, *, kept
     assert lease
     assert had
     made = machine.kernel.state.mdevs.get(request.mdev)
-    require(f"{request.guest} is {lease.state}", lease.state == HELD and lease.was is None)
+    require(f"{request.guest} is {lease.state}", lease.state == HELD and lease.before is None)
     require(f"{request.guest} has {made}", made is not None and made.matrix == lease.matrix)
     wanted = request.matrix if kept else had.matrix
-    if request.wish if kept else set(had.matrix.queues()) - before.kernel.state.queues.keys():
+    if request.criteria if kept else set(had.matrix.queues()) - before.kernel.state.queues.keys():
         return  # what it gets is decided elsewhere; what is no more cannot come back
     require(f"{request.guest} has {lease.matrix}", lease.matrix == wanted)
 
@@ -106,9 +106,9 @@ def _told(machine: Machine, loose: frozenset[Apqn] = frozenset()) -> State:
     now, ledger = view(machine), machine.ledger
     for lease in ledger.leases.values():
         if lease.state == ENDING:
-            ledger = ledger.without(lease.mdev)
+            ledger = ledger.without_leases(lease.mdev)
     now = now._replace(drivers={q: driver for q, driver in now.drivers.items() if q not in loose})
-    return State(now, promises(ledger._replace(owed=ledger.owed - now.masks)))
+    return State(now, promises(ledger._replace(pending=ledger.pending - now.masks)))
 
 
 def require_reconciled(machine: Machine) -> None:
@@ -128,7 +128,7 @@ def is_stuck(machine: Machine) -> bool:
 
     On a real host such a call waits for the device to be closed, and fails if that takes too long.
     """
-    mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.doomed()
+    mdevs, doomed = machine.kernel.state.mdevs, machine.ledger.mdevs_to_remove()
     waits = not PROFILES[machine.kernel.state.profile].asks_to_let_go
     return any(uuid in mdevs and mdevs[uuid].open and (waits or not mdevs[uuid].vm) for uuid in doomed)
 

@@ -85,7 +85,7 @@ class Shadow:
         if self.parted:
             return
         state, ledger = self._machine.kernel.state, self._machine.ledger
-        for name, owed in zip(MASK_NAMES, ledger.owed, strict=True):
+        for name, owed in zip(MASK_NAMES, ledger.pending, strict=True):
             mine, others = getattr(state, name) | owed, getattr(self.kernel.state, name)
             odd = ((mine - others) | (others - mine)) - self.unsure[name]
             if odd:
@@ -119,7 +119,7 @@ class Shadow:
     def _masks(self, name: str, before: IdSet, after: IdSet) -> None:
         cleared, added = before - after, after - before
         if cleared:
-            owed = MaskBits(*self._machine.ledger.owed)
+            owed = MaskBits(*self._machine.ledger.pending)
             at_risk = owed.apmask if name == "apmask" else owed.aqmask
             self.unsure[name] |= cleared if self.meanwhile else cleared & at_risk
         moved = cleared | added

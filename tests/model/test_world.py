@@ -95,8 +95,8 @@ def test_a_soak_would_find_an_override_that_is_forgotten(monkeypatch: pytest.Mon
     forgetful = Ledger._replace
 
     def forget(self: Ledger, **changes: Any) -> Ledger:
-        if "owed" in changes:
-            changes["owed"] = MaskBits()
+        if "pending" in changes:
+            changes["pending"] = MaskBits()
         return forgetful(self, **changes)
 
     monkeypatch.setattr(Ledger, "_replace", forget)

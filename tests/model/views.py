@@ -80,7 +80,7 @@ def view(machine: Machine) -> View:
 def promises(ledger: Ledger) -> Promises:
     """What ``ledger`` says of how the host should be."""
     leases = frozenset(lease._replace(since=0) for lease in ledger.leases.values())
-    return Promises(leases, ledger.owed, dict(ledger.overrides), ledger.offline, ledger.mode)
+    return Promises(leases, ledger.pending, dict(ledger.overrides), ledger.offline, ledger.mechanism)
 
 
 def shared_queues(kernel: SimKernel) -> list[tuple[str, str]]:
@@ -97,7 +97,7 @@ def unpaid(machine: Machine) -> list[str]:
     This asks the kernel's own rules and not apvfio's idea of them.
     """
     ledger, found = machine.ledger, []
-    bits = ledger.owed - ledger.needed()
+    bits = ledger.pending - ledger.needed_bits()
     for name, ids in zip(("apmask", "aqmask"), bits, strict=True):
         for i in ids:
             twin = machine.twin()
@@ -119,14 +119,14 @@ def disagreements(machine: Machine) -> list[str]:
     """Where ledger and kernel differ after a reconcile with nobody else about."""
     ledger, now, found = machine.ledger, view(machine), []
     for uuid, lease in ledger.leases.items():
-        if lease.state == ENDING and lease.made and uuid in now.mdevs:
+        if lease.state == ENDING and lease.created and uuid in now.mdevs:
             found.append(f"the device of {lease.guest} outlived its end")
         elif lease.state != "held":
             found.append(f"the lease of {lease.guest} is {lease.state}")
         elif uuid not in now.mdevs:
             found.append(f"{lease.guest} has no device")
     found += [f"{one} and {two} share a queue" for one, two in shared_queues(machine.kernel)]
-    still = (ledger.owed - ledger.needed()) & now.masks
+    still = (ledger.pending - ledger.needed_bits()) & now.masks
     if still:
         found.append(f"{still} is owed and set")
     return found

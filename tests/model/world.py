@@ -117,7 +117,7 @@ class World(Lives):
         for uuid, matrix in self.foreign.items():
             there = self.machine.kernel.state.mdevs.get(uuid)
             require(f"the foreign device {uuid} is {there}", there is not None and there.matrix == matrix)
-        live = self.machine.ledger.live()
+        live = self.machine.ledger.active_leases()
         for n, lease in enumerate(live):
             for other in live[:n]:
                 overlap = lease.matrix.overlap(other.matrix)
@@ -234,7 +234,7 @@ class World(Lives):
         """``apvfio masks``."""
         edits = [parse_mask_spec(text) if text else None for text in (apmask, aqmask)]
         state = self.machine.kernel.state
-        before, had = view(self.machine).masks, self.machine.ledger.owed
+        before, had = view(self.machine).masks, self.machine.ledger.pending
         change = MaskWish(edits[0], edits[1], active, stored)
         done = self.call(lambda system: change_masks(system, change, lambda _: None), fault, admin=True)
         if not active:
@@ -243,7 +243,7 @@ class World(Lives):
             changed_only = (now - before) | (before - now)
             require("the active masks were changed", self.meddled or not changed_only - had)
             return
-        owed = self.machine.ledger.owed
+        owed = self.machine.ledger.pending
         for name, was, edit, debt, now_owed in zip(
             ("apmask", "aqmask"), before, edits, had, owed, strict=True
         ):
@@ -262,7 +262,7 @@ class World(Lives):
             self.shadow.unsure[name] -= (changed | debt) - now_owed
 
     def do_mode(self, mode: str, fault: Op | None = None) -> None:
-        """``apvfio mode``."""
+        """``apvfio mechanism``."""
         before = view(self.machine)
         self.call(lambda system: switch_mechanism(system, mode), fault, admin=True)
         after = view(self.machine)
@@ -297,7 +297,7 @@ class World(Lives):
         """What guest ``n`` asks for, one of the requests and then of the wishes."""
         if asked < len(REQUESTS):
             return a_request(*REQUESTS[asked], n)
-        return a_request("0", "1", n)._replace(matrix=Matrix(), wish=WISHES[asked - len(REQUESTS)])
+        return a_request("0", "1", n)._replace(matrix=Matrix(), criteria=WISHES[asked - len(REQUESTS)])
 
     def call(
         self,
@@ -342,7 +342,7 @@ class World(Lives):
         now = view(self.machine)
         for lease in self.machine.ledger.leases.values():
             if lease.state == CHANGING and lease.mdev in now.guests:
-                back = lease.was.matrix if lease.was else lease.matrix
+                back = lease.before.matrix if lease.before else lease.matrix
                 now.guests[lease.mdev] = now.guests[lease.mdev].overlap(back)
         return now
 
@@ -369,7 +369,7 @@ class World(Lives):
         ledger = self.machine.ledger
         if not ledger.leases:
             self.shadow.resync()
-            for name, owed in zip(("apmask", "aqmask"), ledger.owed, strict=True):
+            for name, owed in zip(("apmask", "aqmask"), ledger.pending, strict=True):
                 self.shadow.order(name, getattr(self.machine.kernel.state, name) | owed)
         self.shadow.touched |= set(self.machine.kernel.state.queues)
 

@@ -97,7 +97,7 @@ def test_everybody_gets_what_is_his(meeting: Meeting, mode: str, ap_check: bool)
     system = meeting.host.system
     if ap_check:
         meeting.place(AP_CHECK, stand_in())
-    meeting.host.apvfio("mode", mode)
+    meeting.host.apvfio("mechanism", mode)
     before = read_host(system.sysfs)
     # A mask that lacks a bit shuts driver_override for all.
     chzdev = mode == MASKS
@@ -111,7 +111,7 @@ def test_everybody_gets_what_is_his(meeting: Meeting, mode: str, ap_check: bool)
     assert len(queues) == len(set(queues)) == 2 * EACH
     assert {running.drivers[queue] for queue in queues} == {"vfio_ap"}
     assert bool(running.overrides) == (mode == OVERRIDES)
-    assert not ledger.promises
+    assert not ledger.claims
 
     # What chzdev reads while apvfio gives bits back it would write again: see docs/reliability.md.
     stopped = meeting.all("release", "stop", chzdev=False)
@@ -121,6 +121,6 @@ def test_everybody_gets_what_is_his(meeting: Meeting, mode: str, ap_check: bool)
     assert after.apmask | IdSet([SPARE]) == before.apmask
     assert after._replace(apmask=NO_IDS) == before._replace(apmask=NO_IDS)
     assert not meeting.ledger.leases
-    assert not meeting.ledger.owed
+    assert not meeting.ledger.pending
     assert not meeting.ledger.overrides
     assert not meeting.host.path(S390_LOCK).exists()

@@ -217,7 +217,7 @@ class Model:
 
     def apvfio_status(self) -> None:
         shown = json.loads(self.host.apvfio("status", "--json").stdout)
-        held = {queue["apqn"] for queue in shown["queues"] if queue["owner"] == f"mdev {mdev(1)}"}
+        held = {queue["queue"] for queue in shown["queues"] if queue["owner"] == f"mdev {mdev(1)}"}
         assert held == {str(queue) for queue in self.active.queues()} if self.active else not held
         assert shown["leases"] == []
 

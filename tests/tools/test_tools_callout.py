@@ -73,8 +73,8 @@ def test_without_ap_check(mdevctl: Called) -> None:
     assert f"APQN 0.2 is defined for autostart by {mdev(1)}." in said
     assert "the host loses 2 queues nobody asked for" in mdevctl("start", 1)
     assert mdevctl.now.mdevs == {mdev(1): ROW}
-    assert mdevctl.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
-    assert not mdevctl.ledger.promises
+    assert mdevctl.ledger.pending == MaskBits(IdSet([0]), NO_IDS)
+    assert not mdevctl.ledger.claims
     listed = json.loads(mdevctl.host.run("mdevctl", "list", "--dumpjson").stdout)
     assert listed[0]["matrix"][0][mdev(1)]["attrs"][0] == {"assign_adapter": "0"}
     assert "already in use" in mdevctl("start", 3, device(["0"], ["2"]), code=1)
@@ -89,7 +89,7 @@ def test_without_ap_check(mdevctl: Called) -> None:
     assert mdevctl.now.mdevs == {mdev(1): ROW}
     mdevctl("stop", 1)
     assert mdevctl.now == mdevctl.before
-    assert not mdevctl.ledger.promises
+    assert not mdevctl.ledger.claims
 
 
 def test_ours_comes_before_ap_check_and_ends_in_it(mdevctl: Called) -> None:
@@ -97,8 +97,8 @@ def test_ours_comes_before_ap_check_and_ends_in_it(mdevctl: Called) -> None:
     mdevctl("start", 1, device(["0"], ["1", "2"]))
     assert mdevctl.now.mdevs == {mdev(1): ROW}
     seen = json.loads(mdevctl.seen(".ledger"))
-    assert [promise["mdev"] for promise in seen["promises"]] == [mdev(1)]
-    assert seen["owed"]["apmask"] == "0"
+    assert [promise["mdev"] for promise in seen["claims"]] == [mdev(1)]
+    assert seen["pending"]["apmask"] == "0"
     assert json.loads(mdevctl.seen(".text"))["attrs"][0] == {"assign_adapter": "0"}
     mdevctl("stop", 1)
     assert mdevctl.seen().split() == [
@@ -106,7 +106,7 @@ def test_ours_comes_before_ap_check_and_ends_in_it(mdevctl: Called) -> None:
         *("get-capabilities", "pre-stop", "post-stop"),
     ]
     assert mdevctl.now == mdevctl.before
-    assert not mdevctl.ledger.owed
+    assert not mdevctl.ledger.pending
 
 
 def test_in_the_directory_of_old_ours_would_never_be_asked(mdevctl: Called) -> None:
@@ -128,7 +128,7 @@ def test_what_ap_check_refuses_goes_home(mdevctl: Called) -> None:
 
 def test_on_a_host_of_overrides_nothing_is_freed_in_vain(mdevctl: Called) -> None:
     mdevctl.place(AP_CHECK, stand_in(VETO))
-    mdevctl.host.apvfio("mode", "overrides")
+    mdevctl.host.apvfio("mechanism", "overrides")
     said = mdevctl("start", 1, device(["0"], ["1", "2"]), code=1)
     assert "ap-check knows masks only and will refuse, so nothing was freed" in said
     assert mdevctl.seen(".text")
@@ -150,8 +150,8 @@ def test_an_mdevctl_killed_before_it_makes_the_device(mdevctl: Called) -> None:
             time.sleep(0.05)
         assert "nothing to do" in mdevctl.host.apvfio("reconcile").stdout
         status = json.loads(mdevctl.host.apvfio("status", "--json").stdout)
-        (promise,) = status["promises"]
-        assert {q["owner"] for q in status["queues"] if q["apqn"] == "00.0001"} == {f"mdev {mdev(1)}"}
+        (promise,) = status["claims"]
+        assert {q["owner"] for q in status["queues"] if q["queue"] == "00.0001"} == {f"mdev {mdev(1)}"}
         refused = mdevctl("start", 2, device(["0"], ["1"]), code=1)
         assert f"00.0001 is held by the mediated device {mdev(1)}" in refused
         mdevctl.host.run("kill", "-9", str(promise["pid"]))
@@ -160,7 +160,7 @@ def test_an_mdevctl_killed_before_it_makes_the_device(mdevctl: Called) -> None:
         process.communicate()
     assert mdevctl.host.apvfio("reconcile").returncode == 0
     assert mdevctl.now == mdevctl.before
-    assert not mdevctl.ledger.promises
+    assert not mdevctl.ledger.claims
 
 
 def test_real_chzdev_beside_a_device_that_mdevctl_made(mdevctl: Called) -> None:
@@ -184,7 +184,7 @@ def test_what_ap_check_alone_allows_is_allowed(mdevctl: Called) -> None:
     definition = json.dumps({"mdev_type": AP, "start": "manual", "attrs": adapters + domains})
     assert mdevctl("start", 1, definition) == ""
     assert mdevctl.now.mdevs == {mdev(1): a_matrix("0,7", "1")}
-    assert not mdevctl.ledger.promises
+    assert not mdevctl.ledger.claims
     mdevctl("stop", 1)
     assert mdevctl.now == before
     malformed = json.dumps({"mdev_type": AP, "start": "manual", "attrs": [{"ap_config": "0x80"}]})

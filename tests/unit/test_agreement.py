@@ -204,7 +204,7 @@ def owners_are_true(
         holder = [
             u
             for u, m in mdevs.items()
-            if truth[queue["apqn"]] == VFIO_DRIVER and m.holds(parsed(queue["apqn"]))
+            if truth[queue["queue"]] == VFIO_DRIVER and m.holds(parsed(queue["queue"]))
         ]
         kind, _, name = queue["owner"].partition(" ")
         assert (kind in ("guest", "mdev")) == bool(holder), queue
@@ -251,20 +251,25 @@ def running_guests_are_the_same(status: Any, running: set[str], host: Host) -> N
 
 def pending_returns_are_the_same(status: Any, metrics: dict[str, float], preview: Any, seen: Status) -> None:
     for name, mask in (("apmask", seen.host.apmask), ("aqmask", seen.host.aqmask)):
-        owed = ids(status["owed"][name])
-        assert owed == {i for one in status["pending"] if one["what"] == name for i in ids(one["ids"])}
-        assert metrics[f'apvfio_owed_mask_bits{{mask="{name}"}}'] == len(owed)
-        for one in status["pending"]:
+        owed = ids(status["pending"][name])
+        assert owed == listed(status, name)
+        assert metrics[f'apvfio_pending_mask_bits{{mask="{name}"}}'] == len(owed)
+        for one in status["pending_returns"]:
             for owner in one["held_by"] if one["what"] == name else ():
                 lease = seen.ledger.leases.get(owner["mdev"])
                 assert (owner["kind"] == "guest") == (lease is not None), owner
                 assert lease or owner["mdev"] in seen.host.mdevs
-        left = ids(preview["unpaid"][name])
-        assert left == {i for one in preview["pending"] if one["what"] == name for i in ids(one["ids"])}
-        for one in preview["pending"]:
+        left = ids(preview["pending"][name])
+        assert left == listed(preview, name)
+        for one in preview["pending_returns"]:
             if one["what"] == name:
                 assert one["held_by"], "reconcile leaves what nobody holds"
                 assert not ids(one["ids"]) & set(mask)
+
+
+def listed(document: Any, mask: str) -> set[int]:
+    """The ids of ``mask`` in its list of pending returns."""
+    return {i for one in document["pending_returns"] if one["what"] == mask for i in ids(one["ids"])}
 
 
 def ids(text: str) -> set[int]:
@@ -308,7 +313,8 @@ def the_preview_comes_true(host: Host, preview: Any) -> None:
     """Reconcile does what its dry run said, and then neither has anything more to do."""
     done = host.json("reconcile")
     assert written(done) == written(preview)
-    assert done["pending"] == preview["pending"]
+    for key in ("pending", "pending_returns"):
+        assert done[key] == preview[key]
     again = host.json("reconcile", "-n")
     assert again["steps"] == []
     assert host.json("status")["drift"] == again["seen"]

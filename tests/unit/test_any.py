@@ -40,7 +40,7 @@ EP11_CARDS = {0: "ep11", 1: "ep11", 2: "cca"}
 
 
 def asking(wish: Criteria, n: int = 1) -> Request:
-    return Request(f"g{n}", guest(n), mdev(n), Matrix(), wish=wish)
+    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wish)
 
 
 def a_machine(profile: str = "7.2", domains: int = 3) -> Machine:
@@ -66,7 +66,10 @@ def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> 
         release_guest(machine, guest(n))
     assert machine.host == before
     assert start_guest(machine, asking(Criteria("ep11"), 2)).matrix == other
-    assert json.loads(machine.files.texts[LEDGER])["last"][guest(1)] == {"adapters": "0-1", "domains": "0"}
+    assert json.loads(machine.files.texts[LEDGER])["last_given"][guest(1)] == {
+        "adapters": "0-1",
+        "domains": "0",
+    }
 
 
 def test_a_boot_forgets_what_guests_had() -> None:
@@ -94,7 +97,7 @@ def test_what_a_guest_had_is_remembered_only_when_it_has_started() -> None:
     machine.faults.arm(3, lambda: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
         start_guest(machine, asking(Criteria("ep11")))
-    assert machine.ledger.last == {}
+    assert machine.ledger.last_given == {}
     machine.faults.arm(0, lambda: None)
     reconcile_host(machine)
     assert not machine.ledger.leases
@@ -161,7 +164,7 @@ def test_cards_that_do_not_work_are_left_out() -> None:
 
 def test_where_queues_move_one_by_one() -> None:
     machine = a_machine()
-    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     before = machine.host
     found = start_guest(machine, asking(Criteria("ep11", 2, 2)))
     assert found.matrix == a_matrix("0-1", "0-1")
@@ -179,7 +182,7 @@ def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
     # Freed by its domain it costs the host two of six, by its adapter three.
     machine = a_machine()
     machine.files.texts[POLICY] = "[keep]\nep11 = 4\n"
-    assert preview_plan(machine, asking(Criteria("ep11"))).way == "domains"
+    assert preview_plan(machine, asking(Criteria("ep11"))).freed_by == "domains"
     machine.files.texts[POLICY] = "[keep]\nep11 = 5\n"
     with pytest.raises(PolicyError, match=r"guest g1: .* the host 4 queues of mode ep11 where 5 must stay"):
         start_guest(machine, asking(Criteria("ep11")))

@@ -46,9 +46,13 @@ def test_why_not_the_cheaper_way(free_by: str, policy: Policy, because: str) -> 
     """By adapters the host loses four queues, by domains two."""
     asked = a_request("0,10", "1-2")._replace(free_by=free_by)
     found = make_plan(asked, a_host(), NO_LEASES, policy)
-    assert found.way == (BY_ADAPTERS if because else BY_DOMAINS)
-    assert found.because == "" if not because else found.because.startswith(LOSES_TWO + because)
-    assert found.as_json()["because"] == (found.because or None)
+    assert found.freed_by == (BY_ADAPTERS if because else BY_DOMAINS)
+    assert (
+        found.preference_reason == ""
+        if not because
+        else found.preference_reason.startswith(LOSES_TWO + because)
+    )
+    assert found.as_json()["preference_reason"] == (found.preference_reason or None)
 
 
 some = st.frozensets(st.sampled_from([0, 1, 10]), min_size=1).map(IdSet)
@@ -61,7 +65,7 @@ def cheapest(plan: Plan, system: SimSystem, others: list[Matrix]) -> int:
     seen = read_state(system)
     return min(
         len(w.collateral)
-        for w in free_options(plan.request.matrix, others, seen.host, seen.ledger.owed, seen.policy)
+        for w in free_options(plan.request.matrix, others, seen.host, seen.ledger.pending, seen.policy)
     )
 
 
@@ -78,19 +82,19 @@ def test_a_live_change_says_why(version: str, had: Matrix, wanted: Matrix, other
     except ApvfioError:
         return
     least = cheapest(found, system, [other] if other else [])
-    assert bool(found.because) == (len(found.chosen.collateral) > least)
+    assert bool(found.preference_reason) == (len(found.chosen.collateral) > least)
 
 
 def test_the_live_change_that_was_found_without_a_reason() -> None:
     """By its domain the host would lose fewer queues; but on 7.2 that bit could not go back."""
     system = SimSystem.new(SimKernel.new("7.2"))
     start_guest(system, a_request("0", "1-2"))
-    had = [lease.way for lease in read_state(system).ledger.leases.values()]
+    had = [lease.freed_by for lease in read_state(system).ledger.leases.values()]
     assert had == [BY_ADAPTERS]
     asked = a_request("0-1,10", "1")
     found = live_change.plan_change(system, asked, this_process()).plan
-    assert (found.way, len(found.chosen.collateral)) == (BY_ADAPTERS, 6)
-    assert found.because == (
+    assert (found.freed_by, len(found.chosen.collateral)) == (BY_ADAPTERS, 6)
+    assert found.preference_reason == (
         "to free its domains would cost the host 0 queues, but a mask bit that it clears could not be set "
         "again while the guest runs, were the change undone"
     )

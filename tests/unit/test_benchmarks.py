@@ -38,7 +38,7 @@ def test_the_hooks_beside_ours_see_whose_guest_it_is(hook: list[str]) -> None:
 def test_highs_solves_the_same_problem(seed: int) -> None:
     highs = pytest.importorskip("benchmarks.peers.highs")
     requests, host = invented.apart(12, 5, 12, seed), invented.host(5, 12)
-    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).together
+    found = plan_all_guests(requests, host, Ledger(invented.BOOT, {}), Policy()).joint_plan
     assert found
     assert highs.Model([request.matrix for request in requests], host).solve() == len(found.collateral) > 0
 

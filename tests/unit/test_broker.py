@@ -46,10 +46,10 @@ def test_a_guest_gets_its_queues_and_returns_them(machine: Machine) -> None:
     machine.sysfs.written.clear()
     outcome = release_guest(machine, guest(1))
     assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
-    assert not outcome.unpaid.owed
+    assert not outcome.pending.pending
     assert machine.host == before
     assert not machine.ledger.leases
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
 
 
 def test_releasing_and_reconciling_what_is_not_held_writes_nothing(machine: Machine) -> None:
@@ -72,9 +72,9 @@ def test_a_debt_waits_for_the_neighbour_that_needs_the_bit(machine: Machine) -> 
     before = machine.host
     start_guest(machine, a_request("1", "1"))
     start_guest(machine, a_request("1", "2", 2))
-    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([1, 2]))
+    assert machine.ledger.pending == MaskBits(NO_IDS, IdSet([1, 2]))
     release_guest(machine, guest(1))
-    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([2]))
+    assert machine.ledger.pending == MaskBits(NO_IDS, IdSet([2]))
     release_guest(machine, guest(2))
     assert machine.host == before
 
@@ -83,7 +83,7 @@ def test_bits_cleared_by_the_administrator_are_used_and_left_clear(machine: Mach
     machine.kernel.write("bus/ap/apmask", "-0")
     before = machine.host
     start_guest(machine, a_request("0", "1-2"))
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
     release_guest(machine, guest(1))
     assert machine.host == before
 
@@ -96,7 +96,7 @@ def test_a_bit_that_the_administrator_returned_is_no_longer_owed(machine: Machin
     machine.kernel.write("bus/ap/aqmask", "+1")
     release_guest(machine, guest(1))
     assert machine.host.aqmask == ALL_IDS
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
 
 
 def test_a_foreign_device_delays_the_return(machine: Machine) -> None:
@@ -104,7 +104,7 @@ def test_a_foreign_device_delays_the_return(machine: Machine) -> None:
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "27").as_ap_config())
     outcome = release_guest(machine, guest(1))
-    assert outcome.unpaid.owed == MaskBits(IdSet([0]), NO_IDS)
+    assert outcome.pending.pending == MaskBits(IdSet([0]), NO_IDS)
     assert machine.host.mdevs == {mdev(9): a_matrix("0", "27")}
     assert reconcile_host(machine).steps == []
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
@@ -218,11 +218,11 @@ def test_after_a_fault_at_any_write_one_reconcile_makes_ledger_and_host_agree(
     ledger, host = machine.ledger, machine.host
     assert {lease.state for lease in ledger.leases.values()} <= {HELD}
     assert {uuid: lease.matrix for uuid, lease in ledger.leases.items()} == host.mdevs
-    assert ledger.owed == MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    assert ledger.pending == MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
     assert reconcile_host(machine).steps == []
     for lease in ledger.leases.values():
         assert all(host.drivers[queue] == "vfio_ap" for queue in lease.matrix.queues())
     for uuid in {lease.uuid for lease in ledger.leases.values()}:
         release_guest(machine, uuid)
     assert machine.host == pristine
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending

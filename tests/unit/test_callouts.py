@@ -177,12 +177,12 @@ class TestStart:
             f"apvfio: the mediated device {mdev(1)}: "
             "the host loses 2 queues nobody asked for: 00.0004, 00.001b\n"
         )
-        assert machine.ledger.promises[mdev(1)].process == parent()
+        assert machine.ledger.claims[mdev(1)].process == parent()
         make(machine, ROW)
         assert call(machine, "post", "start", device(ROW)) == 0
         assert notify(machine, "start") == 0
-        assert not machine.ledger.promises
-        assert machine.ledger.owed
+        assert not machine.ledger.claims
+        assert machine.ledger.pending
         assert call(machine, "pre", "stop", device(ROW)) == 0
         remove(machine)
         assert call(machine, "post", "stop", device(ROW)) == 0
@@ -196,7 +196,7 @@ class TestStart:
         said()
         assert notify(machine, "start", state="failure") == 0
         assert machine.host == before
-        assert not machine.ledger.owed
+        assert not machine.ledger.pending
         assert said() == ""
 
     @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ class TestStart:
         assert said() == ""
         assert machine.kernel.to_json() == before[0]
         refused = call(machine, "pre", "start", definition, n=2)
-        assert refused == bool(machine.ledger.promises)
+        assert refused == bool(machine.ledger.claims)
         notify(machine, "start", state="failure")
-        assert (machine.kernel.to_json(), machine.ledger.promises) == (before[0], {})
+        assert (machine.kernel.to_json(), machine.ledger.claims) == (before[0], {})
 
     def test_an_absent_adapter_left_free_beside_one_that_the_host_has(
         self, machine: Machine, said: Callable[[], str]
@@ -345,9 +345,9 @@ class TestGuests:
         start_guest(machine, a_request("0", "1-2"))
         make(machine, a_matrix("0", "4"), 5)
         release_guest(machine, guest(1))
-        assert machine.ledger.owed
+        assert machine.ledger.pending
         notify(machine, "define", 5)
-        assert machine.ledger.owed
+        assert machine.ledger.pending
         remove(machine, 5)
         notify(machine, "stop", 5)
         assert machine.host == before
@@ -451,11 +451,11 @@ class TestWithApCheck:
         assert "this host has no adapter 7" in err
 
     def test_on_a_host_of_overrides_it_is_told_why_ap_check_will_refuse(self, ap_check: Path) -> None:
-        policy = 'mode = "overrides"\n'
+        policy = 'mechanism = "overrides"\n'
         code, out, err = self.run(ap_check, words("pre", "start"), device(ROW), policy)
         assert (code, out.partition("|")[0]) == (0, "same process")
         assert "ap-check knows masks only and will refuse, so nothing was freed" in err
-        assert "apvfio mode masks" in err
+        assert "apvfio mechanism masks" in err
 
     def test_after_the_action_ap_check_has_its_turn_whatever_happens(self, ap_check: Path) -> None:
         code, out, err = self.run(ap_check, words("post", "stop"), b"", "nonsense")

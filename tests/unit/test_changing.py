@@ -74,11 +74,11 @@ def test_the_guest_gets_it_and_the_host_gets_back_what_it_gave_up(
     wanted = a_matrix(adapters, domains)
     done = a_change(adapters, domains)(machine)
     (lease,) = machine.ledger.leases.values()
-    assert (lease.state, lease.matrix, lease.was and lease.was.matrix) == (CHANGING, wanted, ONE.matrix)
+    assert (lease.state, lease.matrix, lease.before and lease.before.matrix) == (CHANGING, wanted, ONE.matrix)
     assert seen_by_guest(machine) == set(map(str, wanted.queues()))
     live_change.commit(machine, done)
     (lease,) = machine.ledger.leases.values()
-    assert (lease.state, lease.matrix, lease.was) == (HELD, wanted, None)
+    assert (lease.state, lease.matrix, lease.before) == (HELD, wanted, None)
     assert seen_by_guest(machine) == set(map(str, wanted.queues()))
     everything_fits(machine)
     assert set(map(str, done.gained)) == seen_by_guest(machine) - set(map(str, ONE.matrix.queues()))
@@ -91,7 +91,7 @@ def test_what_is_undone_leaves_the_host_as_it_was(machine: Machine, adapters: st
     before, ledger = view(machine), machine.ledger
     live_change.roll_back(machine, a_change(adapters, domains)(machine))
     assert view(machine) == before
-    assert machine.ledger._replace(had={}) == ledger._replace(had={})
+    assert machine.ledger._replace(last_holder={}) == ledger._replace(last_holder={})
     everything_fits(machine)
 
 
@@ -140,7 +140,7 @@ def test_a_guest_that_ends_afterwards_gives_all_back(machine: Machine) -> None:
     release_guest(machine, guest(1))
     assert set(view(machine).drivers.values()) == {"cex4queue"}
     assert not machine.ledger.leases
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
     everything_fits(machine)
 
 
@@ -162,7 +162,7 @@ def test_nothing_to_change_moves_nothing(machine: Machine) -> None:
 
 
 def test_a_wish_that_is_satisfied_moves_nothing(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=2))
+    wish = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
     live_change.commit(machine, a_change("10", "1-2")(machine))
     before = view(machine)
     assert live_change.apply_change(machine, wish, ME).idle
@@ -170,7 +170,7 @@ def test_a_wish_that_is_satisfied_moves_nothing(machine: Machine) -> None:
 
 
 def test_a_wish_chooses_what_the_guest_lacks(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), wish=Criteria("ep11", adapters=1, domains=3))
+    wish = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=3))
     live_change.commit(machine, live_change.apply_change(machine, wish, ME))
     matrix = view(machine).mdevs[mdev(1)]
     assert (str(matrix.adapters), len(matrix.domains)) == ("10", 3)

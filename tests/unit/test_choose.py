@@ -33,7 +33,7 @@ KEY, OTHER_KEY = "ab" * 16, "cd" * 16
 
 
 def asking(wish: Criteria, n: int = 1) -> Request:
-    return Request(f"g{n}", guest(n), mdev(n), Matrix(), wish=wish)
+    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wish)
 
 
 def chosen(
@@ -74,14 +74,14 @@ def test_spread_over_the_cards_that_serve_least() -> None:
 
 
 def test_where_queues_move_one_by_one_only_the_load_and_the_ids_count() -> None:
-    policy = Policy(mode="overrides")
+    policy = Policy(mechanism="overrides")
     assert chosen(Criteria("ep11", 2, 2), policy=policy) == a_matrix("0-1", "1-2")
     host = a_host(overrides={Apqn(0, 1): "none", Apqn(1, 1): "vfio_ap"})
     assert chosen(Criteria("ep11"), host) == a_matrix("0", "2")
 
 
 def test_what_a_guest_had_it_gets_again() -> None:
-    before = NO_LEASES.remembering(guest(1), a_matrix("1", "4"))
+    before = NO_LEASES.with_last_given(guest(1), a_matrix("1", "4"))
     assert chosen(Criteria("ep11"), ledger=before) == a_matrix("1", "4")
     # Of another size, of another mode, held, or reserved: not.
     assert chosen(Criteria("ep11", domains=2), ledger=before) == a_matrix("0", "1-2")
@@ -301,7 +301,7 @@ def priced(
 ) -> tuple[bool, int, int, int, list[int], list[int]] | None:
     """What a rectangle costs, None if it does not satisfy the wish or cannot be freed."""
     host, ledger, policy, known = situation
-    held = [lease.matrix for lease in ledger.live()]
+    held = [lease.matrix for lease in ledger.active_leases()]
     loads = [queue.adapter for other in held for queue in other.queues()]
     for queue in matrix.queues():
         fits = queue in host.drivers and known.cards[queue.adapter].mode == "ep11"

@@ -127,6 +127,6 @@ def test_what_apvfio_cleared_and_owes_is_not_strange(witnesses: Witnesses) -> No
 def test_overrides_leave_the_masks_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kernel = SimKernel.new()
     witnesses = Witnesses(SimulatedHost(tmp_path, kernel), capsys)
-    assert witnesses.host.run("mode", "overrides") == 0
+    assert witnesses.host.run("mechanism", "overrides") == 0
     witnesses.host.start(a_request("0", "1-2"))
     assert witnesses.drift() == []

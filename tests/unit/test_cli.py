@@ -64,7 +64,7 @@ def test_a_plan_changes_nothing_and_says_everything(
     assert "chzdev --type ap --active apmask=-0,-10\n" in out
     assert main(["--sim", sim, "plan", "--xml", xml, "--json"]) == Exit.OK
     plan = json.loads(said(capsys)[0])
-    assert (plan["guest"], plan["mdev"], plan["way"]) == ("db1", MDEV.lower(), "adapters")
+    assert (plan["guest"], plan["mdev"], plan["freed_by"]) == ("db1", MDEV.lower(), "adapters")
     with open(sim, encoding="ascii") as file:
         assert file.read() == before
 
@@ -96,7 +96,7 @@ def test_a_guest_that_libvirt_forgot_is_released_by_hand(
     assert main(["--sim", sim, "release", UUID, "--json"]) == Exit.OK
     document = json.loads(said(capsys)[0])
     assert [step["op"] for step in document["steps"]] == ["remove", "return"]
-    assert document["unpaid"] == {"apmask": "", "aqmask": "", "overrides": {}}
+    assert document["pending"] == {"apmask": "", "aqmask": "", "overrides": {}}
 
 
 def test_two_guests_of_one_name_are_told_apart_by_uuid(sim: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def test_set_and_show_by_property(
     assert capsys.readouterr().err == ""
     found = request(libvirtd)
     assert found
-    assert found.wish == Criteria("cca", 2, 1, 7)
+    assert found.criteria == Criteria("cca", 2, 1, 7)
     assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert f"any             {WORDS}\n" in out
@@ -70,8 +70,8 @@ def test_control_domains_beside_a_wish(libvirtd: Driver, host: SimulatedHost) ->
     assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
     found = request(libvirtd)
     assert found
-    assert found.wish
-    assert str(found.wish.control_domains) == "1-2,4"
+    assert found.criteria
+    assert str(found.criteria.control_domains) == "1-2,4"
 
 
 def test_explicit_ids(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

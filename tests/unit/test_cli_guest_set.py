@@ -47,7 +47,7 @@ def host(tmp_path: Path) -> SimulatedHost:
 
 def asked(domain: Any) -> Matrix | Criteria | None:
     request = parse_domain(definition(domain).encode())
-    return request and (request.wish or request.matrix)
+    return request and (request.criteria or request.matrix)
 
 
 def leases(host: SimulatedHost) -> list[Lease]:
@@ -501,7 +501,7 @@ class TestLive:
 
     def live(self, libvirtd: Driver) -> Matrix | Criteria | None:
         request = parse_domain(libvirtd.guest("db1").xml(live=True))
-        return request and (request.wish or request.matrix)
+        return request and (request.criteria or request.matrix)
 
     @pytest.mark.parametrize("also", [(), ("--config",)])
     def test_queues_and_annotation_change_together(

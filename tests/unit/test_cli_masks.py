@@ -52,7 +52,7 @@ def masks(host: SimulatedHost) -> tuple[str, str]:
 
 
 def owed(host: SimulatedHost) -> object:
-    return json.loads(host.read("run/apvfio/ledger.json") or "{}").get("owed")
+    return json.loads(host.read("run/apvfio/ledger.json") or "{}").get("pending")
 
 
 # As chzdev.

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNNING = """\
-mode    masks
-kernel  vfio_ap loaded, override, ap_config, strict return
-apmask  1-9,11-255
-aqmask  0-255
+mechanism  masks
+kernel     vfio_ap loaded, override, ap_config, strict return
+apmask     1-9,11-255
+aqmask     0-255
 
 adapter  0001 0002 0004 001b
                         27
@@ -75,15 +75,15 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
     (lease,) = shown["leases"]
     assert 0 < lease.pop("since") <= now()
     assert shown == {
-        "mode": "masks",
+        "mechanism": "masks",
         "kernel": {"vfio_ap": True, "override": True, "ap_config": True, "strict_return": True},
         "apmask": "1-255",
         "aqmask": "0-255",
         "queues": [
-            {"apqn": "00.0001", "driver": "vfio_ap", "owner": "guest g1", "state": None},
-            {"apqn": "00.0002", "driver": "vfio_ap", "owner": "guest g1", "state": None},
-            {"apqn": "01.0001", "driver": "cex4queue", "owner": "host", "state": None},
-            {"apqn": "01.0002", "driver": None, "owner": "unbound", "state": None},
+            {"queue": "00.0001", "driver": "vfio_ap", "owner": "guest g1", "state": None},
+            {"queue": "00.0002", "driver": "vfio_ap", "owner": "guest g1", "state": None},
+            {"queue": "01.0001", "driver": "cex4queue", "owner": "host", "state": None},
+            {"queue": "01.0002", "driver": None, "owner": "unbound", "state": None},
         ],
         "leases": [
             {
@@ -93,15 +93,15 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
                 "adapters": "0",
                 "domains": "1-2",
                 "control_domains": "",
-                "way": "adapters",
+                "freed_by": "adapters",
                 "state": "held",
-                "made": True,
+                "created": True,
                 "running": None,
             }
         ],
-        "promises": [],
-        "owed": {"apmask": "0", "aqmask": "", "overrides": {}},
-        "pending": [
+        "claims": [],
+        "pending": {"apmask": "0", "aqmask": "", "overrides": {}},
+        "pending_returns": [
             {
                 "what": "apmask",
                 "ids": "0",
@@ -130,10 +130,10 @@ def test_foreign_devices_and_override_mode(host: SimulatedHost, capsys: pytest.C
     host.write("sys/bus/ap/drivers_probe", "0a.0001")
     host.make_mdev(mdev(5), a_matrix("10", "1"))
     found = status(host, capsys)
-    assert found["mode"] == "overrides"
+    assert found["mechanism"] == "overrides"
     queues = found["queues"]
     assert isinstance(queues, list)
-    expected = {"apqn": "0a.0001", "driver": "vfio_ap", "owner": f"mdev {mdev(5)}", "state": None}
+    expected = {"queue": "0a.0001", "driver": "vfio_ap", "owner": f"mdev {mdev(5)}", "state": None}
     assert expected in queues
     assert found["leases"] == []
 
@@ -149,7 +149,7 @@ def test_an_older_kernel_without_vfio_ap(tmp_path: Path, capsys: pytest.CaptureF
     }
     host.run("status")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:3] == ["kernel  vfio_ap NOT loaded", "apmask  empty"]
+    assert lines[1:3] == ["kernel     vfio_ap NOT loaded", "apmask     empty"]
     assert lines[7] == "  00      ?    ?    ?    ?"
     assert lines[-2:] == ["no guest holds queues", "owed to the host: nothing"]
 
@@ -179,11 +179,11 @@ def test_debts_on_both_sides(host: SimulatedHost, capsys: pytest.CaptureFixture[
 
 
 def test_overrides_owed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
-    host.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
+    host.write("etc/apvfio/apvfio.toml", 'mechanism = "overrides"\n')
     host.start(a_request("0", "1-2"))
     host.run("status")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "mode    overrides"
+    assert lines[0] == "mechanism  overrides"
     assert lines[-1] == "owed to the host: driver_override of 00.0001, 00.0002"
 
 

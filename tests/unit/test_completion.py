@@ -188,7 +188,7 @@ def test_the_settings_of_the_shell_do_not_matter() -> None:
 def test_values() -> None:
     assert complete("masks", "aq") == ["aqmask="]
     assert complete("masks", "aqmask", "=") == []
-    assert complete("mode", "o") == ["overrides"]
+    assert complete("mechanism", "o") == ["overrides"]
     assert complete("status", "--color", "n") == complete("status", "--color", "=", "n") == ["never"]
     assert complete("status", "--color", "=") == ["auto", "always", "never"]
     assert complete("sim", "new", "--kernel", "6.") == ["6.1", "6.12"]

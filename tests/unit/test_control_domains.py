@@ -70,7 +70,7 @@ def wanting(control: str, adapters: str = "0", domains: str = "1", n: int = 1) -
 def by_criteria(control: str) -> Request:
     return a_request("0", "1")._replace(
         matrix=a_matrix("0", "1")._replace(adapters=IdSet()),
-        wish=Criteria("cca", control_domains=parse_list(control)),
+        criteria=Criteria("cca", control_domains=parse_list(control)),
     )
 
 

@@ -65,7 +65,7 @@ def test_collateral_counts_as_well(machine: Machine) -> None:
     machine.files.texts[POLICY] = 'prefer = "domains"\n'
     assert LAST in plan(machine, request).warnings
     machine.files.texts[POLICY] = 'prefer = "domains"\n' + FORBIDDEN
-    assert plan(machine, request).way == "adapters"
+    assert plan(machine, request).freed_by == "adapters"
 
 
 def test_what_stays_or_is_gone_already_is_not_warned_of(machine: Machine) -> None:
@@ -87,13 +87,13 @@ def test_the_last_queue_of_it(machine: Machine) -> None:
 
 def test_queues_moved_one_by_one() -> None:
     machine = Machine()
-    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     found = plan(machine, WHOLE_DOMAIN)
-    assert (found.mode, found.warnings[:1]) == ("overrides", (LAST,))
+    assert (found.mechanism, found.warnings[:1]) == ("overrides", (LAST,))
     machine.files.texts[POLICY] += FORBIDDEN
     with pytest.raises(PolicyError, match="default domain 1"):
         plan(machine, WHOLE_DOMAIN)
-    assert plan(machine, a_request("0-1", "1")).mode == "overrides"
+    assert plan(machine, a_request("0-1", "1")).mechanism == "overrides"
 
 
 def test_two_guests_together(machine: Machine) -> None:
@@ -142,7 +142,7 @@ def test_a_mask_change(machine: Machine) -> None:
 
 def test_criteria_leave_it_to_the_host_if_they_must(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-0,-10")
-    request = a_request("0", "1")._replace(matrix=Matrix(), wish=Criteria("cca"))
+    request = a_request("0", "1")._replace(matrix=Matrix(), criteria=Criteria("cca"))
     assert plan(machine, request).request.matrix.domains == IdSet([1])
     machine.files.texts[POLICY] = FORBIDDEN
     assert plan(machine, request).request.matrix.domains == IdSet([2])
@@ -154,24 +154,24 @@ def everyone(machine: Machine, *requests: Request) -> AllGuests:
     return plan_all_guests(requests, *seen, facts)
 
 
-@pytest.mark.parametrize("way", ["", 'mode = "overrides"\n'])
+@pytest.mark.parametrize("way", ["", 'mechanism = "overrides"\n'])
 def test_all_guests_at_once(machine: Machine, way: str) -> None:
     """No guest alone takes the domain."""
     both = a_request("0-1", "1", 1), a_request("10", "1", 2)
     machine.files.texts[POLICY] = way
     found = everyone(machine, *both)
-    assert found.together
+    assert found.joint_plan
     assert LAST in found.warnings
     assert f"warning {LAST}" in list(everyone_text(found))
     machine.files.texts[POLICY] = way + FORBIDDEN
     found = everyone(machine, *both)
-    assert (found.errors, found.together) == ((), None)
-    assert everyone(machine, both[0]).together
+    assert (found.errors, found.joint_plan) == ((), None)
+    assert everyone(machine, both[0]).joint_plan
 
 
 def test_a_way_is_found_that_leaves_the_domain(machine: Machine) -> None:
     machine.files.texts[POLICY] = FORBIDDEN
     found = everyone(machine, a_request("0", "1-2,4", 1), a_request("10", "1-2,4", 2))
-    assert found.together
-    assert found.together.ways == ("adapters", "adapters")
+    assert found.joint_plan
+    assert found.joint_plan.options == ("adapters", "adapters")
     assert not found.warnings

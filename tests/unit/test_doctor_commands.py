@@ -36,7 +36,7 @@ PROGRAMS = {
     "apvfio install --python <>", "echo <> | <>",
 }  # fmt: skip
 WORDS = {
-    ("apvfio", "queues"), ("apvfio", "masks"), ("apvfio", "mode"), ("apvfio", "reconcile"),
+    ("apvfio", "queues"), ("apvfio", "masks"), ("apvfio", "mechanism"), ("apvfio", "reconcile"),
     ("about", "plan"), ("about", "define --replace"), ("about", "guest set"),
     # Of the guest that was asked about, and never of another.
     ("virsh", "edit"), ("virsh", "shutdown"), ("virsh", "list"), ("virsh", "attach-device"),

@@ -311,7 +311,7 @@ def test_overrides_need_every_queue(host: Patient) -> None:
     host.write(POLICY, "over-provisioning = true\n")
     host.define("db1", a_matrix("0,5", "1"))
     assert host.examined("db1")[0] == 0
-    assert host.run("mode", "overrides") == 0
+    assert host.run("mechanism", "overrides") == 0
     first(host, Exit.HOST, "absent", "over-provisioning is impossible")
 
 

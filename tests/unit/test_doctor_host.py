@@ -97,7 +97,7 @@ def override_misspelt(host: Patient) -> None:
 
 
 def mode_not_as_asked(host: Patient) -> None:
-    host.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
+    host.write("etc/apvfio/apvfio.toml", 'mechanism = "overrides"\n')
     host.write("etc/udev/rules.d/41-ap.rules", 'ATTR{../../bus/ap/apmask}="0x' + "f" * 61 + '7ff"\n')
     host.write(f"{BUS}/apmask", "-244")
 
@@ -139,7 +139,7 @@ BROKEN: list[tuple[Callable[[Patient], None], str, int]] = [
     (unbound, "drivers", Exit.OK),
     (override_left, "overrides", Exit.OK),
     (override_misspelt, "overrides", Exit.OK),
-    (mode_not_as_asked, "mode", Exit.OK),
+    (mode_not_as_asked, "mechanism", Exit.OK),
     (device_gone, "drift", Exit.OK),
     (card_off, "cards", Exit.OK),
     (card_offline, "cards", Exit.OK),
@@ -189,7 +189,7 @@ def test_both_mechanisms_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[st
         host.write(f"{BUS}/devices/01.0002/driver_override", "vfio_ap")
         code, checks = host.examined()
         fault = faults(checks)[0]
-        assert (code, fault["id"], fault["queues"]) == (Exit.HOST, "mode", ["01.0002"])
+        assert (code, fault["id"], fault["queues"]) == (Exit.HOST, "mechanism", ["01.0002"])
         with pytest.raises(OSError, match="Invalid argument"):
             host.write(f"{BUS}/apmask", "-1")
         for command in fault["commands"]:
@@ -240,8 +240,8 @@ def test_what_is_owed_and_could_go_back(host: Patient) -> None:
     host.write(f"{BUS}/apmask", "-10")
     with host.opened() as system:
         ledger = ledger_file.load(system.files, system.boot_id)
-        debt = ledger.owed._replace(apmask=IdSet([10]))
-        ledger_file.save(system.files, ledger._replace(owed=debt))
+        debt = ledger.pending._replace(apmask=IdSet([10]))
+        ledger_file.save(system.files, ledger._replace(pending=debt))
     (fault,) = faults(host.examined()[1])
     assert (fault["id"], "is owed to the host" in fault["sentence"]) == ("drift", True)
     for command in fault["commands"]:

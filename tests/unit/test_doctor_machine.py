@@ -162,7 +162,7 @@ def test_ap_check_on_a_host_of_overrides() -> None:
     # While a guest has queues that command would be refused.
     assert (fault.id, fault.commands) == ("ap-check", ())
     fault = faults(facts._replace(kernel=facts.kernel._replace(host=a_host(overrides=overrides))))[-1]
-    assert (fault.id, fault.commands) == ("ap-check", ("apvfio mode masks",))
+    assert (fault.id, fault.commands) == ("ap-check", ("apvfio mechanism masks",))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_what_tells_whether_the_daemon_saw_a_hook(
 ) -> None:
     times = {f"/{HOOK}": hook, os.path.dirname(f"/{HOOK}"): directory}
     monkeypatch.setattr(look, "_changed", lambda path: times.get(path, inf))
-    assert look._seen(DaemonFacts("libvirtd", 7, 100.0), (), NO_LEASES._replace(had=had)) == seen
+    assert look._seen(DaemonFacts("libvirtd", 7, 100.0), (), NO_LEASES._replace(last_holder=had)) == seen
 
 
 def test_kvm_is_for_its_own_guests_only() -> None:

@@ -27,7 +27,7 @@ MAY_CHANGE = {
     "absent": ("guest", *KERNEL),
     "vfio-ap": ("module",),
     "drivers": ("module", "queue", "card", "bus"),
-    "mode": ("mask", "override", "queue", "file run/apvfio/ledger.json"),
+    "mechanism": ("mask", "override", "queue", "file run/apvfio/ledger.json"),
     "overrides": ("override", "queue"),
     "masks": ("mask", "queue"),
     "stored-masks": ("file etc/udev/rules.d/41-ap.rules",),

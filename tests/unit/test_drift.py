@@ -20,13 +20,13 @@ ADAPTER_0_FREED = ALL_IDS - IdSet([0])
 
 def test_a_host_as_it_should_be() -> None:
     host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(1): a_matrix("0", "1-2")})
-    ledger = a_ledger(a_lease("0", "1-2"))._replace(owed=MaskBits(IdSet([0]), NO_IDS))
+    ledger = a_ledger(a_lease("0", "1-2"))._replace(pending=MaskBits(IdSet([0]), NO_IDS))
     assert drift(host, ledger) == []
     assert drift(a_host(), NO_LEASES) == []
 
 
 def test_the_device_is_gone_and_the_mask_set() -> None:
-    ledger = a_ledger(a_lease("0", "1-2"))._replace(owed=MaskBits(IdSet([0]), NO_IDS))
+    ledger = a_ledger(a_lease("0", "1-2"))._replace(pending=MaskBits(IdSet([0]), NO_IDS))
     assert drift(a_host(), ledger) == [
         f"guest g1: its mediated device {mdev(1)} is gone",
         "guest g1: 00.0001, 00.0002 are bound to cex4queue instead of vfio_ap",
@@ -68,7 +68,7 @@ def test_leases_between_states_are_told_of_and_not_looked_into() -> None:
 
 
 def test_a_debt_that_somebody_else_paid() -> None:
-    ledger = NO_LEASES._replace(owed=MaskBits(IdSet([0]), IdSet([1])))
+    ledger = NO_LEASES._replace(pending=MaskBits(IdSet([0]), IdSet([1])))
     assert drift(a_host(apmask=ADAPTER_0_FREED), ledger) == [
         "aqmask 1 (0001) is owed to the host but set already",
         "apmask 0 (00) is owed to the host and can go back: 'reconcile' does it",
@@ -77,7 +77,7 @@ def test_a_debt_that_somebody_else_paid() -> None:
 
 def test_a_debt_that_a_foreign_device_keeps_open_is_as_it_should_be() -> None:
     host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(9): a_matrix("0", "4")})
-    assert drift(host, NO_LEASES._replace(owed=MaskBits(IdSet([0]), NO_IDS))) == []
+    assert drift(host, NO_LEASES._replace(pending=MaskBits(IdSet([0]), NO_IDS))) == []
 
 
 def test_guests_names_are_cleaned() -> None:

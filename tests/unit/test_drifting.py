@@ -23,7 +23,7 @@ from machines import Killed, Machine
 @pytest.fixture(params=["masks", "overrides"])
 def machine(request: pytest.FixtureRequest) -> Machine:
     machine = Machine()
-    machine.files.texts[POLICY] = f'mode = "{request.param}"\n'
+    machine.files.texts[POLICY] = f'mechanism = "{request.param}"\n'
     start_guest(machine, a_request("0", "1-2"))
     return machine
 
@@ -48,7 +48,7 @@ def test_a_device_removed_by_hand_ends_the_lease(machine: Machine) -> None:
     assert outcome.seen == (f"guest g1: its mediated device {mdev(1)} is gone",)
     assert len(bound(machine, "cex4queue")) == 12
     assert not machine.ledger.leases
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
     assert not machine.ledger.overrides
     machine.sysfs.written.clear()
     release_guest(machine, guest(1))
@@ -170,7 +170,7 @@ def test_a_device_made_by_another_during_the_start_is_not_removed() -> None:
 
 def test_a_queue_half_way_home_whose_mask_bit_is_cleared_meanwhile_is_no_longer_owed() -> None:
     machine = Machine()
-    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     start_guest(machine, a_request("0", "1"))
 
     def die() -> None:

@@ -51,14 +51,14 @@ def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]
         if all(matrix.overlap(other.matrix).empty for other in requests):
             requests.append(Request(f"g{n}", guest(n), mdev(n), matrix))
     found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
-    assert found.together is not None
+    assert found.joint_plan is not None
     for order in itertools.permutations(requests):
         machine = Machine()
         for request in order:
-            start_guest(machine, request._replace(free_by=found.ways[request.guest_uuid]))
+            start_guest(machine, request._replace(free_by=found.freed_by_guest[request.guest_uuid]))
         asked = {queue for request in requests for queue in request.matrix.queues()}
         lost = {queue for queue, driver in machine.host.drivers.items() if driver == "vfio_ap"} - asked
-        assert lost == set(found.together.collateral)
+        assert lost == set(found.joint_plan.collateral)
 
 
 def test_conflicts_and_guests_that_cannot_start_at_all() -> None:
@@ -82,17 +82,17 @@ def test_a_guest_that_runs_keeps_its_way() -> None:
     machine = Machine()
     start_guest(machine, a_request("0", "1", 1)._replace(free_by="adapters"))
     found = plan_all_guests([a_request("0", "1", 1)], *look(machine))
-    assert found.ways == {guest(1): "adapters"}
-    assert plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).ways == {
+    assert found.freed_by_guest == {guest(1): "adapters"}
+    assert plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy()).freed_by_guest == {
         guest(1): "domains"
     }
 
 
 def test_nothing_is_lost_with_overrides() -> None:
-    found = plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy(mode="overrides"))
-    assert (found.ways, found.prefer) == ({}, "")
-    assert found.together is not None
-    assert found.together.collateral == ()
+    found = plan_all_guests([a_request("0", "1", 1)], a_host(), NO_LEASES, Policy(mechanism="overrides"))
+    assert (found.freed_by_guest, found.prefer) == ({}, "")
+    assert found.joint_plan is not None
+    assert found.joint_plan.collateral == ()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,9 +140,9 @@ def test_errors_are_told_not_raised() -> None:
 def test_what_is_not_proven_is_not_called_the_least() -> None:
     requests = [a_request(a, d, n) for n, (a, d) in enumerate([("0", "1"), ("0", "2"), ("1", "4")])]
     found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
-    assert found.together
+    assert found.joint_plan
     assert any(line.endswith("; no choice of ways loses fewer") for line in all_guests_text(found))
-    doubtful = found._replace(together=found.together._replace(least=1))
+    doubtful = found._replace(joint_plan=found.joint_plan._replace(least=1))
     (line,) = (line for line in all_guests_text(doubtful) if "the host loses" in line)
     assert line.endswith("none loses fewer than 1")
 

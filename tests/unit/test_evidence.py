@@ -118,7 +118,7 @@ def test_reconcile_leaves_it_whatever_the_ledger_says(machine: Machine, says: st
     host = machine.host
     stop_records.record(machine, guest(1))
     reconcile_host(machine)
-    save(machine.files, machine.ledger.ending(guest(1)))
+    save(machine.files, machine.ledger.with_ending(guest(1)))
     assert machine.ledger.leases[mdev(1)].state == ENDING
     reconcile_host(machine)
     start_guest(machine, a_request("1", "4", 2))

@@ -23,7 +23,7 @@ def test_the_guest_asks_for_what_its_comment_says() -> None:
     assert request.matrix[:2] == a_matrix("0,10", "1,2,4")[:2]
     from apvfio.plan.planner import make_plan
 
-    assert make_plan(request, a_host(), NO_LEASES, Policy()).way == "adapters"
+    assert make_plan(request, a_host(), NO_LEASES, Policy()).freed_by == "adapters"
 
 
 def test_the_policy_shows_the_defaults_and_reserves_nothing_until_its_lines_are_uncommented() -> None:

@@ -61,14 +61,14 @@ def test_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str], kernel: s
         host.make_mdev(mdev(5), a_matrix("10", "27"))
     did = foretold(host, capsys, "release", "g1")
     assert [step["op"] for step in did["steps"]] == ["remove", "return"]
-    assert did["unpaid"] == {"apmask": "10" if foreign else "", "aqmask": "", "overrides": {}}
+    assert did["pending"] == {"apmask": "10" if foreign else "", "aqmask": "", "overrides": {}}
 
 
 def test_a_release_of_overridden_queues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = SimulatedHost(tmp_path)
-    assert host.run("mode", OVERRIDES) == Exit.OK
+    assert host.run("mechanism", OVERRIDES) == Exit.OK
     host.start(a_request("0", "1-2"))
-    assert foretold(host, capsys, "release", "g1")["unpaid"] == {"apmask": "", "aqmask": "", "overrides": {}}
+    assert foretold(host, capsys, "release", "g1")["pending"] == {"apmask": "", "aqmask": "", "overrides": {}}
 
 
 def test_a_reconciliation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,10 @@ def test_whatever_was_broken_off(
         expected = preview_reconcile(system)
         done = reconcile_host(system)
     assert (bits(done.steps), done.seen) == (bits(expected.steps), expected.seen)
-    assert (done.unpaid.owed, done.unpaid.overrides) == (expected.unpaid.owed, expected.unpaid.overrides)
+    assert (done.pending.pending, done.pending.overrides) == (
+        expected.pending.pending,
+        expected.pending.overrides,
+    )
 
 
 def bits(steps: list[Step]) -> set[tuple[str, str, int]]:

@@ -74,7 +74,7 @@ def crowded(case: str, count: int) -> Machine:
         way, how = _WAYS.get(case, BY_ADAPTERS), _STATES.get(case, HELD)
         lease = a_lease(str(queue.adapter), str(queue.domain), number, way, how)
         if case == "changing":
-            lease = lease._replace(was=LeaseBefore(lease.matrix, BY_ADAPTERS, Process(1, 1)))
+            lease = lease._replace(before=LeaseBefore(lease.matrix, BY_ADAPTERS, Process(1, 1)))
         leases[lease.mdev] = lease._replace(since=1)
         if case not in ("gone", "starting", "promises"):
             state.mdevs[lease.mdev] = Mdev(number, lease.matrix)
@@ -90,7 +90,7 @@ def crowded(case: str, count: int) -> Machine:
         state.masks_in_use = True
     if case == "promises":
         promised = {m: Claim(m, lease.matrix, BY_ADAPTERS, Process(1, 1)) for m, lease in leases.items()}
-        ledger = ledger._replace(leases={}, promises=promised)
+        ledger = ledger._replace(leases={}, claims=promised)
     if case == "dead":
         machine.running = set()
     if case in ("changing", "promises"):
@@ -171,7 +171,7 @@ def enormous(line: str = "") -> Machine:
     return machine
 
 
-@pytest.mark.parametrize("line", ["", to_line(Event(1.0, "mode")), "{\n"])
+@pytest.mark.parametrize("line", ["", to_line(Event(1.0, "mechanism")), "{\n"])
 def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
     machine = enormous(line)
     assert read_of(machine, lambda: start_guest(machine, a_request("0", "1"))) == 0

@@ -35,7 +35,7 @@ def test_a_definition_gets_both_and_loses_both() -> None:
         request = parse_domain(edited)
         assert request
         assert (request.guest, request.mdev) == ("g", mdev(1))
-        assert (request.wish or request.matrix) == asked
+        assert (request.criteria or request.matrix) == asked
         assert device_uuids(edited) == {mdev(1)}
         assert rest(without_request(edited, [mdev(1)])) == rest(BARE)
 

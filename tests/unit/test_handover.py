@@ -131,31 +131,31 @@ def test_within_the_budget_a_stop_writes_the_mask_itself_though_the_unit_watches
     machine.sysfs.written.clear()
     outcome = stop_guest(machine, guest(1))
     assert machine.sysfs.written == [(AP_MDEVS.remove(mdev(1)), "1"), ("bus/ap/apmask", "+0,+10")]
-    assert (outcome.handed_over, outcome.unfinished, machine.handed) == (False, False, [])
+    assert (outcome.deferred, outcome.unfinished, machine.handed) == (False, False, [])
     assert machine.host == before
 
 
 def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) -> None:
     slow.watch()
     outcome = stop_guest(slow, guest(1))
-    assert outcome.handed_over
+    assert outcome.deferred
     assert [step.op for step in outcome.steps] == ["remove"]
     assert slow.turns == [0.5]
     assert slow.handed == [f"{UP + 100}.{guest(1)}"]
     assert slow.host.mdevs == {}
     assert slow.ledger.leases == {}
-    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
+    assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
 
     outcome = reconcile_host(slow)
     assert slow.handed == []
     assert slow.host.apmask == ALL_IDS
-    assert slow.ledger.owed == outcome.unpaid.owed == MaskBits()
+    assert slow.ledger.pending == outcome.pending.pending == MaskBits()
     assert not outcome.unfinished
 
 
 def test_nobody_watches_so_the_hook_does_it_itself_and_lets_others_in_between(slow: SlowMachine) -> None:
     outcome = stop_guest(slow, guest(1))
-    assert not outcome.handed_over
+    assert not outcome.deferred
     assert returns(slow) == [("bus/ap/apmask", "+0"), ("bus/ap/apmask", "+10")]
     assert [step.value for step in outcome.steps] == ["1", "+0", "+10"]
     assert slow.turns == [2.5, 2.0]
@@ -167,7 +167,7 @@ def test_the_budget_is_the_policys(slow: SlowMachine, budget: int, handed: bool)
     """Half a second for the device, four for eight queues."""
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
-    assert stop_guest(slow, guest(1)).handed_over is handed
+    assert stop_guest(slow, guest(1)).deferred is handed
 
 
 def test_without_a_budget_the_device_is_removed_and_all_else_left_to_the_unit(slow: SlowMachine) -> None:
@@ -177,8 +177,8 @@ def test_without_a_budget_the_device_is_removed_and_all_else_left_to_the_unit(sl
     assert ([step.op for step in outcome.steps], slow.turns) == (["remove"], [0.5])
     assert (slow.host.mdevs, slow.ledger.leases) == ({}, {})
     reconcile_host(slow)
-    assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.owed) == ({}, {}, MaskBits())
-    assert stop_guest(slow, guest(1)).handed_over is False
+    assert (slow.host.mdevs, slow.ledger.leases, slow.ledger.pending) == ({}, {}, MaskBits())
+    assert stop_guest(slow, guest(1)).deferred is False
     assert slow.handed == []
 
 
@@ -200,7 +200,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 
     reconcile_host(slow)
     assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
-    assert slow.ledger.owed == MaskBits(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
+    assert slow.ledger.pending == MaskBits(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
     assert not reconcile_host(slow).steps
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
     stop_guest(slow, guest(1))
@@ -214,10 +214,10 @@ def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: Slow
     slow.turns.clear()
     start_guest(slow, a_request("1", "1", 2))
     assert slow.turns == [0]
-    assert slow.ledger.owed.apmask >= IdSet([0, 10])
+    assert slow.ledger.pending.apmask >= IdSet([0, 10])
     assert slow.handed == [f"{UP + 100}.{guest(2)}"]
     reconcile_host(slow)
-    assert slow.ledger.owed == slow.ledger.needed()
+    assert slow.ledger.pending == slow.ledger.needed_bits()
 
 
 def test_a_start_that_fails_does_not_wait_for_what_it_gives_back(clock: Clock) -> None:
@@ -257,7 +257,7 @@ def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clo
     # The first adapter, two adapters, a start, three adapters.
     assert machine.turns == [3.2, 3.2, 3.2, 0, 3.2, 3.2, 3.2]
     assert [text for _, text in returns(machine)] == ["+0", "+1", "+2", "+3", "+4", "+6"]
-    assert outcome.ledger.owed == machine.ledger.owed == MaskBits(IdSet([5]))
+    assert outcome.ledger.pending == machine.ledger.pending == MaskBits(IdSet([5]))
     assert not outcome.unfinished
     assert machine.host.mdevs == {mdev(2): a_matrix("5", "0-15")}
 
@@ -274,7 +274,7 @@ def test_a_kernel_that_takes_nothing_back_ends_the_turns(slow: SlowMachine) -> N
 
     slow.sysfs.write = refuse  # type: ignore[method-assign]
     outcome = release_guest(slow, guest(1))
-    assert outcome.unpaid.owed == MaskBits(IdSet([0, 10]))
+    assert outcome.pending.pending == MaskBits(IdSet([0, 10]))
     assert len(returns(slow)) <= 3
 
 
@@ -284,7 +284,7 @@ def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
     start_guest(machine, a_request("0,10", "1,2,4"))
     machine.turns.clear()
     machine.watch()
-    assert stop_guest(machine, guest(1)).handed_over
+    assert stop_guest(machine, guest(1)).deferred
     assert machine.turns == [1.0]
     assert len(machine.ledger.overrides) == 6
     reconcile_host(machine)
@@ -306,7 +306,7 @@ def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> Non
     take_up(slow.files)
     assert hook.main(["g1", "reconnect", "begin", "-"], slow, xml) == Exit.OK
     assert slow.handed == [f"{UP + 100}.reconcile"]
-    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
+    assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
 
 
 def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: SlowMachine) -> None:
@@ -323,7 +323,7 @@ def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: S
             continue
         break
     slow.faults.arm(0, kill)
-    assert slow.ledger.owed == MaskBits(IdSet([0, 10]))
+    assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
     reconcile_host(slow)
     assert slow.host.apmask == ALL_IDS
 
@@ -418,7 +418,7 @@ def test_portions_add_up_to_the_whole(taken: list[tuple[str, str]], most: int, p
             start_guest(machine, a_request(adapters, domains, n))
     ledger = machine.ledger
     for lease in list(ledger.leases.values())[::2]:
-        ledger = ledger.ending(lease.uuid)
+        ledger = ledger.with_ending(lease.uuid)
     apply_steps(machine.sysfs, [step for step in pending_steps(ledger, machine.host) if step.op == "remove"])
     whole = len(returning_queues(ledger, machine.host))
 
@@ -451,7 +451,7 @@ def test_reconcile_waits_for_the_bus(tmp_path: Path, capsys: pytest.CaptureFixtu
     host = SimulatedHost(tmp_path)
     assert host.run("reconcile", "--wait", "5", "--json") == Exit.OK
     out, err = capsys.readouterr()
-    assert (json.loads(out)["handed_over"], err) == (False, "")
+    assert (json.loads(out)["deferred"], err) == (False, "")
     host.write("sys/bus/ap/drivers/cex4queue/unbind", "00.0001")
     assert host.run("reconcile", "--wait", "0") == Exit.OK
     assert capsys.readouterr().err == "11/12 queues have a driver\n"

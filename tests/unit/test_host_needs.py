@@ -70,12 +70,12 @@ def named(error: ApvfioError) -> list[str]:
 @pytest.mark.parametrize("rule", RULES)
 def test_a_queue_in_use_closes_the_way_that_takes_it_unasked(machine: Machine, rule: str) -> None:
     policy(machine, f'[busy]\n{rule} = "refuse"\n')
-    assert plan(machine).way == BY_ADAPTERS
+    assert plan(machine).freed_by == BY_ADAPTERS
     use(machine, rule, ROW)
     found = plan(machine)
-    assert found.way == BY_DOMAINS
+    assert found.freed_by == BY_DOMAINS
     assert found.runner_up is None
-    assert start_guest(machine, WISH).way == BY_DOMAINS
+    assert start_guest(machine, WISH).freed_by == BY_DOMAINS
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -106,7 +106,7 @@ def test_a_warning_changes_nothing_else(machine: Machine, rule: str) -> None:
     quiet = plan(machine)
     use(machine, rule, ROW)
     found = plan(machine)
-    assert found.way == BY_ADAPTERS
+    assert found.freed_by == BY_ADAPTERS
     assert found.warnings == (*quiet.warnings, f"the host loses {ROW}, {SAYS[rule]}")
     assert found.steps == quiet.steps
     assert found.runner_up
@@ -134,19 +134,19 @@ def test_without_a_policy_requests_are_warned_of_and_declared_users_are_respecte
     use(machine, "requests", ROW)
     assert plan(machine).warnings[1:] == (f"the host loses {ROW}, with requests under way",)
     use(machine, "zcrypt-nodes", ROW)
-    assert plan(machine).way == BY_DOMAINS
+    assert plan(machine).freed_by == BY_DOMAINS
     use(machine, "zkey", COLUMN)
     assert "zkey's key 'volume1'" in str(refusal(machine))
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_queues_moved_one_by_one_are_those_asked_for(machine: Machine, rule: str) -> None:
-    policy(machine, f'mode = "overrides"\n[busy]\n{rule} = "refuse"\n')
+    policy(machine, f'mechanism = "overrides"\n[busy]\n{rule} = "refuse"\n')
     use(machine, rule, ROW, COLUMN)
     assert plan(machine, a_request("0", "1-2")).chosen.name == BY_OVERRIDES
     use(machine, rule, ASKED)
     assert f"the host needs what it asks for: {ASKED}, {SAYS[rule]}" in str(refusal(machine))
-    policy(machine, f'mode = "overrides"\n[busy]\n{rule} = "warn"\n')
+    policy(machine, f'mechanism = "overrides"\n[busy]\n{rule} = "warn"\n')
     assert plan(machine).warnings == (f"the host loses {ASKED}, {SAYS[rule]}",)
 
 
@@ -157,14 +157,14 @@ def test_the_annotation_cannot_open_a_closed_way(machine: Machine) -> None:
     error = refusal(machine, wish)
     assert f"freeing its adapters, as its annotation says, would take {ROW}, with requests" in str(error)
     policy(machine, 'prefer = "adapters"\n[busy]\nrequests = "refuse"\n')
-    assert plan(machine, wish).way == BY_DOMAINS
+    assert plan(machine, wish).freed_by == BY_DOMAINS
 
 
 def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-0,-10")
     policy(machine, '[keep]\naccel = 4\n[busy]\nrequests = "refuse"\n')
     use(machine, "zkey", ROW, ASKED)
-    assert plan(machine).way == "none"
+    assert plan(machine).freed_by == "none"
 
 
 def test_a_card_at_rest_spares_its_queues_the_questions(machine: Machine) -> None:
@@ -227,7 +227,7 @@ def test_a_node_that_is_destroyed_while_one_looks(machine: Machine) -> None:
         return overlay.read(path)
 
     machine.sysfs.read = read
-    assert plan(machine).way == BY_ADAPTERS
+    assert plan(machine).freed_by == BY_ADAPTERS
 
 
 # [keep]
@@ -245,7 +245,7 @@ def test_a_node_that_is_destroyed_while_one_looks(machine: Machine) -> None:
 )
 def test_the_way_that_leaves_the_host_enough_is_taken(machine: Machine, keep: str, way: str) -> None:
     policy(machine, f"[keep]\n{keep}\n")
-    assert plan(machine).way == way
+    assert plan(machine).freed_by == way
 
 
 def test_a_guest_that_asks_for_too_many_itself(machine: Machine) -> None:
@@ -277,17 +277,17 @@ def test_a_queue_offline_is_of_no_use_to_the_host(machine: Machine) -> None:
     assert "leaving the host 0 queues of mode ep11 where 1 must stay" in str(refusal(machine))
     # Taking what is offline already makes the host no poorer.
     policy(machine, "[keep]\nep11 = 3\n")
-    assert plan(machine, a_request("0xa", "27")).way == BY_DOMAINS
+    assert plan(machine, a_request("0xa", "27")).freed_by == BY_DOMAINS
 
 
 def test_a_host_that_has_too_few_already_refuses_only_who_takes_more(machine: Machine) -> None:
     policy(machine, "[keep]\nep11 = 9\n")
-    assert plan(machine, a_request("0", "1,2,4,27")).way == BY_ADAPTERS
+    assert plan(machine, a_request("0", "1,2,4,27")).freed_by == BY_ADAPTERS
     assert "where 9 must stay" in str(refusal(machine, a_request("0xa", "1")))
 
 
 def test_queues_kept_where_they_move_one_by_one(machine: Machine) -> None:
-    policy(machine, 'mode = "overrides"\n[keep]\naccel = 1\nep11 = 1\n')
+    policy(machine, 'mechanism = "overrides"\n[keep]\naccel = 1\nep11 = 1\n')
     assert plan(machine).chosen.name == BY_OVERRIDES
     assert "leaving the host 0 queues of mode accel" in str(refusal(machine, a_request("0", "1,2,4,27")))
 
@@ -321,7 +321,7 @@ def test_a_guest_with_absent_queues_starts_and_stops(machine: Machine) -> None:
     wish = a_request("0,5", "1,9")
     start_guest(machine, wish)
     assert machine.host.mdevs == {wish.mdev: wish.matrix}
-    assert machine.ledger.owed
+    assert machine.ledger.pending
     assert not reconcile_host(machine).steps
     release_guest(machine, wish.guest_uuid)
     assert machine.host == before
@@ -330,7 +330,7 @@ def test_a_guest_with_absent_queues_starts_and_stops(machine: Machine) -> None:
 def test_an_id_that_no_host_of_this_kind_can_have() -> None:
     machine = Machine(SimKernel.new(max_adapter=63, max_domain=84))
     policy(machine, "over-provisioning = true\n")
-    assert plan(machine, a_request("63", "84")).way == BY_ADAPTERS
+    assert plan(machine, a_request("63", "84")).freed_by == BY_ADAPTERS
     with pytest.raises(HostError, match=r"can have no adapter 64 \(0x40\): the largest possible is 63"):
         plan(machine, a_request("64", "1"))
     with pytest.raises(HostError, match=r"can have no domain 85 \(0x55\): the largest possible is 84"):

@@ -39,7 +39,7 @@ def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
     assert not any("before" in w for w in preview_plan(machine, a_request("0", "1-2", 1)).warnings)
     start_guest(machine, a_request("0", "1-2", 2))
     release_guest(machine, guest(2))
-    assert machine.ledger.had == {Apqn(0, 1): "g2", Apqn(0, 2): "g2"}
+    assert machine.ledger.last_holder == {Apqn(0, 1): "g2", Apqn(0, 2): "g2"}
 
 
 def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:

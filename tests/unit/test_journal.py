@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXPLAINED = Path(__file__).parents[2] / "hooks" / "apvfio.catalog"
 A_START = Event(
-    1.5, STARTED, "boot", "db1", guest(1), mdev(1), a_matrix("0,10", "1"), "domains", taken=("01.0001",)
+    1.5, STARTED, "boot", "db1", guest(1), mdev(1), a_matrix("0,10", "1"), "domains", collateral=("01.0001",)
 )
 LENGTH = 8
 
@@ -117,7 +117,7 @@ def test_the_largest_matrix_fits(listening: Journal) -> None:
     everything = A_START._replace(
         guest="n" * 65_536,
         matrix=Matrix(ALL_IDS, ALL_IDS),
-        taken=("ff.00ff",) * 65_536,
+        collateral=("ff.00ff",) * 65_536,
         warnings=("w" * 500,) * 300,
     )
     found = listening.entry(everything)

@@ -53,7 +53,7 @@ def guest(sim: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        *("status", "queues", "masks", "mode", "reconcile", "log", "metrics"),
+        *("status", "queues", "masks", "mechanism", "reconcile", "log", "metrics"),
         *("plan --xml {guest}", "define --xml {guest}", "doctor"),
     ],
 )

@@ -34,13 +34,15 @@ ALL = MaskBits(ALL_IDS, ALL_IDS)
     ],
 )
 def test_it_leans_on_a_mask_that_keeps_all(way: str, clear: MaskBits, leans_on: str) -> None:
-    lease = a_lease("0-1", "4")._replace(way=way, state=HELD)
+    lease = a_lease("0-1", "4")._replace(freed_by=way, state=HELD)
     host: Host = a_host()._replace(apmask=(ALL - clear).apmask, aqmask=(ALL - clear).aqmask)
-    assert with_relied_on_mask(a_ledger(lease), host).leases == {lease.mdev: lease._replace(way=leans_on)}
+    assert with_relied_on_mask(a_ledger(lease), host).leases == {
+        lease.mdev: lease._replace(freed_by=leans_on)
+    }
 
 
 def test_what_starts_keeps_the_way_that_was_chosen() -> None:
-    lease = a_lease("0", "4")._replace(way=BY_DOMAINS, state=STARTING)
+    lease = a_lease("0", "4")._replace(freed_by=BY_DOMAINS, state=STARTING)
     host = a_host(apmask=ALL_IDS - IdSet([0]))
     assert with_relied_on_mask(a_ledger(lease), host).leases == {lease.mdev: lease}
 
@@ -67,16 +69,16 @@ def test_a_start_that_fails_leaves_no_debt_on_his_bit() -> None:
         start_guest(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
     assert machine.faults.paths[:3] == ["/run/apvfio/ledger.json", "bus/ap/aqmask", AP_MDEVS.create]
     assert machine.host == before
-    assert machine.ledger.owed == MaskBits()
-    assert machine.ledger.leases[mdev(1)].way == BY_ADAPTERS
+    assert machine.ledger.pending == MaskBits()
+    assert machine.ledger.leases[mdev(1)].freed_by == BY_ADAPTERS
 
 
 def test_another_start_on_his_bit_returns_it_while_the_first_guest_runs() -> None:
     machine = swapped()
     start_guest(machine, a_request("10", "1-2", 2)._replace(free_by="domains"))
-    assert machine.ledger.owed == MaskBits(NO_IDS, IdSet([1]))
+    assert machine.ledger.pending == MaskBits(NO_IDS, IdSet([1]))
     release_guest(machine, guest(2))
     assert machine.host.aqmask == ALL_IDS - IdSet([2])
-    assert machine.ledger.owed == MaskBits()
+    assert machine.ledger.pending == MaskBits()
     release_guest(machine, guest(1))
     assert machine.host.apmask == ALL_IDS - IdSet([0])

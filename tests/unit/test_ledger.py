@@ -30,7 +30,7 @@ class Paper(FaultyFiles):
 
 
 FULL = a_ledger(a_lease("0,10", "1-2"), a_lease("1", "4", 2, BY_DOMAINS, ENDING))._replace(
-    owed=MaskBits(IdSet([0, 10]), IdSet([4]))
+    pending=MaskBits(IdSet([0, 10]), IdSet([4]))
 )
 
 
@@ -45,7 +45,7 @@ def test_a_person_can_read_it() -> None:
     paper = Paper()
     save(paper, FULL)
     document = json.loads(paper.texts[LEDGER])
-    assert document["owed"] == {"apmask": "0,10", "aqmask": "4", "overrides": {}}
+    assert document["pending"] == {"apmask": "0,10", "aqmask": "4", "overrides": {}}
     assert document["leases"][0]["adapters"] == "0,10"
     assert paper.texts[LEDGER].count("\n") > 10
 
@@ -82,12 +82,12 @@ def broken(change: dict[str, object]) -> str:
         "[" * 100_000,
         broken({"leases": {}}),
         broken({"leases": [5]}),
-        broken({"owed": None}),
-        broken({"owed/apmask": "9-1"}),
-        broken({"owed/aqmask": 4}),
+        broken({"pending": None}),
+        broken({"pending/apmask": "9-1"}),
+        broken({"pending/aqmask": 4}),
         broken({"leases/0/state": "asleep"}),
-        broken({"leases/0/way": "both"}),
-        broken({"leases/0/made": 1}),
+        broken({"leases/0/freed_by": "both"}),
+        broken({"leases/0/created": 1}),
         broken({"leases/0/adapters": ""}),
         broken({"leases/0/adapters": "256"}),
         broken({"leases/0/guest": None}),
@@ -95,8 +95,8 @@ def broken(change: dict[str, object]) -> str:
         broken({"mkvps": {"0a.0001": "ab"}}),
         broken({"mkvps": {"0a.0001": [1]}}),
         broken({"mkvps": {"a.1": []}}),
-        broken({"last": {"u": "0"}}),
-        broken({"last": {"u": {"adapters": "0"}}}),
+        broken({"last_given": {"u": "0"}}),
+        broken({"last_given": {"u": {"adapters": "0"}}}),
     ],
 )
 def test_a_damaged_ledger_is_refused_in_one_sentence(text: str) -> None:
@@ -105,17 +105,15 @@ def test_a_damaged_ledger_is_refused_in_one_sentence(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_keys_and_former_choices_are_kept_and_older_ledgers_lack_them() -> None:
+def test_keys_and_former_choices_are_kept() -> None:
     paper = Paper()
     ledger = FULL._replace(mkvps={Apqn(10, 1): ("ab" * 8,), Apqn(0, 1): ()})
-    ledger = ledger.remembering("u", a_lease("1", "4").matrix)
+    ledger = ledger.with_last_given("u", a_lease("1", "4").matrix)
     save(paper, ledger)
     assert load(paper, BOOT) == ledger
     document = json.loads(paper.texts[LEDGER])
     assert document["mkvps"] == {"00.0001": [], "0a.0001": ["ab" * 8]}
-    assert document["last"] == {"u": {"adapters": "1", "domains": "4"}}
-    del document["mkvps"], document["last"]
-    assert load(Paper(json.dumps(document)), BOOT) == FULL
+    assert document["last_given"] == {"u": {"adapters": "1", "domains": "4"}}
 
 
 def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
@@ -124,7 +122,7 @@ def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
 
 
 def test_what_leases_need() -> None:
-    assert FULL.needed() == MaskBits(IdSet([0, 10]), NO_IDS)
-    assert FULL.doomed() == {a_lease("1", "4", 2).mdev}
-    assert bool(FULL.owed)
+    assert FULL.needed_bits() == MaskBits(IdSet([0, 10]), NO_IDS)
+    assert FULL.mdevs_to_remove() == {a_lease("1", "4", 2).mdev}
+    assert bool(FULL.pending)
     assert not MaskBits()

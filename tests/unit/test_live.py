@@ -116,7 +116,7 @@ def has(one: RunningGuest) -> Matrix | None:
         assert (leases, devices, one.annotation) == ([], {}, "")
         return None
     (lease,) = leases
-    assert (lease.state, lease.live, lease.mdev) == (HELD, None, one.plugged)
+    assert (lease.state, lease.live_change, lease.mdev) == (HELD, None, one.plugged)
     assert devices == {lease.mdev: lease.matrix}
     assert one.annotation == text(lease.matrix)
     return lease.matrix

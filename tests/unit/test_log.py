@@ -74,7 +74,7 @@ def test_a_guests_life_and_what_an_administrator_did(
     stop(host)
     assert host.run("masks", "apmask=-0") == Exit.OK
     assert host.run("masks", "--persistent", "apmask=-0") == Exit.OK
-    assert host.run("mode", "masks") == Exit.OK
+    assert host.run("mechanism", "masks") == Exit.OK
     capsys.readouterr()
     assert host.run("log") == Exit.OK
     assert shown(capsys) == [
@@ -163,7 +163,7 @@ def test_who_had_a_queue_when(host: SimulatedHost, capsys: pytest.CaptureFixture
 def test_json(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     kept(
         host,
-        event(0, "started", warnings=("it is dangerous",), taken=("01.0001",)),
+        event(0, "started", warnings=("it is dangerous",), collateral=("01.0001",)),
         event(1, "refused", 2, matrix=Matrix(), text="no"),
     )
     assert host.run("log", "--json") == Exit.OK
@@ -175,9 +175,9 @@ def test_json(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
         "guest": "g1",
         "uuid": guest(1),
         "mdev": mdev(1),
-        "way": "",
+        "freed_by": "",
         "text": "",
-        "taken": ["01.0001"],
+        "collateral": ["01.0001"],
         "warnings": ["it is dangerous"],
         "late": False,
         "counts": {},

@@ -145,7 +145,7 @@ def test_overrides_shut_the_masks(host: SimulatedHost, capsys: pytest.CaptureFix
 def test_a_host_that_is_to_use_overrides_is_warned_of(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    host.write(POLICY, 'mode = "overrides"\n')
+    host.write(POLICY, 'mechanism = "overrides"\n')
     assert host.run("masks", "-a", "apmask=-20") == 0
     assert "which stays shut until all mask bits are set again" in capsys.readouterr().err
     # It is shut now: no news.

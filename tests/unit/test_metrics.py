@@ -87,16 +87,19 @@ def test_it_says_what_status_says(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert expected == {"host": 6, "guest": 4, "mdev": 1, "free": 1, "unbound": 0}
     assert by(found["apvfio_adapter_queues"], "owner") == expected
     assert by(found["apvfio_adapter_queues"], "adapter") == {"00": 4, "01": 4, "0a": 4}
-    assert found["apvfio_mode_info"] == {labelled(mode="masks"): 1, labelled(mode="overrides"): 0}
+    assert found["apvfio_mechanism_info"] == {
+        labelled(mechanism="masks"): 1,
+        labelled(mechanism="overrides"): 0,
+    }
     assert found["apvfio_guest_queues"] == {labelled(guest="g1", uuid=guest(1), mdev=mdev(1)): 4}
     assert found["apvfio_leases"][labelled(state="held")] == 1
     owed = {
-        labelled(mask=mask): len(parse_list(told["owed"][mask])) if told["owed"][mask] else 0
+        labelled(mask=mask): len(parse_list(told["pending"][mask])) if told["pending"][mask] else 0
         for mask in MASK_NAMES
     }
-    assert found["apvfio_owed_mask_bits"] == owed
+    assert found["apvfio_pending_mask_bits"] == owed
     assert sum(owed.values()) == 2
-    assert sum(found["apvfio_overdue_mask_bits"].values()) == 0
+    assert sum(found["apvfio_unneeded_mask_bits"].values()) == 0
     assert found["apvfio_drift"] == {frozenset(): len(told["drift"])}
     assert found["apvfio_up"] == {frozenset(): 1}
 
@@ -115,19 +118,19 @@ def test_queues_that_nobody_needs_are_overdue(
     ledger["leases"] = {} if isinstance(ledger["leases"], dict) else []
     host.write(LEDGER, json.dumps(ledger))
     found = measured(host, capsys)
-    assert by(found["apvfio_overdue_mask_bits"], "mask") == by(found["apvfio_owed_mask_bits"], "mask")
-    assert sum(found["apvfio_overdue_mask_bits"].values()) == 2
+    assert by(found["apvfio_unneeded_mask_bits"], "mask") == by(found["apvfio_pending_mask_bits"], "mask")
+    assert sum(found["apvfio_unneeded_mask_bits"].values()) == 2
 
 
 def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = SimulatedHost(tmp_path)
-    assert host.run("mode", "overrides") == 0
+    assert host.run("mechanism", "overrides") == 0
     capsys.readouterr()
     host.start(a_request("0", "1-2"))
     found = measured(host, capsys)
-    assert found["apvfio_mode_info"][labelled(mode="overrides")] == 1
-    assert found["apvfio_owed_overrides"] == {frozenset(): 2}
-    assert found["apvfio_overdue_overrides"] == {frozenset(): 0}
+    assert found["apvfio_mechanism_info"][labelled(mechanism="overrides")] == 1
+    assert found["apvfio_pending_overrides"] == {frozenset(): 2}
+    assert found["apvfio_unneeded_overrides"] == {frozenset(): 0}
 
 
 def test_events_are_counted_beyond_the_files_that_are_kept(
@@ -213,7 +216,7 @@ def test_lines_that_cannot_be_understood_are_counted(
     host.start(a_request("0", "1"))
     host.write(audit_log.AUDIT_LOG, (host.read(audit_log.AUDIT_LOG) or "") + "{\n[]\n")
     found = measured(host, capsys)
-    assert found["apvfio_trail_damaged_lines"] == {frozenset(): 2}
+    assert found["apvfio_audit_log_damaged_lines"] == {frozenset(): 2}
     assert found["apvfio_events_total"][labelled(event="started")] == 1
 
 

@@ -26,7 +26,7 @@ from machines import IBM_ADAPTERS, Killed, Machine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PREFER = 'mode = "overrides"\n'
+PREFER = 'mechanism = "overrides"\n'
 
 
 @pytest.fixture
@@ -48,13 +48,18 @@ def override(machine: Machine, queue: str) -> str:
 def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -> None:
     before = queues(machine)
     plan = preview_plan(machine, a_request("0,0xa", "1,2"))
-    assert start_guest(machine, a_request("0,0xa", "1,2")).way == BY_OVERRIDES
-    assert (plan.mode, plan.way, plan.chosen.collateral, plan.chzdev()) == (OVERRIDES, "none", (), [])
+    assert start_guest(machine, a_request("0,0xa", "1,2")).freed_by == BY_OVERRIDES
+    assert (plan.mechanism, plan.freed_by, plan.chosen.collateral, plan.chzdev()) == (
+        OVERRIDES,
+        "none",
+        (),
+        [],
+    )
     wanted = {Apqn(0, 1), Apqn(0, 2), Apqn(10, 1), Apqn(10, 2)}
     assert {queue for queue, driver in machine.host.drivers.items() if driver == VFIO_DRIVER} == wanted
     assert machine.host.overrides == dict.fromkeys(wanted, VFIO_DRIVER)
     assert machine.host.apmask == ALL_IDS == machine.host.aqmask
-    assert machine.ledger.leases[mdev(1)].way == BY_OVERRIDES
+    assert machine.ledger.leases[mdev(1)].freed_by == BY_OVERRIDES
     queue = "bus/ap/devices/00.0001/driver_override"
     assert machine.sysfs.written[:3] == [
         (queue, VFIO_DRIVER),
@@ -99,7 +104,7 @@ def test_a_foreign_device_that_holds_the_queue_delays_its_return(machine: Machin
     machine.kernel.write(AP_MDEVS.create, mdev(9))
     machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/ap_config", a_matrix("0", "1").as_ap_config())
     outcome = release_guest(machine, guest(1))
-    assert outcome.unpaid.overrides == {Apqn(0, 1): ""}
+    assert outcome.pending.overrides == {Apqn(0, 1): ""}
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
     assert [step.op for step in reconcile_host(machine).steps] == ["return", "unbind", "probe"]
 
@@ -118,21 +123,21 @@ def test_a_queue_that_was_offline_comes_home_offline(machine: Machine, prefer: s
 
 def test_what_is_in_use_decides_not_what_is_preferred(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-5")
-    assert start_guest(machine, a_request("0", "1")).way != BY_OVERRIDES
+    assert start_guest(machine, a_request("0", "1")).freed_by != BY_OVERRIDES
     release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/apmask", "+5")
-    machine.files.texts[POLICY] = 'mode = "masks"\n'
+    machine.files.texts[POLICY] = 'mechanism = "masks"\n'
     machine.kernel.write("bus/ap/devices/01.0001/driver_override", VFIO_DRIVER)
-    assert start_guest(machine, a_request("0", "1")).way == BY_OVERRIDES
+    assert start_guest(machine, a_request("0", "1")).freed_by == BY_OVERRIDES
 
 
 @pytest.mark.parametrize("profile", ["6.1", "6.12"])
 def test_a_kernel_without_overrides_uses_masks_whatever_is_preferred(profile: str) -> None:
     machine = Machine(SimKernel.new(profile, adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     machine.files.texts[POLICY] = PREFER
-    assert mechanism_of(machine.host, machine.ledger, Policy(mode=OVERRIDES)) == MASKS
+    assert mechanism_of(machine.host, machine.ledger, Policy(mechanism=OVERRIDES)) == MASKS
     before = machine.host
-    assert start_guest(machine, a_request("0", "1")).way != BY_OVERRIDES
+    assert start_guest(machine, a_request("0", "1")).freed_by != BY_OVERRIDES
     release_guest(machine, guest(1))
     assert machine.host == before
 

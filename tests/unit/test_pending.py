@@ -49,13 +49,13 @@ def test_a_guests_own_device_stands_in_the_way(tmp_path: Path, capsys: pytest.Ca
     host.start(a_request("0-1", "1", n=1))  # by its domain
     host.start(a_request("0", "2,4,27", n=2))  # by its adapter
     with host.opened() as system:
-        ways = {lease.guest: lease.way for lease in load(system.files, system.boot_id).leases.values()}
+        ways = {lease.guest: lease.freed_by for lease in load(system.files, system.boot_id).leases.values()}
     assert ways == {"g1": "domains", "g2": "adapters"}
     host.run("release", guest(2))
     assert pending(host) == {"apmask 0": ["guest g1"], "aqmask 1": ["guest g1"]}
     assert "still owed to the host: apmask 0 (held by guest g1)\n" in reconciled(host, capsys)
     assert "would still be owed to the host: apmask 0 (held by guest g1)\n" in reconciled(host, capsys, "-n")
-    (held,) = reconciled(host, capsys, "--json")["pending"]
+    (held,) = reconciled(host, capsys, "--json")["pending_returns"]
     owner = {"kind": "guest", "name": "g1", "mdev": mdev(1)}
     assert held == {"what": "apmask", "ids": "0", "held_by": [owner]}
     host.run("release", guest(1))
@@ -83,6 +83,6 @@ def test_nobody_holds_what_the_next_call_returns(tmp_path: Path) -> None:
 
 def test_overrides(tmp_path: Path) -> None:
     host = SimulatedHost(tmp_path, SimKernel.new("7.2"))
-    host.run("mode", "overrides")
+    host.run("mechanism", "overrides")
     host.start(a_request("0", "1-2"))
     assert pending(host) == {"the driver_override of 00.0001, 00.0002": ["guest g1"]}

@@ -26,7 +26,7 @@ NO_POLICY = Policy()
 def test_ibms_guest_on_ibms_host() -> None:
     plan = make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, NO_POLICY)
     # Its adapters cost 00.001b and 0a.001b, its domains would cost 01.0001, 01.0002 and 01.0004.
-    assert plan.way == BY_ADAPTERS
+    assert plan.freed_by == BY_ADAPTERS
     assert [str(queue) for queue in plan.chosen.collateral] == ["00.001b", "0a.001b"]
     assert plan.runner_up is not None
     assert [str(queue) for queue in plan.runner_up.collateral] == ["01.0001", "01.0002", "01.0004"]
@@ -37,7 +37,7 @@ def test_ibms_guest_on_ibms_host() -> None:
     ]
     assert plan.chzdev() == ["chzdev --type ap --active apmask=-0,-10"]
     assert plan.warnings == ("the host loses 2 queues nobody asked for: 00.001b, 0a.001b",)
-    assert plan.ledger.owed == MaskBits(IdSet([0, 10]), NO_IDS)
+    assert plan.ledger.pending == MaskBits(IdSet([0, 10]), NO_IDS)
     assert plan.lease.state == STARTING
 
 
@@ -54,11 +54,11 @@ def test_a_kernel_without_ap_config_gets_one_id_a_write() -> None:
 def test_a_guest_whose_queues_are_free_changes_no_mask() -> None:
     host = a_host(aqmask=ALL_IDS - IdSet([4]))
     plan = make_plan(a_request("0-1", "4"), host, NO_LEASES, NO_POLICY)
-    assert plan.way == "none"
-    assert plan.lease.way == BY_DOMAINS
+    assert plan.freed_by == "none"
+    assert plan.lease.freed_by == BY_DOMAINS
     assert plan.runner_up is None
     assert [step.op for step in plan.steps] == ["create", "assign"]
-    assert not plan.ledger.owed
+    assert not plan.ledger.pending
 
 
 def test_json_is_what_the_contract_says() -> None:
@@ -67,11 +67,11 @@ def test_json_is_what_the_contract_says() -> None:
         "guest",
         "mdev",
         "queues",
-        "mode",
-        "way",
-        "because",
+        "mechanism",
+        "freed_by",
+        "preference_reason",
         "collateral",
-        "runner_up",
+        "alternative",
         "steps",
         "deferred",
         "chzdev",
@@ -79,7 +79,7 @@ def test_json_is_what_the_contract_says() -> None:
         "running",
         "keeps",
     ]
-    assert document["mode"] == "masks"
+    assert document["mechanism"] == "masks"
     assert document["steps"][0] == {"op": "free", "path": "/sys/bus/ap/aqmask", "value": "-1"}  # type: ignore[index]
 
 
@@ -172,16 +172,16 @@ def test_an_absent_queue_of_present_adapters_and_domains() -> None:
 
 def test_a_reserved_queue_closes_the_cheaper_way() -> None:
     plan = make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, Policy(frozenset([Apqn(10, 27)])))
-    assert plan.way == BY_DOMAINS
+    assert plan.freed_by == BY_DOMAINS
     assert plan.runner_up is None
 
 
 def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
     wish = a_request("0,0xa", "1,2,4")._replace(free_by=BY_DOMAINS)
-    assert make_plan(wish, a_host(), NO_LEASES, NO_POLICY).way == BY_DOMAINS
-    assert make_plan(wish, a_host(), NO_LEASES, Policy(prefer=BY_ADAPTERS)).way == BY_ADAPTERS
+    assert make_plan(wish, a_host(), NO_LEASES, NO_POLICY).freed_by == BY_DOMAINS
+    assert make_plan(wish, a_host(), NO_LEASES, Policy(prefer=BY_ADAPTERS)).freed_by == BY_ADAPTERS
     assert (
-        make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, Policy(prefer=BY_DOMAINS)).way
+        make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, Policy(prefer=BY_DOMAINS)).freed_by
         == BY_DOMAINS
     )
     kept = Policy(frozenset([Apqn(1, 4)]))
@@ -189,7 +189,7 @@ def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
         PolicyError, match=r"freeing its domains, as its annotation says, would take 01\.0004"
     ):
         make_plan(wish, a_host(), NO_LEASES, kept)
-    assert make_plan(wish, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).way == BY_ADAPTERS
+    assert make_plan(wish, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).freed_by == BY_ADAPTERS
 
 
 def test_a_reserved_queue_that_is_not_there_is_warned_of() -> None:
@@ -201,13 +201,13 @@ def test_a_reserved_queue_that_is_not_there_is_warned_of() -> None:
 def test_a_guest_that_starts_again_takes_over_what_it_held() -> None:
     held = a_lease("0", "1-2")
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(1): held.matrix})
-    ledger = a_ledger(held)._replace(owed=MaskBits(IdSet([0]), NO_IDS))
+    ledger = a_ledger(held)._replace(pending=MaskBits(IdSet([0]), NO_IDS))
     same = make_plan(a_request("0", "1-2"), host, ledger, NO_POLICY)
     assert same.steps == []
-    assert same.lease.made
+    assert same.lease.created
     other = make_plan(a_request("1", "4"), host, ledger, NO_POLICY)
     assert [step.op for step in other.steps] == ["remove", "return", "free", "create", "assign"]
-    assert other.ledger.owed == MaskBits(IdSet([0]), IdSet([4]))
+    assert other.ledger.pending == MaskBits(IdSet([0]), IdSet([4]))
     # Adapter 0 is still in the device at that moment: it goes back with the next call.
     after = host._replace(aqmask=ALL_IDS - IdSet([4]), mdevs={mdev(1): a_matrix("1", "4")})
     assert [(step.op, step.value) for step in pending_steps(other.ledger, after)] == [("return", "+0")]
@@ -223,18 +223,18 @@ def test_a_guest_with_a_new_device_leaves_the_old_one_behind() -> None:
 def test_a_device_made_by_somebody_else_with_the_same_queues_is_used_and_left() -> None:
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(1): a_matrix("0", "1")})
     plan = make_plan(a_request("0", "1"), host, NO_LEASES, NO_POLICY)
-    assert not plan.lease.made
+    assert not plan.lease.created
     assert plan.steps == []
-    ended = plan.ledger.ending(plan.lease.uuid)
+    ended = plan.ledger.with_ending(plan.lease.uuid)
     assert pending_steps(ended, host) == []
 
 
 def test_the_bits_of_a_neighbour_stay_clear_until_it_ends() -> None:
     host = a_host(apmask=ALL_IDS - IdSet([0]), mdevs={mdev(2): a_matrix("0", "2")})
     one, two = a_lease("0", "1", 1, state=ENDING), a_lease("0", "2", 2)
-    ledger = a_ledger(one, two)._replace(owed=MaskBits(IdSet([0]), NO_IDS))
+    ledger = a_ledger(one, two)._replace(pending=MaskBits(IdSet([0]), NO_IDS))
     assert pending_steps(ledger, host) == []
-    last = ledger.ending(two.uuid)
+    last = ledger.with_ending(two.uuid)
     assert [(step.op, step.value) for step in pending_steps(last, host)] == [
         ("remove", "1"),
         ("return", "+0"),
@@ -242,7 +242,7 @@ def test_the_bits_of_a_neighbour_stay_clear_until_it_ends() -> None:
 
 
 def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
-    ledger = NO_LEASES._replace(owed=MaskBits(IdSet([0, 1]), IdSet([4])))
+    ledger = NO_LEASES._replace(pending=MaskBits(IdSet([0, 1]), IdSet([4])))
     host = a_host(apmask=ALL_IDS - IdSet([1]))
     assert returned_by_others(ledger, host) == MaskBits(IdSet([0]), IdSet([4]))
     assert returned_by_others(ledger.with_lease(a_lease("0", "1")), host) == MaskBits(NO_IDS, IdSet([4]))
@@ -272,7 +272,7 @@ def test_what_a_foreign_device_holds_cannot_go_back(
         aqmask=ALL_IDS - IdSet([6]),
         strict_return=strict,
     )
-    assert returnable(NO_LEASES._replace(owed=owed), host, [held]) == back
+    assert returnable(NO_LEASES._replace(pending=owed), host, [held]) == back
 
 
 small_ids = st.sets(st.integers(0, 5), min_size=1).map(IdSet)

@@ -38,7 +38,7 @@ def test_queues_adapters_and_domains() -> None:
         ("[reserve", "not valid TOML"),
         ("[reserved]\n", "'reserved', did you mean reserve?"),
         ("[reserve]\nqueue = []", "'queue', did you mean queues?"),
-        ("[zzz]\n", "known are mode, prefer, over-provisioning, reserve, keep, busy, time"),
+        ("[zzz]\n", "known are mechanism, prefer, over-provisioning, reserve, keep, busy, time"),
         ('[reserve]\nqueues = "01.001b"', "not a list"),
         ('[reserve]\nqueues = ["1.1b"]', "'1.1b', which is no queue"),
         ("[reserve]\nqueues = [5]", "'5', which is no queue"),
@@ -51,7 +51,7 @@ def test_queues_adapters_and_domains() -> None:
         ("[reserve]\nqueues = []\nqueues = []", "not valid TOML"),
         ("[reserve]\n[reserve]", "not valid TOML"),
         ("[[reserve]]", "reserve is not a table: write [reserve]"),
-        ('[reserve]\nmode = "masks"', "'mode', which belongs at the top, before the first [table]"),
+        ('[reserve]\nmechanism = "masks"', "'mechanism', which belongs at the top, before the first [table]"),
         ("cca = 1", "the file has the unknown key 'cca', which belongs in [keep]"),
         ("[keep]\nrequests = 1", "[keep] has the unknown key 'requests', which belongs in [busy]"),
         ('"" = 1', "the unknown key ''"),
@@ -67,7 +67,7 @@ def test_queues_adapters_and_domains() -> None:
         ("[busy]\nzcrypt-nodes = []", "busy.zcrypt-nodes is '[]', which is none of"),
         ('over-provisioning = "true"', "neither true nor false, written without quotes"),
         ("over-provisioning = 1", "neither true nor false"),
-        ('mode = "overrides"\nover-provisioning = true', "exclude each other"),
+        ('mechanism = "overrides"\nover-provisioning = true', "exclude each other"),
         ("[time]\nrelease-wait = 0", "time.release-wait is '0', which is no whole number from 1 to 60"),
         ("[time]\nrelease-wait = 61", "no whole number from 1 to 60"),
         ("[time]\nlock-wait = 601", "no whole number from 1 to 600"),
@@ -92,9 +92,9 @@ def test_a_policy_that_makes_no_sense_is_refused(text: str, says: str) -> None:
 
 
 def test_the_mode_preferred() -> None:
-    assert parse_policy('mode = "overrides"').mode == "overrides"
-    assert parse_policy("").mode == ""
-    for text in ('mode = "both"', "mode = 5"):
+    assert parse_policy('mechanism = "overrides"').mechanism == "overrides"
+    assert parse_policy("").mechanism == ""
+    for text in ('mechanism = "both"', "mechanism = 5"):
         with pytest.raises(RequestError, match="neither masks nor overrides"):
             parse_policy(text)
     assert parse_policy('prefer = "domains"').prefer == "domains"
@@ -105,7 +105,7 @@ def test_the_mode_preferred() -> None:
 def test_all_of_it() -> None:
     policy = parse_policy(
         """
-        mode = "masks"
+        mechanism = "masks"
         prefer = "domains"
         over-provisioning = true
         [keep]
@@ -122,7 +122,7 @@ def test_all_of_it() -> None:
         """
     )
     assert policy == Policy(
-        mode="masks",
+        mechanism="masks",
         prefer="domains",
         over_provisioning=True,
         keep=Keep(1, 2, 3),

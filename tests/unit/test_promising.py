@@ -75,22 +75,22 @@ def test_queues_are_freed_kept_and_returned(machine: Machine) -> None:
     before = machine.host
     assert free(machine) == ("the host loses 2 queues nobody asked for: 00.0004, 00.001b",)
     assert machine.sysfs.written == [("bus/ap/apmask", "-0")]
-    assert machine.ledger.promises == {mdev(1): Claim(mdev(1), ROW, "adapters", MDEVCTL)}
-    assert machine.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
+    assert machine.ledger.claims == {mdev(1): Claim(mdev(1), ROW, "adapters", MDEVCTL)}
+    assert machine.ledger.pending == MaskBits(IdSet([0]), NO_IDS)
     # However often others reconcile, the queues stay free until the device holds all of them.
     machine.kernel.write(AP_MDEVS.create, mdev(1))
     for attribute, value in (("assign_adapter", "0"), ("assign_domain", "1"), ("assign_domain", "2")):
         assert reconcile_host(machine).steps == []
-        assert machine.ledger.promises
+        assert machine.ledger.claims
         machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/{attribute}", value)
     reconcile_host(machine)
-    assert not machine.ledger.promises
-    assert machine.ledger.owed
+    assert not machine.ledger.claims
+    assert machine.ledger.pending
     assert machine.host.mdevs == {mdev(1): ROW}
     remove(machine)
     reconcile_host(machine)
     assert machine.host == before
-    assert not machine.ledger.owed
+    assert not machine.ledger.pending
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -165,7 +165,7 @@ def test_a_copy_of_the_host_has_no_mdevctl(machine: Machine, tmp_path: Path) -> 
 def test_the_same_mdevctl_may_ask_again(machine: Machine) -> None:
     free(machine, a_matrix("0", "1"))
     free(machine, a_matrix("1", "1-2"))
-    assert machine.ledger.promises[mdev(1)].matrix == a_matrix("1", "1-2")
+    assert machine.ledger.claims[mdev(1)].matrix == a_matrix("1", "1-2")
     assert machine.host.apmask == ALL_IDS - IdSet([1]) or machine.host.aqmask == ALL_IDS - IdSet([1, 2])
 
 
@@ -182,11 +182,11 @@ def test_a_guest_adopts_the_device_that_mdevctl_made(machine: Machine) -> None:
     free(machine)
     make(machine)
     lease = start_guest(machine, a_request("0", "1-2"))
-    assert not lease.made
-    assert not machine.ledger.promises
+    assert not lease.created
+    assert not machine.ledger.claims
     release_guest(machine, guest(1))
     assert set(machine.host.mdevs) == {mdev(1)}
-    assert machine.ledger.owed == MaskBits(IdSet([0]), NO_IDS)
+    assert machine.ledger.pending == MaskBits(IdSet([0]), NO_IDS)
     remove(machine)
     reconcile_host(machine)
     assert machine.host == before
@@ -200,7 +200,7 @@ def test_a_device_that_is_there_and_one_without_queues_get_nothing(machine: Mach
     assert free(machine) == ()
     assert free(machine, Matrix(IdSet([1])), 2) == ()
     assert machine.sysfs.written == []
-    assert not machine.ledger.promises
+    assert not machine.ledger.claims
 
 
 REFUSALS = [
@@ -228,14 +228,14 @@ def test_what_cannot_be_had_is_refused_and_nothing_has_changed(
 
 
 def test_overrides_without_ap_check_and_with(machine: Machine) -> None:
-    machine.files.texts[POLICY] = 'mode = "overrides"\n'
+    machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     before = machine.snapshot()
     with pytest.raises(MasksOnlyError, match="driver_override"):
         make_claim(machine, mdev(1), ROW, MDEVCTL, masks_only=True)
     assert machine.snapshot() == before
     free(machine)
     assert vfio_queues(machine) == 2
-    assert machine.ledger.promises[mdev(1)].way == BY_OVERRIDES
+    assert machine.ledger.claims[mdev(1)].freed_by == BY_OVERRIDES
     assert reconcile_host(machine).steps == []
     make(machine)
     reconcile_host(machine)
@@ -267,7 +267,7 @@ def test_after_a_fault_at_any_write_all_goes_home(way: str, how: str, late: bool
     while True:
         at += 1
         machine = Machine()
-        machine.files.texts[POLICY] = f'mode = "{way}"\n'
+        machine.files.texts[POLICY] = f'mechanism = "{way}"\n'
         before = machine.host
         machine.faults.arm(at, fault, late=late)
         try:
@@ -294,38 +294,35 @@ def test_a_queue_that_does_not_go_to_vfio_ap(machine: Machine) -> None:
     machine.faults.arm(2, steal, late=True)
     with pytest.raises(ApvfioError, match=r"00\.0001 did not go to vfio_ap"):
         free(machine)
-    assert not machine.ledger.promises
+    assert not machine.ledger.claims
     assert machine.host.apmask == before.apmask
 
 
 class TestLedger:
-    """Promises on paper."""
+    """Claims on paper."""
 
-    def test_they_are_saved_and_read_back_and_older_ledgers_lack_them(self, machine: Machine) -> None:
-        ledger = NO_LEASES.promising(Claim(mdev(1), Matrix(*ROW[:2], IdSet([3])), BY_DOMAINS, MDEVCTL))
+    def test_they_are_saved_and_read_back(self, machine: Machine) -> None:
+        ledger = NO_LEASES.with_claim(Claim(mdev(1), Matrix(*ROW[:2], IdSet([3])), BY_DOMAINS, MDEVCTL))
         save(machine.files, ledger)
         assert load(machine.files, BOOT) == ledger
         document = json.loads(machine.files.texts[LEDGER])
-        assert document["promises"] == [
+        assert document["claims"] == [
             {
                 "mdev": mdev(1),
                 "adapters": "0",
                 "domains": "1-2",
                 "control_domains": "3",
-                "way": "domains",
+                "freed_by": "domains",
                 "pid": 4242,
                 "started": 100,
             }
         ]
-        del document["promises"]
-        machine.files.texts[LEDGER] = json.dumps(document)
-        assert load(machine.files, BOOT) == NO_LEASES
 
     @pytest.mark.parametrize(
         ("key", "value"),
         [
             ("mdev", None),
-            ("way", "both"),
+            ("freed_by", "both"),
             ("adapters", "9-1"),
             ("pid", "1"),
             ("pid", True),
@@ -333,18 +330,18 @@ class TestLedger:
         ],
     )
     def test_a_damaged_one_is_refused(self, machine: Machine, key: str, value: object) -> None:
-        save(machine.files, NO_LEASES.promising(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL)))
+        save(machine.files, NO_LEASES.with_claim(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL)))
         document = json.loads(machine.files.texts[LEDGER])
-        for broken in ({**document["promises"][0], key: value}, "promise", None):
-            document["promises"] = [broken]
+        for broken in ({**document["claims"][0], key: value}, "promise", None):
+            document["claims"] = [broken]
             machine.files.texts[LEDGER] = json.dumps(document)
             with pytest.raises(ApvfioError, match="is damaged"):
                 load(machine.files, BOOT)
 
     def test_one_is_told_of_as_long_as_it_lasts(self) -> None:
-        ledger = Ledger(BOOT, {}).promising(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL))
+        ledger = Ledger(BOOT, {}).with_claim(Claim(mdev(1), ROW, BY_DOMAINS, MDEVCTL))
         assert [line for line in drift(a_host(), ledger) if "its start by mdevctl is under way" in line]
-        assert ledger.breaking(mdev(1)) == NO_LEASES
+        assert ledger.without_claims(mdev(1)) == NO_LEASES
 
 
 class TestProcess:

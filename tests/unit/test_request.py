@@ -53,7 +53,7 @@ def test_control_domains_and_any_prefix() -> None:
 )
 def test_queues_asked_for_by_property(text: str, wish: Criteria) -> None:
     assert parse_domain(domain(f"<ap:any {text}/>")) == Request(
-        "db1", UUID, MDEV.lower(), Matrix(), wish=wish
+        "db1", UUID, MDEV.lower(), Matrix(), criteria=wish
     )
 
 
@@ -263,7 +263,7 @@ def test_what_is_given_to_libvirt_is_what_is_read_back() -> None:
 def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Criteria) -> None:
     request = parse_domain(given(annotation(wish)))
     assert request is not None
-    assert request.wish == wish
+    assert request.criteria == wish
 
 
 def test_a_wish_in_words_and_on_the_command_line() -> None:

@@ -236,7 +236,7 @@ def test_schema_and_readers_agree(batch: int) -> None:
         if found:
             request = parse_domain(xml)
             assert request
-            assert asked_in(xml) == (request.wish or request.matrix) == by_hand(xml)
+            assert asked_in(xml) == (request.criteria or request.matrix) == by_hand(xml)
             assert parse_domain(with_request(xml, None, None)) == request
         assert parse_xml(xml, "it").tag == "domain"
     # It would be no test if nearly all were alike.

@@ -80,7 +80,7 @@ def test_no_other_choice_costs_less(
     if best is None:
         assert not possible
         return
-    assert cost(guests, best.ways, host, policy, facts) == min(possible)
+    assert cost(guests, best.options, host, policy, facts) == min(possible)
     assert len(best.collateral) == min(possible)[0]
 
 
@@ -99,7 +99,7 @@ def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
     if best is None or found is None:
         assert best is found
         return
-    lost = cost(guests, found.ways, host, policy, facts)
+    lost = cost(guests, found.options, host, policy, facts)
     assert lost is not None
     assert found.least <= best.least == len(best.collateral) <= len(found.collateral) == lost[0]
 
@@ -128,5 +128,5 @@ def test_neighbours_on_one_adapter_share_its_bit() -> None:
     host = a_host(parse_list("0-2"), parse_list("0-3"))
     best = best_options([a_matrix("0", str(d)) for d in range(3)], [None] * 3, host, Policy())
     assert best is not None
-    assert best.ways == (BY_ADAPTERS,) * 3
+    assert best.options == (BY_ADAPTERS,) * 3
     assert best.collateral == (Apqn(0, 3),)

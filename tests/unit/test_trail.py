@@ -51,7 +51,7 @@ def test_a_guests_life() -> None:
     assert kinds(machine) == ["planned", "started"]
     planned, started = events(machine)
     assert started.matrix == planned.matrix == a_matrix("0,10", "1-2")
-    assert planned.taken == ("01.0001", "01.0002")
+    assert planned.collateral == ("01.0001", "01.0002")
     assert "its domains" in sentence(planned)
     release_guest(machine, guest(1))
     assert kinds(machine) == ["planned", "started", "stopped"]
@@ -78,10 +78,10 @@ def test_a_debt_is_told_while_it_is_owed() -> None:
     for name, text in (("adapter", "0"), ("domain", "27")):
         machine.kernel.write(f"{AP_MDEVS.device(mdev(9))}/assign_{name}", text)
     release_guest(machine, guest(1))
-    assert [event.text for event in events(machine) if event.kind == "owed"] == ["apmask 0"]
+    assert [event.text for event in events(machine) if event.kind == "pending"] == ["apmask 0"]
     machine.kernel.write(AP_MDEVS.remove(mdev(9)), "1")
     reconcile_host(machine)
-    assert [event.text for event in events(machine) if event.kind == "owed"] == ["apmask 0", ""]
+    assert [event.text for event in events(machine) if event.kind == "pending"] == ["apmask 0", ""]
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -194,7 +194,7 @@ def test_names_break_no_line(make: Callable[[], Event]) -> None:
         '{"v": 1, "time": 1, "kind": ["started"]}',
         '{"v": 1, "time": 1, "kind": "started", "guest": 5}',
         '{"v": 1, "time": 1, "kind": "started", "adapters": "9-1"}',
-        '{"v": 1, "time": 1, "kind": "started", "taken": "0a"}',
+        '{"v": 1, "time": 1, "kind": "started", "collateral": "0a"}',
         '{"v": 1, "time": 1, "kind": "started", "holds": "x"}',
         "\x00\ufffd",
     ],

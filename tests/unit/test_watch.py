@@ -50,7 +50,7 @@ def test_a_start_is_followed_live_and_nothing_is_drawn_in_between(host: Simulate
     with terminal("--sim", host.path, "status", "--watch", EVERY, lines=24) as shown:
         before = shown.until(lambda screen: "owed to the host: nothing" in screen)
         assert re.match(
-            r"changed at \d\d:\d\d:\d\d, looked at every 0.1 s; Ctrl-C ends\n\nmode    masks\n", before
+            r"changed at \d\d:\d\d:\d\d, looked at every 0.1 s; Ctrl-C ends\n\nmechanism  masks\n", before
         )
         assert shown.settle(1) == ""
         host.start(a_request("0,10", "1,2,4"))
@@ -178,7 +178,7 @@ def test_json_is_repeated_while_nothing_changes(host: SimulatedHost, form: list[
         assert process.stdout
         said = b""
         try:
-            while select.select([process.stdout], [], [], 1.5)[0] and said.count(b'{"mode"') < blocks:
+            while select.select([process.stdout], [], [], 1.5)[0] and said.count(b'{"mechanism"') < blocks:
                 said += process.stdout.read(1 << 20) or b""
         finally:
             process.kill()

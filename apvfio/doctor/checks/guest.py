@@ -46,7 +46,7 @@ def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check
         yield _asks_nothing(guest, facts, words)
         return
     if guest.outline.annotated:
-        yield ok("annotation", f"it asks for {request.wish or request.matrix}", guest=name)
+        yield ok("annotation", f"it asks for {request.criteria or request.matrix}", guest=name)
     else:
         yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}", guest=name)
     yield from _cards(guest, request, facts, words)
@@ -215,14 +215,14 @@ def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None
     lease = _lease(request, facts)
     if lease is None or lease.mdev in facts.kernel.attached:
         return lease
-    same = lease.mdev == request.mdev and (request.wish or lease.matrix == request.matrix)
+    same = lease.mdev == request.mdev and (request.criteria or lease.matrix == request.matrix)
     return lease if guest.outlives and not same else None
 
 
 def _leases(facts: Facts) -> list[Lease]:
     """The leases that are not about to end; none if the ledger cannot be read."""
     ledger = facts.keeping.ledger
-    return ledger.live() if isinstance(ledger, Ledger) else []
+    return ledger.active_leases() if isinstance(ledger, Ledger) else []
 
 
 def _cards(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
@@ -305,7 +305,7 @@ def _served(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> 
     if lease is None:
         return ok("start", "it runs with a device that somebody else made", guest=name)
     has = f"it runs and has {count_queues(len(list(lease.matrix.queues())))}: {lease.matrix}"
-    other = request.wish is None and request.matrix != lease.matrix
+    other = request.criteria is None and request.matrix != lease.matrix
     after = f"; at its next start it gets {request.matrix}" if other else ""
     return ok("start", f"{has}{after}", guest=name)
 
@@ -364,7 +364,7 @@ def _what(plan: Plan) -> str:
     lost = plan.chosen.collateral
     cost = f"; the host loses {some_queues(lost)} besides" if lost else ""
     warnings = "".join(f"; {warning}" for warning in plan.warnings if "nobody asked for" not in warning)
-    if plan.way == ALREADY_FREE:
+    if plan.freed_by == ALREADY_FREE:
         how = "which are free already"
     elif plan.chosen.name == "overrides":
         how = "freed one by one with driver_override"

@@ -35,7 +35,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
             yield skipped("guest", guests.error.sentence.removesuffix("."))
         return
     ledger = facts.keeping.ledger
-    holding = {lease.uuid for lease in ledger.live()} if isinstance(ledger, Ledger) else set()
+    holding = {lease.uuid for lease in ledger.active_leases()} if isinstance(ledger, Ledger) else set()
     concerned = [
         guest
         for guest in guests
@@ -120,7 +120,7 @@ def _stands_by(one: GuestFacts, other: GuestFacts, facts: Facts) -> bool:
     if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
         return False
     matrix = one.request.matrix if isinstance(one.request, Request) else Matrix()
-    leases = [lease for lease in ledger.live() if lease.uuid == other.outline.uuid]
+    leases = [lease for lease in ledger.active_leases() if lease.uuid == other.outline.uuid]
     return any(lease.mdev == one.outline.device or lease.matrix.meets(matrix) for lease in leases)
 
 

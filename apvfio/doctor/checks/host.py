@@ -43,7 +43,7 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
     else:
         stored_masks = stored
     yield from _foreign(facts, host, ledger, words)
-    if host.mode != OVERRIDES:
+    if host.mechanism != OVERRIDES:
         yield from _masks(facts.kernel, host, ledger, stored_masks, words)
 
 
@@ -85,7 +85,7 @@ def _unreadable(stored: Unseen, words: Words) -> Check:
 def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Mediated devices that are nobody's: not apvfio's, not attached, and not a defined guest's."""
     for uuid, matrix in sorted(host.mdevs.items()):
-        ours = uuid in ledger.leases or uuid in ledger.promises
+        ours = uuid in ledger.leases or uuid in ledger.claims
         # One that mdevctl starts with the host is meant to be there.
         if ours or facts.defined.get(uuid) or in_somebodys_use(uuid, facts):
             continue

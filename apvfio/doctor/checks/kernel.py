@@ -161,7 +161,7 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         spare = _unused(kernel.overrides, host, ledger)
         state = problem if _stops_somebody(facts) else warning
         yield state(
-            "mode",
+            "mechanism",
             f"both mechanisms are in use: {masks} {'are' if ' and ' in masks else 'is'} not full, and "
             f"driver_override is set for {some_queues(kernel.overrides)}, so that the kernel refuses every "
             "change of the masks.",
@@ -174,19 +174,21 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         return
     policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
     mode = mechanism_of(host, ledger, policy)
-    if policy.mode and policy.mode != mode:
-        able = policy.mode != OVERRIDES or host.abilities.override
+    if policy.mechanism and policy.mechanism != mode:
+        able = policy.mechanism != OVERRIDES or host.abilities.override
         change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
         yield warning(
-            "mode",
-            f"the policy asks for {policy.mode}, and the host is one of {mode}: "
+            "mechanism",
+            f"the policy asks for {policy.mechanism}, and the host is one of {mode}: "
             f"{mechanism_reason(host, ledger, policy)}.",
-            f"{change}, which {_MEANS[policy.mode]}, or change the policy." if able else "Change the policy.",
-            *((words.apvfio("mode", policy.mode),) if able and changeable(facts) else ()),
+            f"{change}, which {_MEANS[policy.mechanism]}, or change the policy."
+            if able
+            else "Change the policy.",
+            *((words.apvfio("mechanism", policy.mechanism),) if able and changeable(facts) else ()),
         )
     else:
-        yield ok("mode", f"queues change hands by {mode}: {mechanism_reason(host, ledger, policy)}")
-    if host.mode == OVERRIDES:
+        yield ok("mechanism", f"queues change hands by {mode}: {mechanism_reason(host, ledger, policy)}")
+    if host.mechanism == OVERRIDES:
         yield from _left_overrides(facts, host, ledger, words)
 
 
@@ -198,9 +200,11 @@ def _stops_somebody(facts: Facts) -> bool:
 
 
 def changeable(facts: Facts) -> bool:
-    """Whether ``apvfio mode`` would not be refused: no guest and no device has queues."""
+    """Whether ``apvfio mechanism`` would not be refused: no guest and no device has queues."""
     host, ledger = facts.kernel.host, facts.keeping.ledger
-    return not (isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.holding())
+    return not (
+        isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.leases_and_claims()
+    )
 
 
 def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[Apqn, str]:

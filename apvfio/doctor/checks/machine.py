@@ -35,14 +35,14 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
     well = {"mdevctl": "mdevctl is there", "s390-tools": "s390-tools, if they are there, get on with apvfio"}
     yield from of_findings(machine, ("mdevctl", "s390-tools", "callouts"), well)
     host = facts.kernel.host
-    if machine.ap_check and not isinstance(host, Unseen) and host.mode == OVERRIDES:
+    if machine.ap_check and not isinstance(host, Unseen) and host.mechanism == OVERRIDES:
         yield warning(
             "ap-check",
             f"{machine.ap_check} knows the masks alone: with driver_override it refuses every device that "
             "mdevctl or 'virsh nodedev-start' is to make.",
             "Guests that apvfio serves are not concerned. For mdevctl's sake change to the masks"
             f"{'.' if changeable(facts) else ' once no guest and no device has queues.'}",
-            *((words.apvfio("mode", "masks"),) if changeable(facts) else ()),
+            *((words.apvfio("mechanism", "masks"),) if changeable(facts) else ()),
         )
 
 

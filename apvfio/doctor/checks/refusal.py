@@ -32,7 +32,7 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
         return _held(guest, request, error, facts, words)
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY), guest=name)
-    if request.wish:
+    if request.criteria:
         return of_error("wish", error, words.apvfio("queues"), guest=name)
     host = facts.kernel.host
     if isinstance(error, HostError) and isinstance(host, Host):
@@ -46,7 +46,7 @@ def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Fact
     ledger, host = facts.keeping.ledger, facts.kernel.host
     if not isinstance(ledger, Ledger) or not isinstance(host, Host):
         return check
-    rivals = [lease for lease in ledger.live() if lease.uuid != request.guest_uuid]
+    rivals = [lease for lease in ledger.active_leases() if lease.uuid != request.guest_uuid]
     if any(lease.mdev == request.mdev for lease in rivals):
         return check._replace(remedy=OWN_DEVICE, commands=(own_device(guest, words),))
     holders = [lease for lease in rivals if lease.matrix.meets(request.matrix)]

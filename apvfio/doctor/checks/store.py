@@ -83,7 +83,7 @@ def _ledger(keeping: StoreFacts, words: Words) -> Check:
         newer = isinstance(ledger.error, NewerLedgerError)
         commands = () if newer else (f"mv -T --backup=numbered {path} {path}.damaged",)
         return of_error("ledger", ledger.error, *commands)
-    leases = ledger.live()
+    leases = ledger.active_leases()
     held = sum(len(lease.matrix.adapters) * len(lease.matrix.domains) for lease in leases)
     return ok(
         "ledger",

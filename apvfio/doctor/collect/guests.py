@@ -80,7 +80,9 @@ def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[
     Where processes are unknown, as on a host that was dumped, it runs if it holds something.
     """
     uuid = guest.outline.uuid
-    held = [lease.mdev for lease in scene.ledger.live() if lease.uuid == uuid and lease.state == HELD]
+    held = [
+        lease.mdev for lease in scene.ledger.active_leases() if lease.uuid == uuid and lease.state == HELD
+    ]
     attached = any(is_attached(system, scene.host, mdev) for mdev in held)
     runs = attached or (bool(held) if alive is None else uuid in alive)
     return guest._replace(
@@ -91,7 +93,7 @@ def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[
 def _planned(system: System, guest: GuestFacts, scene: State, alone: State | None) -> GuestFacts:
     """With its next start, or what it once had."""
     uuid, request = guest.outline.uuid, guest.request
-    leases = [lease for lease in scene.ledger.live() if lease.uuid == uuid]
+    leases = [lease for lease in scene.ledger.active_leases() if lease.uuid == uuid]
     if guest.domain.active:
         guest = guest._replace(unseen=tuple(_unseen(system, scene.host, leases)))
     if not isinstance(request, Request):
@@ -110,7 +112,7 @@ def _planned(system: System, guest: GuestFacts, scene: State, alone: State | Non
 def _without(scene: State, guests: set[str]) -> State:
     """The scene as it is when these guests, by their uuids, have stopped."""
     ledger = scene.ledger
-    gone = {lease.mdev for lease in ledger.leases.values() if lease.uuid in guests and lease.made}
+    gone = {lease.mdev for lease in ledger.leases.values() if lease.uuid in guests and lease.created}
     leases = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid not in guests}
     mdevs = {mdev: matrix for mdev, matrix in scene.host.mdevs.items() if mdev not in gone}
     return scene._replace(host=scene.host._replace(mdevs=mdevs), ledger=ledger._replace(leases=leases))
@@ -146,8 +148,8 @@ def _known(system: System, guest: GuestFacts, leases: list[Lease], ledger: Ledge
         return leases[0].matrix
     if not device:
         return None
-    if uuid in ledger.last:
-        return ledger.last[uuid]
+    if uuid in ledger.last_given:
+        return ledger.last_given[uuid]
     events = otherwise(lambda: list(audit_log.read(system.files)), list["Event | None"]())
     gains = [event for event in events if event and event.kind in GAINS and event.uuid == uuid]
     return gains[-1].matrix if gains else None

@@ -170,7 +170,7 @@ def _seen(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | Non
     paths = (f"/{HOOK}", f"/{RECORD}", *(other.path for other in others))
     first = min(otherwise(partial(_changed, path), inf) for path in paths)
     looked = daemon.looked + _SECOND
-    if (ledger and ledger.had) or not looked < first < inf:
+    if (ledger and ledger.last_holder) or not looked < first < inf:
         return SEEN
     return UNSEEN if looked < otherwise(partial(_changed, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
 

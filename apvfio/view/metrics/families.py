@@ -8,7 +8,7 @@ from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family
 UP = Family("apvfio_up", GAUGE, "Whether the host and apvfio's files could be read.")
 BUILD = Family("apvfio_build_info", GAUGE, "The version of apvfio.", ("version",))
 MECHANISM = Family(
-    "apvfio_mode_info", GAUGE, "By which of the kernel's mechanisms queues change hands.", ("mode",)
+    "apvfio_mechanism_info", GAUGE, "1 for the mechanism in use, 0 for the other.", ("mechanism",)
 )
 VFIO_AP = Family("apvfio_vfio_ap_loaded", GAUGE, "Whether the module vfio_ap is there.")
 QUEUES = Family("apvfio_queues", GAUGE, "The host's queues, by who has them.", ("owner",))
@@ -20,21 +20,23 @@ RESERVED = Family(
     "apvfio_reserved_queues_missing", GAUGE, "Queues that the policy reserves and the host lacks."
 )
 GUESTS = Family("apvfio_guest_queues", GAUGE, "Queues that a guest holds.", ("guest", "uuid", "mdev"))
-LEASES = Family("apvfio_leases", GAUGE, "Holds of guests on queues.", ("state",))
-CLAIMS = Family("apvfio_promises", GAUGE, "Devices that mdevctl makes, for which queues were freed.")
-PENDING_BITS = Family("apvfio_owed_mask_bits", GAUGE, "Mask bits that apvfio cleared.", ("mask",))
-OVERDUE_BITS = Family(
-    "apvfio_overdue_mask_bits", GAUGE, "Mask bits owed to the host that no guest needs any more.", ("mask",)
+LEASES = Family("apvfio_leases", GAUGE, "Leases of guests.", ("state",))
+CLAIMS = Family(
+    "apvfio_claims", GAUGE, "Mediated devices that mdevctl is creating, for which queues are kept free."
 )
-PENDING_OVERRIDES = Family("apvfio_owed_overrides", GAUGE, "Queues whose driver_override apvfio set.")
-OVERDUE_OVERRIDES = Family(
-    "apvfio_overdue_overrides", GAUGE, "Queues owed to the host by their driver_override that no guest needs."
+PENDING_BITS = Family("apvfio_pending_mask_bits", GAUGE, "Pending returns of mask bits.", ("mask",))
+UNNEEDED_BITS = Family(
+    "apvfio_unneeded_mask_bits", GAUGE, "Pending returns of mask bits that no guest needs.", ("mask",)
+)
+PENDING_OVERRIDES = Family("apvfio_pending_overrides", GAUGE, "Pending returns of a driver_override.")
+UNNEEDED_OVERRIDES = Family(
+    "apvfio_unneeded_overrides", GAUGE, "Pending returns of a driver_override that no guest needs."
 )
 DRIFT = Family("apvfio_drift", GAUGE, "Differences between the host and the ledger.")
-EVENTS = Family("apvfio_events_total", COUNTER, "What happened since the trail began.", ("event",))
-DAMAGED = Family("apvfio_trail_damaged_lines", GAUGE, "Lines of the trail that cannot be understood.")
+EVENTS = Family("apvfio_events_total", COUNTER, "What happened since the audit log began.", ("event",))
+DAMAGED = Family("apvfio_audit_log_damaged_lines", GAUGE, "Lines of the audit log that cannot be understood.")
 
 FAMILIES = (
     *(UP, BUILD, MECHANISM, VFIO_AP, QUEUES, STATES, ADAPTERS, RESERVED, GUESTS, LEASES, CLAIMS),
-    *(PENDING_BITS, OVERDUE_BITS, PENDING_OVERRIDES, OVERDUE_OVERRIDES, DRIFT, EVENTS, DAMAGED),
+    *(PENDING_BITS, UNNEEDED_BITS, PENDING_OVERRIDES, UNNEEDED_OVERRIDES, DRIFT, EVENTS, DAMAGED),
 )

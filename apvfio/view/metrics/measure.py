@@ -42,9 +42,9 @@ def events(counts: Mapping[str, int], damaged: int) -> Measured:
 def measure(found: Status) -> Measured:
     """What there is to tell of a host that was read."""
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
-    unpaid = Outcome([], ledger).unpaid
+    unpaid = Outcome([], ledger).pending
     measured = {
-        families.MECHANISM: _each((MASKS, OVERRIDES), {found.mode: 1}),
+        families.MECHANISM: _each((MASKS, OVERRIDES), {found.mechanism: 1}),
         families.VFIO_AP: _one(host.vfio_ap),
         families.QUEUES: _each(OWNERS, Counter(owner.kind for owner in found.owners.values())),
         families.STATES: _each(queue_states.STATES, Counter(found.seen.states.values())),
@@ -57,11 +57,11 @@ def measure(found: Status) -> Measured:
             for lease in held
         ],
         families.LEASES: _each(LEASE_STATES, Counter(lease.state for lease in held)),
-        families.CLAIMS: _one(len(ledger.promises)),
+        families.CLAIMS: _one(len(ledger.claims)),
         families.PENDING_BITS: _bits(ledger),
-        families.OVERDUE_BITS: _bits(unpaid),
+        families.UNNEEDED_BITS: _bits(unpaid),
         families.PENDING_OVERRIDES: _one(len(ledger.overrides)),
-        families.OVERDUE_OVERRIDES: _one(len(unpaid.overrides)),
+        families.UNNEEDED_OVERRIDES: _one(len(unpaid.overrides)),
         families.DRIFT: _one(len(found.drift)),
     }
     if found.policy_error:
@@ -79,7 +79,7 @@ def _of_adapters(found: Status) -> list[Sample]:
 
 
 def _bits(ledger: Ledger) -> list[Sample]:
-    return [Sample((name,), len(ids)) for name, ids in zip(MASK_NAMES, ledger.owed, strict=True)]
+    return [Sample((name,), len(ids)) for name, ids in zip(MASK_NAMES, ledger.pending, strict=True)]
 
 
 def _each(values: Sequence[str], counts: Mapping[str, int]) -> list[Sample]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio mode``: by which of the kernel's two mechanisms queues change hands here."""
+"""``apvfio mechanism``: by which of the kernel's two mechanisms queues change hands here."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("mode", help="show or switch the mechanism: masks or overrides")
+    parser = commands.add_parser("mechanism", help="show or switch the mechanism: masks or overrides")
     parser.add_argument(
-        "mode",
+        "mechanism",
         nargs="?",
         choices=(MASKS, OVERRIDES),
         help="switch to it, until the next boot; only while there is no AP mediated device",
@@ -43,16 +43,16 @@ def run(args: argparse.Namespace) -> int:
     """Show it, after switching it if asked to."""
     done = None
     with opened(args) as system:
-        if args.mode:
+        if args.mechanism:
             with ProgressLine() as tell:
-                done = switch_mechanism(system, args.mode, tell=tell)
+                done = switch_mechanism(system, args.mechanism, tell=tell)
         facts = _facts(system)
     if args.json:
-        print_json({**facts, "changed": done and _changed(done)})
+        print_json({**facts, "change": done and _changed(done)})
         return Exit.OK
     if done:
         print_lines(_told(done))
-    print(f"{facts['mode']}: {facts['why']}")
+    print(f"{facts['mechanism']}: {facts['why']}")
     return Exit.OK
 
 
@@ -77,7 +77,9 @@ def _told(done: MechanismChange) -> Iterator[str]:
         yield f"moved {count_queues(len(moved))} to another driver: {some_queues(moved)}"
     if masks:
         words = " ".join(f"{name}={format_change(ids)}" for name, ids in masks)
-        yield f"'apvfio mode masks' does not clear these bits again; 'apvfio masks --active {words}' does"
+        yield (
+            f"'apvfio mechanism masks' does not clear these bits again; 'apvfio masks --active {words}' does"
+        )
 
 
 def _opened_masks(done: MechanismChange) -> list[tuple[str, IdSet]]:
@@ -92,7 +94,7 @@ def _moved(done: MechanismChange) -> list[Apqn]:
 def _facts(system: System) -> dict[str, object]:
     host, ledger, policy = look(system)
     return {
-        "mode": mechanism_of(host, ledger, policy),
+        "mechanism": mechanism_of(host, ledger, policy),
         "why": mechanism_reason(host, ledger, policy),
         "override": host.abilities.override,
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio mode``: what is in use, why, and switching a host."""
+"""``apvfio mechanism``: what is in use, why, and switching a host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(sim: str, path: str, text: str) -> None:
 
 
 def shown(sim: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert main(["--sim", sim, "mode", *words]) == Exit.OK
+    assert main(["--sim", sim, "mechanism", *words]) == Exit.OK
     return capsys.readouterr().out
 
 
@@ -44,9 +44,9 @@ def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.Captur
     *changes, mode = shown(sim, capsys, "overrides").splitlines()
     assert changes == [
         "set apmask 3,5 (03, 05), which was clear",
-        "'apvfio mode masks' does not clear these bits again; 'apvfio masks --active apmask=-3,-5' does",
+        "'apvfio mechanism masks' does not clear these bits again; 'apvfio masks --active apmask=-3,-5' does",
     ]
-    assert mode.startswith("overrides: chosen with 'apvfio mode'")
+    assert mode.startswith("overrides: chosen with 'apvfio mechanism'")
     write(sim, "bus/ap/devices/00.0001/driver_override", "vfio_ap")
     assert shown(sim, capsys) == "overrides: driver_override is set for 00.0001, which shuts the masks\n"
     assert shown(sim, capsys, "masks").splitlines()[0] == "cleared the driver_override of 00.0001"
@@ -60,7 +60,7 @@ def test_a_host_with_a_device_stays_as_it_is(tmp_path: Path, capsys: pytest.Capt
     write(sim, "bus/ap/apmask", "-0")
     write(sim, AP_MDEVS.create, mdev(1))
     write(sim, f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
-    assert main(["--sim", sim, "mode", "overrides"]) == Exit.CONFLICT
+    assert main(["--sim", sim, "mechanism", "overrides"]) == Exit.CONFLICT
     assert f"the mediated device {mdev(1)} is in use" in capsys.readouterr().err
     assert shown(sim, capsys, "masks").startswith("masks: apmask lacks 0")
 
@@ -69,19 +69,19 @@ def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFi
     sim = a_sim(tmp_path, "6.12")
     facts = json.loads(shown(sim, capsys, "--json"))
     assert facts == {
-        "mode": "masks",
+        "mechanism": "masks",
         "why": "this kernel has no driver_override for AP queues",
         "override": False,
-        "changed": None,
+        "change": None,
     }
-    assert main(["--sim", sim, "mode", "overrides"]) == Exit.HOST
+    assert main(["--sim", sim, "mechanism", "overrides"]) == Exit.HOST
     assert "Stay with masks" in capsys.readouterr().err
 
 
 def test_the_policy_prefers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sim = a_sim(tmp_path)
     with open_sim(sim) as system:
-        system.files.write("etc/apvfio/apvfio.toml", 'mode = "overrides"\n')
+        system.files.write("etc/apvfio/apvfio.toml", 'mechanism = "overrides"\n')
     assert shown(sim, capsys) == "overrides: the policy prefers it; nothing is in use\n"
 
 
@@ -99,7 +99,7 @@ def test_a_switch_says_what_moves_and_what_is_forgotten(
         "0a.0004 and 1 more",
     ]
     assert shown(sim, capsys, "masks") == (
-        "masks: chosen with 'apvfio mode' for this boot; nothing is in use\n"
+        "masks: chosen with 'apvfio mechanism' for this boot; nothing is in use\n"
     )
     command = restore.split("'")[3].split()
     assert main(["--sim", sim, *command[1:]]) == Exit.OK
@@ -107,12 +107,12 @@ def test_a_switch_says_what_moves_and_what_is_forgotten(
     assert shown(sim, capsys) == "masks: apmask lacks 0,10 and aqmask lacks 27, which shuts driver_override\n"
     assert main(["--sim", sim, "log", "--json"]) == Exit.OK
     said = [event["sentence"] for event in json.loads(capsys.readouterr().out)]
-    assert "masks changed by hand: apmask +0,+10; aqmask +27, by 'apvfio mode overrides'" in said
+    assert "masks changed by hand: apmask +0,+10; aqmask +27, by 'apvfio mechanism overrides'" in said
 
 
 def test_a_switch_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sim = a_sim(tmp_path)
     write(sim, "bus/ap/apmask", "-1")
-    changed = json.loads(shown(sim, capsys, "overrides", "--json"))["changed"]
+    changed = json.loads(shown(sim, capsys, "overrides", "--json"))["change"]
     moved = ["01.0001", "01.0002", "01.0004", "01.001b"]
     assert changed == {"apmask": "1", "aqmask": "", "overrides": {}, "moved": moved}
