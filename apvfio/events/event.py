@@ -44,8 +44,55 @@ MASKS = "masks"
 MECHANISM = "mechanism"
 """The mechanism was chosen by which queues change hands."""
 
-GAINS = frozenset((STARTED, CHANGED, HELD))
-KINDS = GAINS | {COUNTED, PLANNED, STOPPED, REFUSED, IGNORED, PENDING, CLAIMED, MASKS, MECHANISM}
+NOTICE, WARNING, INFO = 5, 4, 6
+"""Priorities of the journal."""
+
+
+class Kind(NamedTuple):
+    """What there is to know of the events of one kind."""
+
+    sentence: str
+    """What happened; `apvfio.events.text` fills in the fields."""
+    message_id: str = ""
+    """Of its entry in the journal, explained in hooks/apvfio.catalog; '' if it has no entry."""
+    priority: int = INFO
+    gains: bool = False
+    """Whether a guest has the event's queues from then on."""
+    without_text: str = ""
+    """The sentence if the event has no text."""
+
+
+KINDS = {
+    COUNTED: Kind("until here: {counts}"),
+    HELD: Kind("{guest} still has {queues}", "6058d3438c6748598f312fa8e922966e", gains=True),
+    PLANNED: Kind("{guest} is to get {queues}{way}{why}", "1cc6f53545d14bd69e6ec04fbe230e69"),
+    STARTED: Kind("{guest} has {queues}{way}", "09ba222812584ee887c5f8c750137b78", gains=True),
+    CHANGED: Kind(
+        "{guest}, which runs, now has {queues}{way}", "0969b4ce024741788ad53c25c200f495", gains=True
+    ),
+    STOPPED: Kind("{guest} no longer has {queues}", "d0ba0418969b48c2864206dde97ed75e"),
+    REFUSED: Kind("{guest} was not started: {text}", "06e8c546e8a244668e96445548b37e47", WARNING),
+    IGNORED: Kind(
+        "{guest} gets no queues: its mediated device {mdev} is not there, and it has neither an annotation "
+        "nor mdevctl's definition of that device",
+        "992fd7b703804d76862fc9a4b7a2a75d",
+        WARNING,
+    ),
+    PENDING: Kind(
+        "owed to the host: {text}",
+        "44308ae0d03c48c497e5737857e4ef67",
+        NOTICE,
+        without_text="all that was owed to the host is paid",
+    ),
+    CLAIMED: Kind("{queues} freed for the mediated device {mdev}{way}", "53a25543c1c547f38c21649ba265b68b"),
+    MASKS: Kind("masks changed by hand: {text}", "26aa9df8e7804b51bc7a097d51571997"),
+    MECHANISM: Kind(
+        "queues change hands by {text}",
+        "13407eead52741db8b173a2b487191e6",
+        without_text="the mode is the policy's again",
+    ),
+}
+GAINS = frozenset(name for name, kind in KINDS.items() if kind.gains)
 
 _TEXTS = ("guest", "uuid", "mdev", "freed_by", "text")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _socket import AF_UNIX, SOCK_DGRAM, socket  # a tenth of what loading the public module takes
 from contextlib import suppress
 
-from apvfio.events.event import IGNORED, PENDING, REFUSED, Event
+from apvfio.events.event import INFO, KINDS, WARNING, Event
 from apvfio.events.text import sentence
 from apvfio.model.errors import printable
 from apvfio.model.ids import format_list
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
 SOCKET = "/run/systemd/journal/socket"
 _MOST = 256
 """Queues named in one entry, which must fit into a datagram."""
-_NOTICE, _WARNING, _INFO = 5, 4, 6
-
-CATALOGUE = {
-    "planned": "1cc6f53545d14bd69e6ec04fbe230e69",
-    "started": "09ba222812584ee887c5f8c750137b78",
-    "changed": "0969b4ce024741788ad53c25c200f495",
-    "stopped": "d0ba0418969b48c2864206dde97ed75e",
-    "refused": "06e8c546e8a244668e96445548b37e47",
-    "ignored": "992fd7b703804d76862fc9a4b7a2a75d",
-    "held": "6058d3438c6748598f312fa8e922966e",
-    "pending": "44308ae0d03c48c497e5737857e4ef67",
-    "claimed": "53a25543c1c547f38c21649ba265b68b",
-    "masks": "26aa9df8e7804b51bc7a097d51571997",
-    "mechanism": "13407eead52741db8b173a2b487191e6",
-}
-"""The message id of each kind; hooks/apvfio.catalog explains them."""
 
 
 def send(event: Event, path: str = SOCKET) -> None:
@@ -54,7 +38,7 @@ def send(event: Event, path: str = SOCKET) -> None:
 def fields(event: Event) -> Iterator[tuple[str, str]]:
     """The fields of its entry, in order; those of one name follow each other."""
     yield "MESSAGE", printable(sentence(event), 1000)
-    yield "MESSAGE_ID", CATALOGUE[event.kind]
+    yield "MESSAGE_ID", KINDS[event.kind].message_id
     yield "PRIORITY", str(_priority(event))
     yield "SYSLOG_IDENTIFIER", "apvfio"
     yield "APVFIO_EVENT", event.kind
@@ -73,9 +57,10 @@ def fields(event: Event) -> Iterator[tuple[str, str]]:
 
 
 def _priority(event: Event) -> int:
-    if event.kind in (REFUSED, IGNORED) or event.warnings:
-        return _WARNING
-    return _NOTICE if event.kind == PENDING and event.text else _INFO
+    kind = KINDS[event.kind]
+    if event.warnings:
+        return WARNING
+    return INFO if kind.without_text and not event.text else kind.priority
 
 
 def _field(name: str, text: str) -> bytes:

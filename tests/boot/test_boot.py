@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.events.event import STARTED
-from apvfio.events.journal import CATALOGUE
+from apvfio.events.event import KINDS, STARTED
 from apvfio.model.ledger import HELD
 from boot_host import lay_out, switched_on
 from booting import until
@@ -138,7 +137,7 @@ class TestBoot:
         assert sorted(entry["APVFIO_GUEST"] for entry in entries) == sorted(GUESTS)
         for entry in entries:
             number, matrix = GUESTS[entry["APVFIO_GUEST"]]
-            assert (entry["MESSAGE_ID"], entry["APVFIO_MDEV"]) == (CATALOGUE[STARTED], mdev(number))
+            assert (entry["MESSAGE_ID"], entry["APVFIO_MDEV"]) == (KINDS[STARTED].message_id, mdev(number))
             queues = entry["APVFIO_APQN"]
             assert sorted(map(str, matrix.queues())) == ([queues] if isinstance(queues, str) else queues)
         assert " Subject: A guest has AP queues\n" in host.did(*ours, "--catalog")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Measured = dict[Family, list[Sample]]
 
 OWNERS = (HOST.kind, GUEST, MDEV, FREE.kind, UNBOUND.kind)
-EVENTS = tuple(sorted(event.KINDS - {event.HELD, event.COUNTED}))
+EVENTS = tuple(sorted(event.KINDS.keys() - {event.HELD, event.COUNTED}))
 
 
 def always(*, up: bool) -> Measured:
