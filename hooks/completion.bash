@@ -66,7 +66,7 @@ _apvfio_words() {
     undefine) echo "--help --xml --connect -c" ;;
     masks) echo "--help --active -a --persistent -p --remove -r --dry-run --if-state --json apmask= aqmask=" ;;
     mechanism) echo "--help --json masks overrides" ;;
-    reconcile) echo "--help --json --wait --hand-over --dry-run -n --if-state" ;;
+    reconcile) echo "--help --json --wait --defer --dry-run -n --if-state" ;;
     release) echo "--help --json --force --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;
     sim) echo "--help new start stop kill mount" ;;

@@ -47,7 +47,7 @@ class Hook:
         )
 
     def state(self) -> dict[str, Any]:
-        """The host as its file has it, but for the trail, which tells of what was refused."""
+        """The host as its file has it, but for the audit log, which tells of what was refused."""
         state: dict[str, Any] = json.loads(self.sim.read_bytes())
         state["files"] = {
             path: file for path, file in state["files"].items() if not AUDIT_LOG.startswith(path)

@@ -81,7 +81,7 @@ class FaultySysfs:
 
 
 class FaultyFiles:
-    """Files in a dictionary that count their writes; what is appended to the trail is not counted."""
+    """Files in a dictionary that count their writes; what is appended to the audit log is not counted."""
 
     def __init__(self, faults: Faults, disk: FaultyFiles | None = None) -> None:
         self.texts: dict[str, str] = disk.texts if disk else {}

@@ -102,7 +102,7 @@ virsh dumpxml db1 | apvfio incoming --give-up
     "reconcile": """\
 apvfio reconcile --dry-run
 apvfio reconcile
-apvfio reconcile --wait 60 --hand-over   # as at boot
+apvfio reconcile --wait 60 --defer   # as at boot
 """,
     "release": """\
 apvfio release db1 --dry-run

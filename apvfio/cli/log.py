@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kept(files: Files) -> list[Event]:
-    """What the trail has; damaged lines are told of once."""
+    """What the audit log has; damaged lines are told of once."""
     lines = list(audit_log.read(files))
     damaged = lines.count(None)
     if damaged:

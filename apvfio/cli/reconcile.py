@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--hand-over",
+        "--defer",
         action="store_true",
         help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
     )
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             outcome = preview_reconcile(system)
         else:
-            outcome = reconcile_host(system, hurry=args.hand_over, tell=tell)
+            outcome = reconcile_host(system, hurry=args.defer, tell=tell)
         more = _settle_live(system, dry_run=args.dry_run)
         host = read_host(system.sysfs)
         more = more._replace(waiting=[*more.waiting, *waits(system, outcome.ledger)])

@@ -19,7 +19,7 @@ CATALOGUE = {
         *("other-hooks", "hook-seen"),
     ),
     TOOLS: ("mdevctl", "s390-tools", "callouts", "ap-check"),
-    UNITS: ("files", "units", "handover"),
+    UNITS: ("files", "units", "deferred-returns"),
     HOST: ("cards", "foreign-devices", "masks", "stored-masks"),
     GUESTS: (
         *("guest", "annotation", "device", "definition", "machine", "cpu", "kvm"),

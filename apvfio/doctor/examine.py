@@ -116,7 +116,7 @@ def _look(
 
     return Facts(
         kernel=kernel,
-        keeping=keeping,
+        store=keeping,
         machine=look("this machine", machine, lambda _: None),
         guests=look("guests", guests, lambda unseen: unseen),
         defined=look("mdevctl's definitions", lambda: _defined(system.files), lambda _: {}),

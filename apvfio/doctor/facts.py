@@ -192,7 +192,7 @@ class MachineFacts(NamedTuple):
     enforcing: bool
     units: tuple[UnitFacts, ...] | None
     """None where systemd does not run."""
-    handed_over: float
+    deferred_for: float
     """For how many seconds something has been waiting for the unit; 0 for nothing."""
     ap_check: str
     """Where s390-tools' callout is, '' if it is not installed."""
@@ -261,7 +261,7 @@ class Facts(NamedTuple):
     """All of it."""
 
     kernel: KernelFacts
-    keeping: StoreFacts
+    store: StoreFacts
     machine: MachineFacts | None
     """None where the host is not this machine."""
     guests: Seen[tuple[GuestFacts, ...]]

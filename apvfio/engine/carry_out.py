@@ -104,8 +104,8 @@ def _carry_out(
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
     going = returning_queues(ledger, host)
-    handed_over = bool(going and budget and budget.defers(len(going) * pace.seconds))
-    part = limit_returns(ledger, host, 0 if handed_over else pace.portion) if going else ledger
+    deferred = bool(going and budget and budget.defers(len(going) * pace.seconds))
+    part = limit_returns(ledger, host, 0 if deferred else pace.portion) if going else ledger
     part_going = len(returning_queues(part, host)) if going else 0
     rest = pending_steps(part, host)
     if part_going:
@@ -117,8 +117,8 @@ def _carry_out(
     now_so = read_host(sysfs, overrides=bool(back.overrides)) if taken else host
     after = without_what_is_over(back, now_so, taken)
     # What a live change had taken can be returned only now that its device no longer has it.
-    unfinished = (part_going < len(going) or back != ledger) and not handed_over
-    return Outcome(taken, after, deferred=handed_over, unfinished=unfinished)
+    unfinished = (part_going < len(going) or back != ledger) and not deferred
+    return Outcome(taken, after, deferred=deferred, unfinished=unfinished)
 
 
 def carry_out_rest(

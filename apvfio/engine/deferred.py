@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Files
 
-DIRECTORY = "run/apvfio/handover"
+DIRECTORY = "run/apvfio/deferred"
 QUICKEST = 0.03
 """Seconds that a queue takes to the host at best: vfio_ap looks every 20 ms whether its reset is over."""
 _UNHEARD = 600
@@ -60,10 +60,10 @@ class TimeBudget:
 
     def defers(self, seconds: float) -> bool:
         """Return whether returns that take so many ``seconds`` exceed the budget and are the unit's now."""
-        return time.monotonic() + seconds > self._end and hand_over(self._files, self._who)
+        return time.monotonic() + seconds > self._end and defer_returns(self._files, self._who)
 
 
-def hand_over(files: Files, who: str) -> bool:
+def defer_returns(files: Files, who: str) -> bool:
     """Have the unit do what is pending; return False if it does not watch, or cannot be told."""
     if not is_watched(files):
         return False
@@ -92,7 +92,7 @@ def _now() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
-def take_up(files: Files) -> None:
+def take_over_deferred(files: Files) -> None:
     """Empty the directory, before the work and under the lock: what is handed over meanwhile starts the unit
     once more, and who could not have the lock leaves it full, so that the unit is started again.
     """

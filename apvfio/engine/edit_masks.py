@@ -85,7 +85,7 @@ def _plan(system: System, wish: MaskEdit) -> tuple[MasksBefore, MaskChange]:
 
 
 def _note(system: System, parts: Iterable[str]) -> None:
-    """Put what was done into the trail, if anything was."""
+    """Put what was done into the audit log, if anything was."""
     if text := "; ".join(parts):
         record.note_masks(system, text)
 

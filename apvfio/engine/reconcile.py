@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Pace, TimeBudget, hand_over, take_up
+from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, take_over_deferred
 from apvfio.engine.differences import differences
 from apvfio.engine.intended_masks import intended_masks
 from apvfio.engine.up_to_date import bring_up_to_date
@@ -32,7 +32,7 @@ def reconcile_host(system: System, *, hurry: bool = False, tell: Progress = no_p
         return _reconcile(system, hurry=hurry, tell=tell)
     except ApvfioError:
         if hurry:
-            hand_over(system.files, "reconcile")
+            defer_returns(system.files, "reconcile")
         raise
 
 
@@ -44,7 +44,7 @@ def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
     with system.lock():
         tell("")
         if not hurry:
-            take_up(system.files)
+            take_over_deferred(system.files)
         host = read_host(system.sysfs)
         found = ledger_file.load(system.files, system.boot_id)
         seen = differences(system, host, found)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
-from apvfio.engine.deferred import Pace, TimeBudget, hand_over
+from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
 from apvfio.engine.evidence import Evidence
 from apvfio.engine.offline import noting_offline
 from apvfio.engine.plan_start import plan_start
@@ -65,7 +65,7 @@ def start_guest(
             plan = plan._replace(ledger=plan.ledger.with_lease(plan.lease._replace(live_change=live)))
         ledger_file.save(system.files, plan.ledger)
         if plan.deferred:
-            hand_over(system.files, request.guest_uuid)
+            defer_returns(system.files, request.guest_uuid)
         try:
             apply_steps(system.sysfs, plan.steps)
             there = [queue for queue in plan.request.matrix.queues() if queue in state.host.drivers]

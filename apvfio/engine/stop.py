@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Pace, TimeBudget, hand_over
+from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
 from apvfio.engine.evidence import Evidence
 from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.kernel.snapshot import read_host
@@ -40,7 +40,7 @@ def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Ou
         return _serve_stop(system, guest_uuid, recorded=recorded)
     except ApvfioError:
         # libvirt reports a stop once, and what delays this one may be over soon.
-        hand_over(system.files, guest_uuid)
+        defer_returns(system.files, guest_uuid)
         raise
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trail: what happened to queues, a line an event, kept beyond boots in /var/lib/apvfio.
+"""The audit log: what happened to queues, a line an event, kept beyond boots in /var/lib/apvfio.
 
 A line is appended when the ledger has been written, by one write that is not waited for: a stop of the
-machine that loses it ends every guest as well. A process that dies in between leaves a trail that
+machine that loses it ends every guest as well. A process that dies in between leaves an audit log that
 disagrees with the ledger, by the check sum in its last line: whoever comes next writes what is missing,
 marked as found late. Nothing here ever fails a call: a disk that is full leaves a gap, found in the same way.
 
-Nor does the trail's length cost a call anything: a file begins with all that guests hold, so the newest one
-tells everything, and it is not read if it is larger than apvfio ever makes it.
+Nor does the audit log's length cost a call anything: a file begins with all that guests hold, so the
+newest one tells everything, and it is not read if it is larger than apvfio ever makes it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Files
     from apvfio.model.ledger import Ledger
 
-AUDIT_LOG = "var/lib/apvfio/trail.jsonl"
+AUDIT_LOG = "var/lib/apvfio/audit.jsonl"
 FILES = 40
 """With that many, some 30,000 events are kept."""
 _FULL = 256 << 10
@@ -121,10 +121,10 @@ def damaged(files: Files) -> int:
     return sum(event is None for event in _file(files, 0, _LARGEST))
 
 
-def replayed(trail: Iterable[Event | None]) -> dict[str, Holder]:
-    """Who holds what by all that the trail says."""
+def replayed(log: Iterable[Event | None]) -> dict[str, Holder]:
+    """Who holds what by all that the audit log says."""
     held: dict[str, Holder] = {}
-    for event in trail:
+    for event in log:
         if event and event.kind in GAINS:
             held[event.mdev] = Holder(event.guest, event.uuid, event.mdev, event.matrix, event.freed_by)
         elif event and event.kind == STOPPED:

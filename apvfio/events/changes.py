@@ -89,7 +89,7 @@ def differences(
 
 
 def still_held(held: Iterable[Holder], now: float, boot: str) -> Iterator[Event]:
-    """What a new file of the trail begins with."""
+    """What a new file of the audit log begins with."""
     return (_event(now, HELD, boot, holder, late=False) for holder in held)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger written, and what that tells told: to the trail, and to the journal of this machine."""
+"""The ledger written, and what that tells told: to the audit log, and to the journal of this machine."""
 
 from __future__ import annotations
 

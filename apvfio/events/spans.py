@@ -24,22 +24,23 @@ class Span(NamedTuple):
     boot: str
     begin: float
     begun_before: bool = False
-    """Whether the trail begins later than the span."""
+    """Whether the audit log begins later than the span."""
     end: float | None = None
     """None if it has it still."""
     ended_before: bool = False
     """Whether the end was found out later, such as that of the boot."""
 
 
-def spans(trail: Iterable[Event], queue: Apqn) -> list[Span]:
+def spans(log: Iterable[Event], queue: Apqn) -> list[Span]:
     """The spans of ``queue``, by their beginning.
 
-    A file of the trail begins with all that guests hold: a guest that is not among them has lost its queues.
+    A file of the audit log begins with all that guests hold: a guest that is not among them has lost its
+    queues.
     """
     found: list[Span] = []
     there: dict[str, int] = {}
     in_doubt: dict[str, float] = {}
-    for event in trail:
+    for event in log:
         if event.kind == COUNTED:
             in_doubt = dict.fromkeys(there, event.time)
         elif event.kind == HELD:

@@ -32,7 +32,7 @@ def sentence(event: Event) -> str:
     )
     late = ", found out afterwards" if event.late else ""
     warned = "".join(f"; warning: {printable(warning, _LONGEST)}" for warning in event.warnings)
-    # All of it is looked through once more: who has edited the trail may have done it anywhere.
+    # All of it is looked through once more: who has edited the audit log may have done it anywhere.
     return printable(f"{said}{warned}{late}", _WHOLE)
 
 

@@ -49,7 +49,7 @@ def pay(system: System, force: bool, tell: Progress) -> None:
 def forget(root: str, system: System) -> bool:
     """Remove the ledger, records of stops and what else is below /run.
 
-    False, and all but the handover directory stays, while something is held or owed.
+    False, and all but the directory of deferred returns stays, while something is held or owed.
     """
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from booting import Computer
 
 POLICY = "/etc/apvfio/apvfio.toml"
-TRAIL = "/var/lib/apvfio/trail.jsonl"
+AUDIT_LOG = "/var/lib/apvfio/audit.jsonl"
 GUESTS: dict[str, tuple[int, Matrix]] = {
     "db1": (1, a_matrix("0,10", "1,2,4")),
     "stored": (2, a_matrix("1", "27")),
@@ -121,7 +121,7 @@ class TestBoot:
         assert_prepared_before_the_daemon(host)
         assert host.did("systemctl", "--failed", "--quiet") == ""
         assert os.stat(host.path("/")).st_dev  # the machine's files are there, its /run is its own
-        assert host.did("stat", "--format=%a", "/run/apvfio", "/run/apvfio/handover") == "700\n700\n"
+        assert host.did("stat", "--format=%a", "/run/apvfio", "/run/apvfio/deferred") == "700\n700\n"
 
     def test_a_power_failure_leaves_nothing_behind(self, host: Computer) -> None:
         before = status(host)
@@ -188,21 +188,21 @@ class TestBoot:
         now = status(host)
         assert (now["pending"]["apmask"], now["drift"]) == ("2", [])
         assert "db1" not in [lease["guest"] for lease in now["leases"]]
-        assert host.did("ls", "/run/apvfio/handover") == ""
+        assert host.did("ls", "/run/apvfio/deferred") == ""
 
     def test_a_guest_may_start_again_before_the_unit_is_done(self, host: Computer) -> None:
         host.virsh("start", "db1")
         for _ in range(3):
             host.virsh("destroy", "db1")
             host.virsh("start", "db1")
-        until(lambda: host.did("ls", "/run/apvfio/handover") == "")
+        until(lambda: host.did("ls", "/run/apvfio/deferred") == "")
         until(lambda: host.unit("apvfio-reconcile.service", "ActiveState") == "inactive")
         assert_all_guests_have_their_queues(host)
         assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
 
     def test_nobody_watches_so_the_hook_does_it(self, host: Computer) -> None:
         host.did("systemctl", "stop", "apvfio-reconcile.path")
-        host.did("rmdir", "/run/apvfio/handover")
+        host.did("rmdir", "/run/apvfio/deferred")
         host.virsh("destroy", "stored")
         host.virsh("destroy", "kept")
         now = status(host)
@@ -236,7 +236,7 @@ class TestBoot:
 
     def test_apvfio_leaves_a_host_when_nobody_needs_it(self, host: Computer) -> None:
         # What the guests' reconnect left to the unit is served.
-        until(lambda: not any("/handover/" in path for path in installation(host)))
+        until(lambda: not any("/deferred/" in path for path in installation(host)))
         there, now = installation(host), status(host)
         command = os.path.join(os.path.dirname(sys.executable), "apvfio")
         answer = host.run(command, "uninstall")
@@ -249,13 +249,13 @@ class TestBoot:
         for name in GUESTS:
             host.virsh("destroy", name)
         assert status(host)["pending"]["apmask"] == "0,2,10"
-        assert f"Who had which queue when stays in {TRAIL}" in host.apvfio("uninstall")
+        assert f"Who had which queue when stays in {AUDIT_LOG}" in host.apvfio("uninstall")
         gone = there - installation(host)
         assert "/etc/libvirt/hooks/qemu.d" in gone
         assert "/run/apvfio" in gone
         assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
         left = {path for path in installation(host) if "apvfio" in path}
-        assert left == {os.path.dirname(TRAIL), TRAIL}
+        assert left == {os.path.dirname(AUDIT_LOG), AUDIT_LOG}
         now = status(host)
         assert (now["apmask"], now["aqmask"]) == ("0-255", "0-26,28-255")
         assert (now["leases"], now["drift"]) == ([], [])

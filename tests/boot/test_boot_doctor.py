@@ -142,11 +142,11 @@ class TestDoctor:
 
     def test_work_that_nobody_takes_up(self, host: Computer) -> None:
         host.did("systemctl", "stop", "apvfio-reconcile.path")
-        host.did("sh", "-c", "mkdir -p /run/apvfio/handover; touch /run/apvfio/handover/1.db1")
+        host.did("sh", "-c", "mkdir -p /run/apvfio/deferred; touch /run/apvfio/deferred/1.db1")
         _, faults = examined(host)
-        assert [fault["id"] for fault in faults] == ["units", "handover"]
+        assert [fault["id"] for fault in faults] == ["units", "deferred-returns"]
         mend(host, faults[0])
-        until(lambda: host.did("ls", "/run/apvfio/handover") == "")
+        until(lambda: host.did("ls", "/run/apvfio/deferred") == "")
         assert examined(host) == (0, [])
 
     def test_a_daemon_that_is_down(self, host: Computer) -> None:

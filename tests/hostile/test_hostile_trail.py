@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trail garbled, cut, swapped for something else: no start fails for it, and what can be told is told."""
+"""The audit log garbled, cut, swapped: no start fails for it, and what can be told is told."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ANYTHING: list[object] = [
 
 
 def require_harmless(text: str) -> Machine:
-    """Whatever the trail says: it is shown or passed over, guests start and stop, and that is in it again.
+    """Whatever the audit log says: it is shown or passed over, guests start and stop, and that is in it.
 
     The host afterwards, on which nobody has anything.
     """
@@ -74,7 +74,7 @@ def require_harmless(text: str) -> Machine:
 
 
 def require_mended(text: str) -> None:
-    """What the end of the trail lacks is told at once, as found out late."""
+    """What the end of the audit log lacks is told at once, as found out late."""
     machine = lived()
     machine.files.texts[audit_log.AUDIT_LOG] = text
     reconcile_host(machine)

@@ -234,7 +234,7 @@ class House:
     @contextmanager
     def _watched(self, unit: bool) -> Iterator[None]:
         """With the directory that apvfio-reconcile.path watches, or without."""
-        directory = self.tree / "run/apvfio/handover"
+        directory = self.tree / "run/apvfio/deferred"
         if unit:
             directory.mkdir(0o700)
         yield

@@ -207,7 +207,7 @@ class PointedFiles:
         self._files = files
         self._point = point
         self.read, self.list, self.end, self.size = files.read, files.list, files.end, files.size
-        # The trail, on which nothing hangs.
+        # The audit log, on which nothing hangs.
         self.append, self.rename = files.append, files.rename
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:

@@ -73,7 +73,7 @@ def with_kernel(**changes: Any) -> Facts:
 
 
 def with_keeping(**changes: Any) -> Facts:
-    return WELL._replace(keeping=KEEPING._replace(**changes))
+    return WELL._replace(store=KEEPING._replace(**changes))
 
 
 def test_nothing_is_wrong() -> None:
@@ -119,7 +119,7 @@ CASES = [
     (on(units=(UNITS[0]._replace(loaded=False),)), "units", WARNING, "apvfio install"),
     (on(units=(UNITS[0]._replace(enabled=False),)), "units", WARNING, "systemctl enable --now one.service"),
     (on(units=(FAILED,)), "units", WARNING, "journalctl -b -u one.service --no-pager"),
-    (on(handed_over=900.0), "handover", WARNING, "systemctl start apvfio-reconcile.service"),
+    (on(handed_over=900.0), "deferred-returns", WARNING, "systemctl start apvfio-reconcile.service"),
 ]  # fmt: skip
 
 

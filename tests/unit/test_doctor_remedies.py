@@ -72,7 +72,7 @@ def require_harmless(host: Practice, check: Found, changes: set[Change], asked: 
     allowed = MAY_CHANGE.get(check["id"], ())
     running = host.running()
     for what, which in changes:
-        log = (what, which) == ("file", "var/lib/apvfio/trail.jsonl")
+        log = (what, which) == ("file", "var/lib/apvfio/audit.jsonl")
         assert log or any(f"{what} {which}".startswith(one) for one in allowed), (check, what, which)
         if what in ("guest", "runs"):
             assert which == (check["guest"] or asked), (check, what, which)

@@ -120,7 +120,7 @@ def bits(steps: list[Step]) -> set[tuple[str, str, int]]:
 
 def test_what_cannot_be_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = SimulatedHost(tmp_path)
-    assert host.run("reconcile", "--dry-run", "--hand-over") == Exit.USAGE
+    assert host.run("reconcile", "--dry-run", "--defer") == Exit.USAGE
     assert "not allowed with" in capsys.readouterr().err
     assert host.run("release", "--dry-run", "g1") == Exit.REQUEST
     assert "no guest g1 holds queues" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.engine import deferred
-from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, hand_over, take_up
+from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, take_over_deferred
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
@@ -210,7 +210,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
     slow.watch()
     stop_guest(slow, guest(1))
-    take_up(slow.files)
+    take_over_deferred(slow.files)
     slow.turns.clear()
     start_guest(slow, a_request("1", "1", 2))
     assert slow.turns == [0]
@@ -303,7 +303,7 @@ def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> Non
     xml = domain(uuid=guest(1))
     assert hook.main(["g1", "release", "end", "-"], slow, xml) == Exit.OK
     assert len(slow.handed) == 1
-    take_up(slow.files)
+    take_over_deferred(slow.files)
     assert hook.main(["g1", "reconnect", "begin", "-"], slow, xml) == Exit.OK
     assert slow.handed == [f"{UP + 100}.reconcile"]
     assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
@@ -333,53 +333,53 @@ class TestDirectory:
 
     def test_there_is_one_only_while_somebody_watches(self, tmp_path: Path) -> None:
         files = RealFiles(str(tmp_path))
-        assert not hand_over(files, guest(1))
+        assert not defer_returns(files, guest(1))
         assert list(tmp_path.iterdir()) == []
         (tmp_path / DIRECTORY).mkdir(parents=True)
-        assert hand_over(files, guest(1))
+        assert defer_returns(files, guest(1))
         (made,) = (tmp_path / DIRECTORY).iterdir()
         assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 0)
         assert made.name.partition(".")[2] == guest(1)
-        take_up(files)
+        take_over_deferred(files)
         assert list((tmp_path / DIRECTORY).iterdir()) == []
 
     def test_what_lies_there_for_long_shows_that_nobody_does(self, clock: Clock) -> None:
         files = FaultyFiles(Faults())
         files.directories.add(DIRECTORY)
-        assert hand_over(files, guest(1))
+        assert defer_returns(files, guest(1))
         clock.sleep(599)
-        assert hand_over(files, guest(2))
+        assert defer_returns(files, guest(2))
         clock.sleep(2)
-        assert not hand_over(files, guest(3))
+        assert not defer_returns(files, guest(3))
         assert len(files.texts) == 2
-        take_up(files)
-        assert hand_over(files, guest(3))
+        take_over_deferred(files)
+        assert defer_returns(files, guest(3))
 
     def test_what_is_no_directory_is_no_watcher(self, tmp_path: Path) -> None:
         (tmp_path / DIRECTORY).parent.mkdir(parents=True)
         (tmp_path / DIRECTORY).write_text("")
-        assert not hand_over(RealFiles(str(tmp_path)), guest(1))
+        assert not defer_returns(RealFiles(str(tmp_path)), guest(1))
 
     def test_a_link_put_there_is_not_followed(self, tmp_path: Path, clock: Clock) -> None:
         (tmp_path / DIRECTORY).mkdir(parents=True)
         (tmp_path / DIRECTORY / f"{UP + 100}.{guest(1)}").symlink_to(tmp_path / "elsewhere")
-        assert not hand_over(RealFiles(str(tmp_path)), guest(1))
+        assert not defer_returns(RealFiles(str(tmp_path)), guest(1))
         assert not (tmp_path / "elsewhere").exists()
 
     def test_a_foreign_name_there_does_no_harm(self, clock: Clock) -> None:
         files = FaultyFiles(Faults())
         files.directories.add(DIRECTORY)
         files.texts[f"{DIRECTORY}/note"] = ""
-        assert not hand_over(files, guest(1))
-        take_up(files)
+        assert not defer_returns(files, guest(1))
+        take_over_deferred(files)
         assert files.texts == {}
 
     def test_a_simulated_host_has_one_too(self, tmp_path: Path) -> None:
         host = SimulatedHost(tmp_path)
         with host.opened() as system:
-            assert not hand_over(system.files, guest(1))
+            assert not defer_returns(system.files, guest(1))
             system.tree.add({f"{DIRECTORY}/": {"mode": "0700"}})
-            assert hand_over(system.files, guest(1))
+            assert defer_returns(system.files, guest(1))
             assert len(system.files.list(DIRECTORY)) == 1
 
 
@@ -517,7 +517,7 @@ def test_the_command_says_that_it_left_something(tmp_path: Path, capsys: pytest.
     with host.opened() as system:
         system.tree.add({f"{DIRECTORY}/": {"mode": "0700"}})
         system.sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
-    assert host.run("reconcile", "--hand-over") == Exit.OK
+    assert host.run("reconcile", "--defer") == Exit.OK
     assert "the rest is left to apvfio-reconcile.service\n" in capsys.readouterr().out
     assert host.run("reconcile") == Exit.OK
     assert "+1 > /sys/bus/ap/aqmask" in capsys.readouterr().out

@@ -220,8 +220,8 @@ class TestScript:
 
     @pytest.mark.parametrize("ending", ["kill -9 $$", "exit 1", "exit 127", "kill -9 $PPID"])
     def test_a_stop_stays_recorded_however_the_interpreter_ends(self, script: Path, ending: str) -> None:
-        handover = script.parent / "run/apvfio/handover"
-        handover.mkdir()
+        deferred = script.parent / "run/apvfio/deferred"
+        deferred.mkdir()
         script.parent.joinpath("python3").write_text(f"#!/bin/sh\n{ending}\n")
         subprocess.run(
             [script, "db1", "release", "end", "-"],
@@ -234,15 +234,15 @@ class TestScript:
         assert self.records(script) == [UUID]
         if "PPID" not in ending:
             # The unit that watches starts, and serves it.
-            (woken,) = handover.iterdir()
+            (woken,) = deferred.iterdir()
             assert woken.name.partition(".")[2] == UUID
 
     def test_who_served_a_stop_leaves_nobody_to_wake(self, script: Path) -> None:
-        handover = script.parent / "run/apvfio/handover"
-        handover.mkdir()
+        deferred = script.parent / "run/apvfio/deferred"
+        deferred.mkdir()
         script.parent.joinpath("python3").write_text('#!/bin/sh\nrm "$APVFIO_ROOT"/run/apvfio/stopped.*\n')
         assert self.run(script, "release", domain()) == (0, b"")
-        assert list(handover.iterdir()) == []
+        assert list(deferred.iterdir()) == []
 
     def test_where_run_takes_no_file_the_stop_is_recorded_elsewhere(self, script: Path) -> None:
         lasting = script.parent / "var/lib/apvfio"

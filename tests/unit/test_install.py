@@ -315,7 +315,7 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     system = RealSystem(str(root))
     ledger = a_ledger(a_lease("0", "1", 1), a_lease("1", "1", 2))._replace(boot_id=system.boot_id)
     ledger_file.save(system.files, ledger)
-    (root / "run/apvfio/handover").mkdir()
+    (root / "run/apvfio/deferred").mkdir()
     assert run(root, "uninstall") == Exit.CONFLICT
     assert "guests g1, g2 would not return the queues held now." in capsys.readouterr().err
     assert (root / HOOK).exists()
@@ -323,7 +323,7 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     assert not (root / HOOK).exists()
     # What is held must not be forgotten; that somebody watches is true no longer.
     assert ledger_file.load(system.files, system.boot_id).leases
-    assert not (root / "run/apvfio/handover").exists()
+    assert not (root / "run/apvfio/deferred").exists()
     ledger_file.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
     assert run(root, "uninstall") == Exit.OK
     assert not (root / "run/apvfio").exists()

@@ -107,14 +107,14 @@ def test_a_callout_beside_a_package_is_all_that_goes(root: Path, capsys: Capture
     """Guests hold queues, and the package goes on serving them."""
     system = RealSystem(str(root))
     ledger_file.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
-    (root / "run/apvfio/handover").mkdir()
+    (root / "run/apvfio/deferred").mkdir()
     before = files(root)
     assert main(["--root", str(root), "install", "--callout"]) == Exit.OK
     capsys.readouterr()
     assert main(["--root", str(root), "uninstall"]) == Exit.OK
     assert f"remove  /{CALLOUTS[0]}/{CALLOUT}\n" in capsys.readouterr().out
     assert files(root) == before
-    assert (root / "run/apvfio/handover").is_dir()
+    assert (root / "run/apvfio/deferred").is_dir()
 
 
 def test_before_its_removal_a_package_takes_the_callout_out(root: Path, capsys: Captured) -> None:

@@ -209,7 +209,7 @@ def test_damaged_lines_are_told_of_and_passed_over(
         assert host.run("log") == Exit.OK
         out, err = capsys.readouterr()
         assert len(out.splitlines()) == 1
-        assert err == f"apvfio: warning: {count} of /var/lib/apvfio/trail.jsonl cannot be understood\n", (
+        assert err == f"apvfio: warning: {count} of /var/lib/apvfio/audit.jsonl cannot be understood\n", (
             number
         )
 

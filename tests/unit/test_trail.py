@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trail: it says what the ledger says, whoever dies, and whatever becomes of the disk."""
+"""The audit log: it says what the ledger says, whoever dies, and whatever becomes of the disk."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_debt_is_told_while_it_is_owed() -> None:
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("n", range(1, 3))
 def test_whoever_dies_the_next_one_writes_what_is_missing(n: int, late: bool) -> None:
-    """Killed before or after the n-th line: one reconcile, and the trail says what the ledger says."""
+    """Killed before or after the n-th line: one reconcile, and the audit log says what the ledger says."""
     machine = Machine()
     append, count = machine.files.append, 0
 

@@ -77,10 +77,10 @@ def test_no_daemon_waits_for_the_unit_that_takes_its_time() -> None:
     prepare, reconcile = read("apvfio-prepare.service"), read("apvfio-reconcile.service")
     daemons = "libvirtd.service virtqemud.service"
     assert prepare["Unit"]["Before"] == prepare["Install"]["WantedBy"] == daemons
-    assert "--hand-over" in prepare["Service"]["ExecStart"]
+    assert "--defer" in prepare["Service"]["ExecStart"]
     assert int(prepare["Service"]["TimeoutStartSec"]) <= 60
     assert "Before" not in reconcile["Unit"]
-    assert "--hand-over" not in reconcile["Service"]["ExecStart"]
+    assert "--defer" not in reconcile["Service"]["ExecStart"]
     assert "Install" not in reconcile
 
 

@@ -221,7 +221,7 @@ def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None
 
 def _leases(facts: Facts) -> list[Lease]:
     """The leases that are not about to end; none if the ledger cannot be read."""
-    ledger = facts.keeping.ledger
+    ledger = facts.store.ledger
     return ledger.active_leases() if isinstance(ledger, Ledger) else []
 
 
@@ -290,7 +290,7 @@ def _nothing(plan: Plan, facts: Facts) -> Check | None:
 
 def _running(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     name, host = guest.domain.name, facts.kernel.host
-    if not isinstance(facts.keeping.ledger, Ledger) or isinstance(host, Unseen):
+    if not isinstance(facts.store.ledger, Ledger) or isinstance(host, Unseen):
         return skipped("start", f"it runs, and {_why_no_plan(facts)}", guest=name)
     return _without_queues(guest, request, facts, words) or _served(guest, request, facts, words)
 
@@ -348,7 +348,7 @@ def _lost(guest: GuestFacts, sentence: str, words: Words) -> Check:
 
 
 def _why_no_plan(facts: Facts) -> str:
-    kernel, keeping = facts.kernel, facts.keeping
+    kernel, keeping = facts.kernel, facts.store
     for what, seen in (
         ("the AP bus", kernel.host),
         ("the ledger", keeping.ledger),

@@ -34,7 +34,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
         if facts.machine is None:
             yield skipped("guest", guests.error.sentence.removesuffix("."))
         return
-    ledger = facts.keeping.ledger
+    ledger = facts.store.ledger
     holding = {lease.uuid for lease in ledger.active_leases()} if isinstance(ledger, Ledger) else set()
     concerned = [
         guest
@@ -62,7 +62,7 @@ def _waiting(
     """A guest that can start as soon as others have stopped, and what else there is to say of it."""
     running = [] if isinstance(facts.guests, Unseen) else [g for g in facts.guests if g.domain.active]
     uuids = {guest.outline.uuid for guest in running}
-    ledger = facts.keeping.ledger
+    ledger = facts.store.ledger
     held = (
         {k for k, lease in ledger.leases.items() if lease.uuid in uuids}
         if isinstance(ledger, Ledger)
@@ -116,7 +116,7 @@ def pairs(guests: list[GuestFacts], words: Words, facts: Facts) -> Iterator[Chec
 
 def _stands_by(one: GuestFacts, other: GuestFacts, facts: Facts) -> bool:
     """Whether ``one`` does not run and cannot start, as ``other`` holds its queues or its device."""
-    ledger = facts.keeping.ledger
+    ledger = facts.store.ledger
     if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
         return False
     matrix = one.request.matrix if isinstance(one.request, Request) else Matrix()
@@ -151,7 +151,7 @@ def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Ite
 
 def _clone(one: GuestFacts, other: GuestFacts, facts: Facts) -> GuestFacts | None:
     """Which of two guests with one device is not the one that it was made for, None if nobody can tell."""
-    ledger = facts.keeping.ledger
+    ledger = facts.store.ledger
     lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
     for original, clone in ((one, other), (other, one)):
         uuid = original.outline.uuid

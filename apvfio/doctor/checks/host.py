@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
     """What is to be seen of it without any guest in mind."""
-    host, ledger, stored = facts.kernel.host, facts.keeping.ledger, facts.keeping.stored
+    host, ledger, stored = facts.kernel.host, facts.store.ledger, facts.store.stored
     if isinstance(host, Unseen):
         yield skipped("cards", "there is no AP bus")
         return

@@ -152,7 +152,7 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
 
 
 def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
-    kernel, keeping = facts.kernel, facts.keeping
+    kernel, keeping = facts.kernel, facts.store
     ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
     if kernel.mixed:
         masks = " and ".join(
@@ -201,7 +201,7 @@ def _stops_somebody(facts: Facts) -> bool:
 
 def changeable(facts: Facts) -> bool:
     """Whether ``apvfio mechanism`` would not be refused: no guest and no device has queues."""
-    host, ledger = facts.kernel.host, facts.keeping.ledger
+    host, ledger = facts.kernel.host, facts.store.ledger
     return not (
         isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.leases_and_claims()
     )

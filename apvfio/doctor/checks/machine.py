@@ -58,10 +58,10 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
         return
     faults = [check for unit in machine.units for check in _unit(unit, packaged=machine.hook.packaged)]
     yield from faults or [ok("units", "the units are enabled, and none has failed")]
-    if machine.handed_over > _UNHEARD:
+    if machine.deferred_for > _UNHEARD:
         yield warning(
-            "handover",
-            f"queues have been waiting for {machine.handed_over:.0f} s to be given back.",
+            "deferred-returns",
+            f"queues have been waiting for {machine.deferred_for:.0f} s to be given back.",
             "Have the unit do it, and see why it did not.",
             "systemctl start apvfio-reconcile.service",
             "journalctl -b -u apvfio-reconcile.service --no-pager",

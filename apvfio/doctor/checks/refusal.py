@@ -43,7 +43,7 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
 def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:
     """Somebody has the queues or the device. No other guest is stopped, and none loses its device."""
     check = of_error("held", error, guest=guest.domain.name)
-    ledger, host = facts.keeping.ledger, facts.kernel.host
+    ledger, host = facts.store.ledger, facts.kernel.host
     if not isinstance(ledger, Ledger) or not isinstance(host, Host):
         return check
     rivals = [lease for lease in ledger.active_leases() if lease.uuid != request.guest_uuid]

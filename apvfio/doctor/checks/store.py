@@ -27,7 +27,7 @@ ROOT_ONLY = "only root can read it"
 
 def judge_store(facts: Facts, words: Words) -> Iterator[Check]:
     """In the order in which a start needs them."""
-    keeping = facts.keeping
+    keeping = facts.store
     if keeping.directory:
         path = words.path(_DIRECTORY)
         # A link there would lead chown and chmod to another directory.
@@ -59,7 +59,7 @@ def _policy(keeping: StoreFacts, words: Words) -> Check:
 
 
 def _absent_reserved(facts: Facts) -> Iterator[Check]:
-    host, policy = facts.kernel.host, facts.keeping.policy
+    host, policy = facts.kernel.host, facts.store.policy
     if isinstance(host, Unseen) or isinstance(policy, Unseen):
         return
     absent = sorted(policy.queues - host.drivers.keys())
@@ -132,7 +132,7 @@ def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
 
 
 def _drift(facts: Facts, words: Words) -> Iterator[Check]:
-    keeping = facts.keeping
+    keeping = facts.store
     if isinstance(facts.kernel.host, Unseen) or isinstance(keeping.ledger, Unseen):
         return
     # What has befallen a guest that is judged below is told there.
@@ -148,4 +148,4 @@ def told_with_guests(facts: Facts) -> set[str]:
     """The uuids of the running guests with whose queues something is wrong, which are judged."""
     guests = () if isinstance(facts.guests, Unseen) else facts.guests
     judged = (guest for guest in guests if facts.named in ("", guest.domain.name) and guest.domain.active)
-    return {guest.outline.uuid for guest in judged if facts.keeping.of_guest.get(guest.outline.uuid)}
+    return {guest.outline.uuid for guest in judged if facts.store.of_guest.get(guest.outline.uuid)}

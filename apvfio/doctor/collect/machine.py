@@ -70,7 +70,7 @@ def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
         units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT)))
         if os.path.isdir(_BOOTED)
         else None,
-        handed_over=_waiting(system),
+        deferred_for=_waiting(system),
         ap_check=next((path for path in _ap_checks() if os.access(path, os.X_OK)), ""),
     )
 

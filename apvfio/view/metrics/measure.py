@@ -35,7 +35,7 @@ def always(*, up: bool) -> Measured:
 
 
 def events(counts: Mapping[str, int], damaged: int) -> Measured:
-    """What the trail tells."""
+    """What the audit log tells."""
     return {families.EVENTS: _each(EVENTS, counts), families.DAMAGED: _one(damaged)}
 
 
