@@ -34,7 +34,7 @@ from simulated import SimulatedHost
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 Labels = frozenset[tuple[str, str]]
 
 

@@ -15,7 +15,7 @@ from apvfio.install.contents import MARK, Choices, contents
 from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import COMMON
 
-PAGE = Path(__file__).parents[2] / "cockpit"
+PAGE = Path(__file__).parents[3] / "cockpit"
 SCRIPTS = sorted(PAGE.glob("*.js"))
 SHADES = ("paper", "ink", "faint", "warning", "host", "hatch", "edge")
 MOST = 250

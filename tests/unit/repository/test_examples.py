@@ -13,7 +13,7 @@ from apvfio.model.policy import Policy
 from apvfio.store.policy_file import SECTIONS, parse_policy
 from hosts import NO_LEASES, a_host, a_matrix
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def test_the_guest_asks_for_what_its_comment_says() -> None:

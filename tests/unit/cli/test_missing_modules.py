@@ -13,7 +13,7 @@ from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 MISSING = "lxml, the XML library for Python, is not installed. Install python3-lxml."
 WITHOUT = """\
 import sys

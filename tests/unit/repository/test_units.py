@@ -12,7 +12,7 @@ import pytest
 
 from apvfio.engine.deferred import DIRECTORY
 
-HOOKS = Path(__file__).parents[2] / "hooks"
+HOOKS = Path(__file__).parents[3] / "hooks"
 UNITS = {
     "apvfio-prepare.service": "@APVFIO@ reconcile",
     "apvfio-reconcile.path": "",

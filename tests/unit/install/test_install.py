@@ -22,7 +22,7 @@ from apvfio.store.system import RealSystem
 from hosts import a_lease, a_ledger
 from other_user import as_nobody
 
-HOOKS = Path(__file__).parents[2] / "hooks"
+HOOKS = Path(__file__).parents[3] / "hooks"
 PAGE = HOOKS.parent / "cockpit"
 
 

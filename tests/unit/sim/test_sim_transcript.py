@@ -25,7 +25,7 @@ from apvfio.sim.kernel import SimKernel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 VERSIONS = ("6.12", "7.2")
 BUS = "bus/ap"
 MATRIX = "devices/vfio_ap/matrix"

@@ -32,7 +32,7 @@ from machines import Machine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 MODULES = """\
 import sys
 sys.path.append(sys.argv[1])

@@ -19,7 +19,7 @@ from benchmarks.measure import Pair
 from benchmarks.saved import save
 from domains import domain
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 PEERS = CHECKOUT / "benchmarks/peers"
 
 

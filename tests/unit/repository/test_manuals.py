@@ -21,7 +21,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.store.policy_file import SECTIONS, parse_policy
 from command_line import COMMANDS, PARSERS, options
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 MANUALS = sorted((HOUSE / "man").iterdir())
 
 

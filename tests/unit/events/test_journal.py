@@ -27,7 +27,7 @@ from machines import Machine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXPLAINED = Path(__file__).parents[2] / "hooks" / "apvfio.catalog"
+EXPLAINED = Path(__file__).parents[3] / "hooks" / "apvfio.catalog"
 A_START = Event(
     1.5, STARTED, "boot", "db1", guest(1), mdev(1), a_matrix("0,10", "1"), "domains", collateral=("01.0001",)
 )

@@ -13,7 +13,7 @@ from apvfio.model.errors import ConflictError
 from apvfio.plan.ap_check import require_definable, require_startable
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = " ".join((ROOT / "docs" / "mdevctl.md").read_text().split())
 
 

@@ -18,7 +18,7 @@ from apvfio.model.errors import Exit
 from apvfio.store.system import RealSystem
 
 PYTHON = "/usr/bin/python3"
-SHIPPED_HOOK = Path(__file__).parents[2].joinpath("hooks/qemu").read_text()
+SHIPPED_HOOK = Path(__file__).parents[3].joinpath("hooks/qemu").read_text()
 PACKAGE = "/usr/lib/python3/dist-packages/apvfio"
 
 
@@ -242,8 +242,8 @@ def test_the_callout_goes_where_mdevctl_looks(machine: Programs, version: str, p
 def test_a_machine_that_will_not_do_is_left_alone(
     machine: Programs, fs: FakeFilesystem, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fs.add_real_directory(Path(__file__).parents[2] / "hooks")
-    fs.add_real_directory(Path(__file__).parents[2] / "man")
+    fs.add_real_directory(Path(__file__).parents[3] / "hooks")
+    fs.add_real_directory(Path(__file__).parents[3] / "man")
     del machine.answers["virtqemud"]
     assert main(["install", "--python", PYTHON, "--prefix", "/opt"]) == Exit.HOST
     said = capsys.readouterr().err
@@ -261,7 +261,7 @@ def test_a_machine_that_will_not_do_is_left_alone(
 def installed(machine: Programs, fs: FakeFilesystem, *options: str) -> int:
     """Install on the machine, from what is really shipped."""
     for place in ("hooks", "man"):
-        real = Path(__file__).parents[2] / place
+        real = Path(__file__).parents[3] / place
         if not fs.exists(real):
             fs.add_real_directory(real)
     machine.ran = []

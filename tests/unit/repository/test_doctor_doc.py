@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apvfio.doctor.catalogue import CATALOGUE, CHECK_FAILED, GROUP_OF
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = sorted((ROOT / "apvfio" / "doctor").rglob("*.py"))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SVG = "{http://www.w3.org/2000/svg}"
-SHOWN = Path(__file__).parents[2] / "docs" / "status.svg"
+SHOWN = Path(__file__).parents[3] / "docs" / "status.svg"
 
 
 def squares(root: etree._Element) -> Iterator[tuple[Apqn, str, str, set[str]]]:

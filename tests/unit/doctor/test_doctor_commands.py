@@ -7,7 +7,7 @@ import ast
 import re
 from pathlib import Path
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 SOURCES = [*sorted((HOUSE / "apvfio/doctor/checks").glob("*.py")), HOUSE / "apvfio/install/checks.py"]
 MAKERS = ("apvfio", "about", "virsh", "edit", "echo")
 """The methods of `Words`."""

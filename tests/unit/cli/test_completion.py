@@ -18,7 +18,7 @@ from apvfio.store.files import RealFiles
 from command_line import COMMANDS, HELP, PARSERS, options
 from hosts import a_lease, a_ledger
 
-SCRIPT = Path(__file__).parents[2] / "hooks/completion.bash"
+SCRIPT = Path(__file__).parents[3] / "hooks/completion.bash"
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
 
 NAMES = ["db1", "db2", "web one", "$(touch pwned)`touch pwned`", ""]

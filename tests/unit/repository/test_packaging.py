@@ -15,7 +15,7 @@ from apvfio.install.contents import HOOK
 from apvfio.install.record import RECORD
 from apvfio.mdev import programs
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 SPEC = (HOUSE / "packaging/apvfio.spec").read_text()
 LEAST = ".".join(map(str, checks.LEAST_PYTHON))
 

@@ -23,7 +23,7 @@ from domains import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from machines import IBM_ADAPTERS, Machine
 
-HOOK = Path(__file__).parents[2] / "hooks" / "qemu"
+HOOK = Path(__file__).parents[3] / "hooks" / "qemu"
 PLAIN = f"<domain><name>plain</name><uuid>{UUID}</uuid><devices/></domain>".encode()
 OTHERS = ["start", "started", "stopped", "attach", "migrate", "restore", "", "unheard-of"]
 

@@ -12,7 +12,7 @@ import pytest
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
-HOOKS = Path(__file__).parents[2] / "hooks"
+HOOKS = Path(__file__).parents[3] / "hooks"
 CALLS = {
     "qemu": ["db1", "prepare", "begin", "-"],
     "mdevctl-notifier": ["-t", "vfio_ap-passthrough", "-e", "notify", "-a", "start"],
