@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.main import main as apvfio
+from apvfio.engine.deferred import DIRECTORY
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.install.shipped_files import hook_script
@@ -183,8 +184,9 @@ class House:
                 self.call("release", ONE)
             self._next(round_.then)
             self._require_home(round_.then)
-        for n in (1, 2):
-            release_guest(self.system, guest(n))
+            for n in (1, 2):
+                release_guest(self.system, guest(n))
+            self._unit()
         require("the host is not as before", read_host(self.system.sysfs) == self.before)
 
     def _struck(self, round_: Round) -> tuple[bool, int]:
@@ -228,13 +230,19 @@ class House:
         require(f"the devices {host.mdevs} are left", host.mdevs == there)
         require(f"the leases {list(ledger.leases)} are left", set(ledger.leases) == set(there))
         require(f"the records {self.records()} are left", not self.records())
+        self._unit()
         if not expected:
-            require("the host is not as before", host == self.before)
+            require("the host is not as before", read_host(self.system.sysfs) == self.before)
+
+    def _unit(self) -> None:
+        """What apvfio-reconcile.path does: slow returns are deferred to it."""
+        if self.system.files.list(DIRECTORY):
+            require("the unit fails", self.command("reconcile") == 0)
 
     @contextmanager
     def _watched(self, unit: bool) -> Iterator[None]:
         """With the directory that apvfio-reconcile.path watches, or without."""
-        directory = self.tree / "run/apvfio/deferred"
+        directory = self.tree / DIRECTORY
         if unit:
             directory.mkdir(0o700)
         yield
