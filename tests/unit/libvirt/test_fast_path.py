@@ -126,7 +126,7 @@ def counting(use: Callable[..., object], name: str, uses: Counter[tuple[str, str
 
 
 def test_the_steps_of_a_start_are_those_of_its_plan() -> None:
-    for policy in ("", 'mode = "overrides"\n'):
+    for policy in ("", 'mechanism = "overrides"\n'):
         machine = watched("7.2", *FULL)
         machine.files.texts[POLICY] = policy
         request = a_request("0,3", "4-5", 1)
