@@ -10,10 +10,10 @@ from typing import NamedTuple
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
+from apvfio.engine.bus_wait import COMPLETE, wait_for_bus
 from apvfio.engine.not_yet import waits
 from apvfio.engine.preview import preview_reconcile
 from apvfio.engine.reconcile import reconcile_host
-from apvfio.kernel.bus_wait import COMPLETE, wait_for_bus
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
 from apvfio.model.errors import Exit, printable

@@ -17,12 +17,11 @@ import time
 
 from apvfio.cli.fingerprint import fingerprint
 from apvfio.cli.place import opened
-from apvfio.cli.status import as_json
-from apvfio.cli.status import told as report_of
 from apvfio.cli.terminal import can_draw, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.view.folding import cut, fold
+from apvfio.view.status import status_json, status_report
 from apvfio.view.status_text import status as status_lines
 
 TYPE_CHECKING = False
@@ -117,11 +116,11 @@ class _Watched:
 
 
 def _told(found: Found) -> object:
-    return str(found) if isinstance(found, ApvfioError) else (report_of(found), as_json(found))
+    return str(found) if isinstance(found, ApvfioError) else (status_report(found), status_json(found))
 
 
 def _show_json(found: Found) -> None:
-    document = found.as_json() if isinstance(found, ApvfioError) else as_json(found)
+    document = found.as_json() if isinstance(found, ApvfioError) else status_json(found)
     print(json.dumps(document), flush=True)
 
 
@@ -137,7 +136,7 @@ def _lines(found: Found, args: argparse.Namespace) -> list[str]:
     how = look(args.color)
     if isinstance(found, ApvfioError):
         return list(fold(f"apvfio: {found}", how.width if how.folds else None))
-    return list(status_lines(report_of(found), how))
+    return list(status_lines(status_report(found), how))
 
 
 def _show_block(found: Found, args: argparse.Namespace) -> None:

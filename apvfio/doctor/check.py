@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from apvfio.doctor.catalogue import GROUP_OF
 from apvfio.model.errors import Exit, printable
+from apvfio.model.matrix import Apqn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apvfio.model.errors import ApvfioError
-    from apvfio.model.matrix import Apqn
 
 OK = "ok"
 WARNING = "warning"
@@ -100,4 +100,5 @@ def problem(
 def of_error(name: str, error: ApvfioError, *commands: str, guest: str = "") -> Check:
     """What a start would be refused with. A failure without a code of its own is the host's."""
     code = Exit.HOST if error.code in (Exit.FAILURE, Exit.USAGE) else error.code
-    return problem(name, error.sentence, error.remedy, *commands, code=code, guest=guest, queues=error.queues)
+    queues = map(Apqn._make, error.queues)
+    return problem(name, error.sentence, error.remedy, *commands, code=code, guest=guest, queues=queues)

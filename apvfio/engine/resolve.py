@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.matrix import Apqn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
-    from apvfio.model.matrix import Apqn
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
 
@@ -92,12 +92,13 @@ def planned(
             return make(request._replace(matrix=matrix), ledger)
         except PolicyError as error:
             refusal = refusal or error
-            asked = avoid.union(queue for queue in error.queues if matrix.holds(queue))
+            refused = frozenset(map(Apqn._make, error.queues))
+            asked = avoid.union(filter(matrix.holds, refused))
             if asked == avoid:
                 # None of its own: what would be taken besides is the trouble.
-                if kept.issuperset(error.queues):
+                if kept >= refused:
                     break
-                kept = kept.union(error.queues)
+                kept |= refused
             avoid = asked
     assert refusal
     raise refusal

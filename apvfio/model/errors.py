@@ -10,8 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from apvfio.model.matrix import Apqn
-
 
 _LONGEST = 1000
 """Characters of a sentence or a remedy; the longest of our own have some 400."""
@@ -48,13 +46,14 @@ class ApvfioError(Exception):
         *,
         remedy: str = "",
         guest: str = "",
-        queues: Iterable[Apqn] = (),
+        queues: Iterable[tuple[int, int]] = (),
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.remedy = remedy
         self.guest = guest
         self.queues = tuple(sorted(queues))
+        """Of `apvfio.model.matrix.Apqn`, which knows of errors and is not known here."""
 
     def for_guest(self, guest: str) -> ApvfioError:
         """The same error, naming ``guest`` if it names none yet."""

@@ -11,7 +11,7 @@ from apvfio.model.errors import PolicyError, printable
 from apvfio.model.host import HOST_DRIVER, Usage
 from apvfio.model.policy import IGNORE, REFUSE
 from apvfio.model.text import count_queues, some_queues
-from apvfio.model.typed import NamedTuple
+from apvfio.plan.options import Objection, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,18 +20,9 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
-    from apvfio.plan.options import Option
 
 _RESERVED = ", reserved for the host"
 NOTHING_KNOWN = Usage()
-
-
-class Objection(NamedTuple):
-    """Why taking some queues is refused or warned of; ``why`` is a clause that names them."""
-
-    refused: bool
-    why: str
-    queues: tuple[Apqn, ...]
 
 
 def with_objections(

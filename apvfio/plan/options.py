@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
-    from apvfio.plan.host_needs import Objection
+
+
+class Objection(NamedTuple):
+    """Why taking some queues is refused or warned of; ``why`` is a clause that names them."""
+
+    refused: bool
+    why: str
+    queues: tuple[Apqn, ...]
 
 
 class Option(NamedTuple):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.status import as_json
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt.status import read_status
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
+from apvfio.view.status import status_json
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 
@@ -37,7 +37,7 @@ def host(tmp_path: Path) -> SimulatedHost:
 
 def status(host: SimulatedHost) -> dict[str, object]:
     with host.opened() as system:
-        return as_json(read_status(system))
+        return status_json(read_status(system))
 
 
 def drawn(host: SimulatedHost) -> dict[str, str]:

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.engine import deferred
+from apvfio.engine.bus_wait import wait_for_bus
 from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, take_over_deferred
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest, stop_guest
 from apvfio.kernel.apply import apply_steps
-from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError
 from apvfio.model.host import AP_MDEVS

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.engine.bus_wait import wait_for_bus
 from apvfio.engine.edit_masks import change_masks
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
-from apvfio.kernel.bus_wait import wait_for_bus
 from apvfio.model.errors import ConflictError
 from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import parse_mask_spec
