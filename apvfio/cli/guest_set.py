@@ -107,8 +107,7 @@ def _seen(args: argparse.Namespace, system: System) -> State | None:
     try:
         return None if args.unchecked else look(system)
     except ApvfioError as error:
-        error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
-        raise
+        raise error.adding(remedy=_UNCHECKED) from None
 
 
 def _asked(args: argparse.Namespace) -> Matrix | Criteria | None:
@@ -208,7 +207,7 @@ def _request(system: System, task: _Task) -> Request | None:
     try:
         request_of(system.files, xml)
     except RequestError as error:  # mdevctl's definition of the device says something else
-        _warn(task.guest, error.sentence.rstrip("."), error.remedy)
+        _warn(task.guest, error.clause, error.remedy)
     return request
 
 
@@ -219,10 +218,9 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
         return preview_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
         if task.asked is None:  # only the device changes: what the guest requests is as possible as before
-            _warn(task.guest, f"it cannot start now: {error.sentence.rstrip('.')}", error.remedy)
+            _warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
             return None
-        error.remedy = f"{error.remedy} {_UNCHECKED}".strip()
-        raise
+        raise error.adding(remedy=_UNCHECKED) from None
 
 
 def _define(task: _Task) -> None:
@@ -251,7 +249,7 @@ def _require_kept(guest: Guest, asked: Matrix | Criteria | None) -> None:
         if kept and (asked is None or kept == asked):
             return
     except RequestError as error:
-        why = error.sentence.rstrip(".")
+        why = error.clause
     raise ApvfioError(
         f"libvirt did not keep the annotation: {why}. The definition is as it was before.",
         guest=guest.name,

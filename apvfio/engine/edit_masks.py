@@ -104,7 +104,7 @@ def _store(change: MaskChange, store: Callable[[], None]) -> None:
         store()
     except ApvfioError as error:
         if change.steps:
-            error.remedy = f"{error.remedy} The active masks are changed; only storing them failed.".lstrip()
+            error.adding(remedy="The active masks are changed; only storing them failed.")
         raise
 
 
@@ -125,7 +125,7 @@ def _take(sysfs: Sysfs, change: MaskChange) -> None:
                     write(sysfs, step.path, undoing)
             bind_queues(sysfs, moved)
         except ApvfioError as another:
-            error.remedy = f"{error.remedy} Not all is as it was before: {another.sentence}".lstrip()
+            error.adding(remedy=f"Not all is as it was before: {another.sentence}")
         raise
 
 

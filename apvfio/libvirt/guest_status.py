@@ -86,7 +86,7 @@ class GuestStatus(NamedTuple):
         return f"can start{left if self.lease else ''}"
 
     def _wrong(self) -> str:
-        return self.error.sentence.rstrip(".") if self.error else ""
+        return self.error.clause if self.error else ""
 
     def _running(self) -> str:
         if self.lease is None and self.faults:

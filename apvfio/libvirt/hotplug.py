@@ -37,7 +37,7 @@ def require_replaceable(guest: Guest) -> None:
     stray = left_by_libvirt(guest.xml(live=True))
     if stray:
         raise RequestError(
-            f"its running configuration has {refusal_of(stray).sentence.rstrip('.')}; "
+            f"its running configuration has {refusal_of(stray).clause}; "
             "libvirt replaces the annotation of a running guest only.",
             guest=guest.name,
             remedy="Leave out --live: for its next start the rest is removed.",

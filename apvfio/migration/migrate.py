@@ -98,7 +98,7 @@ class Mover:
         except Exception as caught:  # whatever it is, the guest does not stay half way
             error = _told(caught)
             if stages.PLUG in self.done:
-                error = _with(error, "It runs at the destination and has its queues there.")
+                error = error.adding("It runs at the destination and has its queues there.")
             elif seen.here:  # else it was there already: nobody knows any more whether it shall come back
                 error = self._gone_back(error)
             raise error from None
@@ -130,8 +130,8 @@ class Mover:
                 self._take(stages.stages_back(self._settled()))
             except ApvfioError as second:
                 try_again = "Give the command again to go on, or with --back to go back"
-                return _with(error, f"Going back failed, too: {second.sentence} {try_again}.")
-        return _with(error, "It runs here with its queues, and nothing is held at the destination.")
+                return error.adding(f"Going back failed, too: {second.sentence} {try_again}.")
+        return error.adding("It runs here with its queues, and nothing is held at the destination.")
 
     def _expect(self) -> None:
         self._mdev = self._there.host.expect(self._letter)
@@ -195,11 +195,6 @@ def _told(error: Exception) -> ApvfioError:
     if isinstance(error, ApvfioError):
         return error
     return ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this.")
-
-
-def _with(error: ApvfioError, more: str) -> ApvfioError:
-    error.sentence = f"{error.sentence} {more}"
-    return error
 
 
 _STEPS: dict[str, Callable[[Mover], None]] = {

@@ -9,6 +9,7 @@ from errno import ENOMEM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Self
 
 
 _LONGEST = 1000
@@ -59,6 +60,17 @@ class ApvfioError(Exception):
         """The same error, naming ``guest`` if it names none yet."""
         self.guest = self.guest or guest
         return self
+
+    def adding(self, sentence: str = "", *, remedy: str = "") -> Self:
+        """The same error, with more to its sentence or its remedy."""
+        self.sentence = f"{self.sentence} {sentence}".strip()
+        self.remedy = f"{self.remedy} {remedy}".strip()
+        return self
+
+    @property
+    def clause(self) -> str:
+        """The sentence as a part of another."""
+        return self.sentence.strip().removesuffix(".")
 
     def __str__(self) -> str:
         who = f"guest {printable(self.guest)}: " if self.guest else ""

@@ -81,7 +81,7 @@ def _ids(value: object) -> IdSet:
     try:
         return parse_list(value, "")
     except RequestError as error:
-        raise ValueError(error.sentence.strip().removesuffix(".")) from None
+        raise ValueError(error.clause) from None
 
 
 def _blank_or(*words: str) -> Any:

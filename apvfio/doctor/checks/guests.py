@@ -32,7 +32,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
     guests = facts.guests
     if isinstance(guests, Unseen):
         if facts.machine is None:
-            yield skipped("guest", guests.error.sentence.removesuffix("."))
+            yield skipped("guest", guests.error.clause)
         return
     ledger = facts.store.ledger
     holding = {lease.uuid for lease in ledger.active_leases()} if isinstance(ledger, Ledger) else set()
@@ -73,7 +73,7 @@ def _waiting(
     checks = judge_guest(guest._replace(plan=alone), without_them, words)
     yield from (check for check in checks if check.state != OK)
     if guest.outline.device not in held:  # that, nobody means: it is told of the pair
-        what = error.sentence.removesuffix(".")
+        what = error.clause
         yield ok("start", f"it waits until a running guest stops: {what}", guest=guest.domain.name)
 
 

@@ -72,7 +72,7 @@ def of_findings(machine: MachineFacts, names: Iterable[str], well: dict[str, str
 
 def _connection(facts: Facts) -> Iterator[Check]:
     if isinstance(facts.guests, Unseen) and not facts.rights:
-        yield skipped("connection", facts.guests.error.sentence.removesuffix("."))
+        yield skipped("connection", facts.guests.error.clause)
     elif isinstance(facts.guests, Unseen):
         machine = facts.machine
         name = machine.daemon.name if machine and machine.daemon else "libvirtd"

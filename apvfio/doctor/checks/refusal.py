@@ -103,8 +103,7 @@ def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts,
     scan = words.echo("1", f"{BUS}/scans")
     if (adapters or domains) and not (adapters - partition.adapters) and not (domains - partition.domains):
         return check._replace(
-            sentence=f"{error.sentence.removesuffix('.')}, though this partition has it: the AP bus has not "
-            "found it yet.",
+            sentence=f"{error.clause}, though this partition has it: the AP bus has not found it yet.",
             remedy="Have the bus look again.",
             commands=(scan,),
         )
