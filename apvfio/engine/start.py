@@ -73,7 +73,7 @@ def start_guest(
             verify_device(system.sysfs, plan.lease, there)
         except (ApvfioError, OSError) as error:
             record.changes(system, [found, plan.ledger], plan)
-            _undo(system, plan, state.host, error)
+            _undo(system, plan, state, error)
             raise readable(error).for_guest(request.guest) from None
         ledger = _held(system, plan, expected=expected)
         ledger_file.save(system.files, ledger)
@@ -123,16 +123,20 @@ def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
     return max(now(), *earlier, 0)
 
 
-def _undo(system: System, plan: Plan, host: Host, error: ApvfioError | OSError) -> None:
+def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError) -> None:
     """Return what the plan has taken; what fails again is left to the next call, as the ledger says."""
     lease = plan.lease
     ledger = plan.ledger
-    if _is_anothers(system, lease, host, error):
+    if _is_anothers(system, lease, state.host, error):
         # The device must not go with the lease.
         ledger = ledger.with_lease(lease._replace(created=False))
-    # What failed may be the second start of a guest that runs and has the device.
-    runs = lease.created and lease.mdev in host.mdevs and Evidence(system).holder(lease)
-    after = ledger.with_lease(lease._replace(state=HELD)) if runs else ledger.with_ending(lease.uuid)
+    # What failed may be the second start of a guest that runs and has the device: it keeps its lease.
+    if lease.created and lease.mdev in state.host.mdevs and Evidence(system).holder(lease):
+        earlier = state.ledger.leases.get(lease.mdev)
+        kept = earlier if earlier and earlier.state == HELD else lease._replace(state=HELD)
+        after = ledger.with_lease(kept)
+    else:
+        after = ledger.with_ending(lease.uuid)
     budget = TimeBudget(system.files, lease.uuid, read_times(system.files).release_budget)
     # The first error is the one to report.
     with suppress(ApvfioError):

@@ -141,6 +141,14 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("start", 3, 7, "attached", None),
         ],
     ),
+    "a start with other queues that fails forgets that the guest is expected, and what its device has": (
+        "6.1",
+        [
+            ("expect", 1, 1, None),
+            ("start", 1, 0, "runs", (2, "meanwhile", "open", 1)),
+            ("arrive", 1, False, None),
+        ],
+    ),
     "a bit that cannot go back keeps one of the other mask from going": (
         "6.12",
         [
