@@ -10,11 +10,10 @@ action. All notifiers are run after every action, failed ones too; their results
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.mdev.devices import is_uuid
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.mdev.definitions import DefinitionError, parse_dump
 from apvfio.mdev.programs import ENVIRONMENT, PATIENCE, find
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

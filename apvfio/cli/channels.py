@@ -11,10 +11,10 @@ import io
 import os
 import sys
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import ApvfioError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import NoReturn, TextIO

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import opened
 from apvfio.cli.source import add_source, read_domain
@@ -13,7 +14,6 @@ from apvfio.mdevctl.persistent import define, undefine
 from apvfio.model.errors import ConflictError, Exit, RequestError, printable
 from apvfio.plan.availability import own_device
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.request import Request
 

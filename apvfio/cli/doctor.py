@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_file
 from apvfio.cli.terminal import print_lines
 from apvfio.model.errors import UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.doctor.facts import DomainFacts
     from apvfio.libvirt.guests import Guest

@@ -12,8 +12,8 @@ import _signal  # type: ignore[import-not-found]  # the module signal takes a wh
 import os
 import sys
 from errno import ENOMEM
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 

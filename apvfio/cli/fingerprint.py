@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.kernel.snapshot import in_use
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from contextlib import nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
 from apvfio.cli.if_state import on_premise, state_of
@@ -16,7 +17,6 @@ from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_show import facts
 from apvfio.cli.place import opened, print_json
@@ -13,7 +14,6 @@ from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit
 from apvfio.view.guests_text import guests_text
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.place import add_if_state
 from apvfio.domain.editor import difference
 from apvfio.model.errors import ApvfioError, RequestError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -7,7 +7,7 @@ import argparse
 import sys
 from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
 from apvfio.cli.if_state import on_premise, state_of
@@ -30,7 +30,6 @@ from apvfio.model.matrix import Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.live_change import LivePlan
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

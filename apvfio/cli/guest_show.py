@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import print_json
 from apvfio.cli.terminal import print_lines
@@ -12,7 +13,6 @@ from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit, RequestError, printable
 from apvfio.model.ids import format_list
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.request import Request
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
@@ -17,7 +18,6 @@ from apvfio.store import ledger_file
 from apvfio.store.policy_file import POLICY, parse_policy
 from apvfio.store.system import RealSystem
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.place import add_json, print_json
 from apvfio.install.checks import Finding
@@ -15,7 +15,6 @@ from apvfio.mdev import programs
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
@@ -18,7 +19,6 @@ from apvfio.events.text import sentence
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
@@ -22,7 +23,6 @@ from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store import masks_file
 from apvfio.view.lszdev import lszdev_lines
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

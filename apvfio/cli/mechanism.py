@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
@@ -16,7 +17,6 @@ from apvfio.model.ids import format_change, format_list
 from apvfio.model.text import count_queues, mask_bits, some_queues
 from apvfio.plan.mechanism import mechanism_of, mechanism_reason
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

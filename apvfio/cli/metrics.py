@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.output import READABLE, STANDARD_OUTPUT, write_text
 from apvfio.cli.place import opened
@@ -14,7 +15,6 @@ from apvfio.view.metrics.exposition import text
 from apvfio.view.metrics.families import FAMILIES
 from apvfio.view.metrics.measure import always, events, measure
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.view.metrics.measure import Measured

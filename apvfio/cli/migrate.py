@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_connect, add_json, print_json
 from apvfio.cli.progress import ProgressLine
@@ -22,7 +23,6 @@ from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.store.locks import Patience, own_lock
 from apvfio.store.system import RealSystem
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

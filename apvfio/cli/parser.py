@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from apvfio.cli.examples import EXAMPLES
 from apvfio.model.errors import UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     _Action = argparse._SubParsersAction[argparse.ArgumentParser]
 else:

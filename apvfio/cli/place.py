@@ -7,11 +7,11 @@ import argparse
 import json
 import re
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from apvfio.libvirt.guests import DEFAULT_URI
 from apvfio.store.system import RealSystem
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.source import add_source, read_domain, read_domains
@@ -19,7 +20,6 @@ from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.planner import ALREADY_FREE
 from apvfio.view.all_guests_text import all_guests_text
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.matrix import Matrix

@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from apvfio.cli.terminal import can_draw, print_lines
 from apvfio.model.errors import printable
 from apvfio.view.folding import cut
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 

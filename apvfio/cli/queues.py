@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
@@ -14,7 +15,6 @@ from apvfio.model.owners import owners
 from apvfio.store import ledger_file
 from apvfio.view.tables import Column, table
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import System

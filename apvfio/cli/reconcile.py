@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened, print_json
@@ -20,7 +20,6 @@ from apvfio.model.errors import Exit, printable
 from apvfio.plan.pending_returns import pending_returns
 from apvfio.store.ledger_file import pending_json
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import add_if_state, add_json, opened
@@ -15,7 +16,6 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, RequestError, UsageError, printable
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 

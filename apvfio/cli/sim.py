@@ -6,12 +6,12 @@ from __future__ import annotations
 import argparse
 import re
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
 from apvfio.model.ids import MAX_ID, NO_IDS, parse_list
 from apvfio.sim.profile import NEWEST, PROFILES
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

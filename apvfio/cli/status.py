@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from apvfio.cli.output import write_text
 from apvfio.cli.place import add_json, opened, print_json
@@ -14,7 +15,6 @@ from apvfio.view.report import Report
 from apvfio.view.status import status_json, status_report
 from apvfio.view.status_text import status as status_lines
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,10 +7,10 @@ import argparse
 import os
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.view.matrix_text import Look
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO

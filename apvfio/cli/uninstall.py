@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.place import opened
@@ -15,7 +16,6 @@ from apvfio.install import commands, record
 from apvfio.install.removal import forget, pay, require_unused
 from apvfio.install.tree import look, packaged
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from apvfio.cli.fingerprint import fingerprint
 from apvfio.cli.place import opened
@@ -24,7 +25,6 @@ from apvfio.view.folding import cut, fold
 from apvfio.view.status import status_json, status_report
 from apvfio.view.status_text import status as status_lines
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

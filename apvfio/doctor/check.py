@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.doctor.catalogue import GROUP_OF
 from apvfio.model.errors import Exit, printable
 from apvfio.model.matrix import Apqn
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from apvfio.doctor.catalogue import CHECK_FAILED
 from apvfio.doctor.check import PROBLEM, Check, warning
@@ -29,7 +29,6 @@ from apvfio.model.errors import ApvfioError, Exit, printable
 from apvfio.store.definitions import FOLDER, load_definition
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.doctor.check import OK, PROBLEM, SKIPPED, WARNING
 from apvfio.model.errors import printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

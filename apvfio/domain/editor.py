@@ -9,12 +9,12 @@ and is removed. Where they were they are replaced, so that the order of all othe
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.reader import NAMESPACE, is_own, read_domain
 from apvfio.domain.tree import HOSTDEV, parse_xml
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

@@ -7,9 +7,10 @@ work as ever; a command that reads or edits XML ends with a sentence.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.errors import HostError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lxml import etree
 else:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from apvfio.kernel.apply import write
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.progress import no_progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.progress import Progress

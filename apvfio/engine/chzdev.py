@@ -7,6 +7,8 @@ proves little, so what it stored is read back.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.mdev import programs
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError, ConflictError, printable
@@ -15,7 +17,6 @@ from apvfio.model.ids import format_list
 from apvfio.store import masks_file
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Files, System
     from apvfio.model.ids import IdSet

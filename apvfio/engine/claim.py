@@ -8,6 +8,8 @@ owed from the start, and paid when nobody needs it any more.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.engine.carry_out import carry_out
 from apvfio.engine.deferred import Pace
 from apvfio.engine.offline import noting_offline
@@ -29,7 +31,6 @@ from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.presence import absent_queues
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger

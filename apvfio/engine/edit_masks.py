@@ -7,6 +7,8 @@ by the kernel is an error, after which the masks are as they were.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.engine import chzdev
 from apvfio.engine.carry_out import finish_ended
 from apvfio.engine.state import look
@@ -26,7 +28,6 @@ from apvfio.plan.mask_edit_checks import require_possible, require_stored
 from apvfio.plan.mask_edit_needs import losses, weighed
 from apvfio.store import definitions, masks_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

@@ -9,6 +9,7 @@ matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes ba
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
@@ -28,7 +29,6 @@ from apvfio.plan.partial_return import limit_returns
 from apvfio.plan.steps import pending_steps, reassignment_steps
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
@@ -16,7 +17,6 @@ from apvfio.model.progress import no_progress
 from apvfio.store import ledger_file
 from apvfio.store.policy_file import read_times
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease, LiveChange

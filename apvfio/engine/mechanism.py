@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from apvfio.engine.carry_out import finish_ended
 from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.events import record
@@ -13,12 +15,10 @@ from apvfio.model.host import MASK_NAMES, VFIO_DRIVER, Host
 from apvfio.model.ledger import MaskBits
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.text import resetting
-from apvfio.model.typed import NamedTuple
 from apvfio.plan.mechanism import steps_to_mechanism
 from apvfio.plan.steps import without_returned
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.progress import Progress

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from apvfio.engine.evidence import Evidence
 from apvfio.model.errors import printable
@@ -11,7 +12,6 @@ from apvfio.model.ledger import HELD
 from apvfio.store.processes import GRACE, now, should_run
 from apvfio.store.stop_records import ended
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.engine.evidence import LifeSigns
     from apvfio.kernel.seam import System

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.engine.carry_out import Outcome
 from apvfio.engine.differences import differences
 from apvfio.engine.evidence import Evidence
@@ -19,7 +21,6 @@ from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import pending_steps, remaining_matrices, returnable
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host

@@ -6,13 +6,12 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
 from apvfio.mdev import programs
 from apvfio.model.errors import HostError, printable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.contents import HOOK, METRICS_TIMER, PATH_UNIT, PREPARE_UNIT
 from apvfio.mdev import programs
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -7,12 +7,11 @@ import json
 import os
 from fnmatch import fnmatch
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.tree import FOREIGN, SAME, apply, clean, digest, missing_directories, prune
 from apvfio.model.errors import ApvfioError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

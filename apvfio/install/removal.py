@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.engine.deferred import DIRECTORY
 from apvfio.engine.reconcile import reconcile_host
@@ -13,7 +14,6 @@ from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.host import BUS
 from apvfio.store import ledger_file, stop_records
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.progress import Progress

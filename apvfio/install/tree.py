@@ -8,13 +8,12 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.contents import MARK, PACKAGED, PREPARE_UNIT, Item
 from apvfio.model.errors import ConflictError, HostError
 from apvfio.store.safe_open import file_error
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 

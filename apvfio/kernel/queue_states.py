@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, is_online
 from apvfio.model.errors import HostError
 from apvfio.model.host import UNBOUND, VFIO_DRIVER
 from apvfio.model.queue_states import CHECKSTOPPED, DECONFIGURED, IN_USE, OFFLINE, QueueStates
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import Sysfs

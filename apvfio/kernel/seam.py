@@ -6,9 +6,8 @@ The real machine is `apvfio.store.system.RealSystem`, the simulated one `apvfio.
 
 from __future__ import annotations
 
-from apvfio.model.typed import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager

@@ -7,11 +7,11 @@ the two is refused.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from apvfio.domain.editor import device_uuids, own_mdevs
 from apvfio.model.errors import ApvfioError, ConflictError, printable
-from apvfio.model.typed import NamedTuple
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.source import request_of
 from apvfio.engine.plan_start import plan_start
@@ -14,7 +14,6 @@ from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError
 from apvfio.plan.guest_pairs import Pair, pairs_apart
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

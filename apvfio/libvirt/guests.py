@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from apvfio.domain.lazy_lxml import etree
@@ -14,7 +14,6 @@ from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
 from apvfio.model.ids import format_list
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType

@@ -8,13 +8,13 @@ one out sees to its queues afterwards.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from apvfio.domain.annotation import refusal_of
 from apvfio.domain.editor import left_by_libvirt
 from apvfio.domain.request import parse_device
 from apvfio.model.errors import ApvfioError, RequestError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.libvirt.guests import Guest
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine import live_change
 from apvfio.engine.evidence import busy_queues
@@ -21,12 +22,10 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
 from apvfio.model.ledger import HELD, LiveChange
-from apvfio.model.typed import NamedTuple
 from apvfio.store.ledger_file import load
 from apvfio.store.processes import find_process, now, should_run
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

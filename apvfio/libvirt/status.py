@@ -6,7 +6,7 @@ Every command that tells of a host tells of this value, so that no two of them s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.differences import differences
 from apvfio.engine.state import State
@@ -24,7 +24,6 @@ from apvfio.plan.pending_returns import pending_returns
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import read_policy
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.mdev.callouts import (
     ATTRIBUTES,
@@ -29,7 +30,6 @@ from apvfio.mdev.callouts import (
 )
 from apvfio.model.errors import ApvfioError, RequestError, unexpected
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.mdev.callouts import Call

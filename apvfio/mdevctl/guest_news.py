@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.mdev.callouts import DEFINE, MODIFY, UNDEFINE
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.text import some_queues
 from apvfio.store.definitions import load_definition, matrix_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 import syslog
+from typing import TYPE_CHECKING
 
 from apvfio.mdev.callouts import MODIFY, START, STOP, CallError, parse_call
 from apvfio.model.errors import ApvfioError, unexpected
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

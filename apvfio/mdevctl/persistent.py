@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.mdev.definitions import MANUAL, Definition
 from apvfio.mdev.mdevctl import Mdevctl, MdevctlError
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError
@@ -10,7 +12,6 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.store.definitions import FOLDER, PARENT, load_definition, matrix_of
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

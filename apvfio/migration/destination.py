@@ -8,7 +8,7 @@ reconcile` two minutes later.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import guest_uuid, parse_device
 from apvfio.domain.source import request_of
@@ -22,7 +22,6 @@ from apvfio.model.errors import ConflictError, RequestError
 from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.engine.carry_out import Outcome
     from apvfio.kernel.seam import System

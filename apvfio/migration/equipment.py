@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.kernel.cards import read_adapters, read_mkvps
 from apvfio.model.errors import HostError
@@ -11,7 +11,6 @@ from apvfio.model.host import HOST_DRIVER
 from apvfio.model.matrix import Apqn
 from apvfio.model.text import some_queues
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
@@ -16,7 +16,6 @@ from apvfio.model.errors import ApvfioError, HostError, printable
 from apvfio.model.matrix import Apqn
 from apvfio.model.progress import no_progress
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any

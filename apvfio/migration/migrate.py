@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.arrival import await_device
 from apvfio.engine.stop import release_guest
@@ -23,7 +23,6 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import parse_device
 from apvfio.domain.source import request_of
@@ -17,7 +17,6 @@ from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
 from apvfio.store import ledger_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest, Guests

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import UNBOUND as NO_DRIVER
 from apvfio.model.host import VFIO_DRIVER
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import ApvfioError, printable
 from apvfio.model.host import HOST_DRIVER, OVERRIDES
@@ -13,7 +13,6 @@ from apvfio.plan.joint import best_options
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.planner import check_request, not_there
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

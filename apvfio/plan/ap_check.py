@@ -7,12 +7,13 @@ One comparison is missing: ap-check demands that the masks have set the queues f
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.errors import ConflictError, RequestError, printable
 from apvfio.model.ids import ALL_IDS
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.owners import GUEST, mdev_owner
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

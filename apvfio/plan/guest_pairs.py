@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import OVERRIDES
 from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.host_needs import NOTHING_KNOWN
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -10,13 +10,13 @@ cleared or kept, and one that is kept sends every guest that has it to the other
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.model.typed import NamedTuple
 from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, refused_queues
 from apvfio.plan.search import GuestIds, Problem, Search, union_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

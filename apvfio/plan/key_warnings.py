@@ -7,10 +7,11 @@ every key that is wrapped with them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.errors import printable
 from apvfio.model.text import some_queues
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 

@@ -7,7 +7,7 @@ queues given up stay the guest's, so that going back never fails for want of the
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.host import OVERRIDES, Host
@@ -21,7 +21,6 @@ from apvfio.plan.planner import Plan, require_vfio_ap, warnings
 from apvfio.plan.presence import require_all_there, require_there
 from apvfio.plan.steps import pending_steps, reassignment_steps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn

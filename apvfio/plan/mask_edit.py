@@ -7,7 +7,7 @@ nothing of the kernel's rule that a mask bit cannot be set while any device hold
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import MASK_NAMES, OVERRIDES, Host
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
@@ -19,7 +19,6 @@ from apvfio.model.text import mask_bits
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.steps import mask_steps
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.claim import Claim
 from apvfio.model.errors import ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.model.host import MASK_NAMES, OVERRIDES
@@ -13,7 +15,6 @@ from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import mask_bits, some_queues
 from apvfio.plan.mask_edit import Masks
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Matrix

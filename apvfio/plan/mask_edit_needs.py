@@ -6,7 +6,7 @@ An administrator's slip takes keys from the host's own volumes as surely as a gu
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import PolicyError
 from apvfio.model.host import HOST_DRIVER
@@ -14,7 +14,6 @@ from apvfio.model.policy import IGNORE, Busy, Policy
 from apvfio.plan.host_needs import objections
 from apvfio.plan.mask_edit_checks import UNRESERVE
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import NO_IDS, IdSet, format_list
@@ -13,7 +13,6 @@ from apvfio.model.text import some_queues
 from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import returnable
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -7,11 +7,11 @@ All sets are integers, bit i standing for id i.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 from apvfio.model.ids import IdSet
-from apvfio.model.typed import NamedTuple
 from apvfio.plan.lower_bound import most_kept
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

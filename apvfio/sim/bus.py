@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from errno import EBUSY, EINVAL, ENODEV
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
@@ -11,7 +12,6 @@ from apvfio.sim.grammar import device_name, parse_mask, parse_override, refusal
 from apvfio.sim.ownership import DRIVERS, may_probe, must_rebind
 from apvfio.sim.state import Queue, SimCard
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

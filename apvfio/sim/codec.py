@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from apvfio.model.errors import ApvfioError, RequestError
 from apvfio.model.ids import MAX_ID, NO_IDS, IdSet, format_list, parse_list
 from apvfio.model.matrix import Apqn, Matrix
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -7,6 +7,8 @@ would be had the host come to its state in the usual way.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.kernel.cards import MODES
 from apvfio.kernel.lszcrypt import read_inventory
 from apvfio.kernel.snapshot import in_use, read_default_domain, read_guest_queues, read_host
@@ -23,7 +25,6 @@ from apvfio.sim.store import create_sim, open_sim
 from apvfio.store import definitions, ledger_file
 from apvfio.store.policy_file import POLICY
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.kernel.seam import Files, Sysfs, System

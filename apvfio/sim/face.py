@@ -14,11 +14,10 @@ import stat
 import threading
 import time
 from errno import EACCES, EEXIST, EINVAL, EISDIR, ENODEV, ENOENT, EPERM
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from apvfio.sim.files import Directory, File, FileTree, Link
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any

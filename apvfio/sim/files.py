@@ -13,10 +13,10 @@ from __future__ import annotations
 import time
 from errno import EBUSY, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
 from os import strerror
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import HostError, RequestError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

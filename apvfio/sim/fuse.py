@@ -13,12 +13,12 @@ import sys
 import threading
 from contextlib import contextmanager
 from errno import EINVAL
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import HostError, UsageError
 from apvfio.sim.face import Face
 from apvfio.sim.store import open_sim_file
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any

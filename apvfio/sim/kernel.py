@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import MAX_ID, IdSet
 from apvfio.sim import modules
@@ -12,7 +13,6 @@ from apvfio.sim.rules import Rules
 from apvfio.sim.state import Hardware, State
 from apvfio.sim.tree import Tree
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

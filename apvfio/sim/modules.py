@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from errno import ENOENT, EWOULDBLOCK
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.sim.grammar import parse_mask, refusal
 from apvfio.sim.state import MODULES
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.sim.rules import Rules
     from apvfio.sim.state import State

@@ -7,9 +7,8 @@ exist, or have a ``driver_override``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.sim.state import State

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.sim.bus import Bus
 from apvfio.sim.profile import profile_named
 from apvfio.sim.vfio import VfioAp
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.sim.state import State
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import RequestError
@@ -12,7 +13,6 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim import codec
 from apvfio.sim.profile import profile_named
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

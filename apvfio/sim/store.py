@@ -16,13 +16,13 @@ import tempfile
 import time
 import uuid
 from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager

@@ -10,12 +10,12 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR
 from functools import partial
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 from apvfio.sim import modules, tree_ap, tree_vfio
 from apvfio.sim.grammar import refusal
 from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 

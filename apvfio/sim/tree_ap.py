@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from errno import EINVAL
+from typing import TYPE_CHECKING
 
 from apvfio.model.matrix import Apqn
 from apvfio.sim import zcrypt
 from apvfio.sim.grammar import check_action, kstrtobool, kstrtoul, refusal, sscanf_d, sscanf_i
 from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, shows_flag, shows_mask, takes, uevent
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.sim.nodes import Entry
     from apvfio.sim.ownership import Driver

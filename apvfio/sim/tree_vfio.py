@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from errno import EINVAL, ENODEV
+from typing import TYPE_CHECKING
 
 from apvfio.sim.grammar import check_action, device_name, refusal
 from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, takes, uevent
 from apvfio.sim.tree_ap import autoprobe
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -8,6 +8,7 @@ this. It is computed anew only where `VfioAp._filter` is called.
 from __future__ import annotations
 
 from errno import EADDRINUSE, EADDRNOTAVAIL, EBUSY, EEXIST, EINVAL, EIO, ENODEV, EPERM, EUSERS
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
@@ -15,7 +16,6 @@ from apvfio.sim.grammar import kstrtoul, parse_ap_config, parse_uuid, refusal
 from apvfio.sim.ownership import host_owns_any
 from apvfio.sim.state import Mdev
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -8,11 +8,11 @@ no keys and no serial numbers to show, as on a machine whose adapters cannot be 
 from __future__ import annotations
 
 from errno import EINVAL, ENODEV
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import IdSet
 from apvfio.sim.grammar import refusal, sscanf_d
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
     from apvfio.sim.state import State

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.errors import printable
 from apvfio.model.host import OVERRIDES
 from apvfio.model.text import count_queues, some_queues
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

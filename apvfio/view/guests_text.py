@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.errors import printable
 from apvfio.model.text import some_queues
 from apvfio.view.folding import columns, cut, fold, padded
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
 from apvfio.view.tables import bare_table
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
@@ -11,7 +12,6 @@ from apvfio.view.matrix_svg import svg
 from apvfio.view.palette import DARK, LIGHT
 from apvfio.view.svg_parts import style
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 

@@ -8,6 +8,7 @@ never alone: each square has its owner's mark. The same report always makes the 
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from apvfio.model.matrix import Apqn
 from apvfio.model.text import count_queues, decimal
@@ -15,7 +16,6 @@ from apvfio.view.svg_notes import legend, notes
 from apvfio.view.svg_parts import CELL, LEFT, Drawing, style
 from apvfio.view.svg_square import square
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,7 +7,7 @@ lists, have their decimal beside them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.matrix import Apqn
 from apvfio.model.owners import FREE, HOST, UNBOUND
@@ -16,7 +16,6 @@ from apvfio.model.text import decimal, some_queues
 from apvfio.view.folding import columns, cut, fold, padded
 from apvfio.view.picture import RESERVED
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

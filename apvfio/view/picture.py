@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import printable
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
 from apvfio.model.queue_states import NO_STATES, STATES, QueueStates
 from apvfio.model.text import count_queues, some_queues
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 

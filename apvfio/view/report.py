@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import printable
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.text import some_queues
 from apvfio.view.picture import Picture
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

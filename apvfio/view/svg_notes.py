@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from apvfio.model.owners import HOST
 from apvfio.model.queue_states import IN_USE, STATES
@@ -12,7 +13,6 @@ from apvfio.view.picture import Entry
 from apvfio.view.svg_parts import CELL, CHARACTER, LEFT
 from apvfio.view.svg_square import square
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.view.picture import Picture
     from apvfio.view.report import Report

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from apvfio.view.folding import fold
 from apvfio.view.palette import DARK, LIGHT
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.view.palette import Colors
 

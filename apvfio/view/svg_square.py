@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
 from apvfio.model.owners import FREE, HOST, UNBOUND
 from apvfio.model.queue_states import IN_USE
 from apvfio.view.picture import RESERVED
 from apvfio.view.svg_parts import CELL
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.view.picture import Entry
 

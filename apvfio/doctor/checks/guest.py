@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, setting
@@ -16,7 +17,6 @@ from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.planner import ALREADY_FREE, Plan
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import OK, PROBLEM, of_error, ok, problem, skipped, warning
 from apvfio.doctor.checks.guest import judge_guest
@@ -17,7 +18,6 @@ from apvfio.model.request import Request
 from apvfio.model.text import some_queues
 from apvfio.plan.planner import Plan
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

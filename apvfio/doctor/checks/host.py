@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.doctor.check import of_error, ok, skipped, warning
 from apvfio.doctor.checks.store import ROOT_ONLY
 from apvfio.doctor.facts import Unseen
@@ -14,7 +16,6 @@ from apvfio.model.request import Request
 from apvfio.model.text import mask_bits, some_queues
 from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

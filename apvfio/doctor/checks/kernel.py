@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.doctor.check import ok, problem, skipped, warning
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
 from apvfio.model.errors import ApvfioError, ConflictError, printable
@@ -14,7 +16,6 @@ from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.mechanism import mechanism_of, mechanism_reason
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import OK, PROBLEM, WARNING, Check, of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import UNSEEN, UNSURE, Unseen
@@ -11,7 +12,6 @@ from apvfio.install.checks import aside, not_run
 from apvfio.install.contents import HOOK
 from apvfio.model.errors import Exit
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import ok, skipped, warning
 from apvfio.doctor.checks.kernel import changeable
@@ -14,7 +15,6 @@ from apvfio.install.contents import HOOK
 from apvfio.install.tree import CHANGED, FOREIGN, NEW
 from apvfio.model.host import OVERRIDES
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.doctor.check import of_error
 from apvfio.doctor.checks.host import in_somebodys_use, removing
 from apvfio.doctor.checks.kernel import clearing, strange
@@ -13,7 +15,6 @@ from apvfio.model.ids import format_list
 from apvfio.model.ledger import Ledger
 from apvfio.store.policy_file import POLICY
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, GuestFacts

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen
 from apvfio.model.criteria import count
@@ -12,7 +14,6 @@ from apvfio.model.text import count_queues, some_queues
 from apvfio.store.ledger_file import LEDGER, NewerLedgerError
 from apvfio.store.policy_file import POLICY
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from apvfio.doctor.facts import Unseen
 from apvfio.model.errors import ApvfioError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

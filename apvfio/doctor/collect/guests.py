@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempts import otherwise
 from apvfio.doctor.collect.kernel import is_attached
@@ -25,7 +26,6 @@ from apvfio.plan.key_warnings import key_warnings
 from apvfio.plan.presence import absent_control_domains
 from apvfio.store.definitions import load_definition, matrix_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 

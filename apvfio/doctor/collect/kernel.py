@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempts import attempt, listed, otherwise
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, Unseen
@@ -16,7 +17,6 @@ from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.ids import NO_IDS, parse_hex
 from apvfio.store.system import on_this_machine
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -10,6 +10,7 @@ import sys
 import time
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempts import attempt, listed, otherwise
 from apvfio.doctor.collect.daemon import find_daemon
@@ -33,7 +34,6 @@ from apvfio.install.record import RECORD
 from apvfio.install.tree import CHANGED, EDITED, SAME, Found, look
 from apvfio.mdev import programs
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

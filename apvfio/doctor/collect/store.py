@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempts import attempt
 from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen
@@ -21,7 +22,6 @@ from apvfio.store.policy_file import POLICY, parse_policy
 from apvfio.store.safe_open import open_ordinary, require_private
 from apvfio.store.system import RealSystem
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.errors import ApvfioError

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from apvfio._version import __version__
 from apvfio.engine.carry_out import Outcome
@@ -15,7 +16,6 @@ from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND
 from apvfio.view.metrics import families
 from apvfio.view.metrics.exposition import Sample
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from hook_imports import hook_modules
 
 HOUSE = Path(__file__).parents[3]
 
@@ -78,3 +81,15 @@ def test_only_the_engine_changes_a_host(arrows: dict[str, set[str]]) -> None:
 def test_values_know_nothing_of_other_rooms(arrows: dict[str, set[str]]) -> None:
     known = {other for name, others in arrows.items() if name.startswith("apvfio.model.") for other in others}
     assert {other.split(".")[1] for other in known} == {"model", "mdev"}
+
+
+def test_only_the_hook_goes_without_typing() -> None:
+    """It takes longer to load than all of a start; elsewhere ordinary code is easier to read."""
+    hook = hook_modules()
+    assert len(hook) > 50
+    special = {
+        name
+        for name, path in MODULES.items()
+        if re.search(r"^TYPE_CHECKING = False$|^from apvfio\.model\.typed ", path.read_text(), re.MULTILINE)
+    }
+    assert special - hook == set()
