@@ -50,18 +50,21 @@ export class Guests {
 }
 
 function asked(row) {
-    if (row.error)
-        return element("span", { class: "warning" }, row.error);
-    return row.any ? cockpit.format(_("any $0"), row.any) : matrix(row);
+    if (!requests(row))
+        return row.error ? element("span", { class: "warning" }, row.error.message) : _("nothing");
+    return row.criteria ? cockpit.format(_("any $0"), row.criteria) : matrix(row);
 }
+
+/** Whether its request is known: it may have none, or one that makes no sense. */
+const requests = row => row.criteria || row.adapters !== null;
 
 /** Whether it could start now, or why not, and with whom it cannot run. */
 function standing(row) {
-    const more = row.not_with.length - RIVALS;
-    const named = row.not_with.slice(0, RIVALS).map(called).join(", ") +
+    const more = row.conflicts.length - RIVALS;
+    const named = row.conflicts.slice(0, RIVALS).map(called).join(", ") +
         (more > 0 ? cockpit.format(_(" and $0 more"), more) : "");
     const rivals = named && cockpit.format(_("not together with $0"), named);
-    const why = row.why && !row.error && element("span", { class: "warning" }, row.why.error);
+    const why = row.error && requests(row) && element("span", { class: "warning" }, row.error.message);
     return [why || (row.can_start && _("possible")), rivals ? element("small", {}, rivals) : null];
 }
 

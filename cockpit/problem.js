@@ -59,8 +59,9 @@ export const timedOut = failure => !failure.problem && failure.exit_status === T
 
 /** What apvfio itself says is wrong. */
 export function told(found) {
-    const who = found.guest ? cockpit.format(_("guest $0: "), called(found.guest)) : "";
-    return new Problem(who + printable(found.error, LONGEST), found.remedy || "");
+    const { guest, message, remedy } = found.error || {};
+    const who = guest ? cockpit.format(_("guest $0: "), called(guest)) : "";
+    return new Problem(who + printable(message, LONGEST), remedy || "");
 }
 
 /** The object in `text`; null if it holds none, as half of one does not. */

@@ -120,7 +120,7 @@ export function masks(found) {
         facts([
             ...now.flatMap(([key, text]) => Object.entries(found[key] || {}).map(([name, ids]) =>
                 [cockpit.format(text, name), ids === null ? _("not stored") : ids || _("empty")])),
-            [_("The host loses"), element("span", { class: found.lost.length ? "warning" : "" }, queues(found.lost))],
+            [_("The host loses"), element("span", { class: found.freed.length ? "warning" : "" }, queues(found.freed))],
             [_("The host gets"), queues(found.returned)],
         ]),
         sentences(found.warnings, "warning"),

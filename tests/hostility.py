@@ -129,8 +129,9 @@ def require_object(said: Said) -> None:
     """It was refused under --json as it should be."""
     assert said.code in set(Exit) - {Exit.OK}
     document = json.loads(said.out)
-    assert list(document) == ["error", "kind", "guest", "queues", "remedy"]
-    assert "unexpected" not in document["error"]
+    assert list(document) == ["error"]
+    assert list(document["error"]) == ["kind", "message", "guest", "queues", "remedy"]
+    assert "unexpected" not in document["error"]["message"]
 
 
 def require_line(text: str) -> None:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             with system.lock() if args.if_state else nullcontext():
                 _forget(guest, scope, edit)
     if args.json:
-        print_json({"guest": guest.name, "device": taken, "definition": edits, "state": state})
+        print_json({"guest": guest.name, "mdev": taken, "definition": edits, "state": state})
     else:
         done = "would lose" if args.dry_run else "has lost"
         print_lines([*edits, *([f"the running guest {done} its device {taken}"] if taken else [])])

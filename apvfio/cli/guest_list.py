@@ -39,10 +39,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _as_json(one: GuestStatus, pairs: Sequence[Pair]) -> dict[str, object]:
-    asked = facts(one.request) if one.request else {"guest": one.name}
     rivals = [_other(one.name, pair) for pair in pairs if one.name in (pair.first, pair.second)]
-    error = one.error.sentence if one.error and not one.request else None
-    return {"state": one.state, "error": error, **asked, **one.as_json(), "not_with": rivals}
+    return {
+        **facts(one.request, one.name),
+        "state": one.state,
+        "can_start": one.can_start,
+        "error": one.error and one.error.as_json(),
+        "held": [str(queue) for queue in one.lease.matrix.queues()] if one.lease else [],
+        "faults": list(one.faults),
+        "now": one.now,
+        "conflicts": rivals,
+    }
 
 
 def _other(name: str, pair: Pair) -> str:

@@ -12,6 +12,7 @@ from apvfio.domain.request import parse_domain
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit, RequestError, printable
 from apvfio.model.ids import format_list
+from apvfio.model.matrix import Matrix
 
 if TYPE_CHECKING:
     from apvfio.model.request import Request
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(asked)
     else:
+        asked["criteria"] = request.criteria
         shown = {key: value for key, value in asked.items() if value is not None}
         print_lines(
             f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}" for key, value in shown.items()
@@ -44,18 +46,22 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def facts(request: Request) -> dict[str, object]:
-    """What a guest asks for, as ``guest show --json`` and ``guest list --json`` print it."""
-    who = {"guest": request.guest, "uuid": request.guest_uuid, "mdev": request.mdev}
-    if request.criteria:
-        # Which queues it gets is decided at each start.
-        control = format_list(request.criteria.control_domains)
-        nothing = {"adapters": None, "domains": None, "control_domains": control}
-        return {**who, **nothing, "any": str(request.criteria)}
+def facts(request: Request | None, guest: str = "") -> dict[str, object]:
+    """Return a guest's request as ``guest show --json`` and ``guest list --json`` print it.
+
+    None stands for no request, or one that makes no sense, of ``guest``. Which queues fit criteria is decided
+    at each start.
+    """
+    criteria = request.criteria if request else None
+    lists: dict[str, str | None] = dict.fromkeys(Matrix._fields)
+    if request and criteria:
+        lists["control_domains"] = format_list(criteria.control_domains)
+    elif request:
+        lists |= request.matrix.lists()
     return {
-        **who,
-        "adapters": format_list(request.matrix.adapters),
-        "domains": format_list(request.matrix.domains),
-        "control_domains": format_list(request.matrix.control_domains),
-        "any": None,
+        "guest": request.guest if request else guest,
+        "uuid": request.guest_uuid if request else None,
+        "mdev": request.mdev if request else None,
+        **lists,
+        "criteria": criteria.as_option() if criteria else None,
     }

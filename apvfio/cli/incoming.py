@@ -13,7 +13,7 @@ from apvfio.cli.source import read_file
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration import destination
 from apvfio.model.errors import Exit, printable
-from apvfio.store.ledger_file import lease_json
+from apvfio.view.status import lease_json
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

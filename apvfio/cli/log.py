@@ -13,11 +13,12 @@ from apvfio.cli.place import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.cli.when import format_time, parse_time
 from apvfio.events import audit_log
-from apvfio.events.event import Event, matrix_json
+from apvfio.events.event import Event
 from apvfio.events.spans import Span, spans
 from apvfio.events.text import sentence
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn
+from apvfio.view.clock import utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,7 +118,7 @@ def _line(event: Event) -> str:
 
 def _show_spans(found: Iterable[Span], *, as_json: bool) -> None:
     if as_json:
-        print_json([span._asdict() for span in found])
+        print_json([_span_json(span) for span in found])
     else:
         print_lines(_span_lines(found))
 
@@ -132,7 +133,12 @@ def _span_lines(found: Iterable[Span]) -> Iterator[str]:
 
 def _event_json(event: Event) -> dict[str, object]:
     item = {name: value for name, value in event._asdict().items() if name not in ("matrix", "holds")}
-    return {**item, **matrix_json(event.matrix), "sentence": sentence(event)}
+    return {**item, "time": utc(event.time), **event.matrix.lists(), "message": sentence(event)}
+
+
+def _span_json(span: Span) -> dict[str, object]:
+    end = None if span.end is None else utc(span.end)
+    return {**span._asdict(), "begin": utc(span.begin), "end": end}
 
 
 def _queue(text: str) -> Apqn:

@@ -119,7 +119,7 @@ def _tell(error: ApvfioError, as_json: bool) -> int:
     """Print ``error``; its exit code. Where standard output fails, it is printed as a sentence."""
     if as_json and not isinstance(error, OutputError):
         try:
-            print(json.dumps(error.as_json(), indent=2), flush=True)
+            print(json.dumps({"error": error.as_json()}, indent=2), flush=True)
         except (OutputError, *LEFT):
             pass
         else:

@@ -169,7 +169,7 @@ def _change_as_json(wish: MaskEdit, change: MaskChange) -> dict[str, object]:
         "changed": change.changes,
         **({"active": _as_json(change.active)} if wish.active else {}),
         **({"persistent": _as_json(change.stored)} if wish.persistent else {}),
-        "lost": [str(queue) for queue in change.lost],
+        "freed": [str(queue) for queue in change.lost],
         "returned": [str(queue) for queue in change.returned],
         "steps": [step.as_json() for step in change.steps],
         "warnings": list(change.warnings),

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return Exit.OK
     if done:
         print_lines(_told(done))
-    print(f"{facts['mechanism']}: {facts['why']}")
+    print(f"{facts['mechanism']}: {facts['reason']}")
     return Exit.OK
 
 
@@ -95,6 +95,6 @@ def _facts(system: System) -> dict[str, object]:
     host, ledger, policy = look(system)
     return {
         "mechanism": mechanism_of(host, ledger, policy),
-        "why": mechanism_reason(host, ledger, policy),
-        "override": host.abilities.override,
+        "reason": mechanism_reason(host, ledger, policy),
+        "overrides_possible": host.abilities.override,
     }

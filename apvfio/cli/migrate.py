@@ -122,8 +122,8 @@ def _run(
                 "guest": traveller.name,
                 "uuid": traveller.uuid,
                 "destination": args.destination,
-                "steps": [{"step": step, "what": stages.WORDS[step]} for step in steps],
-                "taken": mover.done,
+                "stages": [{"stage": step, "message": stages.WORDS[step]} for step in steps],
+                "done": mover.done,
                 "plan": prospect.plan if prospect else None,
                 "warnings": warnings,
             }
@@ -145,7 +145,8 @@ def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) 
         yield f"there   {', '.join(map(str, prospect.equipment)) or 'no queues'}"
         lost = plan.get("collateral")
         names = ", ".join(map(str, lost)) if isinstance(lost, list) else ""
-        yield f"way     {printable(str(plan.get('way')))}; the host there loses besides: {names or 'nothing'}"
+        way = printable(str(plan.get("freed_by")))
+        yield f"way     {way}; the host there loses besides: {names or 'nothing'}"
         chzdev = plan.get("chzdev")
         for command in chzdev if isinstance(chzdev, list) else []:
             yield f"mask    {printable(str(command), _TEXT)}"

@@ -89,5 +89,11 @@ def _or_dash(fact: object) -> str:
 
 
 def _as_json(device: ApDevice, owner: Owner | None) -> dict[str, object]:
-    facts = {name: fact for name, fact in device._asdict().items() if name != "queue"}
-    return {**facts, "owner": str(owner) if owner else None}
+    facts = {name: fact for name, fact in device._asdict().items() if name not in ("id", "queue", "pending")}
+    return {
+        "adapter": device.id[:2],
+        "queue": str(device.queue) if device.queue else None,
+        **facts,
+        "pending_requests": device.pending,
+        "owner": str(owner) if owner else None,
+    }

@@ -119,7 +119,7 @@ def print_outcome(
                 "deferred": outcome.deferred,
                 "settled": list(more.settled),
                 "waiting": list(more.waiting),
-                **({"state": state} if state else {}),
+                "state": state or None,
             }
         )
         return

@@ -120,7 +120,7 @@ def _told(found: Found) -> object:
 
 
 def _show_json(found: Found) -> None:
-    document = found.as_json() if isinstance(found, ApvfioError) else status_json(found)
+    document = {"error": found.as_json()} if isinstance(found, ApvfioError) else status_json(found)
     print(json.dumps(document), flush=True)
 
 

@@ -58,7 +58,7 @@ class Check(NamedTuple):
             "id": self.id,
             "group": self.group,
             "state": self.state,
-            "sentence": self.sentence,
+            "message": self.sentence,
             "remedy": self.remedy or None,
             "commands": list(self.commands),
             "guest": self.guest or None,

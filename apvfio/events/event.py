@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from apvfio.model.ids import NO_IDS, format_list, parse_list
+from apvfio.model.ids import NO_IDS, parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.typed import NamedTuple
 
@@ -133,7 +133,7 @@ def to_line(event: Event) -> str:
     }
     item |= {name: text for name in _TEXTS if (text := getattr(event, name))}
     if not event.matrix.empty:
-        item |= matrix_json(event.matrix)
+        item |= {name: text for name, text in event.matrix.lists().items() if text}
     item |= {name: list(texts) for name in ("collateral", "warnings") if (texts := getattr(event, name))}
     if event.late:
         item["late"] = True
@@ -166,11 +166,6 @@ def from_line(line: str) -> Event:
         counts=_counts(item.get("counts", {})),
         holds=holds,
     )
-
-
-def matrix_json(matrix: Matrix) -> dict[str, str]:
-    """The lists of a matrix, in chzdev's notation."""
-    return {name: format_list(ids) for name, ids in zip(Matrix._fields, matrix, strict=True) if ids}
 
 
 def _ids(text: str) -> IdSet:

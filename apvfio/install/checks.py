@@ -61,7 +61,13 @@ class Finding(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The finding as ``install --json`` prints it."""
-        return self._asdict()
+        return {
+            "id": self.id or None,
+            "hinders": self.hinders,
+            "message": self.sentence,
+            "remedy": self.remedy,
+            "commands": list(self.commands),
+        }
 
 
 def check(choices: Choices) -> list[Finding]:

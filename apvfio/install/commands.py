@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The command as ``install --json`` prints it."""
-        return {"command": list(self.words), "why": self.why}
+        return {"command": list(self.words), "reason": self.why}
 
 
 _UNITS = "/systemd/system/"

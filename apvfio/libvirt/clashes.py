@@ -47,7 +47,7 @@ class DeviceChoice(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The choice as ``guest set --json`` prints it."""
-        return {"uuid": self.uuid, "before": self.before, "shared_with": self.shared_with or None}
+        return {"mdev": self.uuid, "before": self.before, "shared_with": self.shared_with or None}
 
 
 class OtherDevices(NamedTuple):

@@ -102,16 +102,6 @@ class GuestStatus(NamedTuple):
             return "has its queues" if wanted else f"has {self.lease.matrix}"
         return f"has {self.lease.matrix}, and will have the other at its next start"
 
-    def as_json(self) -> dict[str, object]:
-        """What ``guest list --json`` says besides what the guest asks for."""
-        return {
-            "can_start": self.can_start,
-            "why": self.error.as_json() if self.error else None,
-            "holds": self.lease and [str(queue) for queue in self.lease.matrix.queues()],
-            "faults": list(self.faults),
-            "now": self.now,
-        }
-
 
 def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestStatus], list[Pair]]:
     """All ``guests`` that ask for, hold or run with something, and the pairs that cannot run together.

@@ -110,7 +110,8 @@ class OtherHost:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())
             raise self._unreachable(f"exit code {done.returncode}: {printable(said, _SAID) or 'no answer'}")
         if done.returncode:
-            raise _refusal(answer)
+            refused = answer.get("error")
+            raise _refusal(refused if isinstance(refused, dict) else {})
         return answer
 
     def _unreachable(self, why: str) -> HostError:
@@ -126,12 +127,12 @@ class OtherHost:
         )
 
 
-def _refusal(answer: dict[str, Any]) -> ApvfioError:
-    kind = _KINDS.get(str(answer.get("kind")), ApvfioError)
-    named = answer.get("queues")
+def _refusal(error: dict[str, Any]) -> ApvfioError:
+    kind = _KINDS.get(str(error.get("kind")), ApvfioError)
+    named = error.get("queues")
     queues = [Apqn.parse(name) for name in named if isinstance(name, str)] if isinstance(named, list) else []
     return kind(
-        f"the destination refuses: {printable(str(answer.get('error') or 'it does not say why.'), 1000)}",
-        remedy=str(answer.get("remedy") or ""),
+        f"the destination refuses: {printable(str(error.get('message') or 'it does not say why.'), 1000)}",
+        remedy=str(error.get("remedy") or ""),
         queues=[queue for queue in queues if queue],
     )

@@ -8,7 +8,7 @@ queues. The claim keeps them free for as long as that mdevctl process lives.
 from __future__ import annotations
 
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.ids import NO_IDS, format_list, parse_list
+from apvfio.model.ids import NO_IDS, parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.process import Process
 from apvfio.model.typed import NamedTuple
@@ -33,12 +33,10 @@ class Claim(NamedTuple):
 
 
 def claim_json(claim: Claim) -> dict[str, object]:
-    """A claim as the ledger and ``status --json`` write it; lists in chzdev's notation."""
+    """A claim as the ledger has it; lists in chzdev's notation."""
     return {
         "mdev": claim.mdev,
-        "adapters": format_list(claim.matrix.adapters),
-        "domains": format_list(claim.matrix.domains),
-        "control_domains": format_list(claim.matrix.control_domains),
+        **claim.matrix.lists(),
         "freed_by": claim.freed_by,
         "pid": claim.process.pid,
         "started": claim.process.started,

@@ -50,6 +50,10 @@ class Criteria(NamedTuple):
             texts["control-domains"] = format_list(self.control_domains)
         return texts
 
+    def as_option(self) -> str:
+        """Return what ``--any`` takes for it: all but the control domains, which have their own option."""
+        return ",".join(f"{key}={text}" for key, text in self.attributes().items() if key != ATTRIBUTES[-1])
+
     def __str__(self) -> str:
         words = [f"any {count(self.adapters, 'adapter')} x {count(self.domains, 'domain')}", self.mode]
         if self.min_generation:

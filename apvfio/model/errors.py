@@ -79,10 +79,10 @@ class ApvfioError(Exception):
         return f"{who}{printable(self.sentence, _LONGEST)}{what_to_do}"
 
     def as_json(self) -> dict[str, object]:
-        """The error as ``--json`` prints it."""
+        """The error as documents hold it; a command that fails prints ``{"error": ...}``."""
         return {
-            "error": self.sentence,
             "kind": self.kind,
+            "message": self.sentence,
             "guest": self.guest or None,
             "queues": [str(queue) for queue in self.queues],
             "remedy": self.remedy or None,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio.model.ids import NO_IDS, IdSet, format_hex, parse_hex
+from apvfio.model.ids import NO_IDS, IdSet, format_hex, format_list, parse_hex
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
@@ -61,6 +61,10 @@ class Matrix(NamedTuple):
     def empty(self) -> bool:
         """Whether there is no queue in it: one dimension alone makes none."""
         return not (self.adapters.bits and self.domains.bits)
+
+    def lists(self) -> dict[str, str]:
+        """Return the three lists in chzdev's notation, by name, as the ledger and ``--json`` have them."""
+        return {name: format_list(ids) for name, ids in zip(self._fields, self, strict=True)}
 
     def as_ap_config(self) -> str:
         """The three masks that an mdev's ``ap_config`` takes (vops:ap_config_store)."""

@@ -78,7 +78,7 @@ def save(files: Files, ledger: Ledger) -> None:
     document = {
         "version": VERSION,
         "boot_id": ledger.boot_id,
-        "leases": [lease_json(lease) for lease in ledger.leases.values()],
+        "leases": [_lease_json(lease) for lease in ledger.leases.values()],
         "pending": pending_json(ledger),
         "claims": [claim_json(claim) for claim in ledger.claims.values()],
         "offline": [str(queue) for queue in sorted(ledger.offline)],
@@ -95,13 +95,13 @@ def save(files: Files, ledger: Ledger) -> None:
     files.write(LEDGER, json.dumps(document, indent=1) + "\n")
 
 
-def lease_json(lease: Lease) -> dict[str, object]:
-    """A lease as the ledger and ``status --json`` write it; lists in chzdev's notation."""
+def _lease_json(lease: Lease) -> dict[str, object]:
+    """A lease as the ledger has it; lists in chzdev's notation."""
     return {
         "guest": lease.guest,
         "uuid": lease.uuid,
         "mdev": lease.mdev,
-        **_matrix_json(lease.matrix),
+        **lease.matrix.lists(),
         "freed_by": lease.freed_by,
         "state": lease.state,
         "created": lease.created,
@@ -118,15 +118,11 @@ def _live_change_json(change: LiveChange) -> dict[str, object]:
 
 def _before_json(before: LeaseBefore) -> dict[str, object]:
     return {
-        **_matrix_json(before.matrix),
+        **before.matrix.lists(),
         "freed_by": before.freed_by,
         "pid": before.changer.pid,
         "started": before.changer.started,
     }
-
-
-def _matrix_json(matrix: Matrix) -> dict[str, str]:
-    return {name: format_list(ids) for name, ids in zip(Matrix._fields, matrix, strict=True)}
 
 
 def pending_json(ledger: Ledger) -> dict[str, object]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.model.claim import claim_json
 from apvfio.model.ids import format_list
-from apvfio.store.ledger_file import lease_json, pending_json
+from apvfio.store.ledger_file import pending_json
+from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.picture import picture
 from apvfio.view.report import report
 
 if TYPE_CHECKING:
     from apvfio.libvirt.status import Status
+    from apvfio.model.claim import Claim
+    from apvfio.model.ledger import Lease
     from apvfio.view.picture import Picture
     from apvfio.view.report import Report
 
@@ -51,12 +53,36 @@ def status_json(found: Status) -> dict[str, object]:
             {**lease_json(lease), "running": _running(found, lease.uuid)}
             for lease in found.ledger.leases.values()
         ],
-        "claims": [claim_json(claim) for claim in found.ledger.claims.values()],
+        "claims": [_claim_json(claim) for claim in found.ledger.claims.values()],
         "pending": pending_json(found.ledger),
         "pending_returns": [one.as_json() for one in found.pending],
         "drift": found.drift,
-        "policy_error": found.policy_error and str(found.policy_error),
+        "policy_error": found.policy_error and found.policy_error.as_json(),
         "picture": status_picture(found).as_json(),
+    }
+
+
+def lease_json(lease: Lease) -> dict[str, object]:
+    """A lease as ``--json`` prints it."""
+    return {
+        "guest": lease.guest,
+        "uuid": lease.uuid,
+        "mdev": lease.mdev,
+        **lease.matrix.lists(),
+        "freed_by": lease.freed_by,
+        "state": lease.state,
+        "created": lease.created,
+        "since": utc_of_boot_time(lease.since),
+        "expected": lease.expected,
+    }
+
+
+def _claim_json(claim: Claim) -> dict[str, object]:
+    return {
+        "mdev": claim.mdev,
+        **claim.matrix.lists(),
+        "freed_by": claim.freed_by,
+        "pid": claim.process.pid,
     }
 
 

@@ -104,21 +104,21 @@ class TestDoctor:
         assert first(host, "ledger", Exit.HOST)
         host.did("mv", f"{LEDGER}.kept", LEDGER)
         fault = first(host, "units")
-        assert "apvfio-reconcile.service has failed" in fault["sentence"]
+        assert "apvfio-reconcile.service has failed" in fault["message"]
         mend(host, fault)
         assert examined(host) == (0, [])
 
     def test_cockpit_that_came_later(self, host: Computer) -> None:
         host.did("mv", f"{COCKPIT}.kept", COCKPIT)
         fault = first(host, "files")
-        assert f"/cockpit/apvfio/manifest.json and {PAGE - 1} more: not installed." in fault["sentence"]
+        assert f"/cockpit/apvfio/manifest.json and {PAGE - 1} more: not installed." in fault["message"]
         mend(host, fault)
         assert examined(host) == (0, [])
 
     def test_a_file_that_is_gone(self, host: Computer) -> None:
         host.did("rm", RULE)
         fault = first(host, "files")
-        assert fault["sentence"] == f"{RULE}: not installed."
+        assert fault["message"] == f"{RULE}: not installed."
         mend(host, fault)
         assert examined(host) == (0, [])
 

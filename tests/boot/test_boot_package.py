@@ -73,7 +73,7 @@ def _amiss(host: Computer) -> list[str]:
     checks = json.loads(host.run("apvfio", "doctor", "--json").stdout)["checks"]
     concerned = [check for check in checks if check["id"] in ("hook", "files")]
     assert len(concerned) > 1
-    return [check["sentence"] for check in concerned if check["state"] != "ok"]
+    return [check["message"] for check in concerned if check["state"] != "ok"]
 
 
 def test_lintian_finds_nothing(package: Path) -> None:

@@ -35,10 +35,9 @@ ROW: dict[str, object] = {
     "adapters": "0",
     "domains": "1",
     "control_domains": "",
-    "any": None,
+    "criteria": None,
     "can_start": True,
-    "why": None,
-    "not_with": [],
+    "conflicts": [],
 }
 
 
@@ -224,8 +223,11 @@ class TestNonsense:
                 "head -c 3000000 /dev/zero | tr '\\0' x",
                 "apvfio guest list gave an answer that this page cannot read.",
             ),
-            ('echo \'{"error": {"code": 7}, "remedy": 5}\'; exit 1', '{"code":7}'),
-            ('echo \'{"error": "a\\u202eb\\u0007", "guest": "c\\u2066"}\'; exit 1', "guest c?: a?b?"),
+            ('echo \'{"error": {"message": {"code": 7}, "remedy": 5}}\'; exit 1', '{"code":7}'),
+            (
+                'echo \'{"error": {"message": "a\\u202eb\\u0007", "guest": "c\\u2066"}}\'; exit 1',
+                "guest c?: a?b?",
+            ),
             ("exec /nowhere/apvfio", "The command apvfio is not on this host, or cannot be run: "),
         ],
     )
@@ -310,7 +312,7 @@ class TestNonsense:
             assert system.sysfs.read("bus/ap/apmask").startswith("0xbf")
 
     def test_numbers_for_texts_are_shown(self, answers: SpoiltAnswers, open_page: OpenPage) -> None:
-        answers.answer(GUESTS, some_rows(guest=5, adapters=0, domains=0, state=0, not_with=[7, None]))
+        answers.answer(GUESTS, some_rows(guest=5, adapters=0, domains=0, state=0, conflicts=[7, None]))
         page = open_page(command=answers.command)
         page.until("#guests tbody", "adapters 0, domains 0")
         page.until("#guests tbody", "not together with 7, null")
@@ -318,7 +320,7 @@ class TestNonsense:
 
     def test_a_thousand_guests_with_long_names(self, answers: SpoiltAnswers, open_page: OpenPage) -> None:
         rivals = [f"{'r' * 200}{number}" for number in range(50)]
-        answers.answer(GUESTS, some_rows(1000, not_with=rivals))
+        answers.answer(GUESTS, some_rows(1000, conflicts=rivals))
         page = open_page(command=answers.command)
         page.until("#guests tbody tr:last-child th", "db999")
         page.until("#guests tbody", " and 42 more")

@@ -59,7 +59,7 @@ PIECES = [
     "", "\0", "\n", "\r", "\x1b[31m", "\u202e", "\ud800", "-", "+", ",", "0x", "0X", "08", "٣", "²", "_",
     "256", "9" * 5000, "0-255", "1-", "-1", "--", "0x-1", " ", "\t", "1" + ",1" * 70_000, "a" * 70_000, "=",
     '"', "'", "[", "]", "{", "}", "[[reserve]]\n", "[reserve]\n", "a.b.c = 1\n", "x = " + "[" * 2000,
-    "mode = 1\n", "x = 1979-05-27T07:32:00Z\n", "nan",
+    "mechanism = 1\n", "x = 1979-05-27T07:32:00Z\n", "nan",
 ]  # fmt: skip
 hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=4).map("".join)
 NO_DEVICE_XML = f"<domain><name>d</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()
@@ -134,9 +134,9 @@ def test_a_policy_with_something_put_in(data: st.DataObject) -> None:
     [
         "mode" + ".a" * 2_000 + " = 1",
         "a" + ".a" * 2_000 + " = 1",
-        "mode = " + "[" * 20_000,
-        "mode = " + "[" * 200 + "]" * 200,
-        "mode = {" + "a = {" * 20_000,
+        "mechanism = " + "[" * 20_000,
+        "mechanism = " + "[" * 200 + "]" * 200,
+        "mechanism = {" + "a = {" * 20_000,
         "[keep]\ncca = " + "9" * 5000,
         "[keep]\ncca = 0x" + "f" * 5000,
         "[keep]\ncca = 1e400",
@@ -155,7 +155,7 @@ def test_a_policy_with_something_put_in(data: st.DataObject) -> None:
         "\ufeffmode = 'masks'\r\n",
         "mechanism = 'masks'\0",
         "\ufffd\ufffd",
-        "mode = 1979-99-99",
+        "mechanism = 1979-99-99",
     ],
     ids=lambda text: ascii(text[:24]),
 )

@@ -65,7 +65,7 @@ class Ward:
         (self.bin / "apvfio").write_text(f'#!/bin/sh\nexec {sys.executable} -m apvfio "$@"\n')
         (self.bin / "apvfio").chmod(0o755)
         self.editor = "false"
-        self.usual = {c["sentence"] for c in self.faults()}
+        self.usual = {c["message"] for c in self.faults()}
 
     def shell(self, script: str) -> str:
         """Run a script as the administrator would."""
@@ -87,7 +87,7 @@ class Ward:
     def first(self, *words: str) -> tuple[int, Found]:
         """The exit code and the first fault that is not one of the lab itself."""
         code, _ = self.examined(*words)
-        return code, next(c for c in self.faults(*words) if c["sentence"] not in self.usual)
+        return code, next(c for c in self.faults(*words) if c["message"] not in self.usual)
 
     def mend(self, check: Found) -> None:
         """Paste all commands at once; no directory that others use is another one afterwards."""
@@ -116,19 +116,19 @@ def ward(lab: Lab, tmp_path: Path) -> Iterator[Ward]:
     ward = Ward(house, tmp_path)
     yield ward
     house.clean()
-    assert {c["sentence"] for c in ward.faults()} == ward.usual
+    assert {c["message"] for c in ward.faults()} == ward.usual
 
 
 def test_nothing_stops_a_guest_of_the_lab(ward: Ward) -> None:
     ward.house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     code, checks = ward.examined("db1")
     assert (code, [c for c in checks if c["state"] == "problem"]) == (0, [])
-    assert checks[-1]["sentence"].startswith("a start gives it 4 queues")
+    assert checks[-1]["message"].startswith("a start gives it 4 queues")
     states = {c["id"]: c["state"] for c in checks}
     assert [states[name] for name in ("hook", "hook-seen", "python", "connection", "libvirt")] == ["ok"] * 5
     ward.house.virsh("start", "db1")
     code, checks = ward.examined("db1")
-    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 4 queues: adapters 0,10, domains 1-2")
+    assert (code, checks[-1]["message"]) == (0, "it runs and has 4 queues: adapters 0,10, domains 1-2")
     ward.house.define("db2", a_matrix("0", "1"), mdev(2))
     code, fault = ward.first("db2")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
@@ -219,7 +219,7 @@ def test_what_stops_every_guest(
     ward.mend(ward.first("db1")[1])
     assert ward.examined("db1")[0] == 0
     ward.starts("db1")
-    if name == "other-hooks" and "link" in fault["sentence"]:
+    if name == "other-hooks" and "link" in fault["message"]:
         assert ward.shell("stat -c %a /etc/libvirt/shared") == "755\n"
     left = f"{HOOK}.orig {HOOK}.link /etc/libvirt/*.not-ours /etc/libvirt/shared {LOCK}.not-a-lock"
     ward.shell(f"rm -f /etc/libvirt/hooks/qemu {left} {POLICY} /run/apvfio/ledger.json.damaged")
@@ -235,7 +235,7 @@ def test_an_annotation_is_edited(ward: Ward) -> None:
     )
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.REQUEST, "annotation")
-    number = re.search(r"\(line (\d+) of", fault["sentence"])
+    number = re.search(r"\(line (\d+) of", fault["message"])
     assert number
     lines = ward.house.virsh("dumpxml", "--inactive", "db1").stdout.splitlines()
     assert "1x" in lines[int(number[1]) - 1]
@@ -272,7 +272,7 @@ def test_a_second_copy_of_the_hook(ward: Ward) -> None:
     ward.shell(f"cp -p {HOOK} {copy}")
     code, fault = ward.first("db1")
     assert (code, fault["id"], fault["state"]) == (0, "other-hooks", "warning")
-    assert "served twice" in fault["sentence"]
+    assert "served twice" in fault["message"]
     ward.starts("db1")
     ward.mend(fault)
     ward.starts("db1")
@@ -283,7 +283,7 @@ def test_a_hook_that_others_may_write(ward: Ward) -> None:
     ward.shell("printf '#!/bin/sh\\n' >/etc/libvirt/hooks/qemu && chmod 0777 /etc/libvirt/hooks/qemu")
     code, fault = ward.first()
     assert (code, fault["id"], fault["state"]) == (0, "exposed", "warning")
-    assert "others than root may write /etc/libvirt/hooks/qemu" in fault["sentence"]
+    assert "others than root may write /etc/libvirt/hooks/qemu" in fault["message"]
     ward.mend(fault)
     assert ward.shell("stat -c '%a %U' /etc/libvirt/hooks/qemu") == "755 root\n"
     ward.shell("rm /etc/libvirt/hooks/qemu")
@@ -373,7 +373,7 @@ def test_our_own_lock_is_held(ward: Ward) -> None:
     ward.shell("cat /run/holder >/run/apvfio/lock")
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.CONFLICT, "lock")
-    assert "sleep 600" in fault["sentence"]
+    assert "sleep 600" in fault["message"]
     (command,) = fault["commands"]
     assert "flock" in ward.shell(command)
     ward.shell("kill $(cat /run/holder) $(pgrep -P $(cat /run/holder)); rm /run/holder")
@@ -386,7 +386,7 @@ def test_the_daemon_is_down(ward: Ward) -> None:
     try:
         code, fault = ward.first("db1")
         assert (code, fault["id"]) == (Exit.HOST, "connection")
-        assert "does not answer" in fault["sentence"]
+        assert "does not answer" in fault["message"]
     finally:
         ward.house.start_daemon()
     assert ward.examined("db1")[0] == 0
@@ -394,7 +394,7 @@ def test_the_daemon_is_down(ward: Ward) -> None:
 
 def test_the_session_daemon_is_the_wrong_one(ward: Ward) -> None:
     checks = ward.examined("--connect", "qemu:///session")[1]
-    assert "session daemon" in next(c for c in checks if c["id"] == "connection")["sentence"]
+    assert "session daemon" in next(c for c in checks if c["id"] == "connection")["message"]
 
 
 def test_an_ordinary_user_hears_what_he_could_not_see(ward: Ward) -> None:

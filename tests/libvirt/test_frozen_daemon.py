@@ -78,7 +78,7 @@ def test_the_doctor_of_a_frozen_daemon(frozen: LabHouse) -> None:
     checks = {c["id"]: c for c in json.loads(said)["checks"]}
     assert (code, seconds < 20) == (Exit.HOST, True), seconds
     assert checks["connection"]["state"] == "problem"
-    assert SAYS in checks["connection"]["sentence"]
+    assert SAYS in checks["connection"]["message"]
     assert {checks[name]["state"] for name in ("hook", "python", "policy")} == {"ok"}
 
 

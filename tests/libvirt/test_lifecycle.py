@@ -53,7 +53,7 @@ class TestCommands:
             "adapters": "10",
             "domains": "1-2",
             "control_domains": "",
-            "any": None,
+            "criteria": None,
         }
         assert "adapters 10, domains 1-2  can start\n" in house.apvfio("guest", "list").stdout
         planned = json.loads(house.apvfio("plan", "web", "--json").stdout)
@@ -86,7 +86,7 @@ class TestCommands:
         assert "warning: guest bare: it asks for AP queues but has no device" in done.stderr
         done = house.apvfio("plan", "bare", "--json")
         assert done.returncode == 6
-        assert json.loads(done.stdout)["kind"] == "request"
+        assert json.loads(done.stdout)["error"]["kind"] == "request"
         done = house.apvfio("guest", "list", "-c", "test:///nowhere")
         assert done.returncode == 5
         assert "does not answer" in done.stderr

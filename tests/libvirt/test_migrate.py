@@ -84,8 +84,8 @@ def test_there_and_back_again(pair: Pair, started: Standing) -> None:
     done = pair.migrate("--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["taken"] == [step["step"] for step in said["steps"]]
-    assert said["taken"] == ["expect", "unplug", "move", "plug", "home"]
+    assert said["done"] == [one["stage"] for one in said["stages"]]
+    assert said["done"] == ["expect", "unplug", "move", "plug", "home"]
     arrived(pair, started)
     assert NAME not in pair.here.virsh("list", "--all", "--name").stdout.split()
     assert mdev(1) in pair.there.virsh("dumpxml", "--inactive", NAME).stdout
@@ -133,7 +133,7 @@ def test_a_definition_may_stay(pair: Pair, started: Standing) -> None:
 def test_again_there_is_nothing_to_do(pair: Pair, started: Standing) -> None:
     assert pair.migrate().returncode == 0
     done = pair.migrate("--json")
-    assert (done.returncode, json.loads(done.stdout)["steps"]) == (0, [])
+    assert (done.returncode, json.loads(done.stdout)["stages"]) == (0, [])
     arrived(pair, started)
     failed(pair.migrate("--back"), Exit.CONFLICT, "has its queues there")
 
@@ -322,7 +322,7 @@ def test_the_queues_here_cannot_come_home(pair: Pair, started: Standing) -> None
         failed(done, Exit.FAILURE, "was held by pid", "It runs at the destination and has its queues there.")
         assert leases(pair.here) == {NAME: "held"}
         done = pair.migrate("--json")
-        assert json.loads(done.stdout)["taken"] == ["home"]
+        assert json.loads(done.stdout)["done"] == ["home"]
         arrived(pair, started)
     finally:
         pair.here.system.files.remove(POLICY)

@@ -35,7 +35,7 @@ class Surgery:
         shim = directory / "apvfio"
         shim.write_text(f'#!/bin/sh\nexec {house.python} -m apvfio "$@"\n')
         shim.chmod(0o755)
-        self.usual = _USUAL or {check["sentence"] for check in self.faults()}
+        self.usual = _USUAL or {check["message"] for check in self.faults()}
         # It takes the machine some seconds to say so.
         _USUAL.update(self.usual)
 
@@ -67,7 +67,7 @@ class Surgery:
 
     def new(self) -> list[Found]:
         """The faults that the machine does not have of itself."""
-        return [fault for fault in self.faults() if fault["sentence"] not in self.usual]
+        return [fault for fault in self.faults() if fault["message"] not in self.usual]
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_a_guest_before_and_while_it_runs(surgery: Surgery) -> None:
     house = surgery.house
     house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     checks = surgery.examined("db1")[1]
-    assert [c for c in checks if c["state"] == "problem" and c["sentence"] not in surgery.usual] == []
-    assert checks[-1]["sentence"].startswith("a start gives it 4 queues (adapters 0,10, domains 1-2)")
+    assert [c for c in checks if c["state"] == "problem" and c["message"] not in surgery.usual] == []
+    assert checks[-1]["message"].startswith("a start gives it 4 queues (adapters 0,10, domains 1-2)")
     house.virsh("start", "--paused", "db1")
     house.define("db2", a_matrix("0", "1"), mdev(2))
     # A guest that shares its queues waits, which is no fault of the host; nobody stops the one that runs.
@@ -141,7 +141,7 @@ def test_a_guest_before_and_while_it_runs(surgery: Surgery) -> None:
     waits = next(c for c in checks if c["guest"] == "db2")
     assert (waits["state"], waits["commands"]) == ("ok", [])
     runs = next(c for c in checks if c["id"] == "start" and c["guest"] == "db1")
-    assert runs["sentence"] == "it runs and has 4 queues: adapters 0,10, domains 1-2"
+    assert runs["message"] == "it runs and has 4 queues: adapters 0,10, domains 1-2"
     held = next(c for c in surgery.examined("db2")[1] if c["id"] == "held")
     assert held["state"] == "problem"
     assert "db1" not in " ".join(held["commands"])

@@ -85,7 +85,7 @@ def test_we_wait_for_lszdev_and_name_it(host: ToolHost) -> None:
         pid = int(host.path(LOCK).read_text())
         program = host.tools.command("lszdev")[0]
         said = json.loads(host.apvfio("masks", "--json", "-a", "apmask=-0", code=Exit.FAILURE).stdout)
-        assert said["error"].startswith(f"the lock {LOCK} was held by pid {pid} ({program} ")
+        assert said["error"]["message"].startswith(f"the lock {LOCK} was held by pid {pid} ({program} ")
         assert waiting(host) == []
         second = host.start([host.python, "-m", "apvfio", "masks", "-a", "apmask=-0"])
         until(lambda: waiting(host))

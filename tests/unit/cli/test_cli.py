@@ -178,11 +178,11 @@ def test_an_error_under_json_is_an_object(
     out, err = said(capsys)
     document: dict[str, Any] = json.loads(out)
     assert err == ""
-    assert list(document) == ["error", "kind", "guest", "queues", "remedy"]
-    assert (document["kind"], document["guest"]) == ("conflict", "two")
-    assert document["queues"] == ["00.0001", "00.0002", "00.0004", "0a.0001", "0a.0002", "0a.0004"]
+    assert list(document["error"]) == ["kind", "message", "guest", "queues", "remedy"]
+    assert (document["error"]["kind"], document["error"]["guest"]) == ("conflict", "two")
+    assert document["error"]["queues"] == ["00.0001", "00.0002", "00.0004", "0a.0001", "0a.0002", "0a.0004"]
     assert main(["--sim", sim, "no-such", "--json"]) == Exit.USAGE
-    assert json.loads(said(capsys)[0])["kind"] == "usage"
+    assert json.loads(said(capsys)[0])["error"]["kind"] == "usage"
 
 
 def test_a_machine_without_the_ap_bus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -246,7 +246,7 @@ def test_json_of_a_change(host: SimulatedHost, capsys: pytest.CaptureFixture[str
     assert document == {
         "changed": True,
         "active": {"apmask": "1-255", "aqmask": "0-255"},
-        "lost": ["00.0001", "00.0002", "00.0004", "00.001b"],
+        "freed": ["00.0001", "00.0002", "00.0004", "00.001b"],
         "returned": [],
         "steps": [{"op": "free", "path": "/sys/bus/ap/apmask", "value": "-0"}],
         "warnings": [],

@@ -70,8 +70,8 @@ def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFi
     facts = json.loads(shown(sim, capsys, "--json"))
     assert facts == {
         "mechanism": "masks",
-        "why": "this kernel has no driver_override for AP queues",
-        "override": False,
+        "reason": "this kernel has no driver_override for AP queues",
+        "overrides_possible": False,
         "change": None,
     }
     assert main(["--sim", sim, "mechanism", "overrides"]) == Exit.HOST
@@ -106,7 +106,7 @@ def test_a_switch_says_what_moves_and_what_is_forgotten(
     capsys.readouterr()
     assert shown(sim, capsys) == "masks: apmask lacks 0,10 and aqmask lacks 27, which shuts driver_override\n"
     assert main(["--sim", sim, "log", "--json"]) == Exit.OK
-    said = [event["sentence"] for event in json.loads(capsys.readouterr().out)]
+    said = [event["message"] for event in json.loads(capsys.readouterr().out)]
     assert "masks changed by hand: apmask +0,+10; aqmask +27, by 'apvfio mechanism overrides'" in said
 
 

@@ -59,7 +59,7 @@ def test_a_daemon_that_does_not_answer(
 ) -> None:
     assert run(tmp_path, guest, NOBODY, "--at", "apvfio", "--json") == Exit.HOST
     said = json.loads(capsys.readouterr().out)
-    assert (said["kind"], "does not answer" in said["error"]) == ("host", True)
+    assert (said["error"]["kind"], "does not answer" in said["error"]["message"]) == ("host", True)
     # Nothing but the lock, wherever the guest's name would lead.
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.parent for path in files] == [tmp_path / "run/apvfio"]

@@ -100,10 +100,24 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert host.run("queues", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found) == 15
-    card = {"id": "00", "type": "CEX8A", "mode": "Accelerator", "status": "online", "requests": 0}
-    card |= {"pending": 0, "hwtype": 14, "qdepth": 8, "functions": "SMC-A-N---", "driver": "cex4card"}
+    card = {
+        "adapter": "00",
+        "queue": None,
+        "type": "CEX8A",
+        "mode": "Accelerator",
+        "status": "online",
+        "requests": 0,
+    }
+    card |= {
+        "pending_requests": 0,
+        "hwtype": 14,
+        "qdepth": 8,
+        "functions": "SMC-A-N---",
+        "driver": "cex4card",
+    }
     assert found[0] == card | {"sestat": None, "owner": None}
-    changes = {"id": "00.0001", "status": "assigned", "requests": None, "pending": None, "driver": "vfio_ap"}
+    changes = {"queue": "00.0001", "status": "assigned", "requests": None, "driver": "vfio_ap"}
+    changes |= {"pending_requests": None}
     assert found[1] == card | changes | {"sestat": None, "owner": "guest g1"}
 
 

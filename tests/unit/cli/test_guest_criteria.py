@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORDS = "any 2 adapters x 1 domain, cca, CEX7 or newer"
+OPTION = "mode=cca,adapters=2,domains=1,min-generation=7"
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_set_and_show_by_property(
     assert found.criteria == Criteria("cca", 2, 1, 7)
     assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
-    assert f"any             {WORDS}\n" in out
+    assert f"criteria        {WORDS}\n" in out
     assert "adapters  " not in out
     assert host.run("guest", "show", "db1", "--json", "-c", URI) == Exit.OK
     assert json.loads(capsys.readouterr().out) == {
@@ -61,7 +62,7 @@ def test_set_and_show_by_property(
         "adapters": None,
         "domains": None,
         "control_domains": "",
-        "any": WORDS,
+        "criteria": OPTION,
     }
 
 

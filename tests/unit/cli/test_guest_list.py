@@ -58,15 +58,15 @@ def test_each_with_its_state_and_whether_it_could_start(
         "three": ("shut off", True),
         "two": ("shut off", False),
     }
-    assert rows["bare"]["error"].startswith("it asks for AP queues but has no device")
-    assert rows["two"]["why"]["kind"] == "conflict"
-    assert rows["four"]["why"]["error"].startswith("this host has no adapter 5")
+    assert rows["bare"]["error"]["message"].startswith("it asks for AP queues but has no device")
+    assert rows["two"]["error"]["kind"] == "conflict"
+    assert rows["four"]["error"]["message"].startswith("this host has no adapter 5")
     assert (rows["one"]["uuid"], rows["one"]["adapters"], rows["one"]["domains"]) == (guest(1), "0", "1-2")
-    assert (rows["three"]["any"], rows["three"]["adapters"]) == (
-        "any 1 adapter x 1 domain, ep11",
+    assert (rows["three"]["criteria"], rows["three"]["adapters"]) == (
+        "mode=ep11,adapters=1,domains=1",
         None,
     )
-    assert {name: row["not_with"] for name, row in rows.items()} == {
+    assert {name: row["conflicts"] for name, row in rows.items()} == {
         "bare": [],
         "four": [],
         "one": ["two"],
@@ -141,9 +141,9 @@ def test_a_policy_that_cannot_be_used_hides_no_guest(
     libvirtd.define("two", 2, a_matrix("1", "2"), mdev(2))
     host.write("etc/apvfio/apvfio.toml", "[reserve\n")
     rows = listed(host, capsys)
-    assert (rows["one"]["state"], rows["one"]["why"]) == ("running", None)
+    assert (rows["one"]["state"], rows["one"]["error"]) == ("running", None)
     assert rows["two"]["can_start"] is False
-    assert rows["two"]["why"]["error"].startswith("the policy /etc/apvfio/apvfio.toml cannot be used: ")
+    assert rows["two"]["error"]["message"].startswith("the policy /etc/apvfio/apvfio.toml cannot be used: ")
 
 
 def test_no_guest(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +207,7 @@ def test_a_running_guest_whose_definition_asks_for_nothing_any_more(
     host.start(a_request("0", "1-2", 1))
     libvirtd.define("one", 1)
     row = listed(host, capsys)["one"]
-    assert (row["state"], row["holds"]) == ("running", ["00.0001", "00.0002"])
+    assert (row["state"], row["held"]) == ("running", ["00.0001", "00.0002"])
     assert row["now"] == "has adapters 0, domains 1-2, and will have none at its next start"
     host.run("guest", "list", "-c", URI)
     assert "one    running  nothing   has adapters 0" in capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_a_stopped_guest_whose_queues_are_not_returned_yet(
     libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1))
     host.start(a_request("0", "1-2", 1))
     row = listed(host, capsys)["one"]
-    assert (row["can_start"], row["holds"]) == (True, ["00.0001", "00.0002"])
+    assert (row["can_start"], row["held"]) == (True, ["00.0001", "00.0002"])
     assert row["now"].endswith("not returned yet: 'apvfio reconcile' returns them")
 
 

@@ -234,7 +234,7 @@ class TestClones:
         for name, own in (("db1", OWN), ("db2", self.CLONES)):
             assert host.run("guest", "set", name, *words, "--json") == Exit.OK
             device = json.loads(capsys.readouterr().out)["device"]
-            assert device == {"uuid": own, "before": own, "shared_with": None}
+            assert device == {"mdev": own, "before": own, "shared_with": None}
         assert (self.devices(original), self.devices(clone)) == ({OWN}, {self.CLONES})
 
     def test_the_original_keeps_its_own(self, libvirtd: Driver, host: SimulatedHost) -> None:

@@ -90,8 +90,8 @@ def test_a_change_of_the_host_refuses_the_plan(
     with open(host.path, encoding="utf-8") as file:
         before = file.read()
     error = told(host, capsys, *words, "--if-state", state, code=Exit.CONFLICT)
-    assert error["error"] == "the host or the guest has changed since the plan was made."
-    assert error["remedy"]
+    assert error["error"]["message"] == "the host or the guest has changed since the plan was made."
+    assert error["error"]["remedy"]
     with open(host.path, encoding="utf-8") as file:
         assert file.read() == before
     assert told(host, capsys, *words, "--if-state", planned(host, capsys, *words))
@@ -155,7 +155,7 @@ def test_a_set_that_fails_is_one_document(
     with monkeypatch.context() as patch:
         patch.setattr("apvfio.libvirt.guests.Guest.define", refused)
         error = told(host, capsys, *STARTING, "--if-state", state, code=Exit.FAILURE)
-        assert error["error"] == "libvirt refused: no."
+        assert error["error"]["message"] == "libvirt refused: no."
     told(host, capsys, *STARTING, "--if-state", state)
 
 
@@ -164,9 +164,9 @@ def test_what_is_no_state_is_said(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str], state: str
 ) -> None:
     error = told(host, capsys, "reconcile", "--if-state", state, code=Exit.USAGE)
-    assert "is not a state that --dry-run --json prints" in error["error"]
+    assert "is not a state that --dry-run --json prints" in error["error"]["message"]
 
 
 def test_to_look_needs_no_state(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     error = told(host, capsys, "masks", "--if-state", "0" * 64, code=Exit.USAGE)
-    assert error["error"] == "--if-state needs something to change."
+    assert error["error"]["message"] == "--if-state needs something to change."

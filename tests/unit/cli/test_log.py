@@ -20,6 +20,7 @@ from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
+from apvfio.view.clock import utc
 from hosts import a_matrix, a_request, guest, mdev
 from simulated import SimulatedHost
 
@@ -169,7 +170,7 @@ def test_json(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     assert host.run("log", "--json") == Exit.OK
     started, refused = json.loads(capsys.readouterr().out)
     assert started == {
-        "time": NOON,
+        "time": utc(NOON),
         "kind": "started",
         "boot": BOOT,
         "guest": "g1",
@@ -183,9 +184,10 @@ def test_json(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
         "counts": {},
         "adapters": "0,10",
         "domains": "1",
-        "sentence": "guest g1 has 2 queues: adapters 0,10, domains 1; warning: it is dangerous",
+        "control_domains": "",
+        "message": "guest g1 has 2 queues: adapters 0,10, domains 1; warning: it is dangerous",
     }
-    assert (refused["text"], refused["sentence"]) == ("no", "guest g2 was not started: no")
+    assert (refused["text"], refused["message"]) == ("no", "guest g2 was not started: no")
     assert host.run("log", "--json", "--queue", "0a.0001") == Exit.OK
     (span,) = json.loads(capsys.readouterr().out)
     assert span == {
@@ -193,7 +195,7 @@ def test_json(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
         "uuid": guest(1),
         "mdev": mdev(1),
         "boot": BOOT,
-        "begin": NOON,
+        "begin": utc(NOON),
         "begun_before": False,
         "end": None,
         "ended_before": False,
@@ -239,7 +241,9 @@ def test_a_name_is_no_command_to_the_terminal(
 def test_usage(host: SimulatedHost, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
     assert host.run("log", *words) == Exit.USAGE
     out, err = capsys.readouterr()
-    assert says in (json.loads(out)["error"] + " " + json.loads(out)["remedy"] if out else err)
+    assert says in (
+        json.loads(out)["error"]["message"] + " " + json.loads(out)["error"]["remedy"] if out else err
+    )
 
 
 class Followed:

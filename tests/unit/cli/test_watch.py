@@ -165,7 +165,7 @@ def test_json_is_one_line_for_each_change_and_an_error_is_one(host: SimulatedHos
         finally:
             process.kill()
     assert [len(document.get("leases", [])) for document in documents] == [0, 1, 0, 1]
-    assert documents[2]["kind"] == "failure"
+    assert documents[2]["error"]["kind"] == "failure"
     assert documents[1] == documents[3]
 
 

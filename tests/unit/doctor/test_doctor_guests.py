@@ -40,7 +40,7 @@ def first(host: Patient, code: int, name: str, says: str, who: str = "db1") -> F
     found, checks = host.examined(who)
     fault = faults(checks)[0]
     assert (found, fault["id"], fault["guest"]) == (code, name, who), faults(checks)
-    assert says in fault["sentence"]
+    assert says in fault["message"]
     assert fault["remedy"]
     assert name in [check["id"] for check in faults(host.examined()[1])]
     return fault
@@ -91,7 +91,7 @@ def test_xml_that_makes_no_sense(host: Patient, old: str, new: str, name: str, s
 def test_the_line_is_that_of_libvirts_xml(host: Patient) -> None:
     host.define_xml(DB1.replace('adapters="0,10"', 'adapters="0" colour="red"'))
     fault = first(host, Exit.REQUEST, "annotation", "schema")
-    number = re.search(r"\(line (\d+) of 'virsh dumpxml --inactive'\)", fault["sentence"])
+    number = re.search(r"\(line (\d+) of 'virsh dumpxml --inactive'\)", fault["message"])
     assert number
     assert "colour" in host.domain("db1").XMLDesc(2).splitlines()[int(number[1]) - 1]
 
@@ -150,7 +150,7 @@ def test_a_redefined_guest_that_holds_queues(host: Patient) -> None:
     ):
         host.define("db1", device=device)
         fault = first(host, Exit.REQUEST, "annotation", "its definition does not request them")
-        assert fault["sentence"].endswith(f": {ends}.")
+        assert fault["message"].endswith(f": {ends}.")
     mended(host, fault)
 
 
@@ -168,13 +168,13 @@ def test_a_device_that_somebody_else_made(host: Patient) -> None:
     host.make_mdev(mdev(1), a_matrix("1", "1"))
     code, checks = host.examined("db1")
     assert (code, faults(checks)) == (0, [])
-    assert "somebody else made, with 01.0001" in checks[-1]["sentence"]
+    assert "somebody else made, with 01.0001" in checks[-1]["message"]
 
 
 def test_a_guest_without_any_of_it(host: Patient) -> None:
     host.define("db1", device="")
     assert host.examined("db1")[0] == 0
-    assert host.examined("db1")[1][-1]["sentence"] == "it asks for no AP queues, and starts without"
+    assert host.examined("db1")[1][-1]["message"] == "it asks for no AP queues, and starts without"
 
 
 def test_a_guest_that_is_not_there(host: Patient) -> None:
@@ -329,7 +329,7 @@ def test_guests_that_exclude_each_other(host: Patient) -> None:
     for name in ("db1", "db2"):
         host.domain(name).setAutostart(1)
     fault = first(host, Exit.CONFLICT, "same-queues", "both start with the host", "db2")
-    assert "also guest db1's" in fault["sentence"]
+    assert "also guest db1's" in fault["message"]
     assert all(c["guest"] != "db3" for c in faults(host.examined("db2")[1]))
 
 
@@ -342,7 +342,7 @@ def test_a_processor_without_the_instructions(host: Patient) -> None:
     features = "<feature policy='disable' name='apft'/><feature policy='require' name='ap'/>"
     cpu = f"<cpu mode='host-model'>{features}</cpu>"
     host.define_xml(DB1.replace("<devices>", f"{cpu}<devices>"))
-    assert "disables apft:" in first(host, Exit.REQUEST, "cpu", "disables")["sentence"]
+    assert "disables apft:" in first(host, Exit.REQUEST, "cpu", "disables")["message"]
 
 
 def test_a_guest_that_runs(host: Patient) -> None:
@@ -351,13 +351,13 @@ def test_a_guest_that_runs(host: Patient) -> None:
     host.define("db1", a_matrix("0", "1"))
     code, checks = host.examined("db1")
     assert (code, faults(checks)[0]["id"]) == (0, "start")
-    assert "runs without the queues" in faults(checks)[0]["sentence"]
+    assert "runs without the queues" in faults(checks)[0]["message"]
     assert "'apvfio guest set --live'" in faults(checks)[0]["remedy"]
     assert host.text("db1").endswith("\nNo problems found, but guest db1 runs without its queues.\n")
     host.start(a_request("0", "1")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
     code, checks = host.examined("db1")
     assert (code, faults(checks)) == (0, [])
-    assert checks[-1]["sentence"] == "it runs and has 1 queue: adapters 0, domains 1"
+    assert checks[-1]["message"] == "it runs and has 1 queue: adapters 0, domains 1"
 
 
 def test_without_libvirt_a_simulated_host_is_examined_all_the_same(
@@ -403,18 +403,18 @@ def test_guests_in_files_run_if_the_host_says_so(host: Patient, tmp_path: Path) 
     one, two = file("db1", a_matrix("0", "1"), mdev(1)), file("db2", a_matrix("0", "1"), mdev(2))
     assert main(["sim", "start", host.path, one]) == 0
     code, checks = examined(one)
-    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 1 queue: adapters 0, domains 1")
+    assert (code, checks[-1]["message"]) == (0, "it runs and has 1 queue: adapters 0, domains 1")
     assert examined(two)[0] == Exit.CONFLICT
     code, checks = examined(one, two)
     assert (code, faults(checks)) == (0, [])
-    assert "it waits until a running guest stops: 00.0001 is held by guest db1" in checks[-1]["sentence"]
+    assert "it waits until a running guest stops: 00.0001 is held by guest db1" in checks[-1]["message"]
     for device in (mdev(1), ""):
         code, checks = examined(file("db1", None, device))
         assert (code, faults(checks)[0]["id"]) == (Exit.REQUEST, "annotation")
     with host.opened() as system:
         known, system.processes = system.processes, None
     code, checks = examined(one)
-    assert (code, checks[-1]["sentence"]) == (0, "it runs and has 1 queue: adapters 0, domains 1"), (
+    assert (code, checks[-1]["message"]) == (0, "it runs and has 1 queue: adapters 0, domains 1"), (
         "as in a dump"
     )
     with host.opened() as system:
@@ -422,7 +422,7 @@ def test_guests_in_files_run_if_the_host_says_so(host: Patient, tmp_path: Path) 
     host.write(f"sys/{AP_MDEVS.remove(mdev(1))}", "1")
     code, checks = examined(one)
     assert (code, faults(checks)[0]["id"]) == (Exit.HOST, "start")
-    assert f"its mediated device {mdev(1)} is gone" in faults(checks)[0]["sentence"]
+    assert f"its mediated device {mdev(1)} is gone" in faults(checks)[0]["message"]
     assert main(["sim", "stop", host.path, "db1"]) == 0
     code, checks = examined(two)
     assert (code, faults(checks)) == (0, [])

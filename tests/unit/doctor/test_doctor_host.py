@@ -36,7 +36,7 @@ def test_nothing_is_wrong_with_a_healthy_host(host: Patient) -> None:
     host.start(a_request("1", "4", 2))
     code, checks = host.examined("db1")
     assert (code, faults(checks)) == (0, [])
-    assert checks[-1]["sentence"].startswith(
+    assert checks[-1]["message"].startswith(
         "a start gives it 4 queues (adapters 0,10, domains 1-2), freed by"
     )
     assert "\nNo problems found: nothing keeps guest db1 from its queues.\n" in host.text("db1")
@@ -159,7 +159,7 @@ def test_it_is_named_first_and_mended(
     found, checks = host.examined()
     first = faults(checks)[0]
     assert (found, first["id"]) == (code, name), faults(checks)
-    assert first["sentence"]
+    assert first["message"]
     assert first["remedy"]
     assert first["commands"]
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_a_driver_that_is_not_loaded_hides_nothing_else(host: Patient) -> None:
     without_vfio_ap(host)
     code, checks = host.examined("db1")
     assert (code, [fault["commands"] for fault in faults(checks)]) == (Exit.HOST, [["modprobe vfio_ap"]])
-    assert checks[-1]["sentence"].endswith(", once vfio_ap is loaded")
+    assert checks[-1]["message"].endswith(", once vfio_ap is loaded")
     host.write("etc/apvfio/apvfio.toml", '[reserve]\nadapters = "0"\n')
     assert [fault["id"] for fault in faults(host.examined("db1")[1])] == ["vfio-ap", "refused"]
 
@@ -243,7 +243,7 @@ def test_what_is_owed_and_could_go_back(host: Patient) -> None:
         debt = ledger.pending._replace(apmask=IdSet([10]))
         ledger_file.save(system.files, ledger._replace(pending=debt))
     (fault,) = faults(host.examined()[1])
-    assert (fault["id"], "is owed to the host" in fault["sentence"]) == ("drift", True)
+    assert (fault["id"], "is owed to the host" in fault["message"]) == ("drift", True)
     for command in fault["commands"]:
         host.carry_out(command)
     assert faults(host.examined()[1]) == []
@@ -264,7 +264,7 @@ def test_a_check_that_fails_is_a_finding(host: Patient, monkeypatch: pytest.Monk
             host.define("db1", a_matrix("0", "1"))
             checks = host.examined("db1")[1]
             failed = [check for check in checks if check["id"] == "check-failed"]
-            assert all("of all things" in check["sentence"] for check in failed)
+            assert all("of all things" in check["message"] for check in failed)
             assert bool(failed) is ("own_lock" not in where)  # a simulated host has none
             assert len(checks) > 3
 

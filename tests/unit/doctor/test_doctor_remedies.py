@@ -109,7 +109,7 @@ def test_remedies_are_safe_and_true(host: Practice, row: Row) -> None:
             require_pasteable(check, asked, set(host.definitions()))
             changes, again = host.prescribed(check, asked)
             require_harmless(host, check, changes, asked)
-            left = (check["id"], check["sentence"]) in [(c["id"], c["sentence"]) for c in faults(again)]
+            left = (check["id"], check["message"]) in [(c["id"], c["message"]) for c in faults(again)]
             scan = any(command.endswith("/scans") for command in check["commands"])
             if any(map(effective, check["commands"])):
                 # A scan finds what somebody has assigned to the partition before.

@@ -45,7 +45,7 @@ def test_the_verdict_is_what_becomes_of_the_start(host: Trial, row: Row) -> None
     code, whole = host.examined()
     assert (code != 0) is (bool(refused) if row.whole is None else row.whole), faults(whole)
     for told in (checks, whole):
-        sentences = [(check["guest"], check["sentence"]) for check in faults(told)]
+        sentences = [(check["guest"], check["message"]) for check in faults(told)]
         assert len(sentences) == len(set(sentences))
 
 

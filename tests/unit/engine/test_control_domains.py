@@ -220,12 +220,12 @@ def test_the_command_line(
     for path in (host.path, str(copy)):
         capsys.readouterr()
         assert main(["--sim", path, "plan", "--xml", str(xml), "--json"]) == Exit.HOST
-        assert json.loads(capsys.readouterr().out)["error"] == WHY
+        assert json.loads(capsys.readouterr().out)["error"]["message"] == WHY
         assert main(["--sim", path, "plan", "--all", "--xml", str(xml)]) == Exit.OK
         assert f"cannot start: guest db1: {WHY}" in capsys.readouterr().out
         assert main(["--sim", path, "doctor", "--xml", str(xml), "--json"]) == Exit.HOST
         checks = json.loads(capsys.readouterr().out)["checks"]
-        assert any(WHY in check["sentence"] for check in checks if check["state"] == "problem")
+        assert any(WHY in check["message"] for check in checks if check["state"] == "problem")
     host.write(POLICY, ALLOWED)
     assert host.run("plan", "--xml", str(xml)) == Exit.OK
     assert "without control domain 2, which this host does not control yet" in capsys.readouterr().out
@@ -247,4 +247,4 @@ def test_guests_of_libvirt(
         assert host.run("guest", "list", "--json", "-c", URI) == Exit.OK
         guests = {one["guest"]: one for one in json.loads(capsys.readouterr().out)}
         assert guests["db1"]["can_start"] is True
-        assert (guests["db2"]["can_start"], guests["db2"]["why"]["error"]) == (False, WHY)
+        assert (guests["db2"]["can_start"], guests["db2"]["error"]["message"]) == (False, WHY)

@@ -62,9 +62,9 @@ def test_bits_that_every_kernel_refuses(
         capsys.readouterr()
         assert host.run("masks", "--json", *words) == 3
         error = json.loads(capsys.readouterr().out)
-        assert error["kind"] == "conflict"
-        assert mdev(3) in error["error"]
-        assert "00.0002" in error["queues"]
+        assert error["error"]["kind"] == "conflict"
+        assert mdev(3) in error["error"]["message"]
+        assert "00.0002" in error["error"]["queues"]
         assert (masks(host), host.read(persistent_masks.RULE)) == (before, None)
 
 

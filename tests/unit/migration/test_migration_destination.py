@@ -181,5 +181,5 @@ class TestCommand:
     ) -> None:
         before = Path(sim).read_bytes()
         assert self.run(monkeypatch, sim, "--json", *option, xml=xml) == Exit.REQUEST
-        assert json.loads(capsys.readouterr().out)["kind"] == "request"
+        assert json.loads(capsys.readouterr().out)["error"]["kind"] == "request"
         assert Path(sim).read_bytes() == before

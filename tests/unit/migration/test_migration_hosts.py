@@ -98,10 +98,17 @@ def test_an_answer_to_another_question(tmp_path: Path, document: object) -> None
     ("document", "kind"),
     [
         (
-            {"kind": "policy", "error": "no\x1b[2J", "queues": ["0a.0001", "x", 1], "remedy": "go"},
+            {
+                "error": {
+                    "kind": "policy",
+                    "message": "no\x1b[2J",
+                    "queues": ["0a.0001", "x", 1],
+                    "remedy": "go",
+                }
+            },
             PolicyError,
         ),
-        ({"kind": ["x"], "error": None, "queues": "0a.0001"}, ApvfioError),
+        ({"error": {"kind": ["x"], "message": None, "queues": "0a.0001"}}, ApvfioError),
         ({}, ApvfioError),
     ],
 )

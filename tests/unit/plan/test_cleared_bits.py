@@ -44,7 +44,7 @@ class Witnesses:
 
     def log(self) -> list[str]:
         """What the audit log has of masks."""
-        return [event["sentence"] for event in self.json("log") if event["kind"] == "masks"]
+        return [event["message"] for event in self.json("log") if event["kind"] == "masks"]
 
 
 @pytest.fixture

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one clock of ``--json``: ISO 8601 in UTC, with the offset."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+
+def utc(seconds: float) -> str:
+    """Return seconds since 1970 as ``2026-01-31T11:00:00.000+00:00``."""
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{thousandths:03}+00:00"
+
+
+def utc_of_boot_time(seconds: int) -> str | None:
+    """Return `utc` of a time in seconds since the boot, None for 0, which stands for no time."""
+    return utc(_boot() + seconds) if seconds else None
+
+
+@cache
+def _boot() -> float:
+    # Once per process: two readings differ a little, and a lease's time must not.
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
