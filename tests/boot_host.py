@@ -8,11 +8,11 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from booting import CHECKOUT, HERE, until
+from boot_container import CHECKOUT, HERE, until
 from lab.guest import EMULATOR, IDLE, KERNEL
 
 if TYPE_CHECKING:
-    from booting import Computer
+    from boot_container import Computer
 
 HARDWARE = f"""\
 [Unit]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's hard cases with its daemon: killed in the midst of a start or a stop, and back again.
 
-Shared by the tiers as `hard_cases`.
+Shared by the tiers as `failure_cases`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.locks import OWN_LOCK
 from apvfio.store.policy_file import POLICY
-from hard_house import (
+from daemon_env import (
     START,
     WISH,
     Busy,
+    DaemonEnv,
     Frozen,
     Hard,
-    HardHouse,
     apvfio,
     domstate,
     essential,
@@ -42,7 +42,7 @@ from hard_house import (
 )
 from hosts import mdev
 from lab.libvirtd import write_file
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ class KilledInPrepare(Hard):
     """The daemon is killed while it waits for the hooks of a start: no stopped, no release ever comes."""
 
     @pytest.fixture
-    def lost(self, house: HardHouse) -> str:
+    def lost(self, house: DaemonEnv) -> str:
         """A guest that has its queues and does not run, and of which libvirt will say nothing more."""
         house.define("lost", WISH, mdev(1))
         with (
@@ -73,13 +73,13 @@ class KilledInPrepare(Hard):
         return "lost"
 
     @essential
-    def test_it_can_start_again(self, house: HardHouse, lost: str) -> None:
+    def test_it_can_start_again(self, house: DaemonEnv, lost: str) -> None:
         house.virsh(*START, lost)
         assert state(house).host.mdevs == {mdev(1): WISH}
         house.virsh("destroy", lost)
         assert leases(house) == {}
 
-    def test_it_can_start_with_another_device(self, house: HardHouse, lost: str) -> None:
+    def test_it_can_start_with_another_device(self, house: DaemonEnv, lost: str) -> None:
         uuid = house.virsh("domuuid", lost).stdout.strip()
         house.virsh("undefine", lost)
         house.define_xml("heir", with_uuid(house.xml("heir", WISH, mdev(2)), uuid))
@@ -87,11 +87,11 @@ class KilledInPrepare(Hard):
         assert state(house).host.mdevs == {mdev(2): WISH}
         assert leases(house) == {"heir": "held"}
 
-    def test_release_ends_it(self, house: HardHouse, lost: str) -> None:
+    def test_release_ends_it(self, house: DaemonEnv, lost: str) -> None:
         apvfio(house, "release", lost)
         assert leases(house) == {}
 
-    def test_reconcile_ends_it_after_a_while(self, house: HardHouse, lost: str) -> None:
+    def test_reconcile_ends_it_after_a_while(self, house: DaemonEnv, lost: str) -> None:
         apvfio(house, "reconcile")
         assert leases(house) == {lost: "held"}
         let_grace_pass(house)
@@ -101,7 +101,7 @@ class KilledInPrepare(Hard):
         assert leases(house) == {}
 
     @essential
-    def test_another_guest_gets_its_queues_after_a_while(self, house: HardHouse, lost: str) -> None:
+    def test_another_guest_gets_its_queues_after_a_while(self, house: DaemonEnv, lost: str) -> None:
         house.define("other", WISH, mdev(3))
         answer = house.virsh(*START, "other", check=False)
         assert answer.returncode == 1
@@ -115,11 +115,11 @@ class Orphans(Hard):
     """A hook outlives the daemon that called it, and comes to its turn in another time."""
 
     @pytest.fixture(params=["before it begins", "while it waits"])
-    def orphaned(self, house: HardHouse, request: pytest.FixtureRequest) -> Orphaned:
+    def orphaned(self, house: DaemonEnv, request: pytest.FixtureRequest) -> Orphaned:
         """How far our hook is when its daemon is killed."""
         return _orphaned_early if request.param == "before it begins" else _orphaned_waiting
 
-    def test_a_start_takes_nothing(self, house: HardHouse, orphaned: Orphaned) -> None:
+    def test_a_start_takes_nothing(self, house: DaemonEnv, orphaned: Orphaned) -> None:
         before = state(house)
         house.define("late", WISH, mdev(1))
         with orphaned(house, "prepare", *START, "late") as orphan:
@@ -128,7 +128,7 @@ class Orphans(Hard):
             eventually(lambda: our_hooks(house, "prepare"), [])
         assert state(house) == before
 
-    def test_a_start_leaves_the_next_one_alone(self, house: HardHouse, orphaned: Orphaned) -> None:
+    def test_a_start_leaves_the_next_one_alone(self, house: DaemonEnv, orphaned: Orphaned) -> None:
         house.define("late", WISH, mdev(1))
         with orphaned(house, "prepare", *START, "late") as orphan:
             house.start_daemon()
@@ -140,7 +140,7 @@ class Orphans(Hard):
         assert leases(house) == {"late": "held"}
         assert domstate(house, "late") == "paused"
 
-    def test_a_stop_takes_its_own_life_home(self, house: HardHouse, orphaned: Orphaned) -> None:
+    def test_a_stop_takes_its_own_life_home(self, house: DaemonEnv, orphaned: Orphaned) -> None:
         before = state(house)
         house.define("late", WISH, mdev(1))
         house.virsh(*START, "late")
@@ -152,7 +152,7 @@ class Orphans(Hard):
         assert state(house) == before
 
     @essential
-    def test_a_stop_leaves_the_next_life_alone(self, house: HardHouse, orphaned: Orphaned) -> None:
+    def test_a_stop_leaves_the_next_life_alone(self, house: DaemonEnv, orphaned: Orphaned) -> None:
         house.define("late", WISH, mdev(1))
         house.virsh(*START, "late")
         with orphaned(house, "release", "destroy", "late") as orphan:
@@ -166,7 +166,7 @@ class Orphans(Hard):
 
 
 @contextmanager
-def _orphaned_early(house: HardHouse, operation: str, *words: str) -> Iterator[Busy]:
+def _orphaned_early(house: DaemonEnv, operation: str, *words: str) -> Iterator[Busy]:
     """Kill the daemon when the interpreter of our hook for ``words`` has not begun; it does when told."""
     with held_up_interpreter(house) as busy:
         with meanwhile(lambda: house.virsh(*words, check=False)) as answer:
@@ -178,7 +178,7 @@ def _orphaned_early(house: HardHouse, operation: str, *words: str) -> Iterator[B
 
 
 @contextmanager
-def _orphaned_waiting(house: HardHouse, operation: str, *words: str) -> Iterator[Frozen]:
+def _orphaned_waiting(house: DaemonEnv, operation: str, *words: str) -> Iterator[Frozen]:
     """Kill the daemon while our hook for ``words`` waits for the lock; it is frozen until told."""
     frozen = Frozen(house)
     try:
@@ -195,43 +195,43 @@ def _orphaned_waiting(house: HardHouse, operation: str, *words: str) -> Iterator
         frozen.over()
 
 
-def _at_the_lock(house: HardHouse, pid: str) -> bool:
+def _at_the_lock(house: DaemonEnv, pid: str) -> bool:
     """Whether the process inside has the file of apvfio's lock open."""
     done = house.run(["sh", "-c", 'readlink /proc/"$1"/fd/*', "sh", pid])
     return f"/{OWN_LOCK}" in done.stdout.split()
 
 
-def _damaged_ledger(house: HardHouse) -> None:
+def _damaged_ledger(house: DaemonEnv) -> None:
     house.system.files.write(LEDGER, '{"version": 1, "boot_id": "')
 
 
-def _newer_ledger(house: HardHouse) -> None:
+def _newer_ledger(house: DaemonEnv) -> None:
     house.system.files.write(LEDGER, '{"version": 99}')
 
 
-def _broken_policy(house: HardHouse) -> None:
+def _broken_policy(house: DaemonEnv) -> None:
     house.system.files.write(POLICY, "[reserve]\nqueues = 7")
 
 
-def _masks_changed(house: HardHouse) -> None:
+def _masks_changed(house: DaemonEnv) -> None:
     house.system.sysfs.write("bus/ap/apmask", "-1,-0x77")
 
 
-def _annotation_spoilt(house: HardHouse) -> None:
+def _annotation_spoilt(house: DaemonEnv) -> None:
     # Of a guest that runs only the daemon can change it: `Reconnects` does so before the daemon ends.
     return
 
 
-def _no_interpreter(house: HardHouse) -> None:
+def _no_interpreter(house: DaemonEnv) -> None:
     run_ours_by(house, "/nowhere/python3")
 
 
-def _interpreter_killed(house: HardHouse) -> None:
+def _interpreter_killed(house: DaemonEnv) -> None:
     write_file(house.path("/run/killed/python3"), b"#!/bin/sh\nkill -9 $$\n", 0o755)
     run_ours_by(house, "/run/killed/python3")
 
 
-def _nothing(house: HardHouse) -> None:
+def _nothing(house: DaemonEnv) -> None:
     return
 
 
@@ -251,7 +251,7 @@ class Reconnects(Hard):
             _interpreter_killed,
         ],
     )
-    def test_the_guest_runs_on(self, house: HardHouse, harm: Callable[[HardHouse], None]) -> None:
+    def test_the_guest_runs_on(self, house: DaemonEnv, harm: Callable[[DaemonEnv], None]) -> None:
         house.define("long", WISH, mdev(1))
         house.virsh(*START, "long")
         good = {path: house.system.files.read(path) for path in (LEDGER, POLICY)}
@@ -269,7 +269,7 @@ class Reconnects(Hard):
         house.virsh("destroy", "long")
         assert leases(house) == {}
 
-    def test_the_guest_runs_on_while_the_lock_is_held(self, house: HardHouse) -> None:
+    def test_the_guest_runs_on_while_the_lock_is_held(self, house: DaemonEnv) -> None:
         house.system.files.write(POLICY, "[time]\nlock-wait = 1")
         house.define("long", WISH, mdev(1))
         house.virsh(*START, "long")
@@ -278,7 +278,7 @@ class Reconnects(Hard):
         house.system.files.remove(POLICY)
 
     @essential
-    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: HardHouse) -> None:
+    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: DaemonEnv) -> None:
         house.define("robbed", WISH, mdev(1))
         house.virsh(*START, "robbed")
         house.stop_daemon()
@@ -289,7 +289,7 @@ class Reconnects(Hard):
         eventually(lambda: domstate(house, "robbed"), "shut off")
         assert leases(house) == {}
 
-    def test_a_reload_touches_nothing(self, house: HardHouse) -> None:
+    def test_a_reload_touches_nothing(self, house: DaemonEnv) -> None:
         house.define("long", WISH, mdev(1))
         house.virsh(*START, "long")
         running = state(house)
@@ -299,7 +299,7 @@ class Reconnects(Hard):
             assert operations("long") == []
         assert state(house) == running
 
-    def restart(self, house: HardHouse, harm: Callable[[], None]) -> None:
+    def restart(self, house: DaemonEnv, harm: Callable[[], None]) -> None:
         """End the daemon, do harm, start it, and see that the guest ``long`` is still the same."""
         qemu = qemu_of(house, "long")
         with recorded(house) as operations:
@@ -312,7 +312,7 @@ class Reconnects(Hard):
             assert operations("long") == ["reconnect"]
 
 
-def restore(house: HardHouse, path: str, text: str | None) -> None:
+def restore(house: DaemonEnv, path: str, text: str | None) -> None:
     """Make a file what it was."""
     if text is None:
         house.system.files.remove(path)

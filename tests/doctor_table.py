@@ -8,8 +8,8 @@ from typing import NamedTuple
 from apvfio.domain.reader import NAMESPACE
 from apvfio.model.ids import IdSet
 from apvfio.store.definitions import FOLDER
+from guest_starts import REFUSED, STARTS, WITHOUT, Def
 from hosts import mdev
-from trials import REFUSED, STARTS, WITHOUT, Def
 
 POLICY = "etc/apvfio/apvfio.toml"
 LEDGER = "run/apvfio/ledger.json"
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     title: str
     steps: tuple[Step, ...]
-    """Methods of `trials.Trial` with their arguments."""
+    """Methods of `guest_starts.Trial` with their arguments."""
     outcome: str = STARTS
     """What becomes of the guest that is asked about."""
     check: str = ""

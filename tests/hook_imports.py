@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from domains import ANY, domain
+from domain_xml import ANY, domain
 
 CHECKOUT = Path(__file__).parents[1]
 _PROGRAM = """\

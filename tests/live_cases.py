@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest is given its queues, others, and none, by ``apvfio guest`` and with a real libvirtd.
 
-Shared by the tiers as `hard_cases` is: what the guest sees must be the same on the simulated kernel and
+Shared by the tiers as `failure_cases` is: what the guest sees must be the same on the simulated kernel and
 on the real one, under a guest whose QEMU has the device open.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from apvfio.kernel.snapshot import read_guest_queues
-from hard_house import (
+from daemon_env import (
     START,
+    DaemonEnv,
     Hard,
-    HardHouse,
     apvfio,
     domstate,
     essential,
@@ -26,7 +26,7 @@ from hard_house import (
     status,
 )
 from hosts import a_matrix, mdev
-from lifecycle import State, state
+from lifecycle_cases import State, state
 
 _CHANGE_AND = """\
 import os, sys, time
@@ -74,7 +74,7 @@ os._exit(9)
 """
 
 
-def guest_queues(house: HardHouse, uuid: str) -> set[str]:
+def guest_queues(house: DaemonEnv, uuid: str) -> set[str]:
     """What the guest sees."""
     matrix = state(house).host.mdevs[uuid]
     return set(map(str, read_guest_queues(house.system.sysfs, uuid, matrix) or ()))
@@ -85,7 +85,7 @@ def names(adapters: str, domains: str) -> set[str]:
     return set(map(str, a_matrix(adapters, domains).queues()))
 
 
-def refused(house: HardHouse, *words: str) -> tuple[int, str]:
+def refused(house: DaemonEnv, *words: str) -> tuple[int, str]:
     """Run our command, which fails; its exit code and what it says."""
     done = house.run([house.python, "-m", "apvfio", *words])
     assert done.returncode, done.stdout
@@ -97,11 +97,11 @@ class LiveChanges(Hard):
     """Adapters and domains come and go while the guest runs."""
 
     @pytest.fixture
-    def before(self, house: HardHouse) -> State:
+    def before(self, house: DaemonEnv) -> State:
         return state(house)
 
     @pytest.fixture
-    def device(self, house: HardHouse, before: State) -> str:
+    def device(self, house: DaemonEnv, before: State) -> str:
         """A running guest with adapter 0 and domains 1 and 2; its device's uuid, made for it."""
         house.define("changed", None, None)
         apvfio(house, "guest", "set", "changed", "--adapters", "0", "--domains", "1-2")
@@ -111,7 +111,7 @@ class LiveChanges(Hard):
         return uuid
 
     @essential
-    def test_set_start_change_and_stop(self, house: HardHouse, before: State, device: str) -> None:
+    def test_set_start_change_and_stop(self, house: DaemonEnv, before: State, device: str) -> None:
         asked: dict[str, Any] = {}
         with recorded(house) as operations:
             for adapters, domains in (
@@ -138,7 +138,7 @@ class LiveChanges(Hard):
         house.virsh("destroy", "changed")
         assert state(house) == before
 
-    def test_what_is_given_up_another_guest_gets(self, house: HardHouse, before: State, device: str) -> None:
+    def test_what_is_given_up_another_guest_gets(self, house: DaemonEnv, before: State, device: str) -> None:
         house.define("next", a_matrix("0", "2"), mdev(2))
         assert house.virsh(*START, "next", check=False).returncode == 1
         words = ("--adapters", "0", "--domains", "1")
@@ -157,7 +157,7 @@ class LiveChanges(Hard):
 
     @essential
     def test_who_dies_in_the_midst_has_changed_nothing(
-        self, house: HardHouse, before: State, device: str
+        self, house: DaemonEnv, before: State, device: str
     ) -> None:
         running = state(house)
         done = self.python(house, _CHANGE_AND + _DIES, device)
@@ -170,7 +170,7 @@ class LiveChanges(Hard):
         house.virsh("destroy", "changed")
         assert state(house) == before
 
-    def test_it_ends_in_the_midst(self, house: HardHouse, before: State, device: str) -> None:
+    def test_it_ends_in_the_midst(self, house: DaemonEnv, before: State, device: str) -> None:
         import os
         import time
 
@@ -184,7 +184,7 @@ class LiveChanges(Hard):
         assert state(house) == before
         assert domstate(house, "changed") == "shut off"
 
-    def test_all_is_taken_from_it(self, house: HardHouse, before: State, device: str) -> None:
+    def test_all_is_taken_from_it(self, house: DaemonEnv, before: State, device: str) -> None:
         assert device in apvfio(house, "guest", "clear", "changed", "--live", "--config")
         assert state(house) == before
         assert device not in house.virsh("dumpxml", "changed").stdout
@@ -194,7 +194,7 @@ class LiveChanges(Hard):
         house.virsh(*START, "changed")
         assert state(house) == before
 
-    def python(self, house: HardHouse, script: str, device: str) -> Any:
+    def python(self, house: DaemonEnv, script: str, device: str) -> Any:
         uuid = house.virsh("domuuid", "changed").stdout.strip()
         return house.run([house.python, "-c", script, "changed", uuid, device])
 
@@ -203,7 +203,7 @@ class PluggedIn(Hard):
     """A guest that runs without a device gets one, which takes a QEMU that has AP queues."""
 
     @essential
-    def test_in_and_out(self, house: HardHouse) -> None:
+    def test_in_and_out(self, house: DaemonEnv) -> None:
         before = state(house)
         house.define("plain", None, None)
         house.virsh(*START, "plain")
@@ -231,7 +231,7 @@ class Interrupted(Hard):
     """A live change ends before it is complete, and the next call settles it."""
 
     @essential
-    def test_before_the_device_is_plugged_in(self, house: HardHouse) -> None:
+    def test_before_the_device_is_plugged_in(self, house: DaemonEnv) -> None:
         before = state(house)
         house.define("plain", None, None)
         house.virsh(*START, "plain")
@@ -248,7 +248,7 @@ class Interrupted(Hard):
         assert "nothing to do" in apvfio(house, "reconcile")
 
     @essential
-    def test_before_anything_is_unplugged(self, house: HardHouse) -> None:
+    def test_before_anything_is_unplugged(self, house: DaemonEnv) -> None:
         """The guest has its device, so it keeps its queues, and has the annotation that it had."""
         house.define("plugged", None, None)
         apvfio(house, "guest", "set", "plugged", "--adapters", "0", "--domains", "1-2")
@@ -267,7 +267,7 @@ class Interrupted(Hard):
 class NotPluggedIn(Hard):
     """Where libvirt or QEMU refuses the device, nothing is left of it."""
 
-    def test_nothing_is_left(self, house: HardHouse) -> None:
+    def test_nothing_is_left(self, house: DaemonEnv) -> None:
         before = state(house)
         house.define("plain", None, None)
         house.virsh(*START, "plain")

@@ -17,7 +17,7 @@ from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ ROW = a_matrix("0", "1-2")
 AUTOSTART = ("mdevctl", "start-parent-mdevs", "matrix")
 
 
-class House(Protocol):
+class GuestEnv(Protocol):
     """A libvirt daemon with our hook, an mdevctl with our scripts, and IBM's example of a host."""
 
     python: str
@@ -65,7 +65,7 @@ def device(adapters: Sequence[str], domains: Sequence[str], start: str = "manual
     return json.dumps({"mdev_type": AP, "start": start, "attrs": attrs})
 
 
-def mdevctl(house: House, action: str, n: int, definition: str = "", code: int = 0) -> str:
+def mdevctl(house: GuestEnv, action: str, n: int, definition: str = "", code: int = 0) -> str:
     """Run mdevctl on the n-th device; what it says on standard error."""
     words = ["-p", "matrix", "--jsonfile", "/proc/self/fd/0"] if definition else []
     done = house.run(["mdevctl", action, "-u", mdev(n), *words], stdin=definition)
@@ -73,18 +73,18 @@ def mdevctl(house: House, action: str, n: int, definition: str = "", code: int =
     return done.stderr
 
 
-def ledger(house: House) -> Ledger:
+def ledger(house: GuestEnv) -> Ledger:
     return load(house.system.files, house.system.boot_id)
 
 
-def mdevs(house: House) -> dict[str, Matrix]:
+def mdevs(house: GuestEnv) -> dict[str, Matrix]:
     return read_host(house.system.sysfs).mdevs
 
 
 class MdevctlCases:
     """The cases that every tier has."""
 
-    def test_queues_are_freed_at_the_start_and_come_home_after_the_stop(self, house: House) -> None:
+    def test_queues_are_freed_at_the_start_and_come_home_after_the_stop(self, house: GuestEnv) -> None:
         before = state(house)
         mdevctl(house, "define", 1, device(["0x0"], ["1", "2"]))
         assert state(house) == before
@@ -97,7 +97,7 @@ class MdevctlCases:
         assert state(house) == before
         mdevctl(house, "undefine", 1)
 
-    def test_a_device_stopped_under_its_guest(self, house: House) -> None:
+    def test_a_device_stopped_under_its_guest(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("robbed", ROW, mdev(1))
         house.virsh("start", "--paused", "robbed")
@@ -114,7 +114,7 @@ class MdevctlCases:
 class MoreMdevctlCases(MdevctlCases):
     """And those that take too long where all is emulated."""
 
-    def test_a_start_that_the_policy_forbids(self, house: House) -> None:
+    def test_a_start_that_the_policy_forbids(self, house: GuestEnv) -> None:
         house.system.files.write(POLICY, '[reserve]\nqueues = ["00.0002"]\n')
         try:
             before = state(house)
@@ -125,14 +125,14 @@ class MoreMdevctlCases(MdevctlCases):
         finally:
             house.system.files.remove(POLICY)
 
-    def test_a_start_that_the_kernel_refuses(self, house: House) -> None:
+    def test_a_start_that_the_kernel_refuses(self, house: GuestEnv) -> None:
         """A list, which s390-tools understand and the kernel does not."""
         before = state(house)
         mdevctl(house, "start", 1, device(["0,1"], ["1"]), code=1)
         assert state(house) == before
         assert not ledger(house).claims
 
-    def test_a_queue_of_a_running_guest(self, house: House) -> None:
+    def test_a_queue_of_a_running_guest(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("held", a_matrix("0", "1"), mdev(2))
         house.virsh("start", "--paused", "held")
@@ -147,7 +147,7 @@ class MoreMdevctlCases(MdevctlCases):
         mdevctl(house, "stop", 3)
         assert state(house) == before
 
-    def test_a_guest_on_a_device_that_mdevctl_made(self, house: House) -> None:
+    def test_a_guest_on_a_device_that_mdevctl_made(self, house: GuestEnv) -> None:
         before = state(house)
         mdevctl(house, "start", 1, device(["0"], ["1", "2"]))
         house.define("guest", ROW, mdev(1))
@@ -159,7 +159,7 @@ class MoreMdevctlCases(MdevctlCases):
         mdevctl(house, "stop", 1)
         assert state(house) == before
 
-    def test_our_own_calls_of_mdevctl_do_not_wait_for_us(self, house: House) -> None:
+    def test_our_own_calls_of_mdevctl_do_not_wait_for_us(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("kept", ROW, mdev(1))
         house.virsh("start", "--paused", "kept")
@@ -169,7 +169,7 @@ class MoreMdevctlCases(MdevctlCases):
         house.virsh("destroy", "kept")
         assert state(house) == before
 
-    def test_mdevctl_lists_what_a_device_holds(self, house: House) -> None:
+    def test_mdevctl_lists_what_a_device_holds(self, house: GuestEnv) -> None:
         mdevctl(house, "start", 1, device(["0x0"], ["1", "0x1b"]))
         listed = json.loads(house.run(["mdevctl", "list", "--dumpjson"]).stdout)
         assert listed[0]["matrix"][0][mdev(1)]["attrs"] == [
@@ -179,7 +179,7 @@ class MoreMdevctlCases(MdevctlCases):
         ]
         mdevctl(house, "stop", 1)
 
-    def test_devices_that_start_by_themselves(self, house: House) -> None:
+    def test_devices_that_start_by_themselves(self, house: GuestEnv) -> None:
         before = state(house)
         mdevctl(house, "define", 1, device(["0"], ["1", "2"], "auto"))
         mdevctl(house, "define", 2, device(["0", "0xa"], ["4"], "auto"))

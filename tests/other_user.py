@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-HOUSE = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[1]
 NOBODY = 65534
 _SHIPPED = ("apvfio", "mdev", "cockpit", "hooks", "man")
 
@@ -14,7 +14,7 @@ _SHIPPED = ("apvfio", "mdev", "cockpit", "hooks", "man")
 def readable_copy(directory: Path) -> tuple[list[str], dict[str, str]]:
     """Copy apvfio into ``directory``, which anybody can enter; the command and its environment."""
     for name in _SHIPPED:
-        shutil.copytree(HOUSE / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CHECKOUT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
     return ["/usr/bin/python3", "-m", "apvfio"], {"PYTHONPATH": str(directory)}
 
 

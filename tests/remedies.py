@@ -13,7 +13,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS
 from apvfio.store import ledger_file
-from trials import Trial
+from guest_starts import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.sim.kernel import SimKernel
     from apvfio.sim.store import SimSystem
-    from doctoring import Found
+    from doctor_env import Found
 
 READ_ONLY = {"ps", "sleep", "journalctl"}
 _EDITORS = re.compile(r"\$\{EDITOR:-vi\} |virsh .*\bedit ")

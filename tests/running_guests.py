@@ -15,7 +15,7 @@ from apvfio.model.errors import ApvfioError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from machines import Machine
+    from memory_host import Machine
 
 _DOMAIN = """<domain type="kvm"><name>{name}</name><uuid>{uuid}</uuid><metadata>{annotation}</metadata>
 <devices>{device}</devices></domain>"""

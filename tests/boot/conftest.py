@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import HostError
-from booting import Computer
+from boot_container import Computer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

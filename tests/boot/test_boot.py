@@ -12,14 +12,14 @@ import pytest
 
 from apvfio.events.event import KINDS, STARTED
 from apvfio.model.ledger import HELD
+from boot_container import until
 from boot_host import lay_out, switched_on
-from booting import until
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Matrix
-    from booting import Computer
+    from boot_container import Computer
 
 POLICY = "/etc/apvfio/apvfio.toml"
 AUDIT_LOG = "/var/lib/apvfio/audit.jsonl"

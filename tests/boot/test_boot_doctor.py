@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.model.errors import Exit
+from boot_container import CHECKOUT, until
 from boot_host import lay_out, switched_on
-from booting import CHECKOUT, until
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
 if TYPE_CHECKING:
-    from booting import Computer
+    from boot_container import Computer
 
 APVFIO = os.path.join(os.path.dirname(sys.executable), "apvfio")
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"

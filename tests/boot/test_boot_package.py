@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from boot_container import CHECKOUT, until
 from boot_host import lay_out, switched_on
-from booting import CHECKOUT, until
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from booting import Computer
+    from boot_container import Computer
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 BY_HAND = ("env", f"PYTHONPATH={CHECKOUT}", os.path.join(os.path.dirname(sys.executable), "apvfio"))

@@ -12,9 +12,9 @@ import pytest
 
 from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import HostError
-from cockpit_house import Page, chromium, cockpit, on_simulated_host, require_programs
+from cockpit_env import Page, chromium, cockpit, on_simulated_host, require_programs
 from lab.lab import Lab
-from lab_house import LabHouse
+from lab_env import LabEnv
 from other_user import readable_copy
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def hurried(browser: WebDriver) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab_house() -> Iterator[LabHouse]:
+def lab_env() -> Iterator[LabEnv]:
     """A lab with the shipped hook."""
     with ExitStack() as stack:
         with _needed():
             lab = stack.enter_context(Lab(hook_script()))
-        yield LabHouse(lab)
+        yield LabEnv(lab)
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from apvfio.install.shipped_files import hook_script
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
-from cockpit_house import Page, chromium, cockpit, in_lab
+from cockpit_env import Page, chromium, cockpit, in_lab
 from hosts import a_matrix
 from lab.lab import Lab
-from lab_house import LabHouse
+from lab_env import LabEnv
 
 DOCS = Path(__file__).parents[2] / "docs"
 ADAPTERS = {0: "accel", 1: "cca", 4: "cca", 10: "ep11", 11: "ep11"}
@@ -32,7 +32,7 @@ def main() -> None:
     """Take them."""
     kernel = SimKernel.new(adapters=ADAPTERS, domains=DOMAINS)
     with Lab(hook_script(), kernel=kernel) as lab, tempfile.TemporaryDirectory() as work:
-        house = LabHouse(lab)
+        house = LabEnv(lab)
         house.system.files.write("etc/apvfio/apvfio.toml", POLICY)
         for number, (name, ids) in enumerate(GUESTS.items()):
             house.define(name, a_matrix(*ids), f"0a0b0c0d-1111-4111-8111-{number:012}")

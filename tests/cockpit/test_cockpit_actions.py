@@ -10,13 +10,13 @@ import pytest
 from apvfio.model.host import AP_MDEVS
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cockpit_house import Page
+    from cockpit_env import Page
 
     OpenPage = Callable[..., Page]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from failing_commands import DEED, GUESTS, MASKS, PLAN, WATCH, SpoiltAnswers
 from hosts import a_request
-from simulated import SimulatedHost
-from spoilt_answers import DEED, GUESTS, MASKS, PLAN, WATCH, SpoiltAnswers
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-    from cockpit_house import Page
+    from cockpit_env import Page
 
     OpenPage = Callable[..., Page]
 

@@ -13,15 +13,15 @@ import pytest
 
 from apvfio.libvirt.guests import PREFIX
 from apvfio.model.errors import printable
-from cockpit_house import in_lab
+from cockpit_env import in_lab
 from hosts import a_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cockpit_house import Page
+    from cockpit_env import Page
     from lab.lab import Lab
-    from lab_house import LabHouse
+    from lab_env import LabEnv
 
     OpenPage = Callable[..., Page]
 
@@ -32,16 +32,16 @@ DISGUISED = "db1\u202e\u200btxt.\u2066\u00a0\u0085\U000e0041"
 
 
 @pytest.fixture
-def house(lab_house: LabHouse) -> Iterator[LabHouse]:
-    yield lab_house
-    lab_house.clean()
+def house(lab_env: LabEnv) -> Iterator[LabEnv]:
+    yield lab_env
+    lab_env.clean()
 
 
-def annotation(house: LabHouse, name: str) -> str:
+def annotation(house: LabEnv, name: str) -> str:
     return house.virsh("dumpxml", "--inactive", "--", name).stdout
 
 
-def test_a_guest_is_given_queues_and_starts(house: LabHouse, open_page: OpenPage) -> None:
+def test_a_guest_is_given_queues_and_starts(house: LabEnv, open_page: OpenPage) -> None:
     house.define("db1", None, None)
     page = open_page(command=in_lab(house.lab))
     page.until("#guests", "No guest asks for queues.")
@@ -71,7 +71,7 @@ def test_a_guest_is_given_queues_and_starts(house: LabHouse, open_page: OpenPage
     assert f"<{PREFIX}:matrix" not in annotation(house, "db1")
 
 
-def test_a_refusal_names_guest_and_queues(house: LabHouse, open_page: OpenPage) -> None:
+def test_a_refusal_names_guest_and_queues(house: LabEnv, open_page: OpenPage) -> None:
     house.define("db1", a_matrix("0", "1"), "0a0b0c0d-1111-4111-8111-111111111111")
     house.define("db2", None, None)
     house.virsh("start", "db1")
@@ -89,7 +89,7 @@ def test_a_refusal_names_guest_and_queues(house: LabHouse, open_page: OpenPage) 
 
 
 @pytest.fixture
-def frozen(house: LabHouse) -> Iterator[LabHouse]:
+def frozen(house: LabEnv) -> Iterator[LabEnv]:
     """The lab with a guest, and a daemon that does not answer."""
     house.define("db1", a_matrix("0", "1"), "0a0b0c0d-4444-4111-8111-111111111111")
     house.lab.libvirtd.freeze()
@@ -99,7 +99,7 @@ def frozen(house: LabHouse) -> Iterator[LabHouse]:
 
 @pytest.mark.usefixtures("hurried")
 def test_a_daemon_that_is_frozen_is_asked_by_one_command_at_a_time(
-    frozen: LabHouse, open_page: OpenPage
+    frozen: LabEnv, open_page: OpenPage
 ) -> None:
     page = open_page(command=in_lab(frozen.lab))
     page.until("#guests", "No answer since ")
@@ -132,7 +132,7 @@ def commands(lab: Lab, words: bytes) -> list[int]:
     return found
 
 
-def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabHouse, open_page: OpenPage) -> None:
+def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabEnv, open_page: OpenPage) -> None:
     shown = printable(DISGUISED)
     assert shown == "db1??txt.????"
     house.define(DISGUISED, a_matrix("0", "1"), "0a0b0c0d-3333-4111-8111-111111111111")
@@ -158,7 +158,7 @@ def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabHouse, op
 
 
 @pytest.mark.parametrize("name", [HOSTILE, OPTION])
-def test_a_hostile_name_is_text_and_no_option(house: LabHouse, open_page: OpenPage, name: str) -> None:
+def test_a_hostile_name_is_text_and_no_option(house: LabEnv, open_page: OpenPage, name: str) -> None:
     house.define(name, a_matrix("0", "1"), "0a0b0c0d-2222-4111-8111-111111111111")
     page = open_page(command=in_lab(house.lab))
     page.until("#guests tbody th", name)

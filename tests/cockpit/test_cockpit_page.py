@@ -16,14 +16,14 @@ from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.view.status import status_json
 from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from selenium.webdriver.chrome.webdriver import WebDriver
 
-    from cockpit_house import Page
+    from cockpit_env import Page
 
     OpenPage = Callable[..., Page]
 

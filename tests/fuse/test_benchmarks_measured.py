@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarking import rows_of
+from benchmark_run import rows_of
 
 
 @pytest.mark.parametrize(("goal", "rows"), [(1, 2), (2, 3), (4, 12), (5, 2)])

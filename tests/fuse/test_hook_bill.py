@@ -13,8 +13,8 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.errors import HostError
 from benchmarks.mounted import PACKAGES, PYTHON, mounted
-from bills import require_few
 from hosts import a_matrix, mdev
+from import_budget import require_few
 from lab.guest import guest_xml
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ def test_a_start_and_a_stop_load_little(host: Mounted) -> None:
     matrix = a_matrix("0,10", "1,4")
     xml = guest_xml("db1", matrix, mdev(1)).encode()
     # The removal of a device is left to a child: the kernel may hold it up.
-    for operation, children, there in (("prepare", 0, {mdev(1): matrix}), ("release", 1, {})):
+    for operation, children, there, work in (
+        ("prepare", 0, {mdev(1): matrix}, "apvfio.engine.start"),
+        ("release", 1, {}, "apvfio.engine.stop"),
+    ):
         done = subprocess.run(
             [PYTHON, "-I", "-S", "-c", HOOK, PACKAGES, "db1", operation, "begin", "-"],
             input=xml,
@@ -59,5 +62,5 @@ def test_a_start_and_a_stop_load_little(host: Mounted) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (children << 4, b"")
-        require_few(done.stdout.decode().split())
+        require_few(done.stdout.decode().split(), work)
         assert read_host(RealSysfs(host.root)).mdevs == there

@@ -12,7 +12,7 @@ import pytest
 
 from apvfio.model.errors import HostError
 from apvfio.sim import fuse
-from model.hooks import LOCK, NEXT, RUN, House, Round, Strike, draw, mounted
+from model.hooks import LOCK, NEXT, RUN, GuestEnv, Round, Strike, draw, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ STRIKES = (
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEnv]:
     try:
         fuse.available()
     except HostError as error:
@@ -49,10 +49,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     ],
     ids=str,
 )
-def test_no_stop_is_lost(house: House, round_: Round) -> None:
+def test_no_stop_is_lost(house: GuestEnv, round_: Round) -> None:
     house.play(round_)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_nothing_is_lost_by_chance(house: House, seed: int) -> None:
+def test_nothing_is_lost_by_chance(house: GuestEnv, seed: int) -> None:
     house.play(draw(random.Random(f"struck {seed}")))

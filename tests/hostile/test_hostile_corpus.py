@@ -17,13 +17,13 @@ from apvfio.sim.store import create_sim
 from apvfio.store.definitions import FOLDER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
-from hostility import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
+from faulty_sysfs import spoil
+from hostile_input import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
 from hosts import BOOT, IBM_DOMAINS
-from machines import IBM_ADAPTERS, Machine
-from spoilt import spoil
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
-    from hostility import Said
+    from hostile_input import Said
 
 CORPUS = Path(__file__).parent / "corpus"
 BARE = f"<domain><name>g</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></domain>".encode()

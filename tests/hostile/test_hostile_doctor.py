@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import Exit
-from documents import Way, changed, kinds_of_places
-from hostility import KINDS, MORE, Said, run, simulated
-from spoilt import ANY, WANTED, a_machine, answers, full_host, questions, spoil
+from faulty_sysfs import ANY, WANTED, a_machine, answers, full_host, questions, spoil
+from hostile_input import KINDS, MORE, Said, run, simulated
+from json_documents import Way, changed, kinds_of_places
 
 if TYPE_CHECKING:
     from pathlib import Path

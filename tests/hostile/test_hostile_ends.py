@@ -20,7 +20,7 @@ from apvfio.model.errors import Exit
 from apvfio.sim.store import open_sim
 from apvfio.store.locks import OWN_LOCK
 from hook_process import PATIENCE, Hook
-from hostility import MDEV, domain, require_line
+from hostile_input import MDEV, domain, require_line
 from lock_waiters import at_the_lock
 
 if TYPE_CHECKING:

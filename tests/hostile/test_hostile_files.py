@@ -16,8 +16,8 @@ from apvfio.store.definitions import FOLDER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.locks import OWN_LOCK, S390_LOCK, Patience, s390_lock
 from apvfio.store.policy_file import POLICY
-from hostility import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
-from planted import KINDS, Planted, directory
+from hostile_input import MDEV, bounded, domain, prepare, require_line, require_sentence, run, simulated
+from planted_files import KINDS, Planted, directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,7 @@ from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.model.process import Process
 from apvfio.store.ledger_file import LEDGER, load, save
-from documents import Way, changed, places
-from hostility import (
+from hostile_input import (
     KINDS,
     domain,
     prepare,
@@ -30,7 +29,8 @@ from hostility import (
     trying,
 )
 from hosts import BOOT, a_lease, a_ledger, a_matrix, guest, mdev
-from machines import Machine
+from json_documents import Way, changed, places
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

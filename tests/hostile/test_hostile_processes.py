@@ -13,7 +13,7 @@ import pytest
 from apvfio.model.errors import Exit
 from apvfio.sim.store import open_sim
 from hook_process import PATIENCE, Hook
-from hostility import HOSTDEV, MDEV, UUID, domain, require_line
+from hostile_input import HOSTDEV, MDEV, UUID, domain, require_line
 
 if TYPE_CHECKING:
     pass

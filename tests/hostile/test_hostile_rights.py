@@ -18,9 +18,9 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.system import RealSystem
-from hostility import domain, prepare, require_sentence, run, simulated
+from hostile_input import domain, prepare, require_sentence, run, simulated
 from hosts import IBM_DOMAINS
-from planted import Planted
+from planted_files import Planted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.model.errors import Exit
-from documents import Way, changed, kinds_of_places
-from hostility import KINDS, MORE, require_answer, require_sentence, run, trying
-from spoilt import full_host
+from faulty_sysfs import full_host
+from hostile_input import KINDS, MORE, require_answer, require_sentence, run, trying
+from json_documents import Way, changed, kinds_of_places
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,15 +11,15 @@ import pytest
 
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.errors import Exit
-from hostility import MORE, prepare, require_answer, require_line, run, simulated
-from spoilt import ANY, WANTED, a_machine, answers, questions, spoil
+from faulty_sysfs import ANY, WANTED, a_machine, answers, questions, spoil
+from hostile_input import MORE, prepare, require_answer, require_line, run, simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from hostility import Said
-    from machines import Machine
+    from hostile_input import Said
+    from memory_host import Machine
 
 SKIP = 1 if MORE > 1 else 16
 """Of so many answers to a question one is tried, another to the next question."""

@@ -26,7 +26,7 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule, parse_rule
 from apvfio.store.definitions import FOLDER, load_definition, matrix_of
 from apvfio.store.policy_file import POLICY, parse_policy, read_times
-from hostility import (
+from hostile_input import (
     HOSTDEV,
     KINDS,
     MDEV,
@@ -39,7 +39,7 @@ from hostility import (
     simulated,
     trying,
 )
-from machines import Machine
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,19 @@ from apvfio.events import audit_log
 from apvfio.events.changes import holders
 from apvfio.events.event import Event, to_line
 from apvfio.model.errors import Exit
-from hostility import domain, prepare, require_answer, require_line, require_sentence, run, simulated, trying
+from hostile_input import (
+    domain,
+    prepare,
+    require_answer,
+    require_line,
+    require_sentence,
+    run,
+    simulated,
+    trying,
+)
 from hosts import a_request, guest, mdev
-from machines import Machine
-from planted import KINDS, Planted
+from memory_host import Machine
+from planted_files import KINDS, Planted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

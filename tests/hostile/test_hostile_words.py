@@ -17,7 +17,7 @@ from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from command_line import COMMANDS, options
-from hostility import (
+from hostile_input import (
     MDEV,
     Said,
     domain,
@@ -30,7 +30,7 @@ from hostility import (
     trying,
 )
 from hosts import a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

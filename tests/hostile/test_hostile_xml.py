@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.model.errors import Exit
-from hostility import HOSTDEV, MATRIX, MDEV, UUID, domain, prepare, require_line, require_sentence, trying
-from machines import Machine
+from hostile_input import HOSTDEV, MATRIX, MDEV, UUID, domain, prepare, require_line, require_sentence, trying
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from lab.lab import Lab
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 HERE = os.path.dirname(__file__)
 

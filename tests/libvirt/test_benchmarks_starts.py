@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from benchmarking import rows_of
+from benchmark_run import rows_of
 
 
 def test_starts_are_measured() -> None:

@@ -18,7 +18,7 @@ from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
-from lab_house import LabHouse
+from lab_env import LabEnv
 from other_user import as_nobody
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.matrix import Matrix
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 POLICY = "/etc/apvfio/apvfio.toml"
@@ -58,7 +58,7 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
 class Ward:
     """A lab, the doctor in it, and a shell for what it prescribes."""
 
-    def __init__(self, house: LabHouse, directory: Path) -> None:
+    def __init__(self, house: LabEnv, directory: Path) -> None:
         self.house = house
         self.bin = directory / "bin"
         self.bin.mkdir()
@@ -112,7 +112,7 @@ class Ward:
 
 @pytest.fixture
 def ward(lab: Lab, tmp_path: Path) -> Iterator[Ward]:
-    house = LabHouse(lab)
+    house = LabEnv(lab)
     ward = Ward(house, tmp_path)
     yield ward
     house.clean()

@@ -14,13 +14,13 @@ import pytest
 from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
-from lab_house import LabHouse
+from lab_env import LabEnv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 HANGING = "/etc/libvirt/hooks/qemu.d/90-hangs"
 SIGINT_AFTER = ("timeout", "--foreground", "--preserve-status", "--signal=INT")
@@ -34,22 +34,22 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(lab: Lab) -> Iterator[LabHouse]:
-    house = LabHouse(lab)
+def house(lab: Lab) -> Iterator[LabEnv]:
+    house = LabEnv(lab)
     house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     yield house
     house.clean()
 
 
 @pytest.fixture
-def frozen(house: LabHouse) -> Iterator[LabHouse]:
+def frozen(house: LabEnv) -> Iterator[LabEnv]:
     house.lab.libvirtd.freeze()
     yield house
     house.lab.libvirtd.thaw()
 
 
 @pytest.fixture
-def hanging(house: LabHouse) -> Iterator[LabHouse]:
+def hanging(house: LabEnv) -> Iterator[LabEnv]:
     """A guest is being started, and somebody's hook does not end."""
     script = '#!/bin/sh\n[ "$2" != prepare ] || exec sleep 300\n'
     house.run(["sh", "-c", f"cat >{HANGING}; chmod +x {HANGING}"], stdin=script)
@@ -61,19 +61,19 @@ def hanging(house: LabHouse) -> Iterator[LabHouse]:
     house.run(["sh", "-c", f"rm {HANGING}; pkill -f '^sleep 300'"])
 
 
-def timed(house: LabHouse, *words: str) -> tuple[int, str, float]:
+def timed(house: LabEnv, *words: str) -> tuple[int, str, float]:
     began = time.monotonic()
     done = house.apvfio(*words)
     return done.returncode, done.stdout + done.stderr, time.monotonic() - began
 
 
-def test_a_frozen_daemon(frozen: LabHouse) -> None:
+def test_a_frozen_daemon(frozen: LabEnv) -> None:
     code, said, seconds = timed(frozen, "guest", "list")
     assert (code, seconds < 20) == (Exit.HOST, True), seconds
     assert SAYS in said
 
 
-def test_the_doctor_of_a_frozen_daemon(frozen: LabHouse) -> None:
+def test_the_doctor_of_a_frozen_daemon(frozen: LabEnv) -> None:
     code, said, seconds = timed(frozen, "doctor", "--json", "db1")
     checks = {c["id"]: c for c in json.loads(said)["checks"]}
     assert (code, seconds < 20) == (Exit.HOST, True), seconds
@@ -85,13 +85,13 @@ def test_the_doctor_of_a_frozen_daemon(frozen: LabHouse) -> None:
 @pytest.mark.parametrize(
     "words", [("guest", "list"), ("plan", "db1"), ("guest", "show", "db1")], ids=" ".join
 )
-def test_a_foreign_hook_hangs(hanging: LabHouse, words: tuple[str, ...]) -> None:
+def test_a_foreign_hook_hangs(hanging: LabEnv, words: tuple[str, ...]) -> None:
     code, said, seconds = timed(hanging, *words)
     assert (code, seconds < 25) == (Exit.HOST, True), (said, seconds)
     assert SAYS in said
 
 
-def test_sigint_at_any_moment(hanging: LabHouse) -> None:
+def test_sigint_at_any_moment(hanging: LabEnv) -> None:
     """`timeout` sends it; the command is past its imports then."""
     for seed in range(6):
         seconds = random.Random(seed).uniform(1.0, 4.0)
@@ -101,7 +101,7 @@ def test_sigint_at_any_moment(hanging: LabHouse) -> None:
         assert time.monotonic() - began < seconds + 4
 
 
-def test_a_daemon_that_goes_on_is_asked_again(house: LabHouse) -> None:
+def test_a_daemon_that_goes_on_is_asked_again(house: LabEnv) -> None:
     house.lab.libvirtd.freeze()
     assert timed(house, "guest", "show", "db1")[0] == Exit.HOST
     house.lab.libvirtd.thaw()

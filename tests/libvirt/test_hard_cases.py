@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import changed_guests
+import changed_guest_cases
 import daemon_cases
-import hard_cases
+import failure_cases
 from apvfio.install.shipped_files import hook_script
-from lab_house import LabHouse
+from lab_env import LabEnv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def hard_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(hard_lab: Lab) -> Iterator[LabHouse]:
-    house = LabHouse(hard_lab)
+def house(hard_lab: Lab) -> Iterator[LabEnv]:
+    house = LabEnv(hard_lab)
     yield house
     house.clean()
 
@@ -45,33 +45,33 @@ class TestReconnects(daemon_cases.Reconnects):
     """The daemon comes back."""
 
 
-class TestEndings(hard_cases.Endings):
+class TestEndings(failure_cases.Endings):
     """Guests end as they should not."""
 
 
-class TestHeldLocks(hard_cases.HeldLocks):
+class TestHeldLocks(failure_cases.HeldLocks):
     """Others hold a lock."""
 
 
-class TestIdentities(changed_guests.Identities):
+class TestIdentities(changed_guest_cases.Identities):
     """Names, uuids and devices change hands."""
 
 
-class TestAnnotations(changed_guests.Annotations):
+class TestAnnotations(changed_guest_cases.Annotations):
     """Annotations change while guests run."""
 
 
-class TestUnplugging(changed_guests.Unplugging):
+class TestUnplugging(changed_guest_cases.Unplugging):
     """Devices are plugged out; an emulated guest has no bus to plug one into."""
 
 
-class TestSaving(changed_guests.Saving):
+class TestSaving(changed_guest_cases.Saving):
     """Memory is saved and restored."""
 
 
-class TestSaved(changed_guests.Saved):
+class TestSaved(changed_guest_cases.Saved):
     """An emulated guest can be saved: its QEMU does not know of the device."""
 
 
-class TestCrowds(changed_guests.Crowds):
+class TestCrowds(changed_guest_cases.Crowds):
     """Many guests at once."""

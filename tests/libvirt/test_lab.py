@@ -24,7 +24,7 @@ from lab.libvirtd import COMMANDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 UUID = "5d1c7b60-8a1e-4b4f-9d0c-0123456789ab"
 AP = f"ap-{UUID}"

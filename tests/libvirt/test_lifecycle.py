@@ -11,14 +11,14 @@ import pytest
 from apvfio.install.shipped_files import hook_script
 from hosts import a_matrix, mdev
 from lab.guest import guest_uuid
-from lab_house import LabHouse
-from lifecycle import Lifecycle, state
+from lab_env import LabEnv
+from lifecycle_cases import Lifecycle, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def hooked_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(hooked_lab: Lab) -> Iterator[LabHouse]:
-    house = LabHouse(hooked_lab)
+def house(hooked_lab: Lab) -> Iterator[LabEnv]:
+    house = LabEnv(hooked_lab)
     yield house
     house.clean()
 
@@ -41,7 +41,7 @@ class TestLifecycle(Lifecycle):
 class TestCommands:
     """The commands that talk to libvirt, and what they say about its guests."""
 
-    def test_an_annotation_is_set_shown_used_and_cleared(self, house: LabHouse) -> None:
+    def test_an_annotation_is_set_shown_used_and_cleared(self, house: LabEnv) -> None:
         house.define("web", None, mdev(5))
         done = house.apvfio("guest", "set", "web", "--adapters", "0xa", "--domains", "1-2")
         assert (done.returncode, done.stderr) == (0, "")
@@ -76,7 +76,7 @@ class TestCommands:
         assert "has no annotation" in done.stderr
         assert house.apvfio("guest", "list").stdout == ""
 
-    def test_what_is_wrong_is_said_in_a_sentence(self, house: LabHouse) -> None:
+    def test_what_is_wrong_is_said_in_a_sentence(self, house: LabEnv) -> None:
         done = house.apvfio("guest", "set", "nobody", "--adapters", "1", "--domains", "1")
         assert (done.returncode, done.stderr.count("\n")) == (6, 1)
         assert "libvirt knows no guest nobody" in done.stderr
@@ -91,7 +91,7 @@ class TestCommands:
         assert done.returncode == 5
         assert "does not answer" in done.stderr
 
-    def test_a_definition_stands_for_the_annotation(self, house: LabHouse) -> None:
+    def test_a_definition_stands_for_the_annotation(self, house: LabEnv) -> None:
         """Through the real mdevctl, which sees the simulated host."""
         before = state(house)
         house.define("kept", a_matrix("0", "1-2"), mdev(7))
@@ -119,7 +119,7 @@ class TestCommands:
         house.virsh("destroy", "kept")
         assert state(house) == before
 
-    def test_queues_asked_for_by_property(self, house: LabHouse) -> None:
+    def test_queues_asked_for_by_property(self, house: LabEnv) -> None:
         before = state(house)
         house.define("any", None, mdev(8))
         assert house.apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=1,domains=4").returncode == 0

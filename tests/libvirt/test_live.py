@@ -9,13 +9,13 @@ import pytest
 
 import live_cases
 from apvfio.install.shipped_files import hook_script
-from lab_house import LabHouse
+from lab_env import LabEnv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def live_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(live_lab: Lab) -> Iterator[LabHouse]:
-    house = LabHouse(live_lab)
+def house(live_lab: Lab) -> Iterator[LabEnv]:
+    house = LabEnv(live_lab)
     yield house
     house.clean()
 

@@ -12,15 +12,15 @@ from apvfio.install.shipped_files import hook_script
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.model.host import VFIO_DRIVER
 from hosts import mdev
-from lab_house import LabHouse
-from lifecycle import state, with_driver
+from lab_env import LabEnv
+from lifecycle_cases import state, with_driver
 from mdevctl_cases import MoreMdevctlCases, device, ledger, mdevctl, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 NOTIFIER = f"/{SCRIPTS[1]}/notifiers/50-apvfio"
 CALLOUT = f"/{SCRIPTS[1]}/callouts/00-apvfio"
@@ -28,7 +28,7 @@ CALLOUT = f"/{SCRIPTS[1]}/callouts/00-apvfio"
 
 def install(lab: Lab, name: str, place: str) -> None:
     file = os.open(lab.path(place), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o755)
-    os.write(file, shipped(name, LabHouse.python).encode())
+    os.write(file, shipped(name, LabEnv.python).encode())
     os.close(file)
 
 
@@ -41,8 +41,8 @@ def scripted_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(scripted_lab: Lab) -> Iterator[LabHouse]:
-    house = LabHouse(scripted_lab)
+def house(scripted_lab: Lab) -> Iterator[LabEnv]:
+    house = LabEnv(scripted_lab)
     yield house
     house.clean()
 
@@ -51,7 +51,7 @@ class TestMdevctl(MoreMdevctlCases):
     """The common cases."""
 
 
-def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabHouse) -> None:
+def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabEnv) -> None:
     before = state(house)
     assert house.apvfio("mechanism", "overrides").returncode == 0
     try:
@@ -64,7 +64,7 @@ def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabHouse) -> Non
         assert house.apvfio("mechanism", "masks").returncode == 0
 
 
-def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house: LabHouse) -> None:
+def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house: LabEnv) -> None:
     before = state(house)
     os.remove(house.path(CALLOUT))
     try:
@@ -82,7 +82,7 @@ def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house:
         install(house.lab, "mdevctl-callout", CALLOUT)
 
 
-def test_without_the_notifier_the_next_reconcile_pays(house: LabHouse) -> None:
+def test_without_the_notifier_the_next_reconcile_pays(house: LabEnv) -> None:
     before = state(house)
     os.remove(house.path(NOTIFIER))
     try:

@@ -13,7 +13,7 @@ import pytest
 from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from apvfio.store.policy_file import POLICY
-from hard_house import (
+from daemon_env import (
     START,
     WISH,
     apvfio,
@@ -24,15 +24,15 @@ from hard_house import (
     let_grace_pass,
 )
 from hosts import a_matrix, mdev
-from lifecycle import state
-from migrating import NAME, Pair, Standing, a_letter, tree, uri
+from lifecycle_cases import state
+from migration_env import NAME, Pair, Standing, a_letter, tree, uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from subprocess import CompletedProcess
 
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 STAYS = "It runs here with its queues, and nothing is held at the destination."
 

@@ -19,13 +19,13 @@ from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.store.definitions import load_definition, matrix_of
 from hosts import a_matrix, mdev
-from lab_house import LabHouse
-from lifecycle import state
+from lab_env import LabEnv
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab_house import MakeLab
+    from lab_env import MakeLab
 
 ROW = a_matrix("0", "1-2")._replace(control_domains=a_matrix("0", "4").domains)
 NAME = f"mdev_{mdev(1).replace('-', '_')}_matrix"
@@ -44,22 +44,22 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
-def lab_house(make_lab: MakeLab) -> Iterator[LabHouse]:
+def lab_env(make_lab: MakeLab) -> Iterator[LabEnv]:
     with make_lab(hook_script()) as lab:
-        yield LabHouse(lab)
+        yield LabEnv(lab)
 
 
 @pytest.fixture
-def house(lab_house: LabHouse) -> Iterator[LabHouse]:
-    yield lab_house
-    lab_house.clean()
+def house(lab_env: LabEnv) -> Iterator[LabEnv]:
+    yield lab_env
+    lab_env.clean()
 
 
-def shown(house: LabHouse, *words: str) -> list[str]:
+def shown(house: LabEnv, *words: str) -> list[str]:
     return house.virsh("nodedev-list", "--cap", "mdev", *words).stdout.split()
 
 
-def until_shown(house: LabHouse, expected: list[str], *words: str) -> None:
+def until_shown(house: LabEnv, expected: list[str], *words: str) -> None:
     """The daemon looks at mdevctl's directory 100 ms after it changed."""
     deadline = time.monotonic() + PATIENCE
     while shown(house, *words) != expected:
@@ -67,18 +67,18 @@ def until_shown(house: LabHouse, expected: list[str], *words: str) -> None:
         time.sleep(0.05)
 
 
-def node_device(house: LabHouse) -> ET.Element:
+def node_device(house: LabEnv) -> ET.Element:
     return ET.fromstring(house.virsh("nodedev-dumpxml", NAME).stdout)
 
 
-def held(house: LabHouse) -> Matrix:
+def held(house: LabEnv) -> Matrix:
     """What the node device's definition holds."""
     attrs = [(attr.get("name"), attr.get("value", "")) for attr in node_device(house).iter("attr")]
     kinds = ("assign_adapter", "assign_domain", "assign_control_domain")
     return Matrix(*(IdSet(int(value, 0) for name, value in attrs if name == kind) for kind in kinds))
 
 
-def test_a_definition_of_ours_is_a_node_device(house: LabHouse) -> None:
+def test_a_definition_of_ours_is_a_node_device(house: LabEnv) -> None:
     before = state(house)
     house.define("kept", ROW, mdev(1))
     assert house.apvfio("define", "kept").returncode == 0
@@ -101,7 +101,7 @@ def test_a_definition_of_ours_is_a_node_device(house: LabHouse) -> None:
     assert state(house) == before
 
 
-def test_a_node_device_that_is_replaced(house: LabHouse) -> None:
+def test_a_node_device_that_is_replaced(house: LabEnv) -> None:
     house.virsh("nodedev-define", "/dev/stdin", stdin=XML)
     house.virsh("nodedev-autostart", NAME)
     there = load_definition(house.system.files, mdev(1))

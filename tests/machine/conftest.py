@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from machine_house import MachineHouse
+from machine_env import MachineEnv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def house() -> Iterator[MachineHouse]:
-    made = MachineHouse()
+def house() -> Iterator[MachineEnv]:
+    made = MachineEnv()
     yield made
     made.clean()

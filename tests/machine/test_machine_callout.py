@@ -11,14 +11,14 @@ import pytest
 
 from apvfio.mdev.callouts import SCRIPTS
 from hosts import a_matrix, mdev
-from kernels import where_qemu_is_asked
-from lifecycle import state
-from mdevctl_cases import ROW, House, MdevctlCases, ledger, mdevs, shipped
+from lifecycle_cases import state
+from mdevctl_cases import ROW, GuestEnv, MdevctlCases, ledger, mdevs, shipped
+from this_kernel import where_qemu_is_asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 INSTALLED = {
     "mdevctl-notifier": Path(f"/{SCRIPTS[1]}/notifiers/50-apvfio"),
@@ -57,11 +57,11 @@ class TestMdevctl(MdevctlCases):
     """The common cases, with an mdevctl that asks its callouts what they can."""
 
     @where_qemu_is_asked
-    def test_a_device_stopped_under_its_guest(self, house: House) -> None:
+    def test_a_device_stopped_under_its_guest(self, house: GuestEnv) -> None:
         super().test_a_device_stopped_under_its_guest(house)
 
 
-def test_virsh_starts_a_device(house: MachineHouse) -> None:
+def test_virsh_starts_a_device(house: MachineEnv) -> None:
     before = state(house)
     house.virsh("nodedev-define", "/proc/self/fd/0", stdin=NODEDEV)
     house.virsh("nodedev-start", NODE)
@@ -75,7 +75,7 @@ def test_virsh_starts_a_device(house: MachineHouse) -> None:
     house.virsh("nodedev-undefine", NODE)
 
 
-def test_virshs_user_reads_why_a_device_cannot_start(house: MachineHouse) -> None:
+def test_virshs_user_reads_why_a_device_cannot_start(house: MachineEnv) -> None:
     house.define("held", a_matrix("0", "1"), mdev(2))
     house.virsh("start", "--paused", "held")
     running = state(house)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 AP = "/sys/bus/ap"
 MATRIX = "/sys/devices/vfio_ap/matrix"
@@ -29,7 +29,7 @@ _USUAL: set[str] = set()
 class Surgery:
     """The machine, the doctor, and a shell."""
 
-    def __init__(self, house: MachineHouse, directory: Path) -> None:
+    def __init__(self, house: MachineEnv, directory: Path) -> None:
         self.house = house
         self.bin = directory
         shim = directory / "apvfio"
@@ -71,7 +71,7 @@ class Surgery:
 
 
 @pytest.fixture
-def surgery(house: MachineHouse, tmp_path: Path) -> Iterator[Surgery]:
+def surgery(house: MachineEnv, tmp_path: Path) -> Iterator[Surgery]:
     made = Surgery(house, tmp_path)
     before = state(house)
     yield made

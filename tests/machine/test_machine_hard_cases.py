@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's hard cases with KVM guests whose QEMU really opens the mediated device, on the real drivers."""
 
-import changed_guests
+import changed_guest_cases
 import daemon_cases
-import hard_cases
-from hard_house import HardHouse, essential
-from kernels import where_qemu_is_asked
+import failure_cases
+from daemon_env import DaemonEnv, essential
+from this_kernel import where_qemu_is_asked
 
 
 class TestKilledInPrepare(daemon_cases.KilledInPrepare):
@@ -21,39 +21,39 @@ class TestReconnects(daemon_cases.Reconnects):
 
     @essential
     @where_qemu_is_asked
-    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: HardHouse) -> None:
+    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: DaemonEnv) -> None:
         super().test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(house)
 
 
-class TestEndings(hard_cases.Endings):
+class TestEndings(failure_cases.Endings):
     """Guests end as they should not."""
 
 
-class TestHeldLocks(hard_cases.HeldLocks):
+class TestHeldLocks(failure_cases.HeldLocks):
     """Others hold a lock."""
 
 
-class TestIdentities(changed_guests.Identities):
+class TestIdentities(changed_guest_cases.Identities):
     """Names, uuids and devices change hands."""
 
 
-class TestAnnotations(changed_guests.Annotations):
+class TestAnnotations(changed_guest_cases.Annotations):
     """Annotations change while guests run."""
 
 
-class TestPlugging(changed_guests.Plugging):
+class TestPlugging(changed_guest_cases.Plugging):
     """Devices are plugged in and out."""
 
 
-class TestSaving(changed_guests.Saving):
+class TestSaving(changed_guest_cases.Saving):
     """Memory is saved and restored."""
 
 
-class TestNotSaved(changed_guests.NotSaved):
+class TestNotSaved(changed_guest_cases.NotSaved):
     """A device cannot be saved."""
 
 
-class TestCrowds(changed_guests.Crowds):
+class TestCrowds(changed_guest_cases.Crowds):
     """Many guests at once."""
 
     pairs = 4

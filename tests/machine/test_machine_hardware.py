@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hosts import mdev
-from kernels import running
+from this_kernel import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """virsh start and destroy of KVM guests whose QEMU really opens the mediated device."""
 
-from lifecycle import Lifecycle
+from lifecycle_cases import Lifecycle
 
 
 class TestLifecycle(Lifecycle):

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hard_house import START, WISH, eventually, leases
+from daemon_env import START, WISH, eventually, leases
 from hosts import IBM_DOMAINS, mdev
-from lifecycle import state
-from migrating import DRIVER
+from lifecycle_cases import state
+from migration_env import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from subprocess import CompletedProcess
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 NAME = "traveller"
 SECOND = Path("/run/second")
@@ -84,7 +84,7 @@ def _second() -> Iterator[None]:
 
 
 @pytest.fixture
-def started(house: MachineHouse, _second: None) -> Iterator[None]:
+def started(house: MachineEnv, _second: None) -> Iterator[None]:
     """A running guest with its queues, and a simulated destination; in the end all is home."""
     before = state(house)
     words = ["--adapters", "00=accel,01=cca,0a=ep11", "--domains", ",".join(map(str, IBM_DOMAINS)), "--force"]
@@ -100,14 +100,14 @@ def started(house: MachineHouse, _second: None) -> Iterator[None]:
     assert state(house) == before
 
 
-def there(house: MachineHouse, *words: str, check: bool = True) -> CompletedProcess[str]:
+def there(house: MachineEnv, *words: str, check: bool = True) -> CompletedProcess[str]:
     """virsh at the destination."""
     done = house.run(["virsh", "-q", "-c", URI, *words])
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
-def migrate(house: MachineHouse, at: list[str], *words: str, dies: str = "") -> CompletedProcess[str]:
+def migrate(house: MachineEnv, at: list[str], *words: str, dies: str = "") -> CompletedProcess[str]:
     """Run the command, or until it is killed after a step."""
     way = f"unix://{SOCKETS}/{len(list(SOCKETS.iterdir()))}{dies[:1]}"
     program = (
@@ -118,17 +118,17 @@ def migrate(house: MachineHouse, at: list[str], *words: str, dies: str = "") -> 
     return house.run([*program, "migrate", "--migrate-uri", way, "--at", shlex.join(at), *words, NAME, URI])
 
 
-def simulated(house: MachineHouse) -> list[str]:
+def simulated(house: MachineEnv) -> list[str]:
     """apvfio at the destination, while the guest is here."""
     return [house.python, "-m", "apvfio", "--sim", str(SIM)]
 
 
-def real(house: MachineHouse) -> list[str]:
+def real(house: MachineEnv) -> list[str]:
     """apvfio at the destination, when the guest is there."""
     return ["nsenter", f"--mount=/proc/{int(PID.read_text())}/ns/mnt", house.python, "-m", "apvfio"]
 
 
-def test_it_moves_and_gets_a_real_device_there(house: MachineHouse, started: None) -> None:
+def test_it_moves_and_gets_a_real_device_there(house: MachineEnv, started: None) -> None:
     done = migrate(house, simulated(house), dies="move")
     assert done.returncode == -signal.SIGKILL, done
     assert there(house, "domstate", NAME).stdout.strip() == "paused"
@@ -143,7 +143,7 @@ def test_it_moves_and_gets_a_real_device_there(house: MachineHouse, started: Non
     assert state(house).host.mdevs == {}
 
 
-def test_it_comes_back_to_its_real_device(house: MachineHouse, started: None) -> None:
+def test_it_comes_back_to_its_real_device(house: MachineEnv, started: None) -> None:
     """The device that the simulated host has made cannot be plugged in: the guest moves twice."""
     running = state(house)
     done = migrate(house, simulated(house))
@@ -155,7 +155,7 @@ def test_it_comes_back_to_its_real_device(house: MachineHouse, started: None) ->
     assert NAME not in there(house, "list", "--all", "--name").stdout.split()
 
 
-def test_it_stays_with_its_real_device(house: MachineHouse, started: None) -> None:
+def test_it_stays_with_its_real_device(house: MachineEnv, started: None) -> None:
     """The destination does not let it in: the device goes out and in again."""
     running = state(house)
     HOOK.write_text('#!/bin/sh\n[ "$2" != prepare ]\n')

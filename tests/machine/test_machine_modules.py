@@ -13,12 +13,12 @@ import pytest
 
 from apvfio.engine.stop import release_guest
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 MATRIX = a_matrix("0,10", "1-2")
 
@@ -40,7 +40,7 @@ def rmmod() -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_not_from_under_a_guest(house: MachineHouse) -> None:
+def test_not_from_under_a_guest(house: MachineEnv) -> None:
     before = state(house)
     house.define("db1", MATRIX, mdev(1))
     house.virsh("start", "--paused", "db1")
@@ -53,7 +53,7 @@ def test_not_from_under_a_guest(house: MachineHouse) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_guest_that_comes_meanwhile_is_told(house: MachineHouse) -> None:
+def test_a_guest_that_comes_meanwhile_is_told(house: MachineEnv) -> None:
     before = state(house)
     assert rmmod().returncode == 0
     without = state(house)
@@ -68,7 +68,7 @@ def test_a_guest_that_comes_meanwhile_is_told(house: MachineHouse) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_the_device_of_a_dead_guest_goes_with_it(house: MachineHouse) -> None:
+def test_the_device_of_a_dead_guest_goes_with_it(house: MachineEnv) -> None:
     """Unloading destroys the devices that nobody has open; the queues it leaves without a driver go home."""
     before = state(house)
     house.define("db1", MATRIX, mdev(1))

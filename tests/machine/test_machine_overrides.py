@@ -13,16 +13,16 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model.ids import ALL_IDS
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
-from lifecycle import state, with_driver
+from lifecycle_cases import state, with_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 
 @pytest.fixture
-def overrides(house: MachineHouse) -> Iterator[MachineHouse]:
+def overrides(house: MachineEnv) -> Iterator[MachineEnv]:
     if not read_host(house.system.sysfs).abilities.override:
         pytest.skip("this kernel has no driver_override for AP queues")
     policy = Path("/") / POLICY
@@ -32,7 +32,7 @@ def overrides(house: MachineHouse) -> Iterator[MachineHouse]:
     policy.unlink()
 
 
-def test_only_what_was_asked_for_leaves_the_host(overrides: MachineHouse) -> None:
+def test_only_what_was_asked_for_leaves_the_host(overrides: MachineEnv) -> None:
     house = overrides
     offline = Path("/sys/bus/ap/devices/0a.0001/online")
     offline.write_text("0")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 PAGE = Path(__file__).parents[2] / "docs" / "procedure.md"
 RULES = Path("/etc/udev/rules.d/41-ap.rules")
@@ -82,7 +82,7 @@ def test_by_chzdev_and_by_apvfio_is_one() -> None:
 
 
 @pytest.mark.parametrize("block", [BY_CHZDEV, BY_SYSFS])
-def test_a_guest_gets_what_is_free_and_leaves_it_free(house: MachineHouse, block: int) -> None:
+def test_a_guest_gets_what_is_free_and_leaves_it_free(house: MachineEnv, block: int) -> None:
     follow(block)
     before = state(house)
     assert active() == FREED

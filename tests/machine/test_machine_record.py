@@ -9,10 +9,10 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 
 def run(*words: str) -> str:
@@ -34,7 +34,7 @@ def queues() -> dict[str, int]:
     return found
 
 
-def test_who_had_a_queue_and_who_was_refused_it(house: MachineHouse) -> None:
+def test_who_had_a_queue_and_who_was_refused_it(house: MachineEnv) -> None:
     before = state(house), queues()
     house.define("recorded", a_matrix("0", "1-2"), mdev(21))
     house.define("envious", a_matrix("0-1", "2"), mdev(22))

@@ -18,11 +18,11 @@ from apvfio.model.errors import ConflictError, KernelRefusedError
 from apvfio.model.host import AP_MDEVS
 from apvfio.store.processes import find_process
 from hosts import a_matrix, a_request, guest, mdev
-from kernels import running, where_qemu_is_asked
-from lifecycle import state
+from lifecycle_cases import state
+from this_kernel import running, where_qemu_is_asked
 
 if TYPE_CHECKING:
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 
 def qemu_of(name: str) -> int:
@@ -30,11 +30,11 @@ def qemu_of(name: str) -> int:
         return int(file.read())
 
 
-def guest_uuid(house: MachineHouse, name: str) -> str:
+def guest_uuid(house: MachineEnv, name: str) -> str:
     return house.virsh("domuuid", name).stdout.strip()
 
 
-def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
+def test_a_guest_that_does_not_let_go(house: MachineEnv) -> None:
     before = state(house)
     house.define("deaf", a_matrix("0,10", "1-2"), mdev(1))
     house.virsh("start", "--paused", "deaf")
@@ -65,7 +65,7 @@ def test_a_guest_that_does_not_let_go(house: MachineHouse) -> None:
     assert state(house) == before
 
 
-def test_who_has_a_device_open_is_known(house: MachineHouse) -> None:
+def test_who_has_a_device_open_is_known(house: MachineEnv) -> None:
     before = state(house)
     house.define("shy", a_matrix("0", "1"), mdev(4))
     house.virsh("start", "--paused", "shy")
@@ -94,7 +94,7 @@ def test_who_has_a_device_open_is_known(house: MachineHouse) -> None:
 
 
 @where_qemu_is_asked
-def test_a_guest_that_lets_go(house: MachineHouse) -> None:
+def test_a_guest_that_lets_go(house: MachineEnv) -> None:
     before = state(house)
     house.define("deft", a_matrix("0", "1"), mdev(3))
     house.virsh("start", "--paused", "deft")
@@ -107,7 +107,7 @@ def test_a_guest_that_lets_go(house: MachineHouse) -> None:
     assert state(house) == before
 
 
-def test_the_same_device_waits_for_its_last_user(house: MachineHouse) -> None:
+def test_the_same_device_waits_for_its_last_user(house: MachineEnv) -> None:
     before = state(house)
     house.define("deaf", a_matrix("10", "4"), mdev(4))
     house.virsh("start", "--paused", "deaf")

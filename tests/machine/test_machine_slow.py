@@ -15,13 +15,13 @@ from apvfio.model.ids import IdSet
 from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
-from kernels import where_masks_are_slow
-from lifecycle import state
+from lifecycle_cases import state
+from this_kernel import where_masks_are_slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 MODEL = Path("/sys/module/ap_emul/parameters")
 HANDOVER = Path("/", DIRECTORY)
@@ -39,12 +39,12 @@ def reconcile(*words: str) -> str:
     return run("python3", "-m", "apvfio", "reconcile", *words)
 
 
-def owed(house: MachineHouse) -> MaskBits:
+def owed(house: MachineEnv) -> MaskBits:
     return load(house.system.files, house.system.boot_id).pending
 
 
 @pytest.fixture
-def slow(house: MachineHouse) -> Iterator[MachineHouse]:
+def slow(house: MachineEnv) -> Iterator[MachineEnv]:
     """Somebody watches, and a reset takes 0.3 s."""
     HANDOVER.mkdir(mode=0o700, parents=True, exist_ok=True)
     (MODEL / "reset_ms").write_text("300")
@@ -54,7 +54,7 @@ def slow(house: MachineHouse) -> Iterator[MachineHouse]:
     HANDOVER.rmdir()
 
 
-def test_a_quick_release_is_not_handed_over(slow: MachineHouse) -> None:
+def test_a_quick_release_is_not_handed_over(slow: MachineEnv) -> None:
     (MODEL / "reset_ms").write_text("0")
     before = state(slow)
     slow.define("quick", a_matrix("0,10", "1,2,4"), mdev(1))
@@ -65,7 +65,7 @@ def test_a_quick_release_is_not_handed_over(slow: MachineHouse) -> None:
 
 
 @where_masks_are_slow
-def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineHouse) -> None:
+def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineEnv) -> None:
     before = state(slow)
     slow.define("slow", a_matrix("0,10", "1,2,4"), mdev(1))
     slow.virsh("start", "--paused", "slow")
@@ -88,7 +88,7 @@ def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineHouse) -> N
 
 
 @where_masks_are_slow
-def test_guests_start_while_debts_are_paid(slow: MachineHouse) -> None:
+def test_guests_start_while_debts_are_paid(slow: MachineEnv) -> None:
     before = state(slow)
     slow.define("many", a_matrix("0-1,10", "1,2,4,27"), mdev(1))
     slow.define("other", a_matrix("10", "4"), mdev(2))

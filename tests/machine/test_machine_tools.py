@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hosts import a_matrix, mdev
-from lifecycle import state
+from lifecycle_cases import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machine_house import MachineHouse
+    from machine_env import MachineEnv
 
 ALL = "0x" + "f" * 64
 RULES = Path("/etc/udev/rules.d/41-ap.rules")
@@ -137,7 +137,7 @@ def test_what_the_kernel_refuses_is_an_error_where_chzdev_reports_success() -> N
         (device / "remove").write_text("1")
 
 
-def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineHouse) -> None:
+def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineEnv) -> None:
     before = state(house)
     house.define("kept", a_matrix("0", "1-2"), mdev(7))
     apvfio("define", "kept")
@@ -165,7 +165,7 @@ def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineHou
     assert state(house) == before
 
 
-def test_queues_asked_for_by_property(house: MachineHouse) -> None:
+def test_queues_asked_for_by_property(house: MachineEnv) -> None:
     before = state(house)
     house.define("any", None, mdev(8))
     apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=1,domains=4")

@@ -17,7 +17,7 @@ from apvfio.model.ids import IdSet, format_list
 from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
 from hosts import mdev
-from kernels import running
+from this_kernel import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

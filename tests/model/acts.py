@@ -14,7 +14,7 @@ from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import parse_mask_spec
 from hosts import a_matrix, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 from model import rivals
 from model.befores import domain_xml, end_qemu, run_qemu
 from model.endings import record_stop

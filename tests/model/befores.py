@@ -19,7 +19,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Killed, Machine
+from memory_host import IBM_ADAPTERS, Killed, Machine
 from model.clock import Clock
 from model.endings import GRACE, record_stop
 

@@ -26,7 +26,7 @@ from errno import (
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.store.safe_open import file_error
-from machines import Killed
+from memory_host import Killed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

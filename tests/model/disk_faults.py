@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import ApvfioError, FileError
-from disks import KILL, SHORT, DiskMachine, Operation, Strike, strikes_at
-from machines import Killed
+from disk_host import KILL, SHORT, DiskMachine, Operation, Strike, strikes_at
+from memory_host import Killed
 from model.befores import Cell
 from model.clock import Clock
 from model.figures import Table
@@ -27,7 +27,7 @@ from model.views import State, difference, disagreements, promises, unpaid, view
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from machines import Machine
+    from memory_host import Machine
     from model.verbs import Verb
 
     Choice = Callable[[list[Strike]], Iterable[Strike]]

@@ -16,7 +16,7 @@ from model.promised import is_stuck, require
 if TYPE_CHECKING:
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Matrix
-    from machines import Machine
+    from memory_host import Machine
 
 GRACE = 120
 """Seconds from getting its queues in which a guest need not have a QEMU process."""

@@ -86,7 +86,7 @@ class LostError(AssertionError):
     """A queue has not returned."""
 
 
-class House:
+class GuestEnv:
     """A mounted simulated host, libvirt's hook as it is installed, and what is done with both."""
 
     def __init__(self, directory: Path) -> None:
@@ -314,7 +314,7 @@ def mount(*words: object) -> None:
 
 
 @contextmanager
-def mounted(directory: Path) -> Iterator[House]:
+def mounted(directory: Path) -> Iterator[GuestEnv]:
     """IBM's example host, mounted in ``directory``, with a /run and a /run/lock of their own."""
     file, tree = directory / "host.json", directory / "tree"
     tree.mkdir()
@@ -330,7 +330,7 @@ def mounted(directory: Path) -> Iterator[House]:
             (tree / place).mkdir(exist_ok=True)
             mount("-t", "tmpfs", "-o", f"size={_SPACE}k,mode=755", "tmpfs", tree / place)
             stack.callback(subprocess.run, ["umount", str(tree / place)], check=True)
-        yield House(directory)
+        yield GuestEnv(directory)
 
 
 def require(what: str, holds: bool) -> None:

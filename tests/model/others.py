@@ -17,7 +17,7 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import mdev
-from machines import Machine
+from memory_host import Machine
 from model import rivals
 from model.shadow import Shadow
 from model.views import HOST, VFIO

@@ -17,7 +17,7 @@ from model.views import HOST, VFIO, State, difference, disagreements, promises, 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
-    from machines import Machine
+    from memory_host import Machine
     from model.views import View
 
 

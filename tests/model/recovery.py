@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import ApvfioError
 from hosts import guest
-from machines import Killed
+from memory_host import Killed
 from model.befores import cells
 from model.crashes import KILL, NEVER, Fault, faults_at
 from model.endings import lives, require_home, require_no_record, require_untouched, stops
@@ -26,7 +26,7 @@ from model.views import State, difference, disagreements, promises, unpaid, view
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from machines import Machine
+    from memory_host import Machine
     from model.befores import Cell
     from model.verbs import Verb
 

@@ -15,14 +15,14 @@ from apvfio.model.ids import NO_IDS, format_change
 from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
-from machines import copied
+from memory_host import copied
 from model.views import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.model.ids import IdSet
-    from machines import Machine
+    from memory_host import Machine
 
 
 class Shadow:

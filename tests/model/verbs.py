@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apvfio.model.request import Request
-    from machines import Machine
+    from memory_host import Machine
     from model.befores import Cell
 
 WHOLE = "whole"

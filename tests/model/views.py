@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.sim.kernel import SimKernel
-    from machines import Machine
+    from memory_host import Machine
 
 HOST = "cex4queue"
 VFIO = "vfio_ap"

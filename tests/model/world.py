@@ -38,7 +38,7 @@ from apvfio.model.matrix import Matrix
 from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.store.policy_file import POLICY
 from hosts import a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 from model import rivals
 from model.crashes import KILL, TRUE, Fault
 from model.endings import (

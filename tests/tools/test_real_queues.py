@@ -13,7 +13,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
 from hosts import IBM_DOMAINS, a_matrix, a_request
-from machines import IBM_ADAPTERS
+from memory_host import IBM_ADAPTERS
 from real_tools import tool_host
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import pytest
 from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.main import main
 from apvfio.model.errors import Exit, unexpected
-from domains import domain
+from domain_xml import domain
 from hosts import a_request
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

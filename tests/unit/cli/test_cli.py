@@ -20,9 +20,9 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.policy import Times
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
-from domains import MDEV, UUID, domain
+from domain_xml import MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest, mdev
-from machines import IBM_ADAPTERS
+from memory_host import IBM_ADAPTERS
 from other_user import as_nobody
 
 

@@ -18,7 +18,7 @@ from apvfio.sim.dump import simulated
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import open_sim
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable

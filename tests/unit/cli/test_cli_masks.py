@@ -14,7 +14,7 @@ from apvfio.model.ids import ALL_IDS, IdSet, parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import masks_file
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from hosts import IBM_DOMAINS, a_matrix, mdev
-from machines import IBM_ADAPTERS
+from memory_host import IBM_ADAPTERS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from apvfio.cli.terminal import look, print_lines
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

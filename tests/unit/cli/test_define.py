@@ -16,10 +16,10 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.definitions import autostarted, load_definition, matrix_of
-from domains import HOSTDEV, MDEV, UUID, domain
+from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest
-from libvirts import URI, driver
-from machines import IBM_ADAPTERS, Machine
+from libvirt_test_driver import URI, driver
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from hosts import guest, mdev
-from libvirts import URI, Driver, driver
-from simulated import SimulatedHost
+from libvirt_test_driver import URI, Driver, driver
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.view.folding import columns
 from apvfio.view.guests_text import guests_text
 from hosts import a_matrix, a_request, guest, mdev
-from libvirts import URI, Driver, driver
-from simulated import SimulatedHost
+from libvirt_test_driver import URI, Driver, driver
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

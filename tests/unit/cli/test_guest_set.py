@@ -19,10 +19,10 @@ from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
 from apvfio.store.ledger_file import load
-from domains import rest
+from domain_xml import rest
 from hosts import a_matrix, a_request, guest, mdev
-from libvirts import URI, Driver, definition, driver
-from simulated import SimulatedHost
+from libvirt_test_driver import URI, Driver, definition, driver
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from apvfio.cli.main import build_parser, main
 from apvfio.migration.address import parse_address
 from apvfio.model.errors import Exit
 from command_line import PARSERS, options
-from doctoring import TEST_DRIVER, Patient
+from doctor_env import TEST_DRIVER, Patient
 from hosts import a_matrix, a_request
 
 LINES = [(command, line) for command, text in EXAMPLES.items() for line in text.splitlines()]

@@ -12,8 +12,8 @@ from apvfio.libvirt.guests import PREFIX
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.model.host import AP_MDEVS
 from hosts import a_matrix, a_request, mdev
-from libvirts import URI, Driver, definition, driver
-from simulated import SimulatedHost
+from libvirt_test_driver import URI, Driver, definition, driver
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

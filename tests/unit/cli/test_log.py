@@ -22,7 +22,7 @@ from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
 from apvfio.view.clock import utc
 from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

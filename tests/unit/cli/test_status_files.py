@@ -11,7 +11,7 @@ import pytest
 
 from apvfio.model.errors import Exit
 from hosts import a_request
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import LEDGER
 from hosts import a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 from terminals import terminal
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import ast
 import re
 from pathlib import Path
 
-HOUSE = Path(__file__).parents[3]
-SOURCES = [*sorted((HOUSE / "apvfio/doctor/checks").glob("*.py")), HOUSE / "apvfio/install/checks.py"]
+CHECKOUT = Path(__file__).parents[3]
+SOURCES = [*sorted((CHECKOUT / "apvfio/doctor/checks").glob("*.py")), CHECKOUT / "apvfio/install/checks.py"]
 MAKERS = ("apvfio", "about", "virsh", "edit", "echo")
 """The methods of `Words`."""
 VERBS = re.compile(

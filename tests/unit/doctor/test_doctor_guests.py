@@ -14,7 +14,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.definitions import FOLDER
-from doctoring import Patient, faults, patient
+from doctor_env import Patient, faults, patient
 from hosts import a_matrix, a_request, mdev
 from lab.guest import guest_uuid, guest_xml
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apvfio.model.matrix import Matrix
-    from doctoring import Found
+    from doctor_env import Found
 
 POLICY = "etc/apvfio/apvfio.toml"
 DB1 = guest_xml("db1", a_matrix("0,10", "1-2"), mdev(1))

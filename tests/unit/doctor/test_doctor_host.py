@@ -12,7 +12,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import ledger_file
-from doctoring import Patient, faults, patient
+from doctor_env import Patient, faults, patient
 from hosts import a_matrix, a_request, mdev
 
 if TYPE_CHECKING:

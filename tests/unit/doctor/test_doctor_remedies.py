@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.sim.kernel import SimKernel
+from doctor_env import faults, patient
 from doctor_table import TABLE, Row
-from doctoring import faults, patient
 from remedies import READ_ONLY, Change, Practice, is_editor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from doctoring import Found
+    from doctor_env import Found
 
 KERNEL = ("module", "bus", "queue", "mask", "card", "override")
 """What the kernel makes of a module or of a scan."""

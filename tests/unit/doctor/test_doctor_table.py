@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.sim.kernel import SimKernel
+from doctor_env import faults, patient
 from doctor_table import TABLE, Row
-from doctoring import faults, patient
-from trials import REFUSED, STARTS, WITHOUT, Trial
+from guest_starts import REFUSED, STARTS, WITHOUT, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ from apvfio.domain.request import parse_domain
 from apvfio.libvirt.guests import annotation
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError
-from domains import rest
+from domain_xml import rest
 from hosts import a_matrix, guest, mdev
-from libvirts import definition, driver
+from libvirt_test_driver import definition, driver
 
 ASKED = annotation(a_matrix("0,10", "1-2"))
 BARE = b"<domain><name>g</name><uuid>%s</uuid><memory>1</memory><devices/></domain>" % guest(1).encode()

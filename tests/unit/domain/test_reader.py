@@ -11,8 +11,8 @@ from apvfio.domain.reader import read_domain
 from apvfio.domain.request import parse_domain
 from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
 from apvfio.model.errors import RequestError
-from domains import ANY, MATRIX, UUID, domain
-from domains import HOSTDEV as DEVICE
+from domain_xml import ANY, MATRIX, UUID, domain
+from domain_xml import HOSTDEV as DEVICE
 
 PIECES = [
     "", "<", ">", "&", "&amp;", "&lt;", "&#10;", "&#0;", "&x;", "'", '"', "]]>", "<![CDATA[x]]>", "<!--",

@@ -13,7 +13,7 @@ from apvfio.model.errors import Exit, RequestError
 from apvfio.model.ids import IdSet, parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
-from domains import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
+from domain_xml import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
 
 
 def given(annotation: str) -> bytes:

@@ -23,8 +23,8 @@ from apvfio.model.criteria import MODES, Criteria, parse_criteria
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import MAX_ID, IdSet, parse_id, parse_list
 from apvfio.model.matrix import Matrix
-from domains import HOSTDEV, UUID, domain
-from hostility import MORE
+from domain_xml import HOSTDEV, UUID, domain
+from hostile_input import MORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

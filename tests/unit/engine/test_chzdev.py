@@ -14,8 +14,8 @@ from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.store.system import RealSystem
-from machines import Machine
 from mask_changes import change
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -39,7 +39,7 @@ from apvfio.store.policy_file import POLICY
 from apvfio.store.processes import find_process, parent
 from apvfio.view.matrix_text import Look
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Killed, Machine
+from memory_host import IBM_ADAPTERS, Killed, Machine
 
 MDEVCTL = Process(4242, 100)
 ANOTHER = Process(4343, 200)

@@ -29,11 +29,11 @@ from apvfio.plan.planner import make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
-from domains import MDEV, domain
+from domain_xml import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
-from libvirts import URI, driver
-from machines import IBM_ADAPTERS, Machine
-from simulated import SimulatedHost
+from libvirt_test_driver import URI, driver
+from memory_host import IBM_ADAPTERS, Machine
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable

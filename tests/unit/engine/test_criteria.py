@@ -24,10 +24,10 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
-from domains import domain
+from domain_xml import domain
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
-from simulated import SimulatedHost
+from memory_host import Killed, Machine
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

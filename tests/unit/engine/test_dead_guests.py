@@ -20,7 +20,7 @@ from apvfio.model.ledger import ENDING, STARTING
 from apvfio.model.process import Process
 from apvfio.store.processes import GRACE, now, running_guests, should_run
 from hosts import a_lease, a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 
 @pytest.fixture

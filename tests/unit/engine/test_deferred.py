@@ -30,10 +30,10 @@ from apvfio.plan.steps import pending_steps
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.policy_file import POLICY
-from domains import domain
+from domain_xml import domain
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Faults, FaultyFiles, Killed, Machine
-from simulated import SimulatedHost
+from memory_host import Faults, FaultyFiles, Killed, Machine
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

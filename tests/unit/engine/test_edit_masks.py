@@ -14,8 +14,8 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from hosts import a_matrix, a_request, mdev
-from machines import Machine
 from mask_changes import change
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ from apvfio.store.ledger_file import save
 from apvfio.store.policy_file import POLICY
 from apvfio.store.processes import GRACE, now
 from hosts import IBM_DOMAINS, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 
 def attach(processes: Processes) -> None:

@@ -39,7 +39,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
 from apvfio.store import ledger_file
 from hosts import BOOT, a_lease, a_matrix, a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from apvfio.plan.live_change import LivePlan
 from apvfio.sim.processes import SimProcess
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 from model.befores import BESIDE, ONE, cells
 from model.views import disagreements, unpaid, view
 

@@ -14,7 +14,7 @@ from apvfio.model.ids import NO_IDS
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from apvfio.model.errors import PolicyError
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store.policy_file import POLICY
-from host_users import RULES, SAYS, use
-from machines import Machine
+from host_usage import RULES, SAYS, use
 from mask_changes import change, wish
+from memory_host import Machine
 
 NEEDED = "01.0004"
 BY_ROW, BY_COLUMN = ("-1", None), (None, "-4")

@@ -16,7 +16,7 @@ from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STA
 from apvfio.plan.steps import with_relied_on_mask
 from apvfio.sim.kernel import SimKernel
 from hosts import a_host, a_lease, a_ledger, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 ALL = MaskBits(ALL_IDS, ALL_IDS)
 

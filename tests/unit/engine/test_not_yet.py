@@ -11,7 +11,7 @@ from apvfio.engine.start import start_guest
 from apvfio.store import stop_records
 from apvfio.store.processes import GRACE
 from hosts import guest
-from machines import Machine
+from memory_host import Machine
 from model.befores import ONE
 
 

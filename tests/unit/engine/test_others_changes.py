@@ -17,7 +17,7 @@ from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 
 
 @pytest.fixture(params=["masks", "overrides"])

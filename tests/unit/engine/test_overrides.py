@@ -21,7 +21,7 @@ from apvfio.plan.mechanism import mechanism_of
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
-from machines import IBM_ADAPTERS, Killed, Machine
+from memory_host import IBM_ADAPTERS, Killed, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

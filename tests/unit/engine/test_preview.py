@@ -21,7 +21,7 @@ from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import load as load_ledger
 from apvfio.store.ledger_file import save as save_ledger
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

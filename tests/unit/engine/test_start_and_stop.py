@@ -19,7 +19,7 @@ from apvfio.model.ledger import HELD, MaskBits
 from apvfio.model.policy import Times
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 
 
 @pytest.fixture

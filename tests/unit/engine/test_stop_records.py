@@ -25,7 +25,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store import stop_records
 from apvfio.store.system import RealSystem
 from hosts import a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 
 CALLS: dict[str, Callable[[Machine], object]] = {
     "start of another": lambda m: start_guest(m, a_request("1", "1", 2)),

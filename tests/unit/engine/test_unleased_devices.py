@@ -19,7 +19,7 @@ from apvfio.plan.availability import require_no_rival
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from apvfio.model.errors import KernelRefusedError
 from apvfio.model.ids import ALL_IDS, IdSet, parse_mask_spec
 from apvfio.model.matrix import Apqn
 from apvfio.plan.mask_edit import MaskEdit
-from machines import Machine
+from memory_host import Machine
 
 OTHERS = MaskEdit(parse_mask_spec("-1"), parse_mask_spec("-1"), active=True, persistent=False)
 

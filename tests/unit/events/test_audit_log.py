@@ -20,7 +20,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Apqn
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from apvfio.model.errors import ConflictError
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Matrix
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

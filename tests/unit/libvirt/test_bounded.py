@@ -18,7 +18,7 @@ import pytest
 from apvfio.libvirt.bounded import bounded
 from apvfio.libvirt.guests import PATIENCE
 from apvfio.model.errors import Exit
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,9 +25,9 @@ from apvfio.sim.profile import PROFILES
 from apvfio.store import stop_records
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
-from bills import require_few
 from hosts import a_host, a_request, guest
-from machines import Machine
+from import_budget import require_few
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,9 +19,9 @@ from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.ledger_file import LEDGER
-from domains import HOSTDEV, MDEV, UUID, domain
+from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 HOOK = Path(__file__).parents[3] / "hooks" / "qemu"
 PLAIN = f"<domain><name>plain</name><uuid>{UUID}</uuid><devices/></domain>".encode()

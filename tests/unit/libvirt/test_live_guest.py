@@ -22,7 +22,7 @@ from apvfio.libvirt.guests import Guest, annotation
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import HELD
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Killed, Machine
+from memory_host import Killed, Machine
 from model.befores import cells
 from model.crashes import Fault
 from model.views import disagreements, unpaid, view

@@ -18,9 +18,9 @@ from apvfio.model.errors import ApvfioError
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.processes import GRACE, now
-from domains import UUID, domain
+from domain_xml import UUID, domain
 from hosts import IBM_DOMAINS, a_request
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 
 def yes() -> bool:

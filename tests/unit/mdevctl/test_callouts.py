@@ -37,7 +37,7 @@ from apvfio.store.policy_file import POLICY
 from apvfio.store.processes import parent
 from apvfio.store.system import RealSystem
 from hosts import a_matrix, a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -401,7 +401,7 @@ cat
 """
 AS_CALLOUT = """\
 import sys
-from machines import Machine
+from memory_host import Machine
 from apvfio.mdevctl import callout
 from apvfio.store.policy_file import POLICY
 callout.AP_CHECK = sys.argv[1]

@@ -19,9 +19,9 @@ from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.model.progress import no_progress
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from domains import HOSTDEV, MDEV, UUID, domain
+from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 WITHOUT_DEVICE = domain(devices="")
 

@@ -13,7 +13,7 @@ from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from hosts import BOOT, IBM_DOMAINS
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 Q, R = Apqn(10, 1), Apqn(1, 2)
 A, B = ("aa11",), ("bb22",)

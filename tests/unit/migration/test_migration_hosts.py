@@ -14,10 +14,10 @@ from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyErr
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
-from domains import MDEV, UUID, domain
+from domain_xml import MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from lab.namespace import environment
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 RIVAL = domain(uuid="11111111-2222-4333-8444-555555555555").replace(
     MDEV.encode(), b"0a0b0c0d-2222-4111-8111-111111111111"

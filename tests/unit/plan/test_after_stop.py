@@ -25,7 +25,7 @@ from apvfio.sim.store import SimSystem
 from apvfio.store.ledger_file import load, save
 from hosts import a_matrix, a_request, guest, mdev
 from lab.guest import guest_uuid, guest_xml
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

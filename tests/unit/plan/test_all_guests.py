@@ -22,10 +22,10 @@ from apvfio.plan.all_guests import plan_all_guests
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import create_sim
 from apvfio.view.all_guests_text import all_guests_text
-from domains import MDEV, domain
+from domain_xml import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
-from machines import IBM_ADAPTERS as MODES
-from machines import Machine
+from memory_host import IBM_ADAPTERS as MODES
+from memory_host import Machine
 
 if TYPE_CHECKING:
     from pathlib import Path

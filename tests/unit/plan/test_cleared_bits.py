@@ -11,7 +11,7 @@ import pytest
 from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

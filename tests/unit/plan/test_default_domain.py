@@ -23,7 +23,7 @@ from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
 from apvfio.view.all_guests_text import all_guests_text as everyone_text
 from hosts import a_request
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from apvfio.model.request import Request

@@ -23,9 +23,9 @@ from apvfio.model.request import Request
 from apvfio.plan.planner import Plan, make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY, parse_policy
-from host_users import RULES, SAYS, Overlay, use
+from host_usage import RULES, SAYS, Overlay, use
 from hosts import NO_LEASES, a_host, a_request
-from machines import Machine
+from memory_host import Machine
 
 NO_DEFAULT = {"bus/ap/ap_domain": "-1\n"}
 """A host without a default domain."""

@@ -11,7 +11,7 @@ from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.matrix import Apqn
 from hosts import a_request, guest
-from machines import Machine
+from memory_host import Machine
 
 KEYS = "WK CUR: valid 0x" + "ab" * 32 + "\nWK NEW: empty -"
 

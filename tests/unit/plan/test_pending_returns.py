@@ -14,7 +14,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

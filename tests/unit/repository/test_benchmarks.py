@@ -17,7 +17,7 @@ from benchmarks.__main__ import GOALS, main
 from benchmarks.goals import Goal, counted, measured, table
 from benchmarks.measure import Pair
 from benchmarks.saved import save
-from domains import domain
+from domain_xml import domain
 
 CHECKOUT = Path(__file__).parents[3]
 PEERS = CHECKOUT / "benchmarks/peers"

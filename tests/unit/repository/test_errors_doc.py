@@ -7,10 +7,10 @@ import re
 
 from apvfio.cli.main import build_parser
 from apvfio.model.errors import ApvfioError, Exit
-from sentences import HOUSE, WARNING, Sentence, sentences, without_remedy
+from error_sentences import CHECKOUT, WARNING, Sentence, sentences, without_remedy
 from source_texts import GAP
 
-TEXT = (HOUSE / "docs/errors.md").read_text()
+TEXT = (CHECKOUT / "docs/errors.md").read_text()
 CHAPTERS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
 ENTRY = re.compile(r"^- `(.+)`$", re.MULTILINE)
 
@@ -80,5 +80,5 @@ def test_every_exit_code_is_told_of_alike() -> None:
     epilog = (build_parser().epilog or "").partition("exit codes:")[2]
     short = dict(re.findall(r"(\d+) ([a-z][a-z' ()]+)", epilog))
     assert set(short) == set(rows)
-    readme = " ".join((HOUSE / "README.md").read_text().split())
+    readme = " ".join((CHECKOUT / "README.md").read_text().split())
     assert ", ".join(f"{code} {meaning}" for code, meaning in short.items()).strip() in readme

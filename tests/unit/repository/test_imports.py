@@ -13,18 +13,18 @@ import pytest
 
 from hook_imports import hook_modules
 
-HOUSE = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[3]
 
 
 def module_name(path: Path) -> str:
-    name = ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+    name = ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
     return name.removesuffix(".__init__")
 
 
 # apvfio/mdev is a symbolic link, which a search for files may pass by.
 MODULES = {
     module_name(path): path
-    for directory in (HOUSE / "apvfio", HOUSE / "apvfio/mdev")
+    for directory in (CHECKOUT / "apvfio", CHECKOUT / "apvfio/mdev")
     for path in directory.rglob("*.py")
 }
 

@@ -21,13 +21,13 @@ from apvfio.model.matrix import Apqn
 from apvfio.store.policy_file import SECTIONS, parse_policy
 from command_line import COMMANDS, PARSERS, options
 
-HOUSE = Path(__file__).parents[3]
-MANUALS = sorted((HOUSE / "man").iterdir())
+CHECKOUT = Path(__file__).parents[3]
+MANUALS = sorted((CHECKOUT / "man").iterdir())
 
 
 def read(name: str) -> str:
     """A manual's text, its escapes as they are printed."""
-    text = re.sub(r"\\f.|\\[|&]", "", (HOUSE / "man" / name).read_text())
+    text = re.sub(r"\\f.|\\[|&]", "", (CHECKOUT / "man" / name).read_text())
     return text.replace("\\-", "-").replace("\\(dq", '"')
 
 

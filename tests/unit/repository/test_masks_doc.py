@@ -10,7 +10,7 @@ import pytest
 from apvfio.model.errors import Exit, RequestError
 from apvfio.model.ids import IdSet, parse_mask_spec
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from apvfio.install.contents import HOOK
 from apvfio.install.record import RECORD
 from apvfio.mdev import programs
 
-HOUSE = Path(__file__).parents[3]
-SPEC = (HOUSE / "packaging/apvfio.spec").read_text()
+CHECKOUT = Path(__file__).parents[3]
+SPEC = (CHECKOUT / "packaging/apvfio.spec").read_text()
 LEAST = ".".join(map(str, checks.LEAST_PYTHON))
 
 
@@ -24,7 +24,7 @@ LEAST = ".".join(map(str, checks.LEAST_PYTHON))
 def setup() -> configparser.ConfigParser:
     """setup.cfg."""
     found = configparser.ConfigParser()
-    found.read(HOUSE / "setup.cfg")
+    found.read(CHECKOUT / "setup.cfg")
     return found
 
 
@@ -32,14 +32,14 @@ def test_every_shipped_file_is_named(setup: configparser.ConfigParser) -> None:
     """setuptools before 61 knows no patterns here."""
     listed = {place: sorted(names.split()) for place, names in setup["options.data_files"].items()}
     assert listed == {
-        f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (HOUSE / name).iterdir())
+        f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (CHECKOUT / name).iterdir())
         for name in ("cockpit", "hooks", "man")
     }
 
 
 def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:
     assert setup["options"]["python_requires"] == f">={LEAST}"
-    assert f"Depends: python3 (>= {LEAST}~),\n" in (HOUSE / "debian/control").read_text()
+    assert f"Depends: python3 (>= {LEAST}~),\n" in (CHECKOUT / "debian/control").read_text()
     assert re.search(rf"^Requires: +python3 >= {re.escape(LEAST)}$", SPEC, re.MULTILINE)
 
 
@@ -56,4 +56,4 @@ def test_an_interpreter_that_is_too_old_is_refused() -> None:
 
 @pytest.mark.parametrize("recipe", ["debian/apvfio.preinst", "packaging/apvfio.spec"])
 def test_a_package_looks_for_what_an_installation_records(recipe: str) -> None:
-    assert f"grep -qs {HOOK} /{RECORD}" in (HOUSE / recipe).read_text()
+    assert f"grep -qs {HOOK} /{RECORD}" in (CHECKOUT / recipe).read_text()

@@ -14,7 +14,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.sim import ownership
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.profile import PROFILES
-from sims import BUS, VERSIONS, bound, driver, guest_matrix, make, refused, uuid, write
+from sim_kernels import BUS, VERSIONS, bound, driver, guest_matrix, make, refused, uuid, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

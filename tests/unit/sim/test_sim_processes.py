@@ -15,10 +15,10 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import SimSystem, create_sim, open_sim
 from apvfio.store.ledger_file import load
-from domains import MDEV as WRITTEN
-from domains import UUID, domain
+from domain_xml import MDEV as WRITTEN
+from domain_xml import UUID, domain
 from hosts import guest
-from sims import VERSIONS, make, refused, uuid
+from sim_kernels import VERSIONS, make, refused, uuid
 
 if TYPE_CHECKING:
     from pathlib import Path

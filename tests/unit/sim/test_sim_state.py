@@ -12,7 +12,7 @@ import pytest
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.sim.kernel import SimKernel
-from sims import BUS, VERSIONS, make, uuid
+from sim_kernels import BUS, VERSIONS, make, uuid
 
 
 def travelled(version: str) -> SimKernel:

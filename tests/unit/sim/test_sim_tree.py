@@ -9,7 +9,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
-from sims import BUS, VERSIONS, make, matrix, refused, uuid, write
+from sim_kernels import BUS, VERSIONS, make, matrix, refused, uuid, write
 
 PAGE = 4096
 ONE = uuid(1)

@@ -10,7 +10,7 @@ from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import IBM_DOMAINS, SimKernel
 from apvfio.sim.state import Mdev
-from sims import BUS, VERSIONS, guest_matrix, make, matrix, refused, uuid, write
+from sim_kernels import BUS, VERSIONS, guest_matrix, make, matrix, refused, uuid, write
 
 ONE = uuid(1)
 

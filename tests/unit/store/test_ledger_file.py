@@ -13,7 +13,7 @@ from apvfio.model.ledger import BY_DOMAINS, ENDING, Ledger, MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.store.ledger_file import LEDGER, load, save
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
-from machines import Faults, FaultyFiles
+from memory_host import Faults, FaultyFiles
 
 
 class Paper(FaultyFiles):

@@ -16,7 +16,7 @@ from apvfio.store.locks import OWN_LOCK, WAIT, own_lock
 from apvfio.store.policy_file import POLICY, parse_policy, read_times
 from apvfio.store.system import RealSystem
 from hosts import a_request, guest, mdev
-from machines import Machine
+from memory_host import Machine
 
 
 def test_no_file_reserves_nothing() -> None:

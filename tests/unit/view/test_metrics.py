@@ -29,12 +29,12 @@ from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family, Sample, text
 from apvfio.view.metrics.families import FAMILIES
 from apvfio.view.metrics.measure import EVENTS
 from hosts import a_matrix, a_request, guest, mdev
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HOUSE = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[3]
 Labels = frozenset[tuple[str, str]]
 
 
@@ -252,7 +252,7 @@ def test_all_families_are_told_of(host: SimulatedHost, capsys: pytest.CaptureFix
 
 
 def test_the_page_tells_of_each() -> None:
-    page = (HOUSE / "docs/metrics.md").read_text()
+    page = (CHECKOUT / "docs/metrics.md").read_text()
     rows = re.findall(r"^\| `(apvfio_\w+)` \| (\w+) \|(.*?)\|", page, re.MULTILINE)
     told = [(name, kind, tuple(re.findall("`(.+?)`", labels))) for name, kind, labels in rows]
     assert told == [(family.name, family.kind, family.labels) for family in FAMILIES]
@@ -263,7 +263,7 @@ def test_the_page_tells_of_each() -> None:
 
 def test_the_rules_ask_for_what_there_is() -> None:
     """Of what others measure, only for the time at which ours was read."""
-    rules = yaml.safe_load((HOUSE / "examples/apvfio.rules.yml").read_text())["groups"][0]["rules"]
+    rules = yaml.safe_load((CHECKOUT / "examples/apvfio.rules.yml").read_text())["groups"][0]["rules"]
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:
         asked = set(re.findall(r"\b(?:apvfio|node)_[a-z_]+(?!\.)\b", rule["expr"]))

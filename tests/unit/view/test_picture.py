@@ -18,8 +18,8 @@ from apvfio.view.folding import columns, cut, fold, padded
 from apvfio.view.matrix_text import Look, matrix
 from apvfio.view.picture import Picture, picture
 from apvfio.view.status_text import status
+from drawn_hosts import HOSTILE, a_report, pictures
 from hosts import mdev
-from pictures import HOSTILE, a_report, pictures
 
 MARGIN = 9
 

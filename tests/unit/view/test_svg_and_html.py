@@ -20,9 +20,9 @@ from apvfio.view.matrix_svg import svg
 from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import HUES, RESERVED, Picture, picture
 from apvfio.view.report import report
+from drawn_hosts import a_report, pictures
 from hosts import NO_LEASES, a_host, a_request, mdev
-from pictures import a_report, pictures
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 
 
-class House(Protocol):
+class GuestEnv(Protocol):
     """A libvirt daemon with our hook, and the host it runs on: IBM's example, 3 adapters x 4 domains."""
 
     @property
@@ -43,7 +43,7 @@ class State(NamedTuple):
     owed: bool
 
 
-def state(house: House) -> State:
+def state(house: GuestEnv) -> State:
     """The host and the ledger as they are now."""
     host = read_host(house.system.sysfs)
     ledger = load(house.system.files, house.system.boot_id)
@@ -58,7 +58,7 @@ def with_driver(host: Host, driver: str) -> set[str]:
 class Lifecycle:
     """The cases."""
 
-    def start_refused(self, house: House, name: str, *says: str) -> None:
+    def start_refused(self, house: GuestEnv, name: str, *says: str) -> None:
         """Start a guest that must not start: virsh's user reads why, and nothing has changed."""
         before = state(house)
         answer = house.virsh("start", "--paused", name, check=False)
@@ -69,7 +69,7 @@ class Lifecycle:
         assert state(house) == before
         assert name not in house.virsh("list", "--name").stdout.split()
 
-    def test_ibms_guest_gets_its_queues_and_returns_them(self, house: House) -> None:
+    def test_ibms_guest_gets_its_queues_and_returns_them(self, house: GuestEnv) -> None:
         before = state(house)
         assert len(with_driver(before.host, "cex4queue")) == 12
         wish = Matrix(parse_list("0,0xa"), parse_list("1,2,4"), parse_list("1,2,4"))
@@ -87,7 +87,7 @@ class Lifecycle:
         house.virsh("destroy", "ibm")
         assert state(house) == before
 
-    def test_a_guest_without_annotation_is_left_alone(self, house: House) -> None:
+    def test_a_guest_without_annotation_is_left_alone(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("plain", None, None)
         house.virsh("start", "--paused", "plain")
@@ -95,7 +95,7 @@ class Lifecycle:
         house.virsh("destroy", "plain")
         assert state(house) == before
 
-    def test_a_guest_whose_queues_are_taken_does_not_start(self, house: House) -> None:
+    def test_a_guest_whose_queues_are_taken_does_not_start(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("first", a_matrix("0", "1-2"), mdev(1))
         house.define("second", a_matrix("0-1", "2"), mdev(2))
@@ -104,7 +104,7 @@ class Lifecycle:
         house.virsh("destroy", "first")
         assert state(house) == before
 
-    def test_neighbours_overlap_in_time(self, house: House) -> None:
+    def test_neighbours_overlap_in_time(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("left", a_matrix("1", "1"), mdev(1))
         house.define("right", a_matrix("1", "2"), mdev(2))
@@ -123,7 +123,7 @@ class Lifecycle:
         house.virsh("destroy", "right")
         assert state(house) == before
 
-    def test_a_second_guest_with_the_same_device_leaves_the_first_alone(self, house: House) -> None:
+    def test_a_second_guest_with_the_same_device_leaves_the_first_alone(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("owner", a_matrix("10", "4"), mdev(1))
         house.define("thief", a_matrix("10", "4"), mdev(1))
@@ -132,7 +132,7 @@ class Lifecycle:
         house.virsh("destroy", "owner")
         assert state(house) == before
 
-    def test_bad_requests_stop_the_start_with_a_sentence(self, house: House) -> None:
+    def test_bad_requests_stop_the_start_with_a_sentence(self, house: GuestEnv) -> None:
         house.define("odd", a_matrix("5", "1"), mdev(1))
         self.start_refused(house, "odd", "guest odd: this host has no adapter 5 (0x5); it has 0-1,10.")
         house.define("bare", a_matrix("0", "1"), None)
@@ -140,7 +140,7 @@ class Lifecycle:
             house, "bare", "guest bare: it asks for AP queues but has no device to carry them."
         )
 
-    def test_a_guest_can_start_again_and_again(self, house: House) -> None:
+    def test_a_guest_can_start_again_and_again(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("again", Matrix(parse_list("1"), parse_list("0x1b"), NO_IDS), mdev(3))
         for _ in range(2):

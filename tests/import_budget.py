@@ -25,8 +25,8 @@ OTHERS = {
 """What only some guests need, or only commands."""
 
 
-def require_few(modules: Iterable[str]) -> None:
-    """That these are as few as they should be, and none of them slow."""
+def require_few(modules: Iterable[str], work: str = "apvfio.engine.start") -> None:
+    """That these are as few as they should be, none of them slow, and what does the ``work`` is there."""
     loaded = set(modules)
     assert not loaded & SLOW
     assert not loaded & OTHERS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-import apvfio.sim.dump  # noqa: F401  (before `simulated`: it opens the copies that it makes itself)
+import apvfio.sim.dump  # noqa: F401  (before `simulated_host`: it opens the copies that it makes itself)
 from apvfio.cli.main import main
 from apvfio.domain.reader import NAMESPACE
 from apvfio.libvirt import hook
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.kernel.seam import System
-    from machines import Machine
+    from memory_host import Machine
 
 MORE = int(os.environ.get("APVFIO_HOSTILE", "1"))
 """How many times as much to try as usual; other than usual, each run tries something else."""

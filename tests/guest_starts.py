@@ -20,7 +20,7 @@ from apvfio.model.matrix import Matrix
 from apvfio.sim.processes import Processes
 from apvfio.sim.store import open_sim
 from apvfio.store import ledger_file
-from doctoring import TEST_DRIVER, Patient, forget
+from doctor_env import TEST_DRIVER, Patient, forget
 from hosts import a_matrix, mdev
 from lab.guest import guest_uuid, guest_xml
 

@@ -14,7 +14,7 @@ from source_texts import Reader, letters, name_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOUSE = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[1]
 PACKAGES = ("apvfio", "mdev")
 WARNING = "warning"
 _GENERATIONS = 4
@@ -58,8 +58,8 @@ class Sentence(NamedTuple):
 
 def sources() -> dict[str, ast.Module]:
     """Every file of the product, by its path in the house."""
-    paths = [path for package in PACKAGES for path in sorted((HOUSE / package).rglob("*.py"))]
-    return {str(path.relative_to(HOUSE)): ast.parse(path.read_text()) for path in paths}
+    paths = [path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))]
+    return {str(path.relative_to(CHECKOUT)): ast.parse(path.read_text()) for path in paths}
 
 
 def kinds(trees: dict[str, ast.Module]) -> dict[str, Exit]:

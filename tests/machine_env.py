@@ -41,7 +41,7 @@ HOSTDEV = (
 DAEMON_PID = "/run/libvirtd.pid"
 
 
-class MachineHouse:
+class MachineEnv:
     """This machine."""
 
     python = "/usr/bin/python3"

@@ -21,7 +21,7 @@ from unittest import mock
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.locks import Patience, holding_locks
-from machines import FaultySysfs, Killed, Machine, copied
+from memory_host import FaultySysfs, Killed, Machine, copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

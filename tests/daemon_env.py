@@ -18,7 +18,7 @@ from apvfio.store import ledger_file
 from apvfio.store.processes import GRACE, now
 from hosts import a_matrix, mdev
 from lab.libvirtd import write_file
-from lifecycle import House, state
+from lifecycle_cases import GuestEnv, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ _BUSY = "/run/busy"
 _WAIT = f"while [ -e {_BUSY} ]; do sleep 0.05; done"
 
 
-class HardHouse(House, Protocol):
+class DaemonEnv(GuestEnv, Protocol):
     """A house whose daemon can be ended and started, and in which any command can be run."""
 
     python: str
@@ -83,7 +83,7 @@ class Hard:
     """What holds for every case: in the end all is home, and an ordinary guest starts and stops."""
 
     @pytest.fixture(autouse=True)
-    def all_comes_home(self, house: HardHouse) -> Iterator[None]:
+    def all_comes_home(self, house: DaemonEnv) -> Iterator[None]:
         before = state(house)
         assert (before.leases, before.owed, before.host.mdevs) == (0, False, {})
         yield
@@ -104,44 +104,44 @@ def eventually(said: Callable[[], object], expected: object = True) -> None:
     assert said() == expected
 
 
-def domstate(house: HardHouse, name: str) -> str:
+def domstate(house: DaemonEnv, name: str) -> str:
     """The guest's state in libvirt's words."""
     return house.virsh("domstate", name).stdout.strip()
 
 
-def qemu_of(house: HardHouse, name: str) -> int:
+def qemu_of(house: DaemonEnv, name: str) -> int:
     """The pid, inside, of the guest's QEMU."""
     with open(house.path(f"/run/libvirt/qemu/{name}.pid"), encoding="ascii") as file:
         return int(file.read())
 
 
-def kill_qemu(house: HardHouse, name: str) -> None:
+def kill_qemu(house: DaemonEnv, name: str) -> None:
     """End the guest's QEMU as a crash does, and wait until it is gone."""
     pid = str(qemu_of(house, name))
     house.run(["sh", "-c", 'kill -9 "$1"; while [ -d /proc/"$1" ]; do sleep 0.02; done', "sh", pid])
 
 
-def status(house: HardHouse) -> Any:
+def status(house: DaemonEnv) -> Any:
     """What ``apvfio status`` says."""
     done = house.run([house.python, "-m", "apvfio", "status", "--json"])
     assert (done.returncode, done.stderr) == (0, ""), done
     return json.loads(done.stdout)
 
 
-def apvfio(house: HardHouse, *words: str) -> str:
+def apvfio(house: DaemonEnv, *words: str) -> str:
     """Run our command inside, well; what it printed."""
     done = house.run([house.python, "-m", "apvfio", *words])
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
 
 
-def leases(house: HardHouse) -> dict[str, str]:
+def leases(house: DaemonEnv) -> dict[str, str]:
     """The guests with a lease, by name, and its state."""
     ledger = ledger_file.load(house.system.files, house.system.boot_id)
     return {lease.guest: lease.state for lease in ledger.leases.values()}
 
 
-def let_grace_pass(house: HardHouse) -> None:
+def let_grace_pass(house: DaemonEnv) -> None:
     """Make all leases such that their guests should have a QEMU process by now."""
     ledger = ledger_file.load(house.system.files, house.system.boot_id)
     assert {lease.state for lease in ledger.leases.values()} == {HELD}
@@ -152,7 +152,7 @@ def let_grace_pass(house: HardHouse) -> None:
 
 
 @contextmanager
-def hook_of_others(house: HardHouse, name: str, body: str) -> Iterator[None]:
+def hook_of_others(house: DaemonEnv, name: str, body: str) -> Iterator[None]:
     """Another hook beside ours; ``name`` says whether before or after it."""
     path = house.path(f"{HOOKS}/{name}")
     write_file(path, f"#!/bin/sh\ncat >/dev/null\n{body}\n".encode(), 0o755)
@@ -163,7 +163,7 @@ def hook_of_others(house: HardHouse, name: str, body: str) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(house: HardHouse) -> Iterator[Callable[[str], list[str]]]:
+def recorded(house: DaemonEnv) -> Iterator[Callable[[str], list[str]]]:
     """A hook after ours that records; gives the operations that a guest has seen so far."""
     log = "/run/hooks.log"
     with suppress(FileNotFoundError):
@@ -190,7 +190,7 @@ def meanwhile(call: Callable[[], CompletedProcess[str]]) -> Iterator[Future[Comp
 class Busy:
     """Somebody who is busy until told otherwise."""
 
-    def __init__(self, house: HardHouse) -> None:
+    def __init__(self, house: DaemonEnv) -> None:
         self._path = house.path(_BUSY)
 
     def there(self) -> bool:
@@ -204,7 +204,7 @@ class Busy:
 
 
 @contextmanager
-def _busy(house: HardHouse, argv: list[str]) -> Iterator[Busy]:
+def _busy(house: DaemonEnv, argv: list[str]) -> Iterator[Busy]:
     busy = Busy(house)
     with meanwhile(lambda: house.run(argv)) as done:
         try:
@@ -216,7 +216,7 @@ def _busy(house: HardHouse, argv: list[str]) -> Iterator[Busy]:
         assert (result.returncode, result.stderr) == (0, "")
 
 
-def holding_our_lock(house: HardHouse) -> AbstractContextManager[Busy]:
+def holding_our_lock(house: DaemonEnv) -> AbstractContextManager[Busy]:
     """Another apvfio that does not come to an end."""
     script = (
         "import os, time; from apvfio.store.locks import own_lock\n"
@@ -226,7 +226,7 @@ def holding_our_lock(house: HardHouse) -> AbstractContextManager[Busy]:
     return _busy(house, [house.python, "-c", script])
 
 
-def holding_the_s390_lock(house: HardHouse) -> AbstractContextManager[Busy]:
+def holding_the_s390_lock(house: DaemonEnv) -> AbstractContextManager[Busy]:
     """A tool of s390-tools that does not come to an end, by their protocol."""
     script = (
         'set -e; lock=/run/lock/s390apconfig.lock; echo $$ >"$lock$$"; ln "$lock$$" "$lock"; rm "$lock$$"; '
@@ -236,7 +236,7 @@ def holding_the_s390_lock(house: HardHouse) -> AbstractContextManager[Busy]:
 
 
 @contextmanager
-def hook_that_is_slow(house: HardHouse, name: str, operation: str) -> Iterator[Busy]:
+def hook_that_is_slow(house: DaemonEnv, name: str, operation: str) -> Iterator[Busy]:
     """Another hook, which does not come to an end in one operation."""
     body = f'[ "$2" != {operation} ] || {{ touch {_BUSY}; {_WAIT}; }}'
     busy = Busy(house)
@@ -247,7 +247,7 @@ def hook_that_is_slow(house: HardHouse, name: str, operation: str) -> Iterator[B
             busy.over()
 
 
-def our_hooks(house: HardHouse, operation: str) -> list[str]:
+def our_hooks(house: DaemonEnv, operation: str) -> list[str]:
     """The pids, inside, of our hook's interpreters that serve that operation."""
     # An installed hook names its interpreter the room in a text of its own, another by -m.
     done = house.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.libvirt.hook.* {operation} "])
@@ -257,7 +257,7 @@ def our_hooks(house: HardHouse, operation: str) -> list[str]:
 class Frozen:
     """Processes that are stopped until told otherwise."""
 
-    def __init__(self, house: HardHouse) -> None:
+    def __init__(self, house: DaemonEnv) -> None:
         self._house = house
         self._pids: list[str] = []
 
@@ -278,7 +278,7 @@ class Frozen:
         assert done.returncode == 0, done.stderr
 
 
-def run_ours_by(house: HardHouse, python: str) -> None:
+def run_ours_by(house: DaemonEnv, python: str) -> None:
     """Change the interpreter in our hook."""
     path = house.path(OURS)
     with open(path, encoding="utf-8") as file:
@@ -287,7 +287,7 @@ def run_ours_by(house: HardHouse, python: str) -> None:
 
 
 @contextmanager
-def held_up_interpreter(house: HardHouse) -> Iterator[Busy]:
+def held_up_interpreter(house: DaemonEnv) -> Iterator[Busy]:
     """Our hook's interpreter does not begin before it is told."""
     busy = Busy(house)
     wrapper = "/run/held-up/python3"
@@ -301,7 +301,7 @@ def held_up_interpreter(house: HardHouse) -> Iterator[Busy]:
         run_ours_by(house, house.python)
 
 
-def set_annotation(house: HardHouse, name: str, text: str, *where: str) -> None:
+def set_annotation(house: DaemonEnv, name: str, text: str, *where: str) -> None:
     """Replace a guest's annotation through libvirt; '' removes it."""
     change = ("--key", "ap", "--set", text) if text else ("--remove",)
     house.virsh("metadata", name, "--uri", "urn:apvfio:guest:1", *change, *where)

@@ -13,14 +13,14 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.store import SimSystem
-from hostility import MORE, domain, prepare
+from hostile_input import MORE, domain, prepare
 from hosts import IBM_DOMAINS, mdev
-from machines import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from machines import FaultySysfs
+    from memory_host import FaultySysfs
 
 ANY = domain('<ap:any mode="cca" mkvp="0123456789abcdef"/>', uuid="00000009-1111-4111-8111-111111111111")
 WANTED = domain('<ap:matrix adapters="1" domains="1"/>', name="db3").replace(

@@ -12,7 +12,7 @@ import libvirt
 from apvfio.cli.main import main
 from hosts import mdev
 from lab.guest import guest_xml
-from simulated import SimulatedHost
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cockpit_house import on_simulated_host
+from cockpit_env import on_simulated_host
 
 if TYPE_CHECKING:
-    from simulated import SimulatedHost
+    from simulated_host import SimulatedHost
 
 GUESTS, WATCH, MASKS, PLAN, DEED = "guests", "watch", "masks", "plan", "deed"
 """What can be spoilt: the three commands by which the page looks, and the two by which it changes a host."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt's hard cases: a guest that is changed, saved, or shares its device while it has its queues.
 
-Shared by the tiers as `hard_cases`, which has those of the daemon. A device is plugged in and out
+Shared by the tiers as `failure_cases`, which has those of the daemon. A device is plugged in and out
 of a running guest without any hook: what apvfio promises holds all the same.
 """
 
@@ -16,12 +16,12 @@ import pytest
 
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
-from hard_house import (
+from daemon_env import (
     OURS,
     START,
     WISH,
+    DaemonEnv,
     Hard,
-    HardHouse,
     apvfio,
     domstate,
     essential,
@@ -35,7 +35,7 @@ from hard_house import (
     with_uuid,
 )
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, a_matrix, mdev
-from lifecycle import state, with_driver
+from lifecycle_cases import state, with_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ class Identities(Hard):
     """A guest is told by its uuid; names, devices and definitions change hands."""
 
     @essential
-    def test_two_guests_with_one_device(self, house: HardHouse) -> None:
+    def test_two_guests_with_one_device(self, house: DaemonEnv) -> None:
         house.define("owner", WISH, mdev(1))
         house.define("rival", a_matrix("1", "27"), mdev(1))
         house.define("silent", None, mdev(1))  # no annotation: libvirt alone refuses it
@@ -80,7 +80,7 @@ class Identities(Hard):
         house.virsh(*START, "rival")
         assert leases(house) == {"rival": "held"}
 
-    def test_a_clone_gets_a_device_of_its_own(self, house: HardHouse) -> None:
+    def test_a_clone_gets_a_device_of_its_own(self, house: DaemonEnv) -> None:
         """virt-clone copies annotation and device; what the refused start says helps."""
         house.define("original", WISH, mdev(1))
         house.define("clone", a_matrix("1", "27"), mdev(1))
@@ -96,7 +96,7 @@ class Identities(Hard):
         house.virsh(*START, "clone")
         assert leases(house) == {"original": "held", "clone": "held"}
 
-    def test_a_guest_changes_its_name(self, house: HardHouse) -> None:
+    def test_a_guest_changes_its_name(self, house: DaemonEnv) -> None:
         house.define("before", WISH, mdev(1))
         house.virsh(*START, "before")
         assert house.virsh("domrename", "before", "after", check=False).returncode == 1
@@ -110,7 +110,7 @@ class Identities(Hard):
         finally:
             house.virsh("domrename", "after", "before")
 
-    def test_a_guest_without_definition(self, house: HardHouse) -> None:
+    def test_a_guest_without_definition(self, house: DaemonEnv) -> None:
         before = state(house)
         for end in ("destroy", "crash"):
             house.virsh("create", "--paused", "/proc/self/fd/0", stdin=house.xml("fleeting", WISH, mdev(1)))
@@ -123,7 +123,7 @@ class Identities(Hard):
             assert state(house) == before
             eventually(lambda: "fleeting" in house.virsh("list", "--all", "--name").stdout, False)
 
-    def test_a_definition_is_replaced_while_the_guest_runs(self, house: HardHouse) -> None:
+    def test_a_definition_is_replaced_while_the_guest_runs(self, house: DaemonEnv) -> None:
         house.define("twice", WISH, mdev(1))
         house.virsh(*START, "twice")
         uuid = house.virsh("domuuid", "twice").stdout.strip()
@@ -142,7 +142,7 @@ class Annotations(Hard):
 
     @pytest.mark.parametrize("text", ["", ANOTHER, "<guest><matrix domains='x'/></guest>"])
     @pytest.mark.parametrize("where", ["--live", "--config"])
-    def test_the_annotation_changes(self, house: HardHouse, text: str, where: str) -> None:
+    def test_the_annotation_changes(self, house: DaemonEnv, text: str, where: str) -> None:
         before = state(house)
         house.define("edited", WISH, mdev(1))
         house.virsh(*START, "edited")
@@ -164,7 +164,7 @@ class Annotations(Hard):
         assert state(house) == before
 
     @pytest.mark.parametrize("device", [None, mdev(1)])
-    def test_an_annotation_without_its_wrapper(self, house: HardHouse, device: str | None) -> None:
+    def test_an_annotation_without_its_wrapper(self, house: DaemonEnv, device: str | None) -> None:
         """Whatever has apvfio's namespace is meant: it is not ignored, and can be repaired."""
         before = state(house)
         xml = house.xml("bare", WISH, device).replace("</ap:guest>", "")
@@ -182,18 +182,18 @@ class Unplugging(Hard):
     """A device is plugged out while its guest runs: libvirt calls no hook."""
 
     @pytest.fixture
-    def device(self, house: HardHouse) -> str:
+    def device(self, house: DaemonEnv) -> str:
         """A file inside with the device's XML."""
         path = "/run/device.xml"
         with open(house.path(path), "w", encoding="utf-8") as file:
             file.write(HOSTDEV.format(mdev(1)))
         return path
 
-    def detach(self, house: HardHouse, device: str) -> None:
+    def detach(self, house: DaemonEnv, device: str) -> None:
         house.virsh("detach-device", "plugged", device, "--live")
         eventually(lambda: mdev(1) in house.virsh("dumpxml", "plugged").stdout, False)
 
-    def test_the_queues_stay_until_the_guest_ends(self, house: HardHouse, device: str) -> None:
+    def test_the_queues_stay_until_the_guest_ends(self, house: DaemonEnv, device: str) -> None:
         before = state(house)
         house.define("plugged", WISH, mdev(1))
         house.define("other", WISH, mdev(2))
@@ -208,7 +208,7 @@ class Unplugging(Hard):
         house.virsh("destroy", "plugged")
         assert state(house) == before
 
-    def test_out_with_the_annotation(self, house: HardHouse, device: str) -> None:
+    def test_out_with_the_annotation(self, house: DaemonEnv, device: str) -> None:
         """Nothing in the XML says any more that the guest is ours."""
         before = state(house)
         house.define("plugged", WISH, mdev(1))
@@ -218,7 +218,7 @@ class Unplugging(Hard):
         house.virsh("destroy", "plugged")
         assert state(house) == before
 
-    def test_out_and_returned_by_a_reconcile(self, house: HardHouse, device: str) -> None:
+    def test_out_and_returned_by_a_reconcile(self, house: DaemonEnv, device: str) -> None:
         """A release does not ask libvirt what the guest has: that it runs protects its queues."""
         before = state(house)
         house.define("plugged", WISH, mdev(1))
@@ -236,7 +236,7 @@ class Unplugging(Hard):
         house.virsh("destroy", "plugged")
         assert state(house) == before
 
-    def test_in_from_another_guest(self, house: HardHouse, device: str) -> None:
+    def test_in_from_another_guest(self, house: DaemonEnv, device: str) -> None:
         house.define("owner", WISH, mdev(1))
         house.define("plain", None, None)
         house.virsh(*START, "owner")
@@ -252,7 +252,7 @@ class Plugging(Unplugging):
     """A device is plugged in as well, which takes a QEMU that has AP queues."""
 
     @essential
-    def test_out_and_in(self, house: HardHouse, device: str) -> None:
+    def test_out_and_in(self, house: DaemonEnv, device: str) -> None:
         before = state(house)
         house.define("plugged", WISH, mdev(1))
         house.virsh(*START, "plugged")
@@ -266,7 +266,7 @@ class Plugging(Unplugging):
         assert state(house) == before
 
     @essential
-    def test_in_from_somebody_else(self, house: HardHouse, device: str) -> None:
+    def test_in_from_somebody_else(self, house: DaemonEnv, device: str) -> None:
         """A device that the administrator made is his: it stays when the guest ends."""
         before = state(house)
         sysfs = house.system.sysfs
@@ -291,7 +291,7 @@ class Plugging(Unplugging):
 class Saving(Hard):
     """A guest's memory goes to disk and comes back."""
 
-    def test_a_guest_without_comes_back_as_it_was(self, house: HardHouse) -> None:
+    def test_a_guest_without_comes_back_as_it_was(self, house: DaemonEnv) -> None:
         """At restore libvirt takes whatever a hook prints for the guest's XML."""
         before = state(house)
         house.define("memory", None, None)
@@ -308,7 +308,7 @@ class Saving(Hard):
             assert "hook-script" not in log.read()
         assert state(house) == before
 
-    def test_nothing_is_printed(self, house: HardHouse) -> None:
+    def test_nothing_is_printed(self, house: DaemonEnv) -> None:
         before = state(house)
         for operation in ("migrate", "restore", "attach", "start", "started", "stopped"):
             for xml in (house.xml("moved", WISH, mdev(1)), house.xml("moved", None, None), "no xml", ""):
@@ -323,7 +323,7 @@ class NotSaved(Hard):
     @pytest.mark.parametrize(
         "verb", [pytest.param(("save", "/var/lib/libvirt/saved"), marks=essential), ("managedsave",)]
     )
-    def test_a_guest_with_queues_is_not_saved(self, house: HardHouse, verb: tuple[str, ...]) -> None:
+    def test_a_guest_with_queues_is_not_saved(self, house: DaemonEnv, verb: tuple[str, ...]) -> None:
         house.define("kept", WISH, mdev(1))
         house.virsh(*START, "kept")
         running = state(house)
@@ -337,7 +337,7 @@ class NotSaved(Hard):
 class Saved(Hard):
     """Where QEMU does save it, a guest has its queues while it runs, and not while it sleeps."""
 
-    def test_a_guest_sleeps_without_its_queues(self, house: HardHouse) -> None:
+    def test_a_guest_sleeps_without_its_queues(self, house: DaemonEnv) -> None:
         before = state(house)
         house.define("asleep", WISH, mdev(1))
         house.define("thief", WISH, mdev(2))
@@ -363,7 +363,7 @@ class Crowds(Hard):
     """How many queues have two guests that want them: all, where a start takes no time."""
 
     @essential
-    def test_a_dozen_starts_with_the_daemon(self, house: HardHouse) -> None:
+    def test_a_dozen_starts_with_the_daemon(self, house: DaemonEnv) -> None:
         wishes = names("auto")
         for number, (name, wish) in enumerate(wishes.items()):
             house.define(name, wish, mdev(number))
@@ -379,7 +379,7 @@ class Crowds(Hard):
         assert len(with_driver(running, "vfio_ap")) == 12
         assert status(house)["drift"] == []
 
-    def test_rivals_start_and_stop_at_once(self, house: HardHouse) -> None:
+    def test_rivals_start_and_stop_at_once(self, house: DaemonEnv) -> None:
         """Each queue is wanted twice: one of the two gets it, the other is told who has it."""
         both = names("left"), names("right")
         wishes = {name: wish for side in both for name, wish in list(side.items())[: self.pairs]}
@@ -405,7 +405,7 @@ class Crowds(Hard):
         assert leases(house) == {}
 
 
-def at_once(house: HardHouse, guests: Iterable[str], *verb: str) -> dict[str, CompletedProcess[str]]:
+def at_once(house: DaemonEnv, guests: Iterable[str], *verb: str) -> dict[str, CompletedProcess[str]]:
     """Run virsh for many guests at the same time; what came of it."""
     chosen = sorted(guests)
     with ThreadPoolExecutor(len(chosen)) as pool:

@@ -11,7 +11,7 @@ from apvfio.model.matrix import Apqn
 from hosts import a_matrix
 
 if TYPE_CHECKING:
-    from machines import Machine
+    from memory_host import Machine
 
 RULES = ("requests", "zkey", "zcrypt-nodes")
 SAYS = {

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.store import ledger_file
-from hard_house import START, WISH, eventually, leases
+from daemon_env import START, WISH, eventually, leases
 from hosts import mdev
 from lab.guest import EMULATOR, guest_uuid
 from lab.libvirtd import write_file
 from lab.namespace import environment
-from lab_house import LabHouse
-from lifecycle import State, state
+from lab_env import LabEnv
+from lifecycle_cases import State, state
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -63,7 +63,7 @@ class Pair:
     """Two hosts; ``here`` is where guests come from."""
 
     def __init__(self, here: Lab, there: Lab) -> None:
-        self.here, self.there = LabHouse(here), LabHouse(there)
+        self.here, self.there = LabEnv(here), LabEnv(there)
         self._sockets = Path(tempfile.mkdtemp(prefix="apvfio-way-"))
         # QEMU, which is nobody in particular, makes the socket that its memory comes through.
         self._sockets.chmod(0o1777)
@@ -102,7 +102,7 @@ class Pair:
             device_there="<hostdev" in there,
         )
 
-    def live(self, house: LabHouse) -> str:
+    def live(self, house: LabEnv) -> str:
         """The guest's XML if it runs at ``house``, else nothing."""
         if NAME not in house.virsh("list", "--name").stdout.split():
             return ""
@@ -146,28 +146,28 @@ class Pair:
             env=environment(),
         )
 
-    def holder(self, house: LabHouse) -> dict[str, str]:
+    def holder(self, house: LabEnv) -> dict[str, str]:
         """The guests with a lease at ``house`` and the uuid of their device."""
         found = ledger_file.load(house.system.files, house.system.boot_id).leases.values()
         return {lease.guest: lease.mdev for lease in found}
 
 
-def uri(house: LabHouse) -> str:
+def uri(house: LabEnv) -> str:
     """The libvirtd of ``house``, as everybody outside of it calls it."""
     return f"qemu+unix:///system?socket={house.path('/run/libvirt/libvirt-sock')}"
 
 
-def tree(house: LabHouse) -> str:
+def tree(house: LabEnv) -> str:
     """The root of its simulated host."""
     return house.path(f"{house.lab.work}/host")
 
 
-def a_letter(name: str, wish: Matrix, house: LabHouse) -> str:
+def a_letter(name: str, wish: Matrix, house: LabEnv) -> str:
     """The XML of a guest that wants queues."""
     return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", house.xml(name, wish, mdev(7)))
 
 
-def _prepare(house: LabHouse) -> None:
+def _prepare(house: LabEnv) -> None:
     """A libvirtd that is not the other one, and guests that devices can be plugged into."""
     house.stop_daemon()
     path = f"{house.lab.work}/etc/libvirt/libvirtd.conf"

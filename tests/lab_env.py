@@ -24,7 +24,7 @@ class MakeLab(Protocol):
         """A lab whose libvirt has the script ``hook``."""
 
 
-class LabHouse:
+class LabEnv:
     """A lab."""
 
     python = sys.executable
