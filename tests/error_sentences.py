@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import ApvfioError, Exit
+from exit_codes import EXIT_CODES
 from source_texts import Reader, letters, name_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Sentence(NamedTuple):
     """
 
     text: str
-    sort: Exit | str
+    sort: int | str
 
 
 def sources() -> dict[str, ast.Module]:
@@ -62,7 +63,7 @@ def sources() -> dict[str, ast.Module]:
     return {str(path.relative_to(CHECKOUT)): ast.parse(path.read_text()) for path in paths}
 
 
-def kinds(trees: dict[str, ast.Module]) -> dict[str, Exit]:
+def kinds(trees: dict[str, ast.Module]) -> dict[str, int]:
     """Every class of error by name, with the exit code of a command that ends with it."""
     found = {ApvfioError.__name__: ApvfioError.code, "ArgumentTypeError": Exit.USAGE}
     classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
@@ -70,7 +71,7 @@ def kinds(trees: dict[str, ast.Module]) -> dict[str, Exit]:
         for node in classes:
             bases = [found[name] for name in map(name_of, node.bases) if name in found]
             own = [
-                Exit[name_of(part.value)]
+                EXIT_CODES[name_of(part.value)]
                 for part in node.body
                 if isinstance(part, ast.Assign) and name_of(part.targets[0]) == "code"
             ]
@@ -95,7 +96,7 @@ def sentences() -> frozenset[Sentence]:
     return frozenset(sentence for sentence in found if letters(sentence.text))
 
 
-def _errors(path: str, tree: ast.Module, reader: Reader, errors: dict[str, Exit]) -> Iterator[Sentence]:
+def _errors(path: str, tree: ast.Module, reader: Reader, errors: dict[str, int]) -> Iterator[Sentence]:
     reason, end = _REASONS.get(path, ("", Exit.OK))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not node.args:

@@ -78,7 +78,9 @@ class Reader:
         if given or name.id not in parameters:
             return given
         place = parameters.index(name.id) - (parameters[0] == "self")
-        return [c.args[place] for c in self._calls.get(function.name, ()) if len(c.args) > place]
+        passed = [c.args[place] for c in self._calls.get(function.name, ()) if len(c.args) > place]
+        # A function that calls itself may pass on what it was given.
+        return [value for value in passed if not (isinstance(value, ast.Name) and value.id == name.id)]
 
     def classes(self, called: ast.AST) -> set[str]:
         """The names of the classes that ``called`` can be."""

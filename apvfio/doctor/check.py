@@ -35,7 +35,7 @@ class Check(NamedTuple):
     """What to do, in a sentence."""
     commands: tuple[str, ...] = ()
     """The same as lines for a shell."""
-    code: Exit = Exit.HOST
+    code: int = Exit.HOST
     """What the program ends with if this is the first problem."""
     guest: str = ""
     """The guest it is about: untrusted text."""
@@ -88,7 +88,7 @@ def problem(
     sentence: str,
     remedy: str,
     *commands: str,
-    code: Exit = Exit.HOST,
+    code: int = Exit.HOST,
     guest: str = "",
     queues: Iterable[Apqn] = (),
 ) -> Check:

@@ -62,7 +62,7 @@ class Examination(NamedTuple):
         return [check for check in self.checks if check.state == PROBLEM]
 
     @property
-    def code(self) -> Exit:
+    def code(self) -> int:
         """That of the first problem, OK if there is none."""
         return next((check.code for check in self.problems), Exit.OK)
 

@@ -8,9 +8,9 @@ whatever it declares, nothing else is opened, and a document type declaration is
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pyexpat import ExpatError, ParserCreate
 
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.typed import NamedTuple
 

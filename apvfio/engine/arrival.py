@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from apvfio.engine.carry_out import finish_ended
 from apvfio.engine.start import beginning
 from apvfio.events import record
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file, stop_records

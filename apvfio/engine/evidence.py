@@ -7,9 +7,9 @@ one of its queues is in use (sysfs), a process has the device open, or a QEMU pr
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 from apvfio.kernel.snapshot import in_use, read_matrix
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.text import some_queues

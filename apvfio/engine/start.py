@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
 from apvfio.engine.evidence import Evidence
@@ -16,6 +14,7 @@ from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
 from apvfio.kernel.errnos import is_made_already
 from apvfio.kernel.snapshot import read_host, read_matrix
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING, ENDING, HELD
 from apvfio.store import ledger_file, stop_records

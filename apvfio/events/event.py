@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import json
-
+from apvfio.model import json_text
 from apvfio.model.ids import NO_IDS, parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.typed import NamedTuple
@@ -139,12 +138,12 @@ def to_line(event: Event) -> str:
         item["late"] = True
     if event.counts:
         item["counts"] = dict(event.counts)
-    return json.dumps({**item, "holds": event.holds}) + "\n"
+    return json_text.dumps({**item, "holds": event.holds}) + "\n"
 
 
 def from_line(line: str) -> Event:
     """The event of a line; ValueError if it is none, or one of a newer version."""
-    item = json.loads(line)
+    item = json_text.loads(line)
     if not isinstance(item, dict) or item.get("v") != VERSION or _text(item, "kind") not in KINDS:
         raise ValueError("it is no event of this version")
     when, holds = item.get("time"), item.get("holds", 0)

@@ -9,10 +9,10 @@ with their length, so that no line break in them begins another field.
 from __future__ import annotations
 
 from _socket import AF_UNIX, SOCK_DGRAM, socket  # a tenth of what loading the public module takes
-from contextlib import suppress
 
 from apvfio.events.event import INFO, KINDS, WARNING, Event
 from apvfio.events.text import sentence
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import printable
 from apvfio.model.ids import format_list
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import select
 import sys
-from contextlib import nullcontext, suppress
 
 from apvfio.mdev.devices import is_uuid
+from apvfio.model.contexts import nullcontext, suppress
 from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError, printable
 
 _XML_LIMIT = 64 << 20

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from errno import ENOMEM
 
 TYPE_CHECKING = False
@@ -16,7 +15,7 @@ _LONGEST = 1000
 """Characters of a sentence or a remedy; the longest of our own have some 400."""
 
 
-class Exit(IntEnum):
+class Exit:
     """The exit codes of every command and of the hook."""
 
     OK = 0

@@ -6,9 +6,8 @@ It lives in /run because masks and mediated devices die with the boot as well.
 
 from __future__ import annotations
 
-import json
-
 from apvfio.mdev.devices import is_uuid
+from apvfio.model import json_text
 from apvfio.model.claim import Claim, claim_from, claim_json
 from apvfio.model.errors import ApvfioError, RequestError, printable
 from apvfio.model.ids import NO_IDS, IdSet, format_list, parse_list
@@ -38,7 +37,7 @@ def load(files: Files, boot_id: str) -> Ledger:
     if text is None:
         return Ledger(boot_id, {})
     try:
-        document = json.loads(text)
+        document = json_text.loads(text)
         _expect(isinstance(document, dict), "it is not an object")
         _expect(type(document.get("version")) is int and document["version"] > 0, "it has no version")
         if document["version"] > VERSION:
@@ -92,7 +91,7 @@ def save(files: Files, ledger: Ledger) -> None:
         "cleared_by_admin": _bits_json(ledger.cleared_by_admin),
         "cleared_by_others": _bits_json(ledger.cleared_by_others),
     }
-    files.write(LEDGER, json.dumps(document, indent=1) + "\n")
+    files.write(LEDGER, json_text.dumps(document, indent=1) + "\n")
 
 
 def _lease_json(lease: Lease) -> dict[str, object]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager, suppress
 from errno import EEXIST
 
+from apvfio.model.contexts import contextmanager, suppress
 from apvfio.model.errors import ApvfioError, printable
 from apvfio.store.processes import age, find_process
 from apvfio.store.safe_open import file_error, make_private, open_ordinary, require_private, write_all

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from apvfio.model.errors import ApvfioError, RequestError, printable
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import IdSet, parse_list
@@ -36,8 +34,6 @@ def read_times(files: Files) -> Times:
         return Times()
 
 
-# A start reads it twice: for the wait for the lock, and again under the lock.
-@lru_cache(maxsize=1)
 def parse_policy(text: str | None) -> Policy:
     """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
     if text is None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from errno import EBUSY
 
+from apvfio.model.contexts import suppress
 from apvfio.model.ledger import HELD
 from apvfio.model.process import UNKNOWN, Process
 

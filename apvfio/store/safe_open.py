@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from errno import EACCES, EDQUOT, EINVAL, EIO, ELOOP, EMFILE, EMLINK, ENFILE, ENOSPC, EPERM, EROFS
 
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import FileError, HostError
 
 _OTHERS_MAY_WRITE = 0o022

@@ -11,9 +11,8 @@ belongs to: ``stopped.SECONDS.UUID`` or ``stopped.SECONDS.UUID.BOOT``, SECONDS s
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from apvfio.mdev.devices import is_uuid
+from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING, HELD, STARTING
 from apvfio.model.typed import NamedTuple

@@ -138,7 +138,7 @@ class TestBoot:
         for entry in entries:
             number, matrix = GUESTS[entry["APVFIO_GUEST"]]
             assert (entry["MESSAGE_ID"], entry["APVFIO_MDEV"]) == (KINDS[STARTED].message_id, mdev(number))
-            queues = entry["APVFIO_APQN"]
+            queues = entry["APVFIO_QUEUE"]
             assert sorted(map(str, matrix.queues())) == ([queues] if isinstance(queues, str) else queues)
         assert " Subject: A guest has AP queues\n" in host.did(*ours, "--catalog")
 

@@ -99,7 +99,7 @@ def test_the_environment_of_the_caller_does_not_matter(hook: Hook, tmp_path: Pat
         ([b"\x1b]0;x\x07"], Exit.USAGE),
     ],
 )
-def test_a_command_in_a_process_of_its_own(hook: Hook, words: list[bytes], code: Exit) -> None:
+def test_a_command_in_a_process_of_its_own(hook: Hook, words: list[bytes], code: int) -> None:
     before = hook.sim.read_bytes()
     done = subprocess.run(
         [sys.executable, "-m", "apvfio", *words],

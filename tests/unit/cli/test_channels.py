@@ -217,7 +217,7 @@ def test_no_memory(host: SimulatedHost, kilobytes: int) -> None:
 )
 def test_an_error_that_nobody_expects(
     error: Exception,
-    code: Exit,
+    code: int,
     sentence: str,
     host: SimulatedHost,
     capsys: pytest.CaptureFixture[str],

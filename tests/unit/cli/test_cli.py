@@ -158,7 +158,7 @@ def test_reconcile_says_what_it_did_and_what_stays_owed(sim: str, capsys: pytest
     ],
 )
 def test_every_error_is_one_sentence_with_its_code(
-    sim: str, words: list[str], code: Exit, says: str, capsys: pytest.CaptureFixture[str]
+    sim: str, words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--sim", sim, *words]) == code
     out, err = said(capsys)

@@ -79,7 +79,7 @@ def test_what_cannot_be_defined(
     tmp_path: Path,
     document: bytes,
     words: list[str],
-    code: Exit,
+    code: int,
     says: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -106,7 +106,7 @@ def test_nothing_to_show(libvirtd: Driver, host: SimulatedHost, capsys: pytest.C
 )
 def test_words_that_make_no_sense(
     words: list[str],
-    code: Exit,
+    code: int,
     says: str,
     libvirtd: Driver,
     host: SimulatedHost,

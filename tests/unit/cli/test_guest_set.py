@@ -148,7 +148,7 @@ class TestSet:
         host: SimulatedHost,
         capsys: pytest.CaptureFixture[str],
         words: tuple[str, ...],
-        code: Exit,
+        code: int,
         says: str,
     ) -> None:
         host.write("etc/apvfio/apvfio.toml", '[reserve]\nqueues = ["00.001b"]')
@@ -295,7 +295,7 @@ class TestClones:
         host: SimulatedHost,
         capsys: pytest.CaptureFixture[str],
         words: tuple[str, ...],
-        code: Exit,
+        code: int,
         says: str,
     ) -> None:
         domain = libvirtd.define("db1", 1, device=mdev(7))

@@ -89,12 +89,12 @@ def test_an_entry(listening: Journal) -> None:
         ("APVFIO_GUEST", b"db1"),
         ("APVFIO_UUID", guest(1).encode()),
         ("APVFIO_MDEV", mdev(1).encode()),
-        ("APVFIO_WAY", b"domains"),
+        ("APVFIO_FREED_BY", b"domains"),
         ("APVFIO_ADAPTERS", b"0,10"),
         ("APVFIO_DOMAINS", b"1"),
-        ("APVFIO_APQN", b"00.0001"),
-        ("APVFIO_APQN", b"0a.0001"),
-        ("APVFIO_TAKEN", b"01.0001"),
+        ("APVFIO_QUEUE", b"00.0001"),
+        ("APVFIO_QUEUE", b"0a.0001"),
+        ("APVFIO_COLLATERAL", b"01.0001"),
     ]
 
 
@@ -122,7 +122,7 @@ def test_the_largest_matrix_fits(listening: Journal) -> None:
     )
     found = listening.entry(everything)
     assert dict(found)["APVFIO_ADAPTERS"] == b"0-255"
-    assert [name for name, _ in found].count("APVFIO_APQN") == 256
+    assert [name for name, _ in found].count("APVFIO_QUEUE") == 256
     scattered = IdSet(range(0, 256, 2))
     assert listening.entry(A_START._replace(matrix=Matrix(scattered, scattered)))
 

@@ -81,7 +81,7 @@ def test_a_guest_without_annotation_is_left_alone(machine: Machine) -> None:
     ],
 )
 def test_only_prepare_refuses_and_nothing_has_changed(
-    machine: Machine, capfd: pytest.CaptureFixture[str], xml: bytes, code: Exit, says: str
+    machine: Machine, capfd: pytest.CaptureFixture[str], xml: bytes, code: int, says: str
 ) -> None:
     before = machine.snapshot()
     assert call(machine, "prepare", xml) == code

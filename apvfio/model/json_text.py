@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON read and written as `json` does it, by the parts of `json` that are in C.
+
+`json` itself brings `re` and `enum` along: a seventh of a start. It is used where the C parts are missing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+try:
+    import _json as fast
+except ImportError:  # an interpreter without it
+    fast = None  # type: ignore[assignment]
+
+_BLANK = " \t\n\r"
+
+
+class _Reading:
+    """What the scanner is told: as json.decoder.JSONDecoder tells it."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(
+        {"-Infinity": -float("inf"), "Infinity": float("inf"), "NaN": float("nan")}.get
+    )
+
+
+def loads(text: str) -> Any:
+    """Return the value that ``text`` stands for; ValueError or RecursionError if it is no JSON."""
+    if fast is None:
+        return _json().loads(text)
+    try:
+        value, end = _scanner()(text, len(text) - len(text.lstrip(_BLANK)))
+    except StopIteration:
+        raise ValueError("it is no JSON") from None
+    if text[end:].strip(_BLANK):
+        raise ValueError(f"there is more after the JSON, from character {end} on")
+    return value
+
+
+def _scanner() -> Any:
+    return fast.make_scanner(_Reading)  # type: ignore[arg-type]
+
+
+def dumps(value: object, *, indent: int = 0) -> str:
+    """Return ``value`` as JSON: in one line, or with so many blanks more for each level."""
+    if fast is None:
+        text: str = _json().dumps(value, indent=indent or None)
+        return text
+    encoder = fast.make_encoder(
+        {}, _refuse, fast.encode_basestring_ascii, None, ": ", ", ", False, False, True
+    )
+    return _indented(value, encoder, indent, 0) if indent else "".join(encoder(value, 0))
+
+
+def _indented(
+    value: object, encoder: Callable[[object, int], tuple[str, ...]], indent: int, level: int
+) -> str:
+    if not (isinstance(value, (dict, list, tuple)) and value):
+        return "".join(encoder(value, 0))
+    begin, end = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    if isinstance(value, dict):
+        # The encoder knows how keys are written that are no texts.
+        keys = ("".join(encoder({key: 0}, 0))[1:-1].removesuffix("0") for key in value)
+        parts = [
+            key + _indented(item, encoder, indent, level + 1)
+            for key, item in zip(keys, value.values(), strict=True)
+        ]
+    else:
+        parts = [_indented(item, encoder, indent, level + 1) for item in value]
+    line = "\n" + " " * indent * (level + 1)
+    return begin + line + f",{line}".join(parts) + "\n" + " " * indent * level + end
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
+
+
+def _json() -> Any:
+    import json  # noqa: PLC0415
+
+    return json
