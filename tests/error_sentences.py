@@ -41,6 +41,7 @@ _WARNERS = {
     "apvfio/plan/drift.py": {"drift", "drift_of_lease", "_of_pending_returns"},
     "apvfio/migration/equipment.py": {"compare", "_about_keys"},
     "apvfio/migration/source.py": {"preview"},
+    "apvfio/cli/guest_scope.py": {"warn_of_saved"},
     "apvfio/cli/guest_set.py": {"_warn"},
     "apvfio/cli/log.py": {"_damage"},
 }

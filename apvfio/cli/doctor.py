@@ -74,4 +74,5 @@ def _domain(known: Guest) -> DomainFacts:
 
     active = known.active
     live = known.xml(live=True) if active else b""
-    return DomainFacts(known.name, known.xml(), active, known.autostart, live)
+    definition = known.xml() if known.saved else b""
+    return DomainFacts(known.name, known.next_xml(), active, known.autostart, live, definition=definition)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import print_lines
@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         mdevs = _superfluous(args, guest, guests)
         edit = DefinitionEdit.of(guest, partial(without_request, mdevs=mdevs)) if scope.config else None
         edits = list(edit.lines()) if edit else []
+        if edit:
+            warn_of_saved(guest)
         taken = None
         if scope.live and not args.keep_hostdev:
             taken = _take(args, guest, system, edit)

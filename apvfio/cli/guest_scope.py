@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.place import add_if_state
+from apvfio.cli.terminal import print_lines
 from apvfio.domain.editor import difference
-from apvfio.model.errors import ApvfioError, RequestError
+from apvfio.model.errors import ApvfioError, RequestError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +48,20 @@ class Scope(NamedTuple):
         if scope.live and not guest.active:
             raise RequestError("it does not run.", guest=guest.name, remedy="Leave out --live.")
         return scope
+
+
+def warn_of_saved(guest: Guest) -> None:
+    """Say on standard error that the definition does not count for the next start of a saved guest."""
+    if not guest.saved:
+        return
+    name = shlex.quote(printable(guest.name))
+    warning = RequestError(
+        "its next start restores what 'virsh managedsave' stored, with the annotation and the device of "
+        "then, and not what its definition says.",
+        guest=guest.name,
+        remedy=f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
+    )
+    print_lines([f"apvfio: warning: {warning}"], sys.stderr)
 
 
 class DefinitionEdit(NamedTuple):

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
@@ -171,6 +171,8 @@ def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
 def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
     """Plan on the host, unless that is not wanted, tell, and do it."""
     state = _state(args, task.guest, system) if args.json else ""
+    if task.edit:
+        warn_of_saved(task.guest)
     request = None if args.unchecked else _request(system, task)
     plan = _plan(system, task, request) if request else None
     if not args.json:

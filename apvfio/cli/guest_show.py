@@ -29,7 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show it."""
     with Guests(args.connect) as guests:
-        request = parse_domain(guests.find(args.guest).xml(live=args.live))
+        guest = guests.find(args.guest)
+        request = parse_domain(guest.xml(live=True) if args.live else guest.next_xml())
     if request is None:
         raise RequestError(
             f"guest {printable(args.guest)} has no annotation.", remedy="Add one with 'apvfio guest set'."

@@ -35,7 +35,7 @@ def state_of(system: System | None, guest: Guest | None = None) -> str:
         parse_policy(policy)  # An error in it is the one to tell.
         parts += [policy, system.files.read(persistent_masks.RULE)]
     if guest:
-        parts += [guest.uuid, guest.active, guest.xml()]
+        parts += [guest.uuid, guest.active, guest.saved, guest.xml()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

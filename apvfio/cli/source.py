@@ -33,7 +33,7 @@ def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
     from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
-        return guests.find(args.guest).xml(), f"guest {printable(args.guest)}"
+        return guests.find(args.guest).next_xml(), f"guest {printable(args.guest)}"
 
 
 def read_domains(args: argparse.Namespace) -> list[bytes]:
@@ -48,7 +48,7 @@ def read_domains(args: argparse.Namespace) -> list[bytes]:
     from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(args.connect) as guests:
-        return [guest.xml() for guest in guests.all()]
+        return [guest.next_xml() for guest in guests.all()]
 
 
 def read_file(path: str) -> bytes:

@@ -22,7 +22,7 @@ CATALOGUE = {
     UNITS: ("files", "units", "deferred-returns"),
     HOST: ("cards", "foreign-devices", "masks", "stored-masks"),
     GUESTS: (
-        *("guest", "annotation", "device", "definition", "machine", "cpu", "kvm"),
+        *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),
         *("absent", "held", "refused", "wish", "cards-asked", "same-device", "same-queues", "start"),
     ),
 }

@@ -202,13 +202,15 @@ class DomainFacts(NamedTuple):
 
     name: str
     xml: bytes
-    """Its definition: what its next start will use."""
+    """What its next start will use: its definition, or what a managed save holds."""
     active: bool = False
     autostart: bool = False
     live: bytes = b""
     """What it runs with, b'' if it does not run."""
     listed: bool = True
     """Whether libvirt has said so; whether a guest in a file runs, only the host can tell."""
+    definition: bytes = b""
+    """Its definition if its next start restores a managed save instead."""
 
 
 class XmlFacts(NamedTuple):
@@ -238,6 +240,8 @@ class GuestFacts(NamedTuple):
     domain: DomainFacts
     outline: XmlFacts
     request: Request | ApvfioError | None
+    outdated: bool = False
+    """Whether its next start restores a managed save that requests something else than its definition."""
     wrong: str = ""
     """Which check the error in ``request`` belongs to."""
     plan: Plan | ApvfioError | None = None

@@ -7,13 +7,14 @@ the two is refused.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.editor import device_uuids, own_mdevs
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from apvfio.engine.state import State
     from apvfio.libvirt.guests import Guest
@@ -93,10 +94,12 @@ def new_device(guest: Guest, others: OtherDevices, but: str | None = None) -> st
 
 def _devices(guest: Guest) -> set[str]:
     found = set()
-    for live in (False, True):
-        if guest.active if live else guest.persistent:
-            try:
-                found |= device_uuids(guest.xml(live=live))
-            except ApvfioError:  # it has ended meanwhile
-                continue
+    reads: list[Callable[[], bytes]] = [guest.xml, guest.next_xml] if guest.persistent else []
+    if guest.active:
+        reads.append(partial(guest.xml, live=True))
+    for read in reads:
+        try:
+            found |= device_uuids(read())
+        except ApvfioError:  # it has ended meanwhile
+            continue
     return found

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RUNNING = "running"
 SHUT_OFF = "shut off"
+SAVED = "saved"
 
 
 class KnownGuest(NamedTuple):
@@ -35,9 +36,11 @@ class KnownGuest(NamedTuple):
     uuid: str
     active: bool
     request: Request | ApvfioError | None
-    """What its definition asks for, None for nothing; or what is wrong with it."""
+    """What its next start asks for, None for nothing; or what is wrong with it."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
+    saved: bool = False
+    """Whether its next start restores a managed save."""
 
 
 class GuestStatus(NamedTuple):
@@ -124,7 +127,7 @@ def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestS
 def _known(system: System, guest: Guest) -> KnownGuest:
     active = guest.active
     try:
-        asks: Request | ApvfioError | None = request_of(system.files, guest.xml())
+        asks: Request | ApvfioError | None = request_of(system.files, guest.next_xml())
     except ApvfioError as nonsense:
         asks = nonsense
     device = None
@@ -132,7 +135,7 @@ def _known(system: System, guest: Guest) -> KnownGuest:
         device = hotplug.attached(guest) if active else None
     except ApvfioError:
         active = guest.active  # it has ended meanwhile, or its XML says nothing of a device
-    return KnownGuest(guest.name, guest.uuid, active, asks, device)
+    return KnownGuest(guest.name, guest.uuid, active, asks, device, guest.saved)
 
 
 def _guest_status(system: System, seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
@@ -152,7 +155,7 @@ def guest_status(seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
     request, error = (
         (None, guest.request) if isinstance(guest.request, ApvfioError) else (guest.request, None)
     )
-    state = RUNNING if guest.active else SHUT_OFF
+    state = RUNNING if guest.active else SAVED if guest.saved else SHUT_OFF
     faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
     return GuestStatus(
         guest.name, state, request, lease, error, seen is not None, faults, device=guest.device

@@ -195,8 +195,30 @@ class Guest:
         """Whether libvirt starts it with the host."""
         return bool(self._asked(self._domain.autostart))
 
+    @property
+    def saved(self) -> bool:
+        """Whether its next start restores what ``virsh managedsave`` stored, with the XML of then."""
+        try:
+            return bool(self._libvirt.ask(self._domain.hasManagedSaveImage))
+        except self._binding.libvirtError as error:
+            if error.get_error_code() == self._binding.VIR_ERR_NO_SUPPORT:
+                return False
+            raise self._refusal(error) from None
+
+    def next_xml(self) -> bytes:
+        """The XML of its next start: that of a managed save, else its definition; ApvfioError as `xml`."""
+        if not self.saved:
+            return self.xml()
+        try:
+            text: str = self._libvirt.ask(self._domain.managedSaveGetXMLDesc)
+        except self._binding.libvirtError as error:
+            if error.get_error_code() == self._binding.VIR_ERR_NO_SUPPORT:
+                return self.xml()
+            raise self._refusal(error) from None
+        return text.encode()
+
     def xml(self, *, live: bool = False, secrets: bool = False) -> bytes:
-        """Its XML: what its next start will use, or with ``live`` what it runs with.
+        """Its definition, or with ``live`` what it runs with.
 
         Without its passwords unless ``secrets``; ApvfioError if libvirt refuses, or knows it no more.
         """

@@ -91,6 +91,32 @@ class TestCommands:
         assert done.returncode == 5
         assert "does not answer" in done.stderr
 
+    def test_what_was_saved_counts_for_the_next_start(self, house: LabEnv) -> None:
+        """Not the definition, which is what ``guest set`` and ``guest clear`` change."""
+        was, now = a_matrix("0", "1"), a_matrix("10", "2")
+        house.define("saved", was, mdev(9))
+        house.virsh("start", "--paused", "saved")
+        house.virsh("managedsave", "saved")
+        for words in (("clear", "saved"), ("set", "saved", "--adapters", "10", "--domains", "2")):
+            done = house.apvfio("guest", *words)
+            assert done.returncode == 0, done.stderr
+            assert "guest saved: its next start restores what 'virsh managedsave' stored" in done.stderr
+            assert "run 'virsh managedsave-remove saved'" in done.stderr
+        [listed] = json.loads(house.apvfio("guest", "list", "--json").stdout)
+        assert (listed["state"], listed["adapters"], listed["domains"]) == ("saved", "0", "1")
+        assert json.loads(house.apvfio("guest", "show", "saved", "--json").stdout)["adapters"] == "0"
+        assert json.loads(house.apvfio("plan", "saved", "--json").stdout)["queues"] == ["00.0001"]
+        checks = json.loads(house.apvfio("doctor", "saved", "--json").stdout)["checks"]
+        [check] = [check for check in checks if check["id"] == "saved"]
+        assert check["commands"] == ["virsh managedsave-remove saved"]
+        house.virsh("start", "--paused", "saved")
+        assert state(house).host.mdevs == {mdev(9): was}
+        house.virsh("destroy", "saved")
+        [listed] = json.loads(house.apvfio("guest", "list", "--json").stdout)
+        assert (listed["state"], listed["adapters"]) == ("shut off", "10")
+        house.virsh("start", "--paused", "saved")
+        assert state(house).host.mdevs[listed["mdev"]] == now
+
     def test_a_definition_stands_for_the_annotation(self, house: LabEnv) -> None:
         """Through the real mdevctl, which sees the simulated host."""
         before = state(house)

@@ -37,6 +37,15 @@ _MACHINE = "s390-ccw"
 def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
     name, request = guest.domain.name, guest.request
+    if guest.outdated:
+        yield warning(
+            "saved",
+            "its next start restores what 'virsh managedsave' stored and requests what was stored with it, "
+            "not what its definition requests now.",
+            "If its memory may be lost, remove what was stored; then it starts from its definition.",
+            words.virsh("managedsave-remove", name),
+            guest=name,
+        )
     if isinstance(request, ApvfioError):
         yield _unclear(guest, request, facts, words)
         yield skipped("start", "what it asks for is not clear", guest=name)

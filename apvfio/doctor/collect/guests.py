@@ -60,18 +60,28 @@ def look_at_guests(system: System, domains: list[DomainFacts], scene: State | No
 
 
 def _look_at(system: System, domain: DomainFacts) -> GuestFacts:
-    """Its definition, and what it runs with."""
+    """What its next start uses, and what it runs with."""
     try:
         root = parse_xml(domain.xml, "the domain XML")
     except RequestError as error:
         return GuestFacts(domain, XmlFacts(), error, wrong="annotation")
     outline = _outline(root)
+    outdated = bool(domain.definition) and _requested(domain.definition) != _requested(domain.xml)
     attached = _attached(domain.live)
     try:
         request = request_of(system.files, domain.xml)
     except ApvfioError as error:
-        return GuestFacts(domain, outline, error, wrong=_wrong(system, domain.xml), attached=attached)
-    return GuestFacts(domain, outline, request, attached=attached)
+        wrong = _wrong(system, domain.xml)
+        return GuestFacts(domain, outline, error, outdated=outdated, wrong=wrong, attached=attached)
+    return GuestFacts(domain, outline, request, outdated=outdated, attached=attached)
+
+
+def _requested(xml: bytes) -> object:
+    """What can be compared of two definitions: annotation and device, or that they make no sense."""
+    try:
+        return asked_in(xml), parse_device(xml)
+    except RequestError as error:
+        return error.sentence
 
 
 def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[str] | None) -> GuestFacts:
