@@ -24,6 +24,7 @@ from daemon_env import (
     let_grace_pass,
 )
 from hosts import a_matrix, mdev
+from json_schema import require
 from lifecycle_cases import state
 from migration_env import NAME, Pair, Standing, a_letter, tree, uri
 
@@ -84,6 +85,7 @@ def test_there_and_back_again(pair: Pair, started: Standing) -> None:
     done = pair.migrate("--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    require("migration", said)
     assert said["done"] == [one["stage"] for one in said["stages"]]
     assert said["done"] == ["expect", "unplug", "move", "plug", "home"]
     arrived(pair, started)

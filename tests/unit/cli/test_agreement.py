@@ -34,6 +34,7 @@ from apvfio.sim.processes import Processes
 from apvfio.sim.profile import PROFILES
 from apvfio.sim.store import SimSystem, create_sim, open_sim
 from hosts import a_matrix, guest, mdev
+from json_schema import require
 from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 ADAPTERS, DOMAINS = (0, 1, 10), (1, 2, 4, 27)
 NUMBERS = (1, 2, 3)
 FOREIGN = mdev(9)
+DOCUMENTS = {"status": "status", "log": "events", "plan": "plan", "reconcile": "outcome"}
 
 adapters = st.frozensets(st.sampled_from(ADAPTERS), min_size=1, max_size=2).map(IdSet)
 domains = st.frozensets(st.sampled_from(DOMAINS), min_size=1, max_size=2).map(IdSet)
@@ -162,7 +164,9 @@ class Host:
         return out.getvalue()
 
     def json(self, *words: str) -> Any:
-        return json.loads(self.said(*words, "--json"))
+        document = json.loads(self.said(*words, "--json"))
+        require("failure" if "error" in document else DOCUMENTS[words[0]], document)
+        return document
 
     def metrics(self) -> dict[str, float]:
         """Each sample by its name and labels."""
