@@ -43,7 +43,7 @@ def mounted(adapters: Iterable[int], domains: Iterable[int]) -> Iterator[Mounted
     """A host of Linux 7.2 with these adapters and domains, until ``with`` ends; HostError without FUSE."""
     if os.geteuid():
         raise HostError("a simulated host is mounted by root only.", remedy="Run it as root.")
-    fuse.available()
+    fuse.load_library()
     with tempfile.TemporaryDirectory(prefix="apvfio-bench-") as work:
         root, file, hook = f"{work}/tree", f"{work}/host.json", f"{work}/50-apvfio"
         os.mkdir(root)

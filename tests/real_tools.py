@@ -75,7 +75,7 @@ def fetched() -> Tools:
     require_commands({"unshare": "util-linux", "nsenter": "util-linux", "mdevctl": "mdevctl"})
     if platform.machine() != "s390x":
         require_commands({"qemu-s390x-static": "qemu-user-static"})
-    fuse.available()
+    fuse.load_library()
     done = subprocess.run(["sh", FETCH], capture_output=True, text=True, timeout=900, check=True)
     return Tools(Path(done.stdout.strip()))
 

@@ -20,7 +20,6 @@ from apvfio.store.policy_file import read_times
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease, LiveChange
-    from apvfio.model.progress import Progress
 
 
 def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | None:
@@ -37,7 +36,7 @@ def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | 
         return noted
 
 
-def release_unplugged(system: System, lease: Lease, *, tell: Progress = no_progress) -> Outcome:
+def release_unplugged(system: System, lease: Lease) -> Outcome:
     """Return what ``lease`` holds, whose guest runs without its device; nothing if it has ended meanwhile.
 
     ConflictError if the device is open or one of its queues in use.
@@ -49,13 +48,13 @@ def release_unplugged(system: System, lease: Lease, *, tell: Progress = no_progr
         mine = found.leases.get(lease.mdev)
         if mine is None or not _is_same(lease, mine):
             return Outcome([], found)
-        evidence.wait_until_idle([mine], deadline, tell)
+        evidence.wait_until_idle([mine], deadline, no_progress)
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence).with_lease(
             mine._replace(state=ENDING, before=None)
         )
-        first = carry_out(system, host, found, ledger, pace=pace, tell=tell)
-    return carry_out_rest(system, first, pace, tell=tell)
+        first = carry_out(system, host, found, ledger, pace=pace)
+    return carry_out_rest(system, first, pace)
 
 
 def _is_same(lease: Lease, found: Lease | None) -> bool:

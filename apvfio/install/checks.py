@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
 from apvfio.mdev import programs
+from apvfio.mdev.callouts import SCRIPTS
 from apvfio.model.errors import HostError, printable
 
 if TYPE_CHECKING:
@@ -40,9 +41,7 @@ _ITS_NAMES = "*apvfio | qemu) ;;"
 _OTHERS_WRITE = 0o022
 _HOOKS = "/etc/libvirt/hooks"
 _UNCONFINED_HOOKS = "/sys/fs/selinux/booleans/virt_hooks_unconfined"
-_SCRIPTS = tuple(
-    f"{place.removesuffix('callouts')}{kind}" for place in CALLOUTS for kind in ("callouts", "notifiers")
-)
+_SCRIPTS = tuple(f"{place}/{kind}" for place in SCRIPTS for kind in ("callouts", "notifiers"))
 """The directories without which mdevctl refuses to run, in one release or another."""
 _SCRIPT_LIMIT = 1 << 20
 

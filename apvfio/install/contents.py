@@ -7,13 +7,14 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.install.shipped_files import asset, script
+from apvfio.mdev.callouts import SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOOK = "etc/libvirt/hooks/qemu.d/50-apvfio"
-NOTIFIER = "etc/mdevctl.d/scripts.d/notifiers/50-apvfio"
-CALLOUTS = ("usr/lib/mdevctl/scripts.d/callouts", "etc/mdevctl.d/scripts.d/callouts")
+NOTIFIER = f"{SCRIPTS[1]}/notifiers/50-apvfio"
+CALLOUTS = tuple(f"{place}/callouts" for place in SCRIPTS)
 """Where mdevctl looks for callouts: from 1.3 on in both, first in the first; 1.2 knows the second only."""
 CALLOUT = "00-apvfio"
 """Before ap-check by name: mdevctl gives a type of device to the first callout that answers for it."""

@@ -22,6 +22,7 @@ from apvfio.mdev.callouts import (
     POST,
     PRE,
     REFUSED,
+    SCRIPTS,
     SERVED,
     START,
     CallError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from apvfio.mdev.definitions import Definition
     from apvfio.model.matrix import Matrix
 
-AP_CHECK = "/usr/lib/mdevctl/scripts.d/callouts/ap-check"
+AP_CHECK = f"/{SCRIPTS[0]}/callouts/ap-check"
 _LIMIT = 1 << 20
 
 

@@ -35,7 +35,7 @@ def mount(path: str, directory: str, ready: Callable[[], None] = lambda: None) -
 
     ``ready`` is called when the tree can be used. SIGINT, SIGTERM and SIGHUP unmount it.
     """
-    fuse = _library()
+    fuse = load_library()
     directory = os.path.realpath(directory)
     path = os.path.realpath(path)
     if not os.path.isdir(directory):
@@ -49,12 +49,8 @@ def mount(path: str, directory: str, ready: Callable[[], None] = lambda: None) -
             _serve(fuse, face, directory)
 
 
-def available() -> None:
-    """HostError, with a remedy, if nothing can be mounted here."""
-    _library()
-
-
-def _library() -> Any:
+def load_library() -> Any:
+    """Return the module mfusepy; HostError, with a remedy, if nothing can be mounted here."""
     if not os.path.exists("/dev/fuse"):
         raise HostError(
             "/dev/fuse is not there.", remedy="Load the module fuse, or give the container that device."

@@ -18,6 +18,7 @@ import uuid
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from apvfio.mdev.callouts import SCRIPTS
 from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.sim.kernel import SimKernel
@@ -38,11 +39,10 @@ WAIT = 10.0
 """Seconds to wait for another process that has the file."""
 _NAP = 0.02
 _SIZE_LIMIT = 64 << 20
-_SCRIPTS = ("etc/mdevctl.d/scripts.d", "usr/lib/mdevctl/scripts.d")
 _SKELETON: dict[str, Entry] = {
     "etc/apvfio/": "",
     # mdevctl refuses to run without these (1.2 wants the former, 1.3 the latter).
-    **{f"{scripts}/{kind}/": "" for scripts in _SCRIPTS for kind in ("callouts", "notifiers")},
+    **{f"{scripts}/{kind}/": "" for scripts in SCRIPTS for kind in ("callouts", "notifiers")},
     "run/apvfio/": {"mode": "0700"},
     "run/lock/": "",
 }

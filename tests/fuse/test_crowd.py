@@ -117,7 +117,7 @@ def domain(n: int) -> bytes:
 @pytest.fixture
 def crowd(tmp_path: Path) -> Iterator[Crowd]:
     try:
-        fuse.available()
+        fuse.load_library()
     except HostError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -99,7 +99,7 @@ def mounted(file: Path, tree: Path) -> Iterator[Mounted]:
 @pytest.fixture(autouse=True)
 def _fuse() -> None:
     try:
-        fuse.available()
+        fuse.load_library()
     except HostError as error:
         cannot(str(error))
 

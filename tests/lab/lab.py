@@ -35,7 +35,7 @@ def check_prerequisites() -> None:
             "the lab cannot be had in a chroot: who enters its namespace leaves the chroot.",
             remedy="Run it in a container.",
         )
-    fuse.available()
+    fuse.load_library()
     require_commands(COMMANDS | {"unshare": "util-linux", "nsenter": "util-linux"})
 
 

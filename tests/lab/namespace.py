@@ -13,13 +13,13 @@ import sys
 from contextlib import suppress
 
 import apvfio
+from apvfio.mdev.programs import PATH
 from apvfio.model.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _UNSHARE = (
     "unshare",
     "--mount",

@@ -200,7 +200,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostError, match=r"the lab needs the rights of root\. Run it as root\."):
         Lab().__enter__()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(fuse, "available", lambda: None)
+    monkeypatch.setattr(fuse, "load_library", lambda: None)
     monkeypatch.setattr(namespace, "PATH", "/nowhere")
     with pytest.raises(
         HostError, match=r"the lab needs libvirtd, .*\. Install libvirt-clients, .*util-linux"

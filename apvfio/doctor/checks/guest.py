@@ -76,8 +76,7 @@ def _unclear(guest: GuestFacts, error: ApvfioError, facts: Facts, words: Words) 
         plug = (_attaching(guest, words),) if not guest.outline.device else (edit,)
         return of_error("device", error, *plug, guest=name)
     line = f" (line {guest.outline.line} of 'virsh dumpxml --inactive')" if guest.outline.line else ""
-    found = of_error("annotation", error, edit, guest=name)
-    return found._replace(sentence=f"{found.sentence.removesuffix('.')}{line}.")
+    return of_error("annotation", error, edit, guest=name)._replace(sentence=f"{error.clause}{line}.")
 
 
 def _is_shared(guest: GuestFacts, facts: Facts) -> bool:
