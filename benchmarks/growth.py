@@ -19,9 +19,9 @@ from apvfio.events.event import Event, to_line
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger, MaskBits
 from apvfio.model.matrix import Apqn, Matrix
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.state import Mdev
-from apvfio.sim.store import SimSystem
 from apvfio.store import ledger_file
 from apvfio.store.files import RealFiles
 from benchmarks.goals import measured

@@ -14,8 +14,8 @@ from apvfio.install.shipped_files import script
 from apvfio.model.errors import HostError
 from apvfio.model.ids import IdSet
 from apvfio.sim import fuse
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from lab import mounts
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.policy import Policy
 from apvfio.plan.all_guests import plan_all_guests
-from apvfio.plan.planner import make_plan
+from apvfio.plan.start_plan import make_plan
 from apvfio.store.ledger_file import save
 from benchmarks import invented
 from benchmarks.goals import Goal, measured

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.model.request import Request
-    from apvfio.sim.store import SimSystem
+    from apvfio.sim.host_file import SimSystem
     from benchmarks.counting import Counted
     from benchmarks.goals import Goal
 

@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 from apvfio.model.ids import IdSet
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from lab.inside import make_vfio_nodes, mount_host, show_in_sys
 
 ADAPTERS = {0: "accel", 1: "cca", 2: "cca", 10: "ep11"}

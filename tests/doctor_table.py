@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.model.ids import IdSet
 from apvfio.store.definitions import FOLDER
 from guest_starts import REFUSED, STARTS, WITHOUT, Def

@@ -7,7 +7,7 @@ import re
 
 from lxml import etree
 
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 
 UUID = "9a3cd2a0-7f0b-4a4b-9d4e-0d2c5f3a6b10"
 MDEV = "0A0B0C0D-1111-4111-8111-111111111111"

@@ -9,7 +9,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner
 from apvfio.model.queue_states import STATES, QueueStates
 from apvfio.view.picture import Picture, picture
-from apvfio.view.report import Report
+from apvfio.view.status_report import Report
 from hosts import mdev
 
 HOSTILE = [

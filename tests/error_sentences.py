@@ -30,16 +30,16 @@ _REASONS = {
 }
 """What becomes the reason in an error's sentence, or all of it, and how the command ends then."""
 _WARNERS = {
-    "apvfio/plan/planner.py": {"_warnings", "not_there", "_of_policy"},
-    "apvfio/plan/host_needs.py": {"warnings"},
+    "apvfio/plan/start_plan.py": {"_warnings", "not_there", "_of_policy"},
+    "apvfio/plan/keep_and_busy.py": {"warnings"},
     "apvfio/plan/key_warnings.py": {"key_warnings"},
     "apvfio/plan/mask_edit.py": {"_warnings", "_one_way"},
     "apvfio/plan/mask_edit_needs.py": {"weighed"},
     "apvfio/plan/ap_check.py": {"not_yet_free_at_boot"},
     "apvfio/mdevctl/callout.py": {"_free"},
-    "apvfio/mdevctl/guest_news.py": {"_of_device", "_of_definition"},
+    "apvfio/mdevctl/guest_messages.py": {"_of_device", "_of_definition"},
     "apvfio/plan/drift.py": {"drift", "drift_of_lease", "_of_pending_returns"},
-    "apvfio/migration/equipment.py": {"compare", "_about_keys"},
+    "apvfio/migration/compare_queues.py": {"compare", "_about_keys"},
     "apvfio/migration/source.py": {"preview"},
     "apvfio/cli/guest_scope.py": {"warn_of_saved"},
     "apvfio/cli/guest_set.py": {"_warn"},

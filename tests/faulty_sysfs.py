@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from hostile_input import MORE, domain, prepare
 from hosts import IBM_DOMAINS, mdev
 from memory_host import IBM_ADAPTERS, Machine

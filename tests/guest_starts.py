@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import NO_IDS, parse_list
 from apvfio.model.matrix import Matrix
+from apvfio.sim.host_file import open_sim
 from apvfio.sim.processes import Processes
-from apvfio.sim.store import open_sim
 from apvfio.store import ledger_file
 from doctor_env import TEST_DRIVER, Patient, forget
 from hosts import a_matrix, mdev
@@ -26,7 +26,7 @@ from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
-    from apvfio.sim.store import SimSystem
+    from apvfio.sim.host_file import SimSystem
 
 STARTS = "starts"
 REFUSED = "refused"

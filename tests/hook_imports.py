@@ -22,8 +22,8 @@ def noting(name, globals=None, locals=None, fromlist=(), level=0):
 builtins.__import__ = noting
 from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
-import apvfio.engine.arrival, apvfio.events.journal, apvfio.mdev.watchdog
+from apvfio.sim.host_file import SimSystem
+import apvfio.engine.migration_lease, apvfio.events.journal, apvfio.mdev.watchdog
 import apvfio.store.definitions, apvfio.store.system
 system, guests = SimSystem.new(SimKernel.new()), json.load(sys.stdin)
 for guest in guests:
@@ -38,7 +38,7 @@ _BEGIN = {
     # A real host's /sys, files and journal.
     *("apvfio.store.system", "apvfio.mdev.watchdog", "apvfio.events.journal"),
     # A guest without an annotation; one that arrives by a migration.
-    *("apvfio.store.definitions", "apvfio.engine.arrival"),
+    *("apvfio.store.definitions", "apvfio.engine.migration_lease"),
 }
 """Where the imports begin."""
 _GUESTS = (domain(), domain(ANY))

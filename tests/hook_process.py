@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from hosts import IBM_DOMAINS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 import apvfio.sim.dump  # noqa: F401  (before `simulated_host`: it opens the copies that it makes itself)
 from apvfio.cli.main import main
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
 from exit_codes import EXIT_CODES
@@ -169,5 +169,5 @@ def simulated(machine: Machine) -> Iterator[None]:
         yield machine
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("apvfio.sim.store.open_sim", opened)
+        patch.setattr("apvfio.sim.host_file.open_sim", opened)
         yield

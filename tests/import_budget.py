@@ -18,10 +18,10 @@ SLOW = {
 }  # fmt: skip
 """Each of these takes milliseconds to load, itself or with what it brings along."""
 OTHERS = {
-    "apvfio.model.cards", "apvfio.store.definitions", "apvfio.events.spans", "apvfio.libvirt.guests",
+    "apvfio.model.cards", "apvfio.store.definitions", "apvfio.events.queue_history", "apvfio.libvirt.guests",
     "apvfio.kernel.lszcrypt",
-    "apvfio.plan.selection", "apvfio.plan.drift", "apvfio.plan.key_warnings", "apvfio.plan.search",
-    "apvfio.plan.joint", "apvfio.sim", "apvfio.domain.tree", "apvfio.mdev.definitions",
+    "apvfio.plan.selection", "apvfio.plan.drift", "apvfio.plan.key_warnings", "apvfio.plan.joint_search",
+    "apvfio.plan.joint", "apvfio.sim", "apvfio.domain.xml_tree", "apvfio.mdev.definitions",
 }  # fmt: skip
 """What only some guests need, or only commands."""
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
 from apvfio.store.system import RealSystem
 

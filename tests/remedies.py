@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.model.host import Host
+    from apvfio.sim.host_file import SimSystem
     from apvfio.sim.kernel import SimKernel
-    from apvfio.sim.store import SimSystem
     from doctor_env import Found
 
 READ_ONLY = {"ps", "sleep", "journalctl"}

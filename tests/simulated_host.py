@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from apvfio.cli.main import main
 from apvfio.engine.start import start_guest
 from apvfio.model.host import AP_MDEVS
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.matrix import Matrix
     from apvfio.model.request import Request
-    from apvfio.sim.store import SimSystem
+    from apvfio.sim.host_file import SimSystem
 
 
 class SimulatedHost:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import opened
-from apvfio.cli.source import add_source, read_domain
+from apvfio.cli.guest_source import add_source, read_domain
+from apvfio.cli.host_options import opened
 from apvfio.domain.request import parse_device, parse_domain
-from apvfio.libvirt.clashes import made_for
-from apvfio.mdevctl.persistent import define, undefine
+from apvfio.libvirt.device_conflicts import made_for
+from apvfio.mdevctl.persistent_device import define, undefine
 from apvfio.model.errors import ConflictError, Exit, RequestError, printable
 from apvfio.plan.availability import own_device
 

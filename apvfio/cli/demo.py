@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from apvfio.cli.plan import describe as describe_plan
 from apvfio.cli.status import describe as describe_status
 from apvfio.cli.terminal import look, print_lines
-from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import parse_domain
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.engine.preview import preview_plan
 from apvfio.model.errors import Exit
 
@@ -48,8 +48,8 @@ def run(_args: argparse.Namespace) -> int:
     """Call the hook as libvirt would, in this process, on the simulated kernel."""
     # Only the demo needs the simulator.
     from apvfio.libvirt import hook  # noqa: PLC0415
+    from apvfio.sim.host_file import SimSystem  # noqa: PLC0415
     from apvfio.sim.kernel import SimKernel  # noqa: PLC0415
-    from apvfio.sim.store import SimSystem  # noqa: PLC0415
 
     print("The hook runs in this process, on a simulated host: IBM's example, 3 adapters and 4 domains.\n")
     system = SimSystem.new(SimKernel.new())

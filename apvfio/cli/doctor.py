@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_json, opened, print_json
-from apvfio.cli.source import add_source, read_file
+from apvfio.cli.guest_source import add_source, read_file
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.model.errors import UsageError
 
@@ -29,9 +29,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Examine and print; the exit code is that of the first problem."""
     # Nothing else needs them, and they need a good deal.
-    from apvfio.doctor.examine import examine  # noqa: PLC0415
+    from apvfio.doctor.remedies import Words  # noqa: PLC0415
+    from apvfio.doctor.run_checks import examine  # noqa: PLC0415
     from apvfio.doctor.text import lines  # noqa: PLC0415
-    from apvfio.doctor.words import Words  # noqa: PLC0415
 
     if args.guest and args.xml:
         raise UsageError(
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _from_files(paths: list[str]) -> list[DomainFacts]:
     from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
-    from apvfio.domain.reader import read_domain  # noqa: PLC0415
+    from apvfio.domain.xml_reader import read_domain  # noqa: PLC0415
 
     found = []
     for path in paths:

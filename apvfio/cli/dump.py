@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio.cli.place import opened
+from apvfio.cli.host_options import opened
 from apvfio.model.errors import Exit, printable
 from apvfio.model.text import count_queues
 

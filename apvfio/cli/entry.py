@@ -40,10 +40,10 @@ def _main() -> NoReturn:
     listens = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     if listens:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
-    from apvfio.cli import channels  # noqa: PLC0415
+    from apvfio.cli import standard_streams  # noqa: PLC0415
     from apvfio.cli.main import main as run  # noqa: PLC0415
 
-    channels.guard()
+    standard_streams.guard()
     try:
         if listens:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
@@ -52,4 +52,4 @@ def _main() -> NoReturn:
         code = _INTERRUPTED
     except SystemExit as end:  # --help and --version
         code = end.code if isinstance(end.code, int) else 0
-    channels.finish(code)
+    standard_streams.finish(code)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli import guest_clear, guest_list, guest_set, guest_show
-from apvfio.cli.place import add_connect, add_json
+from apvfio.cli.host_options import add_connect, add_json
 
 _VERBS = {
     "set": (guest_set, "write what a guest needs into its definition, or give it to a guest that runs"),

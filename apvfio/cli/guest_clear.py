@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
+from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.place import opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.editor import device_uuids, own_mdevs, without_request
+from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit

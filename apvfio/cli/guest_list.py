@@ -7,7 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_show import facts
-from apvfio.cli.place import opened, print_json
+from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.terminal import look, print_lines
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests

@@ -8,9 +8,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.place import add_if_state
+from apvfio.cli.host_options import add_if_state
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.editor import difference
+from apvfio.domain.xml_editor import difference
 from apvfio.model.errors import ApvfioError, RequestError, printable
 
 if TYPE_CHECKING:

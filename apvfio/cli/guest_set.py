@@ -10,17 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
+from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.place import opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.editor import with_request
 from apvfio.domain.request import asked_in, parse_device, parse_domain
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
+from apvfio.domain.xml_editor import with_request
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look
 from apvfio.libvirt import live_guest
-from apvfio.libvirt.clashes import DeviceChoice, new_device, other_devices, sharer
+from apvfio.libvirt.device_conflicts import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
 from apvfio.model.criteria import parse_option
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     from apvfio.engine.state import State
     from apvfio.kernel.seam import System
-    from apvfio.libvirt.clashes import OtherDevices
+    from apvfio.libvirt.device_conflicts import OtherDevices
     from apvfio.libvirt.guests import Guest
     from apvfio.model.criteria import Criteria
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 _UNCHECKED = "--unchecked sets it all the same."
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import print_json
+from apvfio.cli.host_options import print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.request import parse_domain
 from apvfio.libvirt.guests import Guests

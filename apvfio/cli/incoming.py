@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.guest_source import read_file
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.plan import describe
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
-from apvfio.cli.source import read_file
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration import destination
 from apvfio.model.errors import Exit, printable

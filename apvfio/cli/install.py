@@ -7,19 +7,12 @@ import argparse
 import os
 import sys
 
-from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
-from apvfio.cli.place import opened
-from apvfio.install import checks, commands, record
+from apvfio.cli.host_options import opened
+from apvfio.cli.install_steps import Work, add_options, end, is_host, run_all, show
+from apvfio.install import checks, manifest, reload_commands
 from apvfio.install.checks import Finding
-from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
-from apvfio.install.tree import (
-    NEW,
-    Found,
-    apply,
-    look,
-    packaged,
-    require_ours,
-)
+from apvfio.install.file_changes import NEW, Found, apply, look, packaged, require_ours
+from apvfio.install.installed_files import CALLOUT, CALLOUTS, HOOK, PREFIXES, Choices, contents
 from apvfio.model.errors import ConflictError, HostError, UsageError, printable
 
 
@@ -62,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         here = is_host(args, system)
         if args.package and here:
             raise UsageError("--package is for a tree.", remedy="Name it with --root DIR.")
-        known = record.load(system.files)
+        known = manifest.load(system.files)
         choices = Choices(
             prefix,
             python,
@@ -80,20 +73,26 @@ def run(args: argparse.Namespace) -> int:
         findings = checks.check(choices) if here else []
         _require_fit(findings)
         require_ours(found)
-        package = commands.of_package(choices) if args.package else {}
+        package = reload_commands.of_package(choices) if args.package else {}
         work = Work(found, findings, [], [], package, _notes(found) if here else [])
-        if here and not of_package and not (work.nothing and commands.enabled() and not known.unfinished):
-            work = work._replace(after=commands.after_install(choices, [f.path for f in found if f.item]))
+        if (
+            here
+            and not of_package
+            and not (work.nothing and reload_commands.enabled() and not known.unfinished)
+        ):
+            work = work._replace(
+                after=reload_commands.after_install(choices, [f.path for f in found if f.item])
+            )
         show(work, args)
         failed = []
         if not args.dry_run:
             if args.package:
                 apply(args.root, found)
             else:
-                known = record.change(args.root, system.files, known, found)
+                known = manifest.change(args.root, system.files, known, found)
                 failed = run_all(work.after)
                 if not failed:
-                    record.finish(args.root, system.files, known)
+                    manifest.finish(args.root, system.files, known)
     return end(work, args, failed)
 
 
@@ -121,7 +120,7 @@ def _plain(path: str) -> bool:
     return all(c.isascii() and (c.isalnum() or c in "/._-+") for c in path)
 
 
-def _place_for_callout(known: record.Record, *, chosen: bool, here: bool) -> str:
+def _place_for_callout(known: manifest.Record, *, chosen: bool, here: bool) -> str:
     # What was once chosen is kept up to date.
     if not chosen and not any(f"{place}/{CALLOUT}" in known.files for place in CALLOUTS):
         return ""

@@ -9,12 +9,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.cli.when import format_time, parse_time
+from apvfio.cli.time_option import format_time, parse_time
 from apvfio.events import audit_log
 from apvfio.events.event import Event
-from apvfio.events.spans import Span, spans
+from apvfio.events.queue_history import Span, spans
 from apvfio.events.text import sentence
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn

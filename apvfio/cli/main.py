@@ -11,8 +11,8 @@ import sys
 from importlib import import_module
 
 from apvfio._version import __version__
-from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.parser import Parser, examples
+from apvfio.cli.standard_streams import LEFT, OutputError
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable, unexpected
 
 _MODULES = (

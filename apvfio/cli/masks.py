@@ -7,8 +7,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from apvfio.cli.host_options import add_if_state, add_json, opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.engine.edit_masks import change_masks, plan_masks

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.engine.mechanism import switch_mechanism

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.output import READABLE, STANDARD_OUTPUT, write_text
-from apvfio.cli.place import opened
+from apvfio.cli.host_options import opened
+from apvfio.cli.output_file import READABLE, STANDARD_OUTPUT, write_text
 from apvfio.events import audit_log
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit

@@ -9,14 +9,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_connect, add_json, print_json
+from apvfio.cli.host_options import add_connect, add_json, print_json
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import Guests
 from apvfio.migration import source, stages
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import OtherHost, ThisHost
-from apvfio.migration.interruption import interruptible
+from apvfio.migration.interrupt import interruptible
 from apvfio.migration.migrate import Mover, Place
 from apvfio.migration.transfer import Terms
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable

@@ -6,18 +6,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_json, opened, print_json
-from apvfio.cli.source import add_source, read_domain, read_domains
+from apvfio.cli.guest_source import add_source, read_domain, read_domains
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.engine.preview import preview_start
-from apvfio.engine.resolve import all_named
+from apvfio.engine.select_queues import all_named
 from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import OVERRIDES
 from apvfio.plan.all_guests import plan_all_guests
-from apvfio.plan.planner import ALREADY_FREE
+from apvfio.plan.start_plan import ALREADY_FREE
 from apvfio.view.all_guests_text import all_guests_text
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Matrix
     from apvfio.model.request import Request
     from apvfio.plan.options import Option
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

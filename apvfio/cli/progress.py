@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.terminal import can_draw, print_lines
 from apvfio.model.errors import printable
-from apvfio.view.folding import cut
+from apvfio.view.columns import cut
 
 if TYPE_CHECKING:
     from types import TracebackType

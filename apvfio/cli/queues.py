@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.kernel.lszcrypt import has_secure_binding, read_inventory
 from apvfio.kernel.snapshot import read_host

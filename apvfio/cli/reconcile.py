@@ -7,11 +7,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio.cli.host_options import add_if_state, add_json, opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.place import add_if_state, add_json, opened, print_json
 from apvfio.cli.progress import ProgressLine
 from apvfio.engine.bus_wait import COMPLETE, wait_for_bus
-from apvfio.engine.not_yet import waits
+from apvfio.engine.postponed import waits
 from apvfio.engine.preview import preview_reconcile
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.kernel.snapshot import read_host

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from apvfio.cli.host_options import add_if_state, add_json, opened
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.place import add_if_state, add_json, opened
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
 from apvfio.engine.preview import preview_release

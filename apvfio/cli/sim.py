@@ -15,7 +15,7 @@ from apvfio.sim.profile import NEWEST, PROFILES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.sim.store import SimSystem
+    from apvfio.sim.host_file import SimSystem
 
 # A real host needs nothing of the simulator.
 _ADAPTERS = "00=accel,01=cca,0a=ep11"
@@ -64,8 +64,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _new(args: argparse.Namespace) -> int:
+    from apvfio.sim.host_file import create_sim  # noqa: PLC0415
     from apvfio.sim.kernel import SimKernel  # noqa: PLC0415
-    from apvfio.sim.store import create_sim  # noqa: PLC0415
 
     kernel = SimKernel.new(
         profile=args.kernel,
@@ -82,12 +82,12 @@ def _new(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     """The hook's ``prepare``, a QEMU process, and that process opens the device."""
-    from apvfio.cli.source import read_file  # noqa: PLC0415
-    from apvfio.domain.reader import read_domain  # noqa: PLC0415
+    from apvfio.cli.guest_source import read_file  # noqa: PLC0415
     from apvfio.domain.request import guest_uuid, parse_device  # noqa: PLC0415
+    from apvfio.domain.xml_reader import read_domain  # noqa: PLC0415
     from apvfio.libvirt import hook  # noqa: PLC0415
+    from apvfio.sim.host_file import open_sim  # noqa: PLC0415
     from apvfio.sim.processes import Processes  # noqa: PLC0415
-    from apvfio.sim.store import open_sim  # noqa: PLC0415
 
     xml = read_file(args.xml)
     name, uuid, device = read_domain(xml).name, guest_uuid(xml), parse_device(xml)
@@ -132,7 +132,7 @@ def _kill(args: argparse.Namespace) -> int:
 @contextmanager
 def _ended(args: argparse.Namespace) -> Iterator[tuple[SimSystem, str, str]]:
     """The host on which the guest's QEMU has just ended, the guest's name and its UUID."""
-    from apvfio.sim.store import open_sim  # noqa: PLC0415
+    from apvfio.sim.host_file import open_sim  # noqa: PLC0415
 
     with open_sim(args.file) as system:
         pids = system.processes.of_guest(args.name) if system.processes else []

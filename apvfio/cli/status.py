@@ -6,13 +6,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.output import write_text
-from apvfio.cli.place import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_json
+from apvfio.cli.output_file import write_text
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import Exit, UsageError
-from apvfio.view.report import Report
 from apvfio.view.status import status_json, status_report
+from apvfio.view.status_report import Report
 from apvfio.view.status_text import status as status_lines
 
 if TYPE_CHECKING:

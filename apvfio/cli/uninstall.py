@@ -8,13 +8,13 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from apvfio.cli.installation import Work, add_options, end, is_host, run_all, show
-from apvfio.cli.place import opened
+from apvfio.cli.host_options import opened
+from apvfio.cli.install_steps import Work, add_options, end, is_host, run_all, show
 from apvfio.cli.progress import ProgressLine
 from apvfio.events.audit_log import AUDIT_LOG
-from apvfio.install import commands, record
+from apvfio.install import manifest, reload_commands
+from apvfio.install.file_changes import look, packaged
 from apvfio.install.removal import forget, pay, require_unused
-from apvfio.install.tree import look, packaged
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Remove it."""
     with opened(args) as system:
         here = is_host(args, system)
-        known = record.load(system.files)
+        known = manifest.load(system.files)
         found = look(args.root, (), known.files)
         work = Work(found, [], [], [], {}, [], _directories(args.root, known))
         if here:
             work = work._replace(
-                before=commands.before_removal(known.files), after=commands.after_removal(known.files)
+                before=reload_commands.before_removal(known.files),
+                after=reload_commands.after_removal(known.files),
             )
         if args.package or not packaged(args.root):
             failed = _leave(system, args, known, work, on_host=here and (args.package or not work.nothing))
@@ -54,15 +55,15 @@ def run(args: argparse.Namespace) -> int:
     return end(work, args, failed)
 
 
-def _directories(root: str, known: record.Record) -> tuple[str, ...]:
-    if known == record.Record():
+def _directories(root: str, known: manifest.Record) -> tuple[str, ...]:
+    if known == manifest.Record():
         return ()
     here = (path for path in known.directories if os.path.isdir(os.path.join(root, path)))
-    return (*here, os.path.dirname(record.RECORD))
+    return (*here, os.path.dirname(manifest.RECORD))
 
 
 def _leave(
-    system: System, args: argparse.Namespace, known: record.Record, work: Work, *, on_host: bool
+    system: System, args: argparse.Namespace, known: manifest.Record, work: Work, *, on_host: bool
 ) -> list[str]:
     """Take apvfio out of the host for good; what failed, in sentences."""
     if on_host and not args.dry_run:
@@ -79,7 +80,7 @@ def _leave(
         # No guest may start between the last look and the end of the hook.
         with system.lock() if on_host else nullcontext():
             require_unused(system, args.force)
-            rest = record.change(args.root, system.files, known, work.found)
+            rest = manifest.change(args.root, system.files, known, work.found)
         if on_host:
             # A stop between the last reconciliation and the end of the hook.
             _pay(system, args.force)
@@ -89,18 +90,18 @@ def _leave(
         if not forgotten:
             work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
         failed += run_all(work.after)
-        record.finish(args.root, system.files, rest)
+        manifest.finish(args.root, system.files, rest)
     if (work.found or args.package) and system.files.size(AUDIT_LOG):
         work.notes.append(f"Who had which queue when stays in /{AUDIT_LOG}, for whoever asks later.")
     return failed
 
 
-def _remove(system: System, args: argparse.Namespace, known: record.Record, work: Work) -> list[str]:
+def _remove(system: System, args: argparse.Namespace, known: manifest.Record, work: Work) -> list[str]:
     """Remove the files; what failed, in sentences."""
     failed = run_all(work.before)
-    rest = record.change(args.root, system.files, known, work.found)
+    rest = manifest.change(args.root, system.files, known, work.found)
     failed += run_all(work.after)
-    record.finish(args.root, system.files, rest)
+    manifest.finish(args.root, system.files, rest)
     return failed
 
 

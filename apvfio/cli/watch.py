@@ -17,11 +17,11 @@ import time
 from typing import TYPE_CHECKING
 
 from apvfio.cli.fingerprint import fingerprint
-from apvfio.cli.place import opened
+from apvfio.cli.host_options import opened
 from apvfio.cli.terminal import can_draw, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
-from apvfio.view.folding import cut, fold
+from apvfio.view.columns import cut, fold
 from apvfio.view.status import status_json, status_report
 from apvfio.view.status_text import status as status_lines
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from apvfio.install.checks import Finding
-    from apvfio.install.tree import Found
+    from apvfio.install.file_changes import Found
     from apvfio.kernel.lszcrypt import ApDevice
     from apvfio.model.errors import ApvfioError
     from apvfio.model.host import Host
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apvfio.model.persistent_masks import StoredMasks
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 T = TypeVar("T")
 

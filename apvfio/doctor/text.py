@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
-    from apvfio.doctor.examine import Examination
+    from apvfio.doctor.run_checks import Examination
 
 _MARKS = {OK: "ok", WARNING: "warning", PROBLEM: "PROBLEM", SKIPPED: "-"}
 _DECISIVE = ("ap-bus", "policy", "ledger", "connection", "guest", "start")

@@ -6,7 +6,7 @@ The schema says more: which words there may be. Here each fault gets a sentence 
 
 from __future__ import annotations
 
-from apvfio.domain.reader import NAMESPACE, own, plain
+from apvfio.domain.xml_reader import NAMESPACE, own, plain
 from apvfio.model.criteria import ATTRIBUTES, parse_criteria
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.ids import NO_IDS, IdSet, parse_list
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.domain.reader import Element, Stray
+    from apvfio.domain.xml_reader import Element, Stray
     from apvfio.model.criteria import Criteria
 
 _BLANKS = " \t\r\n"

@@ -14,7 +14,7 @@ see `apvfio.model.criteria`.
 from __future__ import annotations
 
 from apvfio.domain.annotation import free_by, parse_annotation, refusal_of
-from apvfio.domain.reader import read_domain
+from apvfio.domain.xml_reader import read_domain
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError, printable
@@ -23,7 +23,7 @@ from apvfio.model.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.domain.reader import DomainXml, Element
+    from apvfio.domain.xml_reader import DomainXml, Element
 
 _HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"

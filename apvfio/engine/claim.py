@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import carry_out
 from apvfio.engine.deferred import Pace
-from apvfio.engine.offline import noting_offline
+from apvfio.engine.offline_queues import noting_offline
 from apvfio.engine.plan_start import plan_start
 from apvfio.engine.state import read_state
 from apvfio.engine.verify import readable

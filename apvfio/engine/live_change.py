@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
-from apvfio.engine.offline import noting_offline
+from apvfio.engine.offline_queues import noting_offline
 from apvfio.engine.plan_start import plan_with
 from apvfio.engine.state import read_state
 from apvfio.engine.up_to_date import bring_up_to_date

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from apvfio.engine.deferred import is_watched
-from apvfio.engine.resolve import planned
+from apvfio.engine.select_queues import planned
 from apvfio.kernel.snapshot import in_use
 from apvfio.kernel.usage import read_usage
 from apvfio.plan.availability import HeldByDeviceError
-from apvfio.plan.planner import make_plan
+from apvfio.plan.start_plan import make_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
     Planned = TypeVar("Planned")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome
 from apvfio.engine.differences import differences
-from apvfio.engine.evidence import Evidence
 from apvfio.engine.plan_start import plan_start
+from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import State, read_state
 from apvfio.engine.up_to_date import bring_up_to_date
 from apvfio.kernel.cards import queues_with_keys
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 
 def preview_start(system: System, request: Request, *, runs: bool | None = None) -> Plan:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
-from apvfio.engine.evidence import Evidence
-from apvfio.engine.offline import noting_offline
+from apvfio.engine.offline_queues import noting_offline
 from apvfio.engine.plan_start import plan_start
+from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import read_state
 from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger, LiveChange
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
     from apvfio.store.stop_records import Stop
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from apvfio.engine.evidence import Evidence
+from apvfio.engine.signs_of_life import Evidence
 from apvfio.model.ledger import CHANGING, ENDING, HELD, STARTING
 from apvfio.plan.steps import with_relied_on_mask, with_retaken, without_returned
 from apvfio.store.processes import now, should_run

@@ -12,8 +12,8 @@ newest one tells everything, and it is not read if it is larger than apvfio ever
 
 from __future__ import annotations
 
-from apvfio.events.changes import Holder, differences, events, holders, holding, still_held
 from apvfio.events.event import COUNTED, GAINS, HELD, STOPPED, Event, from_line, to_line
+from apvfio.events.ledger_changes import Holder, differences, events, holders, holding, still_held
 from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
 

@@ -119,7 +119,7 @@ class Event(NamedTuple):
     counts: Mapping[str, int] = {}
     """For `COUNTED`: the kinds and how many of each."""
     holds: int = 0
-    """A check sum of who holds what after it, as `apvfio.events.changes.holding` makes it."""
+    """A check sum of who holds what after it, as `apvfio.events.ledger_changes.holding` makes it."""
 
 
 def to_line(event: Event) -> str:

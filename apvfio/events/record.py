@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.model.errors import ApvfioError
     from apvfio.model.ledger import Ledger
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 
 def save(system: System, ledger: Ledger, found: Ledger) -> None:

@@ -8,7 +8,7 @@ import shlex
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, PREFIXES
+from apvfio.install.installed_files import CALLOUT, CALLOUTS, HOOK, PREFIXES
 from apvfio.mdev import programs
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.model.errors import HostError, printable
@@ -16,7 +16,7 @@ from apvfio.model.errors import HostError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.install.contents import Choices
+    from apvfio.install.installed_files import Choices
 
 _LEAST_LIBVIRT = (6, 5)
 """The first that runs the scripts in qemu.d (NEWS of libvirt 6.5.0)."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interfaces of a machine: its /sys, the files that apvfio keeps, its processes and its locks.
 
-The real machine is `apvfio.store.system.RealSystem`, the simulated one `apvfio.sim.store.SimSystem`.
+The real machine is `apvfio.store.system.RealSystem`, the simulated one `apvfio.sim.host_file.SimSystem`.
 """
 
 from __future__ import annotations

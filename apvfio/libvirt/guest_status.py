@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.engine.plan_start import plan_start
-from apvfio.engine.resolve import all_named
+from apvfio.engine.select_queues import all_named
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hotplug
 from apvfio.libvirt.status import read_status

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from apvfio.domain.lazy_lxml import etree
-from apvfio.domain.reader import NAMESPACE
-from apvfio.libvirt.bounded import bounded
+from apvfio.domain.xml_reader import NAMESPACE
+from apvfio.libvirt.time_limit import bounded
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
 from apvfio.model.ids import format_list

@@ -75,7 +75,7 @@ def prepare(xml: bytes, system: System | None) -> None:
 
 
 def _prepare(here: System, xml: bytes) -> None:
-    from apvfio.domain.source import request_of  # noqa: PLC0415
+    from apvfio.domain.request_source import request_of  # noqa: PLC0415
     from apvfio.engine.start import start_guest  # noqa: PLC0415
 
     try:
@@ -109,7 +109,7 @@ def _note_ignored(system: System, xml: bytes) -> None:
 def _expected(system: System, xml: bytes) -> bool:
     """Whether ``apvfio migrate`` brings the guest: without its device, which waits for it here."""
     from apvfio.domain.request import guest_uuid, parse_device  # noqa: PLC0415
-    from apvfio.engine.arrival import expect_arrival  # noqa: PLC0415
+    from apvfio.engine.migration_lease import expect_arrival  # noqa: PLC0415
 
     return parse_device(xml) is None and expect_arrival(system, guest_uuid(xml))
 
@@ -128,7 +128,7 @@ def release(xml: bytes, system: System | None, *, recorded: bool = False) -> Non
 
 def reconnect(xml: bytes, system: System | None) -> None:
     """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
-    from apvfio.domain.source import request_of  # noqa: PLC0415
+    from apvfio.domain.request_source import request_of  # noqa: PLC0415
     from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
 
     with _opened(system) as here:
@@ -144,7 +144,7 @@ def _opened(system: System | None) -> AbstractContextManager[System]:
     if system:
         return nullcontext(system)
     if sim := os.environ.get("APVFIO_SIM"):
-        from apvfio.sim.store import open_sim  # noqa: PLC0415
+        from apvfio.sim.host_file import open_sim  # noqa: PLC0415
 
         return open_sim(sim)
     from apvfio.store.system import RealSystem  # noqa: PLC0415

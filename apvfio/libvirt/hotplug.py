@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from apvfio.domain.annotation import refusal_of
-from apvfio.domain.editor import left_by_libvirt
 from apvfio.domain.request import parse_device
+from apvfio.domain.xml_editor import left_by_libvirt
 from apvfio.model.errors import ApvfioError, RequestError
 
 if TYPE_CHECKING:

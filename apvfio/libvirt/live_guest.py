@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine import live_change
-from apvfio.engine.evidence import busy_queues
 from apvfio.engine.live_lease import note_live, release_unplugged
 from apvfio.engine.preview import preview_plan
+from apvfio.engine.signs_of_life import busy_queues
 from apvfio.engine.start import start_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.plan.live_change import LivePlan
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
     Edit = Callable[[], Callable[[], None]]
     """Changes the guest's definition; what takes that back is returned."""

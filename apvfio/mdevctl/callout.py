@@ -104,7 +104,7 @@ def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
 def _tell_news(call: Call, system: System) -> None:
     """Without the lock, which mdevctl may hold by way of ap-check; looking needs none."""
     from apvfio.engine.state import look  # noqa: PLC0415
-    from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
+    from apvfio.mdevctl.guest_messages import news  # noqa: PLC0415
 
     host, ledger, _ = look(system)
     for sentence in news(call, host, ledger, system.files):

@@ -40,7 +40,7 @@ def _serve(call: Call, system: System) -> Iterator[str]:
     from apvfio.engine.claim import end_claim  # noqa: PLC0415
     from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
     from apvfio.engine.state import look  # noqa: PLC0415
-    from apvfio.mdevctl.guest_news import news  # noqa: PLC0415
+    from apvfio.mdevctl.guest_messages import news  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
 
     host, ledger, _ = look(system)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import guest_uuid, parse_device
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
-from apvfio.migration.equipment import Equipment, read_equipment
+from apvfio.migration.compare_queues import Equipment, read_equipment
 from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ConflictError, RequestError
 from apvfio.model.ledger import HELD
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
     from apvfio.model.progress import Progress
     from apvfio.model.request import Request
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 
 class Preview(NamedTuple):

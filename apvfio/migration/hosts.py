@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
 from apvfio.migration import destination
-from apvfio.migration.equipment import Equipment, equipment_from
+from apvfio.migration.compare_queues import Equipment, equipment_from
 from apvfio.model import errors
 from apvfio.model.errors import ApvfioError, HostError, printable
 from apvfio.model.matrix import Apqn

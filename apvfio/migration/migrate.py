@@ -12,11 +12,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.engine.arrival import await_device
+from apvfio.engine.migration_lease import await_device
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hotplug
 from apvfio.migration import stages
-from apvfio.migration.interruption import uninterrupted
+from apvfio.migration.interrupt import uninterrupted
 from apvfio.migration.stages import GuestPlaces
 from apvfio.migration.transfer import transfer
 from apvfio.model.errors import ApvfioError

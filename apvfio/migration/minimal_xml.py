@@ -6,7 +6,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 from apvfio.domain.lazy_lxml import etree
-from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, parse_xml
 
 
 def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import parse_device
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
-from apvfio.migration.equipment import compare, read_equipment
+from apvfio.migration.compare_queues import compare, read_equipment
 from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.migration.stages import NOT_RUNNING
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable

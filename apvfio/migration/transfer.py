@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.migration.interruption import InterruptionError
+from apvfio.migration.interrupt import InterruptionError
 from apvfio.model.errors import ApvfioError
 
 if TYPE_CHECKING:

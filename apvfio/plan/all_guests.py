@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import ApvfioError, printable
 from apvfio.model.host import HOST_DRIVER, OVERRIDES
-from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, objections
 from apvfio.plan.joint import best_options
+from apvfio.plan.keep_and_busy import NOTHING_KNOWN, keeps_enough, objections
 from apvfio.plan.mechanism import mechanism_of
-from apvfio.plan.planner import check_request, not_there
+from apvfio.plan.start_plan import check_request, not_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

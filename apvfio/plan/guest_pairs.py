@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import OVERRIDES
 from apvfio.plan.all_guests import plan_all_guests
-from apvfio.plan.host_needs import NOTHING_KNOWN
+from apvfio.plan.keep_and_busy import NOTHING_KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
-from apvfio.plan.host_needs import NOTHING_KNOWN, keeps_enough, refused_queues
-from apvfio.plan.search import GuestIds, Problem, Search, union_of
+from apvfio.plan.joint_search import GuestIds, Problem, Search, union_of
+from apvfio.plan.keep_and_busy import NOTHING_KNOWN, keeps_enough, refused_queues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

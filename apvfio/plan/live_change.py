@@ -13,12 +13,12 @@ from apvfio.model.errors import ApvfioError, ConflictError
 from apvfio.model.host import OVERRIDES, Host
 from apvfio.model.ledger import CHANGING, HELD, Lease, LeaseBefore, Ledger
 from apvfio.plan.availability import others, require_no_rival, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import NOTHING_KNOWN, preference_reason, with_objections
+from apvfio.plan.keep_and_busy import NOTHING_KNOWN, preference_reason, with_objections
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.options import free_options
 from apvfio.plan.overrides import OVERRIDE_OPTION, to_override
-from apvfio.plan.planner import Plan, require_vfio_ap, warnings
 from apvfio.plan.presence import require_all_there, require_there
+from apvfio.plan.start_plan import Plan, require_vfio_ap, warnings
 from apvfio.plan.steps import pending_steps, reassignment_steps
 
 if TYPE_CHECKING:

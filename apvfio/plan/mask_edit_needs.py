@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio.model.errors import PolicyError
 from apvfio.model.host import HOST_DRIVER
 from apvfio.model.policy import IGNORE, Busy, Policy
-from apvfio.plan.host_needs import objections
+from apvfio.plan.keep_and_busy import objections
 from apvfio.plan.mask_edit_checks import UNRESERVE
 
 if TYPE_CHECKING:

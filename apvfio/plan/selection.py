@@ -5,7 +5,7 @@ Of all rectangles whose every queue satisfies the wish, the one that costs the h
 queues nobody asked for; then the one that changes the fewest mask bits; then the one on the
 cards that serve the fewest queues to guests; then the one with the lowest ids. What a guest
 had before in this boot comes before all that, if it still satisfies the wish and is free.
-`apvfio.plan.rectangle` says how far that is exact.
+`apvfio.plan.selection_rectangle` says how far that is exact.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.candidates import candidates
 from apvfio.plan.mechanism import mechanism_of
-from apvfio.plan.rectangle import Line, cheapest
+from apvfio.plan.selection_candidates import candidates
+from apvfio.plan.selection_rectangle import Line, cheapest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
-    from apvfio.plan.candidates import Candidates
+    from apvfio.plan.selection_candidates import Candidates
 
 _REMEDY = "Ask for less in <any>, or see 'apvfio queues' for what there is."
 

@@ -18,10 +18,10 @@ from apvfio.model.host import BUS, Host
 from apvfio.model.ids import ALL_IDS, IdSet, parse_hex
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.plan.presence import absent_control_domains
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import LINUX_6_1, LINUX_6_12, LINUX_7_2
 from apvfio.sim.state import Mdev, Queue, SimCard
-from apvfio.sim.store import create_sim, open_sim
 from apvfio.store import definitions, ledger_file
 from apvfio.store.policy_file import POLICY
 

@@ -16,14 +16,14 @@ from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from apvfio.model.errors import HostError, UsageError
-from apvfio.sim.face import Face
-from apvfio.sim.store import open_sim_file
+from apvfio.sim.fuse_operations import Face
+from apvfio.sim.host_file import open_sim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from apvfio.sim.store import SimFile
+    from apvfio.sim.host_file import SimFile
 
 _IDLE = 0.5
 """Seconds without a change after which the file is saved."""

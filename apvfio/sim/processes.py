@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.process import UNKNOWN, Process
-from apvfio.sim import codec
+from apvfio.sim import json_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,20 +123,20 @@ class Processes:
 
     def to_json(self) -> dict[str, Any]:
         """The processes, as `from_json` takes them back."""
-        return codec.dump_fields(
+        return json_fields.dump_fields(
             _Saved(self._ticks, {str(pid): process for pid, process in self.table.items()})
         )
 
     @classmethod
     def from_json(cls, document: object, kernel: SimKernel) -> Processes:
         """The processes that `to_json` wrote; RequestError says what is wrong with another document."""
-        saved = codec.load_fields(_Saved, document, "processes")
+        saved = json_fields.load_fields(_Saved, document, "processes")
         made = cls(kernel)
         made._ticks = saved.ticks
         for pid, process in saved.table.items():
             if not (pid.isascii() and pid.isdigit()):
-                raise codec.unusable("processes", f"{pid[:40]!r} is no pid")
+                raise json_fields.unusable("processes", f"{pid[:40]!r} is no pid")
             if process.guest and not is_uuid(process.guest):
-                raise codec.unusable(f"processes.{pid}", f"{process.guest[:40]!r} is no uuid")
+                raise json_fields.unusable(f"processes.{pid}", f"{process.guest[:40]!r} is no uuid")
             made.table[int(pid)] = process
         return made

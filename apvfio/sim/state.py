@@ -10,7 +10,7 @@ from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import ALL_IDS, IDS, MAX_ID, NO_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
-from apvfio.sim import codec
+from apvfio.sim import json_fields
 from apvfio.sim.profile import profile_named
 
 if TYPE_CHECKING:
@@ -173,12 +173,12 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as `from_json` takes it back."""
-        return codec.dump_fields(self)
+        return json_fields.dump_fields(self)
 
     @classmethod
     def from_json(cls, document: object) -> State:
         """The state that `to_json` wrote; RequestError says what is wrong with another document."""
-        state = codec.load_fields(cls, document, "kernel")
+        state = json_fields.load_fields(cls, document, "kernel")
         profile_named(state.profile)
         state._check()
         return state
@@ -197,7 +197,7 @@ class State:
         ):
             for name in names:
                 if name not in known:
-                    raise codec.unusable(f"kernel.{where}", f"{name[:40]!r} is no {what}")
+                    raise json_fields.unusable(f"kernel.{where}", f"{name[:40]!r} is no {what}")
         for apqn in self.queues:
             if apqn.adapter not in self.cards:
-                raise codec.unusable("kernel.queues", f"{apqn} has no card")
+                raise json_fields.unusable("kernel.queues", f"{apqn} has no card")

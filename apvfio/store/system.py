@@ -2,7 +2,7 @@
 """A whole machine as apvfio sees it: /sys, the few files it keeps, a lock, and the boot.
 
 `RealSystem` is this machine, or a tree that stands for one (``--root``). The simulated one
-is `apvfio.sim.store.SimSystem`. Nothing else in apvfio opens a file of the host.
+is `apvfio.sim.host_file.SimSystem`. Nothing else in apvfio opens a file of the host.
 """
 
 from __future__ import annotations

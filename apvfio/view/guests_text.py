@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.errors import printable
 from apvfio.model.text import some_queues
-from apvfio.view.folding import columns, cut, fold, padded
+from apvfio.view.columns import columns, cut, fold, padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

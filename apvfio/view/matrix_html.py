@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.matrix import Apqn
     from apvfio.view.palette import Colors
-    from apvfio.view.report import Report
+    from apvfio.view.status_report import Report
 
 
 def page(told: Report) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.view.picture import Picture
-    from apvfio.view.report import Report
+    from apvfio.view.status_report import Report
 
 _COLUMNS = 32
 """Domains side by side; with more of them no page would be wide enough to be read."""

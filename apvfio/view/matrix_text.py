@@ -13,7 +13,7 @@ from apvfio.model.matrix import Apqn
 from apvfio.model.owners import FREE, HOST, UNBOUND
 from apvfio.model.queue_states import IN_USE, STATES
 from apvfio.model.text import decimal, some_queues
-from apvfio.view.folding import columns, cut, fold, padded
+from apvfio.view.columns import columns, cut, fold, padded
 from apvfio.view.picture import RESERVED
 
 if TYPE_CHECKING:

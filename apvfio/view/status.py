@@ -9,14 +9,14 @@ from apvfio.model.ids import format_list
 from apvfio.store.ledger_file import pending_json
 from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.picture import picture
-from apvfio.view.report import report
+from apvfio.view.status_report import report
 
 if TYPE_CHECKING:
     from apvfio.libvirt.status import Status
     from apvfio.model.claim import Claim
     from apvfio.model.ledger import Lease
     from apvfio.view.picture import Picture
-    from apvfio.view.report import Report
+    from apvfio.view.status_report import Report
 
 
 def status_report(found: Status) -> Report:

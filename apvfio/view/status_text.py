@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.view.folding import fold
+from apvfio.view.columns import fold
 from apvfio.view.matrix_text import matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.view.matrix_text import Look
-    from apvfio.view.report import Report
+    from apvfio.view.status_report import Report
 
 
 def status(told: Report, look: Look) -> Iterator[str]:

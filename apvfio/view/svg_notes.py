@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.owners import HOST
 from apvfio.model.queue_states import IN_USE, STATES
-from apvfio.view.folding import columns
+from apvfio.view.columns import columns
 from apvfio.view.picture import Entry
 from apvfio.view.svg_parts import CELL, CHARACTER, LEFT
 from apvfio.view.svg_square import square
 
 if TYPE_CHECKING:
     from apvfio.view.picture import Picture
-    from apvfio.view.report import Report
+    from apvfio.view.status_report import Report
     from apvfio.view.svg_parts import Drawing
 
 _LINE = CELL + 4

@@ -6,7 +6,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from apvfio.view.folding import fold
+from apvfio.view.columns import fold
 from apvfio.view.palette import DARK, LIGHT
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.stop import release_guest
 from apvfio.install.shipped_files import hook_script
@@ -23,8 +23,8 @@ from apvfio.model.ids import IdSet
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
 from apvfio.sim import fuse
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.store.ledger_file import LEDGER, load
 from apvfio.store.locks import s390_lock
 from apvfio.store.system import RealSystem

@@ -20,8 +20,8 @@ import pytest
 from apvfio.model.errors import Exit, HostError, UsageError
 from apvfio.sim import fuse
 from apvfio.sim.fuse import mount
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.store.locks import holding_locks, s390_lock
 from apvfio.store.system import RealSystem
 
@@ -271,7 +271,7 @@ def test_unmounting_ends_the_process(host: Mounted) -> None:
 
 
 def test_a_mounted_host_is_in_use(host: Mounted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("apvfio.sim.store.WAIT", 0.1)
+    monkeypatch.setattr("apvfio.sim.host_file.WAIT", 0.1)
     (tmp_path / "second").mkdir()
     with pytest.raises(Exception, match="was in use by another apvfio"):
         mount(str(host.file), str(tmp_path / "second"))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.events.audit_log import AUDIT_LOG
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.store.definitions import FOLDER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY

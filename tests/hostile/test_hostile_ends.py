@@ -17,7 +17,7 @@ import pytest
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit
-from apvfio.sim.store import open_sim
+from apvfio.sim.host_file import open_sim
 from apvfio.store.locks import OWN_LOCK
 from hook_process import PATIENCE, Hook
 from hostile_input import MDEV, domain, require_line

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import Exit
-from apvfio.sim.store import open_sim
+from apvfio.sim.host_file import open_sim
 from hook_process import PATIENCE, Hook
 from hostile_input import HOSTDEV, MDEV, UUID, domain, require_line
 

@@ -14,8 +14,8 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
-from apvfio.events.changes import holders
 from apvfio.events.event import Event, to_line
+from apvfio.events.ledger_changes import holders
 from apvfio.model.errors import Exit
 from hostile_input import (
     domain,

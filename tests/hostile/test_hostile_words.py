@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from apvfio.engine.start import start_guest
 from apvfio.model.errors import Exit
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from command_line import COMMANDS, options
 from hostile_input import (
     MDEV,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import uuid
 from xml.sax.saxutils import escape, quoteattr
 
-from apvfio.domain.reader import NAMESPACE
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.model.ids import format_list
 
 TYPE_CHECKING = False

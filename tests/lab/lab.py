@@ -9,8 +9,8 @@ import tempfile
 
 from apvfio.model.errors import HostError
 from apvfio.sim import fuse
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.store.system import RealSystem
 from lab import guest
 from lab.libvirtd import COMMANDS, HOOK, Libvirtd, write_file, write_settings

@@ -419,9 +419,9 @@ def test_a_tree_and_its_commands(ward: Ward, lab: Lab, tmp_path: Path) -> None:
     ward.shell("echo 0 >/sys/bus/ap/devices/card00/config")
     done = ward.house.lab.run([sys.executable, "-m", "apvfio", "doctor"])
     assert "card00/config" in done.stdout
-    from apvfio.doctor.examine import examine
     from apvfio.doctor.facts import DomainFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
+    from apvfio.doctor.run_checks import examine
 
     found = examine(
         lab.host(), lambda: [DomainFacts("db1", file.read_bytes())], Words(root=root), guest="db1"

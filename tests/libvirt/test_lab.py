@@ -177,8 +177,8 @@ def test_commands_end_in_time(recorder: Lab) -> None:
 
 
 def test_a_lab_keeps_its_host_and_leaves_no_trace(tmp_path: Path, make_lab: MakeLab) -> None:
+    from apvfio.sim.host_file import create_sim, open_sim
     from apvfio.sim.kernel import SimKernel
-    from apvfio.sim.store import create_sim, open_sim
 
     with make_lab(None):
         pass

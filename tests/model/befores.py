@@ -9,7 +9,7 @@ from unittest import mock
 
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
-from apvfio.mdevctl.persistent import define
+from apvfio.mdevctl.persistent_device import define
 from apvfio.model.criteria import Criteria
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
 from apvfio.model.ids import parse_list

@@ -31,8 +31,8 @@ from apvfio.engine.stop import release_guest
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import HELD
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.store.ledger_file import load
 from apvfio.store.system import RealSystem
 from hosts import guest

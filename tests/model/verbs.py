@@ -14,7 +14,7 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hook
-from apvfio.mdevctl.persistent import define, undefine
+from apvfio.mdevctl.persistent_device import define, undefine
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import parse_mask_spec

@@ -10,8 +10,8 @@ import pytest
 
 from apvfio.engine.start import start_guest
 from apvfio.model.matrix import Apqn
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from hosts import IBM_DOMAINS, a_matrix, a_request
 from memory_host import IBM_ADAPTERS
 from real_tools import tool_host

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, setting
 from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
-from apvfio.domain.editor import own_mdev
+from apvfio.domain.xml_editor import own_mdev
 from apvfio.model.errors import ApvfioError, Exit, printable
 from apvfio.model.host import AP_MDEVS, BUS, UNBOUND, Host
 from apvfio.model.ledger import Ledger
 from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
-from apvfio.plan.planner import ALREADY_FREE, Plan
+from apvfio.plan.start_plan import ALREADY_FREE, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, GuestFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Matrix
 

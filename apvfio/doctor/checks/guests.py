@@ -10,20 +10,20 @@ from apvfio.doctor.check import OK, PROBLEM, of_error, ok, problem, skipped, war
 from apvfio.doctor.checks.guest import judge_guest
 from apvfio.doctor.checks.refusal import own_device
 from apvfio.doctor.facts import Unseen
-from apvfio.domain.editor import own_mdevs
+from apvfio.domain.xml_editor import own_mdevs
 from apvfio.model.errors import ApvfioError, Exit, printable
 from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from apvfio.model.text import some_queues
-from apvfio.plan.planner import Plan
+from apvfio.plan.start_plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, GuestFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
     from apvfio.model.matrix import Apqn
 
 

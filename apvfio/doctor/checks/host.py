@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, KernelFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Matrix

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import OK, PROBLEM, WARNING, Check, of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import UNSEEN, UNSURE, Unseen
 from apvfio.install.checks import aside, not_run
-from apvfio.install.contents import HOOK
+from apvfio.install.installed_files import HOOK
 from apvfio.model.errors import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.doctor.facts import Facts, MachineFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
 
 _HOOK = f"/{HOOK}"
 _LOOK_AGAIN = "Reload the daemon; running guests are not affected."

@@ -11,8 +11,8 @@ from apvfio.doctor.checks.kernel import changeable
 from apvfio.doctor.checks.libvirt import STANDS_FOR_ANOTHER, of_findings
 from apvfio.doctor.facts import Unseen
 from apvfio.install.checks import aside
-from apvfio.install.contents import HOOK
-from apvfio.install.tree import CHANGED, FOREIGN, NEW
+from apvfio.install.file_changes import CHANGED, FOREIGN, NEW
+from apvfio.install.installed_files import HOOK
 from apvfio.model.host import OVERRIDES
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, MachineFacts, UnitFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
 
 _UNHEARD = 600
 _INSTALL = "apvfio install"

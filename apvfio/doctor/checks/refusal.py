@@ -18,7 +18,7 @@ from apvfio.store.policy_file import POLICY
 if TYPE_CHECKING:
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, GuestFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Matrix
     from apvfio.model.request import Request

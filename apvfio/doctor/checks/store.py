@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, StoreFacts
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
 
 _DIRECTORY = "run/apvfio"
 _EMPTY_IS_STALE = 120

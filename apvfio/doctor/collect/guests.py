@@ -6,13 +6,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempts import otherwise
+from apvfio.doctor.collect.attempt import otherwise
 from apvfio.doctor.collect.kernel import is_attached
 from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts
 from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.request import asked_in, parse_device, parse_domain
-from apvfio.domain.source import request_of
-from apvfio.domain.tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
+from apvfio.domain.request_source import request_of
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
 from apvfio.engine.plan_start import plan_start
 from apvfio.events import audit_log
 from apvfio.events.event import GAINS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 _FEATURES = ("ap", "apft", "apqci")
 """What QEMU calls the AP instructions, their test facility and their query (QEMU: cpu_features_def.h.inc)."""

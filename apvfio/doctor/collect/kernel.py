@@ -7,7 +7,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempts import attempt, listed, otherwise
+from apvfio.doctor.collect.attempt import attempt, listed, otherwise
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, Unseen
 from apvfio.engine.intended_masks import has_boot_masks
 from apvfio.kernel.lszcrypt import read_cards

@@ -12,12 +12,13 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempts import attempt, listed, otherwise
+from apvfio.doctor.collect.attempt import attempt, listed, otherwise
 from apvfio.doctor.collect.daemon import find_daemon
 from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, HookFacts, MachineFacts, OtherHook, UnitFacts, Unseen
 from apvfio.engine import deferred
 from apvfio.install import checks
-from apvfio.install.contents import (
+from apvfio.install.file_changes import CHANGED, EDITED, SAME, Found, look
+from apvfio.install.installed_files import (
     CALLOUT,
     CALLOUTS,
     HOOK,
@@ -30,8 +31,7 @@ from apvfio.install.contents import (
     Choices,
     contents,
 )
-from apvfio.install.record import RECORD
-from apvfio.install.tree import CHANGED, EDITED, SAME, Found, look
+from apvfio.install.manifest import RECORD
 from apvfio.mdev import programs
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempts import attempt
+from apvfio.doctor.collect.attempt import attempt
 from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen
 from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable

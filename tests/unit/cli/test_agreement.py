@@ -29,10 +29,10 @@ from apvfio.model.ids import IdSet, parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import FREE
 from apvfio.model.request import Request
+from apvfio.sim.host_file import SimSystem, create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
 from apvfio.sim.profile import PROFILES
-from apvfio.sim.store import SimSystem, create_sim, open_sim
 from hosts import a_matrix, guest, mdev
 from json_schema import require
 from lab.guest import guest_uuid, guest_xml

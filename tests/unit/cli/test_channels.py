@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.channels import LEFT, OutputError
 from apvfio.cli.main import main
+from apvfio.cli.standard_streams import LEFT, OutputError
 from apvfio.model.errors import Exit, unexpected
 from domain_xml import domain
 from hosts import a_request

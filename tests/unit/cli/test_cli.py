@@ -18,8 +18,8 @@ from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.policy import Times
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from domain_xml import MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest, mdev
 from memory_host import IBM_ADAPTERS

@@ -15,8 +15,8 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn
 from apvfio.sim.dump import simulated
+from apvfio.sim.host_file import open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import open_sim
 from hosts import a_matrix, a_request, mdev
 from simulated_host import SimulatedHost
 

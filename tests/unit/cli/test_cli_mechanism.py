@@ -11,8 +11,8 @@ import pytest
 from apvfio.cli.main import main
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from hosts import IBM_DOMAINS, a_matrix, mdev
 from memory_host import IBM_ADAPTERS
 

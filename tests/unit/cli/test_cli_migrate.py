@@ -10,8 +10,8 @@ import pytest
 
 from apvfio.cli.main import main
 from apvfio.model.errors import Exit
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 
 NOBODY = "qemu+unix:///system?socket=/nowhere/libvirt-sock"
 

@@ -10,7 +10,7 @@ import pytest
 
 from apvfio.cli import sim
 from apvfio.model.errors import RequestError, UsageError
-from apvfio.sim.store import open_sim
+from apvfio.sim.host_file import open_sim
 
 if TYPE_CHECKING:
     from pathlib import Path

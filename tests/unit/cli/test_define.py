@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.domain.editor import own_mdev
+from apvfio.domain.xml_editor import own_mdev
 from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.definitions import autostarted, load_definition, matrix_of
 from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix, guest

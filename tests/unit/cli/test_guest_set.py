@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.domain.editor import device_uuids, own_mdev, own_mdevs
-from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import parse_domain
+from apvfio.domain.xml_editor import device_uuids, own_mdev, own_mdevs
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import Guest
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit

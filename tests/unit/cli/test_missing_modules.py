@@ -73,7 +73,7 @@ def test_a_command_that_needs_lxml_says_so(sim: Path, guest: Path) -> None:
     assert done.returncode == Exit.HOST
     assert f"PROBLEM {MISSING.partition('.')[0]}." in done.stdout
     assert "unexpected" not in done.stdout
-    done = run(code="from apvfio.domain.tree import parse_xml; parse_xml(b'<domain/>', 'x')")
+    done = run(code="from apvfio.domain.xml_tree import parse_xml; parse_xml(b'<domain/>', 'x')")
     assert done.stderr.splitlines()[-1] == f"apvfio.model.errors.HostError: {MISSING}"
 
 

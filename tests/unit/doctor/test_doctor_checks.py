@@ -38,10 +38,10 @@ from apvfio.doctor.facts import (
     Unseen,
     XmlFacts,
 )
-from apvfio.doctor.words import Words
+from apvfio.doctor.remedies import Words
 from apvfio.install.checks import Finding
-from apvfio.install.contents import HOOK
-from apvfio.install.tree import NEW, SAME, Found
+from apvfio.install.file_changes import NEW, SAME, Found
+from apvfio.install.installed_files import HOOK
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Apqn

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from apvfio.domain.editor import device_uuids, difference, own_mdev, with_request, without_request
-from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import parse_domain
+from apvfio.domain.xml_editor import device_uuids, difference, own_mdev, with_request, without_request
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError

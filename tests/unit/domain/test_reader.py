@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.domain.reader import read_domain
 from apvfio.domain.request import parse_domain
-from apvfio.domain.tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.domain.xml_reader import read_domain
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, parse_xml
 from apvfio.model.errors import RequestError
 from domain_xml import ANY, MATRIX, UUID, domain
 from domain_xml import HOSTDEV as DEVICE

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import guest_uuid, parse_domain
+from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
 from apvfio.model.criteria import Criteria, parse_option, same_key
 from apvfio.model.errors import Exit, RequestError

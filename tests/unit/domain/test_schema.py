@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from lxml import etree
 
-from apvfio.domain.editor import with_request
-from apvfio.domain.reader import NAMESPACE
 from apvfio.domain.request import asked_in, parse_domain
-from apvfio.domain.tree import ANNOTATION, SCHEMA, parse_xml
+from apvfio.domain.xml_editor import with_request
+from apvfio.domain.xml_reader import NAMESPACE
+from apvfio.domain.xml_tree import ANNOTATION, SCHEMA, parse_xml
 from apvfio.model.criteria import MODES, Criteria, parse_criteria
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import MAX_ID, IdSet, parse_id, parse_list

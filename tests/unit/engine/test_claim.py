@@ -31,9 +31,9 @@ from apvfio.model.process import Process
 from apvfio.plan.drift import drift
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.dump import dump
+from apvfio.sim.host_file import open_sim
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
-from apvfio.sim.store import open_sim
 from apvfio.store.ledger_file import LEDGER, load, save
 from apvfio.store.policy_file import POLICY
 from apvfio.store.processes import find_process, parent

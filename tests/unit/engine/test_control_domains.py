@@ -25,7 +25,7 @@ from apvfio.model.ids import IdSet, parse_list
 from apvfio.model.policy import Policy
 from apvfio.model.process import Process
 from apvfio.plan.all_guests import plan_all_guests
-from apvfio.plan.planner import make_plan
+from apvfio.plan.start_plan import make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY

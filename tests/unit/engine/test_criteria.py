@@ -10,7 +10,7 @@ import pytest
 
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.reconcile import reconcile_host
-from apvfio.engine.resolve import planned
+from apvfio.engine.select_queues import planned
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.cards import read_mkvps
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apvfio.model.ledger import Ledger
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 KEY = "4b" * 16
 EP11_CARDS = {0: "ep11", 1: "ep11", 2: "cca"}
@@ -280,7 +280,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     blamed: list[str] | None, limit: int, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that blames no queue, one it was given first, one beside it, or whatever is chosen."""
-    monkeypatch.setattr("apvfio.engine.resolve._TRIES", limit)
+    monkeypatch.setattr("apvfio.engine.select_queues._TRIES", limit)
     machine = a_machine()
     refused = []
 

@@ -70,7 +70,7 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
     assert machine.processes
     sign(machine.processes)
     monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
-    monkeypatch.setattr("apvfio.engine.evidence.time.sleep", lambda _: None)
+    monkeypatch.setattr("apvfio.engine.signs_of_life.time.sleep", lambda _: None)
     return words
 
 

@@ -17,7 +17,7 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
-from apvfio.events.spans import spans
+from apvfio.events.queue_history import spans
 from apvfio.model.claim import Claim
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from apvfio.engine.not_yet import waits
+from apvfio.engine.postponed import waits
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.store import stop_records

@@ -24,8 +24,8 @@ from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import parse_mask_spec
 from apvfio.model.progress import FOR_THE_LOCK
 from apvfio.plan.mask_edit import MaskEdit
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from apvfio.store.locks import OWN_LOCK
 from hosts import a_request, guest, mdev
 from terminals import terminal

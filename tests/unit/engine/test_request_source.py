@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.domain.source import request_of
+from apvfio.domain.request_source import request_of
 from apvfio.engine.claim import make_claim
 from apvfio.engine.start import start_guest
-from apvfio.mdevctl.persistent import definition_of
+from apvfio.mdevctl.persistent_device import definition_of
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.install.contents import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, Item, contents
-from apvfio.install.record import RECORD
-from apvfio.install.tree import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
+from apvfio.install.file_changes import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
+from apvfio.install.installed_files import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, Item, contents
+from apvfio.install.manifest import RECORD
 from apvfio.model.errors import Exit
 from apvfio.store import ledger_file
 from apvfio.store.system import RealSystem

@@ -11,8 +11,8 @@ import pytest
 from pyfakefs.fake_filesystem import FakeFilesystem
 
 from apvfio.cli.main import main
-from apvfio.install import checks, commands, record
-from apvfio.install.contents import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
+from apvfio.install import checks, manifest, reload_commands
+from apvfio.install.installed_files import CALLOUTS, HOOK, NOTIFIER, PATH_UNIT, PREPARE_UNIT, Choices
 from apvfio.mdev import programs
 from apvfio.model.errors import Exit
 from apvfio.store.system import RealSystem
@@ -302,8 +302,10 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
     machine.ran = []
     # pyfakefs has no flock; that the AP bus is missing shows that nothing was paid.
     fs.rmdir("/sys/bus/ap")
-    paths = list(record.load(RealSystem().files).files)
-    removal = [str(c) for c in (*commands.before_removal(paths), *commands.after_removal(paths))]
+    paths = list(manifest.load(RealSystem().files).files)
+    removal = [
+        str(c) for c in (*reload_commands.before_removal(paths), *reload_commands.after_removal(paths))
+    ]
     assert removal == [
         "systemctl disable --now apvfio-reconcile.path apvfio-prepare.service apvfio-metrics.timer",
         "systemctl daemon-reload",
@@ -311,7 +313,7 @@ def test_commands_of_a_host_with_everything(machine: Programs, fs: FakeFilesyste
         "journalctl --update-catalog",
     ]
     fs.remove("/run/udev/control")
-    assert [str(c) for c in commands.after_removal(paths)] == [removal[1], removal[3]]
+    assert [str(c) for c in reload_commands.after_removal(paths)] == [removal[1], removal[3]]
 
 
 def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,9 +321,9 @@ def test_each_unit_is_asked_for(machine: Programs, monkeypatch: pytest.MonkeyPat
     machine.answers["systemctl"] = (0, "")
     on = {PATH_UNIT, PREPARE_UNIT}
     monkeypatch.setattr(programs, "ask", lambda words: (0 if on & set(words) else 1, ""))
-    assert commands.enabled()
+    assert reload_commands.enabled()
     on.remove(PREPARE_UNIT)
-    assert not commands.enabled()
+    assert not reload_commands.enabled()
 
 
 def test_a_command_that_fails_is_told_of(
@@ -339,9 +341,9 @@ def test_a_command_that_fails_is_told_of(
 def test_commands_of_a_host_with_nothing(machine: Programs, fs: FakeFilesystem) -> None:
     assert installed(machine, fs) == 0
     assert told(machine) == []
-    paths = list(record.load(RealSystem().files).files)
-    assert commands.before_removal(paths) == commands.after_removal(paths) == []
-    assert commands.enabled()
+    paths = list(manifest.load(RealSystem().files).files)
+    assert reload_commands.before_removal(paths) == reload_commands.after_removal(paths) == []
+    assert reload_commands.enabled()
 
 
 def test_without_mdevctl_there_is_nobody_to_notify(machine: Programs, fs: FakeFilesystem) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.install import contents
-from apvfio.install.contents import HOOK, NOTIFIER
-from apvfio.install.record import RECORD
-from apvfio.install.tree import KEPT
+from apvfio.install import installed_files
+from apvfio.install.file_changes import KEPT
+from apvfio.install.installed_files import HOOK, NOTIFIER
+from apvfio.install.manifest import RECORD
 from apvfio.model.errors import Exit
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ EDIT = b"#!/bin/sh\n# Installed by 'apvfio install'; 'apvfio uninstall' removes 
 def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tree of a host, which stays as it is; all is tried on copies."""
     # The files of the page are many, and alike.
-    monkeypatch.setattr(contents, "_PAGE", contents._PAGE[:1])
+    monkeypatch.setattr(installed_files, "_PAGE", installed_files._PAGE[:1])
     for directory in ("etc/libvirt/hooks", os.path.dirname(NOTIFIER), "usr/lib", "var/lib"):
         (tmp_path / "before" / directory).mkdir(parents=True)
     return tmp_path / "before"

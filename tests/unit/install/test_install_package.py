@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
-from apvfio.install.contents import CALLOUT, CALLOUTS, HOOK, MARK, NOTIFIER, PACKAGED
-from apvfio.install.record import RECORD
+from apvfio.install.installed_files import CALLOUT, CALLOUTS, HOOK, MARK, NOTIFIER, PACKAGED
+from apvfio.install.manifest import RECORD
 from apvfio.model.errors import Exit
 from apvfio.store import ledger_file
 from apvfio.store.system import RealSystem

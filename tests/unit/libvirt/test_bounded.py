@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.libvirt.bounded import bounded
 from apvfio.libvirt.guests import PATIENCE
+from apvfio.libvirt.time_limit import bounded
 from apvfio.model.errors import Exit
 from simulated_host import SimulatedHost
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.domain.reader import is_own
+from apvfio.domain.xml_reader import is_own
 from apvfio.events import audit_log
 from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.ledger_file import LEDGER
 from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS

@@ -9,8 +9,8 @@ from apvfio.engine.start import start_guest
 from apvfio.events import audit_log
 from apvfio.events.text import sentence
 from apvfio.libvirt import hook
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from apvfio.store.definitions import FOLDER
 from hosts import a_matrix, a_request, mdev
 from lab.guest import guest_xml

@@ -15,8 +15,8 @@ from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
+from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim, open_sim
 from apvfio.store.processes import GRACE, now
 from domain_xml import UUID, domain
 from hosts import IBM_DOMAINS, a_request

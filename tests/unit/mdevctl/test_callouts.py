@@ -24,7 +24,7 @@ from apvfio.engine.stop import release_guest
 from apvfio.mdev.callouts import Call, CallError, attributes, parse_call
 from apvfio.mdev.definitions import AUTO, Definition, parse
 from apvfio.mdevctl import callout, notifier
-from apvfio.mdevctl.persistent import definition_of
+from apvfio.mdevctl.persistent_device import definition_of
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import ALL_IDS, IdSet

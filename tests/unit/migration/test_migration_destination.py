@@ -17,8 +17,8 @@ from apvfio.migration import destination
 from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.model.progress import no_progress
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS, a_matrix
 from memory_host import IBM_ADAPTERS, Machine

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from apvfio.migration.equipment import Equipment, compare, equipment_from, read_equipment
+from apvfio.migration.compare_queues import Equipment, compare, equipment_from, read_equipment
 from apvfio.model.errors import HostError
 from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Apqn

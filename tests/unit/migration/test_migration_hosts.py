@@ -12,8 +12,8 @@ import pytest
 from apvfio.migration.hosts import OtherHost, ThisHost
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.matrix import Apqn
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from domain_xml import MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from lab.namespace import environment

@@ -20,8 +20,8 @@ from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.plan.after_stop import after_stop
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from apvfio.store.ledger_file import load, save
 from hosts import a_matrix, a_request, guest, mdev
 from lab.guest import guest_uuid, guest_xml

@@ -19,8 +19,8 @@ from apvfio.model.matrix import Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
 from apvfio.plan.all_guests import plan_all_guests
+from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import create_sim
 from apvfio.view.all_guests_text import all_guests_text
 from domain_xml import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev

@@ -28,7 +28,7 @@ from memory_host import IBM_ADAPTERS, Machine
 if TYPE_CHECKING:
     from apvfio.model.request import Request
     from apvfio.plan.all_guests import AllGuests
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 KERNELS = tuple(PROFILES)
 LAST = "the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)"

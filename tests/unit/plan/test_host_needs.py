@@ -20,7 +20,7 @@ from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import IGNORE, WARN, Busy, Policy
 from apvfio.model.request import Request
-from apvfio.plan.planner import Plan, make_plan
+from apvfio.plan.start_plan import Plan, make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY, parse_policy
 from host_usage import RULES, SAYS, Overlay, use

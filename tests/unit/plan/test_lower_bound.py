@@ -8,7 +8,7 @@ from itertools import combinations, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apvfio.plan.lower_bound import fewest, most_kept
+from apvfio.plan.joint_bound import fewest, most_kept
 
 SIDE = 6
 SET = st.integers(0, (1 << SIDE) - 1)

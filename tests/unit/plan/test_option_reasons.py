@@ -19,13 +19,13 @@ from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.plan.options import free_options
-from apvfio.plan.planner import make_plan
+from apvfio.plan.start_plan import make_plan
+from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem
 from hosts import NO_LEASES, a_host, a_request
 
 if TYPE_CHECKING:
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 LOSES_TWO = "to free its domains would cost the host 2 queues, but "
 

@@ -16,7 +16,7 @@ from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Ledge
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.plan.options import free_options
-from apvfio.plan.planner import make_plan
+from apvfio.plan.start_plan import make_plan
 from apvfio.plan.steps import pending_steps, returnable, returned_by_others
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, a_request, mdev
 

@@ -21,9 +21,9 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
 from apvfio.plan.options import free_options
-from apvfio.plan.planner import make_plan
-from apvfio.plan.rectangle import Line, cheapest
 from apvfio.plan.selection import choose_queues
+from apvfio.plan.selection_rectangle import Line, cheapest
+from apvfio.plan.start_plan import make_plan
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev
 
 NO_POLICY = Policy()
@@ -245,7 +245,7 @@ def test_a_full_host_with_cards_that_all_differ_is_searched_in_time() -> None:
 
 
 def test_a_search_that_is_too_long_ends_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apvfio.plan.rectangle.LIMIT", 50)
+    monkeypatch.setattr("apvfio.plan.selection_rectangle.LIMIT", 50)
     adapters = [Line(a, (1 << 20) - 1 - (1 << a)) for a in range(20)]
     domains = [Line(d, (1 << 20) - 1 - (1 << d)) for d in range(20)]
     found = cheapest(adapters, domains, 10, 10)

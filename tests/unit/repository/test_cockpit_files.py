@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.install.contents import MARK, Choices, contents
+from apvfio.install.installed_files import MARK, Choices, contents
 from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import COMMON
 

@@ -21,7 +21,7 @@ def test_the_guest_asks_for_what_its_comment_says() -> None:
     assert request is not None
     assert request.guest == "db1"
     assert request.matrix[:2] == a_matrix("0,10", "1,2,4")[:2]
-    from apvfio.plan.planner import make_plan
+    from apvfio.plan.start_plan import make_plan
 
     assert make_plan(request, a_host(), NO_LEASES, Policy()).freed_by == "adapters"
 

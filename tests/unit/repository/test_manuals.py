@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from apvfio.cli.examples import EXAMPLES
-from apvfio.domain import tree
+from apvfio.domain import xml_tree
 from apvfio.domain.annotation import parse_annotation
-from apvfio.domain.reader import read_domain
+from apvfio.domain.xml_reader import read_domain
 from apvfio.model.criteria import Criteria
 from apvfio.model.matrix import Apqn
 from apvfio.store.policy_file import SECTIONS, parse_policy
@@ -94,7 +94,7 @@ def test_the_examples_are_those_that_help_shows() -> None:
 
 
 def test_every_part_of_the_annotation_is_in_its_manual() -> None:
-    grammar = tree.parse_xml(Path(tree.SCHEMA).read_bytes(), "the schema")
+    grammar = xml_tree.parse_xml(Path(xml_tree.SCHEMA).read_bytes(), "the schema")
     rng = "{http://relaxng.org/ns/structure/1.0}"
     names = {part.get("name") for kind in ("element", "attribute") for part in grammar.iter(f"{rng}{kind}")}
     told = plain("apvfio-guest.7")

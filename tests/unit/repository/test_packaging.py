@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from apvfio.install import checks
-from apvfio.install.contents import HOOK
-from apvfio.install.record import RECORD
+from apvfio.install.installed_files import HOOK
+from apvfio.install.manifest import RECORD
 from apvfio.mdev import programs
 
 CHECKOUT = Path(__file__).parents[3]

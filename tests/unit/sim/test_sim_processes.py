@@ -11,9 +11,9 @@ from apvfio.cli.main import main
 from apvfio.model.errors import Exit, RequestError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.process import UNKNOWN, Process
+from apvfio.sim.host_file import SimSystem, create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.processes import Processes
-from apvfio.sim.store import SimSystem, create_sim, open_sim
 from apvfio.store.ledger_file import load
 from domain_xml import MDEV as WRITTEN
 from domain_xml import UUID, domain

@@ -14,9 +14,9 @@ import pytest
 
 from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.model.ids import parse_list
-from apvfio.sim import store
+from apvfio.sim import host_file
+from apvfio.sim.host_file import SimSystem, create_sim, open_sim, open_sim_file
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.store import SimSystem, create_sim, open_sim, open_sim_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_a_link_to_the_file_stays_one(sim: Path) -> None:
 
 
 def test_only_one_has_the_host(sim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "WAIT", 0.1)
+    monkeypatch.setattr(host_file, "WAIT", 0.1)
     with open_sim(str(sim)) as system:
         system.sysfs.write(APMASK, "-0")
         with pytest.raises(ApvfioError, match=r"was in use by another apvfio for 0 s\."), open_sim(str(sim)):
@@ -97,7 +97,7 @@ def test_only_one_has_the_host(sim: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_lock_survives_saving(sim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "WAIT", 0.1)
+    monkeypatch.setattr(host_file, "WAIT", 0.1)
     with open_sim_file(str(sim)) as file:
         inode = sim.stat().st_ino
         file.system.sysfs.write(APMASK, "-0")

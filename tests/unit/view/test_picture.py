@@ -14,7 +14,7 @@ from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import GUEST, HOST, Owner
 from apvfio.model.queue_states import IN_USE, OFFLINE, QueueStates
-from apvfio.view.folding import columns, cut, fold, padded
+from apvfio.view.columns import columns, cut, fold, padded
 from apvfio.view.matrix_text import Look, matrix
 from apvfio.view.picture import Picture, picture
 from apvfio.view.status_text import status

@@ -19,7 +19,7 @@ from apvfio.view.matrix_html import page
 from apvfio.view.matrix_svg import svg
 from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import HUES, RESERVED, Picture, picture
-from apvfio.view.report import report
+from apvfio.view.status_report import report
 from drawn_hosts import a_report, pictures
 from hosts import NO_LEASES, a_host, a_request, mdev
 from simulated_host import SimulatedHost

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 
-from apvfio.cli.channels import output
+from apvfio.cli.standard_streams import output
 from apvfio.model.errors import HostError, UsageError, printable
 from apvfio.store.files import RealFiles
 

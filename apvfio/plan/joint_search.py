@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.ids import IdSet
-from apvfio.plan.lower_bound import most_kept
+from apvfio.plan.joint_bound import most_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.contents import HOOK, METRICS_TIMER, PATH_UNIT, PREPARE_UNIT
+from apvfio.install.installed_files import HOOK, METRICS_TIMER, PATH_UNIT, PREPARE_UNIT
 from apvfio.mdev import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.install.contents import Choices
+    from apvfio.install.installed_files import Choices
 
 _SELINUX = "/sys/fs/selinux"
 _BOOTED = "/run/systemd/system"

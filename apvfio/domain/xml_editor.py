@@ -12,13 +12,13 @@ import difflib
 from typing import TYPE_CHECKING
 
 from apvfio.domain.lazy_lxml import etree
-from apvfio.domain.reader import NAMESPACE, is_own, read_domain
-from apvfio.domain.tree import HOSTDEV, parse_xml
+from apvfio.domain.xml_reader import NAMESPACE, is_own, read_domain
+from apvfio.domain.xml_tree import HOSTDEV, parse_xml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from apvfio.domain.reader import Stray
+    from apvfio.domain.xml_reader import Stray
 
 OWN_MDEVS = 8
 PREFIX = "ap"

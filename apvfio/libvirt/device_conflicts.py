@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.domain.editor import device_uuids, own_mdevs
+from apvfio.domain.xml_editor import device_uuids, own_mdevs
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 
 if TYPE_CHECKING:

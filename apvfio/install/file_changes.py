@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.contents import MARK, PACKAGED, PREPARE_UNIT, Item
+from apvfio.install.installed_files import MARK, PACKAGED, PREPARE_UNIT, Item
 from apvfio.model.errors import ConflictError, HostError
 from apvfio.store.safe_open import file_error
 

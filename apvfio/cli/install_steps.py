@@ -7,10 +7,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.place import add_json, print_json
+from apvfio.cli.host_options import add_json, print_json
 from apvfio.install.checks import Finding
-from apvfio.install.commands import Command
-from apvfio.install.tree import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
+from apvfio.install.file_changes import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
+from apvfio.install.reload_commands import Command
 from apvfio.mdev import programs
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.store.system import on_this_machine

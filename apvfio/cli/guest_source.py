@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from apvfio.cli.place import add_connect
+from apvfio.cli.host_options import add_connect
 from apvfio.model.errors import UsageError, printable
 
 _XML_LIMIT = 16 << 20

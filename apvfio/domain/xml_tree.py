@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from apvfio.domain.lazy_lxml import etree
-from apvfio.domain.reader import NAMESPACE, declares_type
+from apvfio.domain.xml_reader import NAMESPACE, declares_type
 from apvfio.model.errors import RequestError, printable
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "schema", "guest-1.rng")

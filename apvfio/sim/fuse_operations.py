@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from apvfio.sim.files import Node
+    from apvfio.sim.host_file import SimSystem
     from apvfio.sim.kernel import SimKernel
-    from apvfio.sim.store import SimSystem
 
     Stat = dict[str, int]
 

@@ -10,14 +10,14 @@ from apvfio.model.ledger import STARTING, Lease, Ledger
 from apvfio.model.text import count_queues, some_queues
 from apvfio.model.typed import NamedTuple
 from apvfio.plan.availability import others, require_free, require_no_strange_override, require_unreserved
-from apvfio.plan.host_needs import (
+from apvfio.plan.keep_and_busy import (
     NOTHING_KNOWN,
     preference_reason,
     require_may_be_taken,
     require_option_open,
     with_objections,
 )
-from apvfio.plan.host_needs import warnings as warnings_of
+from apvfio.plan.keep_and_busy import warnings as warnings_of
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.options import Option, free_options
 from apvfio.plan.overrides import OVERRIDE_OPTION, to_override

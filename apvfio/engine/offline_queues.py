@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
-    from apvfio.plan.planner import Plan
+    from apvfio.plan.start_plan import Plan
 
 
 def noting_offline(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:

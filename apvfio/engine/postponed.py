@@ -6,14 +6,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.engine.evidence import Evidence
+from apvfio.engine.signs_of_life import Evidence
 from apvfio.model.errors import printable
 from apvfio.model.ledger import HELD
 from apvfio.store.processes import GRACE, now, should_run
 from apvfio.store.stop_records import ended
 
 if TYPE_CHECKING:
-    from apvfio.engine.evidence import LifeSigns
+    from apvfio.engine.signs_of_life import LifeSigns
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease, Ledger
 

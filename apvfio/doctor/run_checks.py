@@ -15,7 +15,7 @@ from apvfio.doctor.checks.kernel import judge_kernel
 from apvfio.doctor.checks.libvirt import judge_libvirt
 from apvfio.doctor.checks.machine import judge_tools, judge_units
 from apvfio.doctor.checks.store import judge_store
-from apvfio.doctor.collect.attempts import attempt, otherwise
+from apvfio.doctor.collect.attempt import attempt, otherwise
 from apvfio.doctor.collect.guests import look_at_guests
 from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from apvfio.doctor.facts import DomainFacts, GuestFacts, MachineFacts, Seen
-    from apvfio.doctor.words import Words
+    from apvfio.doctor.remedies import Words
     from apvfio.engine.state import State
     from apvfio.kernel.seam import Files, System
 

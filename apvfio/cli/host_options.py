@@ -49,7 +49,7 @@ def opened(args: argparse.Namespace) -> Iterator[System]:
     """The system that ``--sim`` or ``--root`` names, or this machine."""
     if args.sim:
         # Only a simulated host needs the simulator.
-        from apvfio.sim.store import open_sim  # noqa: PLC0415
+        from apvfio.sim.host_file import open_sim  # noqa: PLC0415
 
         with open_sim(args.sim) as system:
             yield system

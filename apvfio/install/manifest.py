@@ -9,13 +9,13 @@ from fnmatch import fnmatch
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.tree import FOREIGN, SAME, apply, clean, digest, missing_directories, prune
+from apvfio.install.file_changes import FOREIGN, SAME, apply, clean, digest, missing_directories, prune
 from apvfio.model.errors import ApvfioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from apvfio.install.tree import Found
+    from apvfio.install.file_changes import Found
     from apvfio.kernel.seam import Files
 
 RECORD = "var/lib/apvfio/installed.json"
