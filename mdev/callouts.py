@@ -21,7 +21,7 @@ SCRIPTS = ("usr/lib/mdevctl/scripts.d", "etc/mdevctl.d/scripts.d")
 """Where the directories ``callouts`` and ``notifiers`` are, in the order in which 1.3 and newer look; 1.2
 knows the second only."""
 
-PRE, POST, GET, NOTIFY = "pre", "post", "get", "notify"
+PRE, POST, GET = "pre", "post", "get"
 START, STOP, MODIFY = "start", "stop", "modify"
 DEFINE, UNDEFINE = "define", "undefine"
 ATTRIBUTES = "attributes"

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apvfio.events.audit_log import AUDIT_LOG
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
 from hosts import IBM_DOMAINS
+from lab.hook import hook_script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

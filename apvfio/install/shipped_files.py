@@ -36,8 +36,3 @@ def script(name: str, python: str = sys.executable, *, packages: str | None = No
         line = f"{word}={shlex.quote(value)}".replace("\\", r"\\")
         text = re.sub(rf"^{word}=.*$", line, text, count=1, flags=re.MULTILINE)
     return text
-
-
-def hook_script(python: str = sys.executable) -> str:
-    """The text of libvirt's hook, running ``python``."""
-    return script("hooks/qemu", python)

@@ -67,12 +67,6 @@ class Status(NamedTuple):
         leases = self.ledger.of_guest(guest_uuid)
         return next((lease for lease in leases if lease.state != ENDING), None)
 
-    def runs(self, guest_uuid: str) -> bool:
-        """Whether the guest runs; where processes are unknown, whether it holds queues."""
-        if self.running is None:
-            return self.lease(guest_uuid) is not None
-        return guest_uuid in self.running
-
     def faults(self, lease: Lease) -> list[str]:
         """What keeps the guest of ``lease`` from its queues, in the sentences of `drift`."""
         return list(drift_of_lease(self.host, lease))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import HostError
 from cockpit_env import Page, chromium, cockpit, on_simulated_host, require_programs
+from lab.hook import hook_script
 from lab.lab import Lab
 from lab_env import LabEnv
 from other_user import readable_copy

@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
 from cockpit_env import Page, chromium, cockpit, in_lab
 from hosts import a_matrix
+from lab.hook import hook_script
 from lab.lab import Lab
 from lab_env import LabEnv
 

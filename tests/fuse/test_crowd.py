@@ -15,7 +15,6 @@ import pytest
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.stop import release_guest
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt.guests import annotation
 from apvfio.model.errors import HostError
@@ -29,6 +28,7 @@ from apvfio.store.ledger_file import LEDGER, load
 from apvfio.store.locks import s390_lock
 from apvfio.store.system import RealSystem
 from hosts import guest, mdev
+from lab.hook import hook_script
 from lock_waiters import at_the_lock
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
+from lab.hook import hook_script
 from lab_env import LabEnv
 from other_user import as_nobody
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from hosts import a_matrix, mdev
+from lab.hook import hook_script
 from lab_env import LabEnv
 
 if TYPE_CHECKING:

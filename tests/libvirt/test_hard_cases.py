@@ -10,7 +10,7 @@ import pytest
 import changed_guest_cases
 import daemon_cases
 import failure_cases
-from apvfio.install.shipped_files import hook_script
+from lab.hook import hook_script
 from lab_env import LabEnv
 
 if TYPE_CHECKING:

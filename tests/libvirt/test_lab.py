@@ -243,3 +243,30 @@ def test_the_demo_in_a_chroot_does_without_the_lab(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Without libvirt: the lab cannot be had in a chroot: ")
+
+
+def test_the_demo_shows_the_matrix_before_during_and_after() -> None:
+    before = machine_traces()
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.demo"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "Without libvirt" in done.stdout and os.environ.get("CI") != "true":
+        pytest.skip(done.stdout.partition("\n")[0])
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [line for line in done.stdout.splitlines() if line.startswith(("$ ", "== "))]
+    assert [line.partition(" db1.xml")[0] for line in shown] == [
+        "== Before",
+        "$ virsh define",
+        "$ apvfio plan db1",
+        "$ virsh start db1",
+        "== While it runs",
+        "$ virsh destroy db1",
+        "== After",
+    ]
+    assert "guest db1  6 queues" in done.stdout.partition("== While it runs")[2].partition("== After")[0]
+    assert not machine_traces() - before

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from hosts import a_matrix, mdev
 from lab.guest import guest_uuid
+from lab.hook import hook_script
 from lab_env import LabEnv
 from lifecycle_cases import Lifecycle, state
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import live_cases
-from apvfio.install.shipped_files import hook_script
+from lab.hook import hook_script
 from lab_env import LabEnv
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.model.host import VFIO_DRIVER
 from hosts import mdev
+from lab.hook import hook_script
 from lab_env import LabEnv
 from lifecycle_cases import state, with_driver
 from mdevctl_cases import MoreMdevctlCases, device, ledger, mdevctl, shipped

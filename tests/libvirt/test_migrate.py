@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.model.errors import Exit
 from apvfio.store.policy_file import POLICY
 from daemon_env import (
@@ -25,6 +24,7 @@ from daemon_env import (
 )
 from hosts import a_matrix, mdev
 from json_schema import require
+from lab.hook import hook_script
 from lifecycle_cases import state
 from migration_env import NAME, Pair, Standing, a_letter, tree, uri
 

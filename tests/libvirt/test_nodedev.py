@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.store.definitions import load_definition, matrix_of
 from hosts import a_matrix, mdev
+from lab.hook import hook_script
 from lab_env import LabEnv
 from lifecycle_cases import state
 

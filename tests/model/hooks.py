@@ -28,7 +28,6 @@ from apvfio.cli.main import main as apvfio
 from apvfio.engine.deferred import DIRECTORY
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import HELD
 from apvfio.sim.host_file import create_sim
@@ -36,6 +35,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import load
 from apvfio.store.system import RealSystem
 from hosts import guest
+from lab.hook import hook_script
 from model.befores import BESIDE, ONE, domain_xml
 
 if TYPE_CHECKING:

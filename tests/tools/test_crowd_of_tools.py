@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ap_check import stand_in
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.mdevctl.callout import AP_CHECK
@@ -21,6 +20,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import load
 from hosts import mdev
 from lab.guest import guest_uuid, guest_xml
+from lab.hook import hook_script
 from mdevctl_cases import device, shipped
 from real_tools import S390_LOCK, tool_host
 

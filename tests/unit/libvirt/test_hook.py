@@ -12,7 +12,6 @@ import pytest
 
 from apvfio.domain.xml_reader import is_own
 from apvfio.events import audit_log
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
@@ -21,6 +20,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import LEDGER
 from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
+from lab.hook import hook_script
 from memory_host import IBM_ADAPTERS, Machine
 
 HOOK = Path(__file__).parents[3] / "hooks" / "qemu"

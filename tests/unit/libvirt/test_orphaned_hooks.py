@@ -11,7 +11,6 @@ import pytest
 
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
-from apvfio.install.shipped_files import hook_script
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
@@ -20,6 +19,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.processes import GRACE, now
 from domain_xml import UUID, domain
 from hosts import IBM_DOMAINS, a_request
+from lab.hook import hook_script
 from memory_host import IBM_ADAPTERS, Machine
 
 
