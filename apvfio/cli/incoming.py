@@ -34,16 +34,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Free, foresee, or take home."""
     xml = read_file("-")
-    with opened(args) as system, ProgressLine() as tell:
+    with opened(args) as system, ProgressLine() as progress:
         if args.give_up:
-            outcome = destination.give_up(system, xml, tell)
+            outcome = destination.give_up(system, xml, progress)
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
-            foreseen = destination.preview(system, xml)
+            preview = destination.preview(system, xml)
             if args.json:
-                print_json(foreseen.as_json())
+                print_json(preview.as_json())
             else:
-                print("\n".join(describe(foreseen.plan)))
+                print("\n".join(describe(preview.plan)))
         else:
             lease = destination.expect(system, xml)
             if args.json:

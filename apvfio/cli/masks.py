@@ -73,12 +73,12 @@ def run(args: argparse.Namespace) -> int:
     removed = _removed(args.remove, edits)
     if removed and active:
         raise UsageError("only a stored mask can be removed.", remedy="Add --persistent.")
-    wish = MaskEdit(**edits, active=active, persistent=persistent, removed=removed)
+    mask_edit = MaskEdit(**edits, active=active, persistent=persistent, removed=removed)
     with opened(args) as system:
         state = state_of(system) if args.json else ""
-        change = _change(on_premise(system, args.if_state, state_of), wish, args)
+        change = _change(on_premise(system, args.if_state, state_of), mask_edit, args)
     if args.json:
-        print_json({**_change_as_json(wish, change), "state": state})
+        print_json({**_change_as_json(mask_edit, change), "state": state})
     return Exit.OK
 
 
@@ -121,7 +121,7 @@ def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> i
     return Exit.OK
 
 
-def _change(system: System, wish: MaskEdit, args: argparse.Namespace) -> MaskChange:
+def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> MaskChange:
     """Change them, and say so to a person."""
 
     def announce(change: MaskChange) -> None:
@@ -129,18 +129,18 @@ def _change(system: System, wish: MaskEdit, args: argparse.Namespace) -> MaskCha
             print_lines(_effects(change), sys.stderr)
 
     if args.dry_run:
-        change = plan_masks(system, wish)
+        change = plan_masks(system, mask_edit)
         announce(change)
     else:
-        with ProgressLine() as tell:
-            change = change_masks(system, wish, announce, tell)
+        with ProgressLine() as progress:
+            change = change_masks(system, mask_edit, announce, progress)
     if args.json:
         return change
     if args.dry_run and change.changes:
         print_lines(_steps(change))
         return change
-    if wish.active != wish.persistent:
-        scope = "active" if wish.active else "persistent"
+    if mask_edit.active != mask_edit.persistent:
+        scope = "active" if mask_edit.active else "persistent"
         print(f"Configuring device type in the {scope} configuration only")
     print(f"ap device type {'' if change.changes else 'already '}configured")
     return change
@@ -164,11 +164,11 @@ def _steps(change: MaskChange) -> Iterator[str]:
     yield from (f"would remove {name} from /{persistent_masks.RULE}" for name in change.to_remove)
 
 
-def _change_as_json(wish: MaskEdit, change: MaskChange) -> dict[str, object]:
+def _change_as_json(mask_edit: MaskEdit, change: MaskChange) -> dict[str, object]:
     return {
         "changed": change.changes,
-        **({"active": _as_json(change.active)} if wish.active else {}),
-        **({"persistent": _as_json(change.stored)} if wish.persistent else {}),
+        **({"active": _as_json(change.active)} if mask_edit.active else {}),
+        **({"persistent": _as_json(change.stored)} if mask_edit.persistent else {}),
         "freed": [str(queue) for queue in change.lost],
         "returned": [str(queue) for queue in change.returned],
         "steps": [step.as_json() for step in change.steps],

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     done = None
     with opened(args) as system:
         if args.mechanism:
-            with ProgressLine() as tell:
-                done = switch_mechanism(system, args.mechanism, tell=tell)
+            with ProgressLine() as progress:
+                done = switch_mechanism(system, args.mechanism, progress=progress)
         facts = _facts(system)
     if args.json:
         print_json({**facts, "change": done and _changed(done)})

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         own_lock(_lock(system, args.guest), Patience(0)),
         Guests(args.connect) as here,
         Guests(address.uri) as there,
-        ProgressLine() as tell,
+        ProgressLine() as progress,
         interruptible(),
     ):
         traveller = source.find(system, here, there, args.guest)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             uuid=traveller.uuid,
             letter=traveller.letter,
             terms=Terms(args.migrate_uri, args.timeout, args.keep_definition, args.tls),
-            tell=tell,
+            progress=progress,
         )
         try:
             return _run(args, system, traveller, mover, other)

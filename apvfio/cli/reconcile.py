@@ -55,10 +55,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
-    with opened(args) as place, ProgressLine() as tell:
+    with opened(args) as place, ProgressLine() as progress:
         if args.wait is not None:
-            found = wait_for_bus(place.sysfs, args.wait, tell)
-            tell("")
+            found = wait_for_bus(place.sysfs, args.wait, progress)
+            progress("")
             if found is None:
                 print("this host has no AP bus: nothing to do", file=sys.stderr)
                 return Exit.OK
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             outcome = preview_reconcile(system)
         else:
-            outcome = reconcile_host(system, hurry=args.defer, tell=tell)
+            outcome = reconcile_host(system, hurry=args.defer, progress=progress)
         more = _settle_live(system, dry_run=args.dry_run)
         host = read_host(system.sysfs)
         more = more._replace(waiting=[*more.waiting, *waits(system, outcome.ledger)])
@@ -143,9 +143,9 @@ def print_outcome(
 
 def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     """What is owed to the host after ``outcome`` though no guest needs it, and who holds it."""
-    unpaid, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
+    pending, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
-    rest = outcome.ledger._replace(pending=unpaid.pending, overrides=unpaid.overrides)
+    rest = outcome.ledger._replace(pending=pending.pending, overrides=pending.overrides)
     return pending_returns(host._replace(mdevs=staying), rest)
 
 

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             outcome = preview_release(system, uuid, force=args.force)
         else:
-            with ProgressLine() as tell:
-                outcome = release_guest(system, uuid, force=args.force, tell=tell)
+            with ProgressLine() as progress:
+                outcome = release_guest(system, uuid, force=args.force, progress=progress)
         host = read_host(system.sysfs)
     print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
     return Exit.OK

@@ -106,5 +106,5 @@ def _remove(system: System, args: argparse.Namespace, known: manifest.Record, wo
 
 
 def _pay(system: System, force: bool) -> None:
-    with ProgressLine() as tell:
-        pay(system, force, tell)
+    with ProgressLine() as progress:
+        pay(system, force, progress)

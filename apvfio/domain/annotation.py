@@ -30,12 +30,12 @@ _KNOWN = {_MATRIX: (*_LISTS, "free-by"), _ANY: ATTRIBUTES}
 def parse_annotation(guest: Element) -> Matrix | Criteria:
     """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
     matrix = next(iter(guest.all(_MATRIX)), None)
-    wish = next(iter(guest.all(_ANY)), None)
+    criteria = next(iter(guest.all(_ANY)), None)
     found: Matrix | Criteria
     if matrix:
         found = Matrix(*(_ids(matrix, name) for name in _LISTS))
-    elif wish:
-        found = parse_criteria(wish.attributes)
+    elif criteria:
+        found = parse_criteria(criteria.attributes)
     else:
         raise _invalid("the annotation has no <matrix>")
     for why in _faults(guest):

@@ -41,8 +41,8 @@ def parse_domain(xml: bytes) -> Request | None:
         if annotation is None:
             return None
         asked = parse_annotation(annotation)
-        matrix, wish = (Matrix(), asked) if isinstance(asked, Criteria) else (asked, None)
-        return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), wish)
+        matrix, criteria = (Matrix(), asked) if isinstance(asked, Criteria) else (asked, None)
+        return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), criteria)
     except RequestError as error:
         raise error.for_guest(domain.name) from None
 

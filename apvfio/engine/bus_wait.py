@@ -21,11 +21,11 @@ COMPLETE = "(complete)"
 """How ``bindings`` ends once all queues that a scan has found have a driver (bus:bindings_show)."""
 
 
-def wait_for_bus(sysfs: Sysfs, seconds: float, tell: Progress = no_progress) -> str | None:
+def wait_for_bus(sysfs: Sysfs, seconds: float, progress: Progress = no_progress) -> str | None:
     """Wait so long for all queues to be there and bound; what ``bindings`` then reads, None without a bus.
 
     It ends with `COMPLETE` unless a queue stays unbound, or the host's driver, a module that may
-    be loaded late in the boot, does not come in time. ``tell`` hears how far it is.
+    be loaded late in the boot, does not come in time. ``progress`` hears how far it is.
     """
     if not sysfs.exists(f"{BUS}/bindings"):
         return None
@@ -39,7 +39,7 @@ def wait_for_bus(sysfs: Sysfs, seconds: float, tell: Progress = no_progress) -> 
         bindings = sysfs.read(f"{BUS}/bindings").strip()
         if bindings != last:
             last, since = bindings, now
-            tell(f"waiting for the AP bus to find its queues, and drivers for them: {bindings}")
+            progress(f"waiting for the AP bus to find its queues, and drivers for them: {bindings}")
         quiet = now - since >= _QUIET and sysfs.exists(f"{BUS}/drivers/{HOST_DRIVER}")
         if bindings.endswith(COMPLETE) or quiet or now >= deadline:
             return bindings

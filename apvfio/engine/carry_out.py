@@ -65,20 +65,20 @@ def carry_out(
     *,
     pace: Pace,
     budget: TimeBudget | None = None,
-    tell: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Save ``ledger`` in place of ``found``, apply the steps that are pending, and save what is left.
 
     No more is returned than ``pace`` allows in one turn. With ``budget`` what would take too long is left to
     the unit. The time that removing a device takes, the reset of its queues all at once, tells how long the
-    return of each of them will take. ``tell`` hears what is waited for.
+    return of each of them will take. ``progress`` hears what is waited for.
     """
     saved = [found]
     if ledger != found:
         ledger_file.save(system.files, ledger)
         saved.append(ledger)
     try:
-        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, budget=budget, tell=tell)
+        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, budget=budget, progress=progress)
     except ApvfioError:
         record.changes(system, saved)
         raise
@@ -92,14 +92,14 @@ def carry_out(
 
 
 def _carry_out(
-    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, budget: TimeBudget | None, tell: Progress
+    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, budget: TimeBudget | None, progress: Progress
 ) -> Outcome:
     """Apply the pending steps of ``ledger``; the outcome has the ledger without what is over then."""
     removals = [step for step in pending_steps(ledger, host) if step.op == REMOVE]
     paths = {step.path for step in removals}
     gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
     if gone:
-        tell(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
+        progress(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
     _take(sysfs, removals, pace, len(removals))
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
@@ -109,7 +109,7 @@ def _carry_out(
     part_going = len(returning_queues(part, host)) if going else 0
     rest = pending_steps(part, host)
     if part_going:
-        tell(resetting(going))
+        progress(resetting(going))
     _take(sysfs, rest, pace, part_going)
     back, undoing = roll_back(sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
@@ -126,7 +126,7 @@ def carry_out_rest(
     outcome: Outcome,
     pace: Pace,
     budget: TimeBudget | None = None,
-    tell: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Outcome:
     """Take the turns that are left after the first one, whose lock the caller has let go."""
     while outcome.unfinished:
@@ -135,7 +135,7 @@ def carry_out_rest(
             host = read_host(system.sysfs)
             found = ledger_file.load(system.files, system.boot_id)
             ledger = bring_up_to_date(system, found, host)
-            turn = carry_out(system, host, found, ledger, pace=pace, budget=budget, tell=tell)
+            turn = carry_out(system, host, found, ledger, pace=pace, budget=budget, progress=progress)
         in_vain = turn.ledger == found
         outcome = turn._replace(
             steps=[*outcome.steps, *turn.steps],

@@ -90,8 +90,8 @@ def end_claim(system: System, mdev: str, process: Process) -> None:
 
 
 def _without_own(ledger: Ledger, mdev: str, process: Process) -> Ledger:
-    promised = ledger.claims.get(mdev)
-    return ledger.without_claims(mdev) if promised and promised.process == process else ledger
+    claimed = ledger.claims.get(mdev)
+    return ledger.without_claims(mdev) if claimed and claimed.process == process else ledger
 
 
 def _require_bound(system: System, matrix: Matrix) -> None:

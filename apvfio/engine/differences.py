@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger, MaskBits
 
 
-def differences(system: System, host: Host, ledger: Ledger, meant: MaskBits | None = None) -> list[str]:
+def differences(system: System, host: Host, ledger: Ledger, intended: MaskBits | None = None) -> list[str]:
     """Return how the host differs from ``ledger``, in sentences: `drift`, and guests that run no more.
 
-    ``meant`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
+    ``intended`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
     """
     signs = Evidence(system)
     dead = [lease for lease in ledger.leases.values() if has_vanished(system, lease, signs)]
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
-    meant = intended_masks(system) if meant is None else meant
-    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, meant)]
+    intended = intended_masks(system) if intended is None else intended
+    return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drift(host, ledger, intended)]

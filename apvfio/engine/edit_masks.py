@@ -36,27 +36,30 @@ if TYPE_CHECKING:
     from apvfio.model.step import Step
 
 
-def plan_masks(system: System, wish: MaskEdit) -> MaskChange:
-    """What ``wish`` would do now, and that it may; changes nothing."""
-    return _plan(system, wish)[1]
+def plan_masks(system: System, mask_edit: MaskEdit) -> MaskChange:
+    """What ``mask_edit`` would do now, and that it may; changes nothing."""
+    return _plan(system, mask_edit)[1]
 
 
 def change_masks(
-    system: System, wish: MaskEdit, announce: Callable[[MaskChange], None], tell: Progress = no_progress
+    system: System,
+    mask_edit: MaskEdit,
+    announce: Callable[[MaskChange], None],
+    progress: Progress = no_progress,
 ) -> MaskChange:
     """Change the masks as wished; ``announce`` hears what will happen before it does.
 
-    ``tell`` hears what is waited for.
+    ``progress`` hears what is waited for.
     """
     command = chzdev.find_chzdev(system)
-    tell(FOR_THE_LOCK)
+    progress(FOR_THE_LOCK)
     with system.lock():
-        tell("")
+        progress("")
         finish_ended(system)
-        before, change = _plan(system, wish)
+        before, change = _plan(system, mask_edit)
         announce(change)
         if change.steps:
-            tell(resetting([*change.lost, *change.returned]))
+            progress(resetting([*change.lost, *change.returned]))
         _take(system.sysfs, change)
         # The debts change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
@@ -65,19 +68,19 @@ def change_masks(
         if not command:
             _store(change, lambda: masks_file.save(system.files, change.stored))
     if command:
-        tell("waiting for chzdev to store the masks")
+        progress("waiting for chzdev to store the masks")
         _store(change, lambda: chzdev.store(command, system.files, change))
     _note(system, _stored(change))
     return change
 
 
-def _plan(system: System, wish: MaskEdit) -> tuple[MasksBefore, MaskChange]:
+def _plan(system: System, mask_edit: MaskEdit) -> tuple[MasksBefore, MaskChange]:
     host, ledger, policy = look(system)
     before = MasksBefore(
         host, ledger, policy, masks_file.load(system.files), definitions.autostarted(system.files)
     )
-    require_stored(wish, before)
-    change = plan_edit(wish, before)
+    require_stored(mask_edit, before)
+    change = plan_edit(mask_edit, before)
     require_possible(before, change)
     warnings = list(change.warnings)
     for loss in losses(before, change):

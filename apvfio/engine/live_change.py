@@ -106,8 +106,8 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
             ledger = ledger.with_lease(lease)
             if lease.state == HELD:
                 ledger = ledger.with_holder(lease)
-                wish = done.plan.request.criteria
-                ledger = ledger.with_last_given(lease.uuid, lease.matrix) if wish else ledger
+                criteria = done.plan.request.criteria
+                ledger = ledger.with_last_given(lease.uuid, lease.matrix) if criteria else ledger
         first = carry_out(system, host, found, ledger, pace=pace)
     return carry_out_rest(system, first, pace)
 

@@ -31,40 +31,42 @@ class MechanismChange(NamedTuple):
     after: Host
 
 
-def switch_mechanism(system: System, mode: str, *, tell: Progress = no_progress) -> MechanismChange:
-    """Open the host for the mechanism ``mode``, and keep to it until the next boot.
+def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_progress) -> MechanismChange:
+    """Open the host for the ``mechanism``, and keep to it until the next boot.
 
     Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
-    ``tell`` hears what is waited for.
+    ``progress`` hears what is waited for.
     """
-    tell(FOR_THE_LOCK)
+    progress(FOR_THE_LOCK)
     with system.lock():
-        tell("")
+        progress("")
         finish_ended(system)
         host = read_host(system.sysfs)
         found = ledger_file.load(system.files, system.boot_id)
         ledger = bring_up_to_date(system, found, host)
-        if ledger.claims and host.mechanism not in (None, mode):
+        if ledger.claims and host.mechanism not in (None, mechanism):
             raise ConflictError(
                 f"mdevctl is just starting the mediated device {next(iter(ledger.claims))}.",
                 remedy="Try again when that has ended.",
             )
-        if ledger.leases and host.mechanism not in (None, mode):
+        if ledger.leases and host.mechanism not in (None, mechanism):
             lease = next(iter(ledger.leases.values()))
             raise ConflictError(
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
             )
-        steps = steps_to_mechanism(mode, host)
+        steps = steps_to_mechanism(mechanism, host)
         if steps:
-            tell(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
+            progress(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         apply_steps(system.sysfs, steps)
         after = read_host(system.sysfs)
         # What an administrator cleared is set again, if the masks were opened.
         freed = ledger.cleared_by_admin - MaskBits(after.apmask, after.aqmask)
         record.save(
-            system, without_returned(ledger, after)._replace(mechanism=mode, cleared_by_admin=freed), found
+            system,
+            without_returned(ledger, after)._replace(mechanism=mechanism, cleared_by_admin=freed),
+            found,
         )
         masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
         if masks:
-            record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mechanism {mode}'")
+            record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mechanism {mechanism}'")
         return MechanismChange(host, after)

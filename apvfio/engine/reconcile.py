@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from apvfio.model.progress import Progress
 
 
-def reconcile_host(system: System, *, hurry: bool = False, tell: Progress = no_progress) -> Outcome:
+def reconcile_host(system: System, *, hurry: bool = False, progress: Progress = no_progress) -> Outcome:
     """Bring the host to what the ledger says: finish what a crash left half done, return what is pending.
 
     In a ``hurry``, as in a hook, what takes too long or fails is left to the systemd unit. Otherwise what
-    others have left to it is done as well. ``tell`` hears what is waited for.
+    others have left to it is done as well. ``progress`` hears what is waited for.
     """
     try:
-        return _reconcile(system, hurry=hurry, tell=tell)
+        return _reconcile(system, hurry=hurry, progress=progress)
     except ApvfioError:
         if hurry:
             defer_returns(system.files, "reconcile")
         raise
 
 
-def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
+def _reconcile(system: System, *, hurry: bool, progress: Progress) -> Outcome:
     pace, budget = Pace(), None
     if hurry:
         budget = TimeBudget(system.files, "reconcile", read_times(system.files).release_budget)
-    tell(FOR_THE_LOCK)
+    progress(FOR_THE_LOCK)
     with system.lock():
-        tell("")
+        progress("")
         if not hurry:
             take_over_deferred(system.files)
         host = read_host(system.sysfs)
@@ -51,5 +51,5 @@ def _reconcile(system: System, *, hurry: bool, tell: Progress) -> Outcome:
         ledger = bring_up_to_date(system, found, host)
         ledger = ledger._replace(cleared_by_others=cleared_by_others(host, ledger, intended_masks(system)))
         record.changes(system, [found])
-        first = carry_out(system, host, found, ledger, pace=pace, budget=budget, tell=tell)
-    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, tell)
+        first = carry_out(system, host, found, ledger, pace=pace, budget=budget, progress=progress)
+    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, progress)

@@ -71,14 +71,14 @@ def planned(
     Some rules of the policy are about what the host is left with, and only a plan can tell.
     Queues that turn out to be needed by the host are left out, and the choice is made again.
     """
-    wish = request.criteria
-    if wish is None:
+    criteria = request.criteria
+    if criteria is None:
         return make(request, ledger)
     # Most guests name their queues.
     from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    known = read_card_facts(sysfs, wish, host, ledger)
+    known = read_card_facts(sysfs, criteria, host, ledger)
     ledger = ledger._replace(mkvps=known.mkvps)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()

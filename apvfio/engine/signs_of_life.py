@@ -61,14 +61,14 @@ class Evidence:
         opener = self._system.opener(lease.mdev)
         return LifeSigns(queues, opener, opened=bool(opener)) if queues or opener else None
 
-    def wait_until_idle(self, leases: Iterable[Lease], deadline: float, tell: Progress) -> None:
+    def wait_until_idle(self, leases: Iterable[Lease], deadline: float, progress: Progress) -> None:
         """Wait until there is no sign of life for any of ``leases``.
 
         ConflictError, naming guest, queues and process, if there still is at ``deadline`` (time.monotonic).
         """
         for lease in leases:
             while self.holder(lease):
-                tell(f"waiting for guest {printable(lease.guest)} to let go of its mediated device")
+                progress(f"waiting for guest {printable(lease.guest)} to let go of its mediated device")
                 if time.monotonic() > deadline:
                     self.require_idle(lease)
                 time.sleep(_NAP)

@@ -70,25 +70,25 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
 
 
 def release_guest(
-    system: System, guest_uuid: str, *, force: bool = False, tell: Progress = no_progress
+    system: System, guest_uuid: str, *, force: bool = False, progress: Progress = no_progress
 ) -> Outcome:
     """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
 
     Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
-    is not held is no error: there may be debts to pay. ``tell`` hears what is waited for.
+    is not held is no error: there may be debts to pay. ``progress`` hears what is waited for.
     """
     deadline_after = read_times(system.files).release_wait
     pace, evidence = Pace(), Evidence(system)
-    tell(FOR_THE_LOCK)
+    progress(FOR_THE_LOCK)
     with system.lock():
-        tell("")
+        progress("")
         found = ledger_file.load(system.files, system.boot_id)
         if not force:
-            evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, tell)
+            evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, progress)
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid)
-        first = carry_out(system, host, found, ledger, pace=pace, tell=tell)
-    outcome = carry_out_rest(system, first, pace, tell=tell)
+        first = carry_out(system, host, found, ledger, pace=pace, progress=progress)
+    outcome = carry_out_rest(system, first, pace, progress=progress)
     for lease in outcome.ledger.of_guest(guest_uuid):
         # Its removal was answered as if it had gone by itself.
         raise ApvfioError(

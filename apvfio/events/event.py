@@ -88,7 +88,7 @@ KINDS = {
     MECHANISM: Kind(
         "queues change hands by {text}",
         "13407eead52741db8b173a2b487191e6",
-        without_text="the mode is the policy's again",
+        without_text="the mechanism is the policy's again",
     ),
 }
 GAINS = frozenset(name for name, kind in KINDS.items() if kind.gains)

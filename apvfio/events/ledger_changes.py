@@ -57,13 +57,11 @@ def holding(boot: str, held: Iterable[Holder]) -> int:
 def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
     """What the change from ``before`` to ``after`` tells, at ``now``."""
     yield from differences(holders(before), holders(after), now, after.boot_id)
-    for mdev, promise in after.claims.items():
+    for mdev, claim in after.claims.items():
         if mdev not in before.claims:
-            yield Event(
-                now, CLAIMED, after.boot_id, mdev=mdev, matrix=promise.matrix, freed_by=promise.freed_by
-            )
-    if _unpaid(after) != _unpaid(before):
-        yield Event(now, PENDING, after.boot_id, text=_unpaid(after))
+            yield Event(now, CLAIMED, after.boot_id, mdev=mdev, matrix=claim.matrix, freed_by=claim.freed_by)
+    if _unneeded(after) != _unneeded(before):
+        yield Event(now, PENDING, after.boot_id, text=_unneeded(after))
     strange = after.cleared_by_others - before.cleared_by_others
     if strange:
         bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange, strict=True) if ids)
@@ -97,7 +95,7 @@ def _event(now: float, kind: str, boot: str, who: Holder, late: bool) -> Event:
     return Event(now, kind, boot, who.guest, who.uuid, who.mdev, who.matrix, who.freed_by, late=late)
 
 
-def _unpaid(ledger: Ledger) -> str:
+def _unneeded(ledger: Ledger) -> str:
     """What is owed to the host and needed by no guest, as a clause; while one is ending nothing is told."""
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)

@@ -34,12 +34,12 @@ def require_unused(system: System, force: bool) -> None:
         )
 
 
-def pay(system: System, force: bool, tell: Progress) -> None:
+def pay(system: System, force: bool, progress: Progress) -> None:
     """Give the host what it is owed while somebody knows of it; with ``force`` an error is only told."""
     if not system.sysfs.exists(BUS):
         return
     try:
-        reconcile_host(system, tell=tell)
+        reconcile_host(system, progress=progress)
     except ApvfioError as error:
         if not force:
             raise

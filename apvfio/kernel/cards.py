@@ -36,17 +36,21 @@ def read_adapters(sysfs: Sysfs) -> dict[int, Card]:
     }
 
 
-def read_card_facts(sysfs: Sysfs, wish: Criteria, host: Host, ledger: Ledger) -> CardFacts:
-    """What ``wish`` asks about: the cards, and if it names a key the keys of the queues that may do.
+def read_card_facts(sysfs: Sysfs, criteria: Criteria, host: Host, ledger: Ledger) -> CardFacts:
+    """What ``criteria`` asks about: the cards, and if it names a key the keys of the queues that may do.
 
     Each key is a question to a card, and only the host's own driver asks it. For the other
     queues that counts which the ledger remembers.
     """
     cards = read_adapters(sysfs)
     mkvps = {queue: keys for queue, keys in ledger.mkvps.items() if queue in host.drivers}
-    if wish.mkvp:
+    if criteria.mkvp:
         for queue, driver in host.drivers.items():
-            if driver == HOST_DRIVER and queue.adapter in cards and cards[queue.adapter].mode == wish.mode:
+            if (
+                driver == HOST_DRIVER
+                and queue.adapter in cards
+                and cards[queue.adapter].mode == criteria.mode
+            ):
                 mkvps[queue] = read_mkvps(sysfs, queue)
     return CardFacts(cards, mkvps)
 

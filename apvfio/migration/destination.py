@@ -72,7 +72,7 @@ def expect(system: System, xml: bytes) -> Lease:
     return start_guest(system, request, expected=True)
 
 
-def give_up(system: System, xml: bytes, tell: Progress) -> Outcome:
+def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:
     """Take home what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
     uuid = guest_uuid(xml)
     if runs(system, uuid):
@@ -82,7 +82,7 @@ def give_up(system: System, xml: bytes, tell: Progress) -> Outcome:
             guest=held.guest if held else "",
             remedy="What it holds comes home when it ends.",
         )
-    return release_guest(system, uuid, tell=tell)
+    return release_guest(system, uuid, progress=progress)
 
 
 def runs(system: System, uuid: str) -> bool:

@@ -74,7 +74,7 @@ class OtherHost:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
 
-    def foresee(self, letter: bytes) -> Prospect:
+    def preview(self, letter: bytes) -> Prospect:
         """What `expect` would do there; its refusal is raised as an error of the same kind."""
         answer = self._ask(["--dry-run"], letter)
         try:

@@ -57,7 +57,7 @@ class Mover:
         uuid: str,
         letter: bytes,
         terms: Terms,
-        tell: Progress,
+        progress: Progress,
     ) -> None:
         self._system = system
         self._here = here
@@ -65,7 +65,7 @@ class Mover:
         self._uuid = uuid
         self._letter = letter
         self._terms = terms
-        self._tell = tell
+        self._progress = progress
         self._mdev = ""
         self._undefine_there = True
         self.done: list[str] = []
@@ -117,10 +117,10 @@ class Mover:
 
     def _take(self, steps: list[str]) -> None:
         for step in steps:
-            self._tell(stages.WORDS[step])
+            self._progress(stages.WORDS[step])
             _STEPS[step](self)
             self.done.append(step)
-        self._tell("")
+        self._progress("")
 
     def _gone_back(self, error: ApvfioError) -> ApvfioError:
         """Go back; the error to tell."""
@@ -157,7 +157,7 @@ class Mover:
     def _home(self) -> None:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
-            release_guest(self._system, self._uuid, tell=self._tell)
+            release_guest(self._system, self._uuid, progress=self._progress)
 
     def _expect_back(self) -> None:
         self._here.host.expect(self._letter)

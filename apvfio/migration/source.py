@@ -79,7 +79,7 @@ def preview(
     request = request_of(system.files, traveller.letter)
     if request is None:
         raise RequestError("it has no annotation.", remedy="Add one with 'apvfio guest set --live'.")
-    prospect = other.foresee(traveller.letter)
+    prospect = other.preview(traveller.letter)
     host, found = read_host(system.sysfs), ledger_file.load(system.files, system.boot_id)
     mine = read_equipment(system.sysfs, host, found, traveller.queues.queues())
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)

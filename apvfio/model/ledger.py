@@ -147,9 +147,9 @@ class Ledger(NamedTuple):
         gone = frozenset(mdevs)
         return self._replace(leases={k: v for k, v in self.leases.items() if k not in gone})
 
-    def with_claim(self, promise: Claim) -> Ledger:
+    def with_claim(self, claim: Claim) -> Ledger:
         """The ledger with ``claim``, in place of an older one for the same device."""
-        return self._replace(claims={**self.claims, promise.mdev: promise})
+        return self._replace(claims={**self.claims, claim.mdev: claim})
 
     def without_claims(self, *mdevs: str) -> Ledger:
         """The ledger without the promises for those devices."""

@@ -41,10 +41,10 @@ def owners(host: Host, ledger: Ledger) -> dict[Apqn, Owner]:
 
     A device that mdevctl is about to make counts as there.
     """
-    promised = {uuid: promise.matrix for uuid, promise in ledger.claims.items()}
+    claimed = {uuid: claim.matrix for uuid, claim in ledger.claims.items()}
     held = {
         queue: mdev_owner(uuid, ledger)
-        for uuid, matrix in sorted({**promised, **host.mdevs}.items())
+        for uuid, matrix in sorted({**claimed, **host.mdevs}.items())
         for queue in matrix.queues()
     }
     return {queue: _owner(driver, held.get(queue, FREE)) for queue, driver in sorted(host.drivers.items())}

@@ -17,7 +17,7 @@ class Request(NamedTuple):
     mdev: str
     """The uuid of the mediated device, lower case."""
     matrix: Matrix
-    """Empty as long as nothing was chosen for a ``wish``."""
+    """Empty as long as nothing was chosen for a ``criteria``."""
     free_by: str = ""
     """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
     criteria: Criteria | None = None

@@ -19,12 +19,12 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
     bits = returnable(ledger, host, mdevs)
     returned = dict(returnable_overrides(ledger, host, mdevs))
     overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}
-    doomed = ledger.mdevs_to_remove()
+    to_remove = ledger.mdevs_to_remove()
     after = host._replace(
         apmask=host.apmask | bits.apmask,
         aqmask=host.aqmask | bits.aqmask,
         overrides=overrides,
-        mdevs={uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed},
+        mdevs={uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in to_remove},
     )
     drivers = {
         queue: HOST_DRIVER

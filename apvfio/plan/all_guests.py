@@ -97,7 +97,7 @@ def plan_all_guests(
     facts: Usage = NOTHING_KNOWN,
 ) -> AllGuests:
     """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
-    mode = mechanism_of(host, ledger, policy)
+    mechanism = mechanism_of(host, ledger, policy)
     # What apvfio has taken from the host for guests that run counts as the host's again.
     base = host._replace(
         apmask=host.apmask | ledger.pending.apmask, aqmask=host.aqmask | ledger.pending.aqmask, mdevs={}
@@ -110,7 +110,7 @@ def plan_all_guests(
         except ApvfioError as error:
             errors.append(error)
     asked = {q for request in possible for q in request.matrix.queues() if base.drivers.get(q) == HOST_DRIVER}
-    if mode == OVERRIDES:
+    if mechanism == OVERRIDES:
         none = best_options([], [], base, policy, facts=facts)
         found = none if keeps_enough(asked, policy, facts) else None
     else:
@@ -122,7 +122,7 @@ def plan_all_guests(
     for request in possible:
         warned += [f"guest {printable(request.guest)}: {said}" for said in not_there(request.matrix, host)]
     conflicts = tuple(_conflicts(possible))
-    return AllGuests(mode, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
+    return AllGuests(mechanism, tuple(possible), tuple(errors), conflicts, found, tuple(warned))
 
 
 def _conflicts(requests: list[Request]) -> list[Conflict]:

@@ -66,19 +66,19 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
         if request.matrix.meets(lease.matrix):
             guest = f"guest {printable(lease.guest)}"
             raise _overlap(request, lease.matrix, guest, "Stop that guest, or ask for other queues.")
-    for promise in ledger.claims.values():
-        if promise.mdev == request.mdev:
+    for claim in ledger.claims.values():
+        if claim.mdev == request.mdev:
             raise ConflictError(
                 f"the mediated device {request.mdev} is just being started by mdevctl "
-                f"(process {promise.process.pid}).",
+                f"(process {claim.process.pid}).",
                 remedy="Try again when that has ended.",
             )
-        if request.matrix.meets(promise.matrix):
-            device = f"the mediated device {promise.mdev}, which mdevctl is just starting"
-            raise _overlap(request, promise.matrix, device, "Try again later, or request other queues.")
-    doomed = ledger.mdevs_to_remove()
+        if request.matrix.meets(claim.matrix):
+            device = f"the mediated device {claim.mdev}, which mdevctl is just starting"
+            raise _overlap(request, claim.matrix, device, "Try again later, or request other queues.")
+    to_remove = ledger.mdevs_to_remove()
     for uuid, matrix in host.mdevs.items():
-        if uuid != request.mdev and uuid not in doomed and request.matrix.meets(matrix):
+        if uuid != request.mdev and uuid not in to_remove and request.matrix.meets(matrix):
             queues = list(request.matrix.overlap(matrix).queues())
             raise HeldByDeviceError(
                 f"{some_queues(queues)} {_verb(queues)} held by the mediated device {uuid}.",

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 ALL_BITS = MaskBits(ALL_IDS, ALL_IDS)
 
 
-def cleared_by_others(host: Host, ledger: Ledger, meant: MaskBits) -> MaskBits:
+def cleared_by_others(host: Host, ledger: Ledger, intended: MaskBits) -> MaskBits:
     """The clear bits of ids that ``host`` has and that no lease, claim, mediated device or person needs.
 
-    ``meant`` are the bits that the boot parameters or the stored masks clear. The ledger has those that
+    ``intended`` are the bits that the boot parameters or the stored masks clear. The ledger has those that
     ``apvfio masks`` cleared.
     """
     if host.mechanism == OVERRIDES:
@@ -27,4 +27,4 @@ def cleared_by_others(host: Host, ledger: Ledger, meant: MaskBits) -> MaskBits:
     needing = [*host.mdevs.values(), *(held.matrix for held in ledger.leases_and_claims())]
     needed = MaskBits(union(held.adapters for held in needing), union(held.domains for held in needing))
     there = MaskBits(host.adapters, host.domains)
-    return (cleared - meant - ledger.cleared_by_admin - ledger.pending - needed) & there
+    return (cleared - intended - ledger.cleared_by_admin - ledger.pending - needed) & there

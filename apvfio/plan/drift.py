@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
-def drift(host: Host, ledger: Ledger, meant: MaskBits = ALL_BITS) -> list[str]:
+def drift(host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS) -> list[str]:
     """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
 
-    ``meant`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
+    ``intended`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
     """
     found: list[str] = []
     for lease in ledger.leases.values():
@@ -46,7 +46,7 @@ def drift(host: Host, ledger: Ledger, meant: MaskBits = ALL_BITS) -> list[str]:
         f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
         f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
         f"'apvfio masks --active {name}={format_change(ids)}' keeps it clear"
-        for name, ids in _masks(cleared_by_others(host, ledger, meant))
+        for name, ids in _masks(cleared_by_others(host, ledger, intended))
     )
     return found
 
@@ -111,7 +111,7 @@ def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[str]:
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
 
 
-def _masks(debt: MaskBits) -> Iterator[tuple[str, IdSet]]:
-    for mask, ids in zip(MASK_NAMES, debt, strict=True):
+def _masks(bits: MaskBits) -> Iterator[tuple[str, IdSet]]:
+    for mask, ids in zip(MASK_NAMES, bits, strict=True):
         if ids:
             yield mask, ids

@@ -80,13 +80,13 @@ def best_options(
     if found is None:
         return None
     cleared, columns = found
-    ways = tuple(
+    options = tuple(
         way or (sides[0] if not g.rows & ~cleared else sides[1]) for way, g in zip(fixed, rows, strict=True)
     )
     ids = {sides[0]: IdSet.from_bits(cleared), sides[1]: IdSet.from_bits(columns)}
     adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
     lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)
-    return JointPlan(ways, adapters, domains, tuple(lost), search.least_lost)
+    return JointPlan(options, adapters, domains, tuple(lost), search.least_lost)
 
 
 def _forced(way: str | None, sides: list[str]) -> bool | None:

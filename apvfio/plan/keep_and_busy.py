@@ -34,22 +34,22 @@ def with_objections(
     """
     asked = _asked(matrix, host)
     _require_may_be_taken(asked, policy, facts)
-    ways = [
-        way._replace(objections=tuple(objections(asked.union(way.collateral), policy, facts)))
-        for way in options
+    options = [
+        option._replace(objections=tuple(objections(asked.union(option.collateral), policy, facts)))
+        for option in options
     ]
-    ways.sort(key=lambda way: (way.closed, way.cost))
-    _require_open(ways)
-    return ways
+    options.sort(key=lambda option: (option.closed, option.cost))
+    _require_open(options)
+    return options
 
 
-def require_option_open(way: Option) -> None:
+def require_option_open(option: Option) -> None:
     """PolicyError if ``way``, on which the guest's annotation insists, is closed."""
-    if way.closed:
+    if option.closed:
         raise PolicyError(
-            f"freeing its {way.name}, as its annotation says, would take "
-            f"{'; and '.join(_reasons(way, _RESERVED))}.",
-            queues=_against(way),
+            f"freeing its {option.name}, as its annotation says, would take "
+            f"{'; and '.join(_reasons(option, _RESERVED))}.",
+            queues=_against(option),
             remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
         )
 
@@ -59,7 +59,7 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
 
     ``preference`` is the clause for a choice among ways that are open.
     """
-    fewer = [way for way in options[1:] if len(way.collateral) < len(options[0].collateral)]
+    fewer = [option for option in options[1:] if len(option.collateral) < len(options[0].collateral)]
     if not fewer:
         return ""
     other = fewer[0]
@@ -67,9 +67,9 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
     return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
 
 
-def warnings(way: Option) -> list[str]:
+def warnings(option: Option) -> list[str]:
     """What ``way`` takes and the policy wants to be warned of, in sentences."""
-    return [f"the host loses {objection.why}" for objection in way.objections if not objection.refused]
+    return [f"the host loses {objection.why}" for objection in option.objections if not objection.refused]
 
 
 def refused_queues(policy: Policy, facts: Usage) -> set[Apqn]:
@@ -130,16 +130,16 @@ def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Usage) -> Non
 def _require_open(both: Sequence[Option]) -> None:
     if not both[0].closed:
         return
-    by_name_only = not any(_refused(way) for way in both)
+    by_name_only = not any(_refused(option) for option in both)
     each = "; ".join(
-        f"freeing its {way.name} would take "
-        + "; and ".join(_reasons(way, "" if by_name_only else _RESERVED))
-        for way in both
+        f"freeing its {option.name} would take "
+        + "; and ".join(_reasons(option, "" if by_name_only else _RESERVED))
+        for option in both
     )
     raise PolicyError(
         f"its queues cannot be freed without queues {'reserved for' if by_name_only else 'needed by'} "
         f"the host: {each}.",
-        queues={queue for way in both for queue in _against(way)},
+        queues={queue for option in both for queue in _against(option)},
         remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
     )
 
@@ -165,14 +165,14 @@ def _by(users: Mapping[Apqn, str], taken: Iterable[Apqn]) -> Iterator[tuple[str,
     yield from sorted(found.items())
 
 
-def _refused(way: Option) -> list[Objection]:
-    return [objection for objection in way.objections if objection.refused]
+def _refused(option: Option) -> list[Objection]:
+    return [objection for objection in option.objections if objection.refused]
 
 
-def _reasons(way: Option, reserved: str) -> list[str]:
-    named = [some_queues(way.reserved) + reserved] if way.reserved else []
-    return named + [objection.why for objection in _refused(way)]
+def _reasons(option: Option, reserved: str) -> list[str]:
+    named = [some_queues(option.reserved) + reserved] if option.reserved else []
+    return named + [objection.why for objection in _refused(option)]
 
 
-def _against(way: Option) -> set[Apqn]:
-    return set(way.reserved).union(*(objection.queues for objection in _refused(way)))
+def _against(option: Option) -> set[Apqn]:
+    return set(option.reserved).union(*(objection.queues for objection in _refused(option)))

@@ -103,19 +103,19 @@ def make_change(
     lease = held_lease(request, ledger)
     try:
         alone = ledger.without_leases(lease.mdev)
-        options, mode = _choose(request, host, alone, policy, facts=facts, lease=lease)
+        options, mechanism = _choose(request, host, alone, policy, facts=facts, lease=lease)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
-    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
+    runners_up = [option for option in options[1:] if chosen.clear and not option.closed]
     before = LeaseBefore(lease.matrix, lease.freed_by, changer)
     changed = lease._replace(matrix=request.matrix, freed_by=chosen.name, state=CHANGING, before=before)
     after = ledger.with_lease(changed)._replace(pending=ledger.pending | chosen.clear)
-    if mode == OVERRIDES:
+    if mechanism == OVERRIDES:
         after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
     plan = Plan(
         request=request,
-        mechanism=mode,
+        mechanism=mechanism,
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,
@@ -129,14 +129,14 @@ def make_change(
 def _choose(
     request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Usage, lease: Lease
 ) -> tuple[list[Option], str]:
-    """The ways, the best first, and the mode; ``ledger`` is without the guest's own lease."""
+    """The ways, the best first, and the mechanism; ``ledger`` is without the guest's own lease."""
     matrix = request.matrix
     require_vfio_ap(host)
     require_there(request, host, over_provisioning=policy.over_provisioning)
     require_unreserved((queue for queue in matrix.queues() if not lease.matrix.holds(queue)), policy)
     require_no_rival(request, host, ledger)
-    mode = mechanism_of(host, ledger, policy)
-    if mode == OVERRIDES:
+    mechanism = mechanism_of(host, ledger, policy)
+    if mechanism == OVERRIDES:
         require_all_there(matrix, host)
         require_no_strange_override(matrix, host)
         options = [OVERRIDE_OPTION]
@@ -144,17 +144,22 @@ def _choose(
         options = free_options(matrix, others(request, host, ledger), host, ledger.pending, policy)
     options = with_objections(options, matrix, host, policy, facts)
     options.sort(
-        key=lambda way: (way.closed, _for_ever(way, lease, host), way.cost[:2], way.name != lease.freed_by)
+        key=lambda option: (
+            option.closed,
+            _for_ever(option, lease, host),
+            option.cost[:2],
+            option.name != lease.freed_by,
+        )
     )
-    return options, mode
+    return options, mechanism
 
 
-def _for_ever(way: Option, lease: Lease, host: Host) -> bool:
+def _for_ever(option: Option, lease: Lease, host: Host) -> bool:
     """Whether ``way`` clears a bit that could not go back before the guest ends, were the change undone.
 
     Only the way that is not the guest's own so far can: its ids' bits in the other mask may be set still.
     """
     had = lease.matrix
     return host.abilities.strict_return and bool(
-        way.clear.apmask & had.adapters or way.clear.aqmask & had.domains
+        option.clear.apmask & had.adapters or option.clear.aqmask & had.domains
     )

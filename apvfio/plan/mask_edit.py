@@ -90,7 +90,7 @@ class MasksBefore(NamedTuple):
 
 
 class MaskChange(NamedTuple):
-    """What a wish comes to; nothing of it has happened yet."""
+    """What a `MaskEdit` comes to; nothing of it has happened yet."""
 
     changes: bool
     """Whether there is anything to do."""
@@ -110,24 +110,24 @@ class MaskChange(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def plan_edit(wish: MaskEdit, before: MasksBefore) -> MaskChange:
-    """What ``wish`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
+def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
+    """What ``mask_edit`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
     now = before.active
     active, stored, ledger = now, before.stored, before.ledger
-    if wish.active:
-        edits = zip(wish[:2], now, strict=True)
+    if mask_edit.active:
+        edits = zip(mask_edit[:2], now, strict=True)
         active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
-        decided = MaskBits(*(_decided(edit) for edit in wish[:2]))
+        decided = MaskBits(*(_decided(edit) for edit in mask_edit[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
         ledger = ledger._replace(
             pending=ledger.pending - decided,
             cleared_by_admin=(ledger.cleared_by_admin - decided) | (decided - MaskBits(*active)),
         )
-    if wish.persistent:
-        kept = zip(MASK_NAMES, wish[:2], stored, before.storable, strict=True)
+    if mask_edit.persistent:
+        kept = zip(MASK_NAMES, mask_edit[:2], stored, before.storable, strict=True)
         stored = StoredMasks(
             *(
-                None if name in wish.removed else edit.apply(base) if edit else ids
+                None if name in mask_edit.removed else edit.apply(base) if edit else ids
                 for name, edit, ids, base in kept
             )
         )
@@ -145,7 +145,7 @@ def plan_edit(wish: MaskEdit, before: MasksBefore) -> MaskChange:
         ledger=ledger,
         warnings=(),
     )
-    return change._replace(warnings=tuple(_warnings(wish, before, change)))
+    return change._replace(warnings=tuple(_warnings(mask_edit, before, change)))
 
 
 def _decided(edit: MaskSpec | None) -> IdSet:
@@ -173,7 +173,7 @@ def _filled(stored: StoredMasks, default: Masks) -> Masks:
     )
 
 
-def _warnings(wish: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[str]:
+def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[str]:
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
@@ -187,8 +187,8 @@ def _warnings(wish: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterat
     for uuid, held in host.mdevs.items():
         if host.abilities.strict_return and not held.empty:
             yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
-    if wish.persistent:
-        rows = zip(MASK_NAMES, wish[:2], before.stored, strict=True)
+    if mask_edit.persistent:
+        rows = zip(MASK_NAMES, mask_edit[:2], before.stored, strict=True)
         unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
         if unstored:
             yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")

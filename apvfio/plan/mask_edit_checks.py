@@ -40,10 +40,10 @@ def require_possible(before: MasksBefore, change: MaskChange) -> None:
         _require_startable(before, after)
 
 
-def require_stored(wish: MaskEdit, before: MasksBefore) -> None:
+def require_stored(mask_edit: MaskEdit, before: MasksBefore) -> None:
     """RequestError if a mask is to be removed that is not stored, as with chzdev."""
     stored = zip(MASK_NAMES, before.stored, strict=True)
-    missing = [name for name, ids in stored if ids is None and name in wish.removed]
+    missing = [name for name, ids in stored if ids is None and name in mask_edit.removed]
     if missing:
         raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")
 

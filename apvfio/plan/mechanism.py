@@ -31,7 +31,7 @@ def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
 
 
 def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
-    """What decides the mode, in words."""
+    """What decides the mechanism, in words."""
     if host.overrides:
         return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
     if not host.abilities.override:
@@ -46,23 +46,23 @@ def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
     return "nothing is in use; chzdev, mdevctl and ap-check know masks only"
 
 
-def steps_to_mechanism(mode: str, host: Host) -> list[Step]:
-    """The steps that leave ``host`` open for ``mode``; ConflictError while an AP device stands in the way.
+def steps_to_mechanism(mechanism: str, host: Host) -> list[Step]:
+    """The steps that open ``host`` for ``mechanism``; ConflictError while an AP device stands in the way.
 
-    Where it is open, queues are brought home that a change of the mode left when it was broken off.
+    Where it is open, queues are brought home that a change of the mechanism left when it was broken off.
     """
-    if mode == OVERRIDES and not host.abilities.override:
+    if mechanism == OVERRIDES and not host.abilities.override:
         raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
-    if host.mechanism == mode:
+    if host.mechanism == mechanism:
         return []
     if host.mechanism is None:
         return list(_left_behind(host))
     if host.mdevs:
         raise ConflictError(
-            f"the mediated device {min(host.mdevs)} is in use, and the mode is the whole host's.",
+            f"the mediated device {min(host.mdevs)} is in use, and the mechanism is the whole host's.",
             remedy="Stop all guests with AP queues and remove their devices first.",
         )
-    if mode == OVERRIDES:
+    if mechanism == OVERRIDES:
         return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
     cleared = (step for queue in sorted(host.overrides) for step in restore_steps(queue, "", host))
     return [*cleared, *_left_behind(host)]

@@ -83,7 +83,7 @@ def free_options(
         host=host,
         policy=policy,
     )
-    return sorted((rows, columns), key=lambda way: (way.closed, way.cost))
+    return sorted((rows, columns), key=lambda option: (option.closed, option.cost))
 
 
 def _option(

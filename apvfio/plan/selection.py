@@ -53,22 +53,24 @@ def choose_queues(
     that the guest shall not have, whoever else has them. PolicyError if only queues that must
     stay with the host are in the way.
     """
-    wish = request.criteria
-    assert wish
+    criteria = request.criteria
+    assert criteria
     ledger = ledger.with_ending(request.guest_uuid)
-    mode = mechanism_of(host, ledger, policy)
-    found = candidates(request, host, ledger, policy, known=known, mode=mode, kept=kept | avoid)
+    mechanism = mechanism_of(host, ledger, policy)
+    found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=kept | avoid)
     if not found.queues:
         raise _impossible(request, "no queue satisfies all it asks for", found)
     may_stay = {q for q in host.drivers if policy.reserves(q) or q in kept}
-    grid = _grid(found, host, ledger, may_stay, by_masks=mode != OVERRIDES)
+    grid = _grid(found, host, ledger, may_stay, by_masks=mechanism != OVERRIDES)
     for matrix in _before(request, host, ledger):
-        if _still_good(matrix, wish, found, *grid):
-            return matrix._replace(control_domains=wish.control_domains)
+        if _still_good(matrix, criteria, found, *grid):
+            return matrix._replace(control_domains=criteria.control_domains)
     rows, columns = grid
-    best = cheapest(rows, columns, wish.adapters, wish.domains, policy.prefer if mode != OVERRIDES else "")
+    best = cheapest(
+        rows, columns, criteria.adapters, criteria.domains, policy.prefer if mechanism != OVERRIDES else ""
+    )
     if best is None:
-        if cheapest(_opened(rows), _opened(columns), wish.adapters, wish.domains):
+        if cheapest(_opened(rows), _opened(columns), criteria.adapters, criteria.domains):
             raise PolicyError(
                 "all queues that satisfy it could be freed only with queues that must stay with the host: "
                 f"{some_queues(may_stay)}.",
@@ -76,28 +78,30 @@ def choose_queues(
                 queues=may_stay,
                 remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
             )
-        size = f"{count(wish.adapters, 'adapter')} x {count(wish.domains, 'domain')}"
+        size = f"{count(criteria.adapters, 'adapter')} x {count(criteria.domains, 'domain')}"
         left = f"{count_queues(len(found.queues))} left ({some_queues(found.queues)})"
         raise _impossible(request, f"no rectangle of {size} is among the {left}", found)
-    return Matrix(IdSet(best.adapters), IdSet(best.domains), wish.control_domains)
+    return Matrix(IdSet(best.adapters), IdSet(best.domains), criteria.control_domains)
 
 
 def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
     """What the guest might get again: what somebody assigned to its device already, what it had last."""
-    doomed = ledger.mdevs_to_remove()
-    found = [matrix for uuid, matrix in host.mdevs.items() if uuid == request.mdev and uuid not in doomed]
+    to_remove = ledger.mdevs_to_remove()
+    found = [matrix for uuid, matrix in host.mdevs.items() if uuid == request.mdev and uuid not in to_remove]
     last = ledger.last_given.get(request.guest_uuid)
     return found + ([last] if last else [])
 
 
 def _still_good(
-    matrix: Matrix, wish: Criteria, found: Candidates, adapters: list[Line], domains: list[Line]
+    matrix: Matrix, criteria: Criteria, found: Candidates, adapters: list[Line], domains: list[Line]
 ) -> bool:
     rows = [line for line in adapters if line.id in matrix.adapters]
     columns = [line for line in domains if line.id in matrix.domains]
     is_open = not (any(line.closed for line in rows) and any(line.closed for line in columns))
     size = (len(matrix.adapters), len(matrix.domains))
-    return size == (wish.adapters, wish.domains) and is_open and found.queues.issuperset(matrix.queues())
+    return (
+        size == (criteria.adapters, criteria.domains) and is_open and found.queues.issuperset(matrix.queues())
+    )
 
 
 def _grid(

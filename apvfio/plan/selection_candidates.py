@@ -40,21 +40,23 @@ def candidates(
     policy: Policy,
     *,
     known: CardFacts,
-    mode: str,
+    mechanism: str,
     kept: Collection[Apqn],
 ) -> Candidates:
     """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
-    wish = request.criteria
-    assert wish
-    cards, story = _cards(wish, known, host)
+    criteria = request.criteria
+    assert criteria
+    cards, story = _cards(criteria, known, host)
     left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
     conditions: list[tuple[str, Callable[[Apqn], str]]] = [
         ("not kept for the host", lambda queue: _kept(queue, policy, kept)),
-        ("bound to cex4queue or free", lambda queue: _bound_elsewhere(queue, host, mode)),
+        ("bound to cex4queue or free", lambda queue: _bound_elsewhere(queue, host, mechanism)),
         ("held by nobody", _holders(request, host, ledger)),
     ]
-    if wish.mkvp:
-        conditions.append((f"master key 0x{wish.mkvp}", lambda queue: _key_differs(queue, wish, known)))
+    if criteria.mkvp:
+        conditions.append(
+            (f"master key 0x{criteria.mkvp}", lambda queue: _key_differs(queue, criteria, known))
+        )
     for condition, fault in conditions:
         if not left:
             break
@@ -65,17 +67,17 @@ def candidates(
     return Candidates(frozenset(left), tuple(story))
 
 
-def _cards(wish: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
+def _cards(criteria: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
     """The adapters whose card will do, and what the conditions on cards left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
-    left = {adapter: card for adapter, card in cards.items() if card.mode == wish.mode}
+    left = {adapter: card for adapter, card in cards.items() if card.mode == criteria.mode}
     there = _named(left) or "none: " + (", ".join(f"{a:02x} is {cards[a].mode or 'neither'}" for a in cards))
-    story = [f"mode {wish.mode} leaves {there if cards else 'none: there are no cards'}"]
+    story = [f"mode {criteria.mode} leaves {there if cards else 'none: there are no cards'}"]
     conditions: list[tuple[str, Callable[[Card], str]]] = [
         ("working order", lambda card: card.fault),
         (
-            f"generation >= {wish.min_generation}",
-            lambda card: _generation(card) if card.generation < wish.min_generation else "",
+            f"generation >= {criteria.min_generation}",
+            lambda card: _generation(card) if card.generation < criteria.min_generation else "",
         ),
     ]
     for condition, fault in conditions:
@@ -102,9 +104,9 @@ def _kept(queue: Apqn, policy: Policy, kept: Collection[Apqn]) -> str:
     return "needed by the host" if queue in kept else ""
 
 
-def _bound_elsewhere(queue: Apqn, host: Host, mode: str) -> str:
+def _bound_elsewhere(queue: Apqn, host: Host, mechanism: str) -> str:
     override = host.overrides.get(queue, VFIO_DRIVER)
-    if mode == OVERRIDES and override != VFIO_DRIVER:
+    if mechanism == OVERRIDES and override != VFIO_DRIVER:
         return f"kept for {printable(override)!r} by driver_override"
     driver = host.drivers[queue]
     if driver in (HOST_DRIVER, VFIO_DRIVER):
@@ -113,27 +115,26 @@ def _bound_elsewhere(queue: Apqn, host: Host, mode: str) -> str:
 
 
 def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], str]:
-    doomed = ledger.mdevs_to_remove()
+    to_remove = ledger.mdevs_to_remove()
     holders: list[tuple[str, Matrix]] = [
         (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.leases_and_before()
     ]
     holders += [
-        (f"promised to the mediated device {promise.mdev}", promise.matrix)
-        for promise in ledger.claims.values()
+        (f"promised to the mediated device {claim.mdev}", claim.matrix) for claim in ledger.claims.values()
     ]
     holders += [
         (f"held by the mediated device {uuid}", matrix)
         for uuid, matrix in host.mdevs.items()
-        if uuid != request.mdev and uuid not in doomed
+        if uuid != request.mdev and uuid not in to_remove
     ]
     return lambda queue: next((who for who, matrix in holders if matrix.holds(queue)), "")
 
 
-def _key_differs(queue: Apqn, wish: Criteria, known: CardFacts) -> str:
+def _key_differs(queue: Apqn, criteria: Criteria, known: CardFacts) -> str:
     keys = known.mkvps.get(queue)
     if keys is None:
         return "of unknown key, as the host has not had it since the keys were last read"
-    if any(same_key(wish.mkvp, key) for key in keys):
+    if any(same_key(criteria.mkvp, key) for key in keys):
         return ""
     return f"with {' and '.join(f'0x{key}' for key in keys)}" if keys else "without a valid key"
 

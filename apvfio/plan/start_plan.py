@@ -136,8 +136,8 @@ def make_plan(
     try:
         _require_possible(request, host, policy)
         made = require_free(request, host, ledger)
-        mode = mechanism_of(host, ledger, policy)
-        if mode == OVERRIDES:
+        mechanism = mechanism_of(host, ledger, policy)
+        if mechanism == OVERRIDES:
             require_all_there(request.matrix, host)
             require_no_strange_override(request.matrix, host)
             options = [OVERRIDE_OPTION]
@@ -146,7 +146,7 @@ def make_plan(
                 request.matrix, others(request, host, ledger), host, ledger.pending, policy
             )
         options = with_objections(options, request.matrix, host, policy, facts)
-        if mode != OVERRIDES:
+        if mechanism != OVERRIDES:
             options = _by_choice(options, request, policy)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
@@ -162,12 +162,12 @@ def make_plan(
         created=made,
     )
     after = ledger.with_lease(lease)._replace(pending=ledger.pending | chosen.clear)
-    if mode == OVERRIDES:
+    if mechanism == OVERRIDES:
         after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
     deferred = defer and bool(returning_queues(after, host))
     return Plan(
         request=request,
-        mechanism=mode,
+        mechanism=mechanism,
         chosen=chosen,
         runner_up=runners_up[0] if runners_up else None,
         ledger=after,

@@ -130,21 +130,21 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
     7.x refuses a bit while any mdev holds the id. Before, it refuses only if a queue of an mdev
     would become the host's (vops:vfio_ap_mdev_resource_in_use and its callers).
     """
-    debt = ledger.pending - ledger.needed_bits() - MaskBits(host.apmask, host.aqmask)
+    bits = ledger.pending - ledger.needed_bits() - MaskBits(host.apmask, host.aqmask)
     holding = [held for held in mdevs if not held.empty]
     if host.abilities.strict_return:
-        return debt - MaskBits(
+        return bits - MaskBits(
             union(held.adapters for held in holding), union(held.domains for held in holding)
         )
     # What a set bit gives to the host of a device cannot follow whatever the other mask becomes.
     for held in holding:
         if held.adapters & host.apmask:
-            debt -= MaskBits(NO_IDS, held.domains)
+            bits -= MaskBits(NO_IDS, held.domains)
     # One mask after the other is written: of two bits that may only go back one by one, that of aqmask does.
     for held in holding:
-        if held.domains & (host.aqmask | debt.aqmask):
-            debt -= MaskBits(held.adapters, NO_IDS)
-    return debt
+        if held.domains & (host.aqmask | bits.aqmask):
+            bits -= MaskBits(held.adapters, NO_IDS)
+    return bits
 
 
 def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:

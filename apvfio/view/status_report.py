@@ -25,7 +25,7 @@ class Report(NamedTuple):
     """A host's state for a person."""
 
     facts: tuple[tuple[str, str], ...]
-    """Name and value: the mode, what the kernel can do, the masks, what is wrong with the policy."""
+    """Name and value: the mechanism, what the kernel can do, the masks, what is wrong with the policy."""
     picture: Picture
     leases: tuple[str, ...]
     """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
@@ -36,15 +36,21 @@ class Report(NamedTuple):
 
 
 def report(
-    host: Host, ledger: Ledger, mode: str, drawn: Picture, drift: Sequence[str], *, policy_error: str = ""
+    host: Host,
+    ledger: Ledger,
+    mechanism: str,
+    drawn: Picture,
+    drift: Sequence[str],
+    *,
+    policy_error: str = "",
 ) -> Report:
-    """What there is to say of ``host``, which works by ``mode`` and differs from the ledger by ``drift``.
+    """What there is to say of ``host``, which differs from the ledger by ``drift``.
 
     ``policy_error`` says why the policy cannot be used, '' if it can.
     """
     return Report(
         facts=(
-            ("mechanism", mode),
+            ("mechanism", mechanism),
             ("kernel", _kernel(host)),
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
@@ -72,10 +78,10 @@ def _leases(ledger: Ledger) -> tuple[str, ...]:
     return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.claims.values()))
 
 
-def _promise(promise: Claim) -> str:
+def _promise(claim: Claim) -> str:
     return (
-        f"mdevctl starts a device: {promise.matrix}; freed by {promise.freed_by}, "
-        f"mdev {promise.mdev}, process {promise.process.pid}"
+        f"mdevctl starts a device: {claim.matrix}; freed by {claim.freed_by}, "
+        f"mdev {claim.mdev}, process {claim.process.pid}"
     )
 
 

@@ -50,7 +50,7 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
             "Load the driver.",
             "modprobe vfio",
         )
-    yield from _mode(facts, host, words)
+    yield from _mechanism(facts, host, words)
 
 
 def _bus(kernel: KernelFacts, unseen: Unseen) -> Check:
@@ -152,7 +152,7 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
     )
 
 
-def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
+def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     kernel, keeping = facts.kernel, facts.store
     ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
     if kernel.mixed:
@@ -174,13 +174,13 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         )
         return
     policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
-    mode = mechanism_of(host, ledger, policy)
-    if policy.mechanism and policy.mechanism != mode:
+    mechanism = mechanism_of(host, ledger, policy)
+    if policy.mechanism and policy.mechanism != mechanism:
         able = policy.mechanism != OVERRIDES or host.abilities.override
         change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
         yield warning(
             "mechanism",
-            f"the policy asks for {policy.mechanism}, and the host is one of {mode}: "
+            f"the policy asks for {policy.mechanism}, and the host is one of {mechanism}: "
             f"{mechanism_reason(host, ledger, policy)}.",
             f"{change}, which {_MEANS[policy.mechanism]}, or change the policy."
             if able
@@ -188,7 +188,7 @@ def _mode(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
             *((words.apvfio("mechanism", policy.mechanism),) if able and changeable(facts) else ()),
         )
     else:
-        yield ok("mechanism", f"queues change hands by {mode}: {mechanism_reason(host, ledger, policy)}")
+        yield ok("mechanism", f"queues change hands by {mechanism}: {mechanism_reason(host, ledger, policy)}")
     if host.mechanism == OVERRIDES:
         yield from _left_overrides(facts, host, ledger, words)
 

@@ -42,7 +42,7 @@ def events(counts: Mapping[str, int], damaged: int) -> Measured:
 def measure(found: Status) -> Measured:
     """What there is to tell of a host that was read."""
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
-    unpaid = Outcome([], ledger).pending
+    pending = Outcome([], ledger).pending
     measured = {
         families.MECHANISM: _each((MASKS, OVERRIDES), {found.mechanism: 1}),
         families.VFIO_AP: _one(host.vfio_ap),
@@ -59,9 +59,9 @@ def measure(found: Status) -> Measured:
         families.LEASES: _each(LEASE_STATES, Counter(lease.state for lease in held)),
         families.CLAIMS: _one(len(ledger.claims)),
         families.PENDING_BITS: _bits(ledger),
-        families.UNNEEDED_BITS: _bits(unpaid),
+        families.UNNEEDED_BITS: _bits(pending),
         families.PENDING_OVERRIDES: _one(len(ledger.overrides)),
-        families.UNNEEDED_OVERRIDES: _one(len(unpaid.overrides)),
+        families.UNNEEDED_OVERRIDES: _one(len(pending.overrides)),
         families.DRIFT: _one(len(found.drift)),
     }
     if found.policy_error:

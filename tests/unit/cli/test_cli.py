@@ -229,7 +229,7 @@ def test_a_reader_that_leaves_is_no_accident(sim: str) -> None:
 def test_an_unforeseen_fault_asks_for_a_report(
     sim: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fault(_: object, *, hurry: bool, tell: object) -> None:
+    def fault(_: object, *, hurry: bool, progress: object) -> None:
         raise ZeroDivisionError("by design")
 
     monkeypatch.setattr("apvfio.cli.reconcile.reconcile_host", fault)

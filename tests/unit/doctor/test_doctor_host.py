@@ -96,7 +96,7 @@ def override_misspelt(host: Patient) -> None:
     host.write(f"{BUS}/drivers/cex4queue/unbind", "01.0002")
 
 
-def mode_not_as_asked(host: Patient) -> None:
+def mechanism_not_as_asked(host: Patient) -> None:
     host.write("etc/apvfio/apvfio.toml", 'mechanism = "overrides"\n')
     host.write("etc/udev/rules.d/41-ap.rules", 'ATTR{../../bus/ap/apmask}="0x' + "f" * 61 + '7ff"\n')
     host.write(f"{BUS}/apmask", "-244")
@@ -139,7 +139,7 @@ BROKEN: list[tuple[Callable[[Patient], None], str, int]] = [
     (unbound, "drivers", Exit.OK),
     (override_left, "overrides", Exit.OK),
     (override_misspelt, "overrides", Exit.OK),
-    (mode_not_as_asked, "mechanism", Exit.OK),
+    (mechanism_not_as_asked, "mechanism", Exit.OK),
     (device_gone, "drift", Exit.OK),
     (card_off, "cards", Exit.OK),
     (card_offline, "cards", Exit.OK),

@@ -47,7 +47,7 @@ def held() -> SimSystem:
 
 def test_a_release_tells_of_the_resets(held: SimSystem) -> None:
     said: list[str] = []
-    release_guest(held, guest(1), tell=said.append)
+    release_guest(held, guest(1), progress=said.append)
     away = "waiting for 8 queues to finish the reset: 00.0001, 00.0002 and 6 more"
     assert said == [*LOCK, RESET, away]
 
@@ -59,14 +59,14 @@ def test_a_release_tells_of_the_guest_that_does_not_let_go(
     held.files.write("etc/apvfio/apvfio.toml", "[time]\nrelease-wait = 1\n")
     said: list[str] = []
     with pytest.raises(ConflictError):
-        release_guest(held, guest(1), tell=said.append)
+        release_guest(held, guest(1), progress=said.append)
     asked = "waiting for guest g1 to let go of its mediated device"
     assert set(said[2:]) == {asked}
 
 
 def test_a_reconcile_that_has_nothing_to_do_waits_for_nothing(held: SimSystem) -> None:
     said: list[str] = []
-    reconcile_host(held, tell=said.append)
+    reconcile_host(held, progress=said.append)
     assert said == LOCK
 
 
@@ -78,7 +78,7 @@ def test_masks_and_mode_tell_which_queues_move() -> None:
     moved = "waiting for 4 queues to finish the reset: 00.0001, 00.0002 and 2 more"
     assert said == [*LOCK, "announced", moved]
     said.clear()
-    switch_mechanism(system, OVERRIDES, tell=said.append)
+    switch_mechanism(system, OVERRIDES, progress=said.append)
     assert said == [*LOCK, moved]
 
 

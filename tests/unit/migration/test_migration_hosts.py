@@ -41,13 +41,13 @@ def answering(tmp_path: Path, text: str | bytes, code: int = 0) -> OtherHost:
 
 
 def test_the_real_program(there: OtherHost) -> None:
-    prospect = there.foresee(domain())
+    prospect = there.preview(domain())
     assert prospect.plan["queues"] == [str(queue) for queue in prospect.equipment]
     assert prospect.equipment[Apqn(10, 1)].mode == "ep11"
     assert there.expect(domain()) == MDEV.lower()
     assert there.expect(domain()) == MDEV.lower()
     with pytest.raises(ConflictError, match=r"the destination refuses: .* are held by guest db1\.") as caught:
-        there.foresee(RIVAL)
+        there.preview(RIVAL)
     assert caught.value.remedy
     there.give_up(domain())
     assert there.expect(RIVAL) == "0a0b0c0d-2222-4111-8111-111111111111"
@@ -70,7 +70,7 @@ def test_this_host() -> None:
 @pytest.mark.parametrize("code", [0, 1, 127])
 def test_what_is_no_answer(tmp_path: Path, text: str | bytes, code: int) -> None:
     host = answering(tmp_path, text, code)
-    for call in (host.foresee, host.expect, host.give_up):
+    for call in (host.preview, host.expect, host.give_up):
         with pytest.raises(HostError, match=r"apvfio at the destination \(sh\) does not answer: ") as caught:
             call(domain())
         assert str(caught.value).isprintable()
@@ -89,7 +89,7 @@ def test_what_is_no_answer(tmp_path: Path, text: str | bytes, code: int) -> None
 )
 def test_an_answer_to_another_question(tmp_path: Path, document: object) -> None:
     host = answering(tmp_path, json.dumps(document))
-    for call in (host.foresee, host.expect):
+    for call in (host.preview, host.expect):
         with pytest.raises(HostError, match="is not understood"):
             call(domain())
 
