@@ -119,7 +119,7 @@ CASES = [
     (on(units=(UNITS[0]._replace(loaded=False),)), "units", WARNING, "apvfio install"),
     (on(units=(UNITS[0]._replace(enabled=False),)), "units", WARNING, "systemctl enable --now one.service"),
     (on(units=(FAILED,)), "units", WARNING, "journalctl -b -u one.service --no-pager"),
-    (on(handed_over=900.0), "deferred-returns", WARNING, "systemctl start apvfio-reconcile.service"),
+    (on(deferred_for=900.0), "deferred-returns", WARNING, "systemctl start apvfio-reconcile.service"),
 ]  # fmt: skip
 
 
