@@ -74,7 +74,7 @@ class Terminal:
     """A terminal in which one command runs."""
 
     def __init__(self, words: list[str], columns: int, lines: int, environment: dict[str, str]) -> None:
-        self.pid, self._fd = pty.fork()
+        self.pid, self.fd = pty.fork()
         if not self.pid:
             _size(0, columns, lines)
             os.execve(sys.executable, [sys.executable, "-m", "apvfio", *words], environment)
@@ -82,7 +82,7 @@ class Terminal:
         self.sent = ""
         self._partly = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self.modes = termios.tcgetattr(self._fd)
+        self.modes = termios.tcgetattr(self.fd)
 
     def until(self, fits: Callable[[str], bool]) -> str:
         """The screen as soon as it ``fits``."""
@@ -101,10 +101,10 @@ class Terminal:
 
     def resize(self, columns: int, lines: int) -> None:
         self.screen = Screen(columns, lines)
-        _size(self._fd, columns, lines)
+        _size(self.fd, columns, lines)
 
     def type(self, keys: str) -> None:
-        os.write(self._fd, keys.encode())
+        os.write(self.fd, keys.encode())
 
     def end(self) -> int:
         """Its exit code, when it has ended."""
@@ -120,10 +120,10 @@ class Terminal:
             assert time.monotonic() < deadline, "it does not end"
 
     def _read(self, seconds: float) -> bool:
-        if not select.select([self._fd], [], [], seconds)[0]:
+        if not select.select([self.fd], [], [], seconds)[0]:
             return False
         try:
-            data = os.read(self._fd, 65536)
+            data = os.read(self.fd, 65536)
         except OSError:  # EIO: the command has ended
             return False
         self._partly += self._decoder.decode(data)
@@ -139,7 +139,7 @@ class Terminal:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 @contextmanager

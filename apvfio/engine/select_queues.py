@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Planned = TypeVar("Planned")
 
-_TRIES = 32
+TRIES = 32
 
 
 def all_named(
@@ -83,7 +83,7 @@ def planned(
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         try:
             matrix = choose_queues(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
         except (HostError, PolicyError) as error:

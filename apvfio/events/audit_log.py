@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AUDIT_LOG = "var/lib/apvfio/audit.jsonl"
 FILES = 40
 """With that many, some 30,000 events are kept."""
-_FULL = 256 << 10
+FULL = 256 << 10
 OVERFULL = 1 << 20
 _PER_HOLDER = 512
 """Bytes more for each guest that holds queues: a line at the beginning of every file is about it."""
@@ -162,7 +162,7 @@ def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) ->
     """Begin a new file, with what was and what guests hold, if the newest is full; return whether it was."""
     with suppress(ApvfioError):
         more = _PER_HOLDER * len(held)
-        if files.size(AUDIT_LOG) < _FULL + more:
+        if files.size(AUDIT_LOG) < FULL + more:
             return False
         before: dict[str, int] = {}
         with suppress(ApvfioError):

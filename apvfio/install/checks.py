@@ -39,7 +39,7 @@ _TRY_HOOK = (
 _ITS_NAMES = "*apvfio | qemu) ;;"
 """How the hook says under which names it works."""
 _OTHERS_WRITE = 0o022
-_HOOKS = "/etc/libvirt/hooks"
+HOOKS = "/etc/libvirt/hooks"
 _UNCONFINED_HOOKS = "/sys/fs/selinux/booleans/virt_hooks_unconfined"
 _SCRIPTS = tuple(f"{place}/{kind}" for place in SCRIPTS for kind in ("callouts", "notifiers"))
 """The directories without which mdevctl refuses to run, in one release or another."""
@@ -198,7 +198,7 @@ def _interpreter(python: str) -> Iterator[Finding]:
             ("setsebool -P virt_hooks_unconfined on",),
         )
     # No command: what is exposed may be anybody's home, or a directory that many share.
-    for path in dict.fromkeys(filter(None, map(_exposed, (python, program, text)))):
+    for path in dict.fromkeys(filter(None, map(exposed, (python, program, text)))):
         yield Finding(
             False,
             f"{path} belongs to others than root, or they may write it, and root runs what is there.",
@@ -226,7 +226,7 @@ def _for_another_interpreter() -> Iterator[str]:
         yield f"apvfio install --python {python}"
 
 
-def _exposed(path: str) -> str | None:
+def exposed(path: str) -> str | None:
     """The first of ``path`` and the directories above it that is not root's alone.
 
     In a directory with the sticky bit, such as /tmp, others cannot replace what is root's.
@@ -252,10 +252,10 @@ def _other_hooks() -> Iterator[Finding]:
         names = []
     scripts = [
         path
-        for path in (f"{_HOOKS}/qemu", *(f"{directory}/{name}" for name in names))
+        for path in (f"{HOOKS}/qemu", *(f"{directory}/{name}" for name in names))
         if os.path.isfile(path) and os.access(path, os.X_OK)
     ]
-    yield from _writable(scripts)
+    yield from writable(scripts)
     for path in scripts:
         if path == f"/{HOOK}":
             continue
@@ -286,11 +286,11 @@ def _other_hooks() -> Iterator[Finding]:
             )
 
 
-def _writable(scripts: list[str]) -> Iterator[Finding]:
+def writable(scripts: list[str]) -> Iterator[Finding]:
     """Those of the ``scripts``, which libvirt runs as root, that others than root may write."""
-    exposed = (_exposed(path) or _exposed(os.path.realpath(path)) for path in scripts)
-    for path in dict.fromkeys(filter(None, exposed)):
-        own = path.startswith(f"{_HOOKS}/") and os.path.isfile(path) and not os.path.islink(path)
+    found = (exposed(path) or exposed(os.path.realpath(path)) for path in scripts)
+    for path in dict.fromkeys(filter(None, found)):
+        own = path.startswith(f"{HOOKS}/") and os.path.isfile(path) and not os.path.islink(path)
         yield Finding(
             False,
             f"libvirt runs hooks as root, and others than root may write {path}.",

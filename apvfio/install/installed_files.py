@@ -31,7 +31,7 @@ _FILES = {
     "lib/systemd/catalog/apvfio.catalog": "hooks/apvfio.catalog",
     "share/bash-completion/completions/apvfio": "hooks/completion.bash",
 }
-_PAGE = (
+PAGE = (
     *("manifest.json", "index.html", "style.css", "matrix.css", "page.js", "actions.js", "command.js"),
     *("dialog.js", "dom.js", "guests.js", "host.js", "matrix.js", "problem.js", "question.js", "queue.js"),
     *("text.js", "theme.js", "words.js"),
@@ -112,7 +112,7 @@ def _unmarked(choices: Choices) -> Iterator[Item]:
     for place, name in _FILES.items():
         yield Item(f"{prefix}/{place}", _TEXT, asset(name))
     if choices.cockpit:
-        for name in _PAGE:
+        for name in PAGE:
             yield Item(f"{prefix}/share/cockpit/apvfio/{name}", _TEXT, asset(f"cockpit/{name}"))
     for manual in _MANUALS:
         section = manual.rpartition(".")[2]

@@ -16,7 +16,7 @@ _PAGE = 4096
 _READ_LIMIT = 1 << 20
 _CHUNK = 1 << 13
 """More than an attribute has: what is asked for is allocated."""
-_REMOVE_PATIENCE = 10.0
+REMOVE_PATIENCE = 10.0
 """Seconds for a device to go: the resets of its queues, begun together, take one or two."""
 
 
@@ -62,7 +62,7 @@ class RealSysfs:
 
         device = self._path(path).removesuffix("/remove")
         try:
-            write_watched(f"{device}/remove", data, _REMOVE_PATIENCE)
+            write_watched(f"{device}/remove", data, REMOVE_PATIENCE)
         except TimeoutError as error:
             who = " and ".join(f"process {pid} ({printable(name)})" for pid, name in holders(device)[:3])
             raise TimeoutError(error.errno, f"{who or 'a process'} has it open", path) from None

@@ -90,7 +90,7 @@ def _prepare(here: System, xml: bytes) -> None:
                 "a guest with AP queues can be started by the system's libvirt daemon only.",
                 remedy="Define it under qemu:///system.",
             )
-        start_guest(here, request, abandoned=_deserted)
+        start_guest(here, request, abandoned=daemon_has_died)
     else:
         _note_ignored(here, xml)
 
@@ -152,7 +152,7 @@ def _opened(system: System | None) -> AbstractContextManager[System]:
     return nullcontext(RealSystem(os.environ.get("APVFIO_ROOT") or "/"))
 
 
-def _deserted() -> bool:
+def daemon_has_died() -> bool:
     """Whether the daemon that called has died: nobody is left to read standard error."""
     poll = select.poll()
     poll.register(2, 0)

@@ -56,7 +56,7 @@ def main(argv: list[str], system: System | None = None, text: bytes | None = Non
         text = sys.stdin.buffer.read(_LIMIT)
     masks_only = os.access(AP_CHECK, os.X_OK)
     try:
-        code = _serve(call, text, system or _this_machine(), masks_only=masks_only)
+        code = _serve(call, text, system or this_machine(), masks_only=masks_only)
     except ApvfioError as error:
         code = _refuse(f"the mediated device {call.uuid}: {error}")
     except Exception as error:  # a traceback must not be what mdevctl's user reads
@@ -171,7 +171,8 @@ def _become_ap_check(argv: list[str], text: bytes) -> None:
     os.execv(AP_CHECK, [AP_CHECK, *argv])  # noqa: S606  (no shell is what is wanted)
 
 
-def _this_machine() -> System:
+def this_machine() -> System:
+    """Return this machine, with the time that any start has."""
     from apvfio.store.system import RealSystem  # noqa: PLC0415
 
     # One mdevctl starts many devices (start-parent-mdevs): how old it is says nothing about this start.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IMPOSSIBLE = 1 << 60
 QUEUE = 1 << 10
 """What one lost queue weighs against one cleared bit: there are 512 bits at most."""
-_EFFORT = 1_000_000
+EFFORT = 1_000_000
 """Rows looked at, over all partial choices, once there is an answer: a second or so."""
 
 
@@ -145,7 +145,7 @@ class Search:
             bound = self._bound(depth, cleared, columns)
         if bound >= self._best:
             return
-        if self._found and self.nodes * len(self._rows) > _EFFORT:
+        if self._found and self.nodes * len(self._rows) > EFFORT:
             self._left_out = min(self._left_out, bound)
             return
         if depth == len(self._order):

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger
 
-_HOOKS = "/etc/libvirt/hooks"
 _BOOTED = "/run/systemd/system"
 _ENFORCING = "/sys/fs/selinux/enforce"
 _AP_CHECK = "ap-check"
@@ -58,14 +57,14 @@ def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
     choices = _choices(text)
     found = attempt(lambda: tuple(_installed(choices)))
     daemon = find_daemon(checks.daemon())
-    other_hooks = tuple(_other_hooks())
+    other_hooks = tuple(look_at_other_hooks())
     return MachineFacts(
         findings=tuple(checks.check(choices)),
         found=found,
-        hook=_hook(text, found),
+        hook=look_at_hook(text, found),
         other_hooks=other_hooks,
         daemon=daemon,
-        hook_seen=_seen(daemon, other_hooks, ledger) if daemon else SEEN,
+        hook_seen=has_seen_hook(daemon, other_hooks, ledger) if daemon else SEEN,
         enforcing=otherwise(lambda: _text(_ENFORCING).strip(), "0") == "1",
         units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT)))
         if os.path.isdir(_BOOTED)
@@ -107,7 +106,8 @@ def _unmarked(text: str) -> str:
     )
 
 
-def _hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
+def look_at_hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
+    """Return the state of the installed hook; ``text`` is its content, ``found`` the installed files."""
     path = f"/{HOOK}"
     try:
         mode = os.lstat(path).st_mode
@@ -128,11 +128,11 @@ def _hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
     return HookFacts(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
 
 
-def _other_hooks() -> Iterator[OtherHook]:
+def look_at_other_hooks() -> Iterator[OtherHook]:
     """In the order in which libvirt runs them."""
     directory = os.path.dirname(f"/{HOOK}")
     names = listed(directory)
-    for path in (f"{_HOOKS}/qemu", *(f"{directory}/{name}" for name in names)):
+    for path in (f"{checks.HOOKS}/qemu", *(f"{directory}/{name}" for name in names)):
         # libvirt runs what is executable, whatever it is called (virhook.c:virHookCall).
         if path != f"/{HOOK}" and os.path.isfile(path) and os.access(path, os.X_OK):
             yield OtherHook(path, _fault(path), os.path.islink(path))
@@ -160,7 +160,7 @@ def _interpreter_fault(words: list[str]) -> str:
     return f"its interpreter {missing[0]} is not there" if missing else ""
 
 
-def _seen(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
+def has_seen_hook(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | None) -> str:
     """Whether a hook was there when the daemon last looked (virhook.c:virHookInitialize).
 
     Evidence for one: another script, a guest that the hook has served in this boot, or a record of an older
@@ -168,11 +168,11 @@ def _seen(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | Non
     and not that of its directory: it was there then, and possibly not executable.
     """
     paths = (f"/{HOOK}", f"/{RECORD}", *(other.path for other in others))
-    first = min(otherwise(partial(_changed, path), inf) for path in paths)
+    first = min(otherwise(partial(changed_at, path), inf) for path in paths)
     looked = daemon.looked + _SECOND
     if (ledger and ledger.last_holder) or not looked < first < inf:
         return SEEN
-    return UNSEEN if looked < otherwise(partial(_changed, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
+    return UNSEEN if looked < otherwise(partial(changed_at, os.path.dirname(f"/{HOOK}")), inf) else UNSURE
 
 
 def _unit(name: str) -> UnitFacts:
@@ -200,7 +200,8 @@ def _ap_checks() -> Iterator[str]:
         yield f"/{place}/{name}"
 
 
-def _changed(path: str) -> float:
+def changed_at(path: str) -> float:
+    """Return when the mode, owner or content of ``path`` last changed, in seconds since 1970."""
     return os.stat(path).st_ctime
 
 

@@ -190,10 +190,10 @@ class TestSet:
     ) -> None:
         libvirtd.define("db1", 1)
 
-        def plan(*_: Any) -> None:
+        def plan(*_: Any, **__: Any) -> None:
             libvirtd.define("db1", 1, device=mdev(7))
 
-        monkeypatch.setattr("apvfio.cli.guest_set._plan", plan)
+        monkeypatch.setattr("apvfio.cli.guest_set.preview_start", plan)
         assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.FAILURE
         assert "its definition has changed meanwhile" in capsys.readouterr().err
         assert asked(libvirtd.connection.lookupByName("db1")) is None

@@ -78,5 +78,5 @@ def test_a_command_that_needs_lxml_says_so(sim: Path, guest: Path) -> None:
 
 
 def test_a_call_of_mdevctl_without_sh_says_so() -> None:
-    done = run(code="from apvfio.mdev.mdevctl import Mdevctl; Mdevctl.__new__(Mdevctl)._run('--version')")
+    done = run(code="from apvfio.mdev.mdevctl import Mdevctl; Mdevctl.__new__(Mdevctl).version()")
     assert "MdevctlError: sh, a Python library that mdevctl is called with, is not" in done.stderr

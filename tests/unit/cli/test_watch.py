@@ -69,7 +69,7 @@ def test_ctrl_c_ends_it_and_the_terminal_is_as_it_was(host: SimulatedHost) -> No
         assert shown.end() == 0
         assert str(shown.screen).endswith("owed to the host: nothing^C")
         assert shown.screen.column == 0
-        assert termios.tcgetattr(shown._fd) == shown.modes
+        assert termios.tcgetattr(shown.fd) == shown.modes
         assert not re.search(r"\x1b\[\?", shown.sent)
 
 

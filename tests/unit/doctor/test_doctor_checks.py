@@ -39,6 +39,7 @@ from apvfio.doctor.facts import (
     XmlFacts,
 )
 from apvfio.doctor.remedies import Words
+from apvfio.install import checks as installation
 from apvfio.install.checks import Finding
 from apvfio.install.file_changes import NEW, SAME, Found
 from apvfio.install.installed_files import HOOK
@@ -202,7 +203,7 @@ def test_a_foreign_hook_is_not_made_executable(tmp_path: Any, monkeypatch: pytes
     for text, state in (("#!/bin/sh\n", "foreign"), ("#!/bin/sh\n# apvfio.libvirt.hook\n", "not executable")):
         (tmp_path / "hook").write_text(text)
         monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
-        assert look._hook(text, ()).state == state
+        assert look.look_at_hook(text, ()).state == state
 
 
 @pytest.mark.parametrize(
@@ -218,8 +219,10 @@ def test_what_tells_whether_the_daemon_saw_a_hook(
     hook: float, directory: float, had: dict[Apqn, str], seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {f"/{HOOK}": hook, os.path.dirname(f"/{HOOK}"): directory}
-    monkeypatch.setattr(look, "_changed", lambda path: times.get(path, inf))
-    assert look._seen(DaemonFacts("libvirtd", 7, 100.0), (), NO_LEASES._replace(last_holder=had)) == seen
+    monkeypatch.setattr(look, "changed_at", lambda path: times.get(path, inf))
+    assert (
+        look.has_seen_hook(DaemonFacts("libvirtd", 7, 100.0), (), NO_LEASES._replace(last_holder=had)) == seen
+    )
 
 
 def test_kvm_is_for_its_own_guests_only() -> None:
@@ -250,6 +253,6 @@ def test_scripts_that_cannot_be_started(
 ) -> None:
     (tmp_path / "qemu").write_bytes(head)
     (tmp_path / "qemu").chmod(0o755)
-    monkeypatch.setattr(look, "_HOOKS", str(tmp_path))
-    fault = next(hook.fault for hook in look._other_hooks() if hook.path == f"{tmp_path}/qemu")
+    monkeypatch.setattr(installation, "HOOKS", str(tmp_path))
+    fault = next(hook.fault for hook in look.look_at_other_hooks() if hook.path == f"{tmp_path}/qemu")
     assert says in fault if says else fault == ""

@@ -280,7 +280,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     blamed: list[str] | None, limit: int, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that blames no queue, one it was given first, one beside it, or whatever is chosen."""
-    monkeypatch.setattr("apvfio.engine.select_queues._TRIES", limit)
+    monkeypatch.setattr("apvfio.engine.select_queues.TRIES", limit)
     machine = a_machine()
     refused = []
 

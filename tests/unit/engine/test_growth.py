@@ -184,20 +184,20 @@ def test_an_enormous_audit_log_is_not_read_by_a_start(line: str) -> None:
 def test_a_log_of_the_usual_size_is_read_once_when_it_lacks_something() -> None:
     machine = Machine()
     start_guest(machine, a_request("10", "2", 2))
-    while machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL - 500:
+    while machine.files.size(audit_log.AUDIT_LOG) < audit_log.FULL - 500:
         audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
     assert read_of(machine, lambda: start_guest(machine, a_request("0", "1"))) == 0
     audit_log.note(machine.files, Event(1.0, "refused", guest="g9", text="no"))
     machine.files.texts[audit_log.AUDIT_LOG] += "{\n"
     read = read_of(machine, lambda: reconcile_host(machine))
-    assert audit_log._FULL - 500 < read < 2 * audit_log._FULL
+    assert audit_log.FULL - 500 < read < 2 * audit_log.FULL
 
 
 def test_a_new_file_is_begun_once_however_many_guests_it_begins_with() -> None:
     machine = crowded("held", MANY)
     for number in range(NEW, NEW + 4):
         start_guest(machine, a_request("0", str(number - NEW), number))
-    assert machine.files.size(audit_log.AUDIT_LOG) < audit_log._FULL + MANY * audit_log._PER_HOLDER
+    assert machine.files.size(audit_log.AUDIT_LOG) < audit_log.FULL + MANY * audit_log._PER_HOLDER
     assert f"{audit_log.AUDIT_LOG}.1" not in machine.files.texts
 
 

@@ -139,7 +139,7 @@ def test_a_boot_ends_what_was_held() -> None:
 
 
 def test_a_full_trail_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_log, "_FULL", 3000)
+    monkeypatch.setattr(audit_log, "FULL", 3000)
     monkeypatch.setattr(audit_log, "FILES", 10)
     machine = Machine()
     start_guest(machine, a_request("1", "27", 7))

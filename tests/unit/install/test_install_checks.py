@@ -383,24 +383,24 @@ def test_what_others_may_write(tmp_path: Path) -> None:
         directory.mkdir()
         directory.chmod(mode)
         (directory / "file").write_text("")
-    assert checks._exposed(str(shared / "file")) is None
-    assert checks._exposed(str(open_to_all / "file")) == str(open_to_all)
-    (found,) = checks._writable([str(open_to_all / "file")])
+    assert checks.exposed(str(shared / "file")) is None
+    assert checks.exposed(str(open_to_all / "file")) == str(open_to_all)
+    (found,) = checks.writable([str(open_to_all / "file")])
     assert (found.id, found.commands) == ("exposed", ())
     (shared / "file").chmod(0o666)
-    assert checks._exposed(str(shared / "file")) == str(shared / "file")
+    assert checks.exposed(str(shared / "file")) == str(shared / "file")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files that are root's")
 def test_a_hook_that_others_may_write_has_commands_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "_HOOKS", str(tmp_path))
+    monkeypatch.setattr(checks, "HOOKS", str(tmp_path))
     hook, link = tmp_path / "qemu", tmp_path / "link"
     hook.write_text("")
     hook.chmod(0o777)
     link.symlink_to(hook)
-    (found,) = checks._writable([str(hook)])
+    (found,) = checks.writable([str(hook)])
     assert found.commands == (f"chown root {hook}", f"chmod go-w {hook}")
     assert checks.not_run(str(hook), link=False) == f"chmod a-x {hook}"
     assert checks.not_run(str(link), link=True) == (

@@ -35,7 +35,7 @@ EDIT = b"#!/bin/sh\n# Installed by 'apvfio install'; 'apvfio uninstall' removes 
 def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tree of a host, which stays as it is; all is tried on copies."""
     # The files of the page are many, and alike.
-    monkeypatch.setattr(installed_files, "_PAGE", installed_files._PAGE[:1])
+    monkeypatch.setattr(installed_files, "PAGE", installed_files.PAGE[:1])
     for directory in ("etc/libvirt/hooks", os.path.dirname(NOTIFIER), "usr/lib", "var/lib"):
         (tmp_path / "before" / directory).mkdir(parents=True)
     return tmp_path / "before"

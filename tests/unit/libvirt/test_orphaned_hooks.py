@@ -54,7 +54,7 @@ def test_a_late_release_leaves_a_new_life_alone(monkeypatch: pytest.MonkeyPatch)
     machine = Machine()
     call(machine, "prepare")
     running = machine.host
-    monkeypatch.setattr("apvfio.libvirt.hook._deserted", yes)
+    monkeypatch.setattr("apvfio.libvirt.hook.daemon_has_died", yes)
     machine.running = {UUID}
     call(machine, "release")
     assert machine.host == running

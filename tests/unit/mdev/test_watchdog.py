@@ -124,7 +124,7 @@ def test_a_removal_that_does_not_end_names_who_holds_it(
     directory = tmp_path / "sys" / AP_MDEVS.device(DEVICE)
     directory.mkdir(parents=True)
     os.rename(path, directory / "remove")
-    monkeypatch.setattr("apvfio.kernel.sysfs._REMOVE_PATIENCE", 0.1)
+    monkeypatch.setattr("apvfio.kernel.sysfs.REMOVE_PATIENCE", 0.1)
     with pytest.raises(ConflictError, match=r"a process has it open.*apvfio reconcile") as failed:
         apply_steps(RealSysfs(str(tmp_path)), [Step(REMOVE, AP_MDEVS.remove(DEVICE), "1")])
     assert "Traceback" not in str(failed.value)

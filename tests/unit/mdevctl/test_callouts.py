@@ -578,7 +578,7 @@ def test_the_age_of_mdevctl_counts_at_its_end_alone(
     """One mdevctl starts many devices after each other: its hundredth waits for the lock like its first."""
     monkeypatch.setattr("apvfio.store.processes.age", lambda _: 1e6)
     monkeypatch.setattr("apvfio.store.system.RealSystem", partial(RealSystem, str(tmp_path)))
-    system = who._this_machine()
+    system = who.this_machine()
     holder, let_go = ExitStack(), threading.Event()
     holder.enter_context(own_lock(str(tmp_path / OWN_LOCK)))
 

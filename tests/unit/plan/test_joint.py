@@ -92,9 +92,9 @@ def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
     effort: int,
 ) -> None:
     host, guests, fixed, policy, facts = problem
-    monkeypatch.setattr("apvfio.plan.joint_search._EFFORT", 1 << 30)
+    monkeypatch.setattr("apvfio.plan.joint_search.EFFORT", 1 << 30)
     best = best_options(guests, fixed, host, policy, facts=facts)
-    monkeypatch.setattr("apvfio.plan.joint_search._EFFORT", effort)
+    monkeypatch.setattr("apvfio.plan.joint_search.EFFORT", effort)
     found = best_options(guests, fixed, host, policy, facts=facts)
     if best is None or found is None:
         assert best is found
@@ -106,7 +106,7 @@ def test_a_search_that_ends_early_says_how_much_better_another_choice_may_be(
 
 def test_a_search_that_ends_early_clears_no_bit_that_nobody_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapter 0 goes anyway, for the guest that must have it: domain 0 is of no use then."""
-    monkeypatch.setattr("apvfio.plan.joint_search._EFFORT", 0)
+    monkeypatch.setattr("apvfio.plan.joint_search.EFFORT", 0)
     guests = [a_matrix("0", "0"), a_matrix("0-1", "2"), a_matrix("0", "0"), a_matrix("2", "0-1")]
     host = a_host(parse_list("0-2"), parse_list("0-3"), apmask=parse_list("1-255"))
     found = best_options(guests, [None, None, BY_ADAPTERS, None], host, Policy())

@@ -136,7 +136,7 @@ def test_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_events_are_counted_beyond_the_files_that_are_kept(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_log, "_FULL", 1500)
+    monkeypatch.setattr(audit_log, "FULL", 1500)
     monkeypatch.setattr(audit_log, "FILES", 6)
     last = dict.fromkeys(EVENTS, 0)
     for life in range(1, 40):
