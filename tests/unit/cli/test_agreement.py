@@ -39,6 +39,7 @@ from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from apvfio.libvirt.status import Status
 
@@ -177,13 +178,31 @@ class Host:
         return {name: float(value) for name, _, value in lines}
 
 
+HISTORIES = st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(acts, max_size=8))
+
+
 @pytest.mark.parametrize("version", PROFILES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(acts, max_size=8)))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
 def test_all_commands_agree(
     tmp_path_factory: pytest.TempPathFactory, version: str, history: list[Callable[[SimSystem], None]]
 ) -> None:
-    host = Host(str(tmp_path_factory.getbasetemp() / f"agreement-{version}.json"), version, history)
+    require_agreement(tmp_path_factory.getbasetemp(), version, history)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", PROFILES)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_all_commands_agree_after_many_histories(
+    tmp_path_factory: pytest.TempPathFactory, version: str, history: list[Callable[[SimSystem], None]]
+) -> None:
+    require_agreement(tmp_path_factory.getbasetemp(), version, history)
+
+
+def require_agreement(directory: Path, version: str, history: list[Callable[[SimSystem], None]]) -> None:
+    """That all commands tell the same of a host with that history, and what the kernel says."""
+    host = Host(str(directory / f"agreement-{version}.json"), version, history)
     status, preview, metrics = host.json("status"), host.json("reconcile", "-n"), host.metrics()
     with open_sim(host.path) as system:
         seen = read_status(system)

@@ -19,6 +19,7 @@ from apvfio.sim.host_file import open_sim
 from apvfio.sim.kernel import SimKernel
 from hosts import a_matrix, a_request, mdev
 from simulated_host import SimulatedHost
+from skipped_waits import skip_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +69,12 @@ def test_the_copy_looks_like_the_host(
 
 
 def test_the_copy_behaves_like_the_host(
-    host: SimulatedHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    host: SimulatedHost,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    skip_waits(monkeypatch)
     copy = str(tmp_path / "copy.json")
     host.run("dump", copy)
     capsys.readouterr()

@@ -11,6 +11,7 @@ from apvfio.sim.kernel import SimKernel
 from doctor_env import faults, patient
 from doctor_table import TABLE, Row
 from guest_starts import REFUSED, STARTS, WITHOUT, Trial
+from skipped_waits import skip_waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,12 @@ AT_LEAST = 60
 
 @pytest.fixture
 def host(
-    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Trial]:
+    skip_waits(monkeypatch)
     row: Row = request.getfixturevalue("row")
     arguments: dict[str, Any] = dict(row.kernel)
     with patient(tmp_path, capsys, SimKernel.new(**arguments), kind=Trial) as made:

@@ -25,6 +25,7 @@ from apvfio.store.policy_file import POLICY
 from apvfio.store.processes import GRACE, now
 from hosts import IBM_DOMAINS, a_request, guest, mdev
 from memory_host import IBM_ADAPTERS, Machine
+from skipped_waits import skip_waits
 
 
 def attach(processes: Processes) -> None:
@@ -70,7 +71,7 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
     assert machine.processes
     sign(machine.processes)
     monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
-    monkeypatch.setattr("apvfio.engine.signs_of_life.time.sleep", lambda _: None)
+    skip_waits(monkeypatch)
     return words
 
 

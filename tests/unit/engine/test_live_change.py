@@ -26,6 +26,7 @@ from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
 from model.befores import BESIDE, ONE, cells
 from model.views import disagreements, unpaid, view
+from skipped_waits import skip_waits
 
 ME = Process(4242, 1)
 HOSTS = [pytest.param(cell, id=str(cell)) for cell in cells()]
@@ -118,8 +119,11 @@ def test_a_guest_that_ends_in_the_midst_takes_its_change_with_it(machine: Machin
     everything_fits(machine)
 
 
-def test_a_device_is_not_pulled_away_in_the_midst_of_a_change(machine: Machine) -> None:
+def test_a_device_is_not_pulled_away_in_the_midst_of_a_change(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The ledger says already what the guest will have; the device has what it had."""
+    skip_waits(monkeypatch)
     dying = machine.process()
     dying.faults.arm(2, _die)
     with pytest.raises(Killed):

@@ -28,6 +28,7 @@ from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.locks import OWN_LOCK
 from hosts import a_request, guest, mdev
+from skipped_waits import skip_waits
 from terminals import terminal
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def test_a_release_tells_of_the_resets(held: SimSystem) -> None:
 def test_a_release_tells_of_the_guest_that_does_not_let_go(
     held: SimSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    skip_waits(monkeypatch)
     held.kernel.attach_guest(mdev(1), "g1")
     held.files.write("etc/apvfio/apvfio.toml", "[time]\nrelease-wait = 1\n")
     said: list[str] = []
@@ -131,7 +133,7 @@ def test_a_terminal_that_is_stopped_does_not_stop_the_work(tmp_path: Path, locke
     with terminal("--root", str(tmp_path), "reconcile", columns=200) as shown:
         shown.until(lambda screen: "(1 s)" in screen)
         shown.type("\x13")  # Ctrl-S
-        before = shown.settle(2.5)
+        before = shown.settle(1.5)
         fcntl.flock(locked, fcntl.LOCK_UN)
         taken = _eventually(lambda: os.pread(locked, 20, 0).split() == [str(shown.pid).encode()])
         given = _eventually(lambda: _lock(locked))
@@ -162,7 +164,7 @@ def test_elsewhere_there_is_nothing(tmp_path: Path, locked: int) -> None:
     command = [sys.executable, "-m", "apvfio", "--root", str(tmp_path), "reconcile"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+            process.wait(1.5)
         fcntl.flock(locked, fcntl.LOCK_UN)
         assert process.stderr
         assert process.stderr.read().startswith("apvfio: this host has no AP bus")

@@ -26,6 +26,7 @@ from apvfio.store import stop_records
 from apvfio.store.system import RealSystem
 from hosts import a_request, guest, mdev
 from memory_host import Killed, Machine
+from skipped_waits import skip_waits
 
 CALLS: dict[str, Callable[[Machine], object]] = {
     "start of another": lambda m: start_guest(m, a_request("1", "1", 2)),
@@ -166,8 +167,9 @@ def test_a_hurried_reconcile_that_met_a_held_lock_is_left_to_the_unit(
     assert bool(machine.files.list(DIRECTORY)) is hurry
 
 
-def test_evidence_counts_more_than_a_record(machine: Machine) -> None:
+def test_evidence_counts_more_than_a_record(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another daemon's start of a guest that runs has failed, perhaps."""
+    skip_waits(monkeypatch)
     machine.running = {guest(1), guest(3)}
     reconcile_host(machine)
     with pytest.raises(ConflictError, match="guest g1: it still runs"):

@@ -103,7 +103,13 @@ class _Strike:
                 self._how()
 
 
-def all_points(start: Path, *words: str, how: Strike = kill) -> Iterator[tuple[int, Path]]:
+@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def stride(request: pytest.FixtureRequest) -> int:
+    """Whether at each change, or at each fifth only."""
+    return int(request.param)
+
+
+def points(start: Path, stride: int, *words: str, how: Strike = kill) -> Iterator[tuple[int, Path]]:
     """Yield a copy of ``start`` for each point at which the command was struck on it."""
     root = start.parent / "root"
     at = 1
@@ -120,29 +126,29 @@ def all_points(start: Path, *words: str, how: Strike = kill) -> Iterator[tuple[i
             assert " cannot be " in text
         yield at, root
         shutil.rmtree(root)
-        at += 1
+        at += stride
     assert at > 30
 
 
 @pytest.mark.parametrize("how", [kill, fail])
-def test_a_broken_installation_is_removed_without_a_trace(before: Path, how: Strike) -> None:
+def test_a_broken_installation_is_removed_without_a_trace(before: Path, how: Strike, stride: int) -> None:
     clean = everything(before)
-    for at, root in all_points(before, "install", how=how):
+    for at, root in points(before, stride, "install", how=how):
         assert run(root, "uninstall") == 0
         assert everything(root) == clean, at
 
 
-def test_a_killed_installation_is_finished_by_the_next(before: Path) -> None:
+def test_a_killed_installation_is_finished_by_the_next(before: Path, stride: int) -> None:
     root = before.parent / "installed"
     shutil.copytree(before, root)
     run(root, "install")
     installed = everything(root)
-    for at, tried in all_points(before, "install"):
+    for at, tried in points(before, stride, "install"):
         assert run(tried, "install") == 0
         assert everything(tried) == installed, at
 
 
-def test_a_killed_update_keeps_what_was_edited(before: Path) -> None:
+def test_a_killed_update_keeps_what_was_edited(before: Path, stride: int) -> None:
     clean = everything(before)
     old = before.parent / "old"
     shutil.copytree(before, old)
@@ -153,7 +159,7 @@ def test_a_killed_update_keeps_what_was_edited(before: Path) -> None:
     run(new, "install")
     updated = everything(new)
     assert updated[f"{KEPT}/{HOOK}"][1] == EDIT
-    for at, root in all_points(old, "install"):
+    for at, root in points(old, stride, "install"):
         assert run(root, "install") == 0
         assert everything(root) == updated, at
         assert run(root, "uninstall") == 0
@@ -163,13 +169,13 @@ def test_a_killed_update_keeps_what_was_edited(before: Path) -> None:
 
 @pytest.mark.parametrize("how", [kill, fail])
 def test_a_broken_removal_is_finished_by_the_next(
-    before: Path, capsys: pytest.CaptureFixture[str], how: Strike
+    before: Path, capsys: pytest.CaptureFixture[str], how: Strike, stride: int
 ) -> None:
     clean = everything(before)
     installed = before.parent / "installed"
     shutil.copytree(before, installed)
     run(installed, "install")
-    for at, root in all_points(installed, "uninstall", how=how):
+    for at, root in points(installed, stride, "uninstall", how=how):
         left = everything(root).keys() - clean.keys() - {os.path.dirname(RECORD)}
         capsys.readouterr()
         assert run(root, "uninstall") == 0

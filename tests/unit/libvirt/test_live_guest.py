@@ -178,7 +178,8 @@ def strikes(path: str) -> Iterator[tuple[str, bool]]:
 
 @pytest.mark.parametrize("cell", KINDS, ids=str)
 @pytest.mark.parametrize("name", VERBS)
-def test_all_agree_whatever_happens_at_any_event(name: str, cell: Cell) -> None:
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_all_agree_whatever_happens_at_any_event(name: str, cell: Cell, stride: int) -> None:
     verb = VERBS[name]
     start = cell.machine()
     begun = verb.before(start)
@@ -188,6 +189,9 @@ def test_all_agree_whatever_happens_at_any_event(name: str, cell: Cell) -> None:
     paths = counted.machine.faults.paths
     assert 3 < len(paths) < LIMIT
     for n, path in enumerate(paths, 1):
+        # What libvirt is called for is few and different each time.
+        if n % stride and not path.startswith("libvirt/"):
+            continue
         for what, late in strikes(path):
             one = begun.on(start.twin())
             told = f"{name}: {what} {'after' if late else 'before'} {n} {path}"

@@ -21,6 +21,7 @@ from domain_xml import UUID, domain
 from hosts import IBM_DOMAINS, a_request
 from lab.hook import hook_script
 from memory_host import IBM_ADAPTERS, Machine
+from skipped_waits import skip_waits
 
 
 def yes() -> bool:
@@ -55,6 +56,7 @@ def test_a_late_release_leaves_a_new_life_alone(monkeypatch: pytest.MonkeyPatch)
     call(machine, "prepare")
     running = machine.host
     monkeypatch.setattr("apvfio.libvirt.hook.daemon_has_died", yes)
+    skip_waits(monkeypatch)
     machine.running = {UUID}
     call(machine, "release")
     assert machine.host == running

@@ -79,6 +79,7 @@ def test_what_is_wrong_with_the_arguments_is_told(capsys: pytest.CaptureFixture[
         assert why in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_can_be_counted_is_met(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quick", "3"]) == 0
     assert capsys.readouterr().out.count("| met |") == 3
