@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a guest does not start: facts about the host are collected in `look`, judged in `judge`."""
+"""Why a guest does not start: `collect` reads facts, `checks` judge them, `run_checks` does both.
+
+For the command line.
+"""

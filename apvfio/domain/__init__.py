@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain XML in and out: a guest's request read from it, its annotation and device edited."""
+"""Domain XML read and edited.
+
+A guest's request (`request_source`), its annotation and its device (`xml_editor`).
+"""

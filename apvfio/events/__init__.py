@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened to queues: told by the ledger's changes, kept in an audit log and in the journal."""
+"""The audit log and the journal.
+
+What the ledger's changes mean (`record`), and who had a queue when (`queue_history`).
+"""

@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam to the kernel: /sys read into values, and steps written to it, which is for the engine alone."""
+"""The interface to /sys: snapshots read into values, and steps applied.
+
+Steps (`apply`) are for the engine alone.
+"""

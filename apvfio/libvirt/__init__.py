@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook, and libvirt's guests for the command line."""
+"""What libvirt runs, the hook.
+
+And libvirt's guests for the command line: read, compared, given other queues.
+"""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running guest that has AP queues goes to another host, where it has queues again."""
+"""A running guest that has AP queues moves to another host and has queues there (`migrate`)."""

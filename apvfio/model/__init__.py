@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values without input or output: ids, matrices, requests, hosts, leases, errors. Open to every room."""
+"""Values without input or output: ids, matrices, requests, hosts, leases, errors.
+
+Every room may import them.
+"""

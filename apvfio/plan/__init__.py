@@ -1,2 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a request, a host, the ledger and the policy to a plan: steps, cost, reasons. Pure functions."""
+"""From a request, a host, a ledger and a policy to a plan and its steps.
+
+Pure functions; the engine carries them out.
+"""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people look at: the picture of a host's matrix, and tables. Pure functions from facts to text."""
+"""What people look at: pictures of a matrix, tables, metrics; drawn from values that others have read."""

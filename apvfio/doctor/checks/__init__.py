@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the facts mean, in sentences, and what mends them; no input or output here."""
+"""The verdicts of the doctor, from facts alone: no file is opened and no program is run here."""

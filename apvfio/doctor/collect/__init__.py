@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collecting what there is to judge; nothing is changed."""
+"""Facts about the host for the doctor; each reader turns a failure into a fact."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's AP queues in numbers, for Prometheus."""
+"""A host's AP queues in numbers, for Prometheus: drawn from a status."""
