@@ -359,12 +359,14 @@ class Saved(Hard):
 class Crowds(Hard):
     """Many guests at once."""
 
+    several = 12
+    """How many guests the daemon starts."""
     pairs = 12
     """How many queues have two guests that want them: all, where a start takes no time."""
 
     @essential
-    def test_a_dozen_starts_with_the_daemon(self, house: DaemonEnv) -> None:
-        wishes = names("auto")
+    def test_several_start_with_the_daemon(self, house: DaemonEnv) -> None:
+        wishes = dict(list(names("auto").items())[: self.several])
         for number, (name, wish) in enumerate(wishes.items()):
             house.define(name, wish, mdev(number))
             house.virsh("autostart", name)
@@ -376,7 +378,8 @@ class Crowds(Hard):
         eventually(lambda: set(house.virsh("list", "--name").stdout.split()), set(wishes))
         running = state(house).host
         assert running.mdevs == {mdev(number): wish for number, wish in enumerate(wishes.values())}
-        assert len(with_driver(running, "vfio_ap")) == 12
+        wanted = {str(queue) for wish in wishes.values() for queue in wish.queues()}
+        assert wanted <= with_driver(running, "vfio_ap")
         assert status(house)["drift"] == []
 
     def test_rivals_start_and_stop_at_once(self, house: DaemonEnv) -> None:

@@ -100,7 +100,6 @@ class KilledInPrepare(Hard):
         assert f"seen: {why}" in apvfio(house, "reconcile")
         assert leases(house) == {}
 
-    @essential
     def test_another_guest_gets_its_queues_after_a_while(self, house: DaemonEnv, lost: str) -> None:
         house.define("other", WISH, mdev(3))
         answer = house.virsh(*START, "other", check=False)
@@ -151,7 +150,6 @@ class Orphans(Hard):
         assert domstate(house, "late") == "shut off"
         assert state(house) == before
 
-    @essential
     def test_a_stop_leaves_the_next_life_alone(self, house: DaemonEnv, orphaned: Orphaned) -> None:
         house.define("late", WISH, mdev(1))
         house.virsh(*START, "late")
@@ -247,7 +245,7 @@ class Reconnects(Hard):
             _broken_policy,
             _masks_changed,
             _annotation_spoilt,
-            pytest.param(_no_interpreter, marks=essential),
+            _no_interpreter,
             _interpreter_killed,
         ],
     )

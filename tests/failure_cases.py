@@ -132,7 +132,6 @@ class Endings(Hard):
 class HeldLocks(Hard):
     """A tool of s390-tools has their lock when a guest starts."""
 
-    @essential
     def test_a_short_while_is_waited_for(self, house: DaemonEnv) -> None:
         house.define("patient", WISH, mdev(1))
         with (

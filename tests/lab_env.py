@@ -28,6 +28,7 @@ class LabEnv:
     """A lab."""
 
     python = sys.executable
+    starts_quickly = True
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import pytest
+
 from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.model.host import Host
 from apvfio.model.ids import NO_IDS, parse_list
@@ -69,6 +71,7 @@ class Lifecycle:
         assert state(house) == before
         assert name not in house.virsh("list", "--name").stdout.split()
 
+    @pytest.mark.essential
     def test_ibms_guest_gets_its_queues_and_returns_them(self, house: GuestEnv) -> None:
         before = state(house)
         assert len(with_driver(before.host, "cex4queue")) == 12
@@ -95,6 +98,7 @@ class Lifecycle:
         house.virsh("destroy", "plain")
         assert state(house) == before
 
+    @pytest.mark.essential
     def test_a_guest_whose_queues_are_taken_does_not_start(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("first", a_matrix("0", "1-2"), mdev(1))
@@ -104,6 +108,7 @@ class Lifecycle:
         house.virsh("destroy", "first")
         assert state(house) == before
 
+    @pytest.mark.essential
     def test_neighbours_overlap_in_time(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("left", a_matrix("1", "1"), mdev(1))
@@ -140,6 +145,7 @@ class Lifecycle:
             house, "bare", "guest bare: it asks for AP queues but has no device to carry them."
         )
 
+    @pytest.mark.essential
     def test_a_guest_can_start_again_and_again(self, house: GuestEnv) -> None:
         before = state(house)
         house.define("again", Matrix(parse_list("1"), parse_list("0x1b"), NO_IDS), mdev(3))

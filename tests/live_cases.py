@@ -96,6 +96,15 @@ def refused(house: DaemonEnv, *words: str) -> tuple[int, str]:
 class LiveChanges(Hard):
     """Adapters and domains come and go while the guest runs."""
 
+    changes: tuple[tuple[str, str], ...] = (
+        ("0", "1-2,4"),
+        ("0-1", "1-2,4"),
+        ("1", "2,4"),
+        ("0,10", "2"),
+        ("10", "1,27"),
+    )
+    """The adapters and domains that it gets, one pair after the other."""
+
     @pytest.fixture
     def before(self, house: DaemonEnv) -> State:
         return state(house)
@@ -114,13 +123,7 @@ class LiveChanges(Hard):
     def test_set_start_change_and_stop(self, house: DaemonEnv, before: State, device: str) -> None:
         asked: dict[str, Any] = {}
         with recorded(house) as operations:
-            for adapters, domains in (
-                ("0", "1-2,4"),
-                ("0-1", "1-2,4"),
-                ("1", "2,4"),
-                ("0,10", "2"),
-                ("10", "1,27"),
-            ):
+            for adapters, domains in self.changes:
                 apvfio(
                     house, "guest", "set", "changed", "--adapters", adapters, "--domains", domains, "--live"
                 )
@@ -170,6 +173,7 @@ class LiveChanges(Hard):
         house.virsh("destroy", "changed")
         assert state(house) == before
 
+    @essential
     def test_it_ends_in_the_midst(self, house: DaemonEnv, before: State, device: str) -> None:
         import os
         import time
@@ -184,6 +188,7 @@ class LiveChanges(Hard):
         assert state(house) == before
         assert domstate(house, "changed") == "shut off"
 
+    @essential
     def test_all_is_taken_from_it(self, house: DaemonEnv, before: State, device: str) -> None:
         assert device in apvfio(house, "guest", "clear", "changed", "--live", "--config")
         assert state(house) == before

@@ -45,6 +45,7 @@ class MachineEnv:
     """This machine."""
 
     python = "/usr/bin/python3"
+    starts_quickly = False
 
     def __init__(self) -> None:
         self.system = RealSystem()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ESSENTIAL = "essential"
+SHARED = {"test_machine_hard_cases.py", "test_machine_lifecycle.py", "test_machine_live.py"}
+"""The modules whose cases also run on a simulated host with a libvirt daemon."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -24,10 +26,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if str(item.path).startswith(here):
                 item.add_marker(skip)
     elif not os.environ.get("APVFIO_THOROUGH"):
-        # Each takes some ten seconds here: unless told to be thorough, those that speak for the others.
-        hard = {item for item in items if item.path.name == "test_machine_hard_cases.py"}
-        left_out = [item for item in hard if not item.get_closest_marker(ESSENTIAL)]
-        config.hook.pytest_deselected(items=left_out)
+        # Each takes some ten seconds here, and runs on the simulated drivers too: unless told to be thorough,
+        # only those that speak for the others.
+        shared = [item for item in items if item.path.name in SHARED]
+        left_out = {item for item in shared if not item.get_closest_marker(ESSENTIAL)}
+        config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 
 

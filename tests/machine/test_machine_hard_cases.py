@@ -56,4 +56,4 @@ class TestNotSaved(changed_guest_cases.NotSaved):
 class TestCrowds(changed_guest_cases.Crowds):
     """Many guests at once."""
 
-    pairs = 4
+    several = pairs = 4

@@ -5,7 +5,9 @@ import live_cases
 
 
 class TestLiveChanges(live_cases.LiveChanges):
-    """Adapters and domains come and go."""
+    """Adapters and domains come and go: more of both, less of one, others of both."""
+
+    changes = (("0-1", "1-2,4"), ("1", "1-2,4"), ("10", "1,27"))
 
 
 class TestPluggedIn(live_cases.PluggedIn):
