@@ -59,7 +59,7 @@ export const timedOut = failure => !failure.problem && failure.exit_status === T
 
 /** What apvfio itself says is wrong. */
 export function told(found) {
-    const { guest, message, remedy } = found.error || {};
+    const { guest, message = found.error, remedy } = found.error || {};
     const who = guest ? cockpit.format(_("guest $0: "), called(guest)) : "";
     return new Problem(who + printable(message, LONGEST), remedy || "");
 }
