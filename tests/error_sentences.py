@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio.kernel.errnos import MEANING
 from apvfio.model.errors import ApvfioError, Exit
 from exit_codes import EXIT_CODES
 from source_texts import Reader, letters, name_of
@@ -29,23 +30,10 @@ _REASONS = {
     "apvfio/install/checks.py": ("Finding", Exit.HOST),
 }
 """What becomes the reason in an error's sentence, or all of it, and how the command ends then."""
-_WARNERS = {
-    "apvfio/plan/start_plan.py": {"_warnings", "not_there", "_of_policy"},
-    "apvfio/plan/keep_and_busy.py": {"warnings"},
-    "apvfio/plan/key_warnings.py": {"key_warnings"},
-    "apvfio/plan/mask_edit.py": {"_warnings", "_one_way"},
-    "apvfio/plan/mask_edit_needs.py": {"weighed"},
-    "apvfio/plan/ap_check.py": {"not_yet_free_at_boot"},
-    "apvfio/mdevctl/callout.py": {"_free"},
-    "apvfio/mdevctl/guest_messages.py": {"_of_device", "_of_definition"},
-    "apvfio/plan/drift.py": {"drift", "drift_of_lease", "_of_pending_returns"},
-    "apvfio/migration/compare_queues.py": {"compare", "_about_keys"},
-    "apvfio/migration/source.py": {"preview"},
-    "apvfio/cli/guest_scope.py": {"warn_of_saved"},
-    "apvfio/cli/guest_set.py": {"_warn"},
-    "apvfio/cli/log.py": {"_damage"},
-}
-"""The functions that warn."""
+_WARNING_TYPE = "WarningText"
+"""What a function is annotated with that makes warnings, alone or among others."""
+_PRINTED = "warning: "
+"""What a function prints that warns by itself."""
 
 
 class Sentence(NamedTuple):
@@ -86,14 +74,11 @@ def sentences() -> frozenset[Sentence]:
     """All of them; what has no words of its own is left out."""
     trees = sources()
     errors = kinds(trees)
-    found: set[Sentence] = set()
+    found = {Sentence(reason, Exit.FAILURE) for reason, _ in MEANING.values()}
     for path, tree in trees.items():
         reader = Reader(tree)
         found.update(_errors(path, tree, reader, errors))
-        if path in _WARNERS:
-            found.update(_warnings(path, tree, reader))
-        if path == "apvfio/kernel/errnos.py":
-            found.update(_meanings(tree))
+        found.update(_warnings(tree, reader))
     return frozenset(sentence for sentence in found if letters(sentence.text))
 
 
@@ -103,7 +88,7 @@ def _errors(path: str, tree: ast.Module, reader: Reader, errors: dict[str, int])
         if not isinstance(node, ast.Call) or not node.args:
             continue
         function = reader.function(node)
-        warns = function is not None and function.name in _WARNERS.get(path, ())
+        warns = function is not None and (makes_warnings(function) or prints_warnings(function))
         for name in reader.classes(node.func):
             if name in errors:
                 sort = WARNING if warns and not reader.is_raised(node) else errors[name]
@@ -118,9 +103,21 @@ def _errors(path: str, tree: ast.Module, reader: Reader, errors: dict[str, int])
                 yield from (Sentence(text, end) for text in reader.texts(node.args[0]))
 
 
-def _warnings(path: str, tree: ast.Module, reader: Reader) -> Iterator[Sentence]:
+def makes_warnings(function: ast.FunctionDef) -> bool:
+    """Whether its return type says so."""
+    names = map(name_of, ast.walk(function.returns)) if function.returns else ()
+    return _WARNING_TYPE in names
+
+
+def prints_warnings(function: ast.FunctionDef) -> bool:
+    """Whether it prints a text that says so."""
+    texts = (node.value for node in ast.walk(function) if isinstance(node, ast.Constant))
+    return any(isinstance(text, str) and text.endswith(_PRINTED) for text in texts)
+
+
+def _warnings(tree: ast.Module, reader: Reader) -> Iterator[Sentence]:
     for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and function.name in _WARNERS[path]:
+        if isinstance(function, ast.FunctionDef) and makes_warnings(function):
             for said in _said(function):
                 yield from (Sentence(text, WARNING) for text in reader.texts(said) if letters(text))
 
@@ -139,18 +136,6 @@ def _said(function: ast.FunctionDef) -> Iterator[ast.expr]:
                 yield from values
             case ast.Return(value=ast.JoinedStr() as value):
                 yield value
-            case ast.Call(func=ast.Name(id="_say"), args=[value]):
-                yield value
-
-
-def _meanings(tree: ast.Module) -> Iterator[Sentence]:
-    """What an errno means."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign) and name_of(node.target) == "_MEANING":
-            assert isinstance(node.value, ast.Dict)
-            for value in node.value.values:
-                assert isinstance(value, ast.Tuple)
-                yield Sentence(ast.literal_eval(value.elts[0]), Exit.FAILURE)
 
 
 def without_remedy() -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.kernel.seam import Files
+    from apvfio.model.text import WarningText
 
 _BEAT = 0.5
 _LONGEST = 200
@@ -71,7 +72,7 @@ def _kept(files: Files) -> list[Event]:
     return [event for event in lines if event]
 
 
-def _damage(lines: int) -> str:
+def _damage(lines: int) -> WarningText:
     count = "1 line" if lines == 1 else f"{lines} lines"
     return f"{count} of /{audit_log.AUDIT_LOG} cannot be understood"
 

@@ -26,7 +26,7 @@ from apvfio.model.step import OFFLINE, PROBE, REMOVE, RETURN, UNBIND
 
 _MASK = ("apmask", "aqmask")
 _ASSIGN = ("ap_config", "assign_adapter", "assign_domain")
-_MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
+MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
     (_MASK, EBUSY): (
         "a mediated device still holds one of these ids",
         "Stop the guest or remove the mediated device first.",
@@ -93,7 +93,7 @@ def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostE
         )
     name = path.rpartition("/")[2]
     reason, remedy = next(
-        (meaning for (names, errno), meaning in _MEANING.items() if name in names and errno == number),
+        (meaning for (names, errno), meaning in MEANING.items() if name in names and errno == number),
         (os.strerror(number), "See 'apvfio doctor'."),
     )
     code = errorcode.get(number, str(number))

@@ -32,10 +32,13 @@ from apvfio.mdev.callouts import (
 from apvfio.model.errors import ApvfioError, RequestError, unexpected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.kernel.seam import System
     from apvfio.mdev.callouts import Call
     from apvfio.mdev.definitions import Definition
     from apvfio.model.matrix import Matrix
+    from apvfio.model.text import WarningText
 
 AP_CHECK = f"/{SCRIPTS[0]}/callouts/ap-check"
 _LIMIT = 1 << 20
@@ -73,7 +76,8 @@ def _serve(call: Call, text: bytes, system: System, *, masks_only: bool) -> int:
     if call.type != AP_MDEVS.name:
         return NOT_MINE
     if (call.event, call.action) == (PRE, START):
-        _free(call, text, system, masks_only=masks_only)
+        for warning in _free(call, text, system, masks_only=masks_only):
+            _say(warning)
     elif call.event == POST:
         _tell_news(call, system)
     elif not masks_only:
@@ -81,7 +85,8 @@ def _serve(call: Call, text: bytes, system: System, *, masks_only: bool) -> int:
     return SERVED
 
 
-def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
+def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> Iterator[WarningText]:
+    """Free the queues of a device that is about to start, as its warnings are read."""
     from apvfio.engine.claim import MasksOnlyError, make_claim  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
 
@@ -91,14 +96,14 @@ def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> None:
     try:
         warnings = make_claim(system, call.uuid, _matrix(_definition(text)), mdevctl, masks_only=masks_only)
     except MasksOnlyError as error:
-        _say(
+        yield (
             f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "
             "was freed. Change to the masks with 'apvfio mechanism masks', or let a guest's start make the "
             "device."
         )
         return
     for warning in warnings:
-        _say(f"the mediated device {call.uuid}: {warning}")
+        yield f"the mediated device {call.uuid}: {warning}"
 
 
 def _tell_news(call: Call, system: System) -> None:

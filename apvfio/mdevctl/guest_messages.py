@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apvfio.mdev.callouts import Call
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.text import WarningText
 
 
 def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
@@ -31,7 +32,7 @@ def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
     return [f"guest {printable(lease.guest)}: {sentence}" for sentence in told]
 
 
-def _of_device(lease: Lease, host: Host) -> Iterator[str]:
+def _of_device(lease: Lease, host: Host) -> Iterator[WarningText]:
     there = host.mdevs.get(lease.mdev)
     if there is None:
         queues = some_queues(list(lease.matrix.queues()))
@@ -46,7 +47,7 @@ def _of_device(lease: Lease, host: Host) -> Iterator[str]:
         )
 
 
-def _of_definition(lease: Lease, files: Files) -> Iterator[str]:
+def _of_definition(lease: Lease, files: Files) -> Iterator[WarningText]:
     try:
         definition = load_definition(files, lease.mdev)
         defined = matrix_of(definition) if definition else None

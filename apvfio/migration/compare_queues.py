@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
+    from apvfio.model.text import WarningText
 
 _KEYLESS = "accel"
 
@@ -71,7 +72,7 @@ def equipment_from(document: object) -> dict[Apqn, Equipment]:
 
 def compare(
     here: Mapping[Apqn, Equipment], there: Mapping[Apqn, Equipment], *, other_keys: bool = False
-) -> list[str]:
+) -> list[WarningText]:
     """What to warn of, in sentences, when a guest gets the queues ``there`` in place of those ``here``.
 
     A queue stands in for the one of its own name, or if there is none for any. HostError if a
@@ -131,7 +132,7 @@ def _require_mode(
     )
 
 
-def _about_keys(different: list[Apqn], keyless: list[Apqn]) -> str:
+def _about_keys(different: list[Apqn], keyless: list[Apqn]) -> WarningText:
     parts = []
     if different:
         parts.append(f"{some_queues(different)} at the destination have other master keys than here")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apvfio.libvirt.guests import Guest, Guests
     from apvfio.migration.hosts import OtherHost, Prospect
     from apvfio.model.ledger import Lease
+    from apvfio.model.text import WarningText
 
 _LONGEST = 300
 
@@ -71,7 +72,7 @@ def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
 
 def preview(
     system: System, traveller: Traveller, other: OtherHost, *, other_keys: bool
-) -> tuple[Prospect, list[str]]:
+) -> tuple[Prospect, list[WarningText]]:
     """What the destination would do for the guest, and what to warn of; errors say why it cannot go there.
 
     ``other_keys`` allows for other master keys there.

@@ -8,9 +8,13 @@ from apvfio.model.ids import format_list
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import TypeAlias
 
     from apvfio.model.ids import IdSet
     from apvfio.model.matrix import Apqn
+
+    WarningText: TypeAlias = str
+    """What a command that goes on warns of; a function that makes warnings says so by its return type."""
 
 _SHOWN = 8
 _NAMED = 2

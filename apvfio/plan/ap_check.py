@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.persistent_masks import StoredMasks
+    from apvfio.model.text import WarningText
 
 
 def require_startable(mdev: str, matrix: Matrix, host: Host, ledger: Ledger) -> None:
@@ -61,7 +62,7 @@ def require_definable(mdev: str, matrix: Matrix, autostarted: Mapping[str, Matri
             )
 
 
-def not_yet_free_at_boot(matrix: Matrix, stored: StoredMasks) -> str:
+def not_yet_free_at_boot(matrix: Matrix, stored: StoredMasks) -> WarningText:
     """A sentence on queues that the stored masks leave to the host, '' if there are none or no masks."""
     if stored.apmask is None and stored.aqmask is None:
         return ""

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.text import WarningText
 
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
-def drift(host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS) -> list[str]:
+def drift(host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS) -> list[WarningText]:
     """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
 
     ``intended`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
@@ -55,7 +56,7 @@ def _under_way(lease: Lease) -> str:
     return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
 
 
-def drift_of_lease(host: Host, lease: Lease) -> Iterator[str]:
+def drift_of_lease(host: Host, lease: Lease) -> Iterator[WarningText]:
     """What keeps the guest of ``lease``, which is held, from its queues, or will."""
     there = host.mdevs.get(lease.mdev)
     if there is None:
@@ -93,7 +94,7 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
     return strayed
 
 
-def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[str]:
+def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[WarningText]:
     restored = overrides_returned_by_others(ledger, host)
     if restored:
         yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
+    from apvfio.model.text import WarningText
 
 _RESERVED = ", reserved for the host"
 NOTHING_KNOWN = Usage()
@@ -67,7 +68,7 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
     return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
 
 
-def warnings(option: Option) -> list[str]:
+def warnings(option: Option) -> list[WarningText]:
     """What ``way`` takes and the policy wants to be warned of, in sentences."""
     return [f"the host loses {objection.why}" for objection in option.objections if not objection.refused]
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
+    from apvfio.model.text import WarningText
 
 
-def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> Iterator[str]:
+def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> Iterator[WarningText]:
     """Warnings, in sentences; ``keyed`` are the queues asked for that carry master keys now."""
     if keyed:
         one = len(keyed) == 1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.ids import MaskSpec
     from apvfio.model.policy import Policy
+    from apvfio.model.text import WarningText
 
 
 class MaskEdit(NamedTuple):
@@ -173,7 +174,7 @@ def _filled(stored: StoredMasks, default: Masks) -> Masks:
     )
 
 
-def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[str]:
+def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[WarningText]:
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
@@ -194,7 +195,7 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
             yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
 
 
-def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[str]:
+def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[WarningText]:
     for name, ids in zip(
         MASK_NAMES, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
     ):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn
+    from apvfio.model.text import WarningText
     from apvfio.plan.mask_edit import MaskChange, MasksBefore
 
 
@@ -48,7 +49,7 @@ def _busy_at_boot(policy: Policy) -> Busy:
     return Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
 
 
-def weighed(loss: Loss, facts: Usage) -> list[str]:
+def weighed(loss: Loss, facts: Usage) -> list[WarningText]:
     """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
     found = list(objections(loss.queues, loss.policy, facts))
     refused = [objection for objection in found if objection.refused]

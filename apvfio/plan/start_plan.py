@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.model.step import Step
+    from apvfio.model.text import WarningText
 
 ALREADY_FREE = "none"
 
@@ -222,14 +223,14 @@ def warnings(request: Request, way: Option, host: Host, policy: Policy) -> tuple
     return (*_warnings(way), *not_there(request.matrix, host), *_of_policy(policy, host))
 
 
-def _warnings(way: Option) -> Iterator[str]:
+def _warnings(way: Option) -> Iterator[WarningText]:
     if way.collateral:
         lost = count_queues(len(way.collateral))
         yield f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"
     yield from warnings_of(way)
 
 
-def not_there(matrix: Matrix, host: Host) -> Iterator[str]:
+def not_there(matrix: Matrix, host: Host) -> Iterator[WarningText]:
     """What a guest that is given ``matrix`` will not have of it, in sentences."""
     absent, uncontrolled = absent_queues(matrix, host), absent_control_domains(matrix, host)
     if absent:
@@ -239,7 +240,7 @@ def not_there(matrix: Matrix, host: Host) -> Iterator[str]:
         yield f"the guest starts without {domains}, which this host does not control yet"
 
 
-def _of_policy(policy: Policy, host: Host) -> list[str]:
+def _of_policy(policy: Policy, host: Host) -> list[WarningText]:
     """A single queue that is reserved but not there is a slip, or a card that is off."""
     absent = sorted(queue for queue in policy.queues if queue not in host.drivers)
     one = len(absent) == 1
