@@ -38,10 +38,11 @@ def loads(text: str) -> Any:
         return _json().loads(text)
     try:
         value, end = _scanner()(text, len(text) - len(text.lstrip(_BLANK)))
-    except StopIteration:
-        raise ValueError("it is no JSON") from None
+    except (StopIteration, SystemError, ValueError):
+        # The scanner has no error of its own: it takes that of json.decoder, if that is loaded.
+        return _json().loads(text)
     if text[end:].strip(_BLANK):
-        raise ValueError(f"there is more after the JSON, from character {end} on")
+        return _json().loads(text)
     return value
 
 

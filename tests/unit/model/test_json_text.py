@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -47,3 +49,14 @@ def test_without_the_parts_in_c_json_does_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(json_text, "fast", None)
     assert json_text.loads('{"a": [1]}') == {"a": [1]}
     assert json_text.dumps({"a": [1]}, indent=1) == json.dumps({"a": [1]}, indent=1)
+
+
+@pytest.mark.parametrize("text", ["{,", "[1", '"', "nul", "", "1 2", '{"a" 1}', '"\x01"'])
+def test_in_a_process_that_has_no_json_the_error_is_the_same(text: str) -> None:
+    program = "import sys; from apvfio.model.json_text import loads; loads(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, text], capture_output=True, text=True, timeout=60, check=False
+    )
+    with pytest.raises(json.JSONDecodeError) as refused:
+        json.loads(text)
+    assert done.stderr.splitlines()[-1] == f"json.decoder.JSONDecodeError: {refused.value}"
