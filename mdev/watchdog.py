@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import suppress
 from errno import EINTR, ETIMEDOUT
 
 _RESULT = 4
@@ -51,20 +50,28 @@ def holders(device: str, proc: str = "/proc") -> list[tuple[int, str]]:
     By its group's node, or by its own (vfio_main.c, group.c). While a removal waits, sysfs has
     the link to the group still, but no longer the device's own name.
     """
-    nodes = set()
-    with suppress(OSError):
-        nodes.add("/dev/vfio/" + os.path.basename(os.readlink(f"{device}/iommu_group")))
-    with suppress(OSError):
-        nodes.update(f"/dev/vfio/devices/{name}" for name in os.listdir(f"{device}/vfio-dev"))
+    group = _target(f"{device}/iommu_group")
+    nodes = {f"/dev/vfio/devices/{name}" for name in _listed(f"{device}/vfio-dev")}
+    if group:
+        nodes.add("/dev/vfio/" + os.path.basename(group))
     found = []
     for name in filter(str.isdigit, os.listdir(proc)):
-        # It has just ended, or it is not ours to look at.
-        with suppress(OSError):
-            links = (f"{proc}/{name}/fd/{fd}" for fd in os.listdir(f"{proc}/{name}/fd"))
-            if nodes.intersection(filter(None, map(_target, links))):
+        links = (f"{proc}/{name}/fd/{fd}" for fd in _listed(f"{proc}/{name}/fd"))
+        if nodes.intersection(filter(None, map(_target, links))):
+            try:
                 with open(f"{proc}/{name}/comm", encoding="utf-8", errors="replace") as file:
                     found.append((int(name), file.read().strip()))
+            except OSError:  # it has just ended
+                continue
     return sorted(found)
+
+
+def _listed(directory: str) -> list[str]:
+    """The names in a directory, none if it is gone or not ours to look at."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _target(link: str) -> str:
@@ -86,6 +93,7 @@ def _write_and_exit(file: int, data: bytes, result: int) -> None:
     except OSError as error:
         number = error.errno or 0
     finally:
-        with suppress(OSError):
+        try:
             os.write(1, number.to_bytes(_RESULT, "little"))
-        os._exit(0)
+        finally:
+            os._exit(0)
