@@ -143,8 +143,10 @@ def _end(files: Files) -> str | None:
 
 def _last(end: str | None) -> Event | None:
     """The last event, None if there is none that can be understood."""
+    if not end:
+        return None
     try:
-        return from_line((end or "").rstrip("\n").rpartition("\n")[2])
+        return from_line(end.rstrip("\n").rpartition("\n")[2])
     except (ValueError, RecursionError, ApvfioError):
         return None
 
