@@ -25,7 +25,7 @@ COMMANDS = {
 HOOK = "etc/libvirt/hooks/qemu.d/50-apvfio"
 _LOG = "/var/log/libvirt/libvirtd.log"
 _PATIENCE = 20.0
-_SETTINGS = {
+SETTINGS = {
     # Without polkit whoever reaches the socket may use it, and that is root in the lab alone.
     "etc/libvirt/libvirtd.conf": f"""\
 auth_unix_ro = "none"
@@ -47,7 +47,7 @@ _ENVIRONMENT = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
 
 def write_settings(work: str) -> None:
     """Write the daemons' settings into the lab's work directory."""
-    for path, text in _SETTINGS.items():
+    for path, text in SETTINGS.items():
         write_file(f"{work}/{path}", text.encode())
     for name in ("var/log/libvirt/qemu", "var/lib/libvirt", "var/cache/libvirt"):
         os.makedirs(f"{work}/{name}", exist_ok=True)

@@ -212,7 +212,7 @@ def test_a_daemon_that_cannot_start_is_said(make_lab: MakeLab, monkeypatch: pyte
     with make_lab(None):
         pass
     monkeypatch.setitem(COMMANDS, "libvirtd", "libvirt-daemon-system")
-    monkeypatch.setattr("lab.libvirtd._SETTINGS", {"etc/libvirt/libvirtd.conf": "nonsense"})
+    monkeypatch.setattr("lab.libvirtd.SETTINGS", {"etc/libvirt/libvirtd.conf": "nonsense"})
     before = machine_traces()
     with pytest.raises(HostError, match="the lab's libvirtd does not start: "):
         Lab().__enter__()
