@@ -42,8 +42,8 @@ def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check
             "saved",
             "its next start restores what 'virsh managedsave' stored and requests what was stored with it, "
             "not what its definition requests now.",
-            "If its memory may be lost, remove what was stored; then it starts from its definition.",
-            words.virsh("managedsave-remove", name),
+            # No command to paste: what was stored is lost with it.
+            "If its memory may be lost, 'virsh managedsave-remove' has it start from its definition.",
             guest=name,
         )
     if isinstance(request, ApvfioError):
