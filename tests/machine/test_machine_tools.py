@@ -111,7 +111,7 @@ def test_the_table_of_queues_is_lszcrypts_with_the_owner_added() -> None:
         ]
         assert ours[0].startswith(theirs[0].rstrip())
         assert ours[0].rstrip().endswith("OWNER")
-    owners = {row["id"]: row["owner"] for row in json.loads(apvfio("queues", "--json"))}
+    owners = {row["queue"]: row["owner"] for row in json.loads(apvfio("queues", "--json"))}
     assert owners["00.0001"] == "free"
     assert owners["01.0001"] == "host"
 
