@@ -28,7 +28,7 @@ EXEC = 'exec "$@"'
 COMMANDS = [
     *("status", "status --json", "status --svg -", "status --watch", "queues", "doctor", "doctor --json"),
     *("log", "metrics", "plan --xml DOMAIN", "plan --json --xml DOMAIN"),
-    *("masks", "masks --active apmask=-1", "mode masks", "reconcile", "reconcile --json", "release g1"),
+    *("masks", "masks --active apmask=-1", "mechanism masks", "reconcile", "reconcile --json", "release g1"),
     *("release g1 --json", "--help", "--version", "guest --help"),
 ]
 """What prints something where all is well."""
