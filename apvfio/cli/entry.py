@@ -28,8 +28,8 @@ def main() -> NoReturn:
     """Run the command line of this process and end the process."""
     try:
         _main()
-    except (MemoryError, OSError) as error:
-        # The import system reports a directory that it has no memory to list.
+    except (MemoryError, SystemError, OSError) as error:
+        # Without memory the import system fails with SystemError, too, or cannot list a directory.
         if isinstance(error, OSError) and error.errno != ENOMEM:
             raise
         os.write(2, _NO_MEMORY_SAYS)
