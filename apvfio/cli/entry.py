@@ -12,10 +12,6 @@ import _signal  # type: ignore[import-not-found]  # the module signal takes a wh
 import os
 import sys
 from errno import ENOMEM
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import NoReturn
 
 _INTERRUPTED = 130
 _NO_MEMORY = 5
@@ -24,7 +20,7 @@ apvfio: apvfio ran out of memory. The next call finishes or undoes what was begu
 """
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line of this process and end the process."""
     try:
         _main()
@@ -36,7 +32,7 @@ def main() -> NoReturn:
     os._exit(_NO_MEMORY)
 
 
-def _main() -> NoReturn:
+def _main() -> None:
     listens = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     if listens:
         _signal.signal(_signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))

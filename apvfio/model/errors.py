@@ -151,7 +151,10 @@ class KernelRefusedError(ApvfioError):
 
 def unexpected(error: Exception, remedy: str = "Please report this.") -> ApvfioError:
     """The error to print in place of a traceback."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == ENOMEM):
+    # Python's own modules answer a lack of memory with SystemError, too, where they forget to set an error.
+    if isinstance(error, (MemoryError, SystemError)) or (
+        isinstance(error, OSError) and error.errno == ENOMEM
+    ):
         return HostError(
             "apvfio ran out of memory.",
             remedy="The next call finishes or undoes what was begun; give that one more memory.",
