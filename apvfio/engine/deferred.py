@@ -73,6 +73,14 @@ def defer_returns(files: Files, who: str) -> bool:
         return False
 
 
+def is_deferred(files: Files) -> bool:
+    """Return whether returns have been left to the unit, which has not begun with them yet."""
+    try:
+        return bool(files.list(DIRECTORY)) and is_watched(files)
+    except ApvfioError:
+        return False
+
+
 def is_watched(files: Files) -> bool:
     """Return whether the unit takes up what is handed over.
 

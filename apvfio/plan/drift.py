@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 
 
-def drift(host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS) -> list[WarningText]:
+def drift(
+    host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS, *, deferred: bool = False
+) -> list[WarningText]:
     """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
 
     ``intended`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
+    ``deferred``: the systemd unit is about to return what can be returned.
     """
     found: list[str] = []
     for lease in ledger.leases.values():
@@ -42,7 +45,7 @@ def drift(host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS) -> list[War
         "for 'reconcile'"
         for uuid in ledger.claims
     )
-    found += _of_pending_returns(host, ledger)
+    found += _of_pending_returns(host, ledger, deferred=deferred)
     found += (
         f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
         f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
@@ -94,10 +97,14 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
     return strayed
 
 
-def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[WarningText]:
+def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterator[WarningText]:
     restored = overrides_returned_by_others(ledger, host)
     if restored:
         yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
+    for mask, ids in _masks(returned_by_others(ledger, host)):
+        yield f"{mask_bits(mask, ids)} is owed to the host but set already"
+    if deferred:
+        return
     mdevs = list(host.mdevs.values())
     restorable = [
         queue
@@ -106,8 +113,6 @@ def _of_pending_returns(host: Host, ledger: Ledger) -> Iterator[WarningText]:
     ]
     if restorable:
         yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
-    for mask, ids in _masks(returned_by_others(ledger, host)):
-        yield f"{mask_bits(mask, ids)} is owed to the host but set already"
     for mask, ids in _masks(returnable(ledger, host, mdevs)):
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from apvfio.engine import deferred
 from apvfio.engine.bus_wait import wait_for_bus
 from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, take_over_deferred
+from apvfio.engine.differences import differences
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
@@ -521,3 +522,20 @@ def test_the_command_says_that_it_left_something(tmp_path: Path, capsys: pytest.
     assert "the rest is left to apvfio-reconcile.service\n" in capsys.readouterr().out
     assert host.run("reconcile") == Exit.OK
     assert "+1 > /sys/bus/ap/aqmask" in capsys.readouterr().out
+
+
+def test_what_the_unit_is_about_to_return_is_no_difference(slow: SlowMachine) -> None:
+    slow.watch()
+    stop_guest(slow, guest(1))
+    ledger = slow.ledger
+    assert ledger.pending
+    assert differences(slow, slow.host, ledger) == []
+    assert reconcile_host(slow).seen == ()
+
+
+def test_what_nobody_has_taken_up_is_a_difference(slow: SlowMachine) -> None:
+    slow.watch()
+    stop_guest(slow, guest(1))
+    slow.clock.now += 601
+    (found,) = differences(slow, slow.host, slow.ledger)
+    assert found.startswith("apmask 0,10 (00, 0a) is owed to the host")
