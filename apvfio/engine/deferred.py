@@ -15,6 +15,8 @@ from apvfio.model.errors import ApvfioError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from apvfio.kernel.seam import Files
 
 DIRECTORY = "run/apvfio/deferred"
@@ -74,7 +76,7 @@ def defer_returns(files: Files, who: str) -> bool:
 
 
 def is_deferred(files: Files) -> bool:
-    """Return whether returns have been left to the unit, which has not begun with them yet."""
+    """Return whether returns have been left to the unit, which has not made them yet."""
     try:
         return bool(files.list(DIRECTORY)) and is_watched(files)
     except ApvfioError:
@@ -100,11 +102,17 @@ def _now() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
-def take_over_deferred(files: Files) -> None:
-    """Empty the directory, before the work and under the lock: what is handed over meanwhile starts the unit
-    once more, and who could not have the lock leaves it full, so that the unit is started again.
+def deferred_names(files: Files) -> list[str]:
+    """Return what has been left to the unit so far; under the lock, before the work."""
+    return files.list(DIRECTORY)
+
+
+def finish_deferred(files: Files, names: Iterable[str]) -> None:
+    """Forget ``names``, whose work is done.
+
+    What was deferred meanwhile starts the unit once more. A call that fails leaves all, and is repeated.
     """
-    for name in files.list(DIRECTORY):
+    for name in names:
         files.remove(f"{DIRECTORY}/{name}")
 
 

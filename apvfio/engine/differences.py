@@ -22,19 +22,14 @@ def differences(
     host: Host,
     ledger: Ledger,
     intended: MaskBits | None = None,
-    *,
-    deferred: bool | None = None,
 ) -> list[str]:
     """Return how the host differs from ``ledger``, in sentences: `drift`, and guests that run no more.
 
     ``intended`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
-    ``deferred``: whether the unit is about to make the pending returns, as `is_deferred` has it if not given.
     """
     signs = Evidence(system)
     dead = [lease for lease in ledger.leases.values() if has_vanished(system, lease, signs)]
     left = "holds queues but does not run, and libvirt has not said when it ended: 'reconcile' returns them"
     intended = intended_masks(system) if intended is None else intended
-    drifted = drift(
-        host, ledger, intended, deferred=is_deferred(system.files) if deferred is None else deferred
-    )
+    drifted = drift(host, ledger, intended, deferred=is_deferred(system.files))
     return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drifted]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, is_deferred, take_over_deferred
+from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, deferred_names, finish_deferred
 from apvfio.engine.differences import differences
 from apvfio.engine.intended_masks import intended_masks
 from apvfio.engine.up_to_date import bring_up_to_date
@@ -43,14 +43,14 @@ def _reconcile(system: System, *, hurry: bool, progress: Progress) -> Outcome:
     progress(FOR_THE_LOCK)
     with system.lock():
         progress("")
-        deferred = is_deferred(system.files)
-        if not hurry:
-            take_over_deferred(system.files)
+        names = [] if hurry else deferred_names(system.files)
         host = read_host(system.sysfs)
         found = ledger_file.load(system.files, system.boot_id)
-        seen = differences(system, host, found, deferred=deferred)
+        seen = differences(system, host, found)
         ledger = bring_up_to_date(system, found, host)
         ledger = ledger._replace(cleared_by_others=cleared_by_others(host, ledger, intended_masks(system)))
         record.changes(system, [found])
         first = carry_out(system, host, found, ledger, pace=pace, budget=budget, progress=progress)
-    return carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, progress)
+    outcome = carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, progress)
+    finish_deferred(system.files, names)
+    return outcome

@@ -14,6 +14,7 @@ from apvfio.engine.deferred import DIRECTORY
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
+from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev
 from lifecycle_cases import state
 from this_kernel import where_masks_are_slow
@@ -54,12 +55,16 @@ def slow(house: MachineEnv) -> Iterator[MachineEnv]:
     HANDOVER.rmdir()
 
 
-def test_a_quick_release_is_not_handed_over(slow: MachineEnv) -> None:
+def test_a_quick_release_within_the_budget_is_not_deferred(slow: MachineEnv) -> None:
     (MODEL / "reset_ms").write_text("0")
+    slow.system.files.write(POLICY, "[time]\nrelease-budget = 60\n", 0o644)
     before = state(slow)
     slow.define("quick", a_matrix("0,10", "1,2,4"), mdev(1))
     slow.virsh("start", "--paused", "quick")
-    slow.virsh("destroy", "quick")
+    try:
+        slow.virsh("destroy", "quick")
+    finally:
+        slow.system.files.remove(POLICY)
     assert state(slow) == before
     assert list(HANDOVER.iterdir()) == []
 
