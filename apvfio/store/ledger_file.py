@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LEDGER = "run/apvfio/ledger.json"
 VERSION = 1
 _PAGE = 4096
+_LONGEST_UPTIME = 1 << 32
+"""Seconds; no host runs for a century."""
 
 
 class NewerLedgerError(ApvfioError):
@@ -151,7 +153,7 @@ def _lease_from(item: object) -> Lease:
         freed_by=_get(item, "freed_by", str, FREED_BY.__contains__),
         state=_get(item, "state", str, STATES.__contains__),
         created=_get(item, "created", bool),
-        since=_get(item, "since", int) if "since" in item else 0,
+        since=_get(item, "since", int, range(_LONGEST_UPTIME).__contains__) if "since" in item else 0,
         before=_before_from(_get(item, "before", dict)) if "before" in item else None,
         expected=_get(item, "expected", bool) if "expected" in item else False,
         live_change=_live_change_from(_get(item, "live_change", dict)) if "live_change" in item else None,
