@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 
 from apvfio.model.errors import ApvfioError
+from apvfio.store.processes import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def defer_returns(files: Files, who: str) -> bool:
     if not is_watched(files):
         return False
     try:
-        return files.create(f"{DIRECTORY}/{_now()}.{who}")
+        return files.create(f"{DIRECTORY}/{now()}.{who}")
     except ApvfioError:
         return False
 
@@ -84,22 +85,17 @@ def is_deferred(files: Files) -> bool:
 
 
 def is_watched(files: Files) -> bool:
-    """Return whether the unit takes up what is handed over.
+    """Return whether the unit takes up what is deferred.
 
     A file says when it was put there, in seconds since the boot: one that has been lying for long
     shows that the directory has outlived its watcher.
     """
-    now = _now()
     parent, _, directory = DIRECTORY.rpartition("/")
     try:
         names = files.list(DIRECTORY)
-        return all(now - since(name) <= _UNHEARD for name in names) and directory in files.list(parent)
+        return all(now() - since(name) <= _UNHEARD for name in names) and directory in files.list(parent)
     except ApvfioError:
         return False
-
-
-def _now() -> int:
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def deferred_names(files: Files) -> list[str]:

@@ -119,7 +119,7 @@ def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
     That is after each of the recorded ``stops``, none of which must end it.
     """
     earlier = [stop.seconds + 1 for stop in stops if stop.uuid == guest_uuid and not stop.boot]
-    return max(now(), *earlier, 0)
+    return max([now(), *earlier])
 
 
 def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError) -> None:

@@ -47,11 +47,8 @@ def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Ou
 def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
     """Serve the stop of a guest, and all others. If its record is gone, another call has served it."""
     times = read_times(system.files)
-    pace, budget, evidence = (
-        Pace(),
-        TimeBudget(system.files, guest_uuid, times.release_budget),
-        Evidence(system),
-    )
+    pace, evidence = Pace(), Evidence(system)
+    budget = TimeBudget(system.files, guest_uuid, times.release_budget)
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
         ended = found.of_guest(guest_uuid)
@@ -59,7 +56,7 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
             stopped = stop_records.of_guest(system, guest_uuid)
             if not ended and not stop_records.recorded(system):
                 return Outcome([], found)
-            ended = [lease for lease in ended if any(stop_guest.ends(lease) for stop_guest in stopped)]
+            ended = [lease for lease in ended if any(stop.ends(lease) for stop in stopped)]
         evidence.wait_until_idle(ended, time.monotonic() + times.release_wait, no_progress)
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence)

@@ -20,7 +20,7 @@ _BLANK = " \t\n\r"
 
 
 class _Reading:
-    """What the scanner is told: as json.decoder.JSONDecoder tells it."""
+    """The settings of the scanner, as json.decoder.JSONDecoder has them."""
 
     strict = True
     object_hook = None
@@ -68,11 +68,9 @@ def _indented(
         return "".join(encoder(value, 0))
     begin, end = ("{", "}") if isinstance(value, dict) else ("[", "]")
     if isinstance(value, dict):
-        # The encoder knows how keys are written that are no texts.
-        keys = ("".join(encoder({key: 0}, 0))[1:-1].removesuffix("0") for key in value)
         parts = [
-            key + _indented(item, encoder, indent, level + 1)
-            for key, item in zip(keys, value.values(), strict=True)
+            f"{fast.encode_basestring_ascii(key)}: {_indented(item, encoder, indent, level + 1)}"
+            for key, item in value.items()
         ]
     else:
         parts = [_indented(item, encoder, indent, level + 1) for item in value]
