@@ -346,7 +346,7 @@ def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
     ward.house.virsh("start", "db1")
     ward.shell("cp -p /run/apvfio/ledger.json /run/ledger.kept")
     ward.house.virsh("destroy", "db1")
-    ward.shell('sed -E \'s/"since": [0-9]+/"since": -1/\' /run/ledger.kept >/run/apvfio/ledger.json')
+    ward.shell('sed -E \'s/"since": [0-9]+/"since": 1/\' /run/ledger.kept >/run/apvfio/ledger.json')
     fault = next(c for c in ward.faults() if c["id"] == "drift")
     assert fault["commands"] == ["apvfio reconcile"]
     ward.mend(fault)
