@@ -15,7 +15,8 @@ from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS
-from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.sim.host_file import open_sim
 from apvfio.sim.processes import Processes

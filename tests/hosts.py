@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from apvfio.model.host import Abilities, Host
-from apvfio.model.ids import ALL_IDS, IdSet, parse_list
+from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.request import Request
 

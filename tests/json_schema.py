@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn
 
 if TYPE_CHECKING:

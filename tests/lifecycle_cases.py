@@ -12,7 +12,8 @@ import pytest
 
 from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.model.host import Host
-from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev

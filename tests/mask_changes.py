@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.engine.edit_masks import change_masks
-from apvfio.model.ids import parse_mask_spec
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.plan.mask_edit import MaskEdit
 
 if TYPE_CHECKING:

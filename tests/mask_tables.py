@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apvfio.model.ids import NO_IDS, IdSet, parse_list
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 
 MANUAL = Path(__file__).parents[1] / "docs" / "masks.md"
 BEFORE = IdSet(range(10))

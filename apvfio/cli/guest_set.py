@@ -25,7 +25,8 @@ from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
 from apvfio.model.criteria import parse_option
 from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
-from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.live_change import LivePlan

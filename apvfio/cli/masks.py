@@ -16,7 +16,8 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.host import MASK_NAMES
-from apvfio.model.ids import format_list, parse_mask_spec
+from apvfio.model.ids import format_list
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.mask_edit import MaskEdit
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from apvfio.kernel.seam import System
-    from apvfio.model.ids import IdSet, MaskSpec
+    from apvfio.model.ids import IdSet
+    from apvfio.model.mask_grammar import MaskSpec
     from apvfio.plan.mask_edit import MaskChange
 
 _SHOWN = 32

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
-from apvfio.model.ids import MAX_ID, NO_IDS, parse_list
+from apvfio.model.ids import MAX_ID, NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.profile import NEWEST, PROFILES
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from apvfio.domain.xml_reader import NAMESPACE, own, plain
 from apvfio.model.criteria import ATTRIBUTES, parse_criteria
 from apvfio.model.errors import RequestError, printable
-from apvfio.model.ids import NO_IDS, IdSet, parse_list
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 
 TYPE_CHECKING = False

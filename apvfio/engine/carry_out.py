@@ -7,7 +7,7 @@ import time
 
 from apvfio.engine.deferred import Pace
 from apvfio.engine.rollback import roll_back
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import carry_out
 from apvfio.engine.deferred import Pace
-from apvfio.engine.offline_queues import noting_offline
-from apvfio.engine.plan_start import plan_start
+from apvfio.engine.plan_start import plan_start, with_offline_queues
 from apvfio.engine.state import read_state
 from apvfio.engine.verify import readable
 from apvfio.events import record
@@ -69,7 +68,7 @@ def make_claim(
         if absent and not any(map(seen.host.masks_give_host, absent)):
             seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
         plan = plan_start(system, request, seen)
-        ledger = noting_offline(plan, seen.host, system.sysfs).without_leases(mdev)
+        ledger = with_offline_queues(plan, seen.host, system.sysfs).without_leases(mdev)
         ledger = ledger.with_claim(Claim(mdev, matrix, plan.chosen.name, process))
         try:
             carry_out(system, seen.host, found, ledger, pace=Pace())

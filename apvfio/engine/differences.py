@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from apvfio.engine.deferred import is_deferred
 from apvfio.engine.intended_masks import intended_masks
+from apvfio.engine.lease_end import has_vanished
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.engine.up_to_date import has_vanished
 from apvfio.model.errors import printable
 from apvfio.plan.drift import drift
 

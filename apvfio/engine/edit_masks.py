@@ -19,7 +19,8 @@ from apvfio.kernel.usage import usage_of
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASK_NAMES
-from apvfio.model.ids import ALL_IDS, NO_IDS, format_change, format_list, parse_mask_spec
+from apvfio.model.ids import ALL_IDS, NO_IDS, format_change, format_list
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.step import FREE
 from apvfio.model.text import resetting

@@ -3,7 +3,7 @@
 
 In two steps, between which the guest's annotation can be changed: `apply_change` gives the device its new
 matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If the process dies before
-`commit`, the next call undoes the change, as `apvfio.engine.up_to_date` finds it in the ledger.
+`commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it in the ledger.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
-from apvfio.engine.offline_queues import noting_offline
-from apvfio.engine.plan_start import plan_with
-from apvfio.engine.state import read_state
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.plan_start import plan_with, with_offline_queues
+from apvfio.engine.state import bring_up_to_date, read_state
 from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
@@ -65,7 +63,7 @@ def apply_change(
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
         lease = found.plan.lease._replace(live_change=live)
-        ledger = noting_offline(found.plan, seen.host, system.sysfs).with_lease(lease)
+        ledger = with_offline_queues(found.plan, seen.host, system.sysfs).with_lease(lease)
         record.save(system, ledger, saved)
         try:
             # What is owed can wait; a guest that runs does not wait for it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date
 from apvfio.events import record
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import ENDING, HELD

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.carry_out import finish_ended
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host

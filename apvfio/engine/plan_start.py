@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from apvfio.engine.deferred import is_watched
 from apvfio.engine.select_queues import planned
-from apvfio.kernel.snapshot import in_use
+from apvfio.kernel.snapshot import in_use, is_set_offline
 from apvfio.kernel.usage import read_usage
 from apvfio.plan.availability import HeldByDeviceError
 from apvfio.plan.start_plan import make_plan
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from apvfio.engine.state import State
-    from apvfio.kernel.seam import System
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.request import Request
     from apvfio.plan.start_plan import Plan
@@ -46,3 +47,9 @@ def plan_with(
         held = state.host.mdevs[error.mdev].queues()
         busy = any(in_use(system.sysfs, queue) for queue in held if queue in state.host.drivers)
         raise error.used_by(system.opener(error.mdev), busy=busy) from None
+
+
+def with_offline_queues(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
+    """Return the plan's ledger with queues that the administrator has set offline and gets back offline."""
+    offline = {queue for queue in plan.taken(host) if is_set_offline(sysfs, queue)}
+    return plan.ledger._replace(offline=plan.ledger.offline | offline)

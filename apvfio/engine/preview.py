@@ -9,8 +9,7 @@ from apvfio.engine.carry_out import Outcome
 from apvfio.engine.differences import differences
 from apvfio.engine.plan_start import plan_start
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.engine.state import State, read_state
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import State, bring_up_to_date, read_state
 from apvfio.kernel.cards import queues_with_keys
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import CHANGING, HELD

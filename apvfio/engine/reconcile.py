@@ -7,7 +7,7 @@ from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, deferred_names, finish_deferred
 from apvfio.engine.differences import differences
 from apvfio.engine.intended_masks import intended_masks
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date
 from apvfio.events import record
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from apvfio.engine.carry_out import carry_out, finish_ended, without_what_is_over
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
-from apvfio.engine.offline_queues import noting_offline
-from apvfio.engine.plan_start import plan_start
+from apvfio.engine.plan_start import plan_start, with_offline_queues
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import read_state
 from apvfio.engine.verify import readable, verify_device
@@ -86,7 +85,7 @@ def _plan(system: System, request: Request, state: State) -> Plan:
     plan = plan_start(system, request, state)
     # What a request by criteria has chosen is known only now.
     _require_stopped(system, plan.request, state.ledger)
-    return plan._replace(ledger=noting_offline(plan, state.host, system.sysfs))
+    return plan._replace(ledger=with_offline_queues(plan, state.host, system.sysfs))
 
 
 def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.lease_end import changed_lease
+from apvfio.engine.signs_of_life import Evidence
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.host import Host
 from apvfio.model.ledger import Ledger
 from apvfio.model.policy import Policy
 from apvfio.model.typed import NamedTuple
+from apvfio.plan.steps import with_relied_on_mask, with_retaken, without_returned
 from apvfio.store import ledger_file
 from apvfio.store.policy_file import read_policy
+from apvfio.store.stop_records import ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,3 +42,18 @@ def read_state(system: System, found: Ledger | None = None) -> State:
     host = read_host(system.sysfs)
     found = found or ledger_file.load(system.files, system.boot_id)
     return State(host, bring_up_to_date(system, found, host), read_policy(system.files))
+
+
+def bring_up_to_date(system: System, ledger: Ledger, host: Host, evidence: Evidence | None = None) -> Ledger:
+    """Return ``ledger``, as it was loaded under the lock, in accordance with ``host`` and its processes.
+
+    A live change whose process has ended is rolled back, a claim ends with the mdevctl that it was made for,
+    and a pending return that somebody else has made is struck out.
+    """
+    signs, stopped = evidence or Evidence(system), ended(system)
+    changed = [
+        new for lease in ledger.leases.values() if (new := changed_lease(system, lease, host, signs, stopped))
+    ]
+    broken = [claim.mdev for claim in ledger.claims.values() if not system.lives(claim.process)]
+    ledger = ledger.with_leases(changed).without_claims(*broken)
+    return with_retaken(without_returned(with_relied_on_mask(ledger, host), host), host)

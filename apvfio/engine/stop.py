@@ -8,7 +8,7 @@ import time
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.engine.up_to_date import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.progress import FOR_THE_LOCK, no_progress

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from apvfio.model import json_text
-from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.typed import NamedTuple
 

@@ -7,7 +7,8 @@ from apvfio.kernel.errnos import HARMLESS, refused
 from apvfio.kernel.snapshot import read_driver, read_host, read_mask
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS, MASK_NAMES, UNBOUND
-from apvfio.model.ids import NO_IDS, parse_mask_spec
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.step import FREE, PROBE, RETURN, Step
 
 TYPE_CHECKING = False

@@ -8,7 +8,8 @@ queues. The claim keeps them free for as long as that mdevctl process lives.
 from __future__ import annotations
 
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.ids import NO_IDS, parse_list
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.process import Process
 from apvfio.model.typed import NamedTuple

@@ -7,7 +7,8 @@ The words are those of pvapconfig, which picks queues inside a secure-execution 
 from __future__ import annotations
 
 from apvfio.model.errors import RequestError, printable
-from apvfio.model.ids import IDS, NO_IDS, IdSet, format_list, parse_list
+from apvfio.model.ids import IDS, NO_IDS, IdSet, format_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ from apvfio.plan.steps import mask_steps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.model.ids import MaskSpec
+    from apvfio.model.mask_grammar import MaskSpec
     from apvfio.model.policy import Policy
     from apvfio.model.text import WarningText
 

@@ -10,7 +10,8 @@ import os
 import re
 from errno import EINVAL, ERANGE
 
-from apvfio.model.ids import HEX_DIGITS, IDS, IdSet, parse_id
+from apvfio.model.ids import HEX_DIGITS, IDS, IdSet
+from apvfio.model.mask_grammar import parse_id
 from apvfio.model.matrix import Matrix
 
 _UNSIGNED = "0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*"

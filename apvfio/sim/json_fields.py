@@ -13,7 +13,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from apvfio.model.errors import ApvfioError, RequestError
-from apvfio.model.ids import MAX_ID, NO_IDS, IdSet, format_list, parse_list
+from apvfio.model.ids import MAX_ID, NO_IDS, IdSet, format_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 
 if TYPE_CHECKING:

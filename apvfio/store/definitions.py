@@ -7,7 +7,8 @@ from apvfio.mdev.definitions import AUTO, Definition, DefinitionError, parse
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.host import AP_MDEVS
-from apvfio.model.ids import HEX_DIGITS, NO_IDS, IdSet, parse_hex, parse_list
+from apvfio.model.ids import HEX_DIGITS, NO_IDS, IdSet, parse_hex
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 
 TYPE_CHECKING = False

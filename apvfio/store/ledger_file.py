@@ -10,8 +10,9 @@ from apvfio.mdev.devices import is_uuid
 from apvfio.model import json_text
 from apvfio.model.claim import Claim, claim_from, claim_json
 from apvfio.model.errors import ApvfioError, RequestError, printable
-from apvfio.model.ids import NO_IDS, IdSet, format_list, parse_list
+from apvfio.model.ids import NO_IDS, IdSet, format_list
 from apvfio.model.ledger import FREED_BY, STATES, Lease, LeaseBefore, Ledger, LiveChange, MaskBits
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from apvfio.model.errors import ApvfioError, RequestError, printable
 from apvfio.model.host import MASKS, OVERRIDES
-from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import IGNORE, REFUSE, WARN, Busy, Keep, Policy, Times
 from apvfio.store.toml_table import TOP, one_of, read_settings, true_or_false, whole_number

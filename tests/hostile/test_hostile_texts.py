@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from apvfio.model.criteria import parse_option
 from apvfio.model.errors import Exit, RequestError
-from apvfio.model.ids import (
-    ALL_IDS,
-    NO_IDS,
-    IdSet,
-    format_hex,
-    format_list,
-    parse_hex,
-    parse_list,
-    parse_mask_spec,
-)
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_hex
+from apvfio.model.mask_grammar import parse_list, parse_mask_spec
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule, parse_rule
 from apvfio.store.definitions import FOLDER, load_definition, matrix_of

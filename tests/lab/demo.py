@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from apvfio.cli.demo import ADAPTERS, DOMAINS, GUEST, MDEV, show, show_plan
 from apvfio.cli.main import main as apvfio
 from apvfio.model.errors import ApvfioError, Exit, HostError
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from lab.guest import guest_xml
 from lab.hook import hook_script

@@ -116,7 +116,7 @@ def test_libvirt_refuses_a_device_that_is_not_there(recorder: Lab, calls: Path) 
 
 def test_the_annotation_reaches_the_hook(recorder: Lab, calls: Path) -> None:
     from apvfio.domain.request import parse_domain
-    from apvfio.model.ids import parse_list
+    from apvfio.model.mask_grammar import parse_list
 
     wish = Matrix(parse_list("0,0xa"), parse_list("1-2,4"), parse_list("4"))
     recorder.run(["rm", "/run/hook.xml"])

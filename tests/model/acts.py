@@ -12,7 +12,7 @@ from apvfio.engine import live_change
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError
-from apvfio.model.ids import parse_mask_spec
+from apvfio.model.mask_grammar import parse_mask_spec
 from hosts import a_matrix, mdev
 from memory_host import Killed, Machine
 from model import rivals

@@ -12,8 +12,8 @@ from apvfio.engine.stop import release_guest
 from apvfio.mdevctl.persistent_device import define
 from apvfio.model.criteria import Criteria
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
-from apvfio.model.ids import parse_list
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES

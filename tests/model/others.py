@@ -11,8 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from apvfio.model.host import AP_MDEVS
-from apvfio.model.ids import IdSet, parse_mask_spec
+from apvfio.model.ids import IdSet
 from apvfio.model.ledger import STARTING
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from apvfio.kernel.seam import Sysfs
-    from apvfio.model.ids import MaskSpec
+    from apvfio.model.mask_grammar import MaskSpec
 
     Lock = Callable[[], AbstractContextManager[object]]
 

@@ -17,7 +17,7 @@ from apvfio.libvirt import hook
 from apvfio.mdevctl.persistent_device import define, undefine
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
-from apvfio.model.ids import parse_mask_spec
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev

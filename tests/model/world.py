@@ -32,8 +32,8 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError
-from apvfio.model.ids import parse_mask_spec
 from apvfio.model.ledger import CHANGING
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Matrix
 from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.store.policy_file import POLICY

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, parse_hex, parse_mask_spec
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, parse_hex
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.persistent_masks import RULE
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.masks_file import load

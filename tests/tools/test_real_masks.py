@@ -12,7 +12,8 @@ import pytest
 
 from apvfio.model import persistent_masks
 from apvfio.model.errors import Exit
-from apvfio.model.ids import NO_IDS, IdSet, parse_list
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.store import masks_file
 from hosts import mdev
 from mdevctl_cases import device

@@ -25,7 +25,8 @@ from apvfio.libvirt.guest_status import KnownGuest, guest_status
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, VFIO_DRIVER
-from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import FREE
 from apvfio.model.request import Request

@@ -10,7 +10,8 @@ import pytest
 
 from apvfio.engine.stop import release_guest
 from apvfio.model import persistent_masks
-from apvfio.model.ids import ALL_IDS, IdSet, parse_list
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import masks_file
 from hosts import a_matrix, a_request, mdev

@@ -10,7 +10,8 @@ from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
 from apvfio.model.criteria import Criteria, parse_option, same_key
 from apvfio.model.errors import Exit, RequestError
-from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from domain_xml import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain

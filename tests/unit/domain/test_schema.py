@@ -21,7 +21,8 @@ from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.domain.xml_tree import ANNOTATION, SCHEMA, parse_xml
 from apvfio.model.criteria import MODES, Criteria, parse_criteria
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import MAX_ID, IdSet, parse_id, parse_list
+from apvfio.model.ids import MAX_ID, IdSet
+from apvfio.model.mask_grammar import parse_id, parse_list
 from apvfio.model.matrix import Matrix
 from domain_xml import HOSTDEV, UUID, domain
 from hostile_input import MORE

@@ -21,7 +21,8 @@ from apvfio.libvirt import hook
 from apvfio.migration import destination
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, Exit, HostError
-from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.policy import Policy
 from apvfio.model.process import Process
 from apvfio.plan.all_guests import plan_all_guests

@@ -26,7 +26,7 @@ from memory_host import Machine
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Lets the time pass that a guest has until it runs."""
-    return lambda: monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    return lambda: monkeypatch.setattr("apvfio.engine.lease_end.now", lambda: now() + GRACE + 1)
 
 
 def test_a_guest_has_some_time_until_it_runs() -> None:

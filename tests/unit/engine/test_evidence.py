@@ -70,7 +70,7 @@ def says(request: pytest.FixtureRequest, machine: Machine, monkeypatch: pytest.M
     sign, words = SIGNS[request.param]
     assert machine.processes
     sign(machine.processes)
-    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.lease_end.now", lambda: now() + GRACE + 1)
     skip_waits(monkeypatch)
     return words
 
@@ -137,7 +137,7 @@ def test_reconcile_leaves_it_whatever_the_ledger_says(machine: Machine, says: st
 def test_without_any_sign_the_next_call_of_any_kind_returns_the_queues(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.lease_end.now", lambda: now() + GRACE + 1)
     start_guest(machine, a_request("1", "4", 2))
     assert set(machine.ledger.leases) == {mdev(2)}
 
@@ -151,7 +151,7 @@ def test_of_many_leases_one_queue_each_is_looked_at_and_processes_once(
         start_guest(machine, a_request(str(n), "1", n))
     looks = Mock(wraps=machine.running_guests)
     monkeypatch.setattr(machine, "running_guests", looks)
-    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.lease_end.now", lambda: now() + GRACE + 1)
     reconcile_host(machine)
     assert len(machine.ledger.leases) == 14
     assert looks.call_count <= 2

@@ -15,8 +15,8 @@ from apvfio.kernel.snapshot import read_guest_queues
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import AP_MDEVS
-from apvfio.model.ids import parse_list
 from apvfio.model.ledger import CHANGING, HELD
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.process import Process
 from apvfio.plan.live_change import LivePlan

@@ -14,8 +14,8 @@ from apvfio.engine.preview import preview_reconcile
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS, OVERRIDES
-from apvfio.model.ids import parse_list
 from apvfio.model.ledger import ENDING
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import load as load_ledger

@@ -21,7 +21,7 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ConflictError
 from apvfio.model.host import OVERRIDES
-from apvfio.model.ids import parse_mask_spec
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.progress import FOR_THE_LOCK
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.host_file import SimSystem

@@ -17,8 +17,8 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest, stop_guest
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, HostError
-from apvfio.model.ids import parse_mask_spec
 from apvfio.model.ledger import HELD
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.process import Process
 from apvfio.plan.mask_edit import MaskEdit as MaskWish
 from apvfio.sim.kernel import SimKernel

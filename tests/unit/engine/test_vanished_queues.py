@@ -7,7 +7,8 @@ import pytest
 
 from apvfio.engine.edit_masks import change_masks
 from apvfio.model.errors import KernelRefusedError
-from apvfio.model.ids import ALL_IDS, IdSet, parse_mask_spec
+from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Apqn
 from apvfio.plan.mask_edit import MaskEdit
 from memory_host import Machine

@@ -46,7 +46,7 @@ def test_reconcile_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     start_guest(machine, a_request("0", "1"))
     machine.running = set()
     assert reconcile_host(machine).seen == ()
-    monkeypatch.setattr("apvfio.engine.up_to_date.now", lambda: now() + GRACE + 1)
+    monkeypatch.setattr("apvfio.engine.lease_end.now", lambda: now() + GRACE + 1)
     (why,) = reconcile_host(machine).seen
     assert why.startswith("guest g1: it holds queues but does not run")
 

@@ -8,18 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import (
-    ALL_IDS,
-    NO_IDS,
-    IdSet,
-    format_change,
-    format_hex,
-    format_list,
-    parse_hex,
-    parse_id,
-    parse_list,
-    parse_mask_spec,
-)
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_change, format_hex, format_list, parse_hex
+from apvfio.model.mask_grammar import parse_id, parse_list, parse_mask_spec
 
 id_sets = st.sets(st.integers(0, 255)).map(IdSet)
 

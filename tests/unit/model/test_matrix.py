@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import IdSet, parse_list
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 
 id_sets = st.sets(st.integers(0, 255), max_size=5).map(IdSet)

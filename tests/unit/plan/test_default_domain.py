@@ -14,7 +14,8 @@ from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import HostError, PolicyError
-from apvfio.model.ids import IdSet, parse_mask_spec
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Matrix
 from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.mask_edit import MaskEdit as MaskWish

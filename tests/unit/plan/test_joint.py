@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apvfio.model.host import Host, Usage
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_list
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Keep, Policy
 from apvfio.plan.joint import best_options

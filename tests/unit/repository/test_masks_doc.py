@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import Exit, RequestError
-from apvfio.model.ids import IdSet, parse_mask_spec
+from apvfio.model.ids import IdSet
+from apvfio.model.mask_grammar import parse_mask_spec
 from mask_tables import BEFORE, CHANGES, DIFFERENCES, ERRORS, EXITS
 from simulated_host import SimulatedHost
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_list
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, format_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim import grammar
 
 if TYPE_CHECKING:

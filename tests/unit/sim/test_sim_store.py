@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.model.errors import ApvfioError, HostError, RequestError
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim import host_file
 from apvfio.sim.host_file import SimSystem, create_sim, open_sim, open_sim_file
 from apvfio.sim.kernel import SimKernel

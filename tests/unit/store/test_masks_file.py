@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apvfio.model.errors import RequestError
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, parse_list
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule, parse_rule
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.store.masks_file import load, save

@@ -21,7 +21,7 @@ from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.model.errors import Exit
 from apvfio.model.host import MASK_NAMES
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER

@@ -1,39 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring a loaded ledger up to date with the host and its processes."""
+"""When a lease ends: its guest has stopped, has vanished or has lost its device, or its start has failed."""
 
 from __future__ import annotations
 
-from apvfio.engine.signs_of_life import Evidence
 from apvfio.model.ledger import CHANGING, ENDING, HELD, STARTING
-from apvfio.plan.steps import with_relied_on_mask, with_retaken, without_returned
 from apvfio.store.processes import now, should_run
-from apvfio.store.stop_records import ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apvfio.engine.signs_of_life import Evidence
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
-    from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.ledger import Lease
 
 
-def bring_up_to_date(system: System, ledger: Ledger, host: Host, evidence: Evidence | None = None) -> Ledger:
-    """Return ``ledger``, as it was loaded under the lock, in accordance with ``host`` and its processes.
-
-    A live change whose process has ended is rolled back, a claim ends with the mdevctl that it was made for,
-    and a pending return that somebody else has made is struck out.
-    """
-    signs, stopped = evidence or Evidence(system), ended(system)
-    changed = [
-        new for lease in ledger.leases.values() if (new := _renewed(system, lease, host, signs, stopped))
-    ]
-    broken = [claim.mdev for claim in ledger.claims.values() if not system.lives(claim.process)]
-    ledger = ledger.with_leases(changed).without_claims(*broken)
-    return with_retaken(without_returned(with_relied_on_mask(ledger, host), host), host)
-
-
-def _renewed(
+def changed_lease(
     system: System, lease: Lease, host: Host, signs: Evidence, stopped: Callable[[Lease], bool]
 ) -> Lease | None:
     """Return what has become of ``lease``, None if nothing has.
