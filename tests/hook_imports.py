@@ -23,7 +23,7 @@ builtins.__import__ = noting
 from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.host_file import SimSystem
-import apvfio.engine.migration_lease, apvfio.events.journal, apvfio.mdev.watchdog
+import apvfio.engine.migration_lease, apvfio.events.journal, apvfio.libvirt.lean_import, apvfio.mdev.watchdog
 import apvfio.store.definitions, apvfio.store.system
 system, guests = SimSystem.new(SimKernel.new()), json.load(sys.stdin)
 for guest in guests:
@@ -35,6 +35,7 @@ json.dump({"imports": imports, "modules": modules}, sys.stdout)
 """
 _BEGIN = {
     "apvfio.libvirt.hook",
+    "apvfio.libvirt.lean_import",
     # A real host's /sys, files and journal.
     *("apvfio.store.system", "apvfio.mdev.watchdog", "apvfio.events.journal"),
     # A guest without an annotation; one that arrives by a migration.

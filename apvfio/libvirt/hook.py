@@ -199,5 +199,10 @@ def _say(error: ApvfioError) -> None:
             print(f"apvfio: {error}", file=sys.stderr, flush=True)
 
 
+def run() -> None:
+    """Serve this process' call and end the process; what Python does at its end takes a tenth of a start."""
+    os._exit(main(sys.argv[1:]))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()
