@@ -23,7 +23,7 @@ CATALOGUE = {
     HOST: ("cards", "foreign-devices", "masks", "stored-masks"),
     GUESTS: (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),
-        *("absent", "held", "refused", "wish", "cards-asked", "same-device", "same-queues", "start"),
+        *("absent", "held", "refused", "criteria", "cards-asked", "same-device", "same-queues", "start"),
     ),
 }
 CHECK_FAILED = "check-failed"

@@ -34,7 +34,7 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY), guest=name)
     if request.criteria:
-        return of_error("wish", error, words.apvfio("queues"), guest=name)
+        return of_error("criteria", error, words.apvfio("queues"), guest=name)
     host = facts.kernel.host
     if isinstance(error, HostError) and isinstance(host, Host):
         return _absent(guest, request, error, facts, words)

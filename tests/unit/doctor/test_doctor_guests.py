@@ -280,19 +280,19 @@ WISH = DB1.replace('<ap:matrix adapters="0,10" domains="1-2"/>', '<ap:any mode="
 
 
 @pytest.mark.parametrize(("adapters", "more"), [("2", ""), ("1", ' mkvp="0x0123456789abcdef"')])
-def test_a_wish_that_nothing_satisfies(host: Patient, adapters: str, more: str) -> None:
+def test_criteria_that_nothing_satisfies(host: Patient, adapters: str, more: str) -> None:
     host.define_xml(WISH.format(adapters, more))
-    first(host, Exit.HOST, "wish", "")
+    first(host, Exit.HOST, "criteria", "")
     host.define_xml(WISH.format("1", ""))
     assert host.examined("db1")[0] == 0
 
 
-def test_a_wish_for_a_card_that_is_off(host: Patient) -> None:
+def test_criteria_for_a_card_that_is_off(host: Patient) -> None:
     host.define_xml(WISH.format("1", ""))
     with host.opened() as system:
         system.kernel.configure(10, configured=False)
     code, checks = host.examined("db1")
-    assert (code, faults(checks)[0]["id"]) == (Exit.HOST, "wish")
+    assert (code, faults(checks)[0]["id"]) == (Exit.HOST, "criteria")
     card = next(check for check in checks if check["id"] == "cards")
     for command in card["commands"]:
         host.carry_out(command)
