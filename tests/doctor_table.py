@@ -288,12 +288,12 @@ TABLE = (
         REFUSED,
         "absent",
     ),
-    Row("nothing has that property", has(wish('mode="ep11" adapters="2"')), REFUSED, "wish"),
+    Row("nothing has that property", has(wish('mode="ep11" adapters="2"')), REFUSED, "criteria"),
     Row(
         "what has that property is off",
         (*has(wish('mode="ep11" adapters="1"')), ("bus", "devices/card0a/config", "0")),
         REFUSED,
-        "wish",
+        "criteria",
     ),
     Row(
         "both mechanisms",

@@ -66,38 +66,30 @@ class Check(NamedTuple):
         }
 
 
-def ok(name: str, sentence: str, guest: str = "") -> Check:
+def ok(name: str, sentence: str) -> Check:
     """It is as it should be."""
-    return Check(name, OK, sentence, guest=guest)
+    return Check(name, OK, sentence)
 
 
-def skipped(name: str, why: str, guest: str = "") -> Check:
+def skipped(name: str, why: str) -> Check:
     """It was not looked at."""
-    return Check(name, SKIPPED, f"not checked: {why}", guest=guest)
+    return Check(name, SKIPPED, f"not checked: {why}")
 
 
-def warning(
-    name: str, sentence: str, remedy: str, *commands: str, guest: str = "", queues: Iterable[Apqn] = ()
-) -> Check:
+def warning(name: str, sentence: str, remedy: str, *commands: str, queues: Iterable[Apqn] = ()) -> Check:
     """It is not as it should be."""
-    return Check(name, WARNING, sentence, remedy, commands, guest=guest, queues=tuple(sorted(queues)))
+    return Check(name, WARNING, sentence, remedy, commands, queues=tuple(sorted(queues)))
 
 
 def problem(
-    name: str,
-    sentence: str,
-    remedy: str,
-    *commands: str,
-    code: int = Exit.HOST,
-    guest: str = "",
-    queues: Iterable[Apqn] = (),
+    name: str, sentence: str, remedy: str, *commands: str, code: int = Exit.HOST, queues: Iterable[Apqn] = ()
 ) -> Check:
     """It stops a start."""
-    return Check(name, PROBLEM, sentence, remedy, commands, code, guest, tuple(sorted(queues)))
+    return Check(name, PROBLEM, sentence, remedy, commands, code, queues=tuple(sorted(queues)))
 
 
-def of_error(name: str, error: ApvfioError, *commands: str, guest: str = "") -> Check:
+def of_error(name: str, error: ApvfioError, *commands: str) -> Check:
     """What a start would be refused with. A failure without a code of its own is the host's."""
     code = Exit.HOST if error.code in (Exit.FAILURE, Exit.USAGE) else error.code
     queues = map(Apqn._make, error.queues)
-    return problem(name, error.sentence, error.remedy, *commands, code=code, guest=guest, queues=queues)
+    return problem(name, error.sentence, error.remedy, *commands, code=code, queues=queues)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apvfio.model.errors import ApvfioError
     from apvfio.model.host import Host
     from apvfio.model.ids import IdSet
-    from apvfio.model.ledger import Ledger
+    from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.persistent_masks import StoredMasks
     from apvfio.model.policy import Policy
@@ -37,6 +37,12 @@ class Unseen(NamedTuple):
 
 Seen: TypeAlias = "T | Unseen"
 """Something that was read, or could not be."""
+
+
+def known(seen: T | Unseen) -> T | None:
+    """Return what was read, None if it could not be."""
+    return None if isinstance(seen, Unseen) else seen
+
 
 BLACKLISTED = "blacklisted"
 NO_MODULE = "no module"
@@ -80,12 +86,8 @@ class KernelFacts(NamedTuple):
     @property
     def mixed(self) -> bool:
         """Whether masks and overrides are both in use, so that the kernel refuses every change of a mask."""
-        host = self.host
-        return (
-            not isinstance(host, Unseen)
-            and bool(self.overrides)
-            and not host.apmask == ALL_IDS == host.aqmask
-        )
+        host = known(self.host)
+        return bool(self.overrides) and host is not None and not host.apmask == ALL_IDS == host.aqmask
 
     @classmethod
     def unseen(cls, why: Unseen) -> KernelFacts:
@@ -278,3 +280,28 @@ class Facts(NamedTuple):
     """Whether mdevctl is installed on the host; False where nobody can tell."""
     named: str = ""
     """The guest that was asked about, '' if all are."""
+
+    @property
+    def host(self) -> Host | None:
+        """The host, None if it cannot be read."""
+        return known(self.kernel.host)
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger, None if it cannot be read."""
+        return known(self.store.ledger)
+
+    @property
+    def leases(self) -> list[Lease]:
+        """The leases that are not about to end; none if the ledger cannot be read."""
+        return self.ledger.active_leases() if self.ledger else []
+
+    @property
+    def known_guests(self) -> tuple[GuestFacts, ...]:
+        """All guests; none if libvirt does not answer."""
+        return known(self.guests) or ()
+
+    @property
+    def judged(self) -> list[GuestFacts]:
+        """The guests that are asked about."""
+        return [guest for guest in self.known_guests if self.named in ("", guest.domain.name)]

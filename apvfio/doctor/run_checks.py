@@ -20,7 +20,7 @@ from apvfio.doctor.collect.guests import look_at_guests
 from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
 from apvfio.doctor.collect.store import look_at_store
-from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen
+from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen, known
 from apvfio.engine.state import read_state
 from apvfio.install.checks import has_mdevctl
 from apvfio.mdev.definitions import AUTO
@@ -102,9 +102,9 @@ def _look(
 
     here = on_this_machine(system)
     kernel = look("the kernel", lambda: look_at_kernel(system), KernelFacts.unseen)
-    host = None if isinstance(kernel.host, Unseen) else kernel.host
+    host = known(kernel.host)
     keeping = look("apvfio's own files", lambda: look_at_store(system, host), StoreFacts.unseen)
-    ledger = None if isinstance(keeping.ledger, Unseen) else keeping.ledger
+    ledger = known(keeping.ledger)
 
     def machine() -> MachineFacts | None:
         return look_at_machine(system, ledger) if here else None

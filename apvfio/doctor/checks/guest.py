@@ -11,8 +11,7 @@ from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, settin
 from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
 from apvfio.domain.xml_editor import own_mdev
 from apvfio.model.errors import ApvfioError, Exit, printable
-from apvfio.model.host import AP_MDEVS, BUS, UNBOUND, Host
-from apvfio.model.ledger import Ledger
+from apvfio.model.host import AP_MDEVS, BUS, UNBOUND
 from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.start_plan import ALREADY_FREE, Plan
@@ -36,7 +35,12 @@ _MACHINE = "s390-ccw"
 
 def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
-    name, request = guest.domain.name, guest.request
+    for check in _judge(guest, facts, words):
+        yield check._replace(guest=guest.domain.name)
+
+
+def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
+    request = guest.request
     if guest.outdated:
         yield warning(
             "saved",
@@ -44,21 +48,20 @@ def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check
             "not what its definition requests now.",
             # No command to paste: what was stored is lost with it.
             "If its memory may be lost, 'virsh managedsave-remove' has it start from its definition.",
-            guest=name,
         )
     if isinstance(request, ApvfioError):
         yield _unclear(guest, request, facts, words)
-        yield skipped("start", "what it asks for is not clear", guest=name)
+        yield skipped("start", "what it asks for is not clear")
         return
     yield from _xml(guest, facts, words)
     if request is None:
         yield _asks_nothing(guest, facts, words)
         return
     if guest.outline.annotated:
-        yield ok("annotation", f"it asks for {request.criteria or request.matrix}", guest=name)
+        yield ok("annotation", f"it asks for {request.criteria or request.matrix}")
     else:
-        yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}", guest=name)
-    yield from _cards(guest, request, facts, words)
+        yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}")
+    yield from _cards(request, facts, words)
     yield _start(guest, request, facts, words)
 
 
@@ -66,28 +69,23 @@ def _unclear(guest: GuestFacts, error: ApvfioError, facts: Facts, words: Words) 
     name = guest.domain.name
     edit = words.virsh("edit", name)
     if guest.wrong == "definition":
-        check = of_error("definition", error, words.about("define --replace", name), guest=name)
+        check = of_error("definition", error, words.about("define --replace", name))
         if _is_shared(guest, facts):
-            return check._replace(remedy=OWN_DEVICE, commands=(words.virsh("edit", name),))
+            return check._replace(remedy=OWN_DEVICE, commands=(edit,))
         return check
     if guest.wrong == BROKEN_DEFINITION:
-        return of_error("definition", error, words.edit(_definition(guest)), guest=name)
+        return of_error("definition", error, words.edit(AP_MDEVS.definition(guest.outline.device)))
     if guest.wrong == "device":
         plug = (_attaching(guest, words),) if not guest.outline.device else (edit,)
-        return of_error("device", error, *plug, guest=name)
+        return of_error("device", error, *plug)
     line = f" (line {guest.outline.line} of 'virsh dumpxml --inactive')" if guest.outline.line else ""
-    return of_error("annotation", error, edit, guest=name)._replace(sentence=f"{error.clause}{line}.")
+    return of_error("annotation", error, edit)._replace(sentence=f"{error.clause}{line}.")
 
 
 def _is_shared(guest: GuestFacts, facts: Facts) -> bool:
     """Whether another guest has its device, and so its definition, as well."""
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    devices = [other.outline.device for other in guests if other.outline.uuid != guest.outline.uuid]
-    return guest.outline.device in devices
-
-
-def _definition(guest: GuestFacts) -> str:
-    return AP_MDEVS.definition(guest.outline.device)
+    others = (other.outline for other in facts.known_guests if other.outline.uuid != guest.outline.uuid)
+    return guest.outline.device in [other.device for other in others]
 
 
 def _attaching(guest: GuestFacts, words: Words) -> str:
@@ -102,8 +100,7 @@ def _attaching(guest: GuestFacts, words: Words) -> str:
 
 def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What keeps QEMU from giving it queues, whatever apvfio does."""
-    name, outline = guest.domain.name, guest.outline
-    edit = words.virsh("edit", name)
+    outline, edit = guest.outline, words.virsh("edit", guest.domain.name)
     if outline.arch not in ("", _ARCH) or (outline.machine and not outline.machine.startswith(_MACHINE)):
         yield problem(
             "machine",
@@ -112,7 +109,6 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
             "Define it as <type arch='s390x' machine='s390-ccw-virtio'>.",
             edit,
             code=Exit.REQUEST,
-            guest=name,
         )
     if outline.disabled:
         yield problem(
@@ -121,21 +117,16 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
             "Take the feature out, or require it.",
             edit,
             code=Exit.REQUEST,
-            guest=name,
         )
     if outline.kind == "kvm" and not facts.kernel.kvm:
         yield problem(
-            "kvm",
-            "it runs with KVM, and /dev/kvm is not there.",
-            "Load the driver.",
-            "modprobe kvm",
-            guest=name,
+            "kvm", "it runs with KVM, and /dev/kvm is not there.", "Load the driver.", "modprobe kvm"
         )
 
 
 def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
-    name, device = guest.domain.name, guest.outline.device
-    own = [lease for lease in _leases(facts) if lease.uuid == guest.outline.uuid]
+    device = guest.outline.device
+    own = [lease for lease in facts.leases if lease.uuid == guest.outline.uuid]
     if own:
         held = count_queues(len(list(own[0].matrix.queues())))
         ends = "libvirt will not find its device" if device else "its next start is without them"
@@ -144,8 +135,8 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
             f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}.",
             words,
         )
-    host = facts.kernel.host
-    if guest.attached and not isinstance(host, Unseen) and guest.attached not in host.mdevs:
+    host = facts.host
+    if guest.attached and host and guest.attached not in host.mdevs:
         return _unrequested(
             guest,
             f"it runs without queues, as its mediated device {guest.attached} is gone, and its definition "
@@ -153,8 +144,8 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
             words,
         )
     if not device:
-        return ok("start", "it asks for no AP queues, and starts without", guest=name)
-    holder = next((lease for lease in _leases(facts) if lease.mdev == device), None)
+        return ok("start", "it asks for no AP queues, and starts without")
+    holder = next((lease for lease in facts.leases if lease.mdev == device), None)
     if holder:
         return problem(
             "held",
@@ -162,9 +153,8 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
             OWN_DEVICE,
             own_device(guest, words),
             code=Exit.CONFLICT,
-            guest=name,
         )
-    if not isinstance(host, Unseen) and device in host.mdevs:
+    if host and device in host.mdevs:
         return _ready_made(guest, host.mdevs[device], facts, words)
     return _unrequested(
         guest,
@@ -184,13 +174,12 @@ def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
         else "Annotate it with 'apvfio guest set', or remove its device; 'apvfio queues' lists the queues.",
         *((setting(guest, known, words),) if known else ()),
         code=Exit.REQUEST,
-        guest=guest.domain.name,
     )
 
 
 def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -> Check:
     """A guest that requests nothing and whose device somebody else has made."""
-    name, device = guest.domain.name, guest.outline.device
+    device = guest.outline.device
     if device in facts.kernel.attached and not guest.domain.active:
         return _in_use(guest, device, words)
     held = some_queues(list(matrix.queues()))
@@ -200,11 +189,8 @@ def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -
             f"its mediated device {device}, which somebody else made, holds no queues ({matrix}).",
             "Assign queues to the device, or annotate the guest.",
             code=Exit.REQUEST,
-            guest=name,
         )
-    return ok(
-        "start", f"it asks for nothing, and has a device that somebody else made, with {held}", guest=name
-    )
+    return ok("start", f"it asks for nothing, and has a device that somebody else made, with {held}")
 
 
 def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
@@ -214,7 +200,6 @@ def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
         OWN_DEVICE,
         own_device(guest, words),
         code=Exit.CONFLICT,
-        guest=guest.domain.name,
     )
 
 
@@ -227,13 +212,7 @@ def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None
     return lease if guest.outlives and not same else None
 
 
-def _leases(facts: Facts) -> list[Lease]:
-    """The leases that are not about to end; none if the ledger cannot be read."""
-    ledger = facts.store.ledger
-    return ledger.active_leases() if isinstance(ledger, Ledger) else []
-
-
-def _cards(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Iterator[Check]:
+def _cards(request: Request, facts: Facts, words: Words) -> Iterator[Check]:
     """Adapters that it asks for and that do not work: it would get them as they are."""
     for card in facts.kernel.cards:
         adapter = int(card.id, 16)
@@ -249,12 +228,10 @@ def _cards(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> I
             f"is {what}: it would start with queues that do not work.",
             "Configure it on." if commands else "Ask for another, or have the hardware looked at.",
             *commands,
-            guest=guest.domain.name,
         )
 
 
 def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
-    name = guest.domain.name
     if guest.domain.active:
         return _running(guest, request, facts, words)
     if lease := _outlived(guest, request, facts):
@@ -263,10 +240,9 @@ def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> C
             f"libvirt says that it is off, and its QEMU still has the mediated device {lease.mdev}.",
             "Wait until that process has ended; see 'ps -ef' for one with the guest's uuid.",
             code=Exit.CONFLICT,
-            guest=name,
         )
     if guest.plan is None:
-        return skipped("start", _why_no_plan(facts), guest=name)
+        return skipped("start", _why_no_plan(facts))
     if isinstance(guest.plan, ApvfioError):
         return refusal(guest, request, guest.plan, facts, words)
     if request.mdev in facts.kernel.attached:
@@ -276,55 +252,52 @@ def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> C
 
 def _starting(plan: Plan, facts: Facts) -> Check:
     """What the start will do, and what has to be done before."""
-    host = facts.kernel.host
-    missing = "" if isinstance(host, Unseen) or host.vfio_ap else ", once vfio_ap is loaded"
+    host = facts.host
+    missing = "" if host is None or host.vfio_ap else ", once vfio_ap is loaded"
     if facts.kernel.mixed and plan.chosen.clear:
         missing += ", once the masks can be changed"
-    return ok("start", f"{_what(plan)}{missing}", guest=plan.request.guest)
+    return ok("start", f"{_what(plan)}{missing}")
 
 
 def _nothing(plan: Plan, facts: Facts) -> Check | None:
     """The problem that none of the queues is on the host, which over-provisioning allows."""
-    host = facts.kernel.host
-    if isinstance(host, Unseen) or any(queue in host.drivers for queue in plan.request.matrix.queues()):
+    host = facts.host
+    if host is None or any(queue in host.drivers for queue in plan.request.matrix.queues()):
         return None
     return problem(
         "absent",
         f"none of its queues ({plan.request.matrix}) is on this host: it starts without queues.",
         "Assign them to the partition (HMC), or request others; 'apvfio queues' lists those that are here.",
-        guest=plan.request.guest,
     )
 
 
 def _running(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
-    name, host = guest.domain.name, facts.kernel.host
-    if not isinstance(facts.store.ledger, Ledger) or isinstance(host, Unseen):
-        return skipped("start", f"it runs, and {_why_no_plan(facts)}", guest=name)
+    if facts.ledger is None or facts.host is None:
+        return skipped("start", f"it runs, and {_why_no_plan(facts)}")
     return _without_queues(guest, request, facts, words) or _served(guest, request, facts, words)
 
 
 def _served(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     """A guest that runs with all that it was given: what it has, and whether it can start again."""
-    name = guest.domain.name
     if isinstance(guest.plan, ApvfioError):
         found = refusal(guest, request, guest.plan, facts, words)
         return found._replace(sentence=f"it runs, and its next start would be refused: {found.sentence}")
     lease = _lease(request, facts)
     if lease is None:
-        return ok("start", "it runs with a device that somebody else made", guest=name)
+        return ok("start", "it runs with a device that somebody else made")
     has = f"it runs and has {count_queues(len(list(lease.matrix.queues())))}: {lease.matrix}"
     other = request.criteria is None and request.matrix != lease.matrix
     after = f"; at its next start it gets {request.matrix}" if other else ""
-    return ok("start", f"{has}{after}", guest=name)
+    return ok("start", f"{has}{after}")
 
 
 def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check | None:
     """What is wrong with a guest that runs without its queues, or some of them; None if it has all."""
-    name, host, lease = guest.domain.name, facts.kernel.host, _lease(request, facts)
+    host, lease = facts.host, _lease(request, facts)
     device = lease.mdev if lease else guest.attached
-    if device and isinstance(host, Host) and device not in host.mdevs:
+    if device and host and device not in host.mdevs:
         return _lost(guest, f"it runs, and its mediated device {device} is gone: it has no queues.", words)
-    if guest.unseen and isinstance(host, Host):
+    if guest.unseen and host:
         found = _lost(guest, f"it runs, and {some_queues(guest.unseen)} do not reach it.", words)
         unbound = [queue for queue in guest.unseen if host.drivers.get(queue) == UNBOUND]
         if not unbound:
@@ -336,35 +309,27 @@ def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Wo
     if device:
         return None
     # No command: whether a device can be plugged into it, only its QEMU knows.
-    return warning("start", _WITHOUT_DEVICE, _HOW_TO_GET_THEM, guest=name)
+    return warning("start", _WITHOUT_DEVICE, _HOW_TO_GET_THEM)
 
 
 def _lease(request: Request, facts: Facts) -> Lease | None:
-    return next((lease for lease in _leases(facts) if lease.uuid == request.guest_uuid), None)
+    return next((lease for lease in facts.leases if lease.uuid == request.guest_uuid), None)
 
 
 def _lost(guest: GuestFacts, sentence: str, words: Words) -> Check:
     """A running guest that has lost queues: only its next start gives them back."""
-    name = guest.domain.name
     return problem(
         "start",
         sentence,
         "Shut it down; when it is off ('virsh domstate'), start it again.",
-        words.virsh("shutdown", name),
-        guest=name,
+        words.virsh("shutdown", guest.domain.name),
     )
 
 
 def _why_no_plan(facts: Facts) -> str:
-    kernel, keeping = facts.kernel, facts.store
-    for what, seen in (
-        ("the AP bus", kernel.host),
-        ("the ledger", keeping.ledger),
-        ("the policy", keeping.policy),
-    ):
-        if isinstance(seen, Unseen):
-            return f"{what} cannot be read"
-    return "the host could not be read"
+    read = {"AP bus": facts.kernel.host, "ledger": facts.store.ledger, "policy": facts.store.policy}
+    unread = [f"the {what} cannot be read" for what, seen in read.items() if isinstance(seen, Unseen)]
+    return unread[0] if unread else "the host could not be read"
 
 
 def _what(plan: Plan) -> str:

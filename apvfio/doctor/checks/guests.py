@@ -12,7 +12,6 @@ from apvfio.doctor.checks.refusal import own_device
 from apvfio.doctor.facts import Unseen
 from apvfio.domain.xml_editor import own_mdevs
 from apvfio.model.errors import ApvfioError, Exit, printable
-from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from apvfio.model.text import some_queues
@@ -34,8 +33,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
         if facts.machine is None:
             yield skipped("guest", guests.error.clause)
         return
-    ledger = facts.store.ledger
-    holding = {lease.uuid for lease in ledger.active_leases()} if isinstance(ledger, Ledger) else set()
+    holding = {lease.uuid for lease in facts.leases}
     concerned = [
         guest
         for guest in guests
@@ -60,21 +58,17 @@ def _waiting(
     guest: GuestFacts, error: ApvfioError, alone: Plan, facts: Facts, words: Words
 ) -> Iterator[Check]:
     """A guest that can start as soon as others have stopped, and what else there is to say of it."""
-    running = [] if isinstance(facts.guests, Unseen) else [g for g in facts.guests if g.domain.active]
-    uuids = {guest.outline.uuid for guest in running}
-    ledger = facts.store.ledger
-    held = (
-        {k for k, lease in ledger.leases.items() if lease.uuid in uuids}
-        if isinstance(ledger, Ledger)
-        else set()
-    )
+    running = [other for other in facts.known_guests if other.domain.active]
+    uuids = {other.outline.uuid for other in running}
+    leases = facts.ledger.leases if facts.ledger else {}
+    held = {mdev for mdev, lease in leases.items() if lease.uuid in uuids}
     free = facts.kernel.attached - held - {guest.attached for guest in running}
     without_them = facts._replace(kernel=facts.kernel._replace(attached=free))
     checks = judge_guest(guest._replace(plan=alone), without_them, words)
     yield from (check for check in checks if check.state != OK)
     if guest.outline.device not in held:  # that, nobody means: it is told of the pair
-        what = error.clause
-        yield ok("start", f"it waits until a running guest stops: {what}", guest=guest.domain.name)
+        waits = ok("start", f"it waits until a running guest stops: {error.clause}")
+        yield waits._replace(guest=guest.domain.name)
 
 
 def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
@@ -116,11 +110,10 @@ def pairs(guests: list[GuestFacts], words: Words, facts: Facts) -> Iterator[Chec
 
 def _stands_by(one: GuestFacts, other: GuestFacts, facts: Facts) -> bool:
     """Whether ``one`` does not run and cannot start, as ``other`` holds its queues or its device."""
-    ledger = facts.store.ledger
-    if one.domain.active or not isinstance(one.plan, ApvfioError) or not isinstance(ledger, Ledger):
+    if one.domain.active or not isinstance(one.plan, ApvfioError):
         return False
     matrix = one.request.matrix if isinstance(one.request, Request) else Matrix()
-    leases = [lease for lease in ledger.active_leases() if lease.uuid == other.outline.uuid]
+    leases = [lease for lease in facts.leases if lease.uuid == other.outline.uuid]
     return any(lease.mdev == one.outline.device or lease.matrix.meets(matrix) for lease in leases)
 
 
@@ -151,8 +144,7 @@ def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Ite
 
 def _clone(one: GuestFacts, other: GuestFacts, facts: Facts) -> GuestFacts | None:
     """Which of two guests with one device is not the one that it was made for, None if nobody can tell."""
-    ledger = facts.store.ledger
-    lease = ledger.leases.get(one.outline.device) if isinstance(ledger, Ledger) else None
+    lease = facts.ledger.leases.get(one.outline.device) if facts.ledger else None
     for original, clone in ((one, other), (other, one)):
         uuid = original.outline.uuid
         if lease.uuid == uuid if lease else original.outline.device in own_mdevs(uuid):
@@ -169,11 +161,11 @@ def _exclusive(
     sentence = f"{what} also guest {printable(other.domain.name)}'s"
     if one.domain.autostart and other.domain.autostart:
         ends = ", and both start with the host: one of the two will not."
-        return problem(
-            name, f"{sentence}{ends}", remedy, *commands, code=Exit.CONFLICT, guest=one.domain.name
-        )
-    ends = ", so that only one of the two can run."
-    return warning(name, f"{sentence}{ends}", remedy, *commands, guest=one.domain.name)
+        check = problem(name, f"{sentence}{ends}", remedy, *commands, code=Exit.CONFLICT)
+    else:
+        ends = ", so that only one of the two can run."
+        check = warning(name, f"{sentence}{ends}", remedy, *commands)
+    return check._replace(guest=one.domain.name)
 
 
 def _shared(one: GuestFacts, other: GuestFacts) -> list[Apqn]:

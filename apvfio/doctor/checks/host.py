@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import of_error, ok, skipped, warning
 from apvfio.doctor.checks.store import ROOT_ONLY
-from apvfio.doctor.facts import Unseen
+from apvfio.doctor.facts import Unseen, known
 from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
 from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
 from apvfio.model.ledger import MaskBits
@@ -40,19 +40,15 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
         return
     if isinstance(stored, Unseen):
         yield _unreadable(stored, words)
-        stored_masks = None
-    else:
-        stored_masks = stored
     yield from _foreign(facts, host, ledger, words)
     if host.mechanism != OVERRIDES:
-        yield from _masks(facts.kernel, host, ledger, stored_masks, words)
+        yield from _masks(facts.kernel, host, ledger, known(stored), words)
 
 
 def _cards(facts: Facts, words: Words) -> Iterator[Check]:
     kernel, faults = facts.kernel, 0
-    judged = () if isinstance(facts.guests, Unseen) else facts.guests
-    requests = [guest.request for guest in judged if facts.named in ("", guest.domain.name)]
     # Of these is told with the guests, which would get them as they are.
+    requests = (guest.request for guest in facts.judged)
     asked = union(request.matrix.adapters for request in requests if isinstance(request, Request))
     for card in kernel.cards:
         if card.status in ("deconfig", "chkstop") and int(card.id, 16) in asked:

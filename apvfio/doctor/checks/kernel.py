@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import ok, problem, skipped, warning
-from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen, known
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.host import BUS, MASK_NAMES, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.model.ids import ALL_IDS
@@ -102,8 +102,7 @@ def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         )
     # One with an override that no driver is called is told of with the overrides.
     # Nor those that a running guest lacks, which is told of with the guest.
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    lacking = {q for guest in guests if facts.named in ("", guest.domain.name) for q in guest.unseen}
+    lacking = {queue for guest in facts.judged for queue in guest.unseen}
     elsewhere = lacking | kernel.overrides.keys()
     unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
     if not kernel.has_host_driver and host.drivers:
@@ -153,8 +152,8 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
 
 
 def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
-    kernel, keeping = facts.kernel, facts.store
-    ledger = keeping.ledger if isinstance(keeping.ledger, Ledger) else Ledger("", {})
+    kernel = facts.kernel
+    ledger = facts.ledger or Ledger("", {})
     if kernel.mixed:
         masks = " and ".join(
             name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True) if ids != ALL_IDS
@@ -173,7 +172,7 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
             queues=kernel.overrides,
         )
         return
-    policy = keeping.policy if isinstance(keeping.policy, Policy) else Policy()
+    policy = known(facts.store.policy) or Policy()
     mechanism = mechanism_of(host, ledger, policy)
     if policy.mechanism and policy.mechanism != mechanism:
         able = policy.mechanism != OVERRIDES or host.abilities.override
@@ -195,17 +194,14 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
 
 def _stops_somebody(facts: Facts) -> bool:
     """Whether a start, of the guest that was asked about or of any, needs a change of the masks."""
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    plans = [guest.plan for guest in guests if facts.named in ("", guest.domain.name) and guest.plan]
+    plans = [guest.plan for guest in facts.judged if guest.plan]
     return not plans or any(isinstance(plan, ApvfioError) or bool(plan.chosen.clear) for plan in plans)
 
 
 def changeable(facts: Facts) -> bool:
     """Whether ``apvfio mechanism`` would not be refused: no guest and no device has queues."""
-    host, ledger = facts.kernel.host, facts.store.ledger
-    return not (
-        isinstance(host, Unseen) or isinstance(ledger, Unseen) or host.mdevs or ledger.leases_and_claims()
-    )
+    host, ledger = facts.host, facts.ledger
+    return bool(host and ledger and not host.mdevs and not ledger.leases_and_claims())
 
 
 def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[Apqn, str]:
@@ -218,14 +214,9 @@ def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[A
 def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
     # Those that keep a guest from its queues are told of with the guest.
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    judged = (guest for guest in guests if facts.named in ("", guest.domain.name))
-    refused = [
-        guest.request
-        for guest in judged
-        if isinstance(guest.request, Request) and isinstance(guest.plan, ConflictError)
-    ]
-    elsewhere = {queue for request in refused for queue in strange(request, host)}
+    refused = (guest.request for guest in facts.judged if isinstance(guest.plan, ConflictError))
+    requests = [request for request in refused if isinstance(request, Request)]
+    elsewhere = {queue for request in requests for queue in strange(request, host)}
     unused = _unused(host.overrides, host, ledger)
     left = {queue: driver for queue, driver in unused.items() if queue not in elsewhere}
     if left:

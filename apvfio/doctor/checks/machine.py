@@ -34,8 +34,7 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
         return
     well = {"mdevctl": "mdevctl is there", "s390-tools": "s390-tools, if they are there, get on with apvfio"}
     yield from of_findings(machine, ("mdevctl", "s390-tools", "callouts"), well)
-    host = facts.kernel.host
-    if machine.ap_check and not isinstance(host, Unseen) and host.mechanism == OVERRIDES:
+    if machine.ap_check and facts.host and facts.host.mechanism == OVERRIDES:
         yield warning(
             "ap-check",
             f"{machine.ap_check} knows the masks alone: with driver_override it refuses every device that "

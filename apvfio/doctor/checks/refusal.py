@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import of_error
 from apvfio.doctor.checks.host import in_somebodys_use, removing
 from apvfio.doctor.checks.kernel import clearing, strange
-from apvfio.doctor.facts import Unseen
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
-from apvfio.model.host import BUS, Host
+from apvfio.model.host import BUS
 from apvfio.model.ids import format_list
-from apvfio.model.ledger import Ledger
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -28,26 +26,24 @@ OWN_DEVICE = "Give it a mediated device of its own."
 
 def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Facts, words: Words) -> Check:
     """The check to which the refusal ``error`` of the guest's start belongs."""
-    name = guest.domain.name
     if isinstance(error, ConflictError):
         return _held(guest, request, error, facts, words)
     if isinstance(error, PolicyError):
-        return of_error("refused", error, words.edit(POLICY), guest=name)
+        return of_error("refused", error, words.edit(POLICY))
     if request.criteria:
-        return of_error("criteria", error, words.apvfio("queues"), guest=name)
-    host = facts.kernel.host
-    if isinstance(error, HostError) and isinstance(host, Host):
+        return of_error("criteria", error, words.apvfio("queues"))
+    if isinstance(error, HostError) and facts.host:
         return _absent(guest, request, error, facts, words)
-    return of_error("start", error, guest=name)
+    return of_error("start", error)
 
 
 def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:
     """Somebody has the queues or the device. No other guest is stopped, and none loses its device."""
-    check = of_error("held", error, guest=guest.domain.name)
-    ledger, host = facts.store.ledger, facts.kernel.host
-    if not isinstance(ledger, Ledger) or not isinstance(host, Host):
+    check = of_error("held", error)
+    ledger, host = facts.ledger, facts.host
+    if ledger is None or host is None:
         return check
-    rivals = [lease for lease in ledger.active_leases() if lease.uuid != request.guest_uuid]
+    rivals = [lease for lease in facts.leases if lease.uuid != request.guest_uuid]
     if any(lease.mdev == request.mdev for lease in rivals):
         return check._replace(remedy=OWN_DEVICE, commands=(own_device(guest, words),))
     holders = [lease for lease in rivals if lease.matrix.meets(request.matrix)]
@@ -78,8 +74,7 @@ def _awaiting(holders: list[Lease], facts: Facts) -> str:
     """What to wait for until the queues that ``holders`` have are free."""
     if not holders:
         return "Wait until the device is no longer in use"
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    off = {guest.outline.uuid for guest in guests if not guest.domain.active}
+    off = {guest.outline.uuid for guest in facts.known_guests if not guest.domain.active}
     who = f"guest {printable(holders[0].guest)}"
     if holders[0].uuid in off:
         return f"{who[0].upper()}{who[1:]} is off: run 'apvfio reconcile' two minutes after its last start"
@@ -96,9 +91,9 @@ def own_device(guest: GuestFacts, words: Words) -> str:
 
 def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts, words: Words) -> Check:
     """Queues that are not there: why, as far as the partition's own configuration tells."""
-    host, partition = facts.kernel.host, facts.kernel.partition
-    assert isinstance(host, Host)
-    check = of_error("absent", error, guest=guest.domain.name)
+    host, partition = facts.host, facts.kernel.partition
+    assert host
+    check = of_error("absent", error)
     adapters = request.matrix.adapters - host.adapters
     domains = request.matrix.domains - host.domains
     scan = words.echo("1", f"{BUS}/scans")

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
-from apvfio.doctor.facts import Unseen
+from apvfio.doctor.facts import Unseen, known
 from apvfio.model.criteria import count
 from apvfio.model.errors import Exit
-from apvfio.model.policy import Times
+from apvfio.model.policy import Policy
 from apvfio.model.text import count_queues, some_queues
 from apvfio.store.ledger_file import LEDGER, NewerLedgerError
 from apvfio.store.policy_file import POLICY
@@ -60,8 +60,8 @@ def _policy(keeping: StoreFacts, words: Words) -> Check:
 
 
 def _absent_reserved(facts: Facts) -> Iterator[Check]:
-    host, policy = facts.kernel.host, facts.store.policy
-    if isinstance(host, Unseen) or isinstance(policy, Unseen):
+    host, policy = facts.host, known(facts.store.policy)
+    if host is None or policy is None:
         return
     absent = sorted(policy.queues - host.drivers.keys())
     if absent:
@@ -86,10 +86,7 @@ def _ledger(keeping: StoreFacts, words: Words) -> Check:
         return of_error("ledger", ledger.error, *commands)
     leases = ledger.active_leases()
     held = sum(len(lease.matrix.adapters) * len(lease.matrix.domains) for lease in leases)
-    return ok(
-        "ledger",
-        f"{count(len(leases), 'guest')} with queues, {count_queues(held)} in all",
-    )
+    return ok("ledger", f"{count(len(leases), 'guest')} with queues, {count_queues(held)} in all")
 
 
 def _processes(text: str) -> Iterator[str]:
@@ -102,9 +99,8 @@ def _processes(text: str) -> Iterator[str]:
 def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
     lock, path = keeping.s390_lock, words.path(keeping.s390_path)
     what = f"the lock of s390-tools, /{keeping.s390_path},"
-    policy = keeping.policy
     # For so long a start waits for it.
-    wait = Times().lock_wait if isinstance(policy, Unseen) else policy.times.lock_wait
+    wait = (known(keeping.policy) or Policy()).times.lock_wait
     if isinstance(lock, Unseen):
         yield of_error("s390-lock", lock.error, f"mv -T --backup=numbered {path} {path}.not-a-lock")
     elif lock is None:
@@ -134,7 +130,7 @@ def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
 
 def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.store
-    if isinstance(facts.kernel.host, Unseen) or isinstance(keeping.ledger, Unseen):
+    if facts.host is None or facts.ledger is None:
         return
     # What has befallen a guest that is judged below is told there.
     judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
@@ -147,6 +143,5 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
 
 def told_with_guests(facts: Facts) -> set[str]:
     """The uuids of the running guests with whose queues something is wrong, which are judged."""
-    guests = () if isinstance(facts.guests, Unseen) else facts.guests
-    judged = (guest for guest in guests if facts.named in ("", guest.domain.name) and guest.domain.active)
-    return {guest.outline.uuid for guest in judged if facts.store.of_guest.get(guest.outline.uuid)}
+    running = [guest.outline.uuid for guest in facts.judged if guest.domain.active]
+    return {uuid for uuid in running if facts.store.of_guest.get(uuid)}

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempt import attempt, listed, otherwise
-from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, Unseen
+from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, known
 from apvfio.engine.intended_masks import has_boot_masks
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, read_host
@@ -41,7 +41,7 @@ def look_at_kernel(system: System) -> KernelFacts:
     """What there is of AP; only on this machine its modules can be asked for."""
     sysfs, here = system.sysfs, on_this_machine(system)
     host = attempt(partial(read_host, sysfs))
-    there = None if isinstance(host, Unseen) else host
+    there = known(host)
     module, blocked_by = _module() if here and not (there and there.vfio_ap) else ("", "")
     return KernelFacts(
         machine=os.uname().machine if here else "",

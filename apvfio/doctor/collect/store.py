@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempt import attempt
-from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen
+from apvfio.doctor.facts import S390Lock, StoreFacts, known
 from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable
 from apvfio.model.ledger import HELD, Ledger
@@ -34,7 +34,7 @@ _NAP = 0.1
 def look_at_store(system: System, host: Host | None) -> StoreFacts:
     """Policy, ledger, stored masks and locks; how ``host`` differs from the ledger."""
     ledger = attempt(lambda: ledger_file.load(system.files, system.boot_id))
-    known = None if isinstance(ledger, Unseen) else ledger
+    read = known(ledger)
     root = system.root if isinstance(system, RealSystem) else None
     directory = os.path.join(root, os.path.dirname(OWN_LOCK)) if root else ""
     return StoreFacts(
@@ -47,8 +47,8 @@ def look_at_store(system: System, host: Host | None) -> StoreFacts:
         s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
         s390_path=S390_LOCK,
         # The masks have a check of their own.
-        differences=tuple(differences(system, host, known, ALL_BITS)) if host and known else (),
-        of_guest=_of_guests(host, known) if host and known else {},
+        differences=tuple(differences(system, host, read, ALL_BITS)) if host and read else (),
+        of_guest=_of_guests(host, read) if host and read else {},
     )
 
 
