@@ -15,9 +15,9 @@ from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import Guests
 from apvfio.migration import source, stages
 from apvfio.migration.address import parse_address
-from apvfio.migration.hosts import OtherHost, ThisHost
+from apvfio.migration.hosts import OtherHost
 from apvfio.migration.interrupt import interruptible
-from apvfio.migration.migrate import Mover, Place
+from apvfio.migration.migrate import Mover
 from apvfio.migration.transfer import Terms
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.store.locks import Patience, own_lock
@@ -83,8 +83,9 @@ def run(args: argparse.Namespace) -> int:
         traveller = source.find(system, here, there, args.guest)
         mover = Mover(
             system,
-            Place(here, ThisHost(system)),
-            Place(there, other),
+            here,
+            there,
+            other,
             uuid=traveller.uuid,
             letter=traveller.letter,
             terms=Terms(args.migrate_uri, args.timeout, args.keep_definition, args.tls),

@@ -25,9 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.domain.xml_reader import DomainXml, Element
 
-_HOSTDEV_XML = (
-    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='...'/></source></hostdev>"
+HOSTDEV_XML = (
+    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
 )
+"""A guest's vfio-ap device, with a place for its uuid."""
 
 
 def parse_domain(xml: bytes) -> Request | None:
@@ -96,7 +97,7 @@ def _mdev_of(domain: DomainXml) -> str:
     if not domain.addresses:
         raise RequestError(
             "it asks for AP queues but has no device to carry them.",
-            remedy=f"Add {_HOSTDEV_XML} to its <devices>.",
+            remedy=f"Add {HOSTDEV_XML.format('...')} to its <devices>.",
         )
     uuid, *more = domain.addresses
     if more:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.xml_reader import NAMESPACE, is_own, read_domain
-from apvfio.domain.xml_tree import HOSTDEV, parse_xml
+from apvfio.domain.xml_tree import HOSTDEV, etree, parse_xml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -49,7 +48,7 @@ def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
     With ``mdev`` its vfio-ap device has that uuid, and is added if there is none; without either, that
     part stays as it is. RequestError if ``xml`` is not well-formed.
     """
-    domain = parse_xml(xml, "the domain XML")
+    domain = parse_xml(xml)
     if annotation is not None:
         _annotate(domain, annotation)
     addresses = domain.findall(HOSTDEV)
@@ -68,7 +67,7 @@ def left_by_libvirt(xml: bytes) -> Stray | None:
 
     libvirt replaces the element of metadata that has the annotation's namespace (virDomainSetMetadata).
     """
-    domain = parse_xml(xml, "the domain XML")
+    domain = parse_xml(xml)
     for element in domain.findall(f"metadata/{{{NAMESPACE}}}*"):
         _remove(element)
     return read_domain(_text(domain)).stray
@@ -90,7 +89,7 @@ def without_request(xml: bytes, mdevs: Collection[str]) -> bytes:
 
     A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
     """
-    domain = parse_xml(xml, "the domain XML")
+    domain = parse_xml(xml)
     _purge(domain)
     metadata = domain.find("metadata")
     if metadata is not None and not len(metadata):
@@ -105,14 +104,14 @@ def without_request(xml: bytes, mdevs: Collection[str]) -> bytes:
 
 def device_uuids(xml: bytes) -> set[str]:
     """The uuids, lower case, of all vfio-ap devices in the domain ``xml``."""
-    addresses = parse_xml(xml, "the domain XML").findall(HOSTDEV)
+    addresses = parse_xml(xml).findall(HOSTDEV)
     return {(address.get("uuid") or "").lower() for address in addresses}
 
 
 def difference(before: bytes, after: bytes) -> Iterator[str]:
     """What changes from the domain ``before`` to the domain ``after``, in lines with - and +."""
     # Written by the same hand: libvirt's quotation marks are others.
-    old, new = (_text(parse_xml(xml, "the domain XML")).decode().splitlines() for xml in (before, after))
+    old, new = (_text(parse_xml(xml)).decode().splitlines() for xml in (before, after))
     for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
         yield "..." if line.startswith("@@") else line
 

@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain's XML as a tree, for what changes it or looks at all of it; a start reads it with `domain_xml`."""
+"""A domain's XML as a tree, for what changes it or looks at all of it; a start reads it with `xml_reader`.
+
+lxml's ``etree`` is imported when something of it is first used: each command imports the modules of all
+commands, and most need no XML library. A command that does ends with a sentence where there is none.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.xml_reader import NAMESPACE, declares_type
-from apvfio.model.errors import RequestError, printable
+from apvfio.model.errors import HostError, RequestError, printable
+
+if TYPE_CHECKING:
+    from lxml import etree
+else:
+
+    class _Etree:
+        def __getattr__(self, name: str) -> object:
+            try:
+                from lxml import etree as found  # noqa: PLC0415
+            except ImportError:
+                raise HostError(
+                    "lxml, the XML library for Python, is not installed.", remedy="Install python3-lxml."
+                ) from None
+            value = getattr(found, name)
+            setattr(self, name, value)
+            return value
+
+    etree = _Etree()
+
+__all__ = ["ANNOTATION", "HOSTDEV", "SCHEMA", "etree", "parse_xml"]
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "schema", "guest-1.rng")
 ANNOTATION = f"metadata/{{{NAMESPACE}}}guest"
@@ -15,7 +39,7 @@ ANNOTATION = f"metadata/{{{NAMESPACE}}}guest"
 HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']/source/address"
 
 
-def parse_xml(xml: bytes, what: str) -> etree._Element:
+def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
     """The root element, with entities and network off; RequestError if it is not well-formed.
 
     As libvirt's own parser does, it accepts names and namespaces that break the rules of namespaces alone:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.xml_reader import NAMESPACE
+from apvfio.domain.xml_tree import etree
 from apvfio.libvirt.time_limit import bounded
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
@@ -107,40 +107,34 @@ class Guests:
 
     def find(self, name: str) -> Guest:
         """The guest of that name; RequestError if there is none, HostError if libvirt cannot tell."""
-        try:
-            domain = self._libvirt.ask(lambda: self._connection.lookupByName(name))
-        except (self._libvirt.binding.libvirtError, UnicodeError) as error:
-            # The words of a command need not be UTF-8.
-            if not isinstance(error, UnicodeError) and not self._is_unknown(error):
-                raise _nowhere(error) from None
-            raise RequestError(
-                f"libvirt knows no guest {printable(name)}.", remedy="See 'virsh list --all'."
-            ) from None
+        domain = None
+        with suppress(UnicodeError):  # the words of a command need not be UTF-8
+            domain = self._if_known(lambda: self._connection.lookupByName(name))
+        if domain is None:
+            raise RequestError(f"libvirt knows no guest {printable(name)}.", remedy="See 'virsh list --all'.")
         return Guest(domain, self._libvirt)
 
     def knows(self, uuid: str) -> bool:
         """Whether the guest ``uuid`` runs or is defined; HostError if libvirt cannot tell."""
-        return self._by_uuid(uuid) is not None
+        return self._if_known(lambda: self._connection.lookupByUUIDString(uuid)) is not None
 
     def running(self, uuid: str) -> Guest | None:
         """The guest ``uuid`` if it runs; HostError if libvirt cannot tell."""
-        domain = self._by_uuid(uuid)
-        try:
-            active = domain and self._libvirt.ask(domain.isActive)
-        except self._libvirt.binding.libvirtError as error:
-            raise _nowhere(error) from None
+        domain = self._if_known(lambda: self._connection.lookupByUUIDString(uuid))
+        active = domain and self._if_known(domain.isActive)
         return Guest(domain, self._libvirt) if active else None
 
-    def _by_uuid(self, uuid: str) -> Any:
+    def _if_known(self, call: Callable[[], Any]) -> Any:
+        """What ``call`` returns about a guest, None if libvirt knows no such guest."""
         try:
-            return self._libvirt.ask(lambda: self._connection.lookupByUUIDString(uuid))
+            return self._libvirt.ask(call)
         except self._libvirt.binding.libvirtError as error:
-            if self._is_unknown(error):
+            if error.get_error_code() == self._libvirt.binding.VIR_ERR_NO_DOMAIN:
                 return None
-            raise _nowhere(error) from None
-
-    def _is_unknown(self, error: Any) -> bool:
-        return bool(error.get_error_code() == self._libvirt.binding.VIR_ERR_NO_DOMAIN)
+            raise HostError(
+                f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}.",
+                remedy="See whether its daemon runs.",
+            ) from None
 
     def all(self) -> list[Guest]:
         """Every guest, running or not, by name; HostError if libvirt does not tell them."""
@@ -198,24 +192,16 @@ class Guest:
     @property
     def saved(self) -> bool:
         """Whether its next start restores what ``virsh managedsave`` stored, with the XML of then."""
-        try:
-            return bool(self._libvirt.ask(self._domain.hasManagedSaveImage))
-        except self._binding.libvirtError as error:
-            if error.get_error_code() == self._binding.VIR_ERR_NO_SUPPORT:
-                return False
-            raise self._refusal(error) from None
+        unless = self._binding.VIR_ERR_NO_SUPPORT
+        return bool(self._asked(self._domain.hasManagedSaveImage, unless=unless))
 
     def next_xml(self) -> bytes:
         """The XML of its next start: that of a managed save, else its definition; ApvfioError as `xml`."""
         if not self.saved:
             return self.xml()
-        try:
-            text: str = self._libvirt.ask(self._domain.managedSaveGetXMLDesc)
-        except self._binding.libvirtError as error:
-            if error.get_error_code() == self._binding.VIR_ERR_NO_SUPPORT:
-                return self.xml()
-            raise self._refusal(error) from None
-        return text.encode()
+        unless = self._binding.VIR_ERR_NO_SUPPORT
+        text: str | None = self._asked(self._domain.managedSaveGetXMLDesc, unless=unless)
+        return self.xml() if text is None else text.encode()
 
     def xml(self, *, live: bool = False, secrets: bool = False) -> bytes:
         """Its definition, or with ``live`` what it runs with.
@@ -223,8 +209,7 @@ class Guest:
         Without its passwords unless ``secrets``; ApvfioError if libvirt refuses, or knows it no more.
         """
         flags = 0 if live else self._binding.VIR_DOMAIN_XML_INACTIVE
-        if secrets:
-            flags |= self._binding.VIR_DOMAIN_XML_SECURE
+        flags |= self._binding.VIR_DOMAIN_XML_SECURE if secrets else 0
         text: str = self._asked(lambda: self._domain.XMLDesc(flags))
         return text.encode()
 
@@ -268,55 +253,37 @@ class Guest:
 
     def set_annotation(self, text: str, *, config: bool = False, live: bool = False) -> None:
         """Set its annotation to ``text``, as `annotation` makes it, or remove it for ''; ApvfioError."""
-        flags = 0
-        if config:
-            flags |= self._binding.VIR_DOMAIN_AFFECT_CONFIG
-        if live:
-            flags |= self._binding.VIR_DOMAIN_AFFECT_LIVE
+        flags = self._binding.VIR_DOMAIN_AFFECT_CONFIG if config else 0
+        flags |= self._binding.VIR_DOMAIN_AFFECT_LIVE if live else 0
         element = self._binding.VIR_DOMAIN_METADATA_ELEMENT
         words = (element, text or None, PREFIX, NAMESPACE, flags)
-        try:
-            self._libvirt.change(lambda: self._domain.setMetadata(*words))
-        except self._binding.libvirtError as error:
-            if not (text == "" and self._has_none(error)):
-                raise self._refusal(error) from None
+        unless = None if text else self._binding.VIR_ERR_NO_DOMAIN_METADATA
+        self._changed(lambda: self._domain.setMetadata(*words), unless=unless)
 
     def annotation_text(self, *, live: bool) -> str:
         """Its annotation, or with ``live`` that it runs with, as `set_annotation` takes it, '' for none."""
         where = self._binding.VIR_DOMAIN_AFFECT_LIVE if live else self._binding.VIR_DOMAIN_AFFECT_CONFIG
         words = (self._binding.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE, where)
+        unless = self._binding.VIR_ERR_NO_DOMAIN_METADATA
+        text: str | None = self._asked(lambda: self._domain.metadata(*words), unless=unless)
+        return text or ""
+
+    def _asked(self, call: Callable[[], Any], *, unless: int | None = None) -> Any:
+        return self._called(lambda: self._libvirt.ask(call), unless)
+
+    def _changed(
+        self, call: Callable[[], Any], *, seconds: float | None = _CHANGE_PATIENCE, unless: int | None = None
+    ) -> None:
+        self._called(lambda: self._libvirt.change(call, seconds), unless)
+
+    def _called(self, call: Callable[[], Any], unless: int | None) -> Any:
+        """What ``call`` returns, None if libvirt refuses with the code ``unless``; ApvfioError with any other."""
         try:
-            text: str = self._libvirt.ask(lambda: self._domain.metadata(*words))
+            return call()
         except self._binding.libvirtError as error:
-            if self._has_none(error):
-                return ""
-            raise self._refusal(error) from None
-        return text
-
-    def _has_none(self, error: Any) -> bool:
-        return bool(error.get_error_code() == self._binding.VIR_ERR_NO_DOMAIN_METADATA)
-
-    def _asked(self, call: Callable[[], Any]) -> Any:
-        try:
-            return self._libvirt.ask(call)
-        except self._binding.libvirtError as error:
-            raise self._refusal(error) from None
-
-    def _changed(self, call: Callable[[], Any], seconds: float | None = _CHANGE_PATIENCE) -> Any:
-        try:
-            return self._libvirt.change(call, seconds)
-        except self._binding.libvirtError as error:
-            raise self._refusal(error) from None
-
-    def _refusal(self, error: Exception) -> ApvfioError:
-        return ApvfioError(f"libvirt refused: {str(error).rstrip('.')}.", guest=self.name)
-
-
-def _nowhere(error: Exception) -> HostError:
-    return HostError(
-        f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}.",
-        remedy="See whether its daemon runs.",
-    )
+            if unless is not None and error.get_error_code() == unless:
+                return None
+            raise ApvfioError(f"libvirt refused: {str(error).rstrip('.')}.", guest=self.name) from None
 
 
 def annotation(asked: Matrix | Criteria) -> str:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from apvfio.domain.annotation import refusal_of
-from apvfio.domain.request import parse_device
+from apvfio.domain.request import HOSTDEV_XML, parse_device
 from apvfio.domain.xml_editor import left_by_libvirt
 from apvfio.model.errors import ApvfioError, RequestError
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds that QEMU has to let go of a device. libvirt itself waits for five and then calls it done."""
 _NAP = 0.1
-_HOSTDEV = (
-    "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
-)
 
 
 def attached(guest: Guest) -> str | None:
@@ -58,7 +55,7 @@ def attach(guest: Guest, mdev: str) -> None:
             guest=guest.name,
             remedy="Plug that one out first: 'apvfio guest clear --live'.",
         )
-    guest.plug(_HOSTDEV.format(mdev))
+    guest.plug(HOSTDEV_XML.format(mdev))
 
 
 def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
@@ -71,7 +68,7 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
     if mdev is None:
         return None
     deadline = time.monotonic() + patience
-    guest.unplug(_HOSTDEV.format(mdev))
+    guest.unplug(HOSTDEV_XML.format(mdev))
     # Only the end of the unplugging, told by QEMU, takes the device out of the guest's XML.
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:

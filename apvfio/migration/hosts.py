@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apvfio on the two hosts of a migration: here by calls, at the destination by its command ``incoming``."""
+"""apvfio at the destination of a migration, reached by its command ``incoming``."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
-from apvfio.migration import destination
 from apvfio.migration.compare_queues import Equipment, equipment_from
 from apvfio.model import errors
 from apvfio.model.errors import ApvfioError, HostError, printable
 from apvfio.model.matrix import Apqn
-from apvfio.model.progress import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
-
-    from apvfio.kernel.seam import System
 
 _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
@@ -45,31 +41,11 @@ class Prospect(NamedTuple):
     equipment: dict[Apqn, Equipment]
 
 
-class MigrationHost(Protocol):
-    """A host's apvfio; a guest is told by its letter (`apvfio.migration.minimal_xml`)."""
-
-    def expect(self, letter: bytes) -> str:
-        """Free its queues and make its device, whose uuid is returned; again it does nothing."""
-
-    def give_up(self, letter: bytes) -> None:
-        """Take home what is held for it, if anything is."""
-
-
-class ThisHost:
-    """apvfio here."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-
-    def expect(self, letter: bytes) -> str:
-        return destination.expect(self._system, letter).mdev
-
-    def give_up(self, letter: bytes) -> None:
-        destination.give_up(self._system, letter, no_progress)
-
-
 class OtherHost:
-    """apvfio at the destination, run by ``command``; what it says counts as far as it is understood."""
+    """apvfio at the destination, run by ``command``; what it says counts as far as it is understood.
+
+    A guest is named by its letter (`apvfio.migration.minimal_xml`).
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
@@ -87,12 +63,14 @@ class OtherHost:
         return Prospect(plan, equipment)
 
     def expect(self, letter: bytes) -> str:
+        """Free its queues and make its device, whose uuid is returned; again it does nothing."""
         mdev = self._ask([], letter).get("mdev")
         if not isinstance(mdev, str) or not is_uuid(mdev):
             raise self._strange("it names no device")
         return mdev.lower()
 
     def give_up(self, letter: bytes) -> None:
+        """Return what is held for it, if anything is."""
         self._ask(["--give-up"], letter)
 
     def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:

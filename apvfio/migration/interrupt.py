@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from apvfio.model.errors import ApvfioError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -19,8 +20,7 @@ class InterruptionError(ApvfioError):
     """Somebody has had enough."""
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> AbstractContextManager[None]:
     """The signals that end a program raise `InterruptionError`, once: what follows is the way back."""
 
     def interrupt(_number: int, _frame: object) -> None:
@@ -28,20 +28,19 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise InterruptionError("it was interrupted.")
 
-    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return _handled_by(interrupt)
+
+
+def uninterrupted() -> AbstractContextManager[None]:
+    """The same signals are ignored: what goes back shall arrive."""
+    return _handled_by(signal.SIG_IGN)
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """The same signals are ignored: what goes back shall arrive."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+def _handled_by(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

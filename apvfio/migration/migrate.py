@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from apvfio.engine.migration_lease import await_device
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hotplug
-from apvfio.migration import stages
+from apvfio.migration import destination, stages
 from apvfio.migration.interrupt import uninterrupted
 from apvfio.migration.stages import GuestPlaces
 from apvfio.migration.transfer import transfer
-from apvfio.model.errors import ApvfioError
+from apvfio.model.errors import ApvfioError, unexpected
 from apvfio.model.ledger import ENDING
 from apvfio.store import ledger_file
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest, Guests
-    from apvfio.migration.hosts import MigrationHost
+    from apvfio.migration.hosts import OtherHost
     from apvfio.migration.transfer import Terms
     from apvfio.model.ledger import Lease
     from apvfio.model.progress import Progress
@@ -38,21 +38,15 @@ _CLEANUP = 10.0
 """Seconds that libvirt has to end what came to nothing at the destination."""
 
 
-class Place(NamedTuple):
-    """One of the two hosts."""
-
-    guests: Guests
-    host: MigrationHost
-
-
 class Mover:
     """Takes the steps of one guest's migration; ``letter`` tells both hosts what it needs."""
 
     def __init__(
         self,
         system: System,
-        here: Place,
-        there: Place,
+        here: Guests,
+        there: Guests,
+        other: OtherHost,
         *,
         uuid: str,
         letter: bytes,
@@ -62,6 +56,7 @@ class Mover:
         self._system = system
         self._here = here
         self._there = there
+        self._other = other
         self._uuid = uuid
         self._letter = letter
         self._terms = terms
@@ -77,15 +72,15 @@ class Mover:
         there, device_there = self._look(self._there)
         return GuestPlaces(here, there, device_here, device_there, lease_here=bool(self._leases()))
 
-    def _look(self, place: Place) -> tuple[bool, bool]:
+    def _look(self, place: Guests) -> tuple[bool, bool]:
         """Whether the guest runs at ``place``, and has its device there."""
-        guest = place.guests.running(self._uuid)
+        guest = place.running(self._uuid)
         if guest is None:
             return False, False
         try:
             return True, hotplug.attached(guest) is not None
         except ApvfioError:
-            if place.guests.running(self._uuid):
+            if place.running(self._uuid):
                 raise
             return False, False  # it has just ended
 
@@ -95,7 +90,7 @@ class Mover:
         try:
             self._take(stages.stages_ahead(seen))
         except Exception as caught:  # whatever it is, the guest does not stay half way
-            error = _told(caught)
+            error = caught if isinstance(caught, ApvfioError) else unexpected(caught)
             if stages.PLUG in self.done:
                 error = error.adding("It runs at the destination and has its queues there.")
             elif seen.here:  # else it was there already: nobody knows any more whether it shall come back
@@ -133,7 +128,7 @@ class Mover:
         return error.adding("It runs here with its queues, and nothing is held at the destination.")
 
     def _expect(self) -> None:
-        self._mdev = self._there.host.expect(self._letter)
+        self._mdev = self._other.expect(self._letter)
 
     def _unplug(self) -> None:
         self._note_unplugged(awaits=True)
@@ -141,10 +136,10 @@ class Mover:
 
     def _move(self) -> None:
         guest = self._guest(self._here)
-        self._undefine_there = not self._there.guests.knows(self._uuid)
+        self._undefine_there = not self._there.knows(self._uuid)
         try:
             undefine = not self._terms.keep_definition
-            transfer(guest, self._there.guests, self._terms, undefine=undefine)
+            transfer(guest, self._there, self._terms, undefine=undefine)
         except ApvfioError:
             seen = self._settled()
             if seen.here or not seen.there:
@@ -160,27 +155,27 @@ class Mover:
             release_guest(self._system, self._uuid, progress=self._progress)
 
     def _expect_back(self) -> None:
-        self._here.host.expect(self._letter)
+        destination.expect(self._system, self._letter)
 
     def _move_back(self) -> None:
         guest = self._guest(self._there)
         undefine = self._undefine_there and not self._terms.keep_definition
-        transfer(guest, self._here.guests, self._terms._replace(patience=None), undefine=undefine)
+        transfer(guest, self._here, self._terms._replace(patience=None), undefine=undefine)
 
     def _plug_back(self) -> None:
         hotplug.attach(self._guest(self._here), self._leases()[0].mdev)
 
     def _give_up(self) -> None:
         self._note_unplugged(awaits=False)
-        self._there.host.give_up(self._letter)
+        self._other.give_up(self._letter)
 
     def _note_unplugged(self, *, awaits: bool) -> None:
         """Keep a reconcile from returning the queues of a guest whose device is out, or no longer."""
         with suppress(ApvfioError):  # a lock that is held meanwhile holds up no migration
             await_device(self._system, self._uuid, awaits=awaits)
 
-    def _guest(self, place: Place) -> Guest:
-        guest = place.guests.running(self._uuid)
+    def _guest(self, place: Guests) -> Guest:
+        guest = place.running(self._uuid)
         if guest is None:
             raise ApvfioError("it has ended.", remedy="See 'virsh list --all' on both hosts.")
         return guest
@@ -188,12 +183,6 @@ class Mover:
     def _leases(self) -> list[Lease]:
         leases = ledger_file.load(self._system.files, self._system.boot_id).of_guest(self._uuid)
         return [lease for lease in leases if lease.state != ENDING]
-
-
-def _told(error: Exception) -> ApvfioError:
-    if isinstance(error, ApvfioError):
-        return error
-    return ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this.")
 
 
 _STEPS: dict[str, Callable[[Mover], None]] = {

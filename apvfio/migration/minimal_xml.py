@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from apvfio.domain.lazy_lxml import etree
-from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, parse_xml
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, etree, parse_xml
 
 
 def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
@@ -14,7 +13,7 @@ def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
 
     With ``mdev`` its device is the one of that uuid, whatever it says. RequestError if it is not well-formed.
     """
-    domain = parse_xml(xml, "the domain XML")
+    domain = parse_xml(xml)
     made = etree.Element("domain")
     for tag in ("name", "uuid"):
         etree.SubElement(made, tag).text = domain.findtext(tag)

@@ -11,7 +11,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.migration.compare_queues import compare, read_equipment
 from apvfio.migration.minimal_xml import minimal_xml
-from apvfio.migration.stages import NOT_RUNNING
+from apvfio.migration.stages import runs_nowhere
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
@@ -49,11 +49,7 @@ def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
     if guest is None:
         guest = _running(there, name)
         if guest is None:
-            raise RequestError(
-                "it runs neither here nor at the destination.",
-                guest=name,
-                remedy=NOT_RUNNING,
-            )
+            raise runs_nowhere().for_guest(name)
         return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), _device(guest)), Matrix())
     try:
         _require_no_namesake(there, guest)
@@ -61,8 +57,7 @@ def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
         device = hotplug.attached(guest)
         if lease and device not in (None, lease.mdev):
             raise ConflictError(
-                f"its device {device} was not given to it by apvfio.",
-                remedy="Unplug that device first.",
+                f"its device {device} was not given to it by apvfio.", remedy="Unplug that device first."
             )
         mdev, queues = (lease.mdev, lease.matrix) if lease else (None, Matrix())
         return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues)

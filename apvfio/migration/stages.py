@@ -36,8 +36,6 @@ WORDS = {
     GIVE_UP: "destination: take home what was freed for it",
 }
 """Each step in words."""
-NOT_RUNNING = "Only a guest that runs has queues; 'virsh migrate --offline' moves the definition of another."
-"""What to do about a guest that runs nowhere."""
 
 
 class GuestPlaces(NamedTuple):
@@ -101,7 +99,13 @@ def _require_one_place(seen: GuestPlaces) -> None:
             remedy="Try again when that has ended.",
         )
     if not (seen.here or seen.there):
-        raise RequestError(
-            "it runs neither here nor at the destination.",
-            remedy=NOT_RUNNING,
-        )
+        raise runs_nowhere()
+
+
+def runs_nowhere() -> RequestError:
+    """The error for a guest that runs neither here nor at the destination."""
+    return RequestError(
+        "it runs neither here nor at the destination.",
+        remedy="Only a guest that runs has queues; 'virsh migrate --offline' moves the definition of "
+        "another.",
+    )

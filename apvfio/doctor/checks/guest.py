@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, setting
 from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
+from apvfio.domain.request import HOSTDEV_XML
 from apvfio.domain.xml_editor import own_mdev
 from apvfio.model.errors import ApvfioError, Exit, printable
 from apvfio.model.host import AP_MDEVS, BUS, UNBOUND
@@ -90,10 +91,7 @@ def _is_shared(guest: GuestFacts, facts: Facts) -> bool:
 
 def _attaching(guest: GuestFacts, words: Words) -> str:
     """The command that gives the guest the device that ``apvfio guest set`` would."""
-    xml = (
-        "<hostdev mode='subsystem' type='mdev' model='vfio-ap'>"
-        f"<source><address uuid='{own_mdev(guest.outline.uuid)}'/></source></hostdev>"
-    )
+    xml = HOSTDEV_XML.format(own_mdev(guest.outline.uuid))
     attach = words.virsh("attach-device", guest.domain.name, "/dev/stdin", "--config")
     return f"echo {shlex.quote(xml)} | {attach}"
 

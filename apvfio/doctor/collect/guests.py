@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.collect.attempt import otherwise
 from apvfio.doctor.collect.kernel import is_attached
 from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts
-from apvfio.domain.lazy_lxml import etree
 from apvfio.domain.request import asked_in, parse_device, parse_domain
 from apvfio.domain.request_source import request_of
-from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, parse_xml
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, etree, parse_xml
 from apvfio.engine.plan_start import plan_start
 from apvfio.events import audit_log
 from apvfio.events.event import GAINS
@@ -62,7 +61,7 @@ def look_at_guests(system: System, domains: list[DomainFacts], scene: State | No
 def _look_at(system: System, domain: DomainFacts) -> GuestFacts:
     """What its next start uses, and what it runs with."""
     try:
-        root = parse_xml(domain.xml, "the domain XML")
+        root = parse_xml(domain.xml)
     except RequestError as error:
         return GuestFacts(domain, XmlFacts(), error, wrong="annotation")
     outline = _outline(root)
@@ -169,7 +168,7 @@ def _attached(live: bytes) -> str:
     """The uuid of the vfio-ap device in the XML of a running guest, '' if there is none."""
     if not live:
         return ""
-    addresses = otherwise(lambda: parse_xml(live, "the domain XML").findall(HOSTDEV), list[etree._Element]())
+    addresses = otherwise(lambda: parse_xml(live).findall(HOSTDEV), list[etree._Element]())
     return (addresses[0].get("uuid") or "").lower() if addresses else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apvfio.migration.hosts import OtherHost, ThisHost
+from apvfio.migration.hosts import OtherHost
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.matrix import Apqn
 from apvfio.sim.host_file import create_sim
@@ -17,7 +17,7 @@ from apvfio.sim.kernel import SimKernel
 from domain_xml import MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from lab.namespace import environment
-from memory_host import IBM_ADAPTERS, Machine
+from memory_host import IBM_ADAPTERS
 
 RIVAL = domain(uuid="11111111-2222-4333-8444-555555555555").replace(
     MDEV.encode(), b"0a0b0c0d-2222-4111-8111-111111111111"
@@ -51,16 +51,6 @@ def test_the_real_program(there: OtherHost) -> None:
     assert caught.value.remedy
     there.give_up(domain())
     assert there.expect(RIVAL) == "0a0b0c0d-2222-4111-8111-111111111111"
-
-
-def test_this_host() -> None:
-    machine = Machine()
-    before = machine.host
-    host = ThisHost(machine)
-    assert host.expect(domain()) == MDEV.lower()
-    assert list(machine.ledger.leases) == [MDEV.lower()]
-    host.give_up(domain())
-    assert machine.host == before
 
 
 @pytest.mark.parametrize(
