@@ -277,7 +277,7 @@ class Guest:
         self._called(lambda: self._libvirt.change(call, seconds), unless)
 
     def _called(self, call: Callable[[], Any], unless: int | None) -> Any:
-        """What ``call`` returns, None if libvirt refuses with the code ``unless``; ApvfioError with any other."""
+        """What ``call`` returns, None if libvirt refuses with the code ``unless``; else ApvfioError."""
         try:
             return call()
         except self._binding.libvirtError as error:
