@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.shipped_files import script
+from apvfio.install.installed_files import script
 from apvfio.model.errors import HostError
 from apvfio.model.ids import IdSet
 from apvfio.sim import fuse

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.install.shipped_files import script
+from apvfio.install.installed_files import script
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured

@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-KERNEL = "kernel"
-APVFIO = "apvfio"
-LIBVIRT = "libvirt"
-TOOLS = "tools"
-UNITS = "units"
-HOST = "host"
-GUESTS = "guests"
-
 CATALOGUE = {
-    KERNEL: ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
-    APVFIO: ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
-    LIBVIRT: (
+    "kernel": ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
+    "apvfio": ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
+    "libvirt": (
         *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),
         *("other-hooks", "hook-seen"),
     ),
-    TOOLS: ("mdevctl", "s390-tools", "callouts", "ap-check"),
-    UNITS: ("files", "units", "deferred-returns"),
-    HOST: ("cards", "foreign-devices", "masks", "stored-masks"),
-    GUESTS: (
+    "tools": ("mdevctl", "s390-tools", "callouts", "ap-check"),
+    "units": ("files", "units", "deferred-returns"),
+    "host": ("cards", "foreign-devices", "masks", "stored-masks"),
+    "guests": (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),
         *("absent", "held", "refused", "criteria", "cards-asked", "same-device", "same-queues", "start"),
     ),
@@ -29,4 +21,4 @@ CATALOGUE = {
 CHECK_FAILED = "check-failed"
 """A check that itself failed; it may come in any group and is listed with the first."""
 
-GROUP_OF = {name: group for group, names in CATALOGUE.items() for name in names} | {CHECK_FAILED: APVFIO}
+GROUP_OF = {name: group for group, names in CATALOGUE.items() for name in names} | {CHECK_FAILED: "apvfio"}

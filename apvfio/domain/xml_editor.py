@@ -9,10 +9,11 @@ and is removed. Where they were they are replaced, so that the order of all othe
 from __future__ import annotations
 
 import difflib
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from apvfio.domain.xml_reader import NAMESPACE, is_own, read_domain
-from apvfio.domain.xml_tree import HOSTDEV, etree, parse_xml
+from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, etree, parse_xml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -60,6 +61,21 @@ def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
             devices = etree.SubElement(domain, "devices")
         _append(devices, _hostdev(mdev), 2)
     return _text(domain)
+
+
+def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
+    """What another host's apvfio needs of the domain ``xml``: name, uuid, annotation and device.
+
+    The rest is nobody's business, its memory's size as well as its passwords. With ``mdev`` its device is the
+    one of that uuid, whatever it says. RequestError if it is not well-formed.
+    """
+    domain, made = parse_xml(xml), etree.Element("domain")
+    for tag in ("name", "uuid"):
+        etree.SubElement(made, tag).text = domain.findtext(tag)
+    etree.SubElement(made, "metadata").extend([deepcopy(element) for element in domain.findall(ANNOTATION)])
+    named = [mdev] if mdev else [address.get("uuid") or "" for address in domain.findall(HOSTDEV)]
+    etree.SubElement(made, "devices").extend([_hostdev(uuid) for uuid in named])
+    return _text(made)
 
 
 def left_by_libvirt(xml: bytes) -> Stray | None:
@@ -138,20 +154,14 @@ def _qualified(annotation: str) -> etree._Element:
     bare = etree.fromstring(annotation)
     made = etree.Element(f"{{{NAMESPACE}}}{bare.tag!s}", nsmap={PREFIX: NAMESPACE})
     for child in bare:
-        etree.SubElement(
-            made,
-            f"{{{NAMESPACE}}}{child.tag!s}",
-            {str(name): str(value) for name, value in child.attrib.items()},
-        )
+        attributes = {str(name): str(value) for name, value in child.attrib.items()}
+        etree.SubElement(made, f"{{{NAMESPACE}}}{child.tag!s}", attributes)
     return made
 
 
 def _hostdev(mdev: str) -> etree._Element:
-    hostdev = etree.Element(
-        "hostdev", {"mode": "subsystem", "type": "mdev", "managed": "no", "model": "vfio-ap"}
-    )
-    source = etree.SubElement(hostdev, "source")
-    etree.SubElement(source, "address", uuid=mdev)
+    hostdev = etree.Element("hostdev", mode="subsystem", type="mdev", managed="no", model="vfio-ap")
+    etree.SubElement(etree.SubElement(hostdev, "source"), "address", uuid=mdev)
     return hostdev
 
 

@@ -93,7 +93,15 @@ def is_own(namespace: str) -> bool:
     return f"{namespace.strip().lower()}:".startswith(f"{_FAMILY}:")
 
 
-def declares_type(xml: bytes) -> bool:
+def require_no_type(xml: bytes, what: str) -> None:
+    """RequestError, naming ``what``, if ``xml`` declares a document type."""
+    if _declares_type(xml):
+        raise RequestError(
+            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
+        )
+
+
+def _declares_type(xml: bytes) -> bool:
     """Whether a document type declaration is before the root, where alone it can be."""
     at = len(_MARK) if xml.startswith(_MARK) else 0
     while True:
@@ -139,7 +147,7 @@ def _read(xml: bytes, what: str) -> tuple[Element, Stray | None]:
                 letters = _letters(text)
                 root, stray = _Reader(what).read(text.translate(letters).encode())
                 return _restored(root, {ord(there): chr(here) for here, there in letters.items()}), stray
-        raise _not_well_formed(what, str(error)) from None
+        raise not_well_formed(what, str(error)) from None
 
 
 def _letters(text: str) -> dict[int, str]:
@@ -156,7 +164,8 @@ def _restored(element: Element, characters: dict[int, str]) -> Element:
     return element
 
 
-def _not_well_formed(what: str, why: str) -> RequestError:
+def not_well_formed(what: str, why: str) -> RequestError:
+    """The error for ``what``, an XML document that a parser refuses, with the parser's reason."""
     return RequestError(
         f"{what} is not well-formed: {printable(why, 200)}.", remedy="Let 'virt-xml-validate' look at it."
     )
@@ -203,12 +212,9 @@ class _Reader:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         if 0 in xml:
-            raise _not_well_formed(self._what, "it has a zero byte, as in UTF-16, and is to be in UTF-8")
+            raise not_well_formed(self._what, "it has a zero byte, as in UTF-16, and is to be in UTF-8")
         # Once expat has it, no handler could stop what it declares.
-        if declares_type(xml):
-            raise RequestError(
-                f"{self._what} has a document type declaration, which is not accepted.", remedy="Remove it."
-            )
+        require_no_type(xml, self._what)
         for begin in range(0, len(xml), _PIECE):
             parser.Parse(xml[begin : begin + _PIECE], False)
         parser.Parse(b"", True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from apvfio.domain.xml_reader import NAMESPACE, declares_type
-from apvfio.model.errors import HostError, RequestError, printable
+from apvfio.domain.xml_reader import NAMESPACE, not_well_formed, require_no_type
+from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -45,10 +45,7 @@ def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
     As libvirt's own parser does, it accepts names and namespaces that break the rules of namespaces alone:
     what others write into their metadata is no fault of the domain.
     """
-    if declares_type(xml):
-        raise RequestError(
-            f"{what} has a document type declaration, which is not accepted.", remedy="Remove it."
-        )
+    require_no_type(xml, what)
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -66,8 +63,5 @@ def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
         if entry.level >= etree.ErrorLevels.ERROR and entry.domain != etree.ErrorDomains.NAMESPACE:
             why = why or f"{entry.message}, line {entry.line}, column {entry.column}"
     if why or root is None:
-        raise RequestError(
-            f"{what} is not well-formed: {printable(why or 'it is empty', 200)}.",
-            remedy="Let 'virt-xml-validate' look at it.",
-        )
+        raise not_well_formed(what, why or "it is empty")
     return root

@@ -128,7 +128,6 @@ def place_for_callout() -> str:
 
 
 def _active(*units: str) -> bool:
-    """Whether one of the units is active."""
     return programs.ask(["systemctl", "is-active", "-q", *units])[0] == 0
 
 
@@ -243,46 +242,49 @@ def exposed(path: str) -> str | None:
     return None
 
 
-def _other_hooks() -> Iterator[Finding]:
-    """Other files that libvirt would run as well, of ours or not, and what of it others may write."""
+def hook_scripts() -> list[str]:
+    """What libvirt runs for each guest, in that order: what is executable, whatever its name.
+
+    Source: virhook.c:virHookCall.
+    """
     directory = os.path.dirname(f"/{HOOK}")
     try:
         names = sorted(os.listdir(directory))
     except OSError:
         names = []
-    scripts = [
-        path
-        for path in (f"{HOOKS}/qemu", *(f"{directory}/{name}" for name in names))
-        if os.path.isfile(path) and os.access(path, os.X_OK)
-    ]
+    paths = (f"{HOOKS}/qemu", *(f"{directory}/{name}" for name in names))
+    return [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
+
+
+def _other_hooks() -> Iterator[Finding]:
+    """Other files that libvirt would run as well, of ours or not, and what of it others may write."""
+    scripts = hook_scripts()
     yield from writable(scripts)
     for path in scripts:
         if path == f"/{HOOK}":
             continue
         text, name = _reads(path) or "", os.path.basename(path)
+        place = ("other-hooks", (not_run(path, link=os.path.islink(path)),))
         if HOOK_PROGRAM in text and _ITS_NAMES in text and not name.endswith("apvfio") and name != "qemu":
             yield Finding(
                 False,
                 f"{path} is a copy of apvfio's hook, which does nothing under this name.",
                 "Keep libvirt from running it.",
-                "other-hooks",
-                (not_run(path, link=os.path.islink(path)),),
+                *place,
             )
         elif HOOK_PROGRAM in text:
             yield Finding(
                 True,
                 f"{path} runs apvfio, too: each guest would be served twice.",
                 "Keep libvirt from running it.",
-                "other-hooks",
-                (not_run(path, link=os.path.islink(path)),),
+                *place,
             )
         elif name.endswith("~") or name.startswith("."):
             yield Finding(
                 False,
                 f"libvirt runs {path} like any other script there.",
                 "If it is a left copy, keep libvirt from running it.",
-                "other-hooks",
-                (not_run(path, link=os.path.islink(path)),),
+                *place,
             )
 
 
@@ -303,10 +305,15 @@ def writable(scripts: list[str]) -> Iterator[Finding]:
 def _kernel() -> Iterator[Finding]:
     if os.path.isdir("/sys/devices/vfio_ap"):
         return
-    if programs.find("modinfo") and programs.ask(["modinfo", "-n", "vfio_ap"])[0]:
+    if lacks_module():
         yield Finding(False, "this kernel has no module vfio_ap.", "Boot one that has.")
     elif not os.path.isdir("/sys/bus/ap"):
         yield Finding(False, "this machine has no AP bus.", "Give the LPAR a Crypto Express adapter.")
+
+
+def lacks_module() -> bool:
+    """Whether the running kernel is known to have no module vfio_ap."""
+    return programs.find("modinfo") is not None and programs.ask(["modinfo", "-n", "vfio_ap"])[0] != 0
 
 
 def _tools() -> Iterator[Finding]:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.install.shipped_files import asset, script
 from apvfio.mdev.callouts import SCRIPTS
+from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +61,8 @@ _COMMENTS = {
 
 _SCRIPT = 0o755
 _TEXT = 0o644
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""The directory of the package apvfio."""
 
 
 class Item(NamedTuple):
@@ -134,3 +139,28 @@ def _marked(path: str, text: str, mark: str) -> str:
     comment = _COMMENTS.get(kind, "# {}").format(mark)
     lines = [first, comment, rest] if first.startswith("#!") else [comment, first, rest]
     return "\n".join(lines)
+
+
+def asset(name: str) -> str:
+    """The text of a shipped file, such as ``hooks/qemu``; HostError if this installation lacks it."""
+    for place in (os.path.dirname(_PACKAGE), os.path.join(sys.prefix, "share", "apvfio")):
+        try:
+            with open(os.path.join(place, name), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            continue
+    raise HostError(f"this installation has no {name}.", remedy="Install apvfio again.")
+
+
+def script(name: str, python: str = sys.executable, *, packages: str | None = None) -> str:
+    """The text of a shipped script that starts ``python``, which finds apvfio in the directory ``packages``.
+
+    Without that it is here, if ``python`` is the interpreter that runs this; with '' it has to be looked for.
+    """
+    if packages is None:
+        packages = os.path.dirname(_PACKAGE) if python == sys.executable else ""
+    text = asset(name)
+    for word, value in (("python", python), ("packages", packages)):
+        line = f"{word}={shlex.quote(value)}".replace("\\", r"\\")
+        text = re.sub(rf"^{word}=.*$", line, text, count=1, flags=re.MULTILINE)
+    return text

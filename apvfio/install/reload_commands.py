@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from apvfio.install.installed_files import Choices
 
 _SELINUX = "/sys/fs/selinux"
-_BOOTED = "/run/systemd/system"
-"""There if systemd is the init of this machine (sd_booted(3))."""
 _UDEV = "/run/udev/control"
 """Where udev listens; in a container nobody does."""
 
@@ -41,9 +39,14 @@ _UNITS = "/systemd/system/"
 """In the path of a unit's file."""
 
 
+def booted() -> bool:
+    """Whether systemd is the init of this machine (sd_booted(3))."""
+    return os.path.isdir("/run/systemd/system")
+
+
 def after_install(choices: Choices, paths: Iterable[str]) -> list[Command]:
     """What makes the files at ``paths`` known on this machine; only what it has."""
-    commands = list(_after_install(choices, booted=os.path.isdir(_BOOTED)))
+    commands = list(_after_install(choices, running=booted()))
     if os.path.isdir(_SELINUX):
         # A new file has the label of the directory where it was written, not of the one where it is.
         hooks, others = os.path.dirname(f"/{HOOK}"), [f"/{path}" for path in paths if path != HOOK]
@@ -57,25 +60,24 @@ def before_removal(paths: Iterable[str]) -> list[Command]:
     ours = [unit for unit in (*_ENABLED, METRICS_TIMER) if unit in units]
     there = [unit for unit in ours if os.path.lexists(f"/{units[unit]}")]
     gone = [unit for unit in ours if unit not in there]
-    booted = os.path.isdir(_BOOTED)
-    commands = [_disable(there, booted=booted)] if there else []
+    commands = [_disable(there, running=booted())] if there else []
     if gone:
         # For a unit without a file 'disable --now' fails before it stops the unit.
-        verbs = ("stop", "disable") if booted else ("disable",)
+        verbs = ("stop", "disable") if booted() else ("disable",)
         commands += [Command(("systemctl", verb, *gone), "the unit's file is gone", True) for verb in verbs]
     return _possible(commands)
 
 
 def after_removal(paths: Iterable[str]) -> list[Command]:
     """What makes known, on this machine, that the files at ``paths`` are gone."""
-    return _possible(_reloads(paths) if os.path.isdir(_BOOTED) else ())
+    return _possible(_reloads(paths) if booted() else ())
 
 
 def of_package(choices: Choices) -> dict[str, list[Command]]:
     """What a package's scripts run, and when; labels are the package manager's business."""
     return {
-        "after installation": list(_after_install(choices, booted=True)),
-        "before removal": [_disable((*_ENABLED, METRICS_TIMER), booted=True)],
+        "after installation": list(_after_install(choices, running=True)),
+        "before removal": [_disable((*_ENABLED, METRICS_TIMER), running=True)],
         "after removal": [command for _, command in _RELOADS],
     }
 
@@ -91,11 +93,11 @@ def enabled() -> bool:
 _ENABLED = (PATH_UNIT, PREPARE_UNIT)
 
 
-def _after_install(choices: Choices, *, booted: bool) -> Iterator[Command]:
+def _after_install(choices: Choices, *, running: bool) -> Iterator[Command]:
     tmpfiles = f"{choices.prefix}/lib/tmpfiles.d/apvfio.conf"
     yield Command(("systemd-tmpfiles", "--create", tmpfiles), "/run/apvfio is there")
-    now = ("--now",) if booted else ()
-    if booted:
+    now = ("--now",) if running else ()
+    if running:
         yield from (command for _, command in _RELOADS)
     yield Command(
         ("systemctl", "enable", *now, *_ENABLED),
@@ -103,8 +105,8 @@ def _after_install(choices: Choices, *, booted: bool) -> Iterator[Command]:
     )
 
 
-def _disable(units: Iterable[str], *, booted: bool) -> Command:
-    now = ("--now",) if booted else ()
+def _disable(units: Iterable[str], *, running: bool) -> Command:
+    now = ("--now",) if running else ()
     return Command(("systemctl", "disable", *now, *units), "nothing starts apvfio any more")
 
 

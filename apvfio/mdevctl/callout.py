@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.mdev.callouts import Call
     from apvfio.mdev.definitions import Definition
-    from apvfio.model.matrix import Matrix
     from apvfio.model.text import WarningText
 
 AP_CHECK = f"/{SCRIPTS[0]}/callouts/ap-check"
@@ -80,21 +79,27 @@ def _serve(call: Call, text: bytes, system: System, *, masks_only: bool) -> int:
             _say(warning)
     elif call.event == POST:
         _tell_news(call, system)
-    elif not masks_only:
-        _in_place_of_ap_check(call, text, system)
+    elif masks_only:
+        pass  # ap-check makes the comparisons
+    elif (call.event, call.action) == (GET, ATTRIBUTES):
+        _print_attributes(call, system)
+    elif call.event == PRE and call.action in (DEFINE, MODIFY):
+        _compare_definitions(call, _definition(text), system)
     return SERVED
 
 
 def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> Iterator[WarningText]:
     """Free the queues of a device that is about to start, as its warnings are read."""
     from apvfio.engine.claim import MasksOnlyError, make_claim  # noqa: PLC0415
+    from apvfio.store.definitions import matrix_of  # noqa: PLC0415
     from apvfio.store.processes import parent  # noqa: PLC0415
 
     mdevctl = parent()
     if mdevctl is None:
         return  # it has died, and nobody wants the queues
+    matrix = matrix_of(_definition(text), strict=False)
     try:
-        warnings = make_claim(system, call.uuid, _matrix(_definition(text)), mdevctl, masks_only=masks_only)
+        warnings = make_claim(system, call.uuid, matrix, mdevctl, masks_only=masks_only)
     except MasksOnlyError as error:
         yield (
             f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "
@@ -116,13 +121,6 @@ def _tell_news(call: Call, system: System) -> None:
         _say(sentence)
 
 
-def _in_place_of_ap_check(call: Call, text: bytes, system: System) -> None:
-    if (call.event, call.action) == (GET, ATTRIBUTES):
-        _print_attributes(call, system)
-    elif call.event == PRE and call.action in (DEFINE, MODIFY):
-        _compare_definitions(call, _definition(text), system)
-
-
 def _print_attributes(call: Call, system: System) -> None:
     from apvfio.kernel.snapshot import read_matrix  # noqa: PLC0415
     from apvfio.store.definitions import attributes_of  # noqa: PLC0415
@@ -138,11 +136,11 @@ def _compare_definitions(call: Call, definition: Definition, system: System) -> 
     from apvfio.mdev.definitions import AUTO  # noqa: PLC0415
     from apvfio.plan.ap_check import not_yet_free_at_boot, require_definable  # noqa: PLC0415
     from apvfio.store import masks_file  # noqa: PLC0415
-    from apvfio.store.definitions import autostarted  # noqa: PLC0415
+    from apvfio.store.definitions import autostarted, matrix_of  # noqa: PLC0415
 
     if definition.start != AUTO:
         return
-    matrix = _matrix(definition)
+    matrix = matrix_of(definition, strict=False)
     require_definable(call.uuid, matrix, autostarted(system.files))
     if sentence := not_yet_free_at_boot(matrix, masks_file.load(system.files)):
         _say(sentence)
@@ -158,12 +156,6 @@ def _definition(text: bytes) -> Definition:
             f"what mdevctl says of it cannot be used: {error}.",
             remedy="Look at it with 'mdevctl list --defined --dumpjson'.",
         ) from None
-
-
-def _matrix(definition: Definition) -> Matrix:
-    from apvfio.store.definitions import matrix_of  # noqa: PLC0415
-
-    return matrix_of(definition, strict=False)
 
 
 def _become_ap_check(argv: list[str], text: bytes) -> None:

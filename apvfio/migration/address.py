@@ -17,6 +17,7 @@ _PATH = "/system"
 # Never first a hyphen: ssh would take it for an option. The percent sign is of an IPv6 address' zone.
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*")
+_EXAMPLE = "Write qemu+ssh://root@host/system."
 _HOW = "Name the command that is apvfio there: --at 'ssh root@host apvfio'."
 
 
@@ -35,18 +36,18 @@ def parse_address(uri: str, at: str | None = None) -> Address:
     Without ``at`` it is reached by ssh as libvirt's URI says (host, user, port, ``keyfile``, ``no_tty``).
     UsageError says what is wrong with either.
     """
-    if len(uri) > _LONGEST or not uri.isprintable() or " " in uri:
-        raise UsageError(f"the destination {printable(uri)!r} is no URI.", remedy=_example())
     try:
+        if len(uri) > _LONGEST or not uri.isprintable() or " " in uri:
+            raise ValueError
         parts = urlsplit(uri)
         port = parts.port
     except ValueError:
-        raise UsageError(f"the destination {printable(uri)!r} is no URI.", remedy=_example()) from None
+        raise UsageError(f"the destination {printable(uri)!r} is no URI.", remedy=_EXAMPLE) from None
     driver, _, transport = parts.scheme.partition("+")
     if driver != _DRIVER or parts.path != _PATH:
         raise UsageError(
             f"the destination {printable(uri)!r} is not the system's libvirt daemon for QEMU.",
-            remedy=_example(),
+            remedy=_EXAMPLE,
         )
     if at is not None:
         return Address(uri, _words(at))
@@ -59,8 +60,7 @@ def _ssh(parts: SplitResult, port: int | None) -> list[str]:
     host, user = parts.hostname or "", parts.username or ""
     if not _HOST.fullmatch(host) or (user and not _USER.fullmatch(user)):
         raise UsageError(
-            f"the destination {printable(parts.netloc)!r} is no host that ssh can be given.",
-            remedy=_example(),
+            f"the destination {printable(parts.netloc)!r} is no host that ssh can be given.", remedy=_EXAMPLE
         )
     options = parse_qs(parts.query)
     if "command" in options:
@@ -83,7 +83,3 @@ def _words(at: str) -> list[str]:
     if not words or not words[0] or "\0" in at:
         raise UsageError(f"--at {printable(at)!r} is no command.", remedy=_HOW)
     return words
-
-
-def _example() -> str:
-    return "Write qemu+ssh://root@host/system."

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import guest_uuid, parse_device
 from apvfio.domain.request_source import request_of
+from apvfio.domain.xml_editor import minimal_xml
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration.compare_queues import Equipment, read_equipment
-from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ConflictError, RequestError
 from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file

@@ -44,7 +44,7 @@ class Prospect(NamedTuple):
 class OtherHost:
     """apvfio at the destination, run by ``command``; what it says counts as far as it is understood.
 
-    A guest is named by its letter (`apvfio.migration.minimal_xml`).
+    A guest is named by its letter (`apvfio.domain.xml_editor.minimal_xml`).
     """
 
     def __init__(self, command: Sequence[str]) -> None:

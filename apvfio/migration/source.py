@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import parse_device
 from apvfio.domain.request_source import request_of
+from apvfio.domain.xml_editor import minimal_xml
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.migration.compare_queues import compare, read_equipment
-from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.migration.stages import runs_nowhere
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.model.ledger import HELD

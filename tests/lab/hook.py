@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from apvfio.install.shipped_files import script
+from apvfio.install.installed_files import script
 
 
 def hook_script(python: str = sys.executable) -> str:

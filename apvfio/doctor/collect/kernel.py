@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.collect.attempt import attempt, listed, otherwise
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, known
 from apvfio.engine.intended_masks import has_boot_masks
+from apvfio.install.checks import lacks_module
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, read_host
-from apvfio.mdev import programs
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.ids import NO_IDS, parse_hex
 from apvfio.store.system import on_this_machine
@@ -97,9 +97,7 @@ def _module() -> tuple[str, str]:
                 # "blacklist" only keeps a module from being loaded by an alias, and vfio_ap has none.
                 if words[:1] == ["install"] and words[1:2] in (["vfio_ap"], ["vfio-ap"]):
                     return BLACKLISTED, f"{path}: {line.strip()}"
-    if programs.find("modinfo") and programs.ask(["modinfo", "-n", "vfio_ap"])[0]:
-        return NO_MODULE, ""
-    return "", ""
+    return (NO_MODULE, "") if lacks_module() else ("", "")
 
 
 def _lines(path: str) -> list[str]:

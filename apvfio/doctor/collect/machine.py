@@ -12,7 +12,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempt import attempt, listed, otherwise
+from apvfio.doctor.collect.attempt import attempt, otherwise
 from apvfio.doctor.collect.daemon import find_daemon
 from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, HookFacts, MachineFacts, OtherHook, UnitFacts, Unseen
 from apvfio.engine import deferred
@@ -32,6 +32,7 @@ from apvfio.install.installed_files import (
     contents,
 )
 from apvfio.install.manifest import RECORD
+from apvfio.install.reload_commands import booted
 from apvfio.mdev import programs
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger
 
-_BOOTED = "/run/systemd/system"
 _ENFORCING = "/sys/fs/selinux/enforce"
-_AP_CHECK = "ap-check"
+_AP_CHECKS = (f"/{CALLOUTS[0]}/ap-check", f"/{CALLOUTS[1]}/ap-check.sh")
 _LIMIT = 1 << 20
 _PACKED = (".gz", ".xz", ".zst")
 """Packages have their manuals compressed, each distribution in its way."""
@@ -66,11 +66,9 @@ def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
         daemon=daemon,
         hook_seen=has_seen_hook(daemon, other_hooks, ledger) if daemon else SEEN,
         enforcing=otherwise(lambda: _text(_ENFORCING).strip(), "0") == "1",
-        units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT)))
-        if os.path.isdir(_BOOTED)
-        else None,
+        units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT))) if booted() else None,
         deferred_for=_waiting(system),
-        ap_check=next((path for path in _ap_checks() if os.access(path, os.X_OK)), ""),
+        ap_check=next((path for path in _AP_CHECKS if os.access(path, os.X_OK)), ""),
     )
 
 
@@ -130,11 +128,8 @@ def look_at_hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
 
 def look_at_other_hooks() -> Iterator[OtherHook]:
     """In the order in which libvirt runs them."""
-    directory = os.path.dirname(f"/{HOOK}")
-    names = listed(directory)
-    for path in (f"{checks.HOOKS}/qemu", *(f"{directory}/{name}" for name in names)):
-        # libvirt runs what is executable, whatever it is called (virhook.c:virHookCall).
-        if path != f"/{HOOK}" and os.path.isfile(path) and os.access(path, os.X_OK):
+    for path in checks.hook_scripts():
+        if path != f"/{HOOK}":
             yield OtherHook(path, _fault(path), os.path.islink(path))
 
 
@@ -193,11 +188,6 @@ def _waiting(system: System) -> float:
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     names = otherwise(lambda: system.files.list(deferred.DIRECTORY), list[str]())
     return max((now - deferred.since(name) for name in names), default=0.0)
-
-
-def _ap_checks() -> Iterator[str]:
-    for place, name in zip(CALLOUTS, (_AP_CHECK, f"{_AP_CHECK}.sh"), strict=True):
-        yield f"/{place}/{name}"
 
 
 def changed_at(path: str) -> float:

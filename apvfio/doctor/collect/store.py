@@ -70,8 +70,9 @@ def _own_lock(path: str) -> str:
     """Who holds apvfio's own lock whenever one looks, for a second; '' for nobody."""
     holder: list[bytes] = []
     for _ in range(_LOOKS):
-        fd = _opened(path)
-        if fd is None:
+        try:
+            fd = open_ordinary(path, os.O_RDONLY)
+        except OSError:
             return ""
         try:
             # Shared, and for this instant only: who waits for it looks again in a moment.
@@ -84,14 +85,6 @@ def _own_lock(path: str) -> str:
         time.sleep(_NAP)
     pid = int(holder[0]) if holder and holder[0].isdigit() else 0
     return f"process {pid} ({_command(pid) or 'of which no more is known'})" if pid else "an unknown process"
-
-
-def _opened(path: str) -> int | None:
-    """The file opened to be read, None if that cannot be done."""
-    try:
-        return open_ordinary(path, os.O_RDONLY)
-    except OSError:
-        return None
 
 
 def _s390_lock(path: str) -> S390Lock | None:

@@ -182,7 +182,7 @@ def test_the_hook_starts_one_interpreter_and_nothing_else(tmp_path: Path) -> Non
     python = tmp_path / "python3"
     python.write_text(f'#!/bin/sh\necho called >>"{calls}"\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    from apvfio.install.shipped_files import script
+    from apvfio.install.installed_files import script
 
     hook = tmp_path / "50-apvfio"
     hook.write_text(script("hooks/qemu", str(python), packages=str(CHECKOUT)))

@@ -12,9 +12,9 @@ import pytest
 
 from apvfio.cli.main import main
 from apvfio.domain.request import parse_device
+from apvfio.domain.xml_editor import minimal_xml
 from apvfio.libvirt import hook
 from apvfio.migration import destination
-from apvfio.migration.minimal_xml import minimal_xml
 from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
 from apvfio.model.progress import no_progress
 from apvfio.sim.host_file import create_sim
