@@ -60,81 +60,81 @@ class Identities(Hard):
     """A guest is told by its uuid; names, devices and definitions change hands."""
 
     @essential
-    def test_two_guests_with_one_device(self, house: DaemonEnv) -> None:
-        house.define("owner", WISH, mdev(1))
-        house.define("rival", a_matrix("1", "27"), mdev(1))
-        house.define("silent", None, mdev(1))  # no annotation: libvirt alone refuses it
-        house.virsh(*START, "owner")
-        running = state(house)
+    def test_two_guests_with_one_device(self, env: DaemonEnv) -> None:
+        env.define("owner", WISH, mdev(1))
+        env.define("rival", a_matrix("1", "27"), mdev(1))
+        env.define("silent", None, mdev(1))  # no annotation: libvirt alone refuses it
+        env.virsh(*START, "owner")
+        running = state(env)
         for name, why in (
             ("rival", f"guest rival: the mediated device {mdev(1)} is held by guest owner"),
             ("silent", "is in use by driver QEMU, domain owner"),
         ):
-            answer = house.virsh(*START, name, check=False)
+            answer = env.virsh(*START, name, check=False)
             assert answer.returncode == 1
             assert why in answer.stderr
-            assert state(house) == running
-        house.virsh("undefine", "silent")
-        assert state(house) == running
-        house.virsh("destroy", "owner")
-        house.virsh(*START, "rival")
-        assert leases(house) == {"rival": "held"}
+            assert state(env) == running
+        env.virsh("undefine", "silent")
+        assert state(env) == running
+        env.virsh("destroy", "owner")
+        env.virsh(*START, "rival")
+        assert leases(env) == {"rival": "held"}
 
-    def test_a_clone_gets_a_device_of_its_own(self, house: DaemonEnv) -> None:
+    def test_a_clone_gets_a_device_of_its_own(self, env: DaemonEnv) -> None:
         """virt-clone copies annotation and device; what the refused start says helps."""
-        house.define("original", WISH, mdev(1))
-        house.define("clone", a_matrix("1", "27"), mdev(1))
-        house.virsh(*START, "original")
-        running = state(house)
-        answer = house.virsh(*START, "clone", check=False)
+        env.define("original", WISH, mdev(1))
+        env.define("clone", a_matrix("1", "27"), mdev(1))
+        env.virsh(*START, "original")
+        running = state(env)
+        answer = env.virsh(*START, "clone", check=False)
         assert answer.returncode == 1
         remedy = re.search("'apvfio (guest set clone --new-device)'", answer.stderr)
         assert remedy, answer.stderr
-        assert state(house) == running
-        apvfio(house, *remedy[1].split())
-        assert mdev(1) not in house.virsh("dumpxml", "--inactive", "clone").stdout
-        house.virsh(*START, "clone")
-        assert leases(house) == {"original": "held", "clone": "held"}
+        assert state(env) == running
+        apvfio(env, *remedy[1].split())
+        assert mdev(1) not in env.virsh("dumpxml", "--inactive", "clone").stdout
+        env.virsh(*START, "clone")
+        assert leases(env) == {"original": "held", "clone": "held"}
 
-    def test_a_guest_changes_its_name(self, house: DaemonEnv) -> None:
-        house.define("before", WISH, mdev(1))
-        house.virsh(*START, "before")
-        assert house.virsh("domrename", "before", "after", check=False).returncode == 1
-        house.virsh("destroy", "before")
-        house.virsh("domrename", "before", "after")
+    def test_a_guest_changes_its_name(self, env: DaemonEnv) -> None:
+        env.define("before", WISH, mdev(1))
+        env.virsh(*START, "before")
+        assert env.virsh("domrename", "before", "after", check=False).returncode == 1
+        env.virsh("destroy", "before")
+        env.virsh("domrename", "before", "after")
         try:
-            house.virsh(*START, "after")
-            assert leases(house) == {"after": "held"}
-            house.virsh("destroy", "after")
-            assert leases(house) == {}
+            env.virsh(*START, "after")
+            assert leases(env) == {"after": "held"}
+            env.virsh("destroy", "after")
+            assert leases(env) == {}
         finally:
-            house.virsh("domrename", "after", "before")
+            env.virsh("domrename", "after", "before")
 
-    def test_a_guest_without_definition(self, house: DaemonEnv) -> None:
-        before = state(house)
+    def test_a_guest_without_definition(self, env: DaemonEnv) -> None:
+        before = state(env)
         for end in ("destroy", "crash"):
-            house.virsh("create", "--paused", "/proc/self/fd/0", stdin=house.xml("fleeting", WISH, mdev(1)))
-            assert leases(house) == {"fleeting": "held"}
+            env.virsh("create", "--paused", "/proc/self/fd/0", stdin=env.xml("fleeting", WISH, mdev(1)))
+            assert leases(env) == {"fleeting": "held"}
             if end == "destroy":
-                house.virsh("destroy", "fleeting")
+                env.virsh("destroy", "fleeting")
             else:
-                kill_qemu(house, "fleeting")
-            eventually(lambda: leases(house), {})
-            assert state(house) == before
-            eventually(lambda: "fleeting" in house.virsh("list", "--all", "--name").stdout, False)
+                kill_qemu(env, "fleeting")
+            eventually(lambda: leases(env), {})
+            assert state(env) == before
+            eventually(lambda: "fleeting" in env.virsh("list", "--all", "--name").stdout, False)
 
-    def test_a_definition_is_replaced_while_the_guest_runs(self, house: DaemonEnv) -> None:
-        house.define("twice", WISH, mdev(1))
-        house.virsh(*START, "twice")
-        uuid = house.virsh("domuuid", "twice").stdout.strip()
-        house.virsh("undefine", "twice")
-        running = state(house)
-        house.define_xml("twice", with_uuid(house.xml("twice", a_matrix("1", "4"), mdev(2)), uuid))
-        assert state(house) == running
-        house.virsh("destroy", "twice")
-        assert leases(house) == {}
-        house.virsh(*START, "twice")
-        assert state(house).host.mdevs == {mdev(2): a_matrix("1", "4")}
+    def test_a_definition_is_replaced_while_the_guest_runs(self, env: DaemonEnv) -> None:
+        env.define("twice", WISH, mdev(1))
+        env.virsh(*START, "twice")
+        uuid = env.virsh("domuuid", "twice").stdout.strip()
+        env.virsh("undefine", "twice")
+        running = state(env)
+        env.define_xml("twice", with_uuid(env.xml("twice", a_matrix("1", "4"), mdev(2)), uuid))
+        assert state(env) == running
+        env.virsh("destroy", "twice")
+        assert leases(env) == {}
+        env.virsh(*START, "twice")
+        assert state(env).host.mdevs == {mdev(2): a_matrix("1", "4")}
 
 
 class Annotations(Hard):
@@ -142,179 +142,179 @@ class Annotations(Hard):
 
     @pytest.mark.parametrize("text", ["", ANOTHER, "<guest><matrix domains='x'/></guest>"])
     @pytest.mark.parametrize("where", ["--live", "--config"])
-    def test_the_annotation_changes(self, house: DaemonEnv, text: str, where: str) -> None:
-        before = state(house)
-        house.define("edited", WISH, mdev(1))
-        house.virsh(*START, "edited")
-        running = state(house)
-        set_annotation(house, "edited", text, where)
-        assert state(house) == running
-        house.virsh("destroy", "edited")
-        assert state(house) == before
+    def test_the_annotation_changes(self, env: DaemonEnv, text: str, where: str) -> None:
+        before = state(env)
+        env.define("edited", WISH, mdev(1))
+        env.virsh(*START, "edited")
+        running = state(env)
+        set_annotation(env, "edited", text, where)
+        assert state(env) == running
+        env.virsh("destroy", "edited")
+        assert state(env) == before
         if where == "--live":
             return
-        answer = house.virsh(*START, "edited", check=False)
+        answer = env.virsh(*START, "edited", check=False)
         if text == ANOTHER:
             assert answer.returncode == 0
-            assert state(house).host.mdevs == {mdev(1): a_matrix("1", "4")}
+            assert state(env).host.mdevs == {mdev(1): a_matrix("1", "4")}
             return
         assert answer.returncode == 1
         why = "<matrix> has no attribute adapters" if text else f"mediated device '{mdev(1)}' not found"
         assert why in answer.stderr
-        assert state(house) == before
+        assert state(env) == before
 
     @pytest.mark.parametrize("device", [None, mdev(1)])
-    def test_an_annotation_without_its_wrapper(self, house: DaemonEnv, device: str | None) -> None:
+    def test_an_annotation_without_its_wrapper(self, env: DaemonEnv, device: str | None) -> None:
         """Whatever has apvfio's namespace is meant: it is not ignored, and can be repaired."""
-        before = state(house)
-        xml = house.xml("bare", WISH, device).replace("</ap:guest>", "")
-        house.define_xml("bare", re.sub("<ap:guest[^>]*><ap:matrix", f"<ap:matrix {SPACE}", xml))
-        answer = house.virsh(*START, "bare", check=False)
+        before = state(env)
+        xml = env.xml("bare", WISH, device).replace("</ap:guest>", "")
+        env.define_xml("bare", re.sub("<ap:guest[^>]*><ap:matrix", f"<ap:matrix {SPACE}", xml))
+        answer = env.virsh(*START, "bare", check=False)
         assert answer.returncode == 1
         assert "guest bare: the element <matrix> of apvfio's namespace is in <metadata>" in answer.stderr
-        assert state(house) == before
-        apvfio(house, "guest", "set", "bare", "--adapters", "1", "--domains", "4")
-        house.virsh(*START, "bare")
-        assert leases(house) == {"bare": "held"}
+        assert state(env) == before
+        apvfio(env, "guest", "set", "bare", "--adapters", "1", "--domains", "4")
+        env.virsh(*START, "bare")
+        assert leases(env) == {"bare": "held"}
 
 
 class Unplugging(Hard):
     """A device is plugged out while its guest runs: libvirt calls no hook."""
 
     @pytest.fixture
-    def device(self, house: DaemonEnv) -> str:
+    def device(self, env: DaemonEnv) -> str:
         """A file inside with the device's XML."""
         path = "/run/device.xml"
-        with open(house.path(path), "w", encoding="utf-8") as file:
+        with open(env.path(path), "w", encoding="utf-8") as file:
             file.write(HOSTDEV.format(mdev(1)))
         return path
 
-    def detach(self, house: DaemonEnv, device: str) -> None:
-        house.virsh("detach-device", "plugged", device, "--live")
-        eventually(lambda: mdev(1) in house.virsh("dumpxml", "plugged").stdout, False)
+    def detach(self, env: DaemonEnv, device: str) -> None:
+        env.virsh("detach-device", "plugged", device, "--live")
+        eventually(lambda: mdev(1) in env.virsh("dumpxml", "plugged").stdout, False)
 
-    def test_the_queues_stay_until_the_guest_ends(self, house: DaemonEnv, device: str) -> None:
-        before = state(house)
-        house.define("plugged", WISH, mdev(1))
-        house.define("other", WISH, mdev(2))
-        house.virsh(*START, "plugged")
-        running = state(house)
-        with recorded(house) as operations:
-            self.detach(house, device)
-            assert state(house) == running
-            answer = house.virsh(*START, "other", check=False)
+    def test_the_queues_stay_until_the_guest_ends(self, env: DaemonEnv, device: str) -> None:
+        before = state(env)
+        env.define("plugged", WISH, mdev(1))
+        env.define("other", WISH, mdev(2))
+        env.virsh(*START, "plugged")
+        running = state(env)
+        with recorded(env) as operations:
+            self.detach(env, device)
+            assert state(env) == running
+            answer = env.virsh(*START, "other", check=False)
             assert "are held by guest plugged" in answer.stderr
             assert operations("plugged") == []
-        house.virsh("destroy", "plugged")
-        assert state(house) == before
+        env.virsh("destroy", "plugged")
+        assert state(env) == before
 
-    def test_out_with_the_annotation(self, house: DaemonEnv, device: str) -> None:
+    def test_out_with_the_annotation(self, env: DaemonEnv, device: str) -> None:
         """Nothing in the XML says any more that the guest is ours."""
-        before = state(house)
-        house.define("plugged", WISH, mdev(1))
-        house.virsh(*START, "plugged")
-        set_annotation(house, "plugged", "", "--live")
-        self.detach(house, device)
-        house.virsh("destroy", "plugged")
-        assert state(house) == before
+        before = state(env)
+        env.define("plugged", WISH, mdev(1))
+        env.virsh(*START, "plugged")
+        set_annotation(env, "plugged", "", "--live")
+        self.detach(env, device)
+        env.virsh("destroy", "plugged")
+        assert state(env) == before
 
-    def test_out_and_returned_by_a_reconcile(self, house: DaemonEnv, device: str) -> None:
+    def test_out_and_returned_by_a_reconcile(self, env: DaemonEnv, device: str) -> None:
         """A release does not ask libvirt what the guest has: that it runs protects its queues."""
-        before = state(house)
-        house.define("plugged", WISH, mdev(1))
-        house.virsh(*START, "plugged")
-        running = state(house)
-        self.detach(house, device)
-        refused = house.run([house.python, "-m", "apvfio", "release", "plugged"])
+        before = state(env)
+        env.define("plugged", WISH, mdev(1))
+        env.virsh(*START, "plugged")
+        running = state(env)
+        self.detach(env, device)
+        refused = env.run([env.python, "-m", "apvfio", "release", "plugged"])
         assert (refused.returncode, refused.stdout) == (3, "")
         assert "guest plugged: it still runs (process " in refused.stderr
-        assert state(house) == running
-        let_grace_pass(house)
-        apvfio(house, "reconcile")
-        assert state(house) == before
-        assert domstate(house, "plugged") == "paused"
-        house.virsh("destroy", "plugged")
-        assert state(house) == before
+        assert state(env) == running
+        let_grace_pass(env)
+        apvfio(env, "reconcile")
+        assert state(env) == before
+        assert domstate(env, "plugged") == "paused"
+        env.virsh("destroy", "plugged")
+        assert state(env) == before
 
-    def test_in_from_another_guest(self, house: DaemonEnv, device: str) -> None:
-        house.define("owner", WISH, mdev(1))
-        house.define("plain", None, None)
-        house.virsh(*START, "owner")
-        house.virsh(*START, "plain")
-        running = state(house)
-        answer = house.virsh("attach-device", "plain", device, "--live", check=False)
+    def test_in_from_another_guest(self, env: DaemonEnv, device: str) -> None:
+        env.define("owner", WISH, mdev(1))
+        env.define("plain", None, None)
+        env.virsh(*START, "owner")
+        env.virsh(*START, "plain")
+        running = state(env)
+        answer = env.virsh("attach-device", "plain", device, "--live", check=False)
         assert "is in use by driver QEMU, domain owner" in answer.stderr
-        house.virsh("destroy", "plain")
-        assert state(house) == running
+        env.virsh("destroy", "plain")
+        assert state(env) == running
 
 
 class Plugging(Unplugging):
     """A device is plugged in as well, which takes a QEMU that has AP queues."""
 
     @essential
-    def test_out_and_in(self, house: DaemonEnv, device: str) -> None:
-        before = state(house)
-        house.define("plugged", WISH, mdev(1))
-        house.virsh(*START, "plugged")
-        running = state(house)
-        with recorded(house) as operations:
-            self.detach(house, device)
-            house.virsh("attach-device", "plugged", device, "--live")
+    def test_out_and_in(self, env: DaemonEnv, device: str) -> None:
+        before = state(env)
+        env.define("plugged", WISH, mdev(1))
+        env.virsh(*START, "plugged")
+        running = state(env)
+        with recorded(env) as operations:
+            self.detach(env, device)
+            env.virsh("attach-device", "plugged", device, "--live")
             assert operations("plugged") == []
-        assert state(house) == running
-        house.virsh("destroy", "plugged")
-        assert state(house) == before
+        assert state(env) == running
+        env.virsh("destroy", "plugged")
+        assert state(env) == before
 
     @essential
-    def test_in_from_somebody_else(self, house: DaemonEnv, device: str) -> None:
+    def test_in_from_somebody_else(self, env: DaemonEnv, device: str) -> None:
         """A device that the administrator made is his: it stays when the guest ends."""
-        before = state(house)
-        sysfs = house.system.sysfs
-        house.define("plain", None, None)
-        house.virsh(*START, "plain")
+        before = state(env)
+        sysfs = env.system.sysfs
+        env.define("plain", None, None)
+        env.virsh(*START, "plain")
         sysfs.write("bus/ap/apmask", "-1")
         sysfs.write(AP_MDEVS.create, mdev(1))
         for kind, number in (("adapter", "1"), ("domain", "4")):
             sysfs.write(f"{AP_MDEVS.device(mdev(1))}/assign_{kind}", number)
-        house.virsh("attach-device", "plain", device, "--live")
-        held = state(house)
-        house.define("other", a_matrix("1", "4"), mdev(2))
-        answer = house.virsh(*START, "other", check=False)
+        env.virsh("attach-device", "plain", device, "--live")
+        held = state(env)
+        env.define("other", a_matrix("1", "4"), mdev(2))
+        answer = env.virsh(*START, "other", check=False)
         assert f"01.0004 is held by the mediated device {mdev(1)}" in answer.stderr
-        house.virsh("destroy", "plain")
-        assert state(house) == held
+        env.virsh("destroy", "plain")
+        assert state(env) == held
         sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
         sysfs.write("bus/ap/apmask", "+1")
-        assert state(house) == before
+        assert state(env) == before
 
 
 class Saving(Hard):
     """A guest's memory goes to disk and comes back."""
 
-    def test_a_guest_without_comes_back_as_it_was(self, house: DaemonEnv) -> None:
+    def test_a_guest_without_comes_back_as_it_was(self, env: DaemonEnv) -> None:
         """At restore libvirt takes whatever a hook prints for the guest's XML."""
-        before = state(house)
-        house.define("memory", None, None)
-        house.virsh(*START, "memory")
-        xml = house.virsh("dumpxml", "memory").stdout
-        with recorded(house) as operations:
-            house.virsh("save", "memory", "/var/lib/libvirt/saved")
-            house.virsh("restore", "--paused", "/var/lib/libvirt/saved")
-            house.virsh("managedsave", "memory")
-            house.virsh(*START, "memory")
+        before = state(env)
+        env.define("memory", None, None)
+        env.virsh(*START, "memory")
+        xml = env.virsh("dumpxml", "memory").stdout
+        with recorded(env) as operations:
+            env.virsh("save", "memory", "/var/lib/libvirt/saved")
+            env.virsh("restore", "--paused", "/var/lib/libvirt/saved")
+            env.virsh("managedsave", "memory")
+            env.virsh(*START, "memory")
             assert operations("memory").count("restore") == 2
-        assert uncounted(house.virsh("dumpxml", "memory").stdout) == uncounted(xml)
-        with open(house.path("/var/log/libvirt/qemu/memory.log"), encoding="utf-8") as log:
+        assert uncounted(env.virsh("dumpxml", "memory").stdout) == uncounted(xml)
+        with open(env.path("/var/log/libvirt/qemu/memory.log"), encoding="utf-8") as log:
             assert "hook-script" not in log.read()
-        assert state(house) == before
+        assert state(env) == before
 
-    def test_nothing_is_printed(self, house: DaemonEnv) -> None:
-        before = state(house)
+    def test_nothing_is_printed(self, env: DaemonEnv) -> None:
+        before = state(env)
         for operation in ("migrate", "restore", "attach", "start", "started", "stopped"):
-            for xml in (house.xml("moved", WISH, mdev(1)), house.xml("moved", None, None), "no xml", ""):
-                done = house.run([OURS, "moved", operation, "begin", "-"], stdin=xml)
+            for xml in (env.xml("moved", WISH, mdev(1)), env.xml("moved", None, None), "no xml", ""):
+                done = env.run([OURS, "moved", operation, "begin", "-"], stdin=xml)
                 assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert state(house) == before
+        assert state(env) == before
 
 
 class NotSaved(Hard):
@@ -323,37 +323,37 @@ class NotSaved(Hard):
     @pytest.mark.parametrize(
         "verb", [pytest.param(("save", "/var/lib/libvirt/saved"), marks=essential), ("managedsave",)]
     )
-    def test_a_guest_with_queues_is_not_saved(self, house: DaemonEnv, verb: tuple[str, ...]) -> None:
-        house.define("kept", WISH, mdev(1))
-        house.virsh(*START, "kept")
-        running = state(house)
-        answer = house.virsh(verb[0], "kept", *verb[1:], check=False)
+    def test_a_guest_with_queues_is_not_saved(self, env: DaemonEnv, verb: tuple[str, ...]) -> None:
+        env.define("kept", WISH, mdev(1))
+        env.virsh(*START, "kept")
+        running = state(env)
+        answer = env.virsh(verb[0], "kept", *verb[1:], check=False)
         assert answer.returncode == 1
         assert "migrat" in answer.stderr
-        assert state(house) == running
-        assert domstate(house, "kept") == "paused"
+        assert state(env) == running
+        assert domstate(env, "kept") == "paused"
 
 
 class Saved(Hard):
     """Where QEMU does save it, a guest has its queues while it runs, and not while it sleeps."""
 
-    def test_a_guest_sleeps_without_its_queues(self, house: DaemonEnv) -> None:
-        before = state(house)
-        house.define("asleep", WISH, mdev(1))
-        house.define("thief", WISH, mdev(2))
-        house.virsh(*START, "asleep")
-        running = state(house)
-        house.virsh("managedsave", "asleep")
-        assert state(house) == before
-        house.virsh(*START, "thief")
-        answer = house.virsh(*START, "asleep", check=False)
+    def test_a_guest_sleeps_without_its_queues(self, env: DaemonEnv) -> None:
+        before = state(env)
+        env.define("asleep", WISH, mdev(1))
+        env.define("thief", WISH, mdev(2))
+        env.virsh(*START, "asleep")
+        running = state(env)
+        env.virsh("managedsave", "asleep")
+        assert state(env) == before
+        env.virsh(*START, "thief")
+        answer = env.virsh(*START, "asleep", check=False)
         assert answer.returncode == 1
         assert "guest asleep: 00.0001, 00.0002, 0a.0001, 0a.0002 are held by guest thief" in answer.stderr
-        house.virsh("destroy", "thief")
-        with recorded(house) as operations:
-            house.virsh(*START, "asleep")
+        env.virsh("destroy", "thief")
+        with recorded(env) as operations:
+            env.virsh(*START, "asleep")
             assert operations("asleep")[:2] == ["restore", "prepare"]
-        assert state(house) == running
+        assert state(env) == running
 
 
 class Crowds(Hard):
@@ -365,54 +365,54 @@ class Crowds(Hard):
     """How many queues have two guests that want them: all, where a start takes no time."""
 
     @essential
-    def test_several_start_with_the_daemon(self, house: DaemonEnv) -> None:
+    def test_several_start_with_the_daemon(self, env: DaemonEnv) -> None:
         wishes = dict(list(names("auto").items())[: self.several])
         for number, (name, wish) in enumerate(wishes.items()):
-            house.define(name, wish, mdev(number))
-            house.virsh("autostart", name)
-        house.stop_daemon()
+            env.define(name, wish, mdev(number))
+            env.virsh("autostart", name)
+        env.stop_daemon()
         # As after a boot: libvirt notes there that it has started all of them.
-        house.run(["rm", "-f", "/run/libvirt/qemu/autostarted"])
-        house.start_daemon()
-        eventually(lambda: leases(house), dict.fromkeys(wishes, "held"))
-        eventually(lambda: set(house.virsh("list", "--name").stdout.split()), set(wishes))
-        running = state(house).host
+        env.run(["rm", "-f", "/run/libvirt/qemu/autostarted"])
+        env.start_daemon()
+        eventually(lambda: leases(env), dict.fromkeys(wishes, "held"))
+        eventually(lambda: set(env.virsh("list", "--name").stdout.split()), set(wishes))
+        running = state(env).host
         assert running.mdevs == {mdev(number): wish for number, wish in enumerate(wishes.values())}
         wanted = {str(queue) for wish in wishes.values() for queue in wish.queues()}
         assert wanted <= with_driver(running, "vfio_ap")
-        assert status(house)["drift"] == []
+        assert status(env)["drift"] == []
 
-    def test_rivals_start_and_stop_at_once(self, house: DaemonEnv) -> None:
+    def test_rivals_start_and_stop_at_once(self, env: DaemonEnv) -> None:
         """Each queue is wanted twice: one of the two gets it, the other is told who has it."""
         both = names("left"), names("right")
         wishes = {name: wish for side in both for name, wish in list(side.items())[: self.pairs]}
         for number, (name, wish) in enumerate(wishes.items()):
-            house.define(name, wish, mdev(number))
-        starts = at_once(house, wishes, *START)
+            env.define(name, wish, mdev(number))
+        starts = at_once(env, wishes, *START)
         won = {name for name, done in starts.items() if done.returncode == 0}
         assert {re.sub("left|right", "", name) for name in won} == {str(i) for i in range(self.pairs)}
         assert len(won) == self.pairs
-        assert leases(house) == dict.fromkeys(won, "held")
+        assert leases(env) == dict.fromkeys(won, "held")
         for name, done in starts.items():
             other = name.replace("left", "-").replace("right", "left").replace("-", "right")
             assert done.returncode == 0 or f"held by guest {other}." in done.stderr
         first = {name for name in won if int(re.sub("[a-z]", "", name)) % 2}
-        stops = at_once(house, first, "destroy")
+        stops = at_once(env, first, "destroy")
         assert {done.returncode for done in stops.values()} == {0}
-        assert leases(house) == dict.fromkeys(won - first, "held")
-        again = at_once(house, first, *START)
+        assert leases(env) == dict.fromkeys(won - first, "held")
+        again = at_once(env, first, *START)
         assert {done.returncode for done in again.values()} == {0}
-        assert leases(house) == dict.fromkeys(won, "held")
-        assert status(house)["drift"] == []
-        at_once(house, won, "destroy")
-        assert leases(house) == {}
+        assert leases(env) == dict.fromkeys(won, "held")
+        assert status(env)["drift"] == []
+        at_once(env, won, "destroy")
+        assert leases(env) == {}
 
 
-def at_once(house: DaemonEnv, guests: Iterable[str], *verb: str) -> dict[str, CompletedProcess[str]]:
+def at_once(env: DaemonEnv, guests: Iterable[str], *verb: str) -> dict[str, CompletedProcess[str]]:
     """Run virsh for many guests at the same time; what came of it."""
     chosen = sorted(guests)
     with ThreadPoolExecutor(len(chosen)) as pool:
-        done = pool.map(lambda name: house.virsh(*verb, name, check=False), chosen)
+        done = pool.map(lambda name: env.virsh(*verb, name, check=False), chosen)
         return dict(zip(chosen, done, strict=True))
 
 

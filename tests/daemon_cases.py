@@ -55,181 +55,181 @@ class KilledInPrepare(Hard):
     """The daemon is killed while it waits for the hooks of a start: no stopped, no release ever comes."""
 
     @pytest.fixture
-    def lost(self, house: DaemonEnv) -> str:
+    def lost(self, env: DaemonEnv) -> str:
         """A guest that has its queues and does not run, and of which libvirt will say nothing more."""
-        house.define("lost", WISH, mdev(1))
+        env.define("lost", WISH, mdev(1))
         with (
-            hook_that_is_slow(house, "60-slow", "prepare") as slow,
-            meanwhile(lambda: house.virsh(*START, "lost", check=False)) as answer,
+            hook_that_is_slow(env, "60-slow", "prepare") as slow,
+            meanwhile(lambda: env.virsh(*START, "lost", check=False)) as answer,
         ):
             eventually(slow.there)
-            house.crash_daemon()
+            env.crash_daemon()
             assert answer.result().returncode == 1
-        house.start_daemon()
-        assert domstate(house, "lost") == "shut off"
-        told = status(house)
+        env.start_daemon()
+        assert domstate(env, "lost") == "shut off"
+        told = status(env)
         assert [(lease["guest"], lease["state"]) for lease in told["leases"]] == [("lost", "held")]
         assert told["drift"] == []
         return "lost"
 
     @essential
-    def test_it_can_start_again(self, house: DaemonEnv, lost: str) -> None:
-        house.virsh(*START, lost)
-        assert state(house).host.mdevs == {mdev(1): WISH}
-        house.virsh("destroy", lost)
-        assert leases(house) == {}
+    def test_it_can_start_again(self, env: DaemonEnv, lost: str) -> None:
+        env.virsh(*START, lost)
+        assert state(env).host.mdevs == {mdev(1): WISH}
+        env.virsh("destroy", lost)
+        assert leases(env) == {}
 
-    def test_it_can_start_with_another_device(self, house: DaemonEnv, lost: str) -> None:
-        uuid = house.virsh("domuuid", lost).stdout.strip()
-        house.virsh("undefine", lost)
-        house.define_xml("heir", with_uuid(house.xml("heir", WISH, mdev(2)), uuid))
-        house.virsh(*START, "heir")
-        assert state(house).host.mdevs == {mdev(2): WISH}
-        assert leases(house) == {"heir": "held"}
+    def test_it_can_start_with_another_device(self, env: DaemonEnv, lost: str) -> None:
+        uuid = env.virsh("domuuid", lost).stdout.strip()
+        env.virsh("undefine", lost)
+        env.define_xml("heir", with_uuid(env.xml("heir", WISH, mdev(2)), uuid))
+        env.virsh(*START, "heir")
+        assert state(env).host.mdevs == {mdev(2): WISH}
+        assert leases(env) == {"heir": "held"}
 
-    def test_release_ends_it(self, house: DaemonEnv, lost: str) -> None:
-        apvfio(house, "release", lost)
-        assert leases(house) == {}
+    def test_release_ends_it(self, env: DaemonEnv, lost: str) -> None:
+        apvfio(env, "release", lost)
+        assert leases(env) == {}
 
-    def test_reconcile_ends_it_after_a_while(self, house: DaemonEnv, lost: str) -> None:
-        apvfio(house, "reconcile")
-        assert leases(house) == {lost: "held"}
-        let_grace_pass(house)
+    def test_reconcile_ends_it_after_a_while(self, env: DaemonEnv, lost: str) -> None:
+        apvfio(env, "reconcile")
+        assert leases(env) == {lost: "held"}
+        let_grace_pass(env)
         why = "guest lost: it holds queues but does not run, and libvirt has not said when it ended"
-        assert [sentence.partition(":")[0] for sentence in status(house)["drift"]] == ["guest lost"]
-        assert f"seen: {why}" in apvfio(house, "reconcile")
-        assert leases(house) == {}
+        assert [sentence.partition(":")[0] for sentence in status(env)["drift"]] == ["guest lost"]
+        assert f"seen: {why}" in apvfio(env, "reconcile")
+        assert leases(env) == {}
 
-    def test_another_guest_gets_its_queues_after_a_while(self, house: DaemonEnv, lost: str) -> None:
-        house.define("other", WISH, mdev(3))
-        answer = house.virsh(*START, "other", check=False)
+    def test_another_guest_gets_its_queues_after_a_while(self, env: DaemonEnv, lost: str) -> None:
+        env.define("other", WISH, mdev(3))
+        answer = env.virsh(*START, "other", check=False)
         assert answer.returncode == 1
         assert f"guest other: 00.0001, 00.0002, 0a.0001, 0a.0002 are held by guest {lost}" in answer.stderr
-        let_grace_pass(house)
-        house.virsh(*START, "other")
-        assert leases(house) == {"other": "held"}
+        let_grace_pass(env)
+        env.virsh(*START, "other")
+        assert leases(env) == {"other": "held"}
 
 
 class Orphans(Hard):
     """A hook outlives the daemon that called it, and comes to its turn in another time."""
 
     @pytest.fixture(params=["before it begins", "while it waits"])
-    def orphaned(self, house: DaemonEnv, request: pytest.FixtureRequest) -> Orphaned:
+    def orphaned(self, env: DaemonEnv, request: pytest.FixtureRequest) -> Orphaned:
         """How far our hook is when its daemon is killed."""
         return _orphaned_early if request.param == "before it begins" else _orphaned_waiting
 
-    def test_a_start_takes_nothing(self, house: DaemonEnv, orphaned: Orphaned) -> None:
-        before = state(house)
-        house.define("late", WISH, mdev(1))
-        with orphaned(house, "prepare", *START, "late") as orphan:
-            house.start_daemon()
+    def test_a_start_takes_nothing(self, env: DaemonEnv, orphaned: Orphaned) -> None:
+        before = state(env)
+        env.define("late", WISH, mdev(1))
+        with orphaned(env, "prepare", *START, "late") as orphan:
+            env.start_daemon()
             orphan.over()
-            eventually(lambda: our_hooks(house, "prepare"), [])
-        assert state(house) == before
+            eventually(lambda: our_hooks(env, "prepare"), [])
+        assert state(env) == before
 
-    def test_a_start_leaves_the_next_one_alone(self, house: DaemonEnv, orphaned: Orphaned) -> None:
-        house.define("late", WISH, mdev(1))
-        with orphaned(house, "prepare", *START, "late") as orphan:
-            house.start_daemon()
-            house.virsh(*START, "late")
-            running = state(house)
+    def test_a_start_leaves_the_next_one_alone(self, env: DaemonEnv, orphaned: Orphaned) -> None:
+        env.define("late", WISH, mdev(1))
+        with orphaned(env, "prepare", *START, "late") as orphan:
+            env.start_daemon()
+            env.virsh(*START, "late")
+            running = state(env)
             orphan.over()
-            eventually(lambda: our_hooks(house, "prepare"), [])
-        assert state(house) == running
-        assert leases(house) == {"late": "held"}
-        assert domstate(house, "late") == "paused"
+            eventually(lambda: our_hooks(env, "prepare"), [])
+        assert state(env) == running
+        assert leases(env) == {"late": "held"}
+        assert domstate(env, "late") == "paused"
 
-    def test_a_stop_takes_its_own_life_home(self, house: DaemonEnv, orphaned: Orphaned) -> None:
-        before = state(house)
-        house.define("late", WISH, mdev(1))
-        house.virsh(*START, "late")
-        with orphaned(house, "release", "destroy", "late") as orphan:
+    def test_a_stop_takes_its_own_life_home(self, env: DaemonEnv, orphaned: Orphaned) -> None:
+        before = state(env)
+        env.define("late", WISH, mdev(1))
+        env.virsh(*START, "late")
+        with orphaned(env, "release", "destroy", "late") as orphan:
             orphan.over()
-            eventually(lambda: our_hooks(house, "release"), [])
-        house.start_daemon()
-        assert domstate(house, "late") == "shut off"
-        assert state(house) == before
+            eventually(lambda: our_hooks(env, "release"), [])
+        env.start_daemon()
+        assert domstate(env, "late") == "shut off"
+        assert state(env) == before
 
-    def test_a_stop_leaves_the_next_life_alone(self, house: DaemonEnv, orphaned: Orphaned) -> None:
-        house.define("late", WISH, mdev(1))
-        house.virsh(*START, "late")
-        with orphaned(house, "release", "destroy", "late") as orphan:
-            house.start_daemon()
-            house.virsh(*START, "late")
-            running = state(house)
+    def test_a_stop_leaves_the_next_life_alone(self, env: DaemonEnv, orphaned: Orphaned) -> None:
+        env.define("late", WISH, mdev(1))
+        env.virsh(*START, "late")
+        with orphaned(env, "release", "destroy", "late") as orphan:
+            env.start_daemon()
+            env.virsh(*START, "late")
+            running = state(env)
             orphan.over()
-            eventually(lambda: our_hooks(house, "release"), [])
-        assert state(house) == running
-        assert leases(house) == {"late": "held"}
+            eventually(lambda: our_hooks(env, "release"), [])
+        assert state(env) == running
+        assert leases(env) == {"late": "held"}
 
 
 @contextmanager
-def _orphaned_early(house: DaemonEnv, operation: str, *words: str) -> Iterator[Busy]:
+def _orphaned_early(env: DaemonEnv, operation: str, *words: str) -> Iterator[Busy]:
     """Kill the daemon when the interpreter of our hook for ``words`` has not begun; it does when told."""
-    with held_up_interpreter(house) as busy:
-        with meanwhile(lambda: house.virsh(*words, check=False)) as answer:
-            eventually(lambda: busy.there() and bool(our_hooks(house, operation)))
-            house.crash_daemon()
+    with held_up_interpreter(env) as busy:
+        with meanwhile(lambda: env.virsh(*words, check=False)) as answer:
+            eventually(lambda: busy.there() and bool(our_hooks(env, operation)))
+            env.crash_daemon()
             assert answer.result().returncode == 1
-        run_ours_by(house, house.python)
+        run_ours_by(env, env.python)
         yield busy
 
 
 @contextmanager
-def _orphaned_waiting(house: DaemonEnv, operation: str, *words: str) -> Iterator[Frozen]:
+def _orphaned_waiting(env: DaemonEnv, operation: str, *words: str) -> Iterator[Frozen]:
     """Kill the daemon while our hook for ``words`` waits for the lock; it is frozen until told."""
-    frozen = Frozen(house)
+    frozen = Frozen(env)
     try:
         with (
-            holding_our_lock(house),
-            meanwhile(lambda: house.virsh(*words, check=False)) as answer,
+            holding_our_lock(env),
+            meanwhile(lambda: env.virsh(*words, check=False)) as answer,
         ):
-            eventually(lambda: any(_at_the_lock(house, pid) for pid in our_hooks(house, operation)))
-            house.crash_daemon()
+            eventually(lambda: any(_at_the_lock(env, pid) for pid in our_hooks(env, operation)))
+            env.crash_daemon()
             assert answer.result().returncode == 1
-            frozen.freeze(our_hooks(house, operation))
+            frozen.freeze(our_hooks(env, operation))
         yield frozen
     finally:
         frozen.over()
 
 
-def _at_the_lock(house: DaemonEnv, pid: str) -> bool:
+def _at_the_lock(env: DaemonEnv, pid: str) -> bool:
     """Whether the process inside has the file of apvfio's lock open."""
-    done = house.run(["sh", "-c", 'readlink /proc/"$1"/fd/*', "sh", pid])
+    done = env.run(["sh", "-c", 'readlink /proc/"$1"/fd/*', "sh", pid])
     return f"/{OWN_LOCK}" in done.stdout.split()
 
 
-def _damaged_ledger(house: DaemonEnv) -> None:
-    house.system.files.write(LEDGER, '{"version": 1, "boot_id": "')
+def _damaged_ledger(env: DaemonEnv) -> None:
+    env.system.files.write(LEDGER, '{"version": 1, "boot_id": "')
 
 
-def _newer_ledger(house: DaemonEnv) -> None:
-    house.system.files.write(LEDGER, '{"version": 99}')
+def _newer_ledger(env: DaemonEnv) -> None:
+    env.system.files.write(LEDGER, '{"version": 99}')
 
 
-def _broken_policy(house: DaemonEnv) -> None:
-    house.system.files.write(POLICY, "[reserve]\nqueues = 7")
+def _broken_policy(env: DaemonEnv) -> None:
+    env.system.files.write(POLICY, "[reserve]\nqueues = 7")
 
 
-def _masks_changed(house: DaemonEnv) -> None:
-    house.system.sysfs.write("bus/ap/apmask", "-1,-0x77")
+def _masks_changed(env: DaemonEnv) -> None:
+    env.system.sysfs.write("bus/ap/apmask", "-1,-0x77")
 
 
-def _annotation_spoilt(house: DaemonEnv) -> None:
+def _annotation_spoilt(env: DaemonEnv) -> None:
     # Of a guest that runs only the daemon can change it: `Reconnects` does so before the daemon ends.
     return
 
 
-def _no_interpreter(house: DaemonEnv) -> None:
-    run_ours_by(house, "/nowhere/python3")
+def _no_interpreter(env: DaemonEnv) -> None:
+    run_ours_by(env, "/nowhere/python3")
 
 
-def _interpreter_killed(house: DaemonEnv) -> None:
-    write_file(house.path("/run/killed/python3"), b"#!/bin/sh\nkill -9 $$\n", 0o755)
-    run_ours_by(house, "/run/killed/python3")
+def _interpreter_killed(env: DaemonEnv) -> None:
+    write_file(env.path("/run/killed/python3"), b"#!/bin/sh\nkill -9 $$\n", 0o755)
+    run_ours_by(env, "/run/killed/python3")
 
 
-def _nothing(house: DaemonEnv) -> None:
+def _nothing(env: DaemonEnv) -> None:
     return
 
 
@@ -249,70 +249,70 @@ class Reconnects(Hard):
             _interpreter_killed,
         ],
     )
-    def test_the_guest_runs_on(self, house: DaemonEnv, harm: Callable[[DaemonEnv], None]) -> None:
-        house.define("long", WISH, mdev(1))
-        house.virsh(*START, "long")
-        good = {path: house.system.files.read(path) for path in (LEDGER, POLICY)}
+    def test_the_guest_runs_on(self, env: DaemonEnv, harm: Callable[[DaemonEnv], None]) -> None:
+        env.define("long", WISH, mdev(1))
+        env.virsh(*START, "long")
+        good = {path: env.system.files.read(path) for path in (LEDGER, POLICY)}
         if harm is _annotation_spoilt:
-            set_annotation(house, "long", "<guest><matrix adapters='9-1'/></guest>", "--live")
+            set_annotation(env, "long", "<guest><matrix adapters='9-1'/></guest>", "--live")
         try:
-            self.restart(house, lambda: harm(house))
+            self.restart(env, lambda: harm(env))
         finally:
-            run_ours_by(house, house.python)
+            run_ours_by(env, env.python)
             for path, text in good.items():
-                restore(house, path, text)
+                restore(env, path, text)
             if harm is _masks_changed:
-                house.system.sysfs.write("bus/ap/apmask", "+1,+0x77")
-        assert state(house).host.mdevs == {mdev(1): WISH}
-        house.virsh("destroy", "long")
-        assert leases(house) == {}
+                env.system.sysfs.write("bus/ap/apmask", "+1,+0x77")
+        assert state(env).host.mdevs == {mdev(1): WISH}
+        env.virsh("destroy", "long")
+        assert leases(env) == {}
 
-    def test_the_guest_runs_on_while_the_lock_is_held(self, house: DaemonEnv) -> None:
-        house.system.files.write(POLICY, "[time]\nlock-wait = 1")
-        house.define("long", WISH, mdev(1))
-        house.virsh(*START, "long")
-        with holding_our_lock(house):
-            self.restart(house, lambda: None)
-        house.system.files.remove(POLICY)
+    def test_the_guest_runs_on_while_the_lock_is_held(self, env: DaemonEnv) -> None:
+        env.system.files.write(POLICY, "[time]\nlock-wait = 1")
+        env.define("long", WISH, mdev(1))
+        env.virsh(*START, "long")
+        with holding_our_lock(env):
+            self.restart(env, lambda: None)
+        env.system.files.remove(POLICY)
 
     @essential
-    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: DaemonEnv) -> None:
-        house.define("robbed", WISH, mdev(1))
-        house.virsh(*START, "robbed")
-        house.stop_daemon()
-        house.system.sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
-        with recorded(house) as operations:
-            house.start_daemon()
+    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, env: DaemonEnv) -> None:
+        env.define("robbed", WISH, mdev(1))
+        env.virsh(*START, "robbed")
+        env.stop_daemon()
+        env.system.sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
+        with recorded(env) as operations:
+            env.start_daemon()
             eventually(lambda: operations("robbed"), ["stopped", "release"])
-        eventually(lambda: domstate(house, "robbed"), "shut off")
-        assert leases(house) == {}
+        eventually(lambda: domstate(env, "robbed"), "shut off")
+        assert leases(env) == {}
 
-    def test_a_reload_touches_nothing(self, house: DaemonEnv) -> None:
-        house.define("long", WISH, mdev(1))
-        house.virsh(*START, "long")
-        running = state(house)
-        with recorded(house) as operations:
-            house.reload_daemon()
-            assert domstate(house, "long") == "paused"
+    def test_a_reload_touches_nothing(self, env: DaemonEnv) -> None:
+        env.define("long", WISH, mdev(1))
+        env.virsh(*START, "long")
+        running = state(env)
+        with recorded(env) as operations:
+            env.reload_daemon()
+            assert domstate(env, "long") == "paused"
             assert operations("long") == []
-        assert state(house) == running
+        assert state(env) == running
 
-    def restart(self, house: DaemonEnv, harm: Callable[[], None]) -> None:
+    def restart(self, env: DaemonEnv, harm: Callable[[], None]) -> None:
         """End the daemon, do harm, start it, and see that the guest ``long`` is still the same."""
-        qemu = qemu_of(house, "long")
-        with recorded(house) as operations:
-            house.stop_daemon()
+        qemu = qemu_of(env, "long")
+        with recorded(env) as operations:
+            env.stop_daemon()
             harm()
-            house.start_daemon()
+            env.start_daemon()
             eventually(lambda: operations("long"), ["reconnect"])
-            assert domstate(house, "long") == "paused"
-            assert qemu_of(house, "long") == qemu
+            assert domstate(env, "long") == "paused"
+            assert qemu_of(env, "long") == qemu
             assert operations("long") == ["reconnect"]
 
 
-def restore(house: DaemonEnv, path: str, text: str | None) -> None:
+def restore(env: DaemonEnv, path: str, text: str | None) -> None:
     """Make a file what it was."""
     if text is None:
-        house.system.files.remove(path)
+        env.system.files.remove(path)
     else:
-        house.system.files.write(path, text)
+        env.system.files.write(path, text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt's hard cases need of a house: its daemon's life, hooks of others, held locks."""
+"""What libvirt's hard cases need of an environment: its daemon's life, hooks of others, held locks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WAIT = f"while [ -e {_BUSY} ]; do sleep 0.05; done"
 
 
 class DaemonEnv(GuestEnv, Protocol):
-    """A house whose daemon can be ended and started, and in which any command can be run."""
+    """An environment whose daemon can be ended and started, and in which any command can be run."""
 
     python: str
     """The interpreter that has apvfio, as it is called inside."""
@@ -86,19 +86,19 @@ class Hard:
     """What holds for every case: in the end all is home, and an ordinary guest starts and stops."""
 
     @pytest.fixture(autouse=True)
-    def all_comes_home(self, house: DaemonEnv) -> Iterator[None]:
-        before = state(house)
+    def all_comes_home(self, env: DaemonEnv) -> Iterator[None]:
+        before = state(env)
         assert (before.leases, before.owed, before.host.mdevs) == (0, False, {})
         yield
-        house.clean()
-        assert state(house) == before
-        if not house.starts_quickly:
+        env.clean()
+        assert state(env) == before
+        if not env.starts_quickly:
             return
-        house.define("ordinary", a_matrix("0,10", "1-2"), mdev(99))
-        house.virsh("start", "--paused", "ordinary")
-        assert state(house).host.mdevs == {mdev(99): a_matrix("0,10", "1-2")}
-        house.virsh("destroy", "ordinary")
-        assert state(house) == before
+        env.define("ordinary", a_matrix("0,10", "1-2"), mdev(99))
+        env.virsh("start", "--paused", "ordinary")
+        assert state(env).host.mdevs == {mdev(99): a_matrix("0,10", "1-2")}
+        env.virsh("destroy", "ordinary")
+        assert state(env) == before
 
 
 def eventually(said: Callable[[], object], expected: object = True) -> None:
@@ -109,57 +109,57 @@ def eventually(said: Callable[[], object], expected: object = True) -> None:
     assert said() == expected
 
 
-def domstate(house: DaemonEnv, name: str) -> str:
+def domstate(env: DaemonEnv, name: str) -> str:
     """The guest's state in libvirt's words."""
-    return house.virsh("domstate", name).stdout.strip()
+    return env.virsh("domstate", name).stdout.strip()
 
 
-def qemu_of(house: DaemonEnv, name: str) -> int:
+def qemu_of(env: DaemonEnv, name: str) -> int:
     """The pid, inside, of the guest's QEMU."""
-    with open(house.path(f"/run/libvirt/qemu/{name}.pid"), encoding="ascii") as file:
+    with open(env.path(f"/run/libvirt/qemu/{name}.pid"), encoding="ascii") as file:
         return int(file.read())
 
 
-def kill_qemu(house: DaemonEnv, name: str) -> None:
+def kill_qemu(env: DaemonEnv, name: str) -> None:
     """End the guest's QEMU as a crash does, and wait until it is gone."""
-    pid = str(qemu_of(house, name))
-    house.run(["sh", "-c", 'kill -9 "$1"; while [ -d /proc/"$1" ]; do sleep 0.02; done', "sh", pid])
+    pid = str(qemu_of(env, name))
+    env.run(["sh", "-c", 'kill -9 "$1"; while [ -d /proc/"$1" ]; do sleep 0.02; done', "sh", pid])
 
 
-def status(house: DaemonEnv) -> Any:
+def status(env: DaemonEnv) -> Any:
     """What ``apvfio status`` says."""
-    done = house.run([house.python, "-m", "apvfio", "status", "--json"])
+    done = env.run([env.python, "-m", "apvfio", "status", "--json"])
     assert (done.returncode, done.stderr) == (0, ""), done
     return json.loads(done.stdout)
 
 
-def apvfio(house: DaemonEnv, *words: str) -> str:
+def apvfio(env: DaemonEnv, *words: str) -> str:
     """Run our command inside, well; what it printed."""
-    done = house.run([house.python, "-m", "apvfio", *words])
+    done = env.run([env.python, "-m", "apvfio", *words])
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
 
 
-def leases(house: DaemonEnv) -> dict[str, str]:
+def leases(env: DaemonEnv) -> dict[str, str]:
     """The guests with a lease, by name, and its state."""
-    ledger = ledger_file.load(house.system.files, house.system.boot_id)
+    ledger = ledger_file.load(env.system.files, env.system.boot_id)
     return {lease.guest: lease.state for lease in ledger.leases.values()}
 
 
-def let_grace_pass(house: DaemonEnv) -> None:
+def let_grace_pass(env: DaemonEnv) -> None:
     """Make all leases such that their guests should have a QEMU process by now."""
-    ledger = ledger_file.load(house.system.files, house.system.boot_id)
+    ledger = ledger_file.load(env.system.files, env.system.boot_id)
     assert {lease.state for lease in ledger.leases.values()} == {HELD}
     for lease in ledger.leases.values():
         # Back in time is no way: the machine may have booted just now.
         ledger = ledger.with_lease(lease._replace(since=now() + GRACE))
-    ledger_file.save(house.system.files, ledger)
+    ledger_file.save(env.system.files, ledger)
 
 
 @contextmanager
-def hook_of_others(house: DaemonEnv, name: str, body: str) -> Iterator[None]:
+def hook_of_others(env: DaemonEnv, name: str, body: str) -> Iterator[None]:
     """Another hook beside ours; ``name`` says whether before or after it."""
-    path = house.path(f"{HOOKS}/{name}")
+    path = env.path(f"{HOOKS}/{name}")
     write_file(path, f"#!/bin/sh\ncat >/dev/null\n{body}\n".encode(), 0o755)
     try:
         yield
@@ -168,20 +168,20 @@ def hook_of_others(house: DaemonEnv, name: str, body: str) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(house: DaemonEnv) -> Iterator[Callable[[str], list[str]]]:
+def recorded(env: DaemonEnv) -> Iterator[Callable[[str], list[str]]]:
     """A hook after ours that records; gives the operations that a guest has seen so far."""
     log = "/run/hooks.log"
     with suppress(FileNotFoundError):
-        os.unlink(house.path(log))
+        os.unlink(env.path(log))
 
     def of(guest: str) -> list[str]:
         try:
-            with open(house.path(log), encoding="utf-8") as file:
+            with open(env.path(log), encoding="utf-8") as file:
                 return [line.split()[1] for line in file if line.split()[0] == guest]
         except FileNotFoundError:
             return []
 
-    with hook_of_others(house, "90-record", f'echo "$1" "$2" >>{log}'):
+    with hook_of_others(env, "90-record", f'echo "$1" "$2" >>{log}'):
         yield of
 
 
@@ -195,8 +195,8 @@ def meanwhile(call: Callable[[], CompletedProcess[str]]) -> Iterator[Future[Comp
 class Busy:
     """Somebody who is busy until told otherwise."""
 
-    def __init__(self, house: DaemonEnv) -> None:
-        self._path = house.path(_BUSY)
+    def __init__(self, env: DaemonEnv) -> None:
+        self._path = env.path(_BUSY)
 
     def there(self) -> bool:
         """Whether he is at it."""
@@ -209,9 +209,9 @@ class Busy:
 
 
 @contextmanager
-def _busy(house: DaemonEnv, argv: list[str]) -> Iterator[Busy]:
-    busy = Busy(house)
-    with meanwhile(lambda: house.run(argv)) as done:
+def _busy(env: DaemonEnv, argv: list[str]) -> Iterator[Busy]:
+    busy = Busy(env)
+    with meanwhile(lambda: env.run(argv)) as done:
         try:
             eventually(busy.there)
             yield busy
@@ -221,49 +221,49 @@ def _busy(house: DaemonEnv, argv: list[str]) -> Iterator[Busy]:
         assert (result.returncode, result.stderr) == (0, "")
 
 
-def holding_our_lock(house: DaemonEnv) -> AbstractContextManager[Busy]:
+def holding_our_lock(env: DaemonEnv) -> AbstractContextManager[Busy]:
     """Another apvfio that does not come to an end."""
     script = (
         "import os, time; from apvfio.store.locks import own_lock\n"
         f"with own_lock('/run/apvfio/lock'):\n open('{_BUSY}', 'w').close()\n"
         f" while os.path.exists('{_BUSY}'): time.sleep(0.02)"
     )
-    return _busy(house, [house.python, "-c", script])
+    return _busy(env, [env.python, "-c", script])
 
 
-def holding_the_s390_lock(house: DaemonEnv) -> AbstractContextManager[Busy]:
+def holding_the_s390_lock(env: DaemonEnv) -> AbstractContextManager[Busy]:
     """A tool of s390-tools that does not come to an end, by their protocol."""
     script = (
         'set -e; lock=/run/lock/s390apconfig.lock; echo $$ >"$lock$$"; ln "$lock$$" "$lock"; rm "$lock$$"; '
         f'touch {_BUSY}; {_WAIT}; rm "$lock"'
     )
-    return _busy(house, ["sh", "-c", script, "chzdev"])
+    return _busy(env, ["sh", "-c", script, "chzdev"])
 
 
 @contextmanager
-def hook_that_is_slow(house: DaemonEnv, name: str, operation: str) -> Iterator[Busy]:
+def hook_that_is_slow(env: DaemonEnv, name: str, operation: str) -> Iterator[Busy]:
     """Another hook, which does not come to an end in one operation."""
     body = f'[ "$2" != {operation} ] || {{ touch {_BUSY}; {_WAIT}; }}'
-    busy = Busy(house)
-    with hook_of_others(house, name, body):
+    busy = Busy(env)
+    with hook_of_others(env, name, body):
         try:
             yield busy
         finally:
             busy.over()
 
 
-def our_hooks(house: DaemonEnv, operation: str) -> list[str]:
+def our_hooks(env: DaemonEnv, operation: str) -> list[str]:
     """The pids, inside, of our hook's interpreters that serve that operation."""
     # An installed hook names its interpreter the room in a text of its own, another by -m.
-    done = house.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.libvirt.hook.* {operation} "])
+    done = env.run(["pgrep", "-f", "--", f"python.* -I .*apvfio.libvirt.hook.* {operation} "])
     return done.stdout.split()
 
 
 class Frozen:
     """Processes that are stopped until told otherwise."""
 
-    def __init__(self, house: DaemonEnv) -> None:
-        self._house = house
+    def __init__(self, env: DaemonEnv) -> None:
+        self._house = env
         self._pids: list[str] = []
 
     def freeze(self, pids: list[str]) -> None:
@@ -283,33 +283,33 @@ class Frozen:
         assert done.returncode == 0, done.stderr
 
 
-def run_ours_by(house: DaemonEnv, python: str) -> None:
+def run_ours_by(env: DaemonEnv, python: str) -> None:
     """Change the interpreter in our hook."""
-    path = house.path(OURS)
+    path = env.path(OURS)
     with open(path, encoding="utf-8") as file:
         text = re.sub("^python=.*$", f"python={python}", file.read(), flags=re.MULTILINE)
     write_file(path, text.encode(), 0o755)
 
 
 @contextmanager
-def held_up_interpreter(house: DaemonEnv) -> Iterator[Busy]:
+def held_up_interpreter(env: DaemonEnv) -> Iterator[Busy]:
     """Our hook's interpreter does not begin before it is told."""
-    busy = Busy(house)
+    busy = Busy(env)
     wrapper = "/run/held-up/python3"
-    script = f'#!/bin/sh\ntouch {_BUSY}\n{_WAIT}\nexec {house.python} "$@"\n'
-    write_file(house.path(wrapper), script.encode(), 0o755)
-    run_ours_by(house, wrapper)
+    script = f'#!/bin/sh\ntouch {_BUSY}\n{_WAIT}\nexec {env.python} "$@"\n'
+    write_file(env.path(wrapper), script.encode(), 0o755)
+    run_ours_by(env, wrapper)
     try:
         yield busy
     finally:
         busy.over()
-        run_ours_by(house, house.python)
+        run_ours_by(env, env.python)
 
 
-def set_annotation(house: DaemonEnv, name: str, text: str, *where: str) -> None:
+def set_annotation(env: DaemonEnv, name: str, text: str, *where: str) -> None:
     """Replace a guest's annotation through libvirt; '' removes it."""
     change = ("--key", "ap", "--set", text) if text else ("--remove",)
-    house.virsh("metadata", name, "--uri", "urn:apvfio:guest:1", *change, *where)
+    env.virsh("metadata", name, "--uri", "urn:apvfio:guest:1", *change, *where)
 
 
 def with_uuid(xml: str, uuid: str) -> str:

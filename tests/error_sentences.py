@@ -47,7 +47,7 @@ class Sentence(NamedTuple):
 
 
 def sources() -> dict[str, ast.Module]:
-    """Every file of the product, by its path in the house."""
+    """Every file of the product, by its path in the repository."""
     paths = [path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))]
     return {str(path.relative_to(CHECKOUT)): ast.parse(path.read_text()) for path in paths}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's libvirtd, with the shipped hook, as the house of the cases that tiers share."""
+"""The lab's libvirtd, with the shipped hook, as the environment of the cases that tiers share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `virsh start` and `virsh destroy` must do, the same on a simulated host and on real drivers.
 
-Each tier has a fixture ``house`` of its own and inherits the cases.
+Each tier has a fixture ``env`` of its own and inherits the cases.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class State(NamedTuple):
     owed: bool
 
 
-def state(house: GuestEnv) -> State:
+def state(env: GuestEnv) -> State:
     """The host and the ledger as they are now."""
-    host = read_host(house.system.sysfs)
-    ledger = load(house.system.files, house.system.boot_id)
+    host = read_host(env.system.sysfs)
+    ledger = load(env.system.files, env.system.boot_id)
     return State(host, len(ledger.leases), bool(ledger.pending))
 
 
@@ -61,97 +61,95 @@ def with_driver(host: Host, driver: str) -> set[str]:
 class Lifecycle:
     """The cases."""
 
-    def start_refused(self, house: GuestEnv, name: str, *says: str) -> None:
+    def start_refused(self, env: GuestEnv, name: str, *says: str) -> None:
         """Start a guest that must not start: virsh's user reads why, and nothing has changed."""
-        before = state(house)
-        answer = house.virsh("start", "--paused", name, check=False)
+        before = state(env)
+        answer = env.virsh("start", "--paused", name, check=False)
         assert answer.returncode == 1
         for text in says:
             assert text in answer.stderr
         assert "Traceback" not in answer.stderr
-        assert state(house) == before
-        assert name not in house.virsh("list", "--name").stdout.split()
+        assert state(env) == before
+        assert name not in env.virsh("list", "--name").stdout.split()
 
     @pytest.mark.essential
-    def test_ibms_guest_gets_its_queues_and_returns_them(self, house: GuestEnv) -> None:
-        before = state(house)
+    def test_ibms_guest_gets_its_queues_and_returns_them(self, env: GuestEnv) -> None:
+        before = state(env)
         assert len(with_driver(before.host, "cex4queue")) == 12
         wish = Matrix(parse_list("0,0xa"), parse_list("1,2,4"), parse_list("1,2,4"))
-        house.define("ibm", wish, mdev(1))
-        house.virsh("start", "--paused", "ibm")
+        env.define("ibm", wish, mdev(1))
+        env.virsh("start", "--paused", "ibm")
 
-        running = state(house)
+        running = state(env)
         assert running.host.mdevs == {mdev(1): wish}
-        assert read_guest_queues(house.system.sysfs, mdev(1), wish) == set(wish.queues())
+        assert read_guest_queues(env.system.sysfs, mdev(1), wish) == set(wish.queues())
         collateral = {"00.001b", "0a.001b"}
         assert with_driver(running.host, "vfio_ap") == {str(queue) for queue in wish.queues()} | collateral
         assert with_driver(running.host, "cex4queue") == {"01.0001", "01.0002", "01.0004", "01.001b"}
         assert (running.leases, running.owed) == (1, True)
 
-        house.virsh("destroy", "ibm")
-        assert state(house) == before
+        env.virsh("destroy", "ibm")
+        assert state(env) == before
 
-    def test_a_guest_without_annotation_is_left_alone(self, house: GuestEnv) -> None:
-        before = state(house)
-        house.define("plain", None, None)
-        house.virsh("start", "--paused", "plain")
-        assert state(house) == before
-        house.virsh("destroy", "plain")
-        assert state(house) == before
-
-    @pytest.mark.essential
-    def test_a_guest_whose_queues_are_taken_does_not_start(self, house: GuestEnv) -> None:
-        before = state(house)
-        house.define("first", a_matrix("0", "1-2"), mdev(1))
-        house.define("second", a_matrix("0-1", "2"), mdev(2))
-        house.virsh("start", "--paused", "first")
-        self.start_refused(house, "second", "guest second: 00.0002 is held by guest first. Stop that guest")
-        house.virsh("destroy", "first")
-        assert state(house) == before
+    def test_a_guest_without_annotation_is_left_alone(self, env: GuestEnv) -> None:
+        before = state(env)
+        env.define("plain", None, None)
+        env.virsh("start", "--paused", "plain")
+        assert state(env) == before
+        env.virsh("destroy", "plain")
+        assert state(env) == before
 
     @pytest.mark.essential
-    def test_neighbours_overlap_in_time(self, house: GuestEnv) -> None:
-        before = state(house)
-        house.define("left", a_matrix("1", "1"), mdev(1))
-        house.define("right", a_matrix("1", "2"), mdev(2))
-        house.virsh("start", "--paused", "left")
-        house.virsh("start", "--paused", "right")
-        both = state(house).host
+    def test_a_guest_whose_queues_are_taken_does_not_start(self, env: GuestEnv) -> None:
+        before = state(env)
+        env.define("first", a_matrix("0", "1-2"), mdev(1))
+        env.define("second", a_matrix("0-1", "2"), mdev(2))
+        env.virsh("start", "--paused", "first")
+        self.start_refused(env, "second", "guest second: 00.0002 is held by guest first. Stop that guest")
+        env.virsh("destroy", "first")
+        assert state(env) == before
+
+    @pytest.mark.essential
+    def test_neighbours_overlap_in_time(self, env: GuestEnv) -> None:
+        before = state(env)
+        env.define("left", a_matrix("1", "1"), mdev(1))
+        env.define("right", a_matrix("1", "2"), mdev(2))
+        env.virsh("start", "--paused", "left")
+        env.virsh("start", "--paused", "right")
+        both = state(env).host
         assert both.mdevs == {mdev(1): a_matrix("1", "1"), mdev(2): a_matrix("1", "2")}
         assert {"01.0001", "01.0002"} <= with_driver(both, "vfio_ap")
         assert Apqn(1, 27) in both.drivers
 
-        house.virsh("destroy", "left")
-        alone = state(house).host
+        env.virsh("destroy", "left")
+        alone = state(env).host
         assert alone.mdevs == {mdev(2): a_matrix("1", "2")}
         assert "01.0002" in with_driver(alone, "vfio_ap")
 
-        house.virsh("destroy", "right")
-        assert state(house) == before
+        env.virsh("destroy", "right")
+        assert state(env) == before
 
-    def test_a_second_guest_with_the_same_device_leaves_the_first_alone(self, house: GuestEnv) -> None:
-        before = state(house)
-        house.define("owner", a_matrix("10", "4"), mdev(1))
-        house.define("thief", a_matrix("10", "4"), mdev(1))
-        house.virsh("start", "--paused", "owner")
-        self.start_refused(house, "thief", f"the mediated device {mdev(1)} is held by guest owner")
-        house.virsh("destroy", "owner")
-        assert state(house) == before
+    def test_a_second_guest_with_the_same_device_leaves_the_first_alone(self, env: GuestEnv) -> None:
+        before = state(env)
+        env.define("owner", a_matrix("10", "4"), mdev(1))
+        env.define("thief", a_matrix("10", "4"), mdev(1))
+        env.virsh("start", "--paused", "owner")
+        self.start_refused(env, "thief", f"the mediated device {mdev(1)} is held by guest owner")
+        env.virsh("destroy", "owner")
+        assert state(env) == before
 
-    def test_bad_requests_stop_the_start_with_a_sentence(self, house: GuestEnv) -> None:
-        house.define("odd", a_matrix("5", "1"), mdev(1))
-        self.start_refused(house, "odd", "guest odd: this host has no adapter 5 (0x5); it has 0-1,10.")
-        house.define("bare", a_matrix("0", "1"), None)
-        self.start_refused(
-            house, "bare", "guest bare: it asks for AP queues but has no device to carry them."
-        )
+    def test_bad_requests_stop_the_start_with_a_sentence(self, env: GuestEnv) -> None:
+        env.define("odd", a_matrix("5", "1"), mdev(1))
+        self.start_refused(env, "odd", "guest odd: this host has no adapter 5 (0x5); it has 0-1,10.")
+        env.define("bare", a_matrix("0", "1"), None)
+        self.start_refused(env, "bare", "guest bare: it asks for AP queues but has no device to carry them.")
 
     @pytest.mark.essential
-    def test_a_guest_can_start_again_and_again(self, house: GuestEnv) -> None:
-        before = state(house)
-        house.define("again", Matrix(parse_list("1"), parse_list("0x1b"), NO_IDS), mdev(3))
+    def test_a_guest_can_start_again_and_again(self, env: GuestEnv) -> None:
+        before = state(env)
+        env.define("again", Matrix(parse_list("1"), parse_list("0x1b"), NO_IDS), mdev(3))
         for _ in range(2):
-            house.virsh("start", "--paused", "again")
-            assert state(house).host.mdevs == {mdev(3): a_matrix("1", "27")}
-            house.virsh("destroy", "again")
-            assert state(house) == before
+            env.virsh("start", "--paused", "again")
+            assert state(env).host.mdevs == {mdev(3): a_matrix("1", "27")}
+            env.virsh("destroy", "again")
+            assert state(env) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine as a house: real AP drivers on emulated hardware, real libvirtd, KVM guests."""
+"""The environment of the machine tier: real AP drivers on emulated hardware, real libvirtd, KVM guests."""
 
 from __future__ import annotations
 

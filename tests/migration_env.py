@@ -68,8 +68,8 @@ class Pair:
         # QEMU, which is nobody in particular, makes the socket that its memory comes through.
         self._sockets.chmod(0o1777)
         self._numbers = itertools.count()
-        for house in (self.here, self.there):
-            _prepare(house)
+        for env in (self.here, self.there):
+            _prepare(env)
 
     def end(self) -> None:
         """Leave nothing in the file system."""
@@ -77,13 +77,13 @@ class Pair:
 
     def clean(self) -> None:
         """End and forget the guest on both hosts, and what was planted there."""
-        for house in (self.here, self.there):
+        for env in (self.here, self.there):
             for planted in ("stubborn", "full"):
-                house.run(["rm", "-f", f"/var/lib/libvirt/{planted}"])
-            house.clean()
-            house.virsh("destroy", NAME, check=False)
-            house.virsh("undefine", NAME, check=False)
-            eventually(partial(leases, house), {})
+                env.run(["rm", "-f", f"/var/lib/libvirt/{planted}"])
+            env.clean()
+            env.virsh("destroy", NAME, check=False)
+            env.virsh("undefine", NAME, check=False)
+            eventually(partial(leases, env), {})
 
     def start(self, wish: Matrix = WISH) -> None:
         """Define the guest here, and start it."""
@@ -102,11 +102,11 @@ class Pair:
             device_there="<hostdev" in there,
         )
 
-    def live(self, house: LabEnv) -> str:
-        """The guest's XML if it runs at ``house``, else nothing."""
-        if NAME not in house.virsh("list", "--name").stdout.split():
+    def live(self, env: LabEnv) -> str:
+        """The guest's XML if it runs at ``env``, else nothing."""
+        if NAME not in env.virsh("list", "--name").stdout.split():
             return ""
-        return house.virsh("dumpxml", NAME, check=False).stdout  # it may have ended just now
+        return env.virsh("dumpxml", NAME, check=False).stdout  # it may have ended just now
 
     def words(self, *words: str, back: bool = False, at: str = "", way: str = "") -> list[str]:
         """The command that migrates the guest; with ``back`` from there to here."""
@@ -146,35 +146,35 @@ class Pair:
             env=environment(),
         )
 
-    def holder(self, house: LabEnv) -> dict[str, str]:
-        """The guests with a lease at ``house`` and the uuid of their device."""
-        found = ledger_file.load(house.system.files, house.system.boot_id).leases.values()
+    def holder(self, env: LabEnv) -> dict[str, str]:
+        """The guests with a lease at ``env`` and the uuid of their device."""
+        found = ledger_file.load(env.system.files, env.system.boot_id).leases.values()
         return {lease.guest: lease.mdev for lease in found}
 
 
-def uri(house: LabEnv) -> str:
-    """The libvirtd of ``house``, as everybody outside of it calls it."""
-    return f"qemu+unix:///system?socket={house.path('/run/libvirt/libvirt-sock')}"
+def uri(env: LabEnv) -> str:
+    """The libvirtd of ``env``, as everybody outside of it calls it."""
+    return f"qemu+unix:///system?socket={env.path('/run/libvirt/libvirt-sock')}"
 
 
-def tree(house: LabEnv) -> str:
+def tree(env: LabEnv) -> str:
     """The root of its simulated host."""
-    return house.path(f"{house.lab.work}/host")
+    return env.path(f"{env.lab.work}/host")
 
 
-def a_letter(name: str, wish: Matrix, house: LabEnv) -> str:
+def a_letter(name: str, wish: Matrix, env: LabEnv) -> str:
     """The XML of a guest that wants queues."""
-    return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", house.xml(name, wish, mdev(7)))
+    return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", env.xml(name, wish, mdev(7)))
 
 
-def _prepare(house: LabEnv) -> None:
+def _prepare(env: LabEnv) -> None:
     """A libvirtd that is not the other one, and guests that devices can be plugged into."""
-    house.stop_daemon()
-    path = f"{house.lab.work}/etc/libvirt/libvirtd.conf"
+    env.stop_daemon()
+    path = f"{env.lab.work}/etc/libvirt/libvirtd.conf"
     settings = f'{Path(path).read_text(encoding="utf-8")}host_uuid = "{uuid.uuid4()}"\n'
     write_file(path, settings.encode())
-    write_file(f"{house.lab.work}{EMULATOR}", (TESTS / "ap_monitor.py").read_bytes(), 0o755)
-    house.start_daemon()
+    write_file(f"{env.lab.work}{EMULATOR}", (TESTS / "ap_monitor.py").read_bytes(), 0o755)
+    env.start_daemon()
 
 
 def _run(words: list[str], **more: str) -> CompletedProcess[str]:

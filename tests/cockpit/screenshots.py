@@ -32,12 +32,12 @@ def main() -> None:
     """Take them."""
     kernel = SimKernel.new(adapters=ADAPTERS, domains=DOMAINS)
     with Lab(hook_script(), kernel=kernel) as lab, tempfile.TemporaryDirectory() as work:
-        house = LabEnv(lab)
-        house.system.files.write("etc/apvfio/apvfio.toml", POLICY)
+        env = LabEnv(lab)
+        env.system.files.write("etc/apvfio/apvfio.toml", POLICY)
         for number, (name, ids) in enumerate(GUESTS.items()):
-            house.define(name, a_matrix(*ids), f"0a0b0c0d-1111-4111-8111-{number:012}")
-        house.virsh("start", "db1")
-        house.virsh("start", "web")
+            env.define(name, a_matrix(*ids), f"0a0b0c0d-1111-4111-8111-{number:012}")
+        env.virsh("start", "db1")
+        env.virsh("start", "web")
         Path(work).chmod(0o755)
         served = cockpit(Path(work), in_lab(lab), env={})
         with served as address, chromium(Path(work) / "profile") as driver:
@@ -45,7 +45,7 @@ def main() -> None:
             page.until("#guests", "vault")
             for theme in ("light", "dark"):
                 _take(page, theme)
-        house.clean()
+        env.clean()
 
 
 def _take(page: Page, theme: str) -> None:

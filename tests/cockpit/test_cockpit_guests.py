@@ -32,35 +32,35 @@ DISGUISED = "db1\u202e\u200btxt.\u2066\u00a0\u0085\U000e0041"
 
 
 @pytest.fixture
-def house(lab_env: LabEnv) -> Iterator[LabEnv]:
+def env(lab_env: LabEnv) -> Iterator[LabEnv]:
     yield lab_env
     lab_env.clean()
 
 
-def annotation(house: LabEnv, name: str) -> str:
-    return house.virsh("dumpxml", "--inactive", "--", name).stdout
+def annotation(env: LabEnv, name: str) -> str:
+    return env.virsh("dumpxml", "--inactive", "--", name).stdout
 
 
-def test_a_guest_is_given_queues_and_starts(house: LabEnv, open_page: OpenPage) -> None:
-    house.define("db1", None, None)
-    page = open_page(command=in_lab(house.lab))
+def test_a_guest_is_given_queues_and_starts(env: LabEnv, open_page: OpenPage) -> None:
+    env.define("db1", None, None)
+    page = open_page(command=in_lab(env.lab))
     page.until("#guests", "No guest asks for queues.")
     page.plan("Give a guest queues…", guest="db1", adapters="0,0xa", domains="1-2")
     page.until("dialog", "4 queues: 00.0001, 00.0002, 0a.0001, 0a.0002")
     page.until("dialog", "The host loses besides")
     page.until("dialog", "<ap:matrix")
-    assert f"<{PREFIX}:matrix" not in annotation(house, "db1")
+    assert f"<{PREFIX}:matrix" not in annotation(env, "db1")
     page.finish("Set")
     page.until("#guests", "adapters 0,10, domains 1-2")
     page.until("#guests", "possible")
-    assert f"<{PREFIX}:matrix" in annotation(house, "db1")
+    assert f"<{PREFIX}:matrix" in annotation(env, "db1")
 
-    house.virsh("start", "db1")
+    env.virsh("start", "db1")
     page.until("#legend", "guest db1")
     page.until("#leases", "db1")
     page.until("#guests", "running")
     assert page.marks()["0a.0002"] == "a"
-    house.virsh("destroy", "db1")
+    env.virsh("destroy", "db1")
     page.until("#leases", "No guest holds queues.")
 
     page.until("#guests", "shut off")
@@ -68,14 +68,14 @@ def test_a_guest_is_given_queues_and_starts(house: LabEnv, open_page: OpenPage) 
     page.until("dialog", "Its definition")
     page.finish("Clear")
     page.until("#guests", "No guest asks for queues.")
-    assert f"<{PREFIX}:matrix" not in annotation(house, "db1")
+    assert f"<{PREFIX}:matrix" not in annotation(env, "db1")
 
 
-def test_a_refusal_names_guest_and_queues(house: LabEnv, open_page: OpenPage) -> None:
-    house.define("db1", a_matrix("0", "1"), "0a0b0c0d-1111-4111-8111-111111111111")
-    house.define("db2", None, None)
-    house.virsh("start", "db1")
-    page = open_page(command=in_lab(house.lab))
+def test_a_refusal_names_guest_and_queues(env: LabEnv, open_page: OpenPage) -> None:
+    env.define("db1", a_matrix("0", "1"), "0a0b0c0d-1111-4111-8111-111111111111")
+    env.define("db2", None, None)
+    env.virsh("start", "db1")
+    page = open_page(command=in_lab(env.lab))
     page.until("#guests", "running")
     page.plan("Give a guest queues…", guest="db2", adapters="0", domains="1")
     page.until("dialog [role=alert]", "guest db2")
@@ -85,16 +85,16 @@ def test_a_refusal_names_guest_and_queues(house: LabEnv, open_page: OpenPage) ->
     page.plan_anew(guest="nobody", domains="1")
     page.until("dialog [role=alert]", "libvirt knows no guest nobody.")
     page.click("Cancel", "dialog")
-    assert f"<{PREFIX}:matrix" not in annotation(house, "db2")
+    assert f"<{PREFIX}:matrix" not in annotation(env, "db2")
 
 
 @pytest.fixture
-def frozen(house: LabEnv) -> Iterator[LabEnv]:
+def frozen(env: LabEnv) -> Iterator[LabEnv]:
     """The lab with a guest, and a daemon that does not answer."""
-    house.define("db1", a_matrix("0", "1"), "0a0b0c0d-4444-4111-8111-111111111111")
-    house.lab.libvirtd.freeze()
-    yield house
-    house.lab.libvirtd.thaw()
+    env.define("db1", a_matrix("0", "1"), "0a0b0c0d-4444-4111-8111-111111111111")
+    env.lab.libvirtd.freeze()
+    yield env
+    env.lab.libvirtd.thaw()
 
 
 @pytest.mark.usefixtures("hurried")
@@ -137,17 +137,17 @@ def commands(lab: Lab, words: bytes) -> list[int]:
     return found
 
 
-def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabEnv, open_page: OpenPage) -> None:
+def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(env: LabEnv, open_page: OpenPage) -> None:
     shown = printable(DISGUISED)
     assert shown == "db1??txt.????"
-    house.define(DISGUISED, a_matrix("0", "1"), "0a0b0c0d-3333-4111-8111-111111111111")
-    page = open_page(command=in_lab(house.lab))
+    env.define(DISGUISED, a_matrix("0", "1"), "0a0b0c0d-3333-4111-8111-111111111111")
+    page = open_page(command=in_lab(env.lab))
     page.until("#guests tbody th", shown)
     page.click(f"Plan {shown}")
     page.until("dialog h2", f"Starting {shown}")
     page.until("dialog", "1 queue: 00.0001")
     page.finish("Close")
-    house.virsh("start", "--", DISGUISED)
+    env.virsh("start", "--", DISGUISED)
     page.until("#leases tbody th", shown)
     page.until("#legend", f"guest {shown}")
     page.until("#guests", "running")
@@ -159,19 +159,19 @@ def test_what_cannot_be_printed_is_shown_as_apvfio_prints_it(house: LabEnv, open
     hidden = r"return document.documentElement.outerHTML.match(/[\p{Cf}\p{Zl}\p{Zp}\u0080-\u009f]/gu)"
     assert page.js(hidden) is None
     page.finish("Clear")
-    assert f"<{PREFIX}:matrix" not in annotation(house, DISGUISED)
+    assert f"<{PREFIX}:matrix" not in annotation(env, DISGUISED)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, OPTION])
-def test_a_hostile_name_is_text_and_no_option(house: LabEnv, open_page: OpenPage, name: str) -> None:
-    house.define(name, a_matrix("0", "1"), "0a0b0c0d-2222-4111-8111-111111111111")
-    page = open_page(command=in_lab(house.lab))
+def test_a_hostile_name_is_text_and_no_option(env: LabEnv, open_page: OpenPage, name: str) -> None:
+    env.define(name, a_matrix("0", "1"), "0a0b0c0d-2222-4111-8111-111111111111")
+    page = open_page(command=in_lab(env.lab))
     page.until("#guests tbody th", name)
     page.click(f"Plan {name}")
     page.until("dialog h2", name)
     page.until("dialog", "1 queue: 00.0001")
     page.finish("Close")
-    house.virsh("start", "--", name)
+    env.virsh("start", "--", name)
     page.until("#legend", f"guest {name}")
     page.until("#leases tbody th", name)
     page.until("#guests", "running")
@@ -181,4 +181,4 @@ def test_a_hostile_name_is_text_and_no_option(house: LabEnv, open_page: OpenPage
     page.plan(f"Clear {name}", when="config")
     page.finish("Clear")
     assert page.js("return [document.images.length, window.hacked ?? null]") == [0, None]
-    assert f"<{PREFIX}:matrix" not in annotation(house, name)
+    assert f"<{PREFIX}:matrix" not in annotation(env, name)

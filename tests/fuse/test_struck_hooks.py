@@ -30,15 +30,15 @@ STRIKES = (
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEnv]:
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEnv]:
     try:
         fuse.load_library()
     except HostError as error:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
-    with mounted(tmp_path_factory.mktemp("struck")) as house:
-        yield house
+    with mounted(tmp_path_factory.mktemp("struck")) as env:
+        yield env
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEnv]:
     ],
     ids=str,
 )
-def test_no_stop_is_lost(house: GuestEnv, round_: Round) -> None:
-    house.play(round_)
+def test_no_stop_is_lost(env: GuestEnv, round_: Round) -> None:
+    env.play(round_)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_nothing_is_lost_by_chance(house: GuestEnv, seed: int) -> None:
-    house.play(draw(random.Random(f"struck {seed}")))
+def test_nothing_is_lost_by_chance(env: GuestEnv, seed: int) -> None:
+    env.play(draw(random.Random(f"struck {seed}")))

@@ -58,8 +58,8 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
 class Ward:
     """A lab, the doctor in it, and a shell for what it prescribes."""
 
-    def __init__(self, house: LabEnv, directory: Path) -> None:
-        self.house = house
+    def __init__(self, env: LabEnv, directory: Path) -> None:
+        self.env = env
         self.bin = directory / "bin"
         self.bin.mkdir()
         (self.bin / "apvfio").write_text(f'#!/bin/sh\nexec {sys.executable} -m apvfio "$@"\n')
@@ -70,12 +70,12 @@ class Ward:
     def shell(self, script: str) -> str:
         """Run a script as the administrator would."""
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "EDITOR": self.editor, "LC_ALL": "C.UTF-8"}
-        done = self.house.lab.run(["sh", "-c", script], 60.0, env=environment)
+        done = self.env.lab.run(["sh", "-c", script], 60.0, env=environment)
         assert done.returncode == 0, (script, done.stdout, done.stderr)
         return done.stdout
 
     def examined(self, *words: str) -> tuple[int, list[Found]]:
-        done = self.house.apvfio("doctor", "--json", *words)
+        done = self.env.apvfio("doctor", "--json", *words)
         assert done.stderr == ""
         return done.returncode, json.loads(done.stdout)["checks"]
 
@@ -99,43 +99,43 @@ class Ward:
 
     def refuses(self, guest: str) -> str:
         """That libvirt does not start the guest; what it says."""
-        done = self.house.virsh("start", guest, check=False)
+        done = self.env.virsh("start", guest, check=False)
         assert done.returncode != 0
         return done.stderr
 
     def starts(self, guest: str) -> None:
         """That it starts, with queues, and stops."""
-        self.house.virsh("start", guest)
-        assert guest in self.house.apvfio("status").stdout
-        self.house.virsh("destroy", guest)
+        self.env.virsh("start", guest)
+        assert guest in self.env.apvfio("status").stdout
+        self.env.virsh("destroy", guest)
 
 
 @pytest.fixture
 def ward(lab: Lab, tmp_path: Path) -> Iterator[Ward]:
-    house = LabEnv(lab)
-    ward = Ward(house, tmp_path)
+    env = LabEnv(lab)
+    ward = Ward(env, tmp_path)
     yield ward
-    house.clean()
+    env.clean()
     assert {c["message"] for c in ward.faults()} == ward.usual
 
 
 def test_nothing_stops_a_guest_of_the_lab(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    ward.env.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     code, checks = ward.examined("db1")
     assert (code, [c for c in checks if c["state"] == "problem"]) == (0, [])
     assert checks[-1]["message"].startswith("a start gives it 4 queues")
     states = {c["id"]: c["state"] for c in checks}
     assert [states[name] for name in ("hook", "hook-seen", "python", "connection", "libvirt")] == ["ok"] * 5
-    ward.house.virsh("start", "db1")
+    ward.env.virsh("start", "db1")
     code, checks = ward.examined("db1")
     assert (code, checks[-1]["message"]) == (0, "it runs and has 4 queues: adapters 0,10, domains 1-2")
-    ward.house.define("db2", a_matrix("0", "1"), mdev(2))
+    ward.env.define("db2", a_matrix("0", "1"), mdev(2))
     code, fault = ward.first("db2")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
     # No guest is stopped for another.
     assert fault["commands"] == ["apvfio queues"]
     assert "held by guest db1" in ward.refuses("db2")
-    ward.house.virsh("destroy", "db1")
+    ward.env.virsh("destroy", "db1")
     ward.starts("db2")
 
 
@@ -187,7 +187,7 @@ def device_of_another(ward: Ward) -> None:
     ward.shell(f"echo {mdev(9)} >/sys/devices/vfio_ap/matrix/mdev_supported_types/vfio_ap-passthrough/create")
     for name, number in (("adapter", 1), ("domain", 4)):
         ward.shell(f"echo {number} >/sys/devices/vfio_ap/matrix/{mdev(9)}/assign_{name}")
-    ward.house.define("own", a_matrix("1", "4"), mdev(3))
+    ward.env.define("own", a_matrix("1", "4"), mdev(3))
 
 
 FAULTS: list[tuple[Callable[[Ward], None], str, int, str]] = [
@@ -209,7 +209,7 @@ FAULTS: list[tuple[Callable[[Ward], None], str, int, str]] = [
 def test_what_stops_every_guest(
     ward: Ward, break_it: Callable[[Ward], None], name: str, code: int, says: str
 ) -> None:
-    ward.house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    ward.env.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     break_it(ward)
     found, fault = ward.first("db1")
     assert (found, fault["id"], fault["state"]) == (code, name, "problem"), fault
@@ -225,19 +225,19 @@ def test_what_stops_every_guest(
     ward.shell(f"rm -f /etc/libvirt/hooks/qemu {left} {POLICY} /run/apvfio/ledger.json.damaged")
     if name == "hook":
         # The hook is newer than the daemon now, and what shows that it was there before may go.
-        ward.house.stop_daemon()
-        ward.house.start_daemon()
+        ward.env.stop_daemon()
+        ward.env.start_daemon()
 
 
 def test_an_annotation_is_edited(ward: Ward) -> None:
-    ward.house.define_xml(
+    ward.env.define_xml(
         "db1", guest_xml("db1", a_matrix("0", "1"), mdev(1)).replace('domains="1"', 'domains="1x"')
     )
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.REQUEST, "annotation")
     number = re.search(r"\(line (\d+) of", fault["message"])
     assert number
-    lines = ward.house.virsh("dumpxml", "--inactive", "db1").stdout.splitlines()
+    lines = ward.env.virsh("dumpxml", "--inactive", "db1").stdout.splitlines()
     assert "1x" in lines[int(number[1]) - 1]
     assert "1x" in ward.refuses("db1")
     ward.editor = "sed -i s/1x/1/"
@@ -256,7 +256,7 @@ def test_an_annotation_is_edited(ward: Ward) -> None:
 def test_what_one_guest_lacks(
     ward: Ward, wish: Matrix | None, device: str, code: int, name: str, says: str
 ) -> None:
-    ward.house.define("db1", wish, device)
+    ward.env.define("db1", wish, device)
     found, fault = ward.first("db1")
     assert (found, fault["id"]) == (code, name)
     assert says in ward.refuses("db1")
@@ -267,7 +267,7 @@ def test_what_one_guest_lacks(
 
 
 def test_a_second_copy_of_the_hook(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     copy = "/etc/libvirt/hooks/qemu.d/60-apvfio"
     ward.shell(f"cp -p {HOOK} {copy}")
     code, fault = ward.first("db1")
@@ -291,7 +291,7 @@ def test_a_hook_that_others_may_write(ward: Ward) -> None:
 
 def test_a_lock_of_a_process_that_has_ended(ward: Ward) -> None:
     """Its number is that of another process by now."""
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     ward.shell(f"sleep 600 >/dev/null 2>&1 & echo $! >{LOCK}; echo $! >/run/sleeper")
     ward.shell(f"touch -d '1 minute ago' {LOCK}")
     code, checks = ward.examined("db1")
@@ -302,32 +302,32 @@ def test_a_lock_of_a_process_that_has_ended(ward: Ward) -> None:
 
 
 def test_a_guest_that_runs_without_its_queues(ward: Ward) -> None:
-    ward.house.define("db1", None, "")
-    ward.house.virsh("start", "db1")
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", None, "")
+    ward.env.virsh("start", "db1")
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     code, fault = ward.first("db1")
     assert (code, fault["id"], fault["state"]) == (0, "start", "warning")
-    ward.house.virsh("destroy", "db1")
+    ward.env.virsh("destroy", "db1")
     ward.starts("db1")
 
 
 def test_a_clone_gets_a_device_of_its_own(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
-    ward.house.define("clone", a_matrix("1", "1"), mdev(1))
-    ward.house.virsh("start", "db1")
-    before = ward.house.virsh("dumpxml", "--inactive", "db1").stdout
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("clone", a_matrix("1", "1"), mdev(1))
+    ward.env.virsh("start", "db1")
+    before = ward.env.virsh("dumpxml", "--inactive", "db1").stdout
     code, fault = ward.first("clone")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
     assert fault["commands"] == ["apvfio guest set --new-device clone"]
     ward.refuses("clone")
     ward.mend(fault)
     ward.starts("clone")
-    assert ward.house.virsh("dumpxml", "--inactive", "db1").stdout == before
-    ward.house.virsh("destroy", "db1")
+    assert ward.env.virsh("dumpxml", "--inactive", "db1").stdout == before
+    ward.env.virsh("destroy", "db1")
 
 
 def test_somebody_elses_device(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("1", "4"), mdev(1))
+    ward.env.define("db1", a_matrix("1", "4"), mdev(1))
     device_of_another(ward)
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
@@ -337,15 +337,15 @@ def test_somebody_elses_device(ward: Ward) -> None:
     masks = next(c for c in ward.faults() if c["id"] == "masks")
     ward.mend(masks)
     assert "masks" not in [c["id"] for c in ward.faults()]
-    ward.house.virsh("undefine", "own")
+    ward.env.virsh("undefine", "own")
 
 
 def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
     """The ledger has a guest that no process is; it came by it long ago."""
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
-    ward.house.virsh("start", "db1")
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.virsh("start", "db1")
     ward.shell("cp -p /run/apvfio/ledger.json /run/ledger.kept")
-    ward.house.virsh("destroy", "db1")
+    ward.env.virsh("destroy", "db1")
     ward.shell('sed -E \'s/"since": [0-9]+/"since": 1/\' /run/ledger.kept >/run/apvfio/ledger.json')
     fault = next(c for c in ward.faults() if c["id"] == "drift")
     assert fault["commands"] == ["apvfio reconcile"]
@@ -354,7 +354,7 @@ def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
 
 
 def test_a_lock_that_a_tool_holds_is_left_alone(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     ward.shell(f"mkdir -p /etc/apvfio; printf '[time]\\nlock-wait = 1\\n' >{POLICY}")
     ward.shell("cp /bin/sleep /run/chzdev")
     ward.shell(f"/run/chzdev 600 >/dev/null 2>&1 & echo $! >{LOCK}")
@@ -367,7 +367,7 @@ def test_a_lock_that_a_tool_holds_is_left_alone(ward: Ward) -> None:
 
 
 def test_our_own_lock_is_held(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     ward.shell("touch /run/apvfio/lock; chmod 600 /run/apvfio/lock")
     ward.shell("flock /run/apvfio/lock sleep 600 >/dev/null 2>&1 & echo $! >/run/holder; sleep 0.5")
     ward.shell("cat /run/holder >/run/apvfio/lock")
@@ -381,14 +381,14 @@ def test_our_own_lock_is_held(ward: Ward) -> None:
 
 
 def test_the_daemon_is_down(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
-    ward.house.stop_daemon()
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.stop_daemon()
     try:
         code, fault = ward.first("db1")
         assert (code, fault["id"]) == (Exit.HOST, "connection")
         assert "does not answer" in fault["message"]
     finally:
-        ward.house.start_daemon()
+        ward.env.start_daemon()
     assert ward.examined("db1")[0] == 0
 
 
@@ -398,11 +398,11 @@ def test_the_session_daemon_is_the_wrong_one(ward: Ward) -> None:
 
 
 def test_an_ordinary_user_hears_what_he_could_not_see(ward: Ward) -> None:
-    ward.house.define("db1", a_matrix("0", "1"), mdev(1))
+    ward.env.define("db1", a_matrix("0", "1"), mdev(1))
     ward.shell("chmod 0700 /etc/apvfio")
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        done = ward.house.run(as_nobody(Path(directory), "doctor", "--json", "db1"))
+        done = ward.env.run(as_nobody(Path(directory), "doctor", "--json", "db1"))
     assert done.stderr == ""
     states = {(c["id"], c["state"]) for c in json.loads(done.stdout)["checks"]}
     assert done.returncode == 0
@@ -417,7 +417,7 @@ def test_a_tree_and_its_commands(ward: Ward, lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "db1.xml"
     file.write_text(guest_xml("db1", a_matrix("0", "1"), mdev(1)))
     ward.shell("echo 0 >/sys/bus/ap/devices/card00/config")
-    done = ward.house.lab.run([sys.executable, "-m", "apvfio", "doctor"])
+    done = ward.env.lab.run([sys.executable, "-m", "apvfio", "doctor"])
     assert "card00/config" in done.stdout
     from apvfio.doctor.facts import DomainFacts
     from apvfio.doctor.remedies import Words

@@ -34,36 +34,36 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(lab: Lab) -> Iterator[LabEnv]:
-    house = LabEnv(lab)
-    house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
-    yield house
-    house.clean()
+def env(lab: Lab) -> Iterator[LabEnv]:
+    env = LabEnv(lab)
+    env.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    yield env
+    env.clean()
 
 
 @pytest.fixture
-def frozen(house: LabEnv) -> Iterator[LabEnv]:
-    house.lab.libvirtd.freeze()
-    yield house
-    house.lab.libvirtd.thaw()
+def frozen(env: LabEnv) -> Iterator[LabEnv]:
+    env.lab.libvirtd.freeze()
+    yield env
+    env.lab.libvirtd.thaw()
 
 
 @pytest.fixture
-def hanging(house: LabEnv) -> Iterator[LabEnv]:
+def hanging(env: LabEnv) -> Iterator[LabEnv]:
     """A guest is being started, and somebody's hook does not end."""
     script = '#!/bin/sh\n[ "$2" != prepare ] || exec sleep 300\n'
-    house.run(["sh", "-c", f"cat >{HANGING}; chmod +x {HANGING}"], stdin=script)
-    house.run(["sh", "-c", "virsh -c qemu:///system start db1 >/dev/null 2>&1 &"])
+    env.run(["sh", "-c", f"cat >{HANGING}; chmod +x {HANGING}"], stdin=script)
+    env.run(["sh", "-c", "virsh -c qemu:///system start db1 >/dev/null 2>&1 &"])
     deadline = time.monotonic() + 20
-    while house.run(["pgrep", "-f", "^sleep 300"]).returncode and time.monotonic() < deadline:
+    while env.run(["pgrep", "-f", "^sleep 300"]).returncode and time.monotonic() < deadline:
         time.sleep(0.1)
-    yield house
-    house.run(["sh", "-c", f"rm {HANGING}; pkill -f '^sleep 300'"])
+    yield env
+    env.run(["sh", "-c", f"rm {HANGING}; pkill -f '^sleep 300'"])
 
 
-def timed(house: LabEnv, *words: str) -> tuple[int, str, float]:
+def timed(env: LabEnv, *words: str) -> tuple[int, str, float]:
     began = time.monotonic()
-    done = house.apvfio(*words)
+    done = env.apvfio(*words)
     return done.returncode, done.stdout + done.stderr, time.monotonic() - began
 
 
@@ -101,9 +101,9 @@ def test_sigint_at_any_moment(hanging: LabEnv) -> None:
         assert time.monotonic() - began < seconds + 4
 
 
-def test_a_daemon_that_goes_on_is_asked_again(house: LabEnv) -> None:
-    house.lab.libvirtd.freeze()
-    assert timed(house, "guest", "show", "db1")[0] == Exit.HOST
-    house.lab.libvirtd.thaw()
-    code, said, _ = timed(house, "guest", "show", "db1")
+def test_a_daemon_that_goes_on_is_asked_again(env: LabEnv) -> None:
+    env.lab.libvirtd.freeze()
+    assert timed(env, "guest", "show", "db1")[0] == Exit.HOST
+    env.lab.libvirtd.thaw()
+    code, said, _ = timed(env, "guest", "show", "db1")
     assert (code, "0,10" in said) == (Exit.OK, True), said

@@ -27,10 +27,10 @@ def hard_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(hard_lab: Lab) -> Iterator[LabEnv]:
-    house = LabEnv(hard_lab)
-    yield house
-    house.clean()
+def env(hard_lab: Lab) -> Iterator[LabEnv]:
+    env = LabEnv(hard_lab)
+    yield env
+    env.clean()
 
 
 class TestKilledInPrepare(daemon_cases.KilledInPrepare):

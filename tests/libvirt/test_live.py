@@ -25,10 +25,10 @@ def live_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(live_lab: Lab) -> Iterator[LabEnv]:
-    house = LabEnv(live_lab)
-    yield house
-    house.clean()
+def env(live_lab: Lab) -> Iterator[LabEnv]:
+    env = LabEnv(live_lab)
+    yield env
+    env.clean()
 
 
 class TestLiveChanges(live_cases.LiveChanges):

@@ -41,60 +41,60 @@ def scripted_lab(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def house(scripted_lab: Lab) -> Iterator[LabEnv]:
-    house = LabEnv(scripted_lab)
-    yield house
-    house.clean()
+def env(scripted_lab: Lab) -> Iterator[LabEnv]:
+    env = LabEnv(scripted_lab)
+    yield env
+    env.clean()
 
 
 class TestMdevctl(MoreMdevctlCases):
     """The common cases."""
 
 
-def test_on_a_host_of_overrides_nothing_is_taken_unasked(house: LabEnv) -> None:
-    before = state(house)
-    assert house.apvfio("mechanism", "overrides").returncode == 0
+def test_on_a_host_of_overrides_nothing_is_taken_unasked(env: LabEnv) -> None:
+    before = state(env)
+    assert env.apvfio("mechanism", "overrides").returncode == 0
     try:
-        assert mdevctl(house, "start", 1, device(["0"], ["1", "2"])) == ""
-        assert with_driver(state(house).host, VFIO_DRIVER) == {"00.0001", "00.0002"}
-        assert house.apvfio("reconcile").stdout.startswith("nothing to do")
-        mdevctl(house, "stop", 1)
-        assert state(house) == before
+        assert mdevctl(env, "start", 1, device(["0"], ["1", "2"])) == ""
+        assert with_driver(state(env).host, VFIO_DRIVER) == {"00.0001", "00.0002"}
+        assert env.apvfio("reconcile").stdout.startswith("nothing to do")
+        mdevctl(env, "stop", 1)
+        assert state(env) == before
     finally:
-        assert house.apvfio("mechanism", "masks").returncode == 0
+        assert env.apvfio("mechanism", "masks").returncode == 0
 
 
-def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(house: LabEnv) -> None:
-    before = state(house)
-    os.remove(house.path(CALLOUT))
+def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(env: LabEnv) -> None:
+    before = state(env)
+    os.remove(env.path(CALLOUT))
     try:
-        refused = mdevctl(house, "start", 1, device(["0"], ["4"]), code=1)
+        refused = mdevctl(env, "start", 1, device(["0"], ["4"]), code=1)
         assert "apvfio" not in refused
-        house.define("mine", None, mdev(2))
-        house.apvfio("guest", "set", "mine", "--adapters", "0", "--domains", "1-2")
-        house.virsh("start", "--paused", "mine")
-        mdevctl(house, "start", 1, device(["0"], ["4"]))
-        house.virsh("destroy", "mine")
-        assert ledger(house).pending
-        mdevctl(house, "stop", 1)
-        assert state(house) == before
+        env.define("mine", None, mdev(2))
+        env.apvfio("guest", "set", "mine", "--adapters", "0", "--domains", "1-2")
+        env.virsh("start", "--paused", "mine")
+        mdevctl(env, "start", 1, device(["0"], ["4"]))
+        env.virsh("destroy", "mine")
+        assert ledger(env).pending
+        mdevctl(env, "stop", 1)
+        assert state(env) == before
     finally:
-        install(house.lab, "mdevctl-callout", CALLOUT)
+        install(env.lab, "mdevctl-callout", CALLOUT)
 
 
-def test_without_the_notifier_the_next_reconcile_pays(house: LabEnv) -> None:
-    before = state(house)
-    os.remove(house.path(NOTIFIER))
+def test_without_the_notifier_the_next_reconcile_pays(env: LabEnv) -> None:
+    before = state(env)
+    os.remove(env.path(NOTIFIER))
     try:
-        mdevctl(house, "start", 1, device(["0,1"], ["1"]), code=1)
-        assert ledger(house).claims
-        assert house.apvfio("reconcile").returncode == 0
-        assert state(house) == before
-        mdevctl(house, "start", 1, device(["0"], ["1"]))
-        mdevctl(house, "stop", 1)
-        assert ledger(house).pending
-        assert house.apvfio("reconcile").returncode == 0
-        assert state(house) == before
-        assert not ledger(house).claims
+        mdevctl(env, "start", 1, device(["0,1"], ["1"]), code=1)
+        assert ledger(env).claims
+        assert env.apvfio("reconcile").returncode == 0
+        assert state(env) == before
+        mdevctl(env, "start", 1, device(["0"], ["1"]))
+        mdevctl(env, "stop", 1)
+        assert ledger(env).pending
+        assert env.apvfio("reconcile").returncode == 0
+        assert state(env) == before
+        assert not ledger(env).claims
     finally:
-        install(house.lab, "mdevctl-notifier", NOTIFIER)
+        install(env.lab, "mdevctl-notifier", NOTIFIER)

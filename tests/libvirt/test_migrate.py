@@ -122,8 +122,8 @@ def test_a_guest_without_definition_leaves_none(pair: Pair) -> None:
     assert pair.migrate().returncode == 0
     arrived(pair, started)
     pair.there.virsh("destroy", NAME)
-    for house in (pair.here, pair.there):
-        assert NAME not in house.virsh("list", "--all", "--name").stdout.split()
+    for env in (pair.here, pair.there):
+        assert NAME not in env.virsh("list", "--all", "--name").stdout.split()
 
 
 def test_a_definition_may_stay(pair: Pair, started: Standing) -> None:
@@ -278,9 +278,9 @@ def test_killed_while_libvirt_moves_it(pair: Pair, started: Standing) -> None:
 def test_killed_and_the_guest_ends(pair: Pair, started: Standing, step: str) -> None:
     """Its end brings home what it has; what waits for it elsewhere comes home with the next reconcile."""
     pair.dies(step)
-    for house in (pair.here, pair.there):
-        if pair.live(house):
-            house.virsh("destroy", NAME)
+    for env in (pair.here, pair.there):
+        if pair.live(env):
+            env.virsh("destroy", NAME)
     assert state(pair.here)[1:] == (0, False)
     if step != "move":
         done = pair.migrate("--back")

@@ -50,73 +50,73 @@ def lab_env(make_lab: MakeLab) -> Iterator[LabEnv]:
 
 
 @pytest.fixture
-def house(lab_env: LabEnv) -> Iterator[LabEnv]:
+def env(lab_env: LabEnv) -> Iterator[LabEnv]:
     yield lab_env
     lab_env.clean()
 
 
-def shown(house: LabEnv, *words: str) -> list[str]:
-    return house.virsh("nodedev-list", "--cap", "mdev", *words).stdout.split()
+def shown(env: LabEnv, *words: str) -> list[str]:
+    return env.virsh("nodedev-list", "--cap", "mdev", *words).stdout.split()
 
 
-def until_shown(house: LabEnv, expected: list[str], *words: str) -> None:
+def until_shown(env: LabEnv, expected: list[str], *words: str) -> None:
     """The daemon looks at mdevctl's directory 100 ms after it changed."""
     deadline = time.monotonic() + PATIENCE
-    while shown(house, *words) != expected:
+    while shown(env, *words) != expected:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def node_device(house: LabEnv) -> ET.Element:
-    return ET.fromstring(house.virsh("nodedev-dumpxml", NAME).stdout)
+def node_device(env: LabEnv) -> ET.Element:
+    return ET.fromstring(env.virsh("nodedev-dumpxml", NAME).stdout)
 
 
-def held(house: LabEnv) -> Matrix:
+def held(env: LabEnv) -> Matrix:
     """What the node device's definition holds."""
-    attrs = [(attr.get("name"), attr.get("value", "")) for attr in node_device(house).iter("attr")]
+    attrs = [(attr.get("name"), attr.get("value", "")) for attr in node_device(env).iter("attr")]
     kinds = ("assign_adapter", "assign_domain", "assign_control_domain")
     return Matrix(*(IdSet(int(value, 0) for name, value in attrs if name == kind) for kind in kinds))
 
 
-def test_a_definition_of_ours_is_a_node_device(house: LabEnv) -> None:
-    before = state(house)
-    house.define("kept", ROW, mdev(1))
-    assert house.apvfio("define", "kept").returncode == 0
-    until_shown(house, [NAME], "--inactive")
-    assert held(house) == ROW
-    house.virsh("start", "--paused", "kept")
-    house.stop_daemon()
-    house.start_daemon()
-    assert shown(house) == [NAME]
-    assert shown(house, "--inactive") == []
-    assert node_device(house).findtext("path") == f"/sys/{AP_MDEVS.device(mdev(1))}"
-    assert node_device(house).findtext("parent") == "ap_matrix"
-    house.virsh("destroy", "kept")
-    house.stop_daemon()
-    house.start_daemon()
-    until_shown(house, [NAME], "--inactive")
-    assert shown(house) == []
-    assert house.apvfio("undefine", "kept").returncode == 0
-    until_shown(house, [], "--all")
-    assert state(house) == before
+def test_a_definition_of_ours_is_a_node_device(env: LabEnv) -> None:
+    before = state(env)
+    env.define("kept", ROW, mdev(1))
+    assert env.apvfio("define", "kept").returncode == 0
+    until_shown(env, [NAME], "--inactive")
+    assert held(env) == ROW
+    env.virsh("start", "--paused", "kept")
+    env.stop_daemon()
+    env.start_daemon()
+    assert shown(env) == [NAME]
+    assert shown(env, "--inactive") == []
+    assert node_device(env).findtext("path") == f"/sys/{AP_MDEVS.device(mdev(1))}"
+    assert node_device(env).findtext("parent") == "ap_matrix"
+    env.virsh("destroy", "kept")
+    env.stop_daemon()
+    env.start_daemon()
+    until_shown(env, [NAME], "--inactive")
+    assert shown(env) == []
+    assert env.apvfio("undefine", "kept").returncode == 0
+    until_shown(env, [], "--all")
+    assert state(env) == before
 
 
-def test_a_node_device_that_is_replaced(house: LabEnv) -> None:
-    house.virsh("nodedev-define", "/dev/stdin", stdin=XML)
-    house.virsh("nodedev-autostart", NAME)
-    there = load_definition(house.system.files, mdev(1))
+def test_a_node_device_that_is_replaced(env: LabEnv) -> None:
+    env.virsh("nodedev-define", "/dev/stdin", stdin=XML)
+    env.virsh("nodedev-autostart", NAME)
+    there = load_definition(env.system.files, mdev(1))
     assert there
     assert matrix_of(there) == a_matrix("10", "27")
-    house.define("kept", ROW, mdev(1))
-    assert "it asks for adapters 0, domains 1-2" in house.apvfio("define", "kept").stderr
-    assert house.apvfio("define", "--replace", "kept").returncode == 0
+    env.define("kept", ROW, mdev(1))
+    assert "it asks for adapters 0, domains 1-2" in env.apvfio("define", "kept").stderr
+    assert env.apvfio("define", "--replace", "kept").returncode == 0
     deadline = time.monotonic() + PATIENCE
-    while held(house) != ROW:
+    while held(env) != ROW:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    there = load_definition(house.system.files, mdev(1))
+    there = load_definition(env.system.files, mdev(1))
     assert there
     assert there.start == "auto"
-    house.virsh("nodedev-undefine", NAME)
-    assert load_definition(house.system.files, mdev(1)) is None
-    assert read_host(house.system.sysfs).mdevs == {}
+    env.virsh("nodedev-undefine", NAME)
+    assert load_definition(env.system.files, mdev(1)) is None
+    assert read_host(env.system.sysfs).mdevs == {}

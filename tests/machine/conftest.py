@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in this tier, and its house."""
+"""What runs in this tier, and its environment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def house() -> Iterator[MachineEnv]:
+def env() -> Iterator[MachineEnv]:
     made = MachineEnv()
     yield made
     made.clean()

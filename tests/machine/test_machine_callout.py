@@ -57,29 +57,29 @@ class TestMdevctl(MdevctlCases):
     """The common cases, with an mdevctl that asks its callouts what they can."""
 
     @where_qemu_is_asked
-    def test_a_device_stopped_under_its_guest(self, house: GuestEnv) -> None:
-        super().test_a_device_stopped_under_its_guest(house)
+    def test_a_device_stopped_under_its_guest(self, env: GuestEnv) -> None:
+        super().test_a_device_stopped_under_its_guest(env)
 
 
-def test_virsh_starts_a_device(house: MachineEnv) -> None:
-    before = state(house)
-    house.virsh("nodedev-define", "/proc/self/fd/0", stdin=NODEDEV)
-    house.virsh("nodedev-start", NODE)
-    assert mdevs(house) == {mdev(1): ROW}
-    house.define("guest", None, mdev(1))
-    house.virsh("start", "--paused", "guest")
-    assert [lease.created for lease in ledger(house).leases.values()] == [False]
-    house.virsh("destroy", "guest")
-    house.virsh("nodedev-destroy", NODE)
-    assert state(house) == before
-    house.virsh("nodedev-undefine", NODE)
+def test_virsh_starts_a_device(env: MachineEnv) -> None:
+    before = state(env)
+    env.virsh("nodedev-define", "/proc/self/fd/0", stdin=NODEDEV)
+    env.virsh("nodedev-start", NODE)
+    assert mdevs(env) == {mdev(1): ROW}
+    env.define("guest", None, mdev(1))
+    env.virsh("start", "--paused", "guest")
+    assert [lease.created for lease in ledger(env).leases.values()] == [False]
+    env.virsh("destroy", "guest")
+    env.virsh("nodedev-destroy", NODE)
+    assert state(env) == before
+    env.virsh("nodedev-undefine", NODE)
 
 
-def test_virshs_user_reads_why_a_device_cannot_start(house: MachineEnv) -> None:
-    house.define("held", a_matrix("0", "1"), mdev(2))
-    house.virsh("start", "--paused", "held")
-    running = state(house)
-    done = house.virsh("nodedev-create", "/proc/self/fd/0", stdin=NODEDEV, check=False)
+def test_virshs_user_reads_why_a_device_cannot_start(env: MachineEnv) -> None:
+    env.define("held", a_matrix("0", "1"), mdev(2))
+    env.virsh("start", "--paused", "held")
+    running = state(env)
+    done = env.virsh("nodedev-create", "/proc/self/fd/0", stdin=NODEDEV, check=False)
     assert done.returncode
     assert f"APQN 0.1 already in use by {mdev(2)} (guest held)" in done.stderr
-    assert state(house) == running
+    assert state(env) == running

@@ -29,11 +29,11 @@ _USUAL: set[str] = set()
 class Surgery:
     """The machine, the doctor, and a shell."""
 
-    def __init__(self, house: MachineEnv, directory: Path) -> None:
-        self.house = house
+    def __init__(self, env: MachineEnv, directory: Path) -> None:
+        self.env = env
         self.bin = directory
         shim = directory / "apvfio"
-        shim.write_text(f'#!/bin/sh\nexec {house.python} -m apvfio "$@"\n')
+        shim.write_text(f'#!/bin/sh\nexec {env.python} -m apvfio "$@"\n')
         shim.chmod(0o755)
         self.usual = _USUAL or {check["message"] for check in self.faults()}
         # It takes the machine some seconds to say so.
@@ -57,7 +57,7 @@ class Surgery:
         assert done.returncode == 0, (script, done.stderr)
 
     def examined(self, *words: str) -> tuple[int, list[Found]]:
-        done = self.house.run([self.house.python, "-m", "apvfio", "doctor", "--json", *words])
+        done = self.env.run([self.env.python, "-m", "apvfio", "doctor", "--json", *words])
         assert done.stderr == ""
         return done.returncode, json.loads(done.stdout)["checks"]
 
@@ -71,12 +71,12 @@ class Surgery:
 
 
 @pytest.fixture
-def surgery(house: MachineEnv, tmp_path: Path) -> Iterator[Surgery]:
-    made = Surgery(house, tmp_path)
-    before = state(house)
+def surgery(env: MachineEnv, tmp_path: Path) -> Iterator[Surgery]:
+    made = Surgery(env, tmp_path)
+    before = state(env)
     yield made
-    house.clean()
-    assert state(house) == before
+    env.clean()
+    assert state(env) == before
 
 
 def module_kept_out(surgery: Surgery) -> None:
@@ -129,13 +129,13 @@ def test_it_is_named_first_and_mended(
 
 
 def test_a_guest_before_and_while_it_runs(surgery: Surgery) -> None:
-    house = surgery.house
-    house.define("db1", a_matrix("0,10", "1-2"), mdev(1))
+    env = surgery.env
+    env.define("db1", a_matrix("0,10", "1-2"), mdev(1))
     checks = surgery.examined("db1")[1]
     assert [c for c in checks if c["state"] == "problem" and c["message"] not in surgery.usual] == []
     assert checks[-1]["message"].startswith("a start gives it 4 queues (adapters 0,10, domains 1-2)")
-    house.virsh("start", "--paused", "db1")
-    house.define("db2", a_matrix("0", "1"), mdev(2))
+    env.virsh("start", "--paused", "db1")
+    env.define("db2", a_matrix("0", "1"), mdev(2))
     # A guest that shares its queues waits, which is no fault of the host; nobody stops the one that runs.
     checks = surgery.examined()[1]
     waits = next(c for c in checks if c["guest"] == "db2")

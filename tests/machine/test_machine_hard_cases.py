@@ -21,8 +21,8 @@ class TestReconnects(daemon_cases.Reconnects):
 
     @essential
     @where_qemu_is_asked
-    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, house: DaemonEnv) -> None:
-        super().test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(house)
+    def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, env: DaemonEnv) -> None:
+        super().test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(env)
 
 
 class TestEndings(failure_cases.Endings):

@@ -84,30 +84,30 @@ def _second() -> Iterator[None]:
 
 
 @pytest.fixture
-def started(house: MachineEnv, _second: None) -> Iterator[None]:
+def started(env: MachineEnv, _second: None) -> Iterator[None]:
     """A running guest with its queues, and a simulated destination; in the end all is home."""
-    before = state(house)
+    before = state(env)
     words = ["--adapters", "00=accel,01=cca,0a=ep11", "--domains", ",".join(map(str, IBM_DOMAINS)), "--force"]
-    done = house.run([house.python, "-m", "apvfio", "sim", "new", str(SIM), *words])
+    done = env.run([env.python, "-m", "apvfio", "sim", "new", str(SIM), *words])
     assert done.returncode == 0, done.stderr
-    house.define(NAME, WISH, mdev(1))
-    house.virsh(*START, NAME)
+    env.define(NAME, WISH, mdev(1))
+    env.virsh(*START, NAME)
     yield
-    there(house, "destroy", NAME, check=False)
-    there(house, "undefine", NAME, check=False)
-    house.clean()
-    eventually(lambda: leases(house), {})
-    assert state(house) == before
+    there(env, "destroy", NAME, check=False)
+    there(env, "undefine", NAME, check=False)
+    env.clean()
+    eventually(lambda: leases(env), {})
+    assert state(env) == before
 
 
-def there(house: MachineEnv, *words: str, check: bool = True) -> CompletedProcess[str]:
+def there(env: MachineEnv, *words: str, check: bool = True) -> CompletedProcess[str]:
     """virsh at the destination."""
-    done = house.run(["virsh", "-q", "-c", URI, *words])
+    done = env.run(["virsh", "-q", "-c", URI, *words])
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
-def migrate(house: MachineEnv, at: list[str], *words: str, dies: str = "") -> CompletedProcess[str]:
+def migrate(env: MachineEnv, at: list[str], *words: str, dies: str = "") -> CompletedProcess[str]:
     """Run the command, or until it is killed after a step."""
     way = f"unix://{SOCKETS}/{len(list(SOCKETS.iterdir()))}{dies[:1]}"
     program = (
@@ -115,55 +115,55 @@ def migrate(house: MachineEnv, at: list[str], *words: str, dies: str = "") -> Co
         if dies
         else [sys.executable, "-m", "apvfio"]
     )
-    return house.run([*program, "migrate", "--migrate-uri", way, "--at", shlex.join(at), *words, NAME, URI])
+    return env.run([*program, "migrate", "--migrate-uri", way, "--at", shlex.join(at), *words, NAME, URI])
 
 
-def simulated(house: MachineEnv) -> list[str]:
+def simulated(env: MachineEnv) -> list[str]:
     """apvfio at the destination, while the guest is here."""
-    return [house.python, "-m", "apvfio", "--sim", str(SIM)]
+    return [env.python, "-m", "apvfio", "--sim", str(SIM)]
 
 
-def real(house: MachineEnv) -> list[str]:
+def real(env: MachineEnv) -> list[str]:
     """apvfio at the destination, when the guest is there."""
-    return ["nsenter", f"--mount=/proc/{int(PID.read_text())}/ns/mnt", house.python, "-m", "apvfio"]
+    return ["nsenter", f"--mount=/proc/{int(PID.read_text())}/ns/mnt", env.python, "-m", "apvfio"]
 
 
-def test_it_moves_and_gets_a_real_device_there(house: MachineEnv, started: None) -> None:
-    done = migrate(house, simulated(house), dies="move")
+def test_it_moves_and_gets_a_real_device_there(env: MachineEnv, started: None) -> None:
+    done = migrate(env, simulated(env), dies="move")
     assert done.returncode == -signal.SIGKILL, done
-    assert there(house, "domstate", NAME).stdout.strip() == "paused"
-    assert (leases(house), state(house).host.mdevs) == ({}, {})
+    assert there(env, "domstate", NAME).stdout.strip() == "paused"
+    assert (leases(env), state(env).host.mdevs) == ({}, {})
     SIM.unlink()
-    done = migrate(house, real(house))
+    done = migrate(env, real(env))
     assert done.returncode == 0, done
-    assert state(house).host.mdevs == {mdev(1): WISH}
-    assert mdev(1) in there(house, "dumpxml", NAME).stdout
-    assert house.system.sysfs.read("bus/ap/devices/00.0001/status").strip() == "in use"
-    there(house, "destroy", NAME)
-    assert state(house).host.mdevs == {}
+    assert state(env).host.mdevs == {mdev(1): WISH}
+    assert mdev(1) in there(env, "dumpxml", NAME).stdout
+    assert env.system.sysfs.read("bus/ap/devices/00.0001/status").strip() == "in use"
+    there(env, "destroy", NAME)
+    assert state(env).host.mdevs == {}
 
 
-def test_it_comes_back_to_its_real_device(house: MachineEnv, started: None) -> None:
+def test_it_comes_back_to_its_real_device(env: MachineEnv, started: None) -> None:
     """The device that the simulated host has made cannot be plugged in: the guest moves twice."""
-    running = state(house)
-    done = migrate(house, simulated(house))
+    running = state(env)
+    done = migrate(env, simulated(env))
     assert done.returncode == 1, done
     assert f"mediated device '{mdev(1)}' not found" in done.stderr
     assert "It runs here with its queues, and nothing is held at the destination." in done.stderr
-    assert state(house) == running
-    assert mdev(1) in house.virsh("dumpxml", NAME).stdout
-    assert NAME not in there(house, "list", "--all", "--name").stdout.split()
+    assert state(env) == running
+    assert mdev(1) in env.virsh("dumpxml", NAME).stdout
+    assert NAME not in there(env, "list", "--all", "--name").stdout.split()
 
 
-def test_it_stays_with_its_real_device(house: MachineEnv, started: None) -> None:
+def test_it_stays_with_its_real_device(env: MachineEnv, started: None) -> None:
     """The destination does not let it in: the device goes out and in again."""
-    running = state(house)
+    running = state(env)
     HOOK.write_text('#!/bin/sh\n[ "$2" != prepare ]\n')
     try:
-        done = migrate(house, simulated(house))
+        done = migrate(env, simulated(env))
     finally:
         HOOK.write_text(OURS)
     assert done.returncode == 1, done
     assert "It runs here with its queues, and nothing is held at the destination." in done.stderr
-    assert state(house) == running
-    assert mdev(1) in house.virsh("dumpxml", NAME).stdout
+    assert state(env) == running
+    assert mdev(1) in env.virsh("dumpxml", NAME).stdout

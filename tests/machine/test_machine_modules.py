@@ -40,50 +40,50 @@ def rmmod() -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_not_from_under_a_guest(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("db1", MATRIX, mdev(1))
-    house.virsh("start", "--paused", "db1")
-    running = state(house)
+def test_not_from_under_a_guest(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("db1", MATRIX, mdev(1))
+    env.virsh("start", "--paused", "db1")
+    running = state(env)
     refused = rmmod()
     assert (refused.returncode, "Module vfio_ap is in use" in refused.stderr) == (1, True)
-    assert state(house) == running
-    house.virsh("destroy", "db1")
-    assert state(house) == before
+    assert state(env) == running
+    env.virsh("destroy", "db1")
+    assert state(env) == before
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_guest_that_comes_meanwhile_is_told(house: MachineEnv) -> None:
-    before = state(house)
+def test_a_guest_that_comes_meanwhile_is_told(env: MachineEnv) -> None:
+    before = state(env)
     assert rmmod().returncode == 0
-    without = state(house)
-    house.define("db1", MATRIX, mdev(1))
-    refused = house.virsh("start", "--paused", "db1", check=False)
+    without = state(env)
+    env.define("db1", MATRIX, mdev(1))
+    refused = env.virsh("start", "--paused", "db1", check=False)
     assert (refused.returncode, "modprobe vfio_ap" in refused.stderr) == (1, True)
-    assert state(house) == without
+    assert state(env) == without
     modprobe()
-    house.virsh("start", "--paused", "db1")
-    house.virsh("destroy", "db1")
-    assert state(house) == before
+    env.virsh("start", "--paused", "db1")
+    env.virsh("destroy", "db1")
+    assert state(env) == before
 
 
 @pytest.mark.usefixtures("loaded")
-def test_the_device_of_a_dead_guest_goes_with_it(house: MachineEnv) -> None:
+def test_the_device_of_a_dead_guest_goes_with_it(env: MachineEnv) -> None:
     """Unloading destroys the devices that nobody has open; the queues it leaves without a driver go home."""
-    before = state(house)
-    house.define("db1", MATRIX, mdev(1))
-    house.virsh("start", "--paused", "db1")
-    uuid = house.virsh("domuuid", "db1").stdout.strip()
+    before = state(env)
+    env.define("db1", MATRIX, mdev(1))
+    env.virsh("start", "--paused", "db1")
+    uuid = env.virsh("domuuid", "db1").stdout.strip()
     with open("/run/libvirt/qemu/db1.pid", encoding="ascii") as file:
         qemu = int(file.read())
-    house.stop_daemon()
+    env.stop_daemon()
     try:
         os.kill(qemu, signal.SIGKILL)
         deadline = time.monotonic() + 30
         while rmmod().returncode and time.monotonic() < deadline:
             time.sleep(0.05)  # a dying process closes its files one by one
-        release_guest(house.system, uuid)
+        release_guest(env.system, uuid)
         modprobe()
-        assert state(house) == before
+        assert state(env) == before
     finally:
-        house.start_daemon()
+        env.start_daemon()

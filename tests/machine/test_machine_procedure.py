@@ -82,15 +82,15 @@ def test_by_chzdev_and_by_apvfio_is_one() -> None:
 
 
 @pytest.mark.parametrize("block", [BY_CHZDEV, BY_SYSFS])
-def test_a_guest_gets_what_is_free_and_leaves_it_free(house: MachineEnv, block: int) -> None:
+def test_a_guest_gets_what_is_free_and_leaves_it_free(env: MachineEnv, block: int) -> None:
     follow(block)
-    before = state(house)
+    before = state(env)
     assert active() == FREED
-    house.define("db1", a_matrix("0,10", "1-2,4"), mdev(1))
-    house.virsh("start", "db1")
+    env.define("db1", a_matrix("0,10", "1-2,4"), mdev(1))
+    env.virsh("start", "db1")
     assert active() == FREED
-    assert list(state(house).host.mdevs) == [mdev(1)]
-    house.virsh("destroy", "db1")
-    assert state(house) == before
+    assert list(state(env).host.mdevs) == [mdev(1)]
+    env.virsh("destroy", "db1")
+    assert state(env) == before
     follow(BACK)
     assert active() == ["0x" + "f" * 64] * 2

@@ -34,20 +34,20 @@ def queues() -> dict[str, int]:
     return found
 
 
-def test_who_had_a_queue_and_who_was_refused_it(house: MachineEnv) -> None:
-    before = state(house), queues()
-    house.define("recorded", a_matrix("0", "1-2"), mdev(21))
-    house.define("envious", a_matrix("0-1", "2"), mdev(22))
-    house.virsh("start", "--paused", "recorded")
-    assert house.virsh("start", "--paused", "envious", check=False).returncode == 1
+def test_who_had_a_queue_and_who_was_refused_it(env: MachineEnv) -> None:
+    before = state(env), queues()
+    env.define("recorded", a_matrix("0", "1-2"), mdev(21))
+    env.define("envious", a_matrix("0-1", "2"), mdev(22))
+    env.virsh("start", "--paused", "recorded")
+    assert env.virsh("start", "--paused", "envious", check=False).returncode == 1
     assert queues()["guest"] == 2
     (now,) = [span for span in log("--queue", "00.0002") if span["guest"] == "recorded"]
     assert (now["mdev"], now["end"]) == (mdev(21), None)
-    house.virsh("destroy", "recorded")
+    env.virsh("destroy", "recorded")
     (then,) = [span for span in log("--queue", "00.0002") if span["guest"] == "recorded"]
     assert then["begin"] == now["begin"] <= then["end"]
     assert [event["kind"] for event in log("--guest", "recorded")] == ["planned", "started", "stopped"]
     (refused,) = log("--guest", "envious")
     assert refused["kind"] == "refused"
     assert "00.0002 is held by guest recorded" in refused["text"]
-    assert (state(house), queues()) == before
+    assert (state(env), queues()) == before

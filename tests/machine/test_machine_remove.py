@@ -30,98 +30,98 @@ def qemu_of(name: str) -> int:
         return int(file.read())
 
 
-def guest_uuid(house: MachineEnv, name: str) -> str:
-    return house.virsh("domuuid", name).stdout.strip()
+def guest_uuid(env: MachineEnv, name: str) -> str:
+    return env.virsh("domuuid", name).stdout.strip()
 
 
-def test_a_guest_that_does_not_let_go(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("deaf", a_matrix("0,10", "1-2"), mdev(1))
-    house.virsh("start", "--paused", "deaf")
-    qemu, uuid = qemu_of("deaf"), guest_uuid(house, "deaf")
+def test_a_guest_that_does_not_let_go(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("deaf", a_matrix("0,10", "1-2"), mdev(1))
+    env.virsh("start", "--paused", "deaf")
+    qemu, uuid = qemu_of("deaf"), guest_uuid(env, "deaf")
     os.kill(qemu, signal.SIGSTOP)
     try:
         with pytest.raises(ConflictError, match=f"process {qemu} .*has it open"):
-            release_guest(house.system, uuid, force=True)
+            release_guest(env.system, uuid, force=True)
         # The kernel takes nothing back: nobody can have the queues, and nobody is told otherwise.
-        outcome = reconcile_host(house.system)
+        outcome = reconcile_host(env.system)
         assert outcome.ledger.pending
-        house.define("next", a_matrix("0,10", "1-2"), mdev(2))
-        refused = house.virsh("start", "--paused", "next", check=False)
+        env.define("next", a_matrix("0,10", "1-2"), mdev(2))
+        refused = env.virsh("start", "--paused", "next", check=False)
         assert refused.returncode
         assert "apvfio: guest next: " in refused.stderr
     finally:
         os.kill(qemu, signal.SIGCONT)
     if not running().asks_to_let_go:
-        house.virsh("destroy", "deaf")
+        env.virsh("destroy", "deaf")
     deadline = time.monotonic() + 30
-    while state(house) != before and time.monotonic() < deadline:
+    while state(env) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-        reconcile_host(house.system)
-    assert state(house) == before
-    house.virsh("start", "--paused", "next")
-    house.virsh("destroy", "next")
-    house.virsh("destroy", "deaf", check=False)
-    assert state(house) == before
+        reconcile_host(env.system)
+    assert state(env) == before
+    env.virsh("start", "--paused", "next")
+    env.virsh("destroy", "next")
+    env.virsh("destroy", "deaf", check=False)
+    assert state(env) == before
 
 
-def test_who_has_a_device_open_is_known(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("shy", a_matrix("0", "1"), mdev(4))
-    house.virsh("start", "--paused", "shy")
-    uuid, process = guest_uuid(house, "shy"), find_process(qemu_of("shy"))
+def test_who_has_a_device_open_is_known(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("shy", a_matrix("0", "1"), mdev(4))
+    env.virsh("start", "--paused", "shy")
+    uuid, process = guest_uuid(env, "shy"), find_process(qemu_of("shy"))
     assert process
-    assert house.system.opener(mdev(4)) == process
-    assert house.system.running_guests() == {uuid: process}
+    assert env.system.opener(mdev(4)) == process
+    assert env.system.running_guests() == {uuid: process}
     with pytest.raises(ConflictError, match=rf"guest shy: .*process {process.pid}"):
-        release_guest(house.system, uuid)
-    house.virsh("destroy", "shy")
-    assert house.system.running_guests() == {}
-    assert state(house) == before
+        release_guest(env.system, uuid)
+    env.virsh("destroy", "shy")
+    assert env.system.running_guests() == {}
+    assert state(env) == before
     # Nobody's guest, but a program's.
-    start_guest(house.system, a_request("0", "1", 5))
-    assert house.system.opener(mdev(5)) is None
+    start_guest(env.system, a_request("0", "1", 5))
+    assert env.system.opener(mdev(5)) is None
     group = os.path.basename(os.readlink(f"/sys/{AP_MDEVS.device(mdev(5))}/iommu_group"))
     fd = os.open(f"/dev/vfio/{group}", os.O_RDWR)
     try:
-        assert house.system.opener(mdev(5)) == find_process(os.getpid())
+        assert env.system.opener(mdev(5)) == find_process(os.getpid())
         with pytest.raises(ConflictError, match=rf"device is open \(process {os.getpid()}\)"):
-            release_guest(house.system, guest(5))
+            release_guest(env.system, guest(5))
     finally:
         os.close(fd)
-    release_guest(house.system, guest(5))
-    assert state(house) == before
+    release_guest(env.system, guest(5))
+    assert state(env) == before
 
 
 @where_qemu_is_asked
-def test_a_guest_that_lets_go(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("deft", a_matrix("0", "1"), mdev(3))
-    house.virsh("start", "--paused", "deft")
-    uuid = guest_uuid(house, "deft")
+def test_a_guest_that_lets_go(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("deft", a_matrix("0", "1"), mdev(3))
+    env.virsh("start", "--paused", "deft")
+    uuid = guest_uuid(env, "deft")
     with pytest.raises(ConflictError, match="in use"):
-        release_guest(house.system, uuid)
-    release_guest(house.system, uuid, force=True)
-    assert state(house) == before
-    house.virsh("destroy", "deft")
-    assert state(house) == before
+        release_guest(env.system, uuid)
+    release_guest(env.system, uuid, force=True)
+    assert state(env) == before
+    env.virsh("destroy", "deft")
+    assert state(env) == before
 
 
-def test_the_same_device_waits_for_its_last_user(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("deaf", a_matrix("10", "4"), mdev(4))
-    house.virsh("start", "--paused", "deaf")
-    qemu, uuid = qemu_of("deaf"), guest_uuid(house, "deaf")
+def test_the_same_device_waits_for_its_last_user(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("deaf", a_matrix("10", "4"), mdev(4))
+    env.virsh("start", "--paused", "deaf")
+    qemu, uuid = qemu_of("deaf"), guest_uuid(env, "deaf")
     os.kill(qemu, signal.SIGSTOP)
     try:
         with pytest.raises(ConflictError):
-            release_guest(house.system, uuid, force=True)
+            release_guest(env.system, uuid, force=True)
         with pytest.raises(KernelRefusedError, match="waits for its last user"):
-            write(house.system.sysfs, AP_MDEVS.create, mdev(4))
+            write(env.system.sysfs, AP_MDEVS.create, mdev(4))
     finally:
         os.kill(qemu, signal.SIGKILL)
     deadline = time.monotonic() + 30
-    while state(house) != before and time.monotonic() < deadline:
+    while state(env) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-        reconcile_host(house.system)
-    assert state(house) == before
+        reconcile_host(env.system)
+    assert state(env) == before

@@ -40,16 +40,16 @@ def reconcile(*words: str) -> str:
     return run("python3", "-m", "apvfio", "reconcile", *words)
 
 
-def owed(house: MachineEnv) -> MaskBits:
-    return load(house.system.files, house.system.boot_id).pending
+def owed(env: MachineEnv) -> MaskBits:
+    return load(env.system.files, env.system.boot_id).pending
 
 
 @pytest.fixture
-def slow(house: MachineEnv) -> Iterator[MachineEnv]:
+def slow(env: MachineEnv) -> Iterator[MachineEnv]:
     """Somebody watches, and a reset takes 0.3 s."""
     HANDOVER.mkdir(mode=0o700, parents=True, exist_ok=True)
     (MODEL / "reset_ms").write_text("300")
-    yield house
+    yield env
     (MODEL / "reset_ms").write_text("0")
     reconcile()
     HANDOVER.rmdir()

@@ -137,9 +137,9 @@ def test_what_the_kernel_refuses_is_an_error_where_chzdev_reports_success() -> N
         (device / "remove").write_text("1")
 
 
-def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("kept", a_matrix("0", "1-2"), mdev(7))
+def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("kept", a_matrix("0", "1-2"), mdev(7))
     apvfio("define", "kept")
     assert run("mdevctl", "list", "--defined").split()[:4] == [
         mdev(7),
@@ -155,21 +155,21 @@ def test_a_definition_made_here_is_one_to_mdevctl_and_to_virsh(house: MachineEnv
     apvfio("guest", "set", "kept", "--adapters", "0", "--domains", "1-2")
     apvfio("define", "--replace", "kept")
     apvfio("guest", "clear", "kept")
-    house.virsh("start", "--paused", "kept")
-    assert state(house).host.mdevs == {mdev(7): a_matrix("0", "1-2")}
+    env.virsh("start", "--paused", "kept")
+    assert state(env).host.mdevs == {mdev(7): a_matrix("0", "1-2")}
     assert mdev(7) in run("mdevctl", "list")
-    assert mdev(7).replace("-", "_") in house.virsh("nodedev-list", "--cap", "mdev").stdout
-    house.virsh("destroy", "kept")
+    assert mdev(7).replace("-", "_") in env.virsh("nodedev-list", "--cap", "mdev").stdout
+    env.virsh("destroy", "kept")
     apvfio("undefine", "kept")
     assert run("mdevctl", "list", "--defined") == ""
-    assert state(house) == before
+    assert state(env) == before
 
 
-def test_queues_asked_for_by_property(house: MachineEnv) -> None:
-    before = state(house)
-    house.define("any", None, mdev(8))
+def test_queues_asked_for_by_property(env: MachineEnv) -> None:
+    before = state(env)
+    env.define("any", None, mdev(8))
     apvfio("guest", "set", "any", "--any", "mode=ep11,adapters=1,domains=4")
-    house.virsh("start", "--paused", "any")
-    assert state(house).host.mdevs == {mdev(8): a_matrix("10", "1,2,4,27")}
-    house.virsh("destroy", "any")
-    assert state(house) == before
+    env.virsh("start", "--paused", "any")
+    assert state(env).host.mdevs == {mdev(8): a_matrix("10", "1,2,4,27")}
+    env.virsh("destroy", "any")
+    assert state(env) == before

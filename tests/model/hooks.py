@@ -348,20 +348,20 @@ def main(words: list[str] | None = None) -> int:
     dice, counts, lost = random.Random(options.seed), Counter[str](), 0
     done = 0
     while done < options.rounds:
-        with tempfile.TemporaryDirectory() as directory, mounted(Path(directory)) as house:
+        with tempfile.TemporaryDirectory() as directory, mounted(Path(directory)) as env:
             try:
                 while done < options.rounds:
                     done += 1
                     round_ = draw(dice)
                     counts[f"{round_.operation}: {round_.strike.what} {round_.strike.where}".rstrip()] += 1
-                    house.play(round_)
+                    env.play(round_)
                     if done % _TELL_EACH == 0:
                         print(f"{done} hooks struck, {lost} times something was lost", flush=True)
             except AssertionError as error:
                 # What is left would spoil the next round.
                 lost += 1
                 print(f"LOST in round {done}: {round_}: {error}", flush=True)
-            counts += house.count
+            counts += env.count
     for kind, n in sorted(counts.items()):
         print(f"{n:6}  {kind}")
     print(f"{done} hooks struck, {lost} times something was lost")

@@ -84,8 +84,8 @@ def test_every_example_is_parsed(command: str, line: str) -> None:
 def patient(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
     """IBM's example host, with the guest of the examples, and its XML, in a directory of their own."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "house").mkdir()
-    patient = Patient(tmp_path / "house", capsys)
+    (tmp_path / "host").mkdir()
+    patient = Patient(tmp_path / "host", capsys)
     patient.define(GUEST, a_matrix("0,0xa", "1-2,4"))
     return patient
 
