@@ -16,9 +16,8 @@ from apvfio.libvirt.guests import Guests
 from apvfio.migration import source, stages
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import OtherHost
-from apvfio.migration.interrupt import interruptible
 from apvfio.migration.migrate import Mover
-from apvfio.migration.transfer import Terms
+from apvfio.migration.transfer import Terms, interruptible
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.store.locks import Patience, own_lock
 from apvfio.store.system import RealSystem

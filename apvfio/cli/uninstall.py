@@ -14,7 +14,7 @@ from apvfio.cli.progress import ProgressLine
 from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.install import manifest, reload_commands
 from apvfio.install.file_changes import look, packaged
-from apvfio.install.removal import forget, pay, require_unused
+from apvfio.install.removal import forget, require_unused, return_pending
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -107,4 +107,4 @@ def _remove(system: System, args: argparse.Namespace, known: manifest.Record, wo
 
 def _pay(system: System, force: bool) -> None:
     with ProgressLine() as progress:
-        pay(system, force, progress)
+        return_pending(system, force, progress)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that was looked at, what it is like, and the commands that mend it."""
+"""The verdict on one thing that was checked, and the commands that solve a problem with it."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class S390Lock(NamedTuple):
 
 
 class StoreFacts(NamedTuple):
-    """What apvfio keeps and is told: its directory, policy and ledger."""
+    """apvfio's own files: its directory, policy and ledger."""
 
     directory: ApvfioError | None
     """Why /run/apvfio cannot be used."""
@@ -118,8 +118,6 @@ class StoreFacts(NamedTuple):
     """Who has held apvfio's own lock for some time, '' for nobody."""
     s390_lock: Seen[S390Lock | None]
     """None if nobody holds it."""
-    s390_path: str
-    """Where it is, below the root."""
     differences: tuple[str, ...]
     """How the host differs from the ledger, guests that run no more among it, in sentences."""
     replaced: bool = False
@@ -130,7 +128,7 @@ class StoreFacts(NamedTuple):
     @classmethod
     def unseen(cls, why: Unseen) -> StoreFacts:
         """Nothing is known."""
-        return cls(None, why, why, why, "", None, "", ())
+        return cls(None, why, why, why, "", None, ())
 
 
 class HookFacts(NamedTuple):

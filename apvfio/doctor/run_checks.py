@@ -91,7 +91,7 @@ def examine(
 def _look(
     system: System, domains: Callable[[], list[DomainFacts]], words: Words, named: str, failures: list[Check]
 ) -> Facts:
-    """All facts; what fails unexpectedly is told in ``failures`` and counts as unseen."""
+    """All facts; what fails unexpectedly is added to ``failures`` and counts as unseen."""
 
     def look(what: str, read: Callable[[], T], default: Callable[[Unseen], T]) -> T:
         try:
@@ -130,7 +130,7 @@ def _guests(system: System, domains: list[DomainFacts]) -> tuple[GuestFacts, ...
     seen: Seen[State] = attempt(partial(read_state, system))
     if isinstance(seen, Unseen):
         return look_at_guests(system, domains, None)
-    # That the driver is not loaded is told elsewhere, and must not hide what else is wrong.
+    # Another check reports that the driver is not loaded; it must not hide other problems.
     return look_at_guests(system, domains, seen._replace(host=seen.host._replace(vfio_ap=True)))
 
 

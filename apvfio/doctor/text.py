@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examination in lines for a person: everything shortly, then each thing that is to be mended."""
+"""The examination as text: a line for each check, then each problem and warning with its remedy."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def lines(found: Examination, guest: str = "") -> Iterator[str]:
             yield ""
             yield f"{title}:"
         for number, check in enumerate(checks, 1):
-            yield from _mending(number, check)
+            yield from _remedy(number, check)
     yield ""
     yield _verdict(found, guest)
 
 
-def _mending(number: int, check: Check) -> Iterator[str]:
+def _remedy(number: int, check: Check) -> Iterator[str]:
     yield f"{number:>3}. {check.text}"
     if check.remedy:
         yield f"     {printable(check.remedy, _LONGEST)}"

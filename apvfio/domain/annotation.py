@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BLANKS = " \t\r\n"
 """White space to XML, which is less than to Python."""
 _LISTS = ("adapters", "domains", "control-domains")
-_WAYS = ("adapters", "domains")
+_FREE_BY = ("adapters", "domains")
 _MATRIX, _ANY = own("matrix"), own("any")
 _KNOWN = {_MATRIX: (*_LISTS, "free-by"), _ANY: ATTRIBUTES}
 
@@ -59,7 +59,7 @@ def refusal_of(stray: Stray) -> RequestError:
 
 
 def free_by(guest: Element) -> str:
-    """The way, ``adapters`` or ``domains``, to free the queues of ``<ap:matrix>``, '' if it names none."""
+    """The option, ``adapters`` or ``domains``, to free the queues of ``<ap:matrix>``, '' if it names none."""
     return next((matrix.attributes.get("free-by", "") for matrix in guest.all(_MATRIX)), "").strip(_BLANKS)
 
 
@@ -82,7 +82,7 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     if name not in _KNOWN.get(tag, ()):
         return False
     if name == "free-by":
-        return value.strip(_BLANKS) in _WAYS
+        return value.strip(_BLANKS) in _FREE_BY
     # What has been read knows Python's blanks, and as chzdev one after the dash of a range.
     ends = value.split("-")[1:] if name in _LISTS else []
     return value.isascii() and not any(end[:1].strip(_BLANKS) != end[:1] for end in ends)

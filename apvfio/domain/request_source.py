@@ -44,7 +44,7 @@ def request_of(files: Files, xml: bytes) -> Request | None:
 def _defined(files: Files, mdev: str) -> Matrix | None:
     if files.read(AP_MDEVS.definition(mdev)) is None:
         return None
-    # Only guests that have one pay for what reads it.
+    # Only the start of a guest that has one imports what reads it.
     from apvfio.store.definitions import load_definition, matrix_of  # noqa: PLC0415
 
     definition = load_definition(files, mdev)

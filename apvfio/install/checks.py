@@ -56,7 +56,7 @@ class Finding(NamedTuple):
     id: str = ""
     """What it is about, as ``apvfio doctor`` calls it; '' for what that command looks at itself."""
     commands: tuple[str, ...] = ()
-    """Lines for a shell that mend it, if there are any."""
+    """Lines for a shell that solve the problem, if there are any."""
 
     def as_json(self) -> dict[str, object]:
         """The finding as ``install --json`` prints it."""

@@ -82,7 +82,7 @@ class Choices(NamedTuple):
     python: str = "/usr/bin/python3"
     """The interpreter that libvirt and systemd start; apvfio is installed for it."""
     notifier: bool = True
-    """Whether there is an mdevctl to tell of what it did."""
+    """Whether there is an mdevctl, which calls the notifier."""
     cockpit: bool = True
     """Whether there is a cockpit to show the page."""
     callouts: str = ""

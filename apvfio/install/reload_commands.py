@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs of a host must be told when files of ours come or go."""
+"""The commands that make a host's programs notice files of apvfio that come or go."""
 
 from __future__ import annotations
 

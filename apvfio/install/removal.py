@@ -34,8 +34,8 @@ def require_unused(system: System, force: bool) -> None:
         )
 
 
-def pay(system: System, force: bool, progress: Progress) -> None:
-    """Give the host what it is owed while somebody knows of it; with ``force`` an error is only told."""
+def return_pending(system: System, force: bool, progress: Progress) -> None:
+    """Return to the host all that is pending; with ``force`` an error is only printed."""
     if not system.sysfs.exists(BUS):
         return
     try:
@@ -49,7 +49,7 @@ def pay(system: System, force: bool, progress: Progress) -> None:
 def forget(root: str, system: System) -> bool:
     """Remove the ledger, records of stops and what else is below /run.
 
-    False, and all but the directory of deferred returns stays, while something is held or owed.
+    False, and all but the directory of deferred returns stays, while something is held or pending.
     """
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)

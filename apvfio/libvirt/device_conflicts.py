@@ -36,7 +36,7 @@ class DeviceChoice(NamedTuple):
         return None if self.uuid == self.before else self.uuid
 
     def words(self, guest: str) -> str:
-        """What to tell of the device of ``guest`` if it is replaced, else ''."""
+        """What to report about the device of ``guest`` if it is replaced, else ''."""
         if self.before is None or self.new is None:
             return ""
         if self.shared_with:

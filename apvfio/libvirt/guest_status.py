@@ -152,9 +152,8 @@ def guest_status(seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
     lease = seen.lease(guest.uuid) if seen else None
     if guest.request is None and lease is None and guest.device is None:
         return None
-    request, error = (
-        (None, guest.request) if isinstance(guest.request, ApvfioError) else (guest.request, None)
-    )
+    error = guest.request if isinstance(guest.request, ApvfioError) else None
+    request = None if isinstance(guest.request, ApvfioError) else guest.request
     state = RUNNING if guest.active else SAVED if guest.saved else SHUT_OFF
     faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
     return GuestStatus(

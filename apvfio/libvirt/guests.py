@@ -218,7 +218,7 @@ class Guest:
         self._changed(lambda: self._libvirt.connection.defineXML(xml.decode()))
 
     def plug(self, device: str) -> None:
-        """Plug a device, told in XML, into it while it runs; ApvfioError if libvirt refuses."""
+        """Plug a device, described in XML, into it while it runs; ApvfioError if libvirt refuses."""
         flags = self._binding.VIR_DOMAIN_AFFECT_LIVE
         self._changed(lambda: self._domain.attachDeviceFlags(device, flags))
 

@@ -69,7 +69,7 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
         return None
     deadline = time.monotonic() + patience
     guest.unplug(HOSTDEV_XML.format(mdev))
-    # Only the end of the unplugging, told by QEMU, takes the device out of the guest's XML.
+    # Only QEMU's message that the unplugging has ended takes the device out of the guest's XML.
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:
             raise ApvfioError(

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest that runs is given queues, others than it has, or none: its device and its annotation together.
 
-Ledger and host are changed first, as anywhere; then libvirt is told. The ledger says from the first write
-to the last that a live change is under way (`apvfio.model.ledger.LiveChange`). What libvirt refuses is
-undone; what a death leaves, the next call settles (`settle_guest`): a guest that has its device keeps its
-queues and has the annotation that says so, a guest that has none loses both.
+Ledger and host are changed first, then libvirt changes the guest. The ledger has a `LiveChange` from the
+first write to the last. What libvirt refuses is undone; what a crash leaves, the next call settles
+(`settle_guest`): a guest that has its device keeps queues and annotation, one that has none loses both.
 """
 
 from __future__ import annotations
@@ -120,11 +119,11 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
             lease = changed.plan.lease._replace(live_change=LiveChange(this_process(), life.annotation))
     else:
         lease = start_guest(system, request, live=LiveChange(this_process(), annotation))
-    back: Callable[[], None] = _nothing
-    told = False
+    back: Callable[[], None] | None = None
+    annotated = False
     try:
         hotplug.attach(guest, request.mdev)
-        told = True
+        annotated = True
         guest.set_annotation(annotation, live=True)
         if edit:
             back = edit()
@@ -134,8 +133,9 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
         if not isinstance(error, ApvfioError) and _is_done(system, lease):
             raise
         with suppress(ApvfioError):
-            back()
-        restored = not told or life.restore_annotation()
+            if back:
+                back()
+        restored = not annotated or life.restore_annotation()
         if changed:
             _change_back(system, life, lease, changed, restored=restored)
         else:
@@ -147,7 +147,7 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
 
 
 def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
-    """Take its device from the running ``guest``, its annotation, and home what it holds.
+    """Take its device from the running ``guest``, its annotation, and return what it holds.
 
     Returned is the device's uuid if it had one; ``edit`` and errors are as with `give`. Once the device is
     out, the queues are returned whatever else fails.
@@ -159,7 +159,7 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
         lease = note_live(system, lease, LiveChange(this_process(), life.annotation))
         if lease is None:
             raise ConflictError("what it holds is changing just now.", guest=guest.name, remedy="Try again.")
-    back: Callable[[], None] = _nothing
+    back: Callable[[], None] | None = None
     try:
         guest.set_annotation("", live=True)
         if edit:
@@ -170,7 +170,8 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
             release_unplugged(system, lease)
             raise
         with suppress(ApvfioError):
-            back()
+            if back:
+                back()
         if life.goes_on:
             with suppress(ApvfioError):
                 guest.set_annotation(life.annotation, live=True)
@@ -221,7 +222,7 @@ def settle_here(system: System, guest: Guest) -> None:
 def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
     """Complete or undo what was left of a live change; what was done, in a sentence, '' if nothing was to do.
 
-    ``guest`` is None where libvirt need not be told, as the guest has ended or the host is not this machine.
+    ``guest`` is None where libvirt changes nothing: the guest has ended, or the host is not this machine.
     ApvfioError if libvirt does not answer or refuses: the next call tries again.
     """
     name = _name(lease)
@@ -389,7 +390,3 @@ def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *
             settle_guest(system, lease, life.guest)
         elif restored:
             note_live(system, lease, None)
-
-
-def _nothing() -> None:
-    """There is nothing to take back."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The status of a host: what the ledger, the kernel and the processes say together, read once.
 
-Every command that tells of a host tells of this value, so that no two of them say different things.
+Every command that describes a host shows this value, so that no two of them disagree.
 """
 
 from __future__ import annotations

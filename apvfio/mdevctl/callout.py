@@ -3,7 +3,7 @@
 
 It stands before s390-tools' ap-check and ends in it, by exec: ap-check takes the lock of s390-tools in
 the name of its parent, which must be mdevctl (ap-check.c). Where there is no ap-check it
-makes the comparisons itself. The queues go home by the notifier and not in ``post``,
+makes the comparisons itself. The notifier returns the queues, not ``post``,
 where mdevctl holds that lock.
 """
 

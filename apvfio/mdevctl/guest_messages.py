@@ -26,10 +26,10 @@ def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
     lease = ledger.leases.get(call.uuid)
     if lease is None or lease.state != HELD:
         return []
-    told = [*_of_device(lease, host)]
+    found = [*_of_device(lease, host)]
     if call.action in (DEFINE, MODIFY, UNDEFINE):
-        told += _of_definition(lease, files)
-    return [f"guest {printable(lease.guest)}: {sentence}" for sentence in told]
+        found += _of_definition(lease, files)
+    return [f"guest {printable(lease.guest)}: {sentence}" for sentence in found]
 
 
 def _of_device(lease: Lease, host: Host) -> Iterator[WarningText]:

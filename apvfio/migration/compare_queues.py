@@ -121,9 +121,8 @@ def _require_mode(
     if not strange:
         return
     queue = min(strange)
-    had = sorted(
-        {one.mode or "of no known mode" for one in ([here[queue]] if queue in here else here.values())}
-    )
+    old = [here[queue]] if queue in here else here.values()
+    had = sorted({one.mode or "of no known mode" for one in old})
     raise HostError(
         f"{queue} is {there[queue].mode or 'of no known mode'} at the destination, "
         f"and what the guest has here is {' or '.join(had) or 'unknown'}.",

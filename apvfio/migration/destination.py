@@ -2,7 +2,7 @@
 """The host that a running guest comes to: its queues are freed and its device made before it comes.
 
 libvirt's hook finds them then: the guest arrives without the device, which is plugged in when it runs.
-If it does not arrive, the hook takes all home; if it never sets out, `give_up` does, or `apvfio
+If it does not arrive, the hook returns all of it; if it never sets out, `give_up` does, or `apvfio
 reconcile` two minutes later.
 """
 
@@ -73,7 +73,7 @@ def expect(system: System, xml: bytes) -> Lease:
 
 
 def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:
-    """Take home what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
+    """Return what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
     uuid = guest_uuid(xml)
     if runs(system, uuid):
         held = _held(system, uuid)

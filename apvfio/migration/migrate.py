@@ -16,9 +16,8 @@ from apvfio.engine.migration_lease import await_device
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hotplug
 from apvfio.migration import destination, stages
-from apvfio.migration.interrupt import uninterrupted
 from apvfio.migration.stages import GuestPlaces
-from apvfio.migration.transfer import transfer
+from apvfio.migration.transfer import transfer, uninterrupted
 from apvfio.model.errors import ApvfioError, unexpected
 from apvfio.model.ledger import ENDING
 from apvfio.store import ledger_file

@@ -83,8 +83,8 @@ def preview(
         warnings.append(
             f"it has {traveller.queues} here, and will have what its annotation asks for: {request.matrix}"
         )
-    told = prospect.plan.get("warnings")
-    said = [printable(str(text), _LONGEST) for text in told] if isinstance(told, list) else []
+    theirs = prospect.plan.get("warnings")
+    said = [printable(str(text), _LONGEST) for text in theirs] if isinstance(theirs, list) else []
     return prospect, [*warnings, *(f"at the destination: {text}" for text in said)]
 
 

@@ -202,7 +202,7 @@ def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
 
 
 def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None:
-    """The lease of a guest whose QEMU goes on although libvirt says that it is off, if that is in its way."""
+    """The lease of a guest whose QEMU runs although libvirt says that it is off, if that prevents a start."""
     lease = _lease(request, facts)
     if lease is None or lease.mdev in facts.kernel.attached:
         return lease

@@ -66,7 +66,7 @@ def _waiting(
     without_them = facts._replace(kernel=facts.kernel._replace(attached=free))
     checks = judge_guest(guest._replace(plan=alone), without_them, words)
     yield from (check for check in checks if check.state != OK)
-    if guest.outline.device not in held:  # that, nobody means: it is told of the pair
+    if guest.outline.device not in held:  # the check of the pair reports that
         waits = ok("start", f"it waits until a running guest stops: {error.clause}")
         yield waits._replace(guest=guest.domain.name)
 
@@ -100,11 +100,11 @@ def pairs(guests: list[GuestFacts], words: Words, facts: Facts) -> Iterator[Chec
     for one, other in combinations(guests, 2):
         first, second = (other, one) if other.domain.name == name else (one, other)
         if name in ("", first.domain.name):
-            # That one waits for the other, which runs, was told of the one that waits.
+            # The check of the guest that waits has reported it already.
             waits = _stands_by(first, second, facts), _stands_by(second, first, facts)
             for check in _pair(first, second, words, facts):
-                told = any(waits) if check.id == "same-queues" else name and waits[0]
-                if not told or check.state == PROBLEM:
+                reported = any(waits) if check.id == "same-queues" else name and waits[0]
+                if not reported or check.state == PROBLEM:
                     yield check
 
 
@@ -122,7 +122,7 @@ def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Ite
         clone = _clone(one, other, facts)
         if clone is other and not facts.named:
             one, other = other, one
-        mended = clone and facts.named in ("", clone.domain.name)
+        fixable = clone and facts.named in ("", clone.domain.name)
         yield _exclusive(
             "same-device",
             (one, other),
@@ -130,7 +130,7 @@ def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Ite
             f"Give guest {printable(clone.domain.name)} a mediated device of its own."
             if clone
             else "Give one of the two a mediated device of its own.",
-            *((own_device(clone, words),) if clone and mended else ()),
+            *((own_device(clone, words),) if clone and fixable else ()),
         )
     elif shared := _shared(one, other):
         yield _exclusive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.check import of_error, ok, skipped, warning
+from apvfio.doctor.check import WARNING, of_error, ok, skipped, warning
 from apvfio.doctor.checks.store import ROOT_ONLY
 from apvfio.doctor.facts import Unseen, known
 from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Matrix
     from apvfio.model.persistent_masks import StoredMasks
 
+_CARD_FAULTS = {
+    "deconfig": ("deconfigured", "Configure it on.", "config"),
+    "chkstop": ("check-stopped", "Have its hardware looked at (HMC, Support Element).", ""),
+    "offline": ("set offline", "Set it online.", "online"),
+}
+"""What a card's status means, what to do, and the attribute that 1 is written to for that."""
+
 
 def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
     """What is to be seen of it without any guest in mind."""
@@ -47,36 +54,26 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
 
 def _cards(facts: Facts, words: Words) -> Iterator[Check]:
     kernel, faults = facts.kernel, 0
-    # Of these is told with the guests, which would get them as they are.
+    # The guests that would get them have a check of their own.
     requests = (guest.request for guest in facts.judged)
     asked = union(request.matrix.adapters for request in requests if isinstance(request, Request))
     for card in kernel.cards:
-        if card.status in ("deconfig", "chkstop") and int(card.id, 16) in asked:
-            faults += 1
-            continue
-        path = f"{BUS}/devices/card{card.id}"
-        if card.status == "deconfig":
-            yield _card(card.id, "deconfigured", "Configure it on.", words.echo("1", f"{path}/config"))
-        elif card.status == "chkstop":
-            yield _card(card.id, "check-stopped", "Have its hardware looked at (HMC, Support Element).")
-        elif card.status == "offline":
-            yield _card(card.id, "set offline", "Set it online.", words.echo("1", f"{path}/online"))
-        else:
+        if card.status not in _CARD_FAULTS:
             continue
         faults += 1
+        if card.status != "offline" and int(card.id, 16) in asked:
+            continue
+        what, remedy, attribute = _CARD_FAULTS[card.status]
+        switch = (words.echo("1", f"{BUS}/devices/card{card.id}/{attribute}"),) if attribute else ()
+        yield warning("cards", f"adapter {card.id} ({int(card.id, 16)}) is {what}.", remedy, *switch)
     if kernel.cards and not faults:
         yield ok("cards", "all adapters are on")
-
-
-def _card(adapter: str, what: str, remedy: str, *commands: str) -> Check:
-    return warning("cards", f"adapter {adapter} ({int(adapter, 16)}) is {what}.", remedy, *commands)
 
 
 def _unreadable(stored: Unseen, words: Words) -> Check:
     if stored.hidden:
         return skipped("stored-masks", ROOT_ONLY)
-    found = of_error("stored-masks", stored.error, words.edit(RULE))
-    return found._replace(state="warning")
+    return of_error("stored-masks", stored.error, words.edit(RULE))._replace(state=WARNING)
 
 
 def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
@@ -122,11 +119,11 @@ def _masks(
     kernel: KernelFacts, host: Host, ledger: Ledger, stored: StoredMasks | None, words: Words
 ) -> Iterator[Check]:
     """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
-    wished = MaskBits(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
+    stored_bits = MaskBits(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
     cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
-    strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else wished)
+    strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else stored_bits)
     for name, own, theirs, left, there in zip(
-        MASK_NAMES, cleared, wished, strange, (host.adapters, host.domains), strict=True
+        MASK_NAMES, cleared, stored_bits, strange, (host.adapters, host.domains), strict=True
     ):
         if left:
             again = words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}")

@@ -32,7 +32,7 @@ _WHEN_CHANGEABLE = "Change the mechanism once no guest and no device has queues"
 
 
 def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
-    """The bus first; without it nothing else can be told."""
+    """The bus first; without it nothing else can be checked."""
     kernel = facts.kernel
     if isinstance(kernel.host, Unseen):
         yield _bus(kernel, kernel.host)
@@ -100,8 +100,7 @@ def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
             "Switch it on again.",
             words.echo("1", f"{BUS}/drivers_autoprobe"),
         )
-    # One with an override that no driver is called is told of with the overrides.
-    # Nor those that a running guest lacks, which is told of with the guest.
+    # Other checks report those with an override, and those that a running guest lacks.
     lacking = {queue for guest in facts.judged for queue in guest.unseen}
     elsewhere = lacking | kernel.overrides.keys()
     unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
@@ -213,7 +212,7 @@ def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[A
 
 def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
-    # Those that keep a guest from its queues are told of with the guest.
+    # The checks of the guests report those that keep one from its queues.
     refused = (guest.request for guest in facts.judged if isinstance(guest.plan, ConflictError))
     requests = [request for request in refused if isinstance(request, Request)]
     elsewhere = {queue for request in requests for queue in strange(request, host)}
@@ -243,7 +242,7 @@ def strange(request: Request, host: Host) -> list[Apqn]:
 
 
 def clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
-    """The lines that clear them, and bring home what is bound to another driver than the host's."""
+    """The lines that clear them, and return what is bound to another driver than the host's."""
     for queue in sorted(overrides):
         yield words.echo("", f"{BUS}/devices/{queue}/driver_override")
         driver = host.drivers.get(queue, UNBOUND)

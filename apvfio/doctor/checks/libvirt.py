@@ -26,7 +26,7 @@ STANDS_FOR_ANOTHER = "this is not this machine's host, and only here programs ca
 
 
 def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
-    """The daemon, then the way from it into the hook."""
+    """The daemon, then what leads from it to the hook."""
     machine = facts.machine
     if facts.session:
         yield problem(
@@ -52,10 +52,10 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
             *_reload(machine),
         )
     others = list(_others(machine))
-    told = {check.commands for check in others}
+    shown = {check.commands for check in others}
     yield from others
     # They hinder an installation, and guests start all the same.
-    more = (check for check in of_findings(machine, ("other-hooks",), {}) if check.commands not in told)
+    more = (check for check in of_findings(machine, ("other-hooks",), {}) if check.commands not in shown)
     yield from (check._replace(state=WARNING) for check in more)
     yield from _known(machine)
 

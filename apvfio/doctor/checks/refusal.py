@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a start would be refused, and what opens the way for it."""
+"""Why a start would be refused, and what allows it."""
 
 from __future__ import annotations
 

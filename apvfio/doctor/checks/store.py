@@ -12,6 +12,7 @@ from apvfio.model.errors import Exit
 from apvfio.model.policy import Policy
 from apvfio.model.text import count_queues, some_queues
 from apvfio.store.ledger_file import LEDGER, NewerLedgerError
+from apvfio.store.locks import S390_LOCK
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def _processes(text: str) -> Iterator[str]:
 
 
 def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
-    lock, path = keeping.s390_lock, words.path(keeping.s390_path)
-    what = f"the lock of s390-tools, /{keeping.s390_path},"
+    lock, path = keeping.s390_lock, words.path(S390_LOCK)
+    what = f"the lock of s390-tools, /{S390_LOCK},"
     # For so long a start waits for it.
     wait = (known(keeping.policy) or Policy()).times.lock_wait
     if isinstance(lock, Unseen):
@@ -132,7 +133,7 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.store
     if facts.host is None or facts.ledger is None:
         return
-    # What has befallen a guest that is judged below is told there.
+    # The checks of the guests report what concerns one that is judged.
     judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
     found = [sentence for sentence in keeping.differences if sentence not in judged]
     for sentence in found:

@@ -8,13 +8,23 @@ import re
 import stat
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempt import attempt, otherwise
-from apvfio.doctor.collect.daemon import find_daemon
-from apvfio.doctor.facts import SEEN, UNSEEN, UNSURE, HookFacts, MachineFacts, OtherHook, UnitFacts, Unseen
+from apvfio.doctor.facts import (
+    SEEN,
+    UNSEEN,
+    UNSURE,
+    DaemonFacts,
+    HookFacts,
+    MachineFacts,
+    OtherHook,
+    UnitFacts,
+    Unseen,
+)
 from apvfio.engine import deferred
 from apvfio.install import checks
 from apvfio.install.file_changes import CHANGED, EDITED, SAME, Found, look
@@ -34,11 +44,12 @@ from apvfio.install.installed_files import (
 from apvfio.install.manifest import RECORD
 from apvfio.install.reload_commands import booted
 from apvfio.mdev import programs
+from apvfio.store.processes import find_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apvfio.doctor.facts import DaemonFacts, Seen
+    from apvfio.doctor.facts import Seen
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Ledger
 
@@ -47,6 +58,8 @@ _AP_CHECKS = (f"/{CALLOUTS[0]}/ap-check", f"/{CALLOUTS[1]}/ap-check.sh")
 _LIMIT = 1 << 20
 _PACKED = (".gz", ".xz", ".zst")
 """Packages have their manuals compressed, each distribution in its way."""
+_PIDFILES = ("/run/{}.pid", "/run/libvirt/{}.pid")
+_STATE_CHANGE = "StateChangeTimestampMonotonic"
 _SECOND = 1.0
 """systemd's times are whole seconds."""
 
@@ -153,6 +166,41 @@ def _interpreter_fault(words: list[str]) -> str:
     missing = [words[0]] if not os.access(words[0], os.X_OK) else []
     missing += [words[1]] if by_name and not programs.find(words[1]) else []
     return f"its interpreter {missing[0]} is not there" if missing else ""
+
+
+def find_daemon(name: str | None) -> DaemonFacts | None:
+    """The daemon ``name`` if it runs; a daemon that is started on demand does not always."""
+    pid = _pid(name) if name else 0
+    process = find_process(pid) if pid else None
+    if not name or process is None:
+        return None
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = booted + process.started / os.sysconf("SC_CLK_TCK")
+    return DaemonFacts(name, pid, max(started, _reloaded(name)))
+
+
+def _pid(name: str) -> int:
+    for pattern in _PIDFILES:
+        with suppress(OSError, ValueError), open(pattern.format(name), encoding="ascii") as file:
+            pid = int(file.read(20))
+            # A file that was left behind names some other process.
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
+                if comm.read().strip() == name[:15]:
+                    return pid
+    return 0
+
+
+def _reloaded(name: str) -> float:
+    """When systemd last started it or had it reload, in seconds since 1970; 0 without systemd.
+
+    A service that runs changes its state by a reload alone. systemd keeps this time over ``daemon-reload``
+    (unit-serialize.c: state-change-timestamp), unlike the times of ExecReload (org.freedesktop.systemd1(5)).
+    """
+    code, text = programs.ask(["systemctl", "show", "-p", _STATE_CHANGE, f"{name}.service"])
+    value = text.strip().removeprefix(f"{_STATE_CHANGE}=")
+    if code or not value.isdigit() or value == "0":
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(value) / 1e6
 
 
 def has_seen_hook(daemon: DaemonFacts, others: Iterable[OtherHook], ledger: Ledger | None) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempt import attempt
-from apvfio.doctor.facts import S390Lock, StoreFacts, known
+from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, known
 from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable
 from apvfio.model.ledger import HELD, Ledger
@@ -24,7 +24,6 @@ from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
-    from apvfio.model.errors import ApvfioError
     from apvfio.model.host import Host
 
 _LOOKS = 10
@@ -37,15 +36,15 @@ def look_at_store(system: System, host: Host | None) -> StoreFacts:
     read = known(ledger)
     root = system.root if isinstance(system, RealSystem) else None
     directory = os.path.join(root, os.path.dirname(OWN_LOCK)) if root else ""
+    private = attempt(lambda: require_private(directory)) if root else None
     return StoreFacts(
-        directory=_directory(directory) if root else None,
+        directory=private.error if isinstance(private, Unseen) else None,
         replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
         policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
         ledger=ledger,
         stored=attempt(lambda: masks_file.load(system.files)),
         lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",
         s390_lock=attempt(partial(_s390_lock, os.path.join(root, S390_LOCK))) if root else None,
-        s390_path=S390_LOCK,
         # The masks have a check of their own.
         differences=tuple(differences(system, host, read, ALL_BITS)) if host and read else (),
         of_guest=_of_guests(host, read) if host and read else {},
@@ -56,14 +55,6 @@ def _of_guests(host: Host, ledger: Ledger) -> dict[str, tuple[str, ...]]:
     """What is not as it should be with the device of each guest that holds one."""
     alone = ((lease, Ledger(ledger.boot_id, {lease.mdev: lease})) for lease in ledger.leases.values())
     return {lease.uuid: tuple(drift(host, ledger)) for lease, ledger in alone if lease.state == HELD}
-
-
-def _directory(path: str) -> ApvfioError | None:
-    try:
-        require_private(path)
-    except HostError as error:
-        return error
-    return None
 
 
 def _own_lock(path: str) -> str:

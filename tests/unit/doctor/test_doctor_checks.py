@@ -52,7 +52,7 @@ from hosts import NO_LEASES, a_host, a_matrix, a_request
 
 NOWHERE = Partition(NO_IDS, NO_IDS, NO_IDS)
 KERNEL = KernelFacts("s390x", a_host(), NOWHERE, (), {}, True, True, False, "", "", True, True, frozenset())
-KEEPING = StoreFacts(None, Policy(), NO_LEASES, StoredMasks(), "", None, "run/lock/s390apconfig.lock", ())
+KEEPING = StoreFacts(None, Policy(), NO_LEASES, StoredMasks(), "", None, ())
 Q = Apqn(0, 1)
 UNITS = tuple(UnitFacts(name, True, True, False, True) for name in ("one.service", "two.path"))
 MACHINE = MachineFacts((), (), HookFacts("same"), (), None, SEEN, False, UNITS, 0, "")
