@@ -81,6 +81,6 @@ def _kept(ledger: Ledger) -> list[object]:
     """Return what of a ledger matters to a plan: not what is only remembered of queues, by any look."""
     return [
         *(ledger.boot_id, ledger.mechanism, ledger.pending, sorted(ledger.overrides.items())),
-        *(sorted(ledger.offline), sorted(ledger.leases.items()), sorted(ledger.last_given.items())),
+        *(sorted(ledger.offline_queues), sorted(ledger.leases.items()), sorted(ledger.last_given.items())),
         sorted(ledger.claims.items()),
     ]

@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
             leases={},
             pending=self.ledger.pending - self.ledger.needed_bits(),
             overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
-            offline=frozenset(),
+            offline_queues=frozenset(),
         )
 
 
@@ -172,9 +172,9 @@ def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledge
     )
     written = {step.path for step in taken}
     # A bit that could not be set keeps the queue from the host, and the step had no effect.
-    home = {queue for queue in ledger.offline if host.drivers.get(queue) == HOST_DRIVER}
+    home = {queue for queue in ledger.offline_queues if host.drivers.get(queue) == HOST_DRIVER}
     done = {queue for queue in home if offline_path(queue) in written}
-    return without_returned(ledger._replace(offline=ledger.offline - done), host)
+    return without_returned(ledger._replace(offline_queues=ledger.offline_queues - done), host)
 
 
 def _take(sysfs: Sysfs, steps: list[Step], pace: Pace, queues: int) -> None:

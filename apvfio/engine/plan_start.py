@@ -52,4 +52,4 @@ def plan_with(
 def with_offline_queues(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
     """Return the plan's ledger with queues that the administrator has set offline and gets back offline."""
     offline = {queue for queue in plan.taken(host) if is_set_offline(sysfs, queue)}
-    return plan.ledger._replace(offline=plan.ledger.offline | offline)
+    return plan.ledger._replace(offline_queues=plan.ledger.offline_queues | offline)

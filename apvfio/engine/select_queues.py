@@ -79,7 +79,7 @@ def planned(
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
     known = read_card_facts(sysfs, criteria, host, ledger)
-    ledger = ledger._replace(mkvps=known.mkvps)
+    ledger = ledger._replace(last_seen_mkvps=known.mkvps)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None

@@ -43,7 +43,7 @@ def read_card_facts(sysfs: Sysfs, criteria: Criteria, host: Host, ledger: Ledger
     queues that counts which the ledger remembers.
     """
     cards = read_adapters(sysfs)
-    mkvps = {queue: keys for queue, keys in ledger.mkvps.items() if queue in host.drivers}
+    mkvps = {queue: keys for queue, keys in ledger.last_seen_mkvps.items() if queue in host.drivers}
     if criteria.mkvp:
         for queue, driver in host.drivers.items():
             if (

@@ -48,7 +48,7 @@ def read_equipment(sysfs: Sysfs, host: Host, ledger: Ledger, queues: Iterable[Ap
         found[queue] = Equipment(
             mode=card.mode if card else "",
             generation=card.generation if card else 0,
-            mkvps=read_mkvps(sysfs, queue) if mine else ledger.mkvps.get(queue),
+            mkvps=read_mkvps(sysfs, queue) if mine else ledger.last_seen_mkvps.get(queue),
         )
     return found
 

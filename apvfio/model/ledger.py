@@ -110,11 +110,11 @@ class Ledger(NamedTuple):
     pending: MaskBits = MaskBits()
     overrides: Mapping[Apqn, str] = {}
     """The queues whose ``driver_override`` apvfio set, and what it was before."""
-    offline: frozenset[Apqn] = frozenset()
+    offline_queues: frozenset[Apqn] = frozenset()
     """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
     mechanism: str = ""
     """The mechanism chosen for this boot with ``apvfio mechanism``, '' if none was."""
-    mkvps: Mapping[Apqn, tuple[str, ...]] = {}
+    last_seen_mkvps: Mapping[Apqn, tuple[str, ...]] = {}
     """The master keys of queues as last read, remembered because only the host's own driver can read them."""
     last_given: Mapping[str, Matrix] = {}
     """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""

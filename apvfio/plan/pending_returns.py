@@ -28,7 +28,7 @@ _WAYS = (BY_ADAPTERS, BY_DOMAINS)
 class PendingReturn(NamedTuple):
     """What is returned together: bits of one mask, or queues with a ``driver_override``."""
 
-    what: str
+    attribute: str
     """``apmask``, ``aqmask`` or `OVERRIDE`."""
     holders: tuple[Owner, ...]
     """The guests and mediated devices that keep it; if there are none, the next call returns it."""
@@ -36,9 +36,9 @@ class PendingReturn(NamedTuple):
     queues: tuple[Apqn, ...] = ()
 
     def __str__(self) -> str:
-        if self.what == OVERRIDE:
+        if self.attribute == OVERRIDE:
             return f"the driver_override of {some_queues(self.queues)}"
-        return f"{self.what} {self.ids}"
+        return f"{self.attribute} {self.ids}"
 
     @property
     def why(self) -> str:
@@ -49,9 +49,9 @@ class PendingReturn(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """It as the commands' ``--json`` prints it."""
-        bits = [str(queue) for queue in self.queues] if self.what == OVERRIDE else format_list(self.ids)
+        bits = [str(queue) for queue in self.queues] if self.attribute == OVERRIDE else format_list(self.ids)
         holders = [owner._asdict() for owner in self.holders]
-        return {"what": self.what, "queues" if self.what == OVERRIDE else "ids": bits, "held_by": holders}
+        return {"attribute": self.attribute, "queues" if self.attribute == OVERRIDE else "ids": bits, "held_by": holders}
 
 
 def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:

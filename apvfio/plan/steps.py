@@ -119,7 +119,7 @@ def without_returned(ledger: Ledger, host: Host) -> Ledger:
     return ledger._replace(
         pending=ledger.pending - returned_by_others(ledger, host),
         overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
-        offline=ledger.offline & host.drivers.keys(),
+        offline_queues=ledger.offline_queues & host.drivers.keys(),
         claims={k: v for k, v in ledger.claims.items() if host.mdevs.get(k) != v.matrix},
     )
 
@@ -152,7 +152,7 @@ def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Ste
     needed, queues = ledger.needed_bits(), ledger.needed_queues()
     apmask = (host.apmask | returns.apmask) - needed.apmask
     aqmask = (host.aqmask | returns.aqmask) - needed.aqmask
-    for queue in sorted(queue for queue in ledger.offline if queue in host.drivers):
+    for queue in sorted(queue for queue in ledger.offline_queues if queue in host.drivers):
         override = ledger.overrides.get(queue, host.overrides.get(queue, ""))
         if queue in queues or override not in ("", HOST_DRIVER):
             continue

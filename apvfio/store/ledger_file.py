@@ -59,9 +59,9 @@ def load(files: Files, boot_id: str) -> Ledger:
             by_mdev,
             pending=_bits_from(pending),
             overrides=_drivers_from(_get(pending, "overrides", dict)),
-            offline=frozenset(_queue_from(name) for name in _get(document, "offline", list)),
+            offline_queues=frozenset(_queue_from(name) for name in _get(document, "offline_queues", list)),
             mechanism=_get(document, "mechanism", str),
-            mkvps=_mkvps_from(_get(document, "mkvps", dict)),
+            last_seen_mkvps=_mkvps_from(_get(document, "last_seen_mkvps", dict)),
             last_given=_last_given_from(_get(document, "last_given", dict)),
             last_holder=_texts_from(_get(document, "last_holder", dict)),
             claims=_claims_from(_get(document, "claims", list)),
@@ -83,9 +83,9 @@ def save(files: Files, ledger: Ledger) -> None:
         "leases": [_lease_json(lease) for lease in ledger.leases.values()],
         "pending": pending_json(ledger),
         "claims": [claim_json(claim) for claim in ledger.claims.values()],
-        "offline": [str(queue) for queue in sorted(ledger.offline)],
+        "offline_queues": [str(queue) for queue in sorted(ledger.offline_queues)],
         "mechanism": ledger.mechanism,
-        "mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.mkvps.items())},
+        "last_seen_mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.last_seen_mkvps.items())},
         "last_holder": {str(queue): guest for queue, guest in sorted(ledger.last_holder.items())},
         "last_given": {
             uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}

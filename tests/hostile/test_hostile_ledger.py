@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 FULL = a_ledger(a_lease("0,10", "1-2", 2))._replace(
     pending=MaskBits(IdSet([0, 10]), IdSet([4])),
     overrides={Apqn(1, 4): "cex4queue"},
-    offline=frozenset([Apqn(0, 1)]),
+    offline_queues=frozenset([Apqn(0, 1)]),
     mechanism="masks",
-    mkvps={Apqn(10, 1): ("ab" * 8,)},
+    last_seen_mkvps={Apqn(10, 1): ("ab" * 8,)},
     last_given={guest(3): a_matrix("1", "4")},
     last_holder={Apqn(1, 1): "db9"},
     claims={mdev(7): Claim(mdev(7), a_matrix("1", "27"), "adapters", Process(4_000_000, 5))},
@@ -107,7 +107,7 @@ def test_everything_in_it_replaced_by_every_kind_of_thing(commands: Machine, way
             require_answer(run("--sim", "x", *words))
         if not was_refused:
             renew(commands)
-    assert refused >= 5 or way[:1] in (("boot_id",), ("last_holder",), ("last_given",), ("mkvps",))
+    assert refused >= 5 or way[:1] in (("boot_id",), ("last_holder",), ("last_given",), ("last_seen_mkvps",))
 
 
 def renew(machine: Machine) -> None:

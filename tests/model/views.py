@@ -80,7 +80,7 @@ def view(machine: Machine) -> View:
 def promises(ledger: Ledger) -> Promises:
     """What ``ledger`` says of how the host should be."""
     leases = frozenset(lease._replace(since=0) for lease in ledger.leases.values())
-    return Promises(leases, ledger.pending, dict(ledger.overrides), ledger.offline, ledger.mechanism)
+    return Promises(leases, ledger.pending, dict(ledger.overrides), ledger.offline_queues, ledger.mechanism)
 
 
 def shared_queues(kernel: SimKernel) -> list[tuple[str, str]]:

@@ -279,21 +279,21 @@ def pending_returns_are_the_same(status: Any, metrics: dict[str, float], preview
         assert owed == listed(status, name)
         assert metrics[f'apvfio_pending_mask_bits{{mask="{name}"}}'] == len(owed)
         for one in status["pending_returns"]:
-            for owner in one["held_by"] if one["what"] == name else ():
+            for owner in one["held_by"] if one["attribute"] == name else ():
                 lease = seen.ledger.leases.get(owner["mdev"])
                 assert (owner["kind"] == "guest") == (lease is not None), owner
                 assert lease or owner["mdev"] in seen.host.mdevs
         left = ids(preview["pending"][name])
         assert left == listed(preview, name)
         for one in preview["pending_returns"]:
-            if one["what"] == name:
+            if one["attribute"] == name:
                 assert one["held_by"], "reconcile leaves what nobody holds"
                 assert not ids(one["ids"]) & set(mask)
 
 
 def listed(document: Any, mask: str) -> set[int]:
     """The ids of ``mask`` in its list of pending returns."""
-    return {i for one in document["pending_returns"] if one["what"] == mask for i in ids(one["ids"])}
+    return {i for one in document["pending_returns"] if one["attribute"] == mask for i in ids(one["ids"])}
 
 
 def ids(text: str) -> set[int]:

@@ -104,7 +104,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
         "pending": {"apmask": "0", "aqmask": "", "overrides": {}},
         "pending_returns": [
             {
-                "what": "apmask",
+                "attribute": "apmask",
                 "ids": "0",
                 "held_by": [{"kind": "guest", "name": "g1", "mdev": mdev(1)}],
             }

@@ -111,9 +111,9 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     assert preview_plan(machine, asking(wish)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts == {}
     start_guest(machine, asking(wish))
-    assert machine.ledger.mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
-    assert machine.ledger.mkvps[Apqn(0, 0)] == ()
-    assert Apqn(2, 0) not in machine.ledger.mkvps
+    assert machine.ledger.last_seen_mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
+    assert machine.ledger.last_seen_mkvps[Apqn(0, 0)] == ()
+    assert Apqn(2, 0) not in machine.ledger.last_seen_mkvps
     # Away from the host it cannot be read; another guest can ask for it all the same once it is free.
     release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")

@@ -114,11 +114,11 @@ def test_a_queue_that_was_offline_comes_home_offline(machine: Machine, prefer: s
     machine.files.texts[POLICY] = prefer
     machine.kernel.write("bus/ap/devices/00.0001/online", "0")
     start_guest(machine, a_request("0", "1-2"))
-    assert machine.ledger.offline == {Apqn(0, 1)}
+    assert machine.ledger.offline_queues == {Apqn(0, 1)}
     release_guest(machine, guest(1))
     assert machine.kernel.read("bus/ap/devices/00.0001/online") == "0\n"
     assert machine.kernel.read("bus/ap/devices/00.0002/online") == "1\n"
-    assert not machine.ledger.offline
+    assert not machine.ledger.offline_queues
 
 
 def test_what_is_in_use_decides_not_what_is_preferred(machine: Machine) -> None:
@@ -200,6 +200,6 @@ def test_after_a_fault_at_any_write_one_reconcile_repairs(verb: str, how: Callab
         assert set(fresh.host.overrides) == set(fresh.ledger.overrides)
         release_guest(fresh, guest(1))
         assert queues(fresh) == pristine
-        assert (fresh.ledger.leases, fresh.ledger.overrides, fresh.ledger.offline) == ({}, {}, frozenset())
+        assert (fresh.ledger.leases, fresh.ledger.overrides, fresh.ledger.offline_queues) == ({}, {}, frozenset())
         assert fresh.host.overrides == {}
     assert points > 6

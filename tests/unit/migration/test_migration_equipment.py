@@ -78,7 +78,7 @@ def test_it_is_read_from_a_host() -> None:
     machine = Machine(SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     held = Apqn(10, 1)
     machine.kernel.write("bus/ap/apmask", "-10")
-    ledger = Ledger(BOOT, {}, mkvps={held: A})
+    ledger = Ledger(BOOT, {}, last_seen_mkvps={held: A})
     queues = [Apqn(0, 1), Apqn(1, 1), held, Apqn(7, 7)]
     found = read_equipment(machine.sysfs, machine.host, ledger, queues)
     assert [one.mode for one in found.values()] == ["accel", "cca", "ep11", ""]

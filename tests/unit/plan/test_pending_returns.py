@@ -57,7 +57,7 @@ def test_a_guests_own_device_stands_in_the_way(tmp_path: Path, capsys: pytest.Ca
     assert "would still be owed to the host: apmask 0 (held by guest g1)\n" in reconciled(host, capsys, "-n")
     (held,) = reconciled(host, capsys, "--json")["pending_returns"]
     owner = {"kind": "guest", "name": "g1", "mdev": mdev(1)}
-    assert held == {"what": "apmask", "ids": "0", "held_by": [owner]}
+    assert held == {"attribute": "apmask", "ids": "0", "held_by": [owner]}
     host.run("release", guest(1))
     assert pending(host) == {}
 

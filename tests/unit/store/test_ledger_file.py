@@ -91,10 +91,10 @@ def broken(change: dict[str, object]) -> str:
         broken({"leases/0/adapters": ""}),
         broken({"leases/0/adapters": "256"}),
         broken({"leases/0/guest": None}),
-        broken({"mkvps": []}),
-        broken({"mkvps": {"0a.0001": "ab"}}),
-        broken({"mkvps": {"0a.0001": [1]}}),
-        broken({"mkvps": {"a.1": []}}),
+        broken({"last_seen_mkvps": []}),
+        broken({"last_seen_mkvps": {"0a.0001": "ab"}}),
+        broken({"last_seen_mkvps": {"0a.0001": [1]}}),
+        broken({"last_seen_mkvps": {"a.1": []}}),
         broken({"last_given": {"u": "0"}}),
         broken({"last_given": {"u": {"adapters": "0"}}}),
     ],
@@ -107,12 +107,12 @@ def test_a_damaged_ledger_is_refused_in_one_sentence(text: str) -> None:
 
 def test_keys_and_former_choices_are_kept() -> None:
     paper = Paper()
-    ledger = FULL._replace(mkvps={Apqn(10, 1): ("ab" * 8,), Apqn(0, 1): ()})
+    ledger = FULL._replace(last_seen_mkvps={Apqn(10, 1): ("ab" * 8,), Apqn(0, 1): ()})
     ledger = ledger.with_last_given("u", a_lease("1", "4").matrix)
     save(paper, ledger)
     assert load(paper, BOOT) == ledger
     document = json.loads(paper.texts[LEDGER])
-    assert document["mkvps"] == {"00.0001": [], "0a.0001": ["ab" * 8]}
+    assert document["last_seen_mkvps"] == {"00.0001": [], "0a.0001": ["ab" * 8]}
     assert document["last_given"] == {"u": {"adapters": "1", "domains": "4"}}
 
 
