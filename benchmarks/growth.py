@@ -16,8 +16,9 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import IdSet
-from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel

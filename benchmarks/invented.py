@@ -7,9 +7,9 @@ import random
 import uuid
 from typing import TYPE_CHECKING
 
-from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Abilities, Host
+from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Abilities, Host, MaskBits
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.request import Request
 

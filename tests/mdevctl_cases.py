@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from apvfio.kernel.snapshot import read_host
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev

@@ -13,8 +13,8 @@ from apvfio.plan.drift import drift
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
-    from apvfio.model.host import Host
-    from apvfio.model.ledger import Ledger, MaskBits
+    from apvfio.model.host import Host, MaskBits
+    from apvfio.model.ledger import Ledger
 
 
 def differences(

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from apvfio.model.errors import ApvfioError
-from apvfio.model.host import MASK_NAMES
+from apvfio.model.host import ALL_BITS, MASK_NAMES, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS
-from apvfio.model.ledger import MaskBits
-from apvfio.plan.cleared_bits import ALL_BITS
 from apvfio.store import masks_file
 
 TYPE_CHECKING = False

@@ -12,7 +12,6 @@ from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ConflictError, printable
 from apvfio.model.host import MASK_NAMES, VFIO_DRIVER, Host
-from apvfio.model.ledger import MaskBits
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.text import resetting
 from apvfio.plan.mechanism import steps_to_mechanism
@@ -34,7 +33,7 @@ class MechanismChange(NamedTuple):
 def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_progress) -> MechanismChange:
     """Open the host for the ``mechanism``, and keep to it until the next boot.
 
-    Masks an administrator narrowed are widened, overrides he set are cleared: he asked for it.
+    Mask bits that an administrator cleared are set and overrides that he set are cleared: he asked for it.
     ``progress`` hears what is waited for.
     """
     progress(FOR_THE_LOCK)
@@ -60,7 +59,7 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         apply_steps(system.sysfs, steps)
         after = read_host(system.sysfs)
         # What an administrator cleared is set again, if the masks were opened.
-        freed = ledger.cleared_by_admin - MaskBits(after.apmask, after.aqmask)
+        freed = ledger.cleared_by_admin - after.masks
         record.save(
             system,
             without_returned(ledger, after)._replace(mechanism=mechanism, cleared_by_admin=freed),

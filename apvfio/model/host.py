@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.mdev.devices import MdevType
-from apvfio.model.ids import ALL_IDS, IdSet
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.typed import NamedTuple
 
@@ -22,6 +22,41 @@ MASK_NAMES = ("apmask", "aqmask")
 CONTROL_DOMAINS = "ap_control_domain_mask"
 MASKS = "masks"
 OVERRIDES = "overrides"
+
+
+class MaskBits(NamedTuple):
+    """Some bits of apmask and aqmask, or all that a host has set."""
+
+    apmask: IdSet = NO_IDS
+    aqmask: IdSet = NO_IDS
+
+    def __or__(self, other: object) -> MaskBits:
+        assert isinstance(other, MaskBits)
+        return MaskBits(self.apmask | other.apmask, self.aqmask | other.aqmask)
+
+    def __sub__(self, other: MaskBits) -> MaskBits:
+        return MaskBits(self.apmask - other.apmask, self.aqmask - other.aqmask)
+
+    def __and__(self, other: MaskBits) -> MaskBits:
+        return MaskBits(self.apmask & other.apmask, self.aqmask & other.aqmask)
+
+    def __bool__(self) -> bool:
+        return bool(self.apmask) or bool(self.aqmask)
+
+    def named(self) -> list[tuple[str, IdSet]]:
+        """The masks of which there are bits, by name."""
+        return [(name, ids) for name, ids in zip(MASK_NAMES, self, strict=True) if ids]
+
+    def give_host(self, queue: Apqn) -> bool:
+        """Whether these are the bits of masks that leave ``queue`` to the host's drivers: both are set."""
+        return queue.adapter in self.apmask and queue.domain in self.aqmask
+
+    def touch(self, queue: Apqn) -> bool:
+        """Whether one of the bits is of the adapter or of the domain of ``queue``."""
+        return queue.adapter in self.apmask or queue.domain in self.aqmask
+
+
+ALL_BITS = MaskBits(ALL_IDS, ALL_IDS)
 
 
 class Abilities(NamedTuple):
@@ -49,6 +84,11 @@ class Host(NamedTuple):
     max_domain: int
     control_domains: IdSet | None
     """The domains that this host controls, and so the most that a guest can; None if it does not say."""
+
+    @property
+    def masks(self) -> MaskBits:
+        """The bits that are set in the masks."""
+        return MaskBits(self.apmask, self.aqmask)
 
     @property
     def mechanism(self) -> str | None:
@@ -85,7 +125,7 @@ class Host(NamedTuple):
         return sorted(queue for queue in self.drivers if rows.holds(queue) or columns.holds(queue))
 
     def concerned(self, matrix: Matrix) -> list[Apqn]:
-        """The host's queues that freeing ``matrix`` could take, whichever way is chosen."""
+        """The host's queues that freeing ``matrix`` could take, whichever option is chosen."""
         return [
             queue
             for queue, driver in self.drivers.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds what, and what is owed to the host.
+"""Who holds which queues, and what apvfio has yet to return to the host.
 
 The ledger says what should be. It is written before the first step of a change, so a
 crash anywhere leaves a ledger from which the next call can finish or undo the work.
@@ -8,7 +8,8 @@ crash anywhere leaves a ledger from which the next call can finish or undo the w
 from __future__ import annotations
 
 from apvfio.model.claim import Claim
-from apvfio.model.ids import NO_IDS, IdSet, union
+from apvfio.model.host import MaskBits
+from apvfio.model.ids import union
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
 from apvfio.model.typed import NamedTuple
@@ -38,7 +39,7 @@ class LeaseBefore(NamedTuple):
     matrix: Matrix
     freed_by: str
     changer: Process
-    """Who changes it: if he has died, it is undone."""
+    """The process that changes it: if that has ended, the change is undone."""
 
 
 class LiveChange(NamedTuple):
@@ -73,7 +74,7 @@ class Lease(NamedTuple):
     """The live change that is under way, None if there is none."""
 
     def rolled_back(self) -> Lease:
-        """The lease on its way back to what it `was`."""
+        """The lease on its way back to what it was `before`."""
         assert self.before
         return self._replace(matrix=self.before.matrix, freed_by=self.before.freed_by, before=None)
 
@@ -82,32 +83,13 @@ class Lease(NamedTuple):
         return self._replace(state=HELD, before=None)
 
 
-class MaskBits(NamedTuple):
-    """The mask bits that apvfio cleared and the host shall have back."""
-
-    apmask: IdSet = NO_IDS
-    aqmask: IdSet = NO_IDS
-
-    def __or__(self, other: object) -> MaskBits:
-        assert isinstance(other, MaskBits)
-        return MaskBits(self.apmask | other.apmask, self.aqmask | other.aqmask)
-
-    def __sub__(self, other: MaskBits) -> MaskBits:
-        return MaskBits(self.apmask - other.apmask, self.aqmask - other.aqmask)
-
-    def __and__(self, other: MaskBits) -> MaskBits:
-        return MaskBits(self.apmask & other.apmask, self.aqmask & other.aqmask)
-
-    def __bool__(self) -> bool:
-        return bool(self.apmask) or bool(self.aqmask)
-
-
 class Ledger(NamedTuple):
-    """All leases, by the uuid of their mdev, and what is owed to the host; valid for one boot."""
+    """All leases, by the uuid of their mdev, and the pending returns; valid for one boot."""
 
     boot_id: str
     leases: dict[str, Lease]
     pending: MaskBits = MaskBits()
+    """The mask bits that apvfio cleared and the host shall have back."""
     overrides: Mapping[Apqn, str] = {}
     """The queues whose ``driver_override`` apvfio set, and what it was before."""
     offline_queues: frozenset[Apqn] = frozenset()
@@ -117,11 +99,9 @@ class Ledger(NamedTuple):
     last_seen_mkvps: Mapping[Apqn, tuple[str, ...]] = {}
     """The master keys of queues as last read, remembered because only the host's own driver can read them."""
     last_given: Mapping[str, Matrix] = {}
-    """What a guest, by its uuid, that asks by property was last given in this boot: it gets it again."""
-
+    """What a guest, by its uuid, that asks by criteria was last given in this boot: it gets it again."""
     last_holder: Mapping[Apqn, str] = {}
     """The guest, by its name, that had each queue last in this boot."""
-
     claims: Mapping[str, Claim] = {}
     """What is kept free for devices that mdevctl is about to make, by their uuids."""
     cleared_by_admin: MaskBits = MaskBits()
@@ -152,7 +132,7 @@ class Ledger(NamedTuple):
         return self._replace(claims={**self.claims, claim.mdev: claim})
 
     def without_claims(self, *mdevs: str) -> Ledger:
-        """The ledger without the promises for those devices."""
+        """The ledger without the claims for those devices."""
         gone = frozenset(mdevs)
         return self._replace(claims={k: v for k, v in self.claims.items() if k not in gone})
 
@@ -165,7 +145,7 @@ class Ledger(NamedTuple):
         return {lease.mdev for lease in self.leases.values() if lease.state == ENDING and lease.created}
 
     def needed_bits(self) -> MaskBits:
-        """The mask bits that promises and the leases not about to end keep clear."""
+        """The mask bits that claims and the leases not about to end keep clear."""
         holding = self.leases_and_claims()
         return MaskBits(
             union(held.matrix.adapters for held in holding if held.freed_by == BY_ADAPTERS),
@@ -173,7 +153,7 @@ class Ledger(NamedTuple):
         )
 
     def needed_queues(self) -> set[Apqn]:
-        """The queues whose override promises and the leases not about to end rely on."""
+        """The queues whose override claims and the leases not about to end rely on."""
         by_overrides = [held.matrix for held in self.leases_and_claims() if held.freed_by == BY_OVERRIDES]
         return {queue for matrix in by_overrides for queue in matrix.queues()}
 

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-from apvfio.model.host import OVERRIDES
-from apvfio.model.ids import ALL_IDS, union
-from apvfio.model.ledger import MaskBits
+from apvfio.model.host import ALL_BITS, OVERRIDES, MaskBits
+from apvfio.model.ids import union
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
-
-ALL_BITS = MaskBits(ALL_IDS, ALL_IDS)
 
 
 def cleared_by_others(host: Host, ledger: Ledger, intended: MaskBits) -> MaskBits:
@@ -23,7 +20,7 @@ def cleared_by_others(host: Host, ledger: Ledger, intended: MaskBits) -> MaskBit
     """
     if host.mechanism == OVERRIDES:
         return MaskBits()
-    cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    cleared = ALL_BITS - host.masks
     needing = [*host.mdevs.values(), *(held.matrix for held in ledger.leases_and_claims())]
     needed = MaskBits(union(held.adapters for held in needing), union(held.domains for held in needing))
     there = MaskBits(host.adapters, host.domains)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from apvfio.model.errors import printable
-from apvfio.model.host import MASK_NAMES, UNBOUND, VFIO_DRIVER
+from apvfio.model.host import ALL_BITS, UNBOUND, VFIO_DRIVER
 from apvfio.model.ids import NO_IDS, format_change
-from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD
 from apvfio.model.text import mask_bits, some_queues
-from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
+from apvfio.plan.cleared_bits import cleared_by_others
 from apvfio.plan.overrides import overrides_returned_by_others, restore_steps, returnable_overrides
 from apvfio.plan.steps import returnable, returned_by_others
 
@@ -16,8 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.model.host import Host
-    from apvfio.model.ids import IdSet
+    from apvfio.model.host import Host, MaskBits
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.text import WarningText
@@ -50,7 +49,7 @@ def drift(
         f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
         f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
         f"'apvfio masks --active {name}={format_change(ids)}' keeps it clear"
-        for name, ids in _masks(cleared_by_others(host, ledger, intended))
+        for name, ids in cleared_by_others(host, ledger, intended).named()
     )
     return found
 
@@ -101,7 +100,7 @@ def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterat
     restored = overrides_returned_by_others(ledger, host)
     if restored:
         yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
-    for mask, ids in _masks(returned_by_others(ledger, host)):
+    for mask, ids in returned_by_others(ledger, host).named():
         yield f"{mask_bits(mask, ids)} is owed to the host but set already"
     if deferred:
         return
@@ -113,11 +112,5 @@ def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterat
     ]
     if restorable:
         yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
-    for mask, ids in _masks(returnable(ledger, host, mdevs)):
+    for mask, ids in returnable(ledger, host, mdevs).named():
         yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
-
-
-def _masks(bits: MaskBits) -> Iterator[tuple[str, IdSet]]:
-    for mask, ids in zip(MASK_NAMES, bits, strict=True):
-        if ids:
-            yield mask, ids

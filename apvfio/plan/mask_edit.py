@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.host import MASK_NAMES, OVERRIDES, Host
-from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import Ledger, MaskBits
+from apvfio.model.host import ALL_BITS, MASK_NAMES, OVERRIDES, Host, MaskBits
+from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, union
+from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.step import FREE, RETURN, Step
@@ -38,21 +38,6 @@ class MaskEdit(NamedTuple):
     """The masks, by name, that are not to be stored any longer."""
 
 
-class Masks(NamedTuple):
-    """Both masks of a host."""
-
-    apmask: IdSet
-    aqmask: IdSet
-
-    def give_host(self, queue: Apqn) -> bool:
-        """Whether they leave ``queue`` to the host's drivers: both bits set."""
-        return queue.adapter in self.apmask and queue.domain in self.aqmask
-
-    def without(self, other: Masks) -> Masks:
-        """The bits that ``other`` lacks."""
-        return Masks(self.apmask - other.apmask, self.aqmask - other.aqmask)
-
-
 class MasksBefore(NamedTuple):
     """What a change starts from."""
 
@@ -64,30 +49,23 @@ class MasksBefore(NamedTuple):
     """What mdevctl's devices will hold that start at boot, by their uuid."""
 
     @property
-    def active(self) -> Masks:
-        """The masks as they are now."""
-        return Masks(self.host.apmask, self.host.aqmask)
-
-    @property
     def mechanism(self) -> str:
         """By which of the kernel's mechanisms queues are to change hands."""
         return mechanism_of(self.host, self.ledger, self.policy)
 
     @property
-    def storable(self) -> Masks:
+    def storable(self) -> MaskBits:
         """What a persistent change is applied to: what is stored, else what is active, as with chzdev.
 
         Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
         stored, they would stay away from it for good.
         """
-        owed = self.ledger.pending
-        unstored = Masks(self.host.apmask | owed.apmask, self.host.aqmask | owed.aqmask)
-        return _filled(self.stored, unstored)
+        return _filled(self.stored, self.host.masks | self.ledger.pending)
 
     @property
-    def at_boot(self) -> Masks:
+    def at_boot(self) -> MaskBits:
         """The masks after a boot with what is stored; the kernel's own are full."""
-        return _filled(self.stored, Masks(ALL_IDS, ALL_IDS))
+        return _filled(self.stored, ALL_BITS)
 
 
 class MaskChange(NamedTuple):
@@ -95,7 +73,7 @@ class MaskChange(NamedTuple):
 
     changes: bool
     """Whether there is anything to do."""
-    active: Masks
+    active: MaskBits
     stored: StoredMasks
     to_store: StoredMasks
     """The stored masks that are not so yet."""
@@ -113,16 +91,16 @@ class MaskChange(NamedTuple):
 
 def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
     """What ``mask_edit`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
-    now = before.active
+    now = before.host.masks
     active, stored, ledger = now, before.stored, before.ledger
     if mask_edit.active:
         edits = zip(mask_edit[:2], now, strict=True)
-        active = Masks(*(edit.apply(ids) if edit else ids for edit, ids in edits))
+        active = MaskBits(*(edit.apply(ids) if edit else ids for edit, ids in edits))
         decided = MaskBits(*(_decided(edit) for edit in mask_edit[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
         ledger = ledger._replace(
             pending=ledger.pending - decided,
-            cleared_by_admin=(ledger.cleared_by_admin - decided) | (decided - MaskBits(*active)),
+            cleared_by_admin=(ledger.cleared_by_admin - decided) | (decided - active),
         )
     if mask_edit.persistent:
         kept = zip(MASK_NAMES, mask_edit[:2], stored, before.storable, strict=True)
@@ -142,7 +120,8 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
         to_remove=tuple(name for name, ids, was in differing if ids is None and was is not None),
         lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
         returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
-        steps=tuple(_steps(now, active)),
+        # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
+        steps=(*mask_steps(FREE, now - active), *mask_steps(RETURN, active - now)),
         ledger=ledger,
         warnings=(),
     )
@@ -151,53 +130,31 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
 
 def _decided(edit: MaskSpec | None) -> IdSet:
     """The bits a specification speaks of; without signs, it speaks of all."""
-    if edit is None:
-        return NO_IDS
-    if edit.assigned is not None:
+    if edit and edit.assigned is not None:
         return ALL_IDS
-    decided = NO_IDS
-    for _, ids in edit.changes:
-        decided |= ids
-    return decided
+    return union(ids for _, ids in edit.changes) if edit else NO_IDS
 
 
-def _steps(now: Masks, active: Masks) -> Iterator[Step]:
-    # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
-    yield from mask_steps(FREE, now.without(active))
-    yield from mask_steps(RETURN, active.without(now))
-
-
-def _filled(stored: StoredMasks, default: Masks) -> Masks:
-    return Masks(
-        default.apmask if stored.apmask is None else stored.apmask,
-        default.aqmask if stored.aqmask is None else stored.aqmask,
-    )
+def _filled(stored: StoredMasks, default: MaskBits) -> MaskBits:
+    return MaskBits(*(all_ids if ids is None else ids for ids, all_ids in zip(stored, default, strict=True)))
 
 
 def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[WarningText]:
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
-    if change.active != before.active and host.mechanism is None and before.mechanism == OVERRIDES:
+    if change.active != host.masks and host.mechanism is None and before.mechanism == OVERRIDES:
         yield "this host is to use driver_override, which stays shut until all mask bits are set again"
-    kept = before.ledger.pending - change.ledger.pending - MaskBits(*change.active)
-    for name, ids in zip(MASK_NAMES, kept, strict=True):
-        if ids:
-            yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
-    cleared = before.active.without(change.active)
-    for uuid, held in host.mdevs.items():
-        if host.abilities.strict_return and not held.empty:
-            yield from _one_way(uuid, cleared, Masks(held.adapters, held.domains))
+    kept = before.ledger.pending - change.ledger.pending - change.active
+    for name, ids in kept.named():
+        yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
+    cleared = host.masks - change.active
+    for uuid, held in host.mdevs.items() if host.abilities.strict_return else ():
+        stuck = MaskBits() if held.empty else cleared & MaskBits(held.adapters, held.domains)
+        for name, ids in stuck.named():
+            yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"
     if mask_edit.persistent:
         rows = zip(MASK_NAMES, mask_edit[:2], before.stored, strict=True)
         unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
         if unstored:
             yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
-
-
-def _one_way(uuid: str, cleared: Masks, held: Masks) -> Iterator[WarningText]:
-    for name, ids in zip(
-        MASK_NAMES, Masks(cleared.apmask & held.apmask, cleared.aqmask & held.aqmask), strict=True
-    ):
-        if ids:
-            yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why an administrator's change of the masks may not be: a guest, a device, the policy, the kernel."""
+"""Checks that reject a change of the masks: for a guest, a device, the policy, the kernel."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.claim import Claim
 from apvfio.model.errors import ConflictError, HostError, PolicyError, RequestError, printable
-from apvfio.model.host import MASK_NAMES, OVERRIDES
+from apvfio.model.host import MASK_NAMES, OVERRIDES, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.owners import GUEST, mdev_owner
 from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import mask_bits, some_queues
-from apvfio.plan.mask_edit import Masks
 
 if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
@@ -25,12 +24,12 @@ UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
 
 def require_possible(before: MasksBefore, change: MaskChange) -> None:
     """ConflictError, PolicyError or HostError if ``change`` must not be, or the kernel would refuse it."""
-    if change.active != before.active:
+    if change.active != before.host.masks:
         _require_masks(before)
-        _require_unneeded(change.active.without(before.active), before.ledger)
+        _require_unneeded(change.active - before.host.masks, before.ledger)
         for uuid in before.host.mdevs:
             _require_unheld(uuid, before, change)
-        _require_unreserved(before.active, change.active, before, "the host")
+        _require_unreserved(before.host.masks, change.active, before, "the host")
     if change.stored != before.stored:
         # What is stored no longer is full at the next boot.
         left = zip(MASK_NAMES, change.stored, strict=True)
@@ -57,10 +56,10 @@ def _require_masks(before: MasksBefore) -> None:
         )
 
 
-def _require_unneeded(adds: Masks, ledger: Ledger) -> None:
-    """No lease and no promise may lose the bits by which its queues are kept from the host."""
+def _require_unneeded(adds: MaskBits, ledger: Ledger) -> None:
+    """No lease and no claim may lose the bits by which its queues are kept from the host."""
     for held in ledger.leases_and_claims():
-        needed = Masks(
+        needed = MaskBits(
             adds.apmask & held.matrix.adapters if held.freed_by == BY_ADAPTERS else NO_IDS,
             adds.aqmask & held.matrix.domains if held.freed_by == BY_DOMAINS else NO_IDS,
         )
@@ -76,26 +75,25 @@ def _require_unheld(uuid: str, before: MasksBefore, change: MaskChange) -> None:
     held = before.host.mdevs[uuid]
     if held.empty:
         return
-    adds = change.active.without(before.active)
-    rows, columns = adds.apmask & held.adapters, adds.aqmask & held.domains
+    now = before.host.masks
+    rows, columns = (change.active - now) & MaskBits(held.adapters, held.domains)
     if not before.host.abilities.strict_return:
         # As the steps go: apmask beside an aqmask that has its bits cleared, then aqmask beside all of that.
-        rows = rows if held.domains & before.active.aqmask & change.active.aqmask else NO_IDS
+        rows = rows if held.domains & now.aqmask & change.active.aqmask else NO_IDS
         columns = columns if held.adapters & change.active.apmask else NO_IDS
     owner = mdev_owner(uuid, before.ledger)
     whose = f" of guest {printable(owner.name)}" if owner.kind == GUEST else ""
-    _require_none(
-        Masks(rows, columns),
-        held,
+    holder, remedy = (
         f"the mediated device {uuid}{whose}",
         "Stop the guest or remove the mediated device first.",
     )
+    _require_none(MaskBits(rows, columns), held, holder, remedy)
 
 
-def _require_none(bits: Masks, held: Matrix, holder: str, remedy: str) -> None:
-    named = [mask_bits(name, ids) for name, ids in zip(MASK_NAMES, bits, strict=True) if ids]
+def _require_none(bits: MaskBits, held: Matrix, holder: str, remedy: str) -> None:
+    named = [mask_bits(name, ids) for name, ids in bits.named()]
     if named:
-        queues = [q for q in held.queues() if q.adapter in bits.apmask or q.domain in bits.aqmask]
+        queues = list(filter(bits.touch, held.queues()))
         raise ConflictError(
             f"{' and '.join(named)} cannot go to the host: {holder} holds {some_queues(queues)}.",
             queues=queues,
@@ -103,7 +101,7 @@ def _require_none(bits: Masks, held: Matrix, holder: str, remedy: str) -> None:
         )
 
 
-def _require_unreserved(old: Masks, new: Masks, before: MasksBefore, whom: str) -> None:
+def _require_unreserved(old: MaskBits, new: MaskBits, before: MasksBefore, whom: str) -> None:
     reserved = filter(before.policy.reserves, before.policy.queues.union(before.host.drivers))
     lost = [queue for queue in reserved if old.give_host(queue) and not new.give_host(queue)]
     if lost:
@@ -118,10 +116,9 @@ def _require_unreserved(old: Masks, new: Masks, before: MasksBefore, whom: str) 
 def _require_startable(before: MasksBefore, after: MasksBefore) -> None:
     """No device that mdevctl starts at boot may find its queues with the host then, as in chzdev."""
     target = after.storable
-    adds = target.without(before.storable)
+    adds = target - before.storable
     for uuid, held in before.autostart.items():
-        added = [q for q in held.queues() if q.adapter in adds.apmask or q.domain in adds.aqmask]
-        queues = [queue for queue in added if target.give_host(queue)]
+        queues = [queue for queue in held.queues() if adds.touch(queue) and target.give_host(queue)]
         if queues:
             raise ConflictError(
                 f"mdevctl's definition {uuid} starts at boot and needs {some_queues(queues)}, "

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from apvfio.model.errors import ConflictError, HostError
-from apvfio.model.host import HOST_DRIVER, MASK_NAMES, MASKS, OVERRIDES
-from apvfio.model.ids import ALL_IDS
+from apvfio.model.host import ALL_BITS, HOST_DRIVER, MASKS, OVERRIDES
 from apvfio.model.matrix import covering
 from apvfio.model.step import RETURN, Step
 from apvfio.model.text import some_queues
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.model.host import Host
-    from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Ledger
     from apvfio.model.policy import Policy
 
@@ -37,7 +35,7 @@ def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
     if not host.abilities.override:
         return "this kernel has no driver_override for AP queues"
     if host.mechanism == MASKS:
-        cleared = [f"{name} lacks {ALL_IDS - ids}" for name, ids in _masks(host) if ids != ALL_IDS]
+        cleared = [f"{name} lacks {ids}" for name, ids in (ALL_BITS - host.masks).named()]
         return f"{' and '.join(cleared)}, which shuts driver_override"
     if ledger.mechanism:
         return "chosen with 'apvfio mechanism' for this boot; nothing is in use"
@@ -49,7 +47,7 @@ def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
 def steps_to_mechanism(mechanism: str, host: Host) -> list[Step]:
     """The steps that open ``host`` for ``mechanism``; ConflictError while an AP device stands in the way.
 
-    Where it is open, queues are brought home that a change of the mechanism left when it was broken off.
+    Where it is open, queues are returned that an interrupted change of the mechanism left.
     """
     if mechanism == OVERRIDES and not host.abilities.override:
         raise HostError("this kernel has no driver_override for AP queues.", remedy="Stay with masks.")
@@ -63,7 +61,7 @@ def steps_to_mechanism(mechanism: str, host: Host) -> list[Step]:
             remedy="Stop all guests with AP queues and remove their devices first.",
         )
     if mechanism == OVERRIDES:
-        return list(mask_steps(RETURN, (ALL_IDS - host.apmask, ALL_IDS - host.aqmask)))
+        return list(mask_steps(RETURN, ALL_BITS - host.masks))
     cleared = (step for queue in sorted(host.overrides) for step in restore_steps(queue, "", host))
     return [*cleared, *_left_behind(host)]
 
@@ -73,7 +71,3 @@ def _left_behind(host: Host) -> Iterator[Step]:
     for queue in sorted(host.drivers.keys() - host.overrides.keys()):
         if host.drivers[queue] != HOST_DRIVER and not held(queue):
             yield from restore_steps(queue, "", host)
-
-
-def _masks(host: Host) -> list[tuple[str, IdSet]]:
-    return list(zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True))

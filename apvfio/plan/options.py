@@ -8,8 +8,9 @@ domain of U: a mixture that takes it all contains one of the two.
 
 from __future__ import annotations
 
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet, union
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False

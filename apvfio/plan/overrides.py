@@ -7,8 +7,8 @@ override comes first, so that between the two no other tool can bind the queue b
 
 from __future__ import annotations
 
-from apvfio.model.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER
-from apvfio.model.ledger import BY_OVERRIDES, MaskBits
+from apvfio.model.host import BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER, MaskBits
+from apvfio.model.ledger import BY_OVERRIDES
 from apvfio.model.matrix import covering
 from apvfio.model.step import FREE, PROBE, RETURN, UNBIND, Step
 from apvfio.plan.options import Option

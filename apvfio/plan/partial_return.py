@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from apvfio.model.host import VFIO_DRIVER
+from apvfio.model.host import VFIO_DRIVER, MaskBits
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.plan.overrides import returnable_overrides
 from apvfio.plan.steps import remaining_matrices, returnable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import NO_IDS, IdSet, format_list
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, Lease, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, Lease
 from apvfio.model.owners import GUEST, MDEV, Owner, mdev_owner
 from apvfio.model.text import some_queues
 from apvfio.plan.overrides import returnable_overrides
@@ -51,7 +51,11 @@ class PendingReturn(NamedTuple):
         """It as the commands' ``--json`` prints it."""
         bits = [str(queue) for queue in self.queues] if self.attribute == OVERRIDE else format_list(self.ids)
         holders = [owner._asdict() for owner in self.holders]
-        return {"attribute": self.attribute, "queues" if self.attribute == OVERRIDE else "ids": bits, "held_by": holders}
+        return {
+            "attribute": self.attribute,
+            "queues" if self.attribute == OVERRIDE else "ids": bits,
+            "held_by": holders,
+        }
 
 
 def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:
@@ -61,7 +65,7 @@ def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:
 
 def _of_masks(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = returnable(ledger, host, host.mdevs.values())
-    there = MaskBits(host.apmask, host.aqmask)
+    there = host.masks
     for index, (name, way) in enumerate(zip(MASK_NAMES, _WAYS, strict=True)):
         by_holders: dict[tuple[Owner, ...], list[int]] = {}
         for i in ledger.pending[index]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.model.errors import ApvfioError, HostError
-from apvfio.model.host import AP_MDEVS, HOST_DRIVER, MASK_NAMES, OVERRIDES, VFIO_DRIVER, Host
+from apvfio.model.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.model.ids import format_change
 from apvfio.model.ledger import STARTING, Lease, Ledger
 from apvfio.model.text import count_queues, some_queues
@@ -92,8 +92,7 @@ class Plan(NamedTuple):
         """The mask changes as the chzdev command a person would type."""
         if not self.chosen.clear:
             return []
-        masks = zip(MASK_NAMES, self.chosen.clear, strict=True)
-        words = [f"{name}={format_change(ids)}" for name, ids in masks if ids]
+        words = [f"{name}={format_change(ids)}" for name, ids in self.chosen.clear.named()]
         return [" ".join(["chzdev --type ap --active", *words])]
 
     def as_json(self) -> dict[str, object]:

@@ -7,18 +7,9 @@ that are due. Taken twice, the second time there are none.
 
 from __future__ import annotations
 
-from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, UNBOUND, VFIO_DRIVER, Host
-from apvfio.model.ids import NO_IDS, IdSet, format_change, union
-from apvfio.model.ledger import (
-    BY_ADAPTERS,
-    BY_DOMAINS,
-    BY_OVERRIDES,
-    CHANGING,
-    HELD,
-    STARTING,
-    Ledger,
-    MaskBits,
-)
+from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, UNBOUND, VFIO_DRIVER, Host, MaskBits
+from apvfio.model.ids import NO_IDS, format_change, union
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
 from apvfio.plan.overrides import override_free_steps, override_return_steps, overrides_returned_by_others
@@ -34,8 +25,8 @@ _KINDS = ("adapter", "domain", "control_domain")
 
 
 def returned_by_others(ledger: Ledger, host: Host) -> MaskBits:
-    """Debts that somebody else has paid: bits owed, needed by nobody, and set."""
-    return (ledger.pending & MaskBits(host.apmask, host.aqmask)) - ledger.needed_bits()
+    """Pending returns that somebody else has made: bits pending, needed by nobody, and set."""
+    return (ledger.pending & host.masks) - ledger.needed_bits()
 
 
 def pending_steps(ledger: Ledger, host: Host) -> list[Step]:
@@ -62,7 +53,7 @@ def remaining_matrices(ledger: Ledger, host: Host) -> list[Matrix]:
 
 
 def with_retaken(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger with what leases need and somebody has returned: it will be taken anew, and so is owed."""
+    """The ledger with what leases need and somebody has returned, pending: it will be taken again."""
     needed = ledger.as_committed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
     before = {queue: host.overrides.get(queue, "") for queue in needed}
     lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
@@ -73,10 +64,10 @@ def with_retaken(ledger: Ledger, host: Host) -> Ledger:
 
 
 def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger in which every guest that runs leans on the mask that keeps its queues from the host.
+    """The ledger in which every guest that runs relies on the mask that keeps its queues from the host.
 
-    Before 7.0 an administrator may set a bit that a guest leans on, if the other mask keeps all its
-    queues (vops:vfio_ap_mdev_resource_in_use). The guest needs that one then, and his bit no more.
+    Before 7.0 an administrator may set a bit that a guest relies on, if the other mask keeps all its
+    queues (vops:vfio_ap_mdev_resource_in_use). From then on the guest needs the bits of that one.
     """
     leaned = []
     for lease in ledger.leases.values():
@@ -87,7 +78,7 @@ def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
             BY_DOMAINS: not lease.matrix.domains & host.aqmask,
         }
         if any(kept.values()) and not kept[lease.freed_by]:
-            leaned.append(lease._replace(freed_by=next(way for way in kept if kept[way])))
+            leaned.append(lease._replace(freed_by=next(name for name in kept if kept[name])))
     return ledger.with_leases(leaned)
 
 
@@ -100,7 +91,7 @@ def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
     """
     aims = ledger.as_committed().leases.items()
     starting = {mdev: lease for mdev, lease in aims if lease.state in (STARTING, CHANGING)}
-    return ledger._replace(leases=starting).needed_bits() & MaskBits(host.apmask, host.aqmask)
+    return ledger._replace(leases=starting).needed_bits() & host.masks
 
 
 def _going(ledger: Ledger, host: Host) -> set[str]:
@@ -111,9 +102,9 @@ def _going(ledger: Ledger, host: Host) -> set[str]:
 
 
 def without_returned(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger without the debts that are paid, by whomever, and of queues that are no more.
+    """The ledger without returns that are made, by whomever, or are of queues that are no more.
 
-    Nor with promises that are kept: the device is there and holds all that it was to hold.
+    Nor has it claims whose device is there and holds all that it was to hold.
     """
     gone = overrides_returned_by_others(ledger, host)
     return ledger._replace(
@@ -125,12 +116,12 @@ def without_returned(ledger: Ledger, host: Host) -> Ledger:
 
 
 def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
-    """The owed bits that can go back now: needed by no lease, and not refused because of ``mdevs``.
+    """The pending bits that can go back now: needed by no lease, and not refused because of ``mdevs``.
 
     7.x refuses a bit while any mdev holds the id. Before, it refuses only if a queue of an mdev
     would become the host's (vops:vfio_ap_mdev_resource_in_use and its callers).
     """
-    bits = ledger.pending - ledger.needed_bits() - MaskBits(host.apmask, host.aqmask)
+    bits = ledger.pending - ledger.needed_bits() - host.masks
     holding = [held for held in mdevs if not held.empty]
     if host.abilities.strict_return:
         return bits - MaskBits(
@@ -167,12 +158,11 @@ def offline_path(queue: Apqn) -> str:
     return f"{BUS}/devices/{queue}/online"
 
 
-def mask_steps(op: str, bits: Iterable[IdSet]) -> Iterator[Step]:
+def mask_steps(op: str, bits: MaskBits) -> Iterator[Step]:
     """The writes that clear (`FREE`) or set (`RETURN`) ``bits``, those of apmask and those of aqmask."""
-    for name, ids in zip(MASK_NAMES, bits, strict=True):
-        if ids:
-            value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
-            yield Step(op, f"{BUS}/{name}", value)
+    for name, ids in bits.named():
+        value = format_change(ids) if op == FREE else format_change(NO_IDS, ids)
+        yield Step(op, f"{BUS}/{name}", value)
 
 
 def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:

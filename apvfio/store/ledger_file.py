@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model import json_text
-from apvfio.model.claim import Claim, claim_from, claim_json
+from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, RequestError, printable
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet, format_list
-from apvfio.model.ledger import FREED_BY, STATES, Lease, LeaseBefore, Ledger, LiveChange, MaskBits
+from apvfio.model.ledger import FREED_BY, STATES, Lease, LeaseBefore, Ledger, LiveChange
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process
@@ -51,12 +52,15 @@ def load(files: Files, boot_id: str) -> Ledger:
         if document.get("boot_id") != boot_id:
             return Ledger(boot_id, {})  # masks and mdevs have died with that boot
         leases = [_lease_from(item) for item in _get(document, "leases", list)]
-        by_mdev = {lease.mdev: lease for lease in leases}
-        _expect(len(by_mdev) == len(leases), "two leases have the same mdev")
+        leases_by_mdev = {lease.mdev: lease for lease in leases}
+        _expect(len(leases_by_mdev) == len(leases), "two leases have the same mdev")
+        claims = [_claim_from(item) for item in _get(document, "claims", list)]
+        claims_by_mdev = {claim.mdev: claim for claim in claims}
+        _expect(len(claims_by_mdev) == len(claims), "two claims have the same mdev")
         pending = _get(document, "pending", dict)
         return Ledger(
             boot_id,
-            by_mdev,
+            leases_by_mdev,
             pending=_bits_from(pending),
             overrides=_drivers_from(_get(pending, "overrides", dict)),
             offline_queues=frozenset(_queue_from(name) for name in _get(document, "offline_queues", list)),
@@ -64,7 +68,7 @@ def load(files: Files, boot_id: str) -> Ledger:
             last_seen_mkvps=_mkvps_from(_get(document, "last_seen_mkvps", dict)),
             last_given=_last_given_from(_get(document, "last_given", dict)),
             last_holder=_texts_from(_get(document, "last_holder", dict)),
-            claims=_claims_from(_get(document, "claims", list)),
+            claims=claims_by_mdev,
             cleared_by_admin=_bits_from(_get(document, "cleared_by_admin", dict)),
             cleared_by_others=_bits_from(_get(document, "cleared_by_others", dict)),
         )
@@ -82,15 +86,12 @@ def save(files: Files, ledger: Ledger) -> None:
         "boot_id": ledger.boot_id,
         "leases": [_lease_json(lease) for lease in ledger.leases.values()],
         "pending": pending_json(ledger),
-        "claims": [claim_json(claim) for claim in ledger.claims.values()],
+        "claims": [_claim_json(claim) for claim in ledger.claims.values()],
         "offline_queues": [str(queue) for queue in sorted(ledger.offline_queues)],
         "mechanism": ledger.mechanism,
         "last_seen_mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.last_seen_mkvps.items())},
         "last_holder": {str(queue): guest for queue, guest in sorted(ledger.last_holder.items())},
-        "last_given": {
-            uuid: {"adapters": format_list(matrix.adapters), "domains": format_list(matrix.domains)}
-            for uuid, matrix in ledger.last_given.items()
-        },
+        "last_given": {uuid: matrix.lists() for uuid, matrix in ledger.last_given.items()},
         "cleared_by_admin": _bits_json(ledger.cleared_by_admin),
         "cleared_by_others": _bits_json(ledger.cleared_by_others),
     }
@@ -98,7 +99,6 @@ def save(files: Files, ledger: Ledger) -> None:
 
 
 def _lease_json(lease: Lease) -> dict[str, object]:
-    """A lease as the ledger has it; lists in chzdev's notation."""
     return {
         "guest": lease.guest,
         "uuid": lease.uuid,
@@ -115,15 +115,19 @@ def _lease_json(lease: Lease) -> dict[str, object]:
 
 
 def _live_change_json(change: LiveChange) -> dict[str, object]:
-    return {"annotation": change.annotation, "pid": change.changer.pid, "started": change.changer.started}
+    return {"annotation": change.annotation, **change.changer._asdict()}
 
 
 def _before_json(before: LeaseBefore) -> dict[str, object]:
+    return {**before.matrix.lists(), "freed_by": before.freed_by, **before.changer._asdict()}
+
+
+def _claim_json(claim: Claim) -> dict[str, object]:
     return {
-        **before.matrix.lists(),
-        "freed_by": before.freed_by,
-        "pid": before.changer.pid,
-        "started": before.changer.started,
+        "mdev": claim.mdev,
+        **claim.matrix.lists(),
+        "freed_by": claim.freed_by,
+        **claim.process._asdict(),
     }
 
 
@@ -151,7 +155,7 @@ def _lease_from(item: object) -> Lease:
         uuid=_get(item, "uuid", str, is_uuid),
         mdev=_get(item, "mdev", str, is_uuid),
         matrix=_matrix_from(item),
-        freed_by=_get(item, "freed_by", str, FREED_BY.__contains__),
+        freed_by=_freed_by_from(item),
         state=_get(item, "state", str, STATES.__contains__),
         created=_get(item, "created", bool),
         since=_get(item, "since", int, range(_LONGEST_UPTIME).__contains__) if "since" in item else 0,
@@ -164,27 +168,33 @@ def _lease_from(item: object) -> Lease:
 
 
 def _live_change_from(item: dict[str, Any]) -> LiveChange:
-    changer = Process(_get(item, "pid", int), _get(item, "started", int))
-    return LiveChange(changer, _get(item, "annotation", str))
+    return LiveChange(_process_from(item), _get(item, "annotation", str))
 
 
 def _before_from(item: dict[str, Any]) -> LeaseBefore:
-    changer = Process(_get(item, "pid", int), _get(item, "started", int))
-    before = LeaseBefore(_matrix_from(item), _get(item, "freed_by", str, FREED_BY.__contains__), changer)
+    before = LeaseBefore(_matrix_from(item), _freed_by_from(item), _process_from(item))
     _expect(not before.matrix.empty, "a lease had no queues")
     return before
 
 
+def _claim_from(item: object) -> Claim:
+    _expect(isinstance(item, dict), "a claim is not an object")
+    assert isinstance(item, dict)
+    mdev = _get(item, "mdev", str, is_uuid)
+    return Claim(mdev, _matrix_from(item), _freed_by_from(item), _process_from(item))
+
+
+def _process_from(item: dict[str, Any]) -> Process:
+    return Process(_get(item, "pid", int), _get(item, "started", int))
+
+
+def _freed_by_from(item: dict[str, Any]) -> str:
+    freed_by: str = _get(item, "freed_by", str, FREED_BY.__contains__)
+    return freed_by
+
+
 def _matrix_from(item: dict[str, Any]) -> Matrix:
     return Matrix(*(_ids_from(item, key) for key in Matrix._fields))
-
-
-def _claims_from(items: list[Any]) -> dict[str, Claim]:
-    claims = [claim_from(item) for item in items]
-    _expect(all(claim.freed_by in FREED_BY for claim in claims), "a claim's freed_by is unknown")
-    by_mdev = {claim.mdev: claim for claim in claims}
-    _expect(len(by_mdev) == len(claims), "two claims have the same mdev")
-    return by_mdev
 
 
 def _texts_from(item: dict[str, Any]) -> dict[Apqn, str]:
@@ -207,7 +217,7 @@ def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:
 
 def _last_given_from(item: dict[str, Any]) -> dict[str, Matrix]:
     _expect(all(type(ids) is dict for ids in item.values()), "what a guest had last is not an object")
-    return {uuid: Matrix(_ids_from(ids, "adapters"), _ids_from(ids, "domains")) for uuid, ids in item.items()}
+    return {uuid: _matrix_from(ids) for uuid, ids in item.items()}
 
 
 def _queue_from(name: object) -> Apqn:

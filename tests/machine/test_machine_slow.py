@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.engine.deferred import DIRECTORY
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import IdSet
-from apvfio.model.ledger import MaskBits
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, mdev

@@ -10,9 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from apvfio.model.host import BUS, MASK_NAMES
+from apvfio.model.host import BUS, MASK_NAMES, MaskBits
 from apvfio.model.ids import NO_IDS, format_change
-from apvfio.model.ledger import MaskBits
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
 from memory_host import copied

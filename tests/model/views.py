@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.ledger import ENDING, MaskBits
+from apvfio.model.host import MaskBits
+from apvfio.model.ledger import ENDING
 
 if TYPE_CHECKING:
     from apvfio.model.ids import IdSet

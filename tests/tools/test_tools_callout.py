@@ -13,8 +13,9 @@ from ap_check import SEEN, VETO, stand_in
 from apvfio.kernel.snapshot import read_host
 from apvfio.mdev.callouts import SCRIPTS
 from apvfio.mdevctl.callout import AP_CHECK
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import Ledger, MaskBits
+from apvfio.model.ledger import Ledger
 from apvfio.store.ledger_file import load
 from hosts import a_matrix, mdev
 from mdevctl_cases import AP, AUTOSTART, ROW, device, shipped

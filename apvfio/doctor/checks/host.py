@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import WARNING, of_error, ok, skipped, warning
 from apvfio.doctor.checks.store import ROOT_ONLY
 from apvfio.doctor.facts import Unseen, known
-from apvfio.model.host import AP_MDEVS, BUS, MASK_NAMES, OVERRIDES
+from apvfio.model.host import ALL_BITS, AP_MDEVS, BUS, MASK_NAMES, OVERRIDES, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
-from apvfio.model.ledger import MaskBits
 from apvfio.model.persistent_masks import RULE
 from apvfio.model.request import Request
 from apvfio.model.text import mask_bits, some_queues
-from apvfio.plan.cleared_bits import ALL_BITS, cleared_by_others
+from apvfio.plan.cleared_bits import cleared_by_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

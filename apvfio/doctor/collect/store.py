@@ -13,8 +13,8 @@ from apvfio.doctor.collect.attempt import attempt
 from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, known
 from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable
+from apvfio.model.host import ALL_BITS
 from apvfio.model.ledger import HELD, Ledger
-from apvfio.plan.cleared_bits import ALL_BITS
 from apvfio.plan.drift import drift
 from apvfio.store import ledger_file, masks_file
 from apvfio.store.locks import OWN_LOCK, S390_LOCK, has_ended

@@ -23,9 +23,9 @@ from apvfio.engine.stop import release_guest, stop_guest
 from apvfio.kernel.apply import apply_steps
 from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError
-from apvfio.model.host import AP_MDEVS
+from apvfio.model.host import AP_MDEVS, MaskBits
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import HELD, MaskBits
+from apvfio.model.ledger import HELD
 from apvfio.plan.partial_return import limit_returns, returning_queues
 from apvfio.plan.steps import pending_steps
 from apvfio.sim.kernel import SimKernel

@@ -19,6 +19,7 @@ from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.events.queue_history import spans
 from apvfio.model.claim import Claim
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import (
     BY_ADAPTERS,
@@ -30,7 +31,6 @@ from apvfio.model.ledger import (
     STARTING,
     LeaseBefore,
     Ledger,
-    MaskBits,
 )
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process

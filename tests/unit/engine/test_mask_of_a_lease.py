@@ -10,9 +10,9 @@ import pytest
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError
-from apvfio.model.host import AP_MDEVS, Host
+from apvfio.model.host import AP_MDEVS, Host, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, HELD, STARTING
 from apvfio.plan.steps import with_relied_on_mask
 from apvfio.sim.kernel import SimKernel
 from hosts import a_host, a_lease, a_ledger, a_request, guest, mdev

@@ -200,6 +200,10 @@ def test_after_a_fault_at_any_write_one_reconcile_repairs(verb: str, how: Callab
         assert set(fresh.host.overrides) == set(fresh.ledger.overrides)
         release_guest(fresh, guest(1))
         assert queues(fresh) == pristine
-        assert (fresh.ledger.leases, fresh.ledger.overrides, fresh.ledger.offline_queues) == ({}, {}, frozenset())
+        assert (fresh.ledger.leases, fresh.ledger.overrides, fresh.ledger.offline_queues) == (
+            {},
+            {},
+            frozenset(),
+        )
         assert fresh.host.overrides == {}
     assert points > 6

@@ -13,9 +13,9 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.model.host import AP_MDEVS, Host
+from apvfio.model.host import AP_MDEVS, Host, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import HELD, MaskBits
+from apvfio.model.ledger import HELD
 from apvfio.model.policy import Times
 from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev

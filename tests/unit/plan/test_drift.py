@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING, MaskBits
+from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, ENDING, STARTING
 from apvfio.model.matrix import Apqn
 from apvfio.plan.drift import drift
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
-from apvfio.model.host import Host
+from apvfio.model.host import Host, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Ledger, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, STARTING, Ledger
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.plan.options import free_options

@@ -14,9 +14,9 @@ from apvfio.kernel.cards import parse_mkvps
 from apvfio.model.cards import Card, CardFacts
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
-from apvfio.model.host import Host
+from apvfio.model.host import Host, MaskBits
 from apvfio.model.ids import ALL_IDS, IdSet
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Ledger, MaskBits
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Ledger
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from apvfio.model.errors import ApvfioError
+from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.ledger import BY_DOMAINS, ENDING, Ledger, MaskBits
+from apvfio.model.ledger import BY_DOMAINS, ENDING, Ledger
 from apvfio.model.matrix import Apqn
 from apvfio.store.ledger_file import LEDGER, load, save
 from hosts import BOOT, NO_LEASES, a_lease, a_ledger
@@ -113,7 +114,7 @@ def test_keys_and_former_choices_are_kept() -> None:
     assert load(paper, BOOT) == ledger
     document = json.loads(paper.texts[LEDGER])
     assert document["last_seen_mkvps"] == {"00.0001": [], "0a.0001": ["ab" * 8]}
-    assert document["last_given"] == {"u": {"adapters": "1", "domains": "4"}}
+    assert document["last_given"] == {"u": {"adapters": "1", "domains": "4", "control_domains": ""}}
 
 
 def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
