@@ -14,6 +14,7 @@ from apvfio.engine.preview import preview_start
 from apvfio.engine.select_queues import all_named
 from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
+from apvfio.model.criteria import count
 from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import OVERRIDES
 from apvfio.plan.all_guests import plan_all_guests
@@ -124,5 +125,5 @@ def _way_text(found: Plan) -> str:
 
 def _cost_text(way: Option) -> str:
     lost = ", ".join(map(str, way.collateral)) or "nothing"
-    bits = f"{way.bits} mask bit{'s' if way.bits != 1 else ''}"
+    bits = count(way.clear.size, "mask bit")
     return f"free its {way.name}: {bits}; the host loses besides: {lost}"

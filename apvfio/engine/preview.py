@@ -16,8 +16,7 @@ from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.after_stop import after_stop
 from apvfio.plan.key_warnings import key_warnings
-from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import pending_steps, remaining_matrices, returnable
+from apvfio.plan.steps import pending_steps, with_all_returned
 from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
@@ -64,24 +63,16 @@ def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> 
     for lease in found.of_guest(guest_uuid):
         if not force:
             evidence.require_idle(lease)
-    return _outcome(bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid), host)
+    return _preview(bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid), host)
 
 
 def preview_reconcile(system: System) -> Outcome:
-    """What is due, and what is seen that should not be so."""
+    """The pending steps, and how the host differs from the ledger."""
     host = read_host(system.sysfs)
     found = ledger_file.load(system.files, system.boot_id)
-    return _outcome(bring_up_to_date(system, found, host), host)._replace(
-        seen=tuple(differences(system, host, found))
-    )
+    seen = tuple(differences(system, host, found))
+    return _preview(bring_up_to_date(system, found, host), host)._replace(seen=seen)
 
 
-def _outcome(ledger: Ledger, host: Host) -> Outcome:
-    """All steps that are due, taken at once, and the debts that they leave."""
-    mdevs = remaining_matrices(ledger, host)
-    paid = {queue for queue, _ in returnable_overrides(ledger, host, mdevs)}
-    after = ledger._replace(
-        pending=ledger.pending - returnable(ledger, host, mdevs),
-        overrides={queue: before for queue, before in ledger.overrides.items() if queue not in paid},
-    )
-    return Outcome(pending_steps(ledger, host), after)
+def _preview(ledger: Ledger, host: Host) -> Outcome:
+    return Outcome(pending_steps(ledger, host), with_all_returned(ledger, host))

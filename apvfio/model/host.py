@@ -43,6 +43,11 @@ class MaskBits(NamedTuple):
     def __bool__(self) -> bool:
         return bool(self.apmask) or bool(self.aqmask)
 
+    @property
+    def size(self) -> int:
+        """How many bits these are."""
+        return len(self.apmask) + len(self.aqmask)
+
     def named(self) -> list[tuple[str, IdSet]]:
         """The masks of which there are bits, by name."""
         return [(name, ids) for name, ids in zip(MASK_NAMES, self, strict=True) if ids]

@@ -16,7 +16,7 @@ from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 BY_ADAPTERS = "adapters"
 BY_DOMAINS = "domains"
@@ -135,6 +135,11 @@ class Ledger(NamedTuple):
         """The ledger without the claims for those devices."""
         gone = frozenset(mdevs)
         return self._replace(claims={k: v for k, v in self.claims.items() if k not in gone})
+
+    def without_overrides(self, queues: Collection[Apqn]) -> Ledger:
+        """The ledger in which the overrides of ``queues`` are not pending."""
+        left = {queue: before for queue, before in self.overrides.items() if queue not in queues}
+        return self._replace(overrides=left)
 
     def with_ending(self, guest_uuid: str) -> Ledger:
         """The ledger in which the leases of the guest ``guest_uuid`` come to their end."""

@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 
 from apvfio.model.errors import RequestError
-from apvfio.model.host import MASK_NAMES
+from apvfio.model.host import MASK_NAMES, MaskBits
 from apvfio.model.ids import format_hex, parse_hex
 
 TYPE_CHECKING = False
@@ -45,6 +45,10 @@ class StoredMasks(NamedTuple):
 
     apmask: IdSet | None = None
     aqmask: IdSet | None = None
+
+    def filled(self, default: MaskBits) -> MaskBits:
+        """The masks, with ``default`` for what is not stored."""
+        return MaskBits(*(own if ids is None else ids for ids, own in zip(self, default, strict=True)))
 
 
 def parse_rule(text: str) -> StoredMasks:

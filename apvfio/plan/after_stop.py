@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from apvfio.model.host import HOST_DRIVER, VFIO_DRIVER, Host
 from apvfio.model.ledger import Ledger
-from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import remaining_matrices, returnable
+from apvfio.plan.steps import with_all_returned
 
 
 def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
@@ -15,9 +14,9 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
     What other devices keep from the host stays pending, as in `apvfio.plan.steps.pending_steps`.
     """
     ledger = ledger.with_ending(guest_uuid)
-    mdevs = remaining_matrices(ledger, host)
-    bits = returnable(ledger, host, mdevs)
-    returned = dict(returnable_overrides(ledger, host, mdevs))
+    left = with_all_returned(ledger, host)
+    bits = ledger.pending - left.pending
+    returned = {queue: before for queue, before in ledger.overrides.items() if queue not in left.overrides}
     overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}
     to_remove = ledger.mdevs_to_remove()
     after = host._replace(
@@ -32,7 +31,5 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
         else driver
         for queue, driver in host.drivers.items()
     }
-    left = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid != guest_uuid}
-    owed = {queue: before for queue, before in ledger.overrides.items() if queue not in returned}
-    ledger = ledger._replace(leases=left, pending=ledger.pending - bits, overrides=owed)
-    return ledger, after._replace(drivers=drivers)
+    ended = [lease.mdev for lease in ledger.of_guest(guest_uuid)]
+    return left.without_leases(*ended), after._replace(drivers=drivers)

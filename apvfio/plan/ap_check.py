@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.model.errors import ConflictError, RequestError, printable
-from apvfio.model.ids import ALL_IDS
+from apvfio.model.host import ALL_BITS
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.owners import GUEST, mdev_owner
 
@@ -66,9 +66,7 @@ def not_yet_free_at_boot(matrix: Matrix, stored: StoredMasks) -> WarningText:
     """A sentence on queues that the stored masks leave to the host, '' if there are none or no masks."""
     if stored.apmask is None and stored.aqmask is None:
         return ""
-    apmask = ALL_IDS if stored.apmask is None else stored.apmask
-    aqmask = ALL_IDS if stored.aqmask is None else stored.aqmask
-    queues = [q for q in matrix.queues() if q.adapter in apmask and q.domain in aqmask]
+    queues = list(filter(stored.filled(ALL_BITS).give_host, matrix.queues()))
     if not queues:
         return ""
     return (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the queues and the device that a guest asks for are to be had: neither somebody's nor reserved."""
+"""Whether the queues and the device that a guest requests are available: neither held nor reserved."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
 
 
 def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
-    """ConflictError if a lease, a promise or another device has the queues, or the first two the device."""
+    """ConflictError if a lease, a claim or another device has the queues, or the first two the device."""
     for lease in ledger.leases_and_before():
         if lease.mdev == request.mdev:
             raise ConflictError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests that cannot run at the same time, two by two."""
+"""Pairs of guests that cannot run at the same time."""
 
 from __future__ import annotations
 

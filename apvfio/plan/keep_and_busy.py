@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the host itself needs of its queues, beside those reserved by name: the policy's [keep] and [busy].
 
-A way that takes what the host needs is closed, as one that takes a reserved queue; if the
-other way is open, that one is taken. What is only to be warned of becomes a warning.
+An option that takes what the host needs is closed, as one that takes a reserved queue; if the
+other option is open, that one is chosen. What is only to be warned of becomes a warning.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTHING_KNOWN = Usage()
 def with_objections(
     options: Sequence[Option], matrix: Matrix, host: Host, policy: Policy, facts: Usage
 ) -> list[Option]:
-    """The ways, each with what speaks against it; those that are open first, then the cheaper.
+    """The options, each with what speaks against it; those that are open first, then the cheaper.
 
     PolicyError, naming the queues and why, if none is open.
     """
@@ -45,7 +45,7 @@ def with_objections(
 
 
 def require_option_open(option: Option) -> None:
-    """PolicyError if ``way``, on which the guest's annotation insists, is closed."""
+    """PolicyError if ``option``, on which the guest's annotation insists, is closed."""
     if option.closed:
         raise PolicyError(
             f"freeing its {option.name}, as its annotation says, would take "
@@ -58,7 +58,7 @@ def require_option_open(option: Option) -> None:
 def preference_reason(options: Sequence[Option], preference: str) -> str:
     """Why the first of ``options`` is chosen though another costs the host fewer queues; '' if none does.
 
-    ``preference`` is the clause for a choice among ways that are open.
+    ``preference`` is the clause for a choice among options that are open.
     """
     fewer = [option for option in options[1:] if len(option.collateral) < len(options[0].collateral)]
     if not fewer:
@@ -69,7 +69,7 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
 
 
 def warnings(option: Option) -> list[WarningText]:
-    """What ``way`` takes and the policy wants to be warned of, in sentences."""
+    """What ``option`` takes and the policy wants to be warned of, in sentences."""
     return [f"the host loses {objection.why}" for objection in option.objections if not objection.refused]
 
 
@@ -118,13 +118,22 @@ def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
 
 
 def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Usage) -> None:
-    """No way can spare the host what the guest asks for itself."""
-    refused = [objection for objection in objections(asked, policy, facts) if objection.refused]
+    """No option can spare the host what the guest asks for itself."""
+    require_none_refused(
+        objections(asked, policy, facts),
+        "the host needs what it asks for: ",
+        "Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+    )
+
+
+def require_none_refused(found: Iterable[Objection], beginning: str, remedy: str) -> None:
+    """PolicyError, a sentence with that ``beginning``, if an objection is a refusal."""
+    refused = [objection for objection in found if objection.refused]
     if refused:
         raise PolicyError(
-            f"the host needs what it asks for: {'; and '.join(objection.why for objection in refused)}.",
+            f"{beginning}{'; and '.join(objection.why for objection in refused)}.",
             queues={queue for objection in refused for queue in objection.queues},
-            remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+            remedy=remedy,
         )
 
 

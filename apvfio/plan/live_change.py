@@ -10,15 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import ApvfioError, ConflictError
-from apvfio.model.host import OVERRIDES, Host
+from apvfio.model.host import Host, MaskBits
 from apvfio.model.ledger import CHANGING, HELD, Lease, LeaseBefore, Ledger
-from apvfio.plan.availability import others, require_no_rival, require_no_strange_override, require_unreserved
-from apvfio.plan.keep_and_busy import NOTHING_KNOWN, preference_reason, with_objections
+from apvfio.plan.availability import require_no_rival, require_unreserved
+from apvfio.plan.keep_and_busy import NOTHING_KNOWN, preference_reason
 from apvfio.plan.mechanism import mechanism_of
-from apvfio.plan.options import free_options
-from apvfio.plan.overrides import OVERRIDE_OPTION, to_override
-from apvfio.plan.presence import require_all_there, require_there
-from apvfio.plan.start_plan import Plan, require_vfio_ap, warnings
+from apvfio.plan.presence import require_there
+from apvfio.plan.start_plan import Plan, possible_options, require_vfio_ap, runner_up, warnings, with_taken
 from apvfio.plan.steps import pending_steps, reassignment_steps
 
 if TYPE_CHECKING:
@@ -103,24 +101,21 @@ def make_change(
     lease = held_lease(request, ledger)
     try:
         alone = ledger.without_leases(lease.mdev)
-        options, mechanism = _choose(request, host, alone, policy, facts=facts, lease=lease)
+        options = _choose(request, host, alone, policy, facts=facts, lease=lease)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
-    runners_up = [option for option in options[1:] if chosen.clear and not option.closed]
     before = LeaseBefore(lease.matrix, lease.freed_by, changer)
     changed = lease._replace(matrix=request.matrix, freed_by=chosen.name, state=CHANGING, before=before)
-    after = ledger.with_lease(changed)._replace(pending=ledger.pending | chosen.clear)
-    if mechanism == OVERRIDES:
-        after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
+    after = with_taken(ledger, changed, chosen, host)
     plan = Plan(
         request=request,
-        mechanism=mechanism,
+        mechanism=mechanism_of(host, ledger, policy),
         chosen=chosen,
-        runner_up=runners_up[0] if runners_up else None,
+        runner_up=runner_up(options),
         ledger=after,
         steps=[*pending_steps(after, host), *reassignment_steps(changed, host)],
-        warnings=warnings(request, chosen, host, policy),
+        warnings=tuple(warnings(request, chosen, host, policy)),
         preference_reason=preference_reason(options, _NOT_UNDONE),
     )
     return LivePlan(plan, lease)
@@ -128,38 +123,24 @@ def make_change(
 
 def _choose(
     request: Request, host: Host, ledger: Ledger, policy: Policy, *, facts: Usage, lease: Lease
-) -> tuple[list[Option], str]:
-    """The ways, the best first, and the mechanism; ``ledger`` is without the guest's own lease."""
-    matrix = request.matrix
+) -> list[Option]:
+    """The options, the best first; ``ledger`` is without the guest's own lease."""
     require_vfio_ap(host)
     require_there(request, host, over_provisioning=policy.over_provisioning)
-    require_unreserved((queue for queue in matrix.queues() if not lease.matrix.holds(queue)), policy)
+    require_unreserved((queue for queue in request.matrix.queues() if not lease.matrix.holds(queue)), policy)
     require_no_rival(request, host, ledger)
-    mechanism = mechanism_of(host, ledger, policy)
-    if mechanism == OVERRIDES:
-        require_all_there(matrix, host)
-        require_no_strange_override(matrix, host)
-        options = [OVERRIDE_OPTION]
-    else:
-        options = free_options(matrix, others(request, host, ledger), host, ledger.pending, policy)
-    options = with_objections(options, matrix, host, policy, facts)
-    options.sort(
-        key=lambda option: (
-            option.closed,
-            _for_ever(option, lease, host),
-            option.cost[:2],
-            option.name != lease.freed_by,
-        )
-    )
-    return options, mechanism
+
+    def price(option: Option) -> tuple[object, ...]:
+        changes_hold = option.name != lease.freed_by
+        return option.closed, _for_ever(option, lease, host), option.cost[:2], changes_hold
+
+    return sorted(possible_options(request, host, ledger, policy, facts), key=price)
 
 
 def _for_ever(option: Option, lease: Lease, host: Host) -> bool:
-    """Whether ``way`` clears a bit that could not go back before the guest ends, were the change undone.
+    """Whether ``option`` clears a bit that could not go back before the guest ends, were the change undone.
 
-    Only the way that is not the guest's own so far can: its ids' bits in the other mask may be set still.
+    Only the option that is not the guest's own so far can: its ids' bits in the other mask may be set still.
     """
     had = lease.matrix
-    return host.abilities.strict_return and bool(
-        option.clear.apmask & had.adapters or option.clear.aqmask & had.domains
-    )
+    return host.abilities.strict_return and bool(option.clear & MaskBits(had.adapters, had.domains))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an administrator's change of the masks does: which queues change hands, by which writes.
+"""What a change of the masks does: which queues change hands, by which writes.
 
 chzdev computes the same and looks at less: it knows nothing of leases and of the policy, and
 nothing of the kernel's rule that a mask bit cannot be set while any device holds its id.
@@ -60,12 +60,12 @@ class MasksBefore(NamedTuple):
         Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
         stored, they would stay away from it for good.
         """
-        return _filled(self.stored, self.host.masks | self.ledger.pending)
+        return self.stored.filled(self.host.masks | self.ledger.pending)
 
     @property
     def at_boot(self) -> MaskBits:
         """The masks after a boot with what is stored; the kernel's own are full."""
-        return _filled(self.stored, ALL_BITS)
+        return self.stored.filled(ALL_BITS)
 
 
 class MaskChange(NamedTuple):
@@ -133,10 +133,6 @@ def _decided(edit: MaskSpec | None) -> IdSet:
     if edit and edit.assigned is not None:
         return ALL_IDS
     return union(ids for _, ids in edit.changes) if edit else NO_IDS
-
-
-def _filled(stored: StoredMasks, default: MaskBits) -> MaskBits:
-    return MaskBits(*(all_ids if ids is None else ids for ids, all_ids in zip(stored, default, strict=True)))
 
 
 def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> Iterator[WarningText]:

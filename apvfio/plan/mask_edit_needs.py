@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.errors import PolicyError
 from apvfio.model.host import HOST_DRIVER
 from apvfio.model.policy import IGNORE, Busy, Policy
-from apvfio.plan.keep_and_busy import objections
+from apvfio.plan.keep_and_busy import objections, require_none_refused
 from apvfio.plan.mask_edit_checks import UNRESERVE
 
 if TYPE_CHECKING:
@@ -41,22 +40,13 @@ def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:
     old, new = before.at_boot, before._replace(stored=change.stored).at_boot
     lost = tuple(queue for queue in sorted(drivers) if old.give_host(queue) and not new.give_host(queue))
     if lost:
-        yield Loss("the host of the next boot", lost, Policy(busy=_busy_at_boot(policy)))
-
-
-def _busy_at_boot(policy: Policy) -> Busy:
-    """Keys outlive a boot. Requests, device nodes and the default domain do not (bus:ap_select_domain)."""
-    return Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
+        # Keys outlive a boot. Requests, device nodes and the default domain do not (bus:ap_select_domain).
+        busy = Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
+        yield Loss("the host of the next boot", lost, Policy(busy=busy))
 
 
 def weighed(loss: Loss, facts: Usage) -> list[WarningText]:
     """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
     found = list(objections(loss.queues, loss.policy, facts))
-    refused = [objection for objection in found if objection.refused]
-    if refused:
-        raise PolicyError(
-            f"{loss.whom} would lose {'; and '.join(objection.why for objection in refused)}.",
-            queues={queue for objection in refused for queue in objection.queues},
-            remedy=UNRESERVE,
-        )
+    require_none_refused(found, f"{loss.whom} would lose ", UNRESERVE)
     return [f"{loss.whom} loses {objection.why}" for objection in found]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues moved one by one with ``driver_override`` (kernel 7.x): nothing is taken that nobody asked for.
+"""Queues moved one by one with ``driver_override`` (kernel 7.x): without collateral queues.
 
 A write to ``driver_override`` alone moves nothing: the queue is unbound, then probed. The
 override comes first, so that between the two no other tool can bind the queue by the old rule.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn, Matrix
 
 OVERRIDE_OPTION = Option(name=BY_OVERRIDES, clear=MaskBits(), collateral=(), reserved=(), stuck=0, leans_on=0)
-"""There is one way, and it costs nobody anything."""
+"""The only option with overrides, which costs nobody anything."""
 
 
 def to_override(matrix: Matrix, host: Host) -> dict[Apqn, str]:
@@ -46,7 +46,7 @@ def override_return_steps(ledger: Ledger, host: Host, staying: list[Matrix]) -> 
 
 
 def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[tuple[Apqn, str]]:
-    """The owed overrides that can go back now, and what they were."""
+    """The pending overrides that can go back now, and what they were."""
     if not ledger.overrides:
         return
     needed, held = ledger.needed_queues(), covering(staying)
@@ -64,13 +64,13 @@ def restore_steps(queue: Apqn, before: str, host: Host) -> Iterator[Step]:
 
 
 def overrides_returned_by_others(ledger: Ledger, host: Host) -> set[Apqn]:
-    """Owed overrides that no lease needs and that are no longer ours: restored, changed, or gone."""
+    """Pending overrides that no lease needs and that are no longer ours: restored, changed, or gone."""
     idle = ledger.overrides.keys() - ledger.needed_queues()
     return {queue for queue in idle if not _is_ours(queue, ledger.overrides[queue], host)}
 
 
 def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
-    """Whether ``queue``, whose override was ``before``, is as we made it, or half way home."""
+    """Whether ``queue``, whose override was ``before``, is as we made it, or half returned."""
     now = host.overrides.get(queue, "")
     if queue not in host.drivers or now not in (VFIO_DRIVER, before):
         return False
@@ -79,12 +79,9 @@ def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
     # Without an override the masks say whose it is, and somebody has cleared a bit of them meanwhile.
     if not before and not host.masks_give_host(queue):
         return False
-    return host.drivers[queue] not in (before or HOST_DRIVER, *_nobody(before))
-
-
-def _nobody(override: str) -> tuple[str, ...]:
-    """An override that names no driver at all parks its queue unbound."""
-    return () if override in ("", HOST_DRIVER) else (UNBOUND,)
+    # An override that names no driver at all parks its queue unbound.
+    parked = () if before in ("", HOST_DRIVER) else (UNBOUND,)
+    return host.drivers[queue] not in (before or HOST_DRIVER, *parked)
 
 
 def override_path(queue: Apqn) -> str:

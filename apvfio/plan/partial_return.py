@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debts paid a few at a time: giving a queue back takes the kernel a while, and others wait for the lock."""
+"""Returns made a few at a time: returning a queue takes the kernel a while, and others wait for the lock."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ def returning_queues(ledger: Ledger, host: Host) -> list[Apqn]:
 
 
 def limit_returns(ledger: Ledger, host: Host, most: int) -> Ledger:
-    """The ledger as if it owed only what takes at most so many queues home: for `pending_steps`.
+    """The ledger as if only returns of at most so many queues were pending: for `pending_steps`.
 
-    Unless ``most`` is 0 something is owed, if anything can be returned: a mask bit cannot be halved.
+    Unless ``most`` is 0 something is pending, if anything can be returned: a mask bit cannot be halved.
     """
-    owed, overrides, moved = MaskBits(), set(ledger.needed_queues()), 0
+    bits, overrides, moved = MaskBits(), set(ledger.needed_queues()), 0
     for part, queues in _parts(ledger, host) if most else ():
         if queues and moved and moved + len(queues) > most:
             break
         moved += len(queues)
         if isinstance(part, MaskBits):
-            owed |= part
+            bits |= part
         else:
             overrides.add(part)
-    return ledger._replace(
-        pending=owed, overrides={queue: was for queue, was in ledger.overrides.items() if queue in overrides}
-    )
+    return ledger._replace(pending=bits).without_overrides(ledger.overrides.keys() - overrides)
 
 
 def _parts(ledger: Ledger, host: Host) -> Iterator[tuple[MaskBits | Apqn, list[Apqn]]]:

@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import NO_IDS, IdSet, format_list
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, Lease
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES
+from apvfio.model.matrix import Matrix
 from apvfio.model.owners import GUEST, MDEV, Owner, mdev_owner
 from apvfio.model.text import some_queues
 from apvfio.plan.overrides import returnable_overrides
-from apvfio.plan.steps import returnable
+from apvfio.plan.steps import returnable, returned_by_others
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from apvfio.model.claim import Claim
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn
 
 OVERRIDE = "driver_override"
-_WAYS = (BY_ADAPTERS, BY_DOMAINS)
 
 
 class PendingReturn(NamedTuple):
@@ -65,18 +65,13 @@ def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:
 
 def _of_masks(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = returnable(ledger, host, host.mdevs.values())
-    there = host.masks
-    for index, (name, way) in enumerate(zip(MASK_NAMES, _WAYS, strict=True)):
+    set_again = returned_by_others(ledger, host)
+    for index, (name, freed_by) in enumerate(zip(MASK_NAMES, (BY_ADAPTERS, BY_DOMAINS), strict=True)):
         by_holders: dict[tuple[Owner, ...], list[int]] = {}
         for i in ledger.pending[index]:
-            free = i in now[index] or (i in there[index] and i not in ledger.needed_bits()[index])
-            needing = [
-                held
-                for held in ledger.leases_and_claims()
-                if held.freed_by == way and i in held.matrix[index]
-            ]
-            devices = [uuid for uuid, matrix in host.mdevs.items() if i in matrix[index]]
-            by_holders.setdefault(() if free else _owners(needing, devices, ledger), []).append(i)
+            free = i in now[index] or i in set_again[index]
+            holders = _holders(host, ledger, freed_by, partial(_has_id, index, i))
+            by_holders.setdefault(() if free else holders, []).append(i)
         for holders, ids in by_holders.items():
             yield PendingReturn(name, holders, ids=IdSet(ids))
 
@@ -85,22 +80,22 @@ def _of_overrides(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = {queue for queue, _ in returnable_overrides(ledger, host, list(host.mdevs.values()))}
     by_holders: dict[tuple[Owner, ...], list[Apqn]] = {}
     for queue in sorted(ledger.overrides):
-        needing = [
-            held
-            for held in ledger.leases_and_claims()
-            if held.freed_by == BY_OVERRIDES and held.matrix.holds(queue)
-        ]
-        devices = [uuid for uuid, matrix in host.mdevs.items() if matrix.holds(queue)]
-        holders = () if queue in now else _owners(needing, devices, ledger)
-        by_holders.setdefault(holders, []).append(queue)
+        holders = _holders(host, ledger, BY_OVERRIDES, partial(Matrix.holds, queue=queue))
+        by_holders.setdefault(() if queue in now else holders, []).append(queue)
     for holders, queues in by_holders.items():
         yield PendingReturn(OVERRIDE, holders, queues=tuple(queues))
 
 
-def _owners(needing: Sequence[Lease | Claim], devices: Sequence[str], ledger: Ledger) -> tuple[Owner, ...]:
+def _holders(host: Host, ledger: Ledger, freed_by: str, holds: Callable[[Matrix], bool]) -> tuple[Owner, ...]:
     """Who needs it, or else whose device stands in the way of its return."""
-    named = {held.mdev for held in needing} or set(devices)
+    needing = [held for held in ledger.leases_and_claims() if held.freed_by == freed_by]
+    named = {held.mdev for held in needing if holds(held.matrix)}
+    named = named or {uuid for uuid, matrix in host.mdevs.items() if holds(matrix)}
     return tuple(sorted({mdev_owner(mdev, ledger) for mdev in named}))
+
+
+def _has_id(index: int, i: int, held: Matrix) -> bool:
+    return i in held[index]
 
 
 def _named(owner: Owner) -> str:

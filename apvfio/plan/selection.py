@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wish made a matrix: the rectangle of queues that a guest gets which names none.
+"""From criteria to a matrix: the rectangle of queues for a guest that names none.
 
-Of all rectangles whose every queue satisfies the wish, the one that costs the host the fewest
-queues nobody asked for; then the one that changes the fewest mask bits; then the one on the
-cards that serve the fewest queues to guests; then the one with the lowest ids. What a guest
-had before in this boot comes before all that, if it still satisfies the wish and is free.
+Of all rectangles whose every queue meets the criteria, the one with the fewest collateral queues;
+then the one that changes the fewest mask bits; then the one on the cards that serve the fewest
+queues to guests; then the one with the lowest ids. What a guest had before in this boot comes
+before all that, if it still meets the criteria and is free.
 `apvfio.plan.selection_rectangle` says how far that is exact.
 """
 
@@ -14,8 +14,8 @@ from collections import Counter
 
 from apvfio.model.criteria import count
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
-from apvfio.model.host import OVERRIDES
-from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.host import OVERRIDES, MaskBits
+from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.mechanism import mechanism_of
@@ -47,9 +47,9 @@ def choose_queues(
     kept: frozenset[Apqn] = frozenset(),
     avoid: frozenset[Apqn] = frozenset(),
 ) -> Matrix:
-    """The matrix for the request's wish; HostError says what ruled out which queues.
+    """The matrix for the request's criteria; HostError says what ruled out which queues.
 
-    ``kept`` are queues that the host needs besides those the policy reserves, ``avoid`` those
+    ``kept`` are queues that the host needs beyond those the policy reserves, ``avoid`` those
     that the guest shall not have, whoever else has them. PolicyError if only queues that must
     stay with the host are in the way.
     """
@@ -111,20 +111,14 @@ def _grid(
     hosts = {queue for queue in host.drivers if by_masks and host.masks_give_host(queue)}
     closed = hosts & may_stay
     loads = Counter(queue.adapter for lease in ledger.active_leases() for queue in lease.matrix.queues())
-    rows, columns = _by_line(found.queues), _by_line(_turned(found.queues))
-    row_hosts, column_hosts = _by_line(hosts), _by_line(_turned(hosts))
-    closed_rows, closed_columns = _by_line(closed), _by_line(_turned(closed))
-    apmask, aqmask = (host.apmask, host.aqmask) if by_masks else (NO_IDS, NO_IDS)
-    return (
-        [
-            Line(a, rows[a], row_hosts.get(a, 0), a in apmask, a in closed_rows, loads[a])
-            for a in sorted(rows)
-        ],
-        [
-            Line(d, columns[d], column_hosts.get(d, 0), d in aqmask, d in closed_columns)
-            for d in sorted(columns)
-        ],
-    )
+    masks, parts = host.masks if by_masks else MaskBits(), (found.queues, hosts, closed)
+    rows = _lines(masks.apmask, *map(_by_line, parts))
+    columns = _lines(masks.aqmask, *map(_by_line, map(_turned, parts)))
+    return [line._replace(load=loads[line.id]) for line in rows], columns
+
+
+def _lines(mask: IdSet, usable: dict[int, int], hosts: dict[int, int], closed: dict[int, int]) -> list[Line]:
+    return [Line(i, usable[i], hosts.get(i, 0), i in mask, i in closed) for i in sorted(usable)]
 
 
 def _by_line(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which queues of a host would do for a wish, and what rules out the others."""
+"""Which queues of a host meet criteria, and what rules out the others."""
 
 from __future__ import annotations
 

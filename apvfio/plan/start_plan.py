@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan for one guest: may it have what it asks for, by which way, at what cost."""
+"""The plan for one guest: may it have what it asks for, by which option, at what cost."""
 
 from __future__ import annotations
 
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.host import AP_MDEVS, HOST_DRIVER, OVERRIDES, VFIO_DRIVER, Host
 from apvfio.model.ids import format_change
-from apvfio.model.ledger import STARTING, Lease, Ledger
+from apvfio.model.ledger import BY_OVERRIDES, STARTING, Lease, Ledger
 from apvfio.model.text import count_queues, some_queues
 from apvfio.model.typed import NamedTuple
 from apvfio.plan.availability import others, require_free, require_no_strange_override, require_unreserved
@@ -27,7 +27,7 @@ from apvfio.plan.steps import pending_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from apvfio.model.host import Usage
     from apvfio.model.matrix import Apqn, Matrix
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
     steps: list[Step]
     warnings: tuple[str, ...]
     preference_reason: str = ""
-    """Why this way is chosen though another costs the host fewer queues, in a clause; '' if none does."""
+    """Why this option is chosen though another costs the host fewer queues, in a clause; '' if none does."""
     deferred: bool = False
     """Whether slow returns that are pending are left to the systemd unit."""
     keeps: Matrix | None = None
@@ -136,22 +136,12 @@ def make_plan(
     try:
         _require_possible(request, host, policy)
         made = require_free(request, host, ledger)
-        mechanism = mechanism_of(host, ledger, policy)
-        if mechanism == OVERRIDES:
-            require_all_there(request.matrix, host)
-            require_no_strange_override(request.matrix, host)
-            options = [OVERRIDE_OPTION]
-        else:
-            options = free_options(
-                request.matrix, others(request, host, ledger), host, ledger.pending, policy
-            )
-        options = with_objections(options, request.matrix, host, policy, facts)
-        if mechanism != OVERRIDES:
+        options = possible_options(request, host, ledger, policy, facts)
+        if options != [OVERRIDE_OPTION]:
             options = _by_choice(options, request, policy)
     except ApvfioError as error:
         raise error.for_guest(request.guest) from None
     chosen = options[0]
-    runners_up = [way for way in options[1:] if chosen.clear and not way.closed]
     lease = Lease(
         guest=request.guest,
         uuid=request.guest_uuid,
@@ -161,21 +151,45 @@ def make_plan(
         state=STARTING,
         created=made,
     )
-    after = ledger.with_lease(lease)._replace(pending=ledger.pending | chosen.clear)
-    if mechanism == OVERRIDES:
-        after = after._replace(overrides={**to_override(request.matrix, host), **after.overrides})
+    after = with_taken(ledger, lease, chosen, host)
     deferred = defer and bool(returning_queues(after, host))
     return Plan(
         request=request,
-        mechanism=mechanism,
+        mechanism=mechanism_of(host, ledger, policy),
         chosen=chosen,
-        runner_up=runners_up[0] if runners_up else None,
+        runner_up=runner_up(options),
         ledger=after,
         steps=pending_steps(limit_returns(after, host, 0) if deferred else after, host),
-        warnings=warnings(request, chosen, host, policy),
+        warnings=tuple(warnings(request, chosen, host, policy)),
         preference_reason=preference_reason(options, _preference(request, policy)),
         deferred=deferred,
     )
+
+
+def possible_options(
+    request: Request, host: Host, ledger: Ledger, policy: Policy, facts: Usage
+) -> list[Option]:
+    """The options to free the queues, open ones first, then the cheaper; the errors are a plan's."""
+    if mechanism_of(host, ledger, policy) == OVERRIDES:
+        require_all_there(request.matrix, host)
+        require_no_strange_override(request.matrix, host)
+        options = [OVERRIDE_OPTION]
+    else:
+        options = free_options(request.matrix, others(request, host, ledger), host, ledger.pending, policy)
+    return with_objections(options, request.matrix, host, policy, facts)
+
+
+def with_taken(ledger: Ledger, lease: Lease, chosen: Option, host: Host) -> Ledger:
+    """The ledger with ``lease``, in which all that ``chosen`` changes is pending."""
+    overrides = to_override(lease.matrix, host) if chosen.name == BY_OVERRIDES else {}
+    return ledger.with_lease(lease)._replace(
+        pending=ledger.pending | chosen.clear, overrides={**overrides, **ledger.overrides}
+    )
+
+
+def runner_up(options: Sequence[Option]) -> Option | None:
+    """The next best option, if anything has to be cleared and it is open."""
+    return next((option for option in options[1:] if options[0].clear and not option.closed), None)
 
 
 def check_request(request: Request, host: Host, policy: Policy, facts: Usage = NOTHING_KNOWN) -> None:
@@ -203,10 +217,10 @@ def require_vfio_ap(host: Host) -> None:
 
 
 def _by_choice(both: list[Option], request: Request, policy: Policy) -> list[Option]:
-    """The policy's preference first if it is open, else the way that the annotation names, if it may."""
+    """The policy's preference first if it is open, else the option that the annotation names, if it may."""
     if policy.prefer:
-        return sorted(both, key=lambda way: (way.closed, way.name != policy.prefer))
-    chosen = sorted(both, key=lambda way: way.name != request.free_by) if request.free_by else both
+        return sorted(both, key=lambda option: (option.closed, option.name != policy.prefer))
+    chosen = sorted(both, key=lambda option: option.name != request.free_by) if request.free_by else both
     require_option_open(chosen[0])
     return chosen
 
@@ -217,16 +231,18 @@ def _preference(request: Request, policy: Policy) -> str:
     return f"its annotation asks to free {request.free_by}"
 
 
-def warnings(request: Request, way: Option, host: Host, policy: Policy) -> tuple[str, ...]:
-    """What to warn of when the guest gets its queues that ``way``, in sentences."""
-    return (*_warnings(way), *not_there(request.matrix, host), *_of_policy(policy, host))
-
-
-def _warnings(way: Option) -> Iterator[WarningText]:
-    if way.collateral:
-        lost = count_queues(len(way.collateral))
-        yield f"the host loses {lost} nobody asked for: {some_queues(way.collateral)}"
-    yield from warnings_of(way)
+def warnings(request: Request, option: Option, host: Host, policy: Policy) -> Iterator[WarningText]:
+    """What to warn of when the guest gets its queues by ``option``, in sentences."""
+    if option.collateral:
+        lost = count_queues(len(option.collateral))
+        yield f"the host loses {lost} nobody asked for: {some_queues(option.collateral)}"
+    yield from warnings_of(option)
+    yield from not_there(request.matrix, host)
+    # A single queue that is reserved but not there is a slip, or a card that is off.
+    absent = policy.queues - host.drivers.keys()
+    if absent:
+        verb = "is" if len(absent) == 1 else "are"
+        yield f"{some_queues(absent)}, reserved by the policy, {verb} not on this host"
 
 
 def not_there(matrix: Matrix, host: Host) -> Iterator[WarningText]:
@@ -237,14 +253,3 @@ def not_there(matrix: Matrix, host: Host) -> Iterator[WarningText]:
     if uncontrolled:
         domains = f"control domain{'s' if len(uncontrolled) > 1 else ''} {uncontrolled}"
         yield f"the guest starts without {domains}, which this host does not control yet"
-
-
-def _of_policy(policy: Policy, host: Host) -> list[WarningText]:
-    """A single queue that is reserved but not there is a slip, or a card that is off."""
-    absent = sorted(queue for queue in policy.queues if queue not in host.drivers)
-    one = len(absent) == 1
-    return (
-        [f"{some_queues(absent)}, reserved by the policy, {'is' if one else 'are'} not on this host"]
-        if absent
-        else []
-    )

@@ -12,7 +12,12 @@ from apvfio.model.ids import NO_IDS, format_change, union
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, BY_OVERRIDES, CHANGING, HELD, STARTING, Ledger
 from apvfio.model.matrix import Matrix
 from apvfio.model.step import ASSIGN, CREATE, FREE, OFFLINE, PROBE, REMOVE, RETURN, Step
-from apvfio.plan.overrides import override_free_steps, override_return_steps, overrides_returned_by_others
+from apvfio.plan.overrides import (
+    override_free_steps,
+    override_return_steps,
+    overrides_returned_by_others,
+    returnable_overrides,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,9 +112,8 @@ def without_returned(ledger: Ledger, host: Host) -> Ledger:
     Nor has it claims whose device is there and holds all that it was to hold.
     """
     gone = overrides_returned_by_others(ledger, host)
-    return ledger._replace(
+    return ledger.without_overrides(gone)._replace(
         pending=ledger.pending - returned_by_others(ledger, host),
-        overrides={queue: before for queue, before in ledger.overrides.items() if queue not in gone},
         offline_queues=ledger.offline_queues & host.drivers.keys(),
         claims={k: v for k, v in ledger.claims.items() if host.mdevs.get(k) != v.matrix},
     )
@@ -136,6 +140,14 @@ def returnable(ledger: Ledger, host: Host, mdevs: Iterable[Matrix]) -> MaskBits:
         if held.domains & (host.aqmask | bits.aqmask):
             bits -= MaskBits(held.adapters, NO_IDS)
     return bits
+
+
+def with_all_returned(ledger: Ledger, host: Host) -> Ledger:
+    """The ledger when all that can be returned now has been."""
+    remaining = remaining_matrices(ledger, host)
+    overrides = {queue for queue, _ in returnable_overrides(ledger, host, remaining)}
+    bits = returnable(ledger, host, remaining)
+    return ledger.without_overrides(overrides)._replace(pending=ledger.pending - bits)
 
 
 def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:

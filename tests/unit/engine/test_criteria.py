@@ -69,6 +69,7 @@ def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> 
     assert json.loads(machine.files.texts[LEDGER])["last_given"][guest(1)] == {
         "adapters": "0-1",
         "domains": "0",
+        "control_domains": "",
     }
 
 
