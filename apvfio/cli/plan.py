@@ -10,8 +10,8 @@ from apvfio.cli.guest_source import add_source, read_domain, read_domains
 from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.request_source import request_of
+from apvfio.engine.plan_start import all_named
 from apvfio.engine.preview import preview_start
-from apvfio.engine.select_queues import all_named
 from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
 from apvfio.model.criteria import count

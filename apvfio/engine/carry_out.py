@@ -7,14 +7,13 @@ import time
 
 from apvfio.engine.deferred import Pace
 from apvfio.engine.rollback import roll_back
-from apvfio.engine.state import bring_up_to_date
+from apvfio.engine.state import bring_up_to_date, read_ledger
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, HOST_DRIVER, Host
 from apvfio.model.ledger import ENDING, Ledger
-from apvfio.model.progress import no_progress
 from apvfio.model.step import REMOVE, Step
 from apvfio.model.text import resetting
 from apvfio.model.typed import NamedTuple
@@ -25,9 +24,7 @@ from apvfio.store.stop_records import forget_served
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.engine.deferred import TimeBudget
     from apvfio.kernel.seam import Sysfs, System
-    from apvfio.model.progress import Progress
 
 _LET_IN = 0.05
 """Seconds between two turns, in which a call that waits for the lock gets it."""
@@ -48,37 +45,23 @@ class Outcome(NamedTuple):
     @property
     def pending(self) -> Ledger:
         """The returns that are still pending, as a ledger without leases."""
-        needed = self.ledger.needed_queues()
-        return self.ledger._replace(
-            leases={},
-            pending=self.ledger.pending - self.ledger.needed_bits(),
-            overrides={q: before for q, before in self.ledger.overrides.items() if q not in needed},
-            offline_queues=frozenset(),
-        )
+        ledger = self.ledger.without_overrides(self.ledger.needed_queues())
+        pending = ledger.pending - self.ledger.needed_bits()
+        return ledger._replace(leases={}, pending=pending, offline_queues=frozenset())
 
 
-def carry_out(
-    system: System,
-    host: Host,
-    found: Ledger,
-    ledger: Ledger,
-    *,
-    pace: Pace,
-    budget: TimeBudget | None = None,
-    progress: Progress = no_progress,
-) -> Outcome:
+def carry_out(system: System, host: Host, found: Ledger, ledger: Ledger, pace: Pace) -> Outcome:
     """Save ``ledger`` in place of ``found``, apply the steps that are pending, and save what is left.
 
-    No more is returned than ``pace`` allows in one turn. With ``budget`` what would take too long is left to
-    the unit. The time that removing a device takes, the reset of its queues all at once, tells how long the
-    return of each of them will take. ``progress`` hears what is waited for.
+    No more is returned than ``pace`` allows in one turn. The time that removing a device takes, the reset of
+    its queues all at once, tells how long the return of each of them will take.
     """
     saved = [found]
     if ledger != found:
         ledger_file.save(system.files, ledger)
         saved.append(ledger)
     try:
-        outcome = _carry_out(system.sysfs, host, ledger, pace=pace, budget=budget, progress=progress)
+        outcome = _carry_out(system.sysfs, host, ledger, pace)
     except ApvfioError:
         record.changes(system, saved)
         raise
@@ -91,25 +74,23 @@ def carry_out(
     return outcome
 
 
-def _carry_out(
-    sysfs: Sysfs, host: Host, ledger: Ledger, *, pace: Pace, budget: TimeBudget | None, progress: Progress
-) -> Outcome:
+def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
     """Apply the pending steps of ``ledger``; the outcome has the ledger without what is over then."""
     removals = [step for step in pending_steps(ledger, host) if step.op == REMOVE]
     paths = {step.path for step in removals}
     gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
     if gone:
-        progress(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
+        pace.progress(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
     _take(sysfs, removals, pace, len(removals))
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
 
     going = returning_queues(ledger, host)
-    deferred = bool(going and budget and budget.defers(len(going) * pace.seconds))
+    deferred = pace.defers(len(going))
     part = limit_returns(ledger, host, 0 if deferred else pace.portion) if going else ledger
     part_going = len(returning_queues(part, host)) if going else 0
     rest = pending_steps(part, host)
     if part_going:
-        progress(resetting(going))
+        pace.progress(resetting(going))
     _take(sysfs, rest, pace, part_going)
     back, undoing = roll_back(sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
@@ -121,21 +102,13 @@ def _carry_out(
     return Outcome(taken, after, deferred=deferred, unfinished=unfinished)
 
 
-def carry_out_rest(
-    system: System,
-    outcome: Outcome,
-    pace: Pace,
-    budget: TimeBudget | None = None,
-    progress: Progress = no_progress,
-) -> Outcome:
+def carry_out_rest(system: System, outcome: Outcome, pace: Pace) -> Outcome:
     """Take the turns that are left after the first one, whose lock the caller has let go."""
     while outcome.unfinished:
         time.sleep(_LET_IN)
         with system.lock():
-            host = read_host(system.sysfs)
-            found = ledger_file.load(system.files, system.boot_id)
-            ledger = bring_up_to_date(system, found, host)
-            turn = carry_out(system, host, found, ledger, pace=pace, budget=budget, progress=progress)
+            host, found, ledger = read_ledger(system)
+            turn = carry_out(system, host, found, ledger, pace)
         in_vain = turn.ledger == found
         outcome = turn._replace(
             steps=[*outcome.steps, *turn.steps],
@@ -150,12 +123,10 @@ def finish_ended(system: System) -> None:
 
     For calls under the lock that change something else.
     """
-    host = read_host(system.sysfs)
-    found = ledger_file.load(system.files, system.boot_id)
-    ledger = bring_up_to_date(system, found, host)
+    host, found, ledger = read_ledger(system)
     unfinished = ledger.leases != found.leases or bool(ledger.mdevs_to_remove())
     while unfinished:
-        turn = carry_out(system, host, found, ledger, pace=Pace(at_once=True))
+        turn = carry_out(system, host, found, ledger, Pace(at_once=True))
         unfinished = turn.unfinished and turn.ledger != found
         host, found = read_host(system.sysfs), turn.ledger
         ledger = bring_up_to_date(system, found, host)
@@ -163,13 +134,9 @@ def finish_ended(system: System) -> None:
 
 def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
     """Return ``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
-    ledger = ledger.without_leases(
-        *(
-            lease.mdev
-            for lease in ledger.leases.values()
-            if lease.state == ENDING and not (lease.created and lease.mdev in host.mdevs)
-        )
-    )
+    ending = [lease for lease in ledger.leases.values() if lease.state == ENDING]
+    over = [lease.mdev for lease in ending if not (lease.created and lease.mdev in host.mdevs)]
+    ledger = ledger.without_leases(*over)
     written = {step.path for step in taken}
     # A bit that could not be set keeps the queue from the host, and the step had no effect.
     home = {queue for queue in ledger.offline_queues if host.drivers.get(queue) == HOST_DRIVER}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues freed for mdevctl, which makes the device itself, and given back once it is gone.
+"""Queues freed for mdevctl, which makes the device itself, and returned once it is gone.
 
 No lease is made: a device that is there keeps its queues from the host anyway, as does every
-device that is not apvfio's. Only until it is there a promise does. What was taken from the host is
-owed from the start, and paid when nobody needs it any more.
+device that is not apvfio's. Until it is there, a claim does. The return of what was taken is
+pending from the start, and made when nobody needs the queues any more.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def make_claim(
             raise MasksOnlyError("queues are moved by driver_override on this host.")
         seen = seen._replace(ledger=_without_own(seen.ledger, mdev, process))
         request = Request("", "", mdev, matrix, source="its definition")
-        if way := free_by_masks(matrix, seen.host):
+        if freed_by := free_by_masks(matrix, seen.host):
             require_no_rival(request, seen.host, seen.ledger)
-            record.save(system, seen.ledger.with_claim(Claim(mdev, matrix, way, process)), found)
+            record.save(system, seen.ledger.with_claim(Claim(mdev, matrix, freed_by, process)), found)
             return ()
         absent = absent_queues(matrix, seen.host)
         if absent and not any(map(seen.host.masks_give_host, absent)):
@@ -71,7 +71,7 @@ def make_claim(
         ledger = with_offline_queues(plan, seen.host, system.sysfs).without_leases(mdev)
         ledger = ledger.with_claim(Claim(mdev, matrix, plan.chosen.name, process))
         try:
-            carry_out(system, seen.host, found, ledger, pace=Pace())
+            carry_out(system, seen.host, found, ledger, Pace())
             _require_bound(system, matrix)
         except (ApvfioError, OSError) as error:
             _give_up(system, mdev)
@@ -111,7 +111,7 @@ def _give_up(system: System, mdev: str) -> None:
     try:
         found = ledger_file.load(system.files, system.boot_id)
         host = read_host(system.sysfs)
-        carry_out(system, host, found, found.without_claims(mdev), pace=Pace(at_once=True))
+        carry_out(system, host, found, found.without_claims(mdev), Pace(at_once=True))
     except ApvfioError:
-        # The promise ends with its process, and the next call pays; the first error is the one to tell.
+        # The claim ends with its process, and the next call returns the queues; the first error is reported.
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call of libvirt's has no time for, left to a unit of systemd's.
+"""Defer slow returns from the hook to a systemd unit.
 
-libvirt holds its guest's lock while the hook runs, and giving queues back is slow: each is
+libvirt holds its guest's lock while the hook runs, and returning queues is slow: each is
 reset, one after the other, inside the write of the mask (bus:__ap_revise_reserved,
 vops:vfio_ap_mdev_remove_queue). apvfio-reconcile.path watches `DIRECTORY`, which it makes
 when it starts, and a file in it starts ``apvfio reconcile``. The work itself is in the ledger.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 
 from apvfio.model.errors import ApvfioError
+from apvfio.model.progress import no_progress
 from apvfio.store.processes import now
 
 TYPE_CHECKING = False
@@ -19,26 +20,39 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apvfio.kernel.seam import Files
+    from apvfio.model.progress import Progress
 
 DIRECTORY = "run/apvfio/deferred"
 QUICKEST = 0.03
 """Seconds that a queue takes to the host at best: vfio_ap looks every 20 ms whether its reset is over."""
 _UNHEARD = 600
-"""Seconds after which nobody seems to take up what is handed over: the path unit was stopped."""
+"""Seconds after which nobody seems to take up what is deferred: the path unit was stopped."""
 _TURN = 2.0
-"""Seconds to hold the lock for while there is much to give back: a starting guest waits for it."""
+"""Seconds to hold the lock for while there is much to return: a starting guest waits for it."""
 _FIRST = 8
-"""How many queues to give back at first, as long as it is not known how slow they are."""
+"""How many queues to return at first, as long as it is not known how slow they are."""
 _ALL = 65536
 
 
 class Pace:
-    """How long a queue takes to the host: as measured last, and for ever while nothing was."""
+    """How fast one call returns queues, how long it may take for that, and who is told of waits.
 
-    def __init__(self, *, at_once: bool = False) -> None:
+    A queue takes as long to the host as was measured last, and for ever while nothing was. What takes longer
+    than ``budget`` allows is left to the unit; ``progress`` hears what is waited for.
+    """
+
+    def __init__(
+        self, *, at_once: bool = False, budget: TimeBudget | None = None, progress: Progress = no_progress
+    ) -> None:
         self.seconds = float("inf")
         """For each queue."""
+        self.progress = progress
         self._at_once = at_once
+        self._budget = budget
+
+    def defers(self, queues: int) -> bool:
+        """Return whether so many returns exceed the budget, if there is one, and are the unit's now."""
+        return bool(queues and self._budget and self._budget.defers(queues * self.seconds))
 
     def measured(self, queues: int, seconds: float) -> None:
         """It took ``seconds`` to reset so many queues one after the other."""
@@ -47,7 +61,7 @@ class Pace:
 
     @property
     def portion(self) -> int:
-        """How many queues to give back before others are let in."""
+        """How many queues to return before others are let in."""
         if self._at_once:
             return _ALL
         return max(1, int(_TURN / self.seconds)) if self.seconds < float("inf") else _FIRST

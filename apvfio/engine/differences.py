@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a host differs from its ledger."""
+"""How a host differs from its ledger, and from the masks that its configuration wants."""
 
 from __future__ import annotations
 
 from apvfio.engine.deferred import is_deferred
-from apvfio.engine.intended_masks import intended_masks
 from apvfio.engine.lease_end import has_vanished
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.model.errors import printable
+from apvfio.model.errors import ApvfioError, printable
+from apvfio.model.host import ALL_BITS, MASK_NAMES, MaskBits
 from apvfio.plan.drift import drift
+from apvfio.store import masks_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from apvfio.kernel.seam import System
-    from apvfio.model.host import Host, MaskBits
+    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
+    from apvfio.model.persistent_masks import StoredMasks
 
 
 def differences(
@@ -33,3 +35,30 @@ def differences(
     intended = intended_masks(system) if intended is None else intended
     drifted = drift(host, ledger, intended, deferred=is_deferred(system.files))
     return [*(f"guest {printable(lease.guest)}: it {left}" for lease in dead), *drifted]
+
+
+def has_boot_masks(sysfs: Sysfs) -> bool:
+    """Whether a parameter of the module ``ap`` sets a mask; one that is not set reads (null)."""
+    return any(_parameter(sysfs, name) not in ("", "(null)") for name in MASK_NAMES)
+
+
+def intended_masks(system: System) -> MaskBits:
+    """The bits that the stored masks clear; all bits where boot parameters set masks, or nobody can tell."""
+    if has_boot_masks(system.sysfs):
+        return ALL_BITS
+    try:
+        return cleared_in(masks_file.load(system.files))
+    except ApvfioError:
+        return ALL_BITS
+
+
+def cleared_in(stored: StoredMasks) -> MaskBits:
+    """The bits that stored masks clear."""
+    return ALL_BITS - stored.filled(ALL_BITS)
+
+
+def _parameter(sysfs: Sysfs, name: str) -> str:
+    try:
+        return sysfs.read(f"module/ap/parameters/{name}").strip()
+    except OSError:
+        return ""

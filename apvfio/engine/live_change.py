@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
 from apvfio.engine.plan_start import plan_with, with_offline_queues
-from apvfio.engine.state import bring_up_to_date, read_state
+from apvfio.engine.state import read_ledger, read_state
 from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
 
 _TURNS = 3
-"""The device gets back what it had; what it no longer has goes home; what that leaves to do."""
+"""The device gets back what it had; what it no longer has is returned; what that leaves to do."""
 
 
 def plan_change(system: System, request: Request, changer: Process) -> LivePlan:
@@ -66,7 +66,7 @@ def apply_change(
         ledger = with_offline_queues(found.plan, seen.host, system.sysfs).with_lease(lease)
         record.save(system, ledger, saved)
         try:
-            # What is owed can wait; a guest that runs does not wait for it.
+            # Pending returns can wait; a guest that runs does not wait for them.
             apply_steps(system.sysfs, pending_steps(limit_returns(ledger, seen.host, 0), seen.host))
             there = [queue for queue in lease.matrix.queues() if queue in seen.host.drivers]
             bind_queues(system.sysfs, there)
@@ -79,7 +79,7 @@ def apply_change(
 
 
 def commit(system: System, done: LivePlan) -> Outcome:
-    """The change is for good: what the guest gave up goes home, as far as nobody else needs it.
+    """The change is for good: what the guest gave up is returned, as far as nobody else needs it.
 
     A guest that has ended meanwhile has taken its change with it, which is no error.
     """
@@ -87,7 +87,7 @@ def commit(system: System, done: LivePlan) -> Outcome:
 
 
 def roll_back(system: System, done: LivePlan) -> Outcome:
-    """The change is not wanted: the guest gets back what it had, and what it got goes home."""
+    """The change is not wanted: the guest gets back what it had, and what it got is returned."""
     return _end(system, done, Lease.rolled_back)
 
 
@@ -95,9 +95,7 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
     pace = Pace()
     mine = done.plan.lease
     with system.lock():
-        host = read_host(system.sysfs)
-        found = ledger_file.load(system.files, system.boot_id)
-        ledger = bring_up_to_date(system, found, host)
+        host, found, ledger = read_ledger(system)
         lease = ledger.leases.get(mine.mdev)
         if lease and (lease.uuid, lease.state, lease.before) == (mine.uuid, mine.state, mine.before):
             lease = end(lease)
@@ -106,7 +104,7 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
                 ledger = ledger.with_holder(lease)
                 criteria = done.plan.request.criteria
                 ledger = ledger.with_last_given(lease.uuid, lease.matrix) if criteria else ledger
-        first = carry_out(system, host, found, ledger, pace=pace)
+        first = carry_out(system, host, found, ledger, pace)
     return carry_out_rest(system, first, pace)
 
 
@@ -119,7 +117,7 @@ def _plan(system: System, request: Request, seen: State, changer: Process) -> Li
         facts = read_usage(system, seen.host, [named.matrix], seen.policy)
         return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
 
-    # A wish that is satisfied moves nothing.
+    # Criteria that are met move nothing.
     ledger = seen.ledger.with_last_given(lease.uuid, lease.matrix) if request.criteria else seen.ledger
     return plan_with(system, request, seen._replace(ledger=ledger), make)
 
@@ -144,7 +142,7 @@ def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
     aim = ledger.with_lease(lease.rolled_back())
     with suppress(ApvfioError):  # the ledger says what is left to undo; the first error is the one to tell
         for _ in range(_TURNS):
-            turn = carry_out(system, read_host(system.sysfs), ledger, aim, pace=pace)
+            turn = carry_out(system, read_host(system.sysfs), ledger, aim, pace)
             if not turn.unfinished:
                 break
             ledger = aim = turn.ledger

@@ -53,7 +53,7 @@ def release_unplugged(system: System, lease: Lease) -> Outcome:
         ledger = bring_up_to_date(system, found, host, evidence).with_lease(
             mine._replace(state=ENDING, before=None)
         )
-        first = carry_out(system, host, found, ledger, pace=pace)
+        first = carry_out(system, host, found, ledger, pace)
     return carry_out_rest(system, first, pace)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.carry_out import finish_ended
-from apvfio.engine.state import bring_up_to_date
+from apvfio.engine.state import read_ledger
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
@@ -16,7 +16,6 @@ from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.text import resetting
 from apvfio.plan.mechanism import steps_to_mechanism
 from apvfio.plan.steps import without_returned
-from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -40,15 +39,14 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
     with system.lock():
         progress("")
         finish_ended(system)
-        host = read_host(system.sysfs)
-        found = ledger_file.load(system.files, system.boot_id)
-        ledger = bring_up_to_date(system, found, host)
-        if ledger.claims and host.mechanism not in (None, mechanism):
+        host, found, ledger = read_ledger(system)
+        changes = host.mechanism not in (None, mechanism)
+        if ledger.claims and changes:
             raise ConflictError(
                 f"mdevctl is just starting the mediated device {next(iter(ledger.claims))}.",
                 remedy="Try again when that has ended.",
             )
-        if ledger.leases and host.mechanism not in (None, mechanism):
+        if ledger.leases and changes:
             lease = next(iter(ledger.leases.values()))
             raise ConflictError(
                 f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
@@ -60,11 +58,8 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         after = read_host(system.sysfs)
         # What an administrator cleared is set again, if the masks were opened.
         freed = ledger.cleared_by_admin - after.masks
-        record.save(
-            system,
-            without_returned(ledger, after)._replace(mechanism=mechanism, cleared_by_admin=freed),
-            found,
-        )
+        ledger = without_returned(ledger, after)._replace(mechanism=mechanism, cleared_by_admin=freed)
+        record.save(system, ledger, found)
         masks = [f"{step.attribute} {step.value}" for step in steps if step.attribute in MASK_NAMES]
         if masks:
             record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mechanism {mechanism}'")

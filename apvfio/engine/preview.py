@@ -9,15 +9,13 @@ from apvfio.engine.carry_out import Outcome
 from apvfio.engine.differences import differences
 from apvfio.engine.plan_start import plan_start
 from apvfio.engine.signs_of_life import Evidence
-from apvfio.engine.state import State, bring_up_to_date, read_state
+from apvfio.engine.state import State, read_ledger, read_state
 from apvfio.kernel.cards import queues_with_keys
-from apvfio.kernel.snapshot import read_host
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.after_stop import after_stop
 from apvfio.plan.key_warnings import key_warnings
 from apvfio.plan.steps import pending_steps, with_all_returned
-from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -57,21 +55,17 @@ def preview_plan(system: System, request: Request, state: State | None = None) -
 
 def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
     """The end of what the guest ``guest_uuid`` holds; ConflictError if it still has it, unless ``force``."""
-    host = read_host(system.sysfs)
-    found = ledger_file.load(system.files, system.boot_id)
     evidence = Evidence(system)
-    for lease in found.of_guest(guest_uuid):
-        if not force:
-            evidence.require_idle(lease)
-    return _preview(bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid), host)
+    host, found, ledger = read_ledger(system, evidence)
+    for lease in () if force else found.of_guest(guest_uuid):
+        evidence.require_idle(lease)
+    return _preview(ledger.with_ending(guest_uuid), host)
 
 
 def preview_reconcile(system: System) -> Outcome:
     """The pending steps, and how the host differs from the ledger."""
-    host = read_host(system.sysfs)
-    found = ledger_file.load(system.files, system.boot_id)
-    seen = tuple(differences(system, host, found))
-    return _preview(bring_up_to_date(system, found, host), host)._replace(seen=seen)
+    host, found, ledger = read_ledger(system)
+    return _preview(ledger, host)._replace(seen=tuple(differences(system, host, found)))
 
 
 def _preview(ledger: Ledger, host: Host) -> Outcome:

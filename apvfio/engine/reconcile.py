@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, deferred_names, finish_deferred
-from apvfio.engine.differences import differences
-from apvfio.engine.intended_masks import intended_masks
-from apvfio.engine.state import bring_up_to_date
+from apvfio.engine.differences import differences, intended_masks
+from apvfio.engine.state import read_ledger
 from apvfio.events import record
-from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.plan.cleared_bits import cleared_by_others
-from apvfio.store import ledger_file
 from apvfio.store.policy_file import read_times
 
 TYPE_CHECKING = False
@@ -37,20 +34,17 @@ def reconcile_host(system: System, *, hurry: bool = False, progress: Progress = 
 
 
 def _reconcile(system: System, *, hurry: bool, progress: Progress) -> Outcome:
-    pace, budget = Pace(), None
-    if hurry:
-        budget = TimeBudget(system.files, "reconcile", read_times(system.files).release_budget)
+    budget = TimeBudget(system.files, "reconcile", read_times(system.files).release_budget) if hurry else None
+    pace = Pace(budget=budget, progress=progress)
     progress(FOR_THE_LOCK)
     with system.lock():
         progress("")
         names = [] if hurry else deferred_names(system.files)
-        host = read_host(system.sysfs)
-        found = ledger_file.load(system.files, system.boot_id)
+        host, found, ledger = read_ledger(system)
         seen = differences(system, host, found)
-        ledger = bring_up_to_date(system, found, host)
         ledger = ledger._replace(cleared_by_others=cleared_by_others(host, ledger, intended_masks(system)))
         record.changes(system, [found])
-        first = carry_out(system, host, found, ledger, pace=pace, budget=budget, progress=progress)
-    outcome = carry_out_rest(system, first._replace(seen=tuple(seen)), pace, budget, progress)
+        first = carry_out(system, host, found, ledger, pace)
+    outcome = carry_out_rest(system, first._replace(seen=tuple(seen)), pace)
     finish_deferred(system.files, names)
     return outcome

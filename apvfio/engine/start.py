@@ -136,9 +136,10 @@ def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError
     else:
         after = ledger.with_ending(lease.uuid)
     budget = TimeBudget(system.files, lease.uuid, read_times(system.files).release_budget)
+    pace = Pace(at_once=True, budget=budget)
     # The first error is the one to report.
     with suppress(ApvfioError):
-        carry_out(system, read_host(system.sysfs), plan.ledger, after, pace=Pace(at_once=True), budget=budget)
+        carry_out(system, read_host(system.sysfs), plan.ledger, after, pace)
 
 
 def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:

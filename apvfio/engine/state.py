@@ -44,6 +44,16 @@ def read_state(system: System, found: Ledger | None = None) -> State:
     return State(host, bring_up_to_date(system, found, host), read_policy(system.files))
 
 
+def read_ledger(system: System, evidence: Evidence | None = None) -> tuple[Host, Ledger, Ledger]:
+    """Return the host, the ledger as its file has it, and that brought up to date; for a change or a preview.
+
+    Without the policy: a mistake in its file keeps no queues from the host.
+    """
+    host = read_host(system.sysfs)
+    found = ledger_file.load(system.files, system.boot_id)
+    return host, found, bring_up_to_date(system, found, host, evidence)
+
+
 def bring_up_to_date(system: System, ledger: Ledger, host: Host, evidence: Evidence | None = None) -> Ledger:
     """Return ``ledger``, as it was loaded under the lock, in accordance with ``host`` and its processes.
 

@@ -47,8 +47,8 @@ def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Ou
 def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
     """Serve the stop of a guest, and all others. If its record is gone, another call has served it."""
     times = read_times(system.files)
-    pace, evidence = Pace(), Evidence(system)
-    budget = TimeBudget(system.files, guest_uuid, times.release_budget)
+    pace = Pace(budget=TimeBudget(system.files, guest_uuid, times.release_budget))
+    evidence = Evidence(system)
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
         ended = found.of_guest(guest_uuid)
@@ -62,20 +62,20 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
         ledger = bring_up_to_date(system, found, host, evidence)
         if not recorded:
             ledger = ledger.with_ending(guest_uuid)
-        first = carry_out(system, host, found, ledger, pace=pace, budget=budget)
-    return carry_out_rest(system, first, pace, budget)
+        first = carry_out(system, host, found, ledger, pace)
+    return carry_out_rest(system, first, pace)
 
 
 def release_guest(
     system: System, guest_uuid: str, *, force: bool = False, progress: Progress = no_progress
 ) -> Outcome:
-    """Take home what the guest ``guest_uuid`` holds, and pay what can be paid.
+    """Return what the guest ``guest_uuid`` holds, and all else that can be returned.
 
     Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
-    is not held is no error: there may be debts to pay. ``progress`` hears what is waited for.
+    is not held is no error: there may be pending returns. ``progress`` hears what is waited for.
     """
     deadline_after = read_times(system.files).release_wait
-    pace, evidence = Pace(), Evidence(system)
+    pace, evidence = Pace(progress=progress), Evidence(system)
     progress(FOR_THE_LOCK)
     with system.lock():
         progress("")
@@ -84,8 +84,8 @@ def release_guest(
             evidence.wait_until_idle(found.of_guest(guest_uuid), time.monotonic() + deadline_after, progress)
         host = read_host(system.sysfs)
         ledger = bring_up_to_date(system, found, host, evidence).with_ending(guest_uuid)
-        first = carry_out(system, host, found, ledger, pace=pace, progress=progress)
-    outcome = carry_out_rest(system, first, pace, progress=progress)
+        first = carry_out(system, host, found, ledger, pace)
+    outcome = carry_out_rest(system, first, pace)
     for lease in outcome.ledger.of_guest(guest_uuid):
         # Its removal was answered as if it had gone by itself.
         raise ApvfioError(

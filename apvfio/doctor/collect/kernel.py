@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.doctor.collect.attempt import attempt, listed, otherwise
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, known
-from apvfio.engine.intended_masks import has_boot_masks
+from apvfio.engine.differences import has_boot_masks
 from apvfio.install.checks import lacks_module
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.kernel.snapshot import in_use, read_host

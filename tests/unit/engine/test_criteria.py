@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.engine.plan_start import planned
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.reconcile import reconcile_host
-from apvfio.engine.select_queues import planned
 from apvfio.engine.start import start_guest
+from apvfio.engine.state import State
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.cards import read_mkvps
 from apvfio.model.criteria import Criteria
@@ -281,7 +282,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     blamed: list[str] | None, limit: int, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that blames no queue, one it was given first, one beside it, or whatever is chosen."""
-    monkeypatch.setattr("apvfio.engine.select_queues.TRIES", limit)
+    monkeypatch.setattr("apvfio.engine.plan_start.TRIES", limit)
     machine = a_machine()
     refused = []
 
@@ -291,7 +292,7 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
         raise PolicyError(f"refusal {len(refused)}.", queues=[queue for queue in queues if queue])
 
     with pytest.raises(PolicyError, match=r"refusal 1\."):
-        planned(machine.kernel, asking(Criteria("ep11")), machine.host, machine.ledger, Policy(), make=make)
+        planned(machine.kernel, asking(Criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
     assert len(refused) == tries
 
 
