@@ -18,9 +18,9 @@ from apvfio.engine.verify import readable
 from apvfio.events import record
 from apvfio.kernel.apply import bind_queues
 from apvfio.kernel.snapshot import read_driver, read_host
-from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.host import OVERRIDES, VFIO_DRIVER
+from apvfio.model.ledger import Claim
 from apvfio.model.process import Process
 from apvfio.model.request import Request
 from apvfio.model.text import some_queues

@@ -112,13 +112,8 @@ def is_watched(files: Files) -> bool:
         return False
 
 
-def deferred_names(files: Files) -> list[str]:
-    """Return what has been left to the unit so far; under the lock, before the work."""
-    return files.list(DIRECTORY)
-
-
 def finish_deferred(files: Files, names: Iterable[str]) -> None:
-    """Forget ``names``, whose work is done.
+    """Forget what has been left to the unit under those ``names``, read under the lock before that was done.
 
     What was deferred meanwhile starts the unit once more. A call that fails leaves all, and is repeated.
     """

@@ -25,8 +25,7 @@ from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.step import FREE
 from apvfio.model.text import resetting
 from apvfio.plan.mask_edit import MaskChange, MaskEdit, MasksBefore, plan_edit
-from apvfio.plan.mask_edit_checks import require_possible, require_stored
-from apvfio.plan.mask_edit_needs import losses, weighed
+from apvfio.plan.mask_edit_checks import losses, require_possible, require_stored, weighed
 from apvfio.store import definitions, masks_file
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def plan_masks(system: System, mask_edit: MaskEdit) -> MaskChange:
-    """What ``mask_edit`` would do now, and that it may; changes nothing."""
+    """What ``mask_edit`` would do now; the errors are those of `change_masks`."""
     return _plan(system, mask_edit)[1]
 
 
@@ -48,10 +47,7 @@ def change_masks(
     announce: Callable[[MaskChange], None],
     progress: Progress = no_progress,
 ) -> MaskChange:
-    """Change the masks as wished; ``announce`` hears what will happen before it does.
-
-    ``progress`` hears what is waited for.
-    """
+    """Change the masks; ``announce`` hears before what will happen, ``progress`` what is waited for."""
     command = chzdev.find_chzdev(system)
     progress(FOR_THE_LOCK)
     with system.lock():
@@ -62,7 +58,7 @@ def change_masks(
         if change.steps:
             progress(resetting([*change.lost, *change.returned]))
         _take(system.sysfs, change)
-        # The debts change once the masks have: a change that failed leaves both as they were.
+        # The pending returns change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:
             record.save(system, change.ledger, before.ledger)
         _note(system, (f"{step.attribute.rpartition('/')[2]} {step.value}" for step in change.steps))

@@ -1,31 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that runs gets other queues: adapters and domains plugged in and out of its device.
+"""A guest that runs gets other queues: adapters and domains are plugged into its device, or that into it.
 
-In two steps, between which the guest's annotation can be changed: `apply_change` gives the device its new
-matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If the process dies before
-`commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it in the ledger.
+A change of the device goes in two steps, between which the guest's annotation can be changed: `apply_change`
+gives the device its new matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If
+the process dies before `commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it in the
+ledger.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
 from apvfio.engine.plan_start import plan_with, with_offline_queues
-from apvfio.engine.state import read_ledger, read_state
+from apvfio.engine.signs_of_life import Evidence
+from apvfio.engine.state import bring_up_to_date, read_ledger, read_state
 from apvfio.engine.verify import readable, verify_device
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps, bind_queues
 from apvfio.kernel.snapshot import is_configured, read_host
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, HostError
-from apvfio.model.ledger import HELD, Lease, LiveChange
+from apvfio.model.ledger import ENDING, HELD, Lease, LiveChange
+from apvfio.model.progress import no_progress
 from apvfio.plan.live_change import LivePlan, held_lease, make_change
 from apvfio.plan.partial_return import limit_returns
 from apvfio.plan.steps import pending_steps, reassignment_steps
 from apvfio.store import ledger_file
+from apvfio.store.policy_file import read_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +96,41 @@ def roll_back(system: System, done: LivePlan) -> Outcome:
     return _end(system, done, Lease.rolled_back)
 
 
+def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | None:
+    """Record that ``live`` changes the guest of ``lease``, or with None that no live change is under way.
+
+    Returned is the lease as it is then, None if it has ended or changed meanwhile.
+    """
+    with system.lock():
+        found = ledger_file.load(system.files, system.boot_id)
+        if not _is_same(lease, found.leases.get(lease.mdev)) or found.leases[lease.mdev].state != HELD:
+            return None
+        noted = found.leases[lease.mdev]._replace(live_change=live)
+        record.save(system, found.with_lease(noted), found)
+        return noted
+
+
+def release_unplugged(system: System, lease: Lease) -> Outcome:
+    """Return what ``lease`` holds, whose guest runs without its device; nothing if it has ended meanwhile.
+
+    ConflictError if the device is open or one of its queues in use.
+    """
+    deadline = time.monotonic() + read_times(system.files).release_wait
+    pace, evidence = Pace(), Evidence(system)
+    with system.lock():
+        found = ledger_file.load(system.files, system.boot_id)
+        mine = found.leases.get(lease.mdev)
+        if mine is None or not _is_same(lease, mine):
+            return Outcome([], found)
+        evidence.wait_until_idle([mine], deadline, no_progress)
+        host = read_host(system.sysfs)
+        ledger = bring_up_to_date(system, found, host, evidence).with_lease(
+            mine._replace(state=ENDING, before=None)
+        )
+        first = carry_out(system, host, found, ledger, pace)
+    return carry_out_rest(system, first, pace)
+
+
 def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outcome:
     pace = Pace()
     mine = done.plan.lease
@@ -146,3 +186,12 @@ def _give_up(system: System, ledger: Ledger, lease: Lease) -> None:
             if not turn.unfinished:
                 break
             ledger = aim = turn.ledger
+
+
+def _is_same(lease: Lease, found: Lease | None) -> bool:
+    """Whether ``found`` is ``lease`` still: of the same life of its guest, and under the same live change."""
+    return found is not None and (found.uuid, found.since, found.live_change) == (
+        lease.uuid,
+        lease.since,
+        lease.live_change,
+    )

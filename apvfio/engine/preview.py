@@ -13,9 +13,8 @@ from apvfio.engine.state import State, read_ledger, read_state
 from apvfio.kernel.cards import queues_with_keys
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
-from apvfio.plan.after_stop import after_stop
 from apvfio.plan.key_warnings import key_warnings
-from apvfio.plan.steps import pending_steps, with_all_returned
+from apvfio.plan.steps import after_stop, pending_steps, with_all_returned
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
-from apvfio.engine.deferred import Pace, TimeBudget, defer_returns, deferred_names, finish_deferred
+from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, finish_deferred
 from apvfio.engine.differences import differences, intended_masks
 from apvfio.engine.state import read_ledger
 from apvfio.events import record
 from apvfio.model.errors import ApvfioError
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
-from apvfio.plan.cleared_bits import cleared_by_others
+from apvfio.plan.drift import cleared_by_others
 from apvfio.store.policy_file import read_times
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def _reconcile(system: System, *, hurry: bool, progress: Progress) -> Outcome:
     progress(FOR_THE_LOCK)
     with system.lock():
         progress("")
-        names = [] if hurry else deferred_names(system.files)
+        names = [] if hurry else system.files.list(DIRECTORY)
         host, found, ledger = read_ledger(system)
         seen = differences(system, host, found)
         ledger = ledger._replace(cleared_by_others=cleared_by_others(host, ledger, intended_masks(system)))

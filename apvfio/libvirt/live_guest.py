@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine import live_change
-from apvfio.engine.live_lease import note_live, release_unplugged
+from apvfio.engine.live_change import note_live, release_unplugged
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.signs_of_life import busy_queues
 from apvfio.engine.start import start_guest

@@ -7,7 +7,6 @@ crash anywhere leaves a ledger from which the next call can finish or undo the w
 
 from __future__ import annotations
 
-from apvfio.model.claim import Claim
 from apvfio.model.host import MaskBits
 from apvfio.model.ids import union
 from apvfio.model.matrix import Apqn, Matrix
@@ -81,6 +80,22 @@ class Lease(NamedTuple):
     def committed(self) -> Lease:
         """The lease with its change for good, or back from one."""
         return self._replace(state=HELD, before=None)
+
+
+class Claim(NamedTuple):
+    """Queues kept free for a mediated device that mdevctl is about to create.
+
+    Between freeing the queues and making the device nothing on the host shows who wants them.
+    The claim keeps them free for as long as that mdevctl process lives.
+    """
+
+    mdev: str
+    """The device's uuid."""
+    matrix: Matrix
+    freed_by: str
+    """What keeps its queues from the host, as with a lease."""
+    process: Process
+    """The mdevctl that makes the device."""
 
 
 class Ledger(NamedTuple):

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from apvfio.model.errors import printable
-from apvfio.model.host import ALL_BITS, UNBOUND, VFIO_DRIVER
-from apvfio.model.ids import NO_IDS, format_change
+from apvfio.model.host import ALL_BITS, OVERRIDES, VFIO_DRIVER, MaskBits
+from apvfio.model.ids import NO_IDS, format_change, union
 from apvfio.model.ledger import BY_ADAPTERS, BY_OVERRIDES, CHANGING, ENDING, HELD
 from apvfio.model.text import mask_bits, some_queues
-from apvfio.plan.cleared_bits import cleared_by_others
 from apvfio.plan.overrides import overrides_returned_by_others, restore_steps, returnable_overrides
 from apvfio.plan.steps import returnable, returned_by_others
 
@@ -16,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.model.host import Host, MaskBits
+    from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.text import WarningText
@@ -36,7 +35,8 @@ def drift(
     for lease in ledger.leases.values():
         who = f"guest {printable(lease.guest)}"
         if lease.state != HELD:
-            found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
+            what = _UNDER_WAY.get(lease.state, "start")
+            found.append(f"{who}: its {what} is under way, or was broken off and waits for 'reconcile'")
             continue
         found += (f"{who}: {what}" for what in drift_of_lease(host, lease))
     found += (
@@ -54,8 +54,19 @@ def drift(
     return found
 
 
-def _under_way(lease: Lease) -> str:
-    return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
+def cleared_by_others(host: Host, ledger: Ledger, intended: MaskBits) -> MaskBits:
+    """The clear bits of ids that ``host`` has and that no lease, claim, mediated device or person needs.
+
+    ``intended`` are the bits that the boot parameters or the stored masks clear. The ledger has those that
+    ``apvfio masks`` cleared.
+    """
+    if host.mechanism == OVERRIDES:
+        return MaskBits()
+    cleared = ALL_BITS - host.masks
+    needing = [*host.mdevs.values(), *(held.matrix for held in ledger.leases_and_claims())]
+    needed = MaskBits(union(held.adapters for held in needing), union(held.domains for held in needing))
+    there = MaskBits(host.adapters, host.domains)
+    return (cleared - intended - ledger.cleared_by_admin - ledger.pending - needed) & there
 
 
 def drift_of_lease(host: Host, lease: Lease) -> Iterator[WarningText]:
@@ -87,12 +98,9 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
     strayed: dict[str, list[Apqn]] = {}
     for queue in matrix.queues():
         driver = host.drivers.get(queue)
-        if driver is None:
-            strayed.setdefault("not on this host", []).append(queue)
-        elif driver == UNBOUND:
-            strayed.setdefault("bound to no driver instead of vfio_ap", []).append(queue)
-        elif driver != VFIO_DRIVER:
-            strayed.setdefault(f"bound to {driver} instead of vfio_ap", []).append(queue)
+        if driver != VFIO_DRIVER:
+            bound = f"bound to {driver or 'no driver'} instead of vfio_ap"
+            strayed.setdefault("not on this host" if driver is None else bound, []).append(queue)
     return strayed
 
 

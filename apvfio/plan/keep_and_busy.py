@@ -33,8 +33,8 @@ def with_objections(
 
     PolicyError, naming the queues and why, if none is open.
     """
+    require_may_be_taken(matrix, host, policy, facts)
     asked = _asked(matrix, host)
-    _require_may_be_taken(asked, policy, facts)
     options = [
         option._replace(objections=tuple(objections(asked.union(option.collateral), policy, facts)))
         for option in options
@@ -48,8 +48,7 @@ def require_option_open(option: Option) -> None:
     """PolicyError if ``option``, on which the guest's annotation insists, is closed."""
     if option.closed:
         raise PolicyError(
-            f"freeing its {option.name}, as its annotation says, would take "
-            f"{'; and '.join(_reasons(option, _RESERVED))}.",
+            f"freeing its {option.name}, as its annotation says, would take {_reasons(option, _RESERVED)}.",
             queues=_against(option),
             remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
         )
@@ -64,7 +63,7 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
     if not fewer:
         return ""
     other = fewer[0]
-    reason = f"it would take {'; and '.join(_reasons(other, _RESERVED))}" if other.closed else preference
+    reason = f"it would take {_reasons(other, _RESERVED)}" if other.closed else preference
     return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
 
 
@@ -89,8 +88,11 @@ def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Usage) -> bool:
 
 
 def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Usage) -> None:
-    """PolicyError if the guest asks for queues that the host needs itself."""
-    _require_may_be_taken(_asked(matrix, host), policy, facts)
+    """PolicyError if the guest asks for queues that the host needs itself: no option can spare them."""
+    why, queues = refusals(objections(_asked(matrix, host), policy, facts))
+    if why:
+        remedy = "Ask for other queues, or change /etc/apvfio/apvfio.toml."
+        raise PolicyError(f"the host needs what it asks for: {why}.", queues=queues, remedy=remedy)
 
 
 def objections(queues: Iterable[Apqn], policy: Policy, facts: Usage) -> Iterator[Objection]:
@@ -117,35 +119,12 @@ def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
     return {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
 
 
-def _require_may_be_taken(asked: set[Apqn], policy: Policy, facts: Usage) -> None:
-    """No option can spare the host what the guest asks for itself."""
-    require_none_refused(
-        objections(asked, policy, facts),
-        "the host needs what it asks for: ",
-        "Ask for other queues, or change /etc/apvfio/apvfio.toml.",
-    )
-
-
-def require_none_refused(found: Iterable[Objection], beginning: str, remedy: str) -> None:
-    """PolicyError, a sentence with that ``beginning``, if an objection is a refusal."""
-    refused = [objection for objection in found if objection.refused]
-    if refused:
-        raise PolicyError(
-            f"{beginning}{'; and '.join(objection.why for objection in refused)}.",
-            queues={queue for objection in refused for queue in objection.queues},
-            remedy=remedy,
-        )
-
-
 def _require_open(both: Sequence[Option]) -> None:
     if not both[0].closed:
         return
-    by_name_only = not any(_refused(option) for option in both)
-    each = "; ".join(
-        f"freeing its {option.name} would take "
-        + "; and ".join(_reasons(option, "" if by_name_only else _RESERVED))
-        for option in both
-    )
+    by_name_only = not any(refusals(option.objections)[0] for option in both)
+    suffix = "" if by_name_only else _RESERVED
+    each = "; ".join(f"freeing its {option.name} would take {_reasons(option, suffix)}" for option in both)
     raise PolicyError(
         f"its queues cannot be freed without queues {'reserved for' if by_name_only else 'needed by'} "
         f"the host: {each}.",
@@ -175,14 +154,17 @@ def _by(users: Mapping[Apqn, str], taken: Iterable[Apqn]) -> Iterator[tuple[str,
     yield from sorted(found.items())
 
 
-def _refused(option: Option) -> list[Objection]:
-    return [objection for objection in option.objections if objection.refused]
+def refusals(found: Iterable[Objection]) -> tuple[str, set[Apqn]]:
+    """The reasons of the objections that are refusals, in a clause, '' without any; and their queues."""
+    refused = [objection for objection in found if objection.refused]
+    queues = {queue for objection in refused for queue in objection.queues}
+    return "; and ".join(objection.why for objection in refused), queues
 
 
-def _reasons(option: Option, reserved: str) -> list[str]:
+def _reasons(option: Option, reserved: str) -> str:
     named = [some_queues(option.reserved) + reserved] if option.reserved else []
-    return named + [objection.why for objection in _refused(option)]
+    return "; and ".join(filter(None, (*named, refusals(option.objections)[0])))
 
 
 def _against(option: Option) -> set[Apqn]:
-    return set(option.reserved).union(*(objection.queues for objection in _refused(option)))
+    return refusals(option.objections)[1].union(option.reserved)

@@ -49,11 +49,6 @@ class MasksBefore(NamedTuple):
     """What mdevctl's devices will hold that start at boot, by their uuid."""
 
     @property
-    def mechanism(self) -> str:
-        """By which of the kernel's mechanisms queues are to change hands."""
-        return mechanism_of(self.host, self.ledger, self.policy)
-
-    @property
     def storable(self) -> MaskBits:
         """What a persistent change is applied to: what is stored, else what is active, as with chzdev.
 
@@ -139,7 +134,8 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
     host = before.host
     if change.lost and not host.vfio_ap:
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
-    if change.active != host.masks and host.mechanism is None and before.mechanism == OVERRIDES:
+    wanted = mechanism_of(host, before.ledger, before.policy)
+    if change.active != host.masks and host.mechanism is None and wanted == OVERRIDES:
         yield "this host is to use driver_override, which stays shut until all mask bits are set again"
     kept = before.ledger.pending - change.ledger.pending - change.active
     for name, ids in kept.named():

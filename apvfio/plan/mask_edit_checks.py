@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.claim import Claim
 from apvfio.model.errors import ConflictError, HostError, PolicyError, RequestError, printable
-from apvfio.model.host import MASK_NAMES, OVERRIDES, MaskBits
+from apvfio.model.host import HOST_DRIVER, MASK_NAMES, OVERRIDES, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS
-from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
+from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, Claim
 from apvfio.model.owners import GUEST, mdev_owner
 from apvfio.model.persistent_masks import StoredMasks
+from apvfio.model.policy import IGNORE, Busy, Policy
 from apvfio.model.text import mask_bits, some_queues
+from apvfio.plan.keep_and_busy import objections, refusals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apvfio.model.host import Usage
     from apvfio.model.ledger import Ledger
-    from apvfio.model.matrix import Matrix
+    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.text import WarningText
     from apvfio.plan.mask_edit import MaskChange, MaskEdit, MasksBefore
 
-UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
+_UNRESERVE = "Change other bits, or change /etc/apvfio/apvfio.toml."
 
 
 def require_possible(before: MasksBefore, change: MaskChange) -> None:
@@ -45,6 +50,38 @@ def require_stored(mask_edit: MaskEdit, before: MasksBefore) -> None:
     missing = [name for name, ids in stored if ids is None and name in mask_edit.removed]
     if missing:
         raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")
+
+
+class Loss(NamedTuple):
+    """Queues that somebody loses."""
+
+    whom: str
+    queues: tuple[Apqn, ...]
+    policy: Policy
+    """What of the policy has a say in it."""
+
+
+def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:
+    """What the host loses now, and what it will not have after a boot."""
+    drivers, policy = before.host.drivers, before.policy
+    lost = tuple(queue for queue in change.lost if drivers[queue] == HOST_DRIVER)
+    if lost:
+        yield Loss("the host", lost, policy)
+    old, new = before.at_boot, before._replace(stored=change.stored).at_boot
+    lost = tuple(queue for queue in sorted(drivers) if old.give_host(queue) and not new.give_host(queue))
+    if lost:
+        # Keys outlive a boot. Requests, device nodes and the default domain do not (bus:ap_select_domain).
+        busy = Busy(IGNORE, policy.busy.zkey, IGNORE, IGNORE)
+        yield Loss("the host of the next boot", lost, Policy(busy=busy))
+
+
+def weighed(loss: Loss, facts: Usage) -> list[WarningText]:
+    """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
+    found = list(objections(loss.queues, loss.policy, facts))
+    why, queues = refusals(found)
+    if why:
+        raise PolicyError(f"{loss.whom} would lose {why}.", queues=queues, remedy=_UNRESERVE)
+    return [f"{loss.whom} loses {objection.why}" for objection in found]
 
 
 def _require_masks(before: MasksBefore) -> None:
@@ -109,7 +146,7 @@ def _require_unreserved(old: MaskBits, new: MaskBits, before: MasksBefore, whom:
             f"{some_queues(lost)} would be taken from {whom}, for which the policy reserves "
             f"{'it' if len(lost) == 1 else 'them'}.",
             queues=lost,
-            remedy=UNRESERVE,
+            remedy=_UNRESERVE,
         )
 
 

@@ -150,6 +150,33 @@ def with_all_returned(ledger: Ledger, host: Host) -> Ledger:
     return ledger.without_overrides(overrides)._replace(pending=ledger.pending - bits)
 
 
+def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
+    """The ledger and the host when the guest ``guest_uuid`` has stopped, for planning its next start.
+
+    What other devices keep from the host stays pending, as with `pending_steps`.
+    """
+    ledger = ledger.with_ending(guest_uuid)
+    left = with_all_returned(ledger, host)
+    bits = ledger.pending - left.pending
+    returned = {queue: before for queue, before in ledger.overrides.items() if queue not in left.overrides}
+    overrides = {queue: driver for queue, driver in {**host.overrides, **returned}.items() if driver}
+    to_remove = ledger.mdevs_to_remove()
+    after = host._replace(
+        apmask=host.apmask | bits.apmask,
+        aqmask=host.aqmask | bits.aqmask,
+        overrides=overrides,
+        mdevs={uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in to_remove},
+    )
+    drivers = {
+        queue: HOST_DRIVER
+        if driver == VFIO_DRIVER and after.masks_give_host(queue) and overrides.get(queue) != VFIO_DRIVER
+        else driver
+        for queue, driver in host.drivers.items()
+    }
+    ended = [lease.mdev for lease in ledger.of_guest(guest_uuid)]
+    return left.without_leases(*ended), after._replace(drivers=drivers)
+
+
 def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:
     """A queue the administrator had set offline comes back online (zq:zcrypt_queue_register): undo that."""
     needed, queues = ledger.needed_bits(), ledger.needed_queues()

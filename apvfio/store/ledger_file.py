@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model import json_text
-from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, RequestError, printable
 from apvfio.model.host import MaskBits
 from apvfio.model.ids import NO_IDS, IdSet, format_list
-from apvfio.model.ledger import FREED_BY, STATES, Lease, LeaseBefore, Ledger, LiveChange
+from apvfio.model.ledger import FREED_BY, STATES, Claim, Lease, LeaseBefore, Ledger, LiveChange
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import Process

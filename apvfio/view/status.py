@@ -13,8 +13,7 @@ from apvfio.view.status_report import report
 
 if TYPE_CHECKING:
     from apvfio.libvirt.status import Status
-    from apvfio.model.claim import Claim
-    from apvfio.model.ledger import Lease
+    from apvfio.model.ledger import Claim, Lease
     from apvfio.view.picture import Picture
     from apvfio.view.status_report import Report
 

@@ -13,9 +13,8 @@ from apvfio.view.picture import Picture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apvfio.model.claim import Claim
     from apvfio.model.host import Host
-    from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.ledger import Claim, Lease, Ledger
 
 
 _LONGEST = 1000

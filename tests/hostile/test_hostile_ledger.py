@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.model.host import MaskBits
 from apvfio.model.ids import IdSet
+from apvfio.model.ledger import Claim
 from apvfio.model.matrix import Apqn
 from apvfio.model.process import Process
 from apvfio.store.ledger_file import LEDGER, load, save

@@ -13,7 +13,7 @@ from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
 from apvfio.model.persistent_masks import RULE
 from apvfio.model.request import Request
 from apvfio.model.text import mask_bits, some_queues
-from apvfio.plan.cleared_bits import cleared_by_others
+from apvfio.plan.drift import cleared_by_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,11 +20,10 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
-from apvfio.model.claim import Claim
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError
 from apvfio.model.host import AP_MDEVS, OVERRIDES, VFIO_DRIVER, MaskBits
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
-from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, Ledger
+from apvfio.model.ledger import BY_DOMAINS, BY_OVERRIDES, Claim, Ledger
 from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import owners

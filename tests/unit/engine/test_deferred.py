@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from apvfio.engine import deferred
 from apvfio.engine.bus_wait import wait_for_bus
-from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, deferred_names, finish_deferred
+from apvfio.engine.deferred import DIRECTORY, Pace, TimeBudget, defer_returns, finish_deferred
 from apvfio.engine.differences import differences
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
@@ -211,7 +211,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
 def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
     slow.watch()
     stop_guest(slow, guest(1))
-    finish_deferred(slow.files, deferred_names(slow.files))
+    finish_deferred(slow.files, slow.files.list(DIRECTORY))
     slow.turns.clear()
     start_guest(slow, a_request("1", "1", 2))
     assert slow.turns == [0]
@@ -304,7 +304,7 @@ def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> Non
     xml = domain(uuid=guest(1))
     assert hook.main(["g1", "release", "end", "-"], slow, xml) == Exit.OK
     assert len(slow.handed) == 1
-    finish_deferred(slow.files, deferred_names(slow.files))
+    finish_deferred(slow.files, slow.files.list(DIRECTORY))
     assert hook.main(["g1", "reconnect", "begin", "-"], slow, xml) == Exit.OK
     assert slow.handed == [f"{UP + 100}.reconcile"]
     assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
@@ -341,7 +341,7 @@ class TestDirectory:
         (made,) = (tmp_path / DIRECTORY).iterdir()
         assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 0)
         assert made.name.partition(".")[2] == guest(1)
-        finish_deferred(files, deferred_names(files))
+        finish_deferred(files, files.list(DIRECTORY))
         assert list((tmp_path / DIRECTORY).iterdir()) == []
 
     def test_what_lies_there_for_long_shows_that_nobody_does(self, clock: Clock) -> None:
@@ -353,7 +353,7 @@ class TestDirectory:
         clock.sleep(2)
         assert not defer_returns(files, guest(3))
         assert len(files.texts) == 2
-        finish_deferred(files, deferred_names(files))
+        finish_deferred(files, files.list(DIRECTORY))
         assert defer_returns(files, guest(3))
 
     def test_what_is_no_directory_is_no_watcher(self, tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ class TestDirectory:
         files.directories.add(DIRECTORY)
         files.texts[f"{DIRECTORY}/note"] = ""
         assert not defer_returns(files, guest(1))
-        finish_deferred(files, deferred_names(files))
+        finish_deferred(files, files.list(DIRECTORY))
         assert files.texts == {}
 
     def test_a_simulated_host_has_one_too(self, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.events.queue_history import spans
-from apvfio.model.claim import Claim
 from apvfio.model.host import MaskBits
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import (
@@ -29,6 +28,7 @@ from apvfio.model.ledger import (
     ENDING,
     HELD,
     STARTING,
+    Claim,
     LeaseBefore,
     Ledger,
 )

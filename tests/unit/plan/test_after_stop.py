@@ -19,7 +19,7 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Matrix
-from apvfio.plan.after_stop import after_stop
+from apvfio.plan.steps import after_stop
 from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import load, save
