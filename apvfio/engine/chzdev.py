@@ -19,7 +19,6 @@ from apvfio.store.system import on_this_machine
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Files, System
-    from apvfio.model.ids import IdSet
     from apvfio.plan.mask_edit import MaskChange
 
 _TIMEOUT = 600
@@ -36,7 +35,8 @@ def find_chzdev(system: System) -> str | None:
 def store(command: str, files: Files, change: MaskChange) -> None:
     """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
     named = zip(MASK_NAMES, change.to_store, strict=True)
-    words = [_setting(name, ids) for name, ids in named if ids is not None]
+    # chzdev's grammar has no empty list.
+    words = [f"{name}={format_list(ids) or '-0-255'}" for name, ids in named if ids is not None]
     words += [word for name in change.to_remove for word in ("--remove", name)]
     # Absolute values: chzdev applies relative ones to the active masks where none are stored.
     _run([command, "--type", "ap", "--persistent", "--yes", *words])
@@ -45,11 +45,6 @@ def store(command: str, files: Files, change: MaskChange) -> None:
             f"chzdev reported success, but /{persistent_masks.RULE} does not hold what it was given.",
             remedy=f"Look at the file, and at '{' '.join(['chzdev --type ap -p', *words])}'.",
         )
-
-
-def _setting(name: str, ids: IdSet) -> str:
-    # chzdev's grammar has no empty list.
-    return f"{name}={format_list(ids) or '-0-255'}"
 
 
 def _run(words: list[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from apvfio.engine.deferred import is_deferred
 from apvfio.engine.lease_end import has_vanished
 from apvfio.engine.signs_of_life import Evidence
+from apvfio.kernel.snapshot import read_or
 from apvfio.model.errors import ApvfioError, printable
 from apvfio.model.host import ALL_BITS, MASK_NAMES, MaskBits
 from apvfio.plan.drift import drift
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
     from apvfio.model.persistent_masks import StoredMasks
 
 
-def differences(
-    system: System,
-    host: Host,
-    ledger: Ledger,
-    intended: MaskBits | None = None,
-) -> list[str]:
+def differences(system: System, host: Host, ledger: Ledger, intended: MaskBits | None = None) -> list[str]:
     """Return how the host differs from ``ledger``, in sentences: `drift`, and guests that run no more.
 
     ``intended`` are the mask bits that are clear on purpose, those of the host's configuration if not given.
@@ -39,7 +35,8 @@ def differences(
 
 def has_boot_masks(sysfs: Sysfs) -> bool:
     """Whether a parameter of the module ``ap`` sets a mask; one that is not set reads (null)."""
-    return any(_parameter(sysfs, name) not in ("", "(null)") for name in MASK_NAMES)
+    values = (read_or(sysfs, f"module/ap/parameters/{name}", "").strip() for name in MASK_NAMES)
+    return any(value not in ("", "(null)") for value in values)
 
 
 def intended_masks(system: System) -> MaskBits:
@@ -55,10 +52,3 @@ def intended_masks(system: System) -> MaskBits:
 def cleared_in(stored: StoredMasks) -> MaskBits:
     """The bits that stored masks clear."""
     return ALL_BITS - stored.filled(ALL_BITS)
-
-
-def _parameter(sysfs: Sysfs, name: str) -> str:
-    try:
-        return sysfs.read(f"module/ap/parameters/{name}").strip()
-    except OSError:
-        return ""

@@ -2,9 +2,9 @@
 """A guest that runs gets other queues: adapters and domains are plugged into its device, or that into it.
 
 A change of the device goes in two steps, between which the guest's annotation can be changed: `apply_change`
-gives the device its new matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back. If
-the process dies before `commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it in the
-ledger.
+gives the device its new matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back.
+If the process dies before `commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it
+in the ledger.
 """
 
 from __future__ import annotations

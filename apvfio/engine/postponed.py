@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reconcile does not do yet: it waits for guests that may be starting, or that stopped and linger."""
+"""Guests for which a reconcile waits: they may be starting, or have stopped and still have their device."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from apvfio.store.processes import GRACE, now, should_run
 from apvfio.store.stop_records import ended
 
 if TYPE_CHECKING:
-    from apvfio.engine.signs_of_life import LifeSigns
     from apvfio.kernel.seam import System
-    from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.ledger import Ledger
 
 
 def waits(system: System, ledger: Ledger) -> list[str]:
@@ -26,24 +25,18 @@ def waits(system: System, ledger: Ledger) -> list[str]:
     found = []
     for lease in ledger.leases.values():
         holder = signs.holder(lease, complete=stopped(lease))
+        guest = f"guest {printable(lease.guest)}"
         if holder and stopped(lease):
-            found.append(_lingers(lease, holder))
+            who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
+            found.append(
+                f"{guest}: its stop was reported, but {who} still has its mediated device; "
+                "the first call after that has ended returns its queues"
+            )
         elif lease.state == HELD and not holder and not should_run(lease, here):
-            found.append(_sentence(lease, lease.since + GRACE - here))
+            seconds = lease.since + GRACE - here
+            when = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
+            found.append(
+                f"{guest}: it has no QEMU process, but may still be starting; "
+                f"a reconcile after {when} (in {seconds} s) returns its queues if it has none then"
+            )
     return found
-
-
-def _lingers(lease: Lease, holder: LifeSigns) -> str:
-    who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
-    return (
-        f"guest {printable(lease.guest)}: its stop was reported, but {who} still has its mediated device; "
-        "the first call after that has ended returns its queues"
-    )
-
-
-def _sentence(lease: Lease, seconds: int) -> str:
-    when = time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
-    return (
-        f"guest {printable(lease.guest)}: it has no QEMU process, but may still be starting; "
-        f"a reconcile after {when} (in {seconds} s) returns its queues if it has none then"
-    )

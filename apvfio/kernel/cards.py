@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from apvfio.kernel.lszcrypt import read_cards
+from apvfio.kernel.snapshot import read_or
 from apvfio.model.cards import Card, CardFacts
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.matrix import Apqn
@@ -45,22 +46,16 @@ def read_card_facts(sysfs: Sysfs, criteria: Criteria, host: Host, ledger: Ledger
     cards = read_adapters(sysfs)
     mkvps = {queue: keys for queue, keys in ledger.last_seen_mkvps.items() if queue in host.drivers}
     if criteria.mkvp:
+        fit = {adapter for adapter, card in cards.items() if card.mode == criteria.mode}
         for queue, driver in host.drivers.items():
-            if (
-                driver == HOST_DRIVER
-                and queue.adapter in cards
-                and cards[queue.adapter].mode == criteria.mode
-            ):
+            if driver == HOST_DRIVER and queue.adapter in fit:
                 mkvps[queue] = read_mkvps(sysfs, queue)
     return CardFacts(cards, mkvps)
 
 
 def read_mkvps(sysfs: Sysfs, queue: Apqn) -> tuple[str, ...]:
     """The valid current master keys of ``queue``, which cex4queue has; none if it does not answer."""
-    try:
-        return parse_mkvps(sysfs.read(f"{BUS}/devices/{queue}/mkvps"))
-    except OSError:
-        return ()
+    return parse_mkvps(read_or(sysfs, f"{BUS}/devices/{queue}/mkvps", ""))
 
 
 def parse_mkvps(text: str) -> tuple[str, ...]:

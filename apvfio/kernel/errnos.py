@@ -3,23 +3,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from errno import (
-    EACCES,
-    EADDRINUSE,
-    EADDRNOTAVAIL,
-    EBUSY,
-    EEXIST,
-    EINVAL,
-    EIO,
-    ENODEV,
-    ENOENT,
-    ENOTDIR,
-    EPERM,
-    ETIMEDOUT,
-    EUSERS,
-    errorcode,
-)
 
 from apvfio.model.errors import ConflictError, HostError, KernelRefusedError
 from apvfio.model.step import OFFLINE, PROBE, REMOVE, RETURN, UNBIND
@@ -27,47 +12,47 @@ from apvfio.model.step import OFFLINE, PROBE, REMOVE, RETURN, UNBIND
 _MASK = ("apmask", "aqmask")
 _ASSIGN = ("ap_config", "assign_adapter", "assign_domain")
 MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
-    (_MASK, EBUSY): (
+    (_MASK, errno.EBUSY): (
         "a mediated device still holds one of these ids",
         "Stop the guest or remove the mediated device first.",
     ),
-    (_MASK, EINVAL): (
+    (_MASK, errno.EINVAL): (
         "a queue of this host has a driver_override, which shuts the masks",
         "Clear the overrides (see /sys/bus/ap/devices/*/driver_override) or use them throughout.",
     ),
-    (("driver_override",), EINVAL): (
+    (("driver_override",), errno.EINVAL): (
         "the AP masks of this host are in use, which shuts driver_override",
         "Return all bits to apmask and aqmask first.",
     ),
-    (_ASSIGN, EADDRNOTAVAIL): (
+    (_ASSIGN, errno.EADDRNOTAVAIL): (
         "one of these queues still belongs to the host's drivers",
         "Look at 'apvfio queues' for queues that are not bound to vfio_ap.",
     ),
-    (_ASSIGN, EADDRINUSE): (
+    (_ASSIGN, errno.EADDRINUSE): (
         "one of these queues is assigned to another mediated device",
         "Look at 'apvfio status' for who holds it.",
     ),
-    (_ASSIGN, ENODEV): ("an id is larger than this host allows", "Look at 'apvfio queues'."),
-    (("create",), EEXIST): (
+    (_ASSIGN, errno.ENODEV): ("an id is larger than this host allows", "Look at 'apvfio queues'."),
+    (("create",), errno.EEXIST): (
         "a mediated device with this uuid exists already, or waits for its last user to be gone",
         "See who has /dev/vfio open, and try again when that has ended.",
     ),
-    (("create",), EUSERS): ("no more mediated devices can be made", "Remove one that nobody needs."),
+    (("create",), errno.EUSERS): ("no more mediated devices can be made", "Remove one that nobody needs."),
 }
 
 
 HARMLESS = {
-    (REMOVE, ENODEV),  # gone already, which is what was wanted
-    (REMOVE, ENOENT),
-    (UNBIND, ENODEV),
-    (UNBIND, ENOENT),  # the driver is gone
-    (PROBE, ENODEV),  # the queue is gone, and its override with it
-    (RETURN, ENODEV),
-    (RETURN, ENOENT),
-    (RETURN, EBUSY),  # an mdev made meanwhile holds the id: the bit stays owed
-    (OFFLINE, ENOENT),  # another driver has it, or the queue is gone
-    (OFFLINE, ENODEV),
-    (OFFLINE, EINVAL),
+    (REMOVE, errno.ENODEV),  # gone already, which is what was wanted
+    (REMOVE, errno.ENOENT),
+    (UNBIND, errno.ENODEV),
+    (UNBIND, errno.ENOENT),  # the driver is gone
+    (PROBE, errno.ENODEV),  # the queue is gone, and its override with it
+    (RETURN, errno.ENODEV),
+    (RETURN, errno.ENOENT),
+    (RETURN, errno.EBUSY),  # an mdev made meanwhile holds the id: the return stays pending
+    (OFFLINE, errno.ENOENT),  # another driver has it, or the queue is gone
+    (OFFLINE, errno.ENODEV),
+    (OFFLINE, errno.EINVAL),
 }
 """The kinds of steps and the errnos that are no failure of them."""
 
@@ -82,21 +67,21 @@ def unreadable(error: OSError) -> HostError:
 def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostError | ConflictError:
     """The error to raise when writing ``value`` to ``path`` (below /sys) ended with ``error``."""
     number = error.errno or 0
-    if number in (EACCES, EPERM):
+    if number in (errno.EACCES, errno.EPERM):
         return HostError(f"writing /sys/{path} is not permitted.", remedy="Run this as root.")
-    if number in (ENOENT, ENOTDIR):
+    if number in (errno.ENOENT, errno.ENOTDIR):
         return HostError(f"/sys/{path} is not there.", remedy="See whether the AP drivers are loaded.")
-    if number == ETIMEDOUT:
+    if number == errno.ETIMEDOUT:
         return ConflictError(
             f"writing /sys/{path} has not ended: {error.strerror}.",
             remedy="The kernel goes on as soon as that is over; 'apvfio reconcile' does the rest then.",
         )
     name = path.rpartition("/")[2]
     reason, remedy = next(
-        (meaning for (names, errno), meaning in MEANING.items() if name in names and errno == number),
+        (meaning for (names, meant), meaning in MEANING.items() if name in names and meant == number),
         (os.strerror(number), "See 'apvfio doctor'."),
     )
-    code = errorcode.get(number, str(number))
+    code = errno.errorcode.get(number, str(number))
     return KernelRefusedError(
         f"the kernel refused {value.strip()!r} for /sys/{path}: {reason} ({code}).",
         errno=number,
@@ -108,14 +93,14 @@ def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostE
 
 def is_gone(error: OSError) -> bool:
     """Whether a mediated device could not be read because it has been removed meanwhile."""
-    return error.errno in (ENOENT, ENOTDIR, ENODEV, EIO)
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EIO)
 
 
 def is_made_already(error: Exception) -> bool:
     """Whether a mediated device could not be made because there is one of that uuid."""
-    return isinstance(error, KernelRefusedError) and error.errno == EEXIST
+    return isinstance(error, KernelRefusedError) and error.errno == errno.EEXIST
 
 
 def is_lost(error: KernelRefusedError) -> bool:
     """Whether queues could not be assigned because the host or another mediated device has them."""
-    return error.errno in (EADDRNOTAVAIL, EADDRINUSE)
+    return error.errno in (errno.EADDRNOTAVAIL, errno.EADDRINUSE)

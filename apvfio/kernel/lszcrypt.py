@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from apvfio.kernel.errnos import unreadable
+from apvfio.kernel.snapshot import read_or
 from apvfio.model.host import BUS, VFIO_DRIVER
 from apvfio.model.matrix import Apqn
 from apvfio.model.typed import NamedTuple
@@ -26,18 +27,9 @@ DEVICES = "devices/ap"
 _CARD = re.compile(r"card([0-9a-f]{2})")
 _ZCRYPT_DRIVER = re.compile(r"cex[0-9](card|queue)")
 _MODES = ((0x10000000, "CCA-Coproc"), (0x08000000, "Accelerator"), (0x04000000, "EP11-Coproc"))
-_FUNCTIONS = (
-    (0x80000000, "S"),
-    (0x40000000, "M"),
-    (0x20000000, "C"),
-    (0x10000000, "D"),
-    (0x08000000, "A"),
-    (0x04000000, "X"),
-    (0x02000000, "N"),
-    (0x01000000, "H"),
-    (0x00800000, "F"),
-    (0x00400000, "R"),
-)
+_FUNCTIONS = "SMCDAXNHFR"
+"""The facilities by their bits in ``ap_functions``, from the highest of 32 bits down."""
+_HIGHEST = 1 << 31
 _BINDINGS = ("usable", "bound", "unbound", "illicit")
 """How a queue stands to a secure-execution guest, by the two bits below `_BINDING_SHIFT`."""
 _BINDING_SHIFT = 14
@@ -135,7 +127,9 @@ def _device(sysfs: Sysfs, card: _Card, path: str, queue: Apqn | None = None) -> 
         pending=_pending(sysfs, path) if counted else None,
         hwtype=card.hwtype,
         qdepth=card.qdepth,
-        functions="".join(letter if card.functions & bit else "-" for bit, letter in _FUNCTIONS),
+        functions="".join(
+            letter if card.functions << i & _HIGHEST else "-" for i, letter in enumerate(_FUNCTIONS)
+        ),
         driver=driver,
         sestat=None,
     )
@@ -184,10 +178,7 @@ def _number(sysfs: Sysfs, path: str) -> int | None:
 
 
 def _text(sysfs: Sysfs, path: str) -> str | None:
-    try:
-        return sysfs.read(path).strip() or None
-    except OSError:
-        return None
+    return read_or(sysfs, path, "").strip() or None
 
 
 def _names(sysfs: Sysfs, path: str) -> list[str]:

@@ -61,7 +61,7 @@ def _read_host(sysfs: Sysfs, *, overrides: bool) -> Host:
         mdevs=_read_mdevs(sysfs) if vfio_ap else {},
         abilities=Abilities(
             override=override,
-            ap_config=vfio_ap and "ap_config" in _read_or(sysfs, f"{AP_MDEVS.parent}/features", ""),
+            ap_config=vfio_ap and "ap_config" in read_or(sysfs, f"{AP_MDEVS.parent}/features", ""),
             strict_return=sysfs.exists(f"{BUS}/bindings_complete_count"),
         ),
         vfio_ap=vfio_ap,
@@ -85,7 +85,7 @@ def read_default_domain(sysfs: Sysfs) -> int:
 
     It does not follow the masks (bus:ap_domain_store, ap_select_domain).
     """
-    text = _read_or(sysfs, f"{BUS}/ap_domain", _NO_DOMAIN).strip()
+    text = read_or(sysfs, f"{BUS}/ap_domain", _NO_DOMAIN).strip()
     return -1 if text == _NO_DOMAIN else _number(text, "ap_domain")
 
 
@@ -101,17 +101,12 @@ def read_matrix(sysfs: Sysfs, uuid: str) -> Matrix:
     """What is assigned to the mdev ``uuid``; OSError if it goes away meanwhile, HostError for nonsense."""
     directory = AP_MDEVS.device(uuid)
     try:
-        return _matrix_at(sysfs, directory)
+        if sysfs.exists(f"{directory}/ap_config"):
+            return Matrix.from_ap_config(sysfs.read(f"{directory}/ap_config"))
+        control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
+        return Matrix(*_parse_matrix(sysfs.read(f"{directory}/matrix")), control)
     except (RequestError, ValueError) as error:
         raise _nonsense(f"/sys/{directory} tells no matrix: {error}") from None
-
-
-def _matrix_at(sysfs: Sysfs, directory: str) -> Matrix:
-    if sysfs.exists(f"{directory}/ap_config"):
-        return Matrix.from_ap_config(sysfs.read(f"{directory}/ap_config"))
-    control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
-    adapters, domains = _parse_matrix(sysfs.read(f"{directory}/matrix"))
-    return Matrix(adapters, domains, control)
 
 
 def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | None:
@@ -122,14 +117,22 @@ def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | No
     return {queue for queue in map(Apqn.parse, lines) if queue}
 
 
+def read_or(sysfs: Sysfs, path: str, default: str) -> str:
+    """The text of an attribute, or ``default`` where it cannot be read."""
+    try:
+        return sysfs.read(path)
+    except OSError:
+        return default
+
+
 def in_use(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether a guest has ``queue`` attached at this moment (vops:status_show)."""
-    return _read_or(sysfs, f"{BUS}/devices/{queue}/status", "").strip() == "in use"
+    return read_or(sysfs, f"{BUS}/devices/{queue}/status", "").strip() == "in use"
 
 
 def is_online(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether the host works with ``queue``: its administrator may have set it offline (zq:online_show)."""
-    return _read_or(sysfs, f"{BUS}/devices/{queue}/online", "1").strip() != "0"
+    return read_or(sysfs, f"{BUS}/devices/{queue}/online", "1").strip() != "0"
 
 
 def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
@@ -137,13 +140,13 @@ def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
     # Nearly all are online: one read for each of them.
     if is_online(sysfs, queue):
         return False
-    working = [_read_or(sysfs, f"{BUS}/devices/{queue}/{name}", "") for name in ("config", "chkstop")]
+    working = [read_or(sysfs, f"{BUS}/devices/{queue}/{name}", "") for name in ("config", "chkstop")]
     return [text.strip() for text in working] == ["1", "0"]
 
 
 def is_configured(sysfs: Sysfs, adapter: int) -> bool:
     """Whether ``adapter`` is at work and not in standby (card:config_show)."""
-    return _read_or(sysfs, f"devices/ap/card{adapter:02x}/config", "1").strip() != "0"
+    return read_or(sysfs, f"devices/ap/card{adapter:02x}/config", "1").strip() != "0"
 
 
 def _read_drivers(sysfs: Sysfs) -> dict[Apqn, str]:
@@ -161,7 +164,7 @@ def _read_overrides(sysfs: Sysfs, queues: dict[Apqn, str]) -> dict[Apqn, str]:
     found = {}
     for queue in queues:
         # Only the newline is not part of the name: the kernel stores blanks as they are.
-        override = _read_or(sysfs, f"{BUS}/devices/{queue}/driver_override", "").removesuffix("\n")
+        override = read_or(sysfs, f"{BUS}/devices/{queue}/driver_override", "").removesuffix("\n")
         if override and override != "(null)":
             found[queue] = override
     return found
@@ -188,14 +191,14 @@ def _parse_matrix(text: str) -> tuple[IdSet, IdSet]:
 
 
 def _read_control_domains(sysfs: Sysfs) -> IdSet | None:
-    text = _read_or(sysfs, f"{BUS}/{CONTROL_DOMAINS}", "")
+    text = read_or(sysfs, f"{BUS}/{CONTROL_DOMAINS}", "")
     if text.strip() == NO_QCI:
         return NO_IDS  # and vfio_ap lets no guest control any (vops:vfio_ap_mdev_filter_cdoms)
     return read_mask(sysfs, CONTROL_DOMAINS) if text else None
 
 
 def _read_number(sysfs: Sysfs, name: str) -> int:
-    return _number(_read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip(), name)
+    return _number(read_or(sysfs, f"{BUS}/{name}", str(MAX_ID)).strip(), name)
 
 
 def _number(text: str, name: str) -> int:
@@ -206,10 +209,3 @@ def _number(text: str, name: str) -> int:
 
 def _nonsense(sentence: str) -> HostError:
     return HostError(sentence, remedy="No kernel says so: look what this tree is.")
-
-
-def _read_or(sysfs: Sysfs, path: str, default: str) -> str:
-    try:
-        return sysfs.read(path)
-    except OSError:
-        return default

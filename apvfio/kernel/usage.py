@@ -7,7 +7,7 @@ for rules that are off or for queues that the start does not concern.
 
 from __future__ import annotations
 
-from apvfio.kernel.snapshot import is_online, read_default_domain
+from apvfio.kernel.snapshot import is_online, read_default_domain, read_or
 from apvfio.model.host import BUS, HOST_DRIVER, MASK_NAMES, Usage
 from apvfio.model.ids import parse_hex
 from apvfio.model.matrix import Apqn
@@ -88,13 +88,7 @@ def _working(sysfs: Sysfs, queues: Iterable[Apqn]) -> frozenset[Apqn]:
 
 
 def _has_work(sysfs: Sysfs, directory: str) -> bool:
-    for name in _WORK:
-        try:
-            if sysfs.read(f"{directory}/{name}").strip() not in ("0", "-"):
-                return True
-        except OSError:
-            continue
-    return False
+    return any(read_or(sysfs, f"{directory}/{name}", "-").strip() not in ("0", "-") for name in _WORK)
 
 
 def _keys(files: Files, queues: Iterable[Apqn]) -> dict[Apqn, str]:

@@ -23,7 +23,7 @@ class Card(NamedTuple):
 
 
 class CardFacts(NamedTuple):
-    """The facts about cards and queues that wishes are measured by."""
+    """The facts about cards and queues that criteria are compared with."""
 
     cards: Mapping[int, Card]
     mkvps: Mapping[Apqn, tuple[str, ...]] = {}

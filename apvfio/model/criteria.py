@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wish: the queues a guest needs told by their properties, not by their ids.
+"""Criteria: the queues that a guest needs, requested by their properties instead of their ids.
 
 The words are those of pvapconfig, which picks queues inside a secure-execution guest.
 """
@@ -83,12 +83,12 @@ def same_key(wanted: str, pattern: str) -> bool:
 
 
 def parse_criteria(texts: Mapping[str, str]) -> Criteria:
-    """The wish that the attributes of ``<any>`` stand for; RequestError names attribute and fix."""
+    """The criteria that the attributes of ``<any>`` stand for; RequestError names attribute and fix."""
     return _parse(texts, "the attribute {} of <any>", _EXAMPLE)
 
 
 def parse_option(text: str, control_domains: str | None) -> Criteria:
-    """The wish in ``--any mode=ep11,adapters=2``; RequestError names key and fix."""
+    """The criteria in ``--any mode=ep11,adapters=2``; RequestError names key and fix."""
     texts = {} if control_domains is None else {"control-domains": control_domains}
     for item in text.split(","):
         key, equals, value = item.partition("=")
@@ -112,28 +112,27 @@ def _parse(texts: Mapping[str, str], where: str, example: str) -> Criteria:
         what = where.format("mode")
         is_what = "is missing" if mode is None else f"is {printable(mode)!r}"
         raise RequestError(f"{what} {is_what}; it must be accel, cca or ep11.", remedy=example)
-    mkvp = _mkvp(texts, where, mode)
     control = texts.get("control-domains")
     return Criteria(
         mode=mode,
-        adapters=_number(texts, "adapters", where, 1, IDS) or 1,
-        domains=_number(texts, "domains", where, 1, IDS) or 1,
-        min_generation=_number(texts, "min-generation", where, 1, _MAX_GENERATION),
-        mkvp=mkvp,
+        adapters=_number(texts, "adapters", where, IDS) or 1,
+        domains=_number(texts, "domains", where, IDS) or 1,
+        min_generation=_number(texts, "min-generation", where, _MAX_GENERATION),
+        mkvp=_mkvp(texts, where, mode),
         control_domains=NO_IDS if control is None else parse_list(control, where.format("control-domains")),
     )
 
 
-def _number(texts: Mapping[str, str], name: str, where: str, least: int, most: int) -> int:
+def _number(texts: Mapping[str, str], name: str, where: str, most: int) -> int:
     """The number, 0 if it is not given."""
     text = texts.get(name)
     if text is None:
         return 0
     digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and least <= int(digits) <= most):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and 1 <= int(digits) <= most):
         raise RequestError(
             f"{where.format(name)} is {printable(text)!r}.",
-            remedy=f"Write a decimal number from {least} to {most}"
+            remedy=f"Write a decimal number from 1 to {most}"
             + (", such as 7 for CEX7S." if name == "min-generation" else ": a count, not an id."),
         )
     return int(digits)

@@ -37,7 +37,8 @@ def loads(text: str) -> Any:
     if fast is None:
         return _json().loads(text)
     try:
-        value, end = _scanner()(text, len(text) - len(text.lstrip(_BLANK)))
+        scan = fast.make_scanner(_Reading)  # type: ignore[arg-type]
+        value, end = scan(text, len(text) - len(text.lstrip(_BLANK)))
     except (StopIteration, SystemError, ValueError):
         # The scanner has no error of its own: it takes that of json.decoder, if that is loaded.
         return _json().loads(text)
@@ -46,15 +47,10 @@ def loads(text: str) -> Any:
     return value
 
 
-def _scanner() -> Any:
-    return fast.make_scanner(_Reading)  # type: ignore[arg-type]
-
-
 def dumps(value: object, *, indent: int = 0) -> str:
     """Return ``value`` as JSON: in one line, or with so many blanks more for each level."""
     if fast is None:
-        text: str = _json().dumps(value, indent=indent or None)
-        return text
+        return str(_json().dumps(value, indent=indent or None))
     encoder = fast.make_encoder(
         {}, _refuse, fast.encode_basestring_ascii, None, ": ", ", ", False, False, True
     )

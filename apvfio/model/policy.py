@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the administrator keeps for the host and allows to guests: /etc/apvfio/apvfio.toml.
 
-No annotation can override it: a guest says what it wants, the policy says what may be had.
+No annotation can override it: a guest says what it requests, the policy says what it may get.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Times(NamedTuple):
     """How long apvfio waits for others, in seconds."""
 
     release_wait: float = 3
-    """For the last guest to let go of a device when it is taken home: its queues are being reset."""
+    """For the last guest to let go of a device when that is removed: its queues are being reset."""
     lock_wait: float = 60
     """For the locks, all those of one call together: for another apvfio, and for tools of s390-tools,
     which were seen to hold theirs for 14 s while the kernel reset queues slowly."""
@@ -57,7 +57,7 @@ class Policy(NamedTuple):
     mechanism: str = ""
     """Which mechanism to use on a host where both are open: ``masks`` or ``overrides``, '' for either."""
     prefer: str = ""
-    """Which way to free guests by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
+    """Which option to free queues by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
     over_provisioning: bool = False
     """Whether guests may ask for adapters and domains that this host does not have (yet)."""
     keep: Keep = Keep()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of the host, told from a later one of the same pid."""
+"""Processes of the host."""
 
 from __future__ import annotations
 

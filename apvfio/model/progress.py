@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling somebody what is waited for. Whoever waits knows; who may be shown it is the caller's affair."""
+"""Progress callbacks: report what an operation is waiting for."""
 
 from __future__ import annotations
 

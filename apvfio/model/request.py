@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's request: the queues it asks for and the mediated device that shall carry them."""
+"""A guest's request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from apvfio.model.typed import NamedTuple
 
 
 class Request(NamedTuple):
-    """One guest's wish: the queues, and the mediated device that shall carry them."""
+    """What one guest asks for: the queues, and the mediated device that shall carry them."""
 
     guest: str
     """The guest's name: untrusted text, for messages only."""
@@ -19,7 +19,7 @@ class Request(NamedTuple):
     matrix: Matrix
     """Empty as long as nothing was chosen for a ``criteria``."""
     free_by: str = ""
-    """``adapters`` or ``domains`` where the guest names the way to free its queues, else ''."""
+    """``adapters`` or ``domains`` where the guest names the option to free its queues by, else ''."""
     criteria: Criteria | None = None
     """What the queues must be like, if the guest does not name them."""
     source: str = "its annotation"

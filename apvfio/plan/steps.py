@@ -100,7 +100,7 @@ def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
 
 
 def _going(ledger: Ledger, host: Host) -> set[str]:
-    """The mdevs to remove: of ending leases, and of guests that start anew with another matrix."""
+    """The mdevs to remove: of ending leases, and of guests that start again with another matrix."""
     starting = [lease for lease in ledger.leases.values() if lease.state == STARTING and lease.created]
     outdated = {lease.mdev for lease in starting if host.mdevs.get(lease.mdev) != lease.matrix}
     return (ledger.mdevs_to_remove() | outdated) & host.mdevs.keys()

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-from errno import ENOENT, ENOTDIR
 
+from apvfio.model.contexts import contextmanager, suppress
 from apvfio.model.errors import ApvfioError
 from apvfio.store.safe_open import (
     file_error,
@@ -16,6 +16,10 @@ from apvfio.store.safe_open import (
     require_private,
     write_all,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OWN = ("run/apvfio", "var/lib/apvfio")
 _SIZE_LIMIT = 64 << 20
@@ -34,52 +38,46 @@ class RealFiles:
                 require_private(os.path.join(self._root, own))
         return os.path.join(self._root, path)
 
-    def read(self, path: str) -> str | None:
+    @contextmanager
+    def _reporting(self, path: str, done: str) -> Iterator[str]:
+        """The context in which a file is ``done``, such as "written"; it gets the whole path."""
+        target = self._path(path)
         try:
-            data = read_part(self._path(path), _SIZE_LIMIT + 1)
+            yield target
         except OSError as error:
-            if error.errno in (ENOENT, ENOTDIR):
-                return None
-            raise file_error(self._path(path), "read", error) from error
-        if len(data) > _SIZE_LIMIT:
-            raise ApvfioError(f"/{path} is larger than {_SIZE_LIMIT >> 20} MiB.", remedy="Move it away.")
-        return data.decode("utf-8", "replace")
+            raise file_error(target, done, error) from error
+
+    def read(self, path: str) -> str | None:
+        with self._reporting(path, "read") as target, suppress(FileNotFoundError, NotADirectoryError):
+            data = read_part(target, _SIZE_LIMIT + 1)
+            if len(data) > _SIZE_LIMIT:
+                raise ApvfioError(f"/{path} is larger than {_SIZE_LIMIT >> 20} MiB.", remedy="Move it away.")
+            return data.decode("utf-8", "replace")
+        return None
 
     def write(self, path: str, text: str, mode: int = 0o600) -> None:
-        target = self._path(path)
-        try:
+        with self._reporting(path, "written") as target:
             replace_whole(target, text.encode(), mode)
-        except OSError as error:
-            raise file_error(target, "written", error) from error
 
     def create(self, path: str) -> bool:
-        try:
-            os.close(open_ordinary(self._path(path), os.O_WRONLY | os.O_CREAT))
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise file_error(self._path(path), "made", error) from error
-        return True
+        with self._reporting(path, "made") as target, suppress(FileNotFoundError):
+            os.close(open_ordinary(target, os.O_WRONLY | os.O_CREAT))
+            return True
+        return False
 
     def append(self, path: str, text: str) -> None:
-        target = self._path(path)
-        try:
+        with self._reporting(path, "written") as target:
             make_private(os.path.dirname(target))
             fd = open_ordinary(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             try:
                 write_all(fd, text.encode())
             finally:
                 os.close(fd)
-        except OSError as error:
-            raise file_error(target, "written", error) from error
 
     def end(self, path: str) -> str:
-        try:
-            return read_part(self._path(path), _END, end=True).decode("utf-8", "replace")
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            raise file_error(self._path(path), "read", error) from error
+        with self._reporting(path, "read") as target, suppress(FileNotFoundError):
+            return read_part(target, _END, end=True).decode("utf-8", "replace")
+        return ""
 
     def size(self, path: str) -> int:
         try:
@@ -88,25 +86,14 @@ class RealFiles:
             return 0
 
     def rename(self, path: str, new: str) -> None:
-        try:
-            os.replace(self._path(path), self._path(new))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise file_error(self._path(path), "renamed", error) from error
+        with self._reporting(path, "renamed") as target, suppress(FileNotFoundError):
+            os.replace(target, self._path(new))
 
     def remove(self, path: str) -> None:
-        try:
-            os.unlink(self._path(path))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise file_error(self._path(path), "removed", error) from error
+        with self._reporting(path, "removed") as target, suppress(FileNotFoundError):
+            os.unlink(target)
 
     def list(self, path: str) -> list[str]:
-        try:
-            return sorted(os.listdir(self._path(path)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            raise file_error(self._path(path), "listed", error) from error
+        with self._reporting(path, "listed") as target, suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(os.listdir(target))
+        return []
