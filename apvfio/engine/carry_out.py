@@ -139,8 +139,8 @@ def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledge
     ledger = ledger.without_leases(*over)
     written = {step.path for step in taken}
     # A bit that could not be set keeps the queue from the host, and the step had no effect.
-    home = {queue for queue in ledger.offline_queues if host.drivers.get(queue) == HOST_DRIVER}
-    done = {queue for queue in home if offline_path(queue) in written}
+    returned = {queue for queue in ledger.offline_queues if host.drivers.get(queue) == HOST_DRIVER}
+    done = {queue for queue in returned if offline_path(queue) in written}
     return without_returned(ledger._replace(offline_queues=ledger.offline_queues - done), host)
 
 

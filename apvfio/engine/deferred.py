@@ -35,7 +35,7 @@ _ALL = 65536
 
 
 class Pace:
-    """How fast one call returns queues, how long it may take for that, and who is told of waits.
+    """How fast one call returns queues, how long it may take for that, and who hears of waits.
 
     A queue takes as long to the host as was measured last, and for ever while nothing was. What takes longer
     than ``budget`` allows is left to the unit; ``progress`` hears what is waited for.

@@ -55,7 +55,7 @@ class Lease(NamedTuple):
 
     guest: str
     uuid: str
-    """The guest's uuid: a guest is told by it, because names change."""
+    """The guest's uuid, which identifies it: names change."""
     mdev: str
     matrix: Matrix
     freed_by: str

@@ -7,7 +7,7 @@ from apvfio.model.typed import NamedTuple
 
 
 class Process(NamedTuple):
-    """A process, told from a later one of the same pid."""
+    """A process, distinguished from a later one of the same pid."""
 
     pid: int
     started: int

@@ -74,7 +74,7 @@ def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
     Before 7.0 an administrator may set a bit that a guest relies on, if the other mask keeps all its
     queues (vops:vfio_ap_mdev_resource_in_use). From then on the guest needs the bits of that one.
     """
-    leaned = []
+    relying = []
     for lease in ledger.leases.values():
         if lease.state != HELD or lease.freed_by == BY_OVERRIDES:
             continue
@@ -83,8 +83,8 @@ def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
             BY_DOMAINS: not lease.matrix.domains & host.aqmask,
         }
         if any(kept.values()) and not kept[lease.freed_by]:
-            leaned.append(lease._replace(freed_by=next(name for name in kept if kept[name])))
-    return ledger.with_leases(leaned)
+            relying.append(lease._replace(freed_by=next(name for name in kept if kept[name])))
+    return ledger.with_leases(relying)
 
 
 def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
