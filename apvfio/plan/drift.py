@@ -35,8 +35,8 @@ def drift(
     for lease in ledger.leases.values():
         who = f"guest {printable(lease.guest)}"
         if lease.state != HELD:
-            what = _UNDER_WAY.get(lease.state, "start")
-            found.append(f"{who}: its {what} is under way, or was broken off and waits for 'reconcile'")
+            what = f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
+            found.append(f"{who}: its {what}, or was broken off and waits for 'reconcile'")
             continue
         found += (f"{who}: {what}" for what in drift_of_lease(host, lease))
     found += (
