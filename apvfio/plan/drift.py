@@ -35,8 +35,7 @@ def drift(
     for lease in ledger.leases.values():
         who = f"guest {printable(lease.guest)}"
         if lease.state != HELD:
-            what = f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
-            found.append(f"{who}: its {what}, or was broken off and waits for 'reconcile'")
+            found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
             continue
         found += (f"{who}: {what}" for what in drift_of_lease(host, lease))
     found += (
@@ -52,6 +51,10 @@ def drift(
         for name, ids in cleared_by_others(host, ledger, intended).named()
     )
     return found
+
+
+def _under_way(lease: Lease) -> str:
+    return f"{_UNDER_WAY.get(lease.state, 'start')} is under way"
 
 
 def cleared_by_others(host: Host, ledger: Ledger, intended: MaskBits) -> MaskBits:
