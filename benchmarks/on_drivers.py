@@ -33,6 +33,8 @@ MASKS = [f"/sys/bus/ap/{name}" for name in ("apmask", "aqmask")]
 SIZES = {1: ("0", "1"), 4: ("0-1", "1-2"), 16: ("0-3", "1-4")}
 """Queues, and the adapters and domains that make them."""
 CROWD = 20
+UNIT_WAITS = 1.0
+"""Seconds until apvfio-reconcile.service, which is played here, begins."""
 Write = tuple[str, str]
 
 
@@ -59,7 +61,7 @@ def run(*words: str, stdin: str = "") -> str:
     """What a command prints; RuntimeError if it fails."""
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{words}: {done.stderr}")
+        raise RuntimeError(f"{words}: {done.stdout} {done.stderr}")
     return done.stdout
 
 
@@ -77,8 +79,8 @@ def reconcile() -> None:
 
 def kernel_of_start(xml: str) -> list[Write]:
     """The writes of the start that ``apvfio plan`` shows."""
-    Path("/run/bench.xml").write_text(xml)
-    steps = json.loads(run("python3", "-m", "apvfio", "plan", "--json", "/run/bench.xml"))["steps"]
+    plan = run("python3", "-m", "apvfio", "plan", "--json", "--xml", "-", stdin=xml)
+    steps = json.loads(plan)["steps"]
     return [(step["path"], step["value"]) for step in steps]
 
 
@@ -147,9 +149,7 @@ def virsh_by_size(env: MachineEnv, rounds: int) -> Iterator[Row]:
                 start.append(timed(virsh(env, "start", "--paused", f"q{size}")))
                 stop.append(timed(virsh(env, "destroy", f"q{size}")))
                 if unit:
-                    home.append(
-                        stop[-1] + 1.0 + timed(lambda: run("python3", "-m", "apvfio", "reconcile", "--defer"))
-                    )
+                    home.append(stop[-1] + UNIT_WAITS + timed(reconcile))
                     DEFERRED.rmdir()
             if not unit:
                 yield Row(f"virsh start, queues: {size}", start, [])
