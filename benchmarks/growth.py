@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ def goals(rounds: int) -> Iterator[Goal]:
     """Ten times the leases, and an audit log of six large files beside none."""
     with tempfile.TemporaryDirectory(prefix="apvfio-growth-") as directory:
         hosts = {count: _crowded(Path(directory, str(count)), count) for count in _COUNTS}
-        for few, many in pairwise(_COUNTS):
+        for few, many in zip(_COUNTS, _COUNTS[1:]):
             for what, work in (("start", _start), ("stop", _stop)):
                 # One round beside 10,000 takes seconds: a few tell as much.
                 pair = side_by_side(partial(work, hosts[many]), partial(work, hosts[few]), min(rounds, 5))

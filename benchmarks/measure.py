@@ -38,7 +38,7 @@ class Pair(NamedTuple):
         return statistics.median(self.ours), statistics.median(self.peers)
 
     def _ratios(self) -> list[float]:
-        return [a / b for a, b in zip(self.ours, self.peers, strict=True)]
+        return [a / b for a, b in zip(self.ours, self.peers)]
 
 
 def side_by_side(ours: Callable[[], float], peer: Callable[[], float], rounds: int) -> Pair:

@@ -413,7 +413,7 @@ def at_once(env: DaemonEnv, guests: Iterable[str], *verb: str) -> dict[str, Comp
     chosen = sorted(guests)
     with ThreadPoolExecutor(len(chosen)) as pool:
         done = pool.map(lambda name: env.virsh(*verb, name, check=False), chosen)
-        return dict(zip(chosen, done, strict=True))
+        return dict(zip(chosen, done))
 
 
 def uncounted(xml: str) -> str:

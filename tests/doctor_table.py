@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.model.ids import IdSet
@@ -25,7 +25,8 @@ STANDBY = Def("db2", "0", "1", device=2)
 CLONE = Def("db2", "0", "1", device=1)
 HOSTDEV2 = f"""<hostdev mode='subsystem' type='mdev' model='vfio-ap'>
       <source><address uuid='{mdev(7)}'/></source></hostdev></devices>"""
-Step = tuple[str | int | Def, ...]
+if TYPE_CHECKING:
+    Step = tuple[str | int | Def, ...]
 
 
 class Row(NamedTuple):

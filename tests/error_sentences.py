@@ -125,16 +125,18 @@ def _warnings(tree: ast.Module, reader: Reader) -> Iterator[Sentence]:
 def _said(function: ast.FunctionDef) -> Iterator[ast.expr]:
     """What it yields, collects and returns."""
     for node in ast.walk(function):
-        match node:
-            case ast.Yield(value=ast.expr() as value):
-                yield value
-            case ast.Call(func=ast.Attribute(attr="append"), args=[value]):
-                yield value
-            case ast.ListComp(elt=value) | ast.GeneratorExp(elt=value):
-                yield value
-            case ast.Return(value=ast.IfExp(body=ast.List(elts=values))):
-                yield from values
-            case ast.Return(value=ast.JoinedStr() as value):
+        if isinstance(node, ast.Yield) and node.value:
+            yield node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == "append":
+                yield from node.args
+        elif isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+            yield node.elt
+        elif isinstance(node, ast.Return):
+            value = node.value
+            if isinstance(value, ast.IfExp) and isinstance(value.body, ast.List):
+                yield from value.body.elts
+            elif isinstance(value, ast.JoinedStr):
                 yield value
 
 

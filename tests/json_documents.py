@@ -16,7 +16,7 @@ Way = tuple[Any, ...]
 def places(item: Any, way: Way = ()) -> Iterator[Way]:
     """The way to everything in a document."""
     yield way
-    if isinstance(item, dict | list):
+    if isinstance(item, (dict, list)):
         for key in item if isinstance(item, dict) else range(len(item)):
             yield from places(item[key], (*way, key))
 

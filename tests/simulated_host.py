@@ -60,6 +60,6 @@ class SimulatedHost:
         """Make a mediated device that apvfio knows nothing of."""
         with self.opened() as system:
             system.sysfs.write(AP_MDEVS.create, uuid)
-            for kind, ids in zip(("adapter", "domain", "control_domain"), matrix, strict=True):
+            for kind, ids in zip(("adapter", "domain", "control_domain"), matrix):
                 for i in ids:
                     system.sysfs.write(f"{AP_MDEVS.device(uuid)}/assign_{kind}", str(i))

@@ -37,21 +37,22 @@ class Reader:
 
     def texts(self, node: ast.AST, depth: int = 0) -> set[str]:
         """The texts that ``node`` can be, a GAP for what only a run can tell."""
-        match node:
-            case ast.Constant(value=str(text)):
-                return {text}
-            case ast.IfExp(body=one, orelse=other):
-                return self.texts(one, depth) | self.texts(other, depth)
-            case ast.BoolOp(op=ast.Or(), values=values):
-                return set().union(*(self.texts(value, depth) for value in values))
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return {a + b for a in self.texts(left, depth) for b in self.texts(right, depth)}
-            case ast.JoinedStr(values=parts):
-                return self._joined(parts, depth)
-            case ast.Name() if depth < _DEEPEST:
-                given = [self.texts(value, depth + 1) for value in self.values(node)]
-                return set().union(*given) or {GAP}
-        return {GAP}
+        found = {GAP}
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = {node.value}
+        elif isinstance(node, ast.IfExp):
+            found = self.texts(node.body, depth) | self.texts(node.orelse, depth)
+        elif isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
+            found = set().union(*(self.texts(value, depth) for value in node.values))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            ends = self.texts(node.right, depth)
+            found = {begin + end for begin in self.texts(node.left, depth) for end in ends}
+        elif isinstance(node, ast.JoinedStr):
+            found = self._joined(node.values, depth)
+        elif isinstance(node, ast.Name) and depth < _DEEPEST:
+            given = [self.texts(value, depth + 1) for value in self.values(node)]
+            found = set().union(*given) or {GAP}
+        return found
 
     def _joined(self, parts: list[ast.expr], depth: int) -> set[str]:
         plain = "".join(str(p.value) if isinstance(p, ast.Constant) else GAP for p in parts)
@@ -84,13 +85,12 @@ class Reader:
 
     def classes(self, called: ast.AST) -> set[str]:
         """The names of the classes that ``called`` can be."""
-        match called:
-            case ast.Name() if values := self.values(called):
-                return set().union(*map(self.classes, values))
-            case ast.IfExp(body=one, orelse=other):
-                return self.classes(one) | self.classes(other)
-            case ast.Call(args=[_, default]):  # of a table, which has it for what is not in there
-                return self.classes(default)
+        if isinstance(called, ast.Name) and (values := self.values(called)):
+            return set().union(*map(self.classes, values))
+        if isinstance(called, ast.IfExp):
+            return self.classes(called.body) | self.classes(called.orelse)
+        if isinstance(called, ast.Call) and len(called.args) == 2:  # of a table, which has a default
+            return self.classes(called.args[1])
         return {name_of(called)}
 
 
@@ -101,7 +101,6 @@ def letters(text: str) -> int:
 
 def name_of(node: ast.AST) -> str:
     """The last name of a dotted one."""
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""

@@ -160,7 +160,7 @@ def _effects(change: MaskChange) -> Iterator[str]:
 
 def _steps(change: MaskChange) -> Iterator[str]:
     yield from (f"would write {step.value} to /sys/{step.path}" for step in change.steps)
-    for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
+    for name, ids in zip(MASK_NAMES, change.to_store):
         if ids is not None:
             yield f"would store {name} {format_list(ids) or 'without any bit'} in /{persistent_masks.RULE}"
     yield from (f"would remove {name} from /{persistent_masks.RULE}" for name in change.to_remove)
@@ -179,5 +179,5 @@ def _change_as_json(mask_edit: MaskEdit, change: MaskChange) -> dict[str, object
 
 
 def _as_json(masks: Iterable[IdSet | None]) -> dict[str, str | None]:
-    named = zip(MASK_NAMES, masks, strict=True)
+    named = zip(MASK_NAMES, masks)
     return {name: None if ids is None else format_list(ids) for name, ids in named}

@@ -84,7 +84,7 @@ def _told(done: MechanismChange) -> Iterator[str]:
 
 def _opened_masks(done: MechanismChange) -> list[tuple[str, IdSet]]:
     now, then = (done.after.apmask, done.after.aqmask), (done.before.apmask, done.before.aqmask)
-    return [(name, ids - was) for name, ids, was in zip(MASK_NAMES, now, then, strict=True)]
+    return [(name, ids - was) for name, ids, was in zip(MASK_NAMES, now, then)]
 
 
 def _moved(done: MechanismChange) -> list[Apqn]:

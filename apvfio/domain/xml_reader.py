@@ -153,7 +153,7 @@ def _read(xml: bytes, what: str) -> tuple[Element, Stray | None]:
 def _letters(text: str) -> dict[int, str]:
     """For each character beyond ASCII a letter of its own, that every edition lets names and texts have."""
     there = {c for c in text if not c.isascii()}
-    return dict(zip(map(ord, there), (c for c in map(chr, _IDEOGRAPHS) if c not in there), strict=False))
+    return dict(zip(map(ord, there), (c for c in map(chr, _IDEOGRAPHS) if c not in there)))
 
 
 def _restored(element: Element, characters: dict[int, str]) -> Element:

@@ -34,7 +34,7 @@ def find_chzdev(system: System) -> str | None:
 
 def store(command: str, files: Files, change: MaskChange) -> None:
     """Have ``command`` store the masks and see that it did; ConflictError or ApvfioError with its words."""
-    named = zip(MASK_NAMES, change.to_store, strict=True)
+    named = zip(MASK_NAMES, change.to_store)
     # chzdev's grammar has no empty list.
     words = [f"{name}={format_list(ids) or '-0-255'}" for name, ids in named if ids is not None]
     words += [word for name in change.to_remove for word in ("--remove", name)]

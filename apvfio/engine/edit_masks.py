@@ -92,7 +92,7 @@ def _note(system: System, parts: Iterable[str]) -> None:
 
 
 def _stored(change: MaskChange) -> Iterator[str]:
-    for name, ids in zip(MASK_NAMES, change.to_store, strict=True):
+    for name, ids in zip(MASK_NAMES, change.to_store):
         if ids is not None:
             yield f"{name} stored as {format_list(ids) or 'empty'}"
     yield from (f"{name} stored no longer" for name in change.to_remove)

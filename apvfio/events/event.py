@@ -148,7 +148,7 @@ def from_line(line: str) -> Event:
     if not isinstance(item, dict) or item.get("v") != VERSION or _text(item, "kind") not in KINDS:
         raise ValueError("it is no event of this version")
     when, holds = item.get("time"), item.get("holds", 0)
-    if not isinstance(when, int | float) or not isinstance(holds, int) or not 0 <= when < _END_OF_TIME:
+    if not isinstance(when, (int, float)) or not isinstance(holds, int) or not 0 <= when < _END_OF_TIME:
         raise ValueError("it has no time")
     return Event(
         time=float(when),

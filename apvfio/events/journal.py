@@ -48,7 +48,7 @@ def fields(event: Event) -> Iterator[tuple[str, str]]:
     yield "APVFIO_FREED_BY", event.freed_by
     yield "APVFIO_ADAPTERS", format_list(event.matrix.adapters)
     yield "APVFIO_DOMAINS", format_list(event.matrix.domains)
-    for queue, _ in zip(event.matrix.queues(), range(_MOST), strict=False):
+    for queue, _ in zip(event.matrix.queues(), range(_MOST)):
         yield "APVFIO_QUEUE", str(queue)
     for name in event.collateral[:_MOST]:
         yield "APVFIO_COLLATERAL", name

@@ -64,7 +64,7 @@ def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
         yield Event(now, PENDING, after.boot_id, text=_unneeded(after))
     strange = after.cleared_by_others - before.cleared_by_others
     if strange:
-        bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange, strict=True) if ids)
+        bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange) if ids)
         text = f"another program cleared {' and '.join(bits)}"
         yield Event(now, MASKS, after.boot_id, text=text)
     if after.mechanism != before.mechanism:
@@ -100,8 +100,6 @@ def _unneeded(ledger: Ledger) -> str:
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)
     owed, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
-    parts = [
-        f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), owed, strict=True) if ids
-    ]
+    parts = [f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), owed) if ids]
     queues = [str(queue) for queue in sorted(ledger.overrides) if queue not in needed]
     return "; ".join([*parts, *(["driver_override of " + ", ".join(queues)] if queues else [])])

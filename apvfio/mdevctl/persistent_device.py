@@ -24,7 +24,7 @@ _READABLE = 0o644
 
 def definition_of(matrix: Matrix) -> Definition:
     """The definition that makes a device with ``matrix``; the guest's start makes it, not the boot."""
-    kinds = zip(("adapter", "domain", "control_domain"), matrix, strict=True)
+    kinds = zip(("adapter", "domain", "control_domain"), matrix)
     attrs = tuple((f"assign_{kind}", f"0x{i:x}") for kind, ids in kinds for i in ids)
     return Definition(AP_MDEVS.name, MANUAL, attrs)
 

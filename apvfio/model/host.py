@@ -50,7 +50,7 @@ class MaskBits(NamedTuple):
 
     def named(self) -> list[tuple[str, IdSet]]:
         """The masks of which there are bits, by name."""
-        return [(name, ids) for name, ids in zip(MASK_NAMES, self, strict=True) if ids]
+        return [(name, ids) for name, ids in zip(MASK_NAMES, self) if ids]
 
     def give_host(self, queue: Apqn) -> bool:
         """Whether these are the bits of masks that leave ``queue`` to the host's drivers: both are set."""

@@ -57,7 +57,7 @@ class IdSet:
         return 0 <= i <= MAX_ID and bool(self.bits >> i & 1)
 
     def __len__(self) -> int:
-        return self.bits.bit_count()
+        return bit_count(self.bits)
 
     def __bool__(self) -> bool:
         return bool(self.bits)
@@ -85,6 +85,11 @@ class IdSet:
 
     def __repr__(self) -> str:
         return f"IdSet<{format_list(self)}>"
+
+
+def bit_count(bits: int) -> int:
+    """The number of ones in ``bits``, as int.bit_count of Python 3.10 and later."""
+    return bin(bits).count("1")
 
 
 def union(sets: Iterable[IdSet]) -> IdSet:

@@ -64,7 +64,7 @@ class Matrix(NamedTuple):
 
     def lists(self) -> dict[str, str]:
         """Return the three lists in chzdev's notation, by name, as the ledger and ``--json`` have them."""
-        return {name: format_list(ids) for name, ids in zip(self._fields, self, strict=True)}
+        return {name: format_list(ids) for name, ids in zip(self._fields, self)}
 
     def as_ap_config(self) -> str:
         """The three masks that an mdev's ``ap_config`` takes (vops:ap_config_store)."""

@@ -48,7 +48,7 @@ class StoredMasks(NamedTuple):
 
     def filled(self, default: MaskBits) -> MaskBits:
         """The masks, with ``default`` for what is not stored."""
-        return MaskBits(*(own if ids is None else ids for ids, own in zip(self, default, strict=True)))
+        return MaskBits(*(own if ids is None else ids for ids, own in zip(self, default)))
 
 
 def parse_rule(text: str) -> StoredMasks:
@@ -64,7 +64,7 @@ def parse_rule(text: str) -> StoredMasks:
 
 def format_rule(stored: StoredMasks) -> str:
     """The rule file that stores those masks."""
-    named = zip(MASK_NAMES, stored, strict=True)
+    named = zip(MASK_NAMES, stored)
     masks = [f'ATTR{{../../bus/ap/{name}}}="{format_hex(ids)}"\n' for name, ids in named if ids is not None]
     return _HEAD + "".join(masks) + _TAIL
 

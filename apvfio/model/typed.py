@@ -25,7 +25,7 @@ class _Maker(type):
         if tuple(defaults) != fields[len(fields) - len(defaults) :]:
             raise TypeError(f"{name} has a field without a default after one that has one")
         body.update((field, _tuplegetter(i, None)) for i, field in enumerate(fields))
-        body |= {"__slots__": (), "__match_args__": fields, "_fields": fields, "_field_defaults": defaults}
+        body |= {"__slots__": (), "_fields": fields, "_field_defaults": defaults}
         return super().__new__(cls, name, bases, body)
 
 
@@ -67,7 +67,7 @@ class _Tuple(tuple[object, ...], metaclass=_Maker):
         return made
 
     def _asdict(self) -> dict[str, object]:
-        return dict(zip(self._fields, self, strict=True))
+        return dict(zip(self._fields, self))
 
     def __repr__(self) -> str:
         fields = (f"{name}={value!r}" for name, value in self._asdict().items())

@@ -51,7 +51,7 @@ class AllGuests(NamedTuple):
         """For each guest's uuid its way: as ``free-by`` it makes every order of starts end at the optimum."""
         if self.mechanism == OVERRIDES or self.joint_plan is None:
             return {}
-        pairs = zip(self.guests, self.joint_plan.options, strict=True)
+        pairs = zip(self.guests, self.joint_plan.options)
         return {request.guest_uuid: way for request, way in pairs}
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.ids import IdSet
+from apvfio.model.ids import IdSet, bit_count
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.plan.joint_search import GuestIds, Problem, Search, union_of
 from apvfio.plan.keep_and_busy import NOTHING_KNOWN, keeps_enough, refused_queues
@@ -60,7 +60,7 @@ def best_options(
     sides = [BY_ADAPTERS, BY_DOMAINS]
     pairs = [(q.adapter, q.domain) for q in unwanted], [(q.adapter, q.domain) for q in reserved]
     mask, other_mask = host.apmask.bits, host.aqmask.bits
-    if union_of(g.rows for g in rows).bit_count() > union_of(g.columns for g in rows).bit_count():
+    if bit_count(union_of(g.rows for g in rows)) > bit_count(union_of(g.columns for g in rows)):
         rows = [GuestIds(g.columns, g.rows) for g in rows]
         sides.reverse()
         pairs = [(d, a) for a, d in pairs[0]], [(d, a) for a, d in pairs[1]]
@@ -80,9 +80,7 @@ def best_options(
     if found is None:
         return None
     cleared, columns = found
-    options = tuple(
-        way or (sides[0] if not g.rows & ~cleared else sides[1]) for way, g in zip(fixed, rows, strict=True)
-    )
+    options = tuple(way or (sides[0] if not g.rows & ~cleared else sides[1]) for way, g in zip(fixed, rows))
     ids = {sides[0]: IdSet.from_bits(cleared), sides[1]: IdSet.from_bits(columns)}
     adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
     lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.model.ids import IdSet
+from apvfio.model.ids import IdSet, bit_count
 from apvfio.plan.joint_bound import most_kept
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Search:
         self._left_out = IMPOSSIBLE
         self._may_end_so = problem.may_end_so
         self._row_mask, self._column_mask = problem.row_mask, problem.column_mask
-        pairs = list(zip(problem.guests, problem.by_rows, strict=True))
+        pairs = list(zip(problem.guests, problem.by_rows))
         self._start_cleared = union_of(guest.rows for guest, by_rows in pairs if by_rows)
         self._start_columns = union_of(guest.columns for guest, by_rows in pairs if by_rows is False)
         open_ones = [guest for guest, by_rows in pairs if by_rows is None]
@@ -66,7 +66,7 @@ class Search:
         self._closed_rows = union_of(1 << row for row, _ in problem.reserved)
         self._closed_columns = union_of(1 << column for _, column in problem.reserved)
         # The rows that decide most come first: those that send most columns away.
-        self._order = sorted(self._sends, key=lambda row: (-self._sends[row].bit_count(), row))
+        self._order = sorted(self._sends, key=lambda row: (-bit_count(self._sends[row]), row))
         self._open = [
             union_of(1 << row for row in self._order[depth:]) for depth in range(len(self._order) + 1)
         ]
@@ -124,7 +124,7 @@ class Search:
         """What the host loses in the end."""
         if self._closed(cleared, columns):
             return IMPOSSIBLE
-        kept = sum((queues & ~columns).bit_count() for row, queues, _ in self._rows if not cleared >> row & 1)
+        kept = sum(bit_count(queues & ~columns) for row, queues, _ in self._rows if not cleared >> row & 1)
         return (self._total - kept) * QUEUE + self._bits(cleared, columns)
 
     def _closed(self, cleared: int, columns: int) -> bool:
@@ -134,7 +134,7 @@ class Search:
         )
 
     def _bits(self, cleared: int, columns: int) -> int:
-        return (cleared & self._row_mask).bit_count() + (columns & self._column_mask).bit_count()
+        return bit_count(cleared & self._row_mask) + bit_count(columns & self._column_mask)
 
     def _branch(self, depth: int, cleared: int, columns: int, bound: int) -> None:
         self.nodes += 1
@@ -170,19 +170,19 @@ class Search:
         sure, hopes, takes = [], [], []
         for row, queues, sends in self._rows:
             if still_open >> row & 1:
-                hopes.append((queues & left & ~sends).bit_count())
-                takes.append((sends & left).bit_count())
+                hopes.append(bit_count(queues & left & ~sends))
+                takes.append(bit_count(sends & left))
             elif not cleared >> row & 1:
-                sure.append((queues & left).bit_count())
-        crowds = [(crowd & left).bit_count() for crowd in self._crowds[depth]]
-        kept = most_kept(sure, hopes, takes, crowds, left.bit_count())
+                sure.append(bit_count(queues & left))
+        crowds = [bit_count(crowd & left) for crowd in self._crowds[depth]]
+        kept = most_kept(sure, hopes, takes, crowds, bit_count(left))
         return (self._total - kept) * QUEUE + self._bits(cleared, columns)
 
 
 def _one_more(crowds: list[int], sends: int) -> list[int]:
     """The columns that one or more send away, two or more, and so on, with one more that sends ``sends``."""
     before = [sends, *(crowd & sends for crowd in crowds)]
-    after = [crowd | more for crowd, more in zip([*crowds, 0], before, strict=True)]
+    after = [crowd | more for crowd, more in zip([*crowds, 0], before)]
     return after if after[-1] else after[:-1]
 
 

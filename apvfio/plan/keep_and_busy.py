@@ -135,7 +135,7 @@ def _require_open(both: Sequence[Option]) -> None:
 
 def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Usage) -> Iterator[Objection]:
     gone = set(taken)
-    for mode, least in zip(policy.keep._fields, policy.keep, strict=True):
+    for mode, least in zip(policy.keep._fields, policy.keep):
         there = [queue for queue, its in facts.usable.items() if its == mode]
         lost = [queue for queue in there if queue in gone]
         left = len(there) - len(lost)

@@ -89,7 +89,7 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
     now = before.host.masks
     active, stored, ledger = now, before.stored, before.ledger
     if mask_edit.active:
-        edits = zip(mask_edit[:2], now, strict=True)
+        edits = zip(mask_edit[:2], now)
         active = MaskBits(*(edit.apply(ids) if edit else ids for edit, ids in edits))
         decided = MaskBits(*(_decided(edit) for edit in mask_edit[:2]))
         # Set or cleared, these bits are now as the administrator wants them.
@@ -98,7 +98,7 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
             cleared_by_admin=(ledger.cleared_by_admin - decided) | (decided - active),
         )
     if mask_edit.persistent:
-        kept = zip(MASK_NAMES, mask_edit[:2], stored, before.storable, strict=True)
+        kept = zip(MASK_NAMES, mask_edit[:2], stored, before.storable)
         stored = StoredMasks(
             *(
                 None if name in mask_edit.removed else edit.apply(base) if edit else ids
@@ -106,7 +106,7 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
             )
         )
     queues = sorted(before.host.drivers)
-    differing = [*zip(MASK_NAMES, stored, before.stored, strict=True)]
+    differing = [*zip(MASK_NAMES, stored, before.stored)]
     change = MaskChange(
         changes=active != now or stored != before.stored or ledger.pending != before.ledger.pending,
         active=active,
@@ -146,7 +146,7 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
         for name, ids in stuck.named():
             yield f"{mask_bits(name, ids)} cannot be set again before the mediated device {uuid} is gone"
     if mask_edit.persistent:
-        rows = zip(MASK_NAMES, mask_edit[:2], before.stored, strict=True)
+        rows = zip(MASK_NAMES, mask_edit[:2], before.stored)
         unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
         if unstored:
             yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")

@@ -37,7 +37,7 @@ def require_possible(before: MasksBefore, change: MaskChange) -> None:
         _require_unreserved(before.host.masks, change.active, before, "the host")
     if change.stored != before.stored:
         # What is stored no longer is full at the next boot.
-        left = zip(MASK_NAMES, change.stored, strict=True)
+        left = zip(MASK_NAMES, change.stored)
         boot = StoredMasks(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
         after = before._replace(stored=boot)
         _require_unreserved(before.at_boot, after.at_boot, before, "the host of the next boot")
@@ -46,7 +46,7 @@ def require_possible(before: MasksBefore, change: MaskChange) -> None:
 
 def require_stored(mask_edit: MaskEdit, before: MasksBefore) -> None:
     """RequestError if a mask is to be removed that is not stored, as with chzdev."""
-    stored = zip(MASK_NAMES, before.stored, strict=True)
+    stored = zip(MASK_NAMES, before.stored)
     missing = [name for name, ids in stored if ids is None and name in mask_edit.removed]
     if missing:
         raise RequestError(f"no {' and no '.join(missing)} is stored.", remedy="See 'apvfio masks -p'.")

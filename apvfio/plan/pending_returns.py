@@ -66,7 +66,7 @@ def pending_returns(host: Host, ledger: Ledger) -> list[PendingReturn]:
 def _of_masks(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
     now = returnable(ledger, host, host.mdevs.values())
     set_again = returned_by_others(ledger, host)
-    for index, (name, freed_by) in enumerate(zip(MASK_NAMES, (BY_ADAPTERS, BY_DOMAINS), strict=True)):
+    for index, (name, freed_by) in enumerate(zip(MASK_NAMES, (BY_ADAPTERS, BY_DOMAINS))):
         by_holders: dict[tuple[Owner, ...], list[int]] = {}
         for i in ledger.pending[index]:
             free = i in now[index] or i in set_again[index]

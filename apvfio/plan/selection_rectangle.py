@@ -18,6 +18,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import NamedTuple
 
+from apvfio.model.ids import bit_count
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 
 TYPE_CHECKING = False
@@ -63,8 +64,8 @@ def cheapest(
     ``prefer`` is the way that the policy wants: only if no rectangle can be freed that way, the
     other one is taken.
     """
-    adapters = [line for line in adapters if line.usable.bit_count() >= width]
-    domains = [line for line in domains if line.usable.bit_count() >= height]
+    adapters = [line for line in adapters if bit_count(line.usable) >= width]
+    domains = [line for line in domains if bit_count(line.usable) >= height]
     both = (BY_ADAPTERS, BY_DOMAINS)
     if _sets(adapters, height) <= _sets(domains, width):
         search = _Search(adapters, domains, height, width, ways=both, prefer=prefer)
@@ -109,7 +110,7 @@ class _Search:
         elif depth < len(self._kinds):
             kind = self._kinds[depth]
             narrowed = common & kind[0].usable
-            most = min(missing, len(kind)) if narrowed.bit_count() >= self._width else 0
+            most = min(missing, len(kind)) if bit_count(narrowed) >= self._width else 0
             rest = sum(map(len, self._kinds[depth + 1 :]))
             for n in range(most, max(0, missing - rest) - 1, -1):
                 if self._steps > LIMIT:
@@ -121,16 +122,16 @@ class _Search:
         if any(line.closed for line in lines):
             return None
         own = sum(1 << line.id for line in lines)
-        inside = {p: (self._places[p].hosts & own).bit_count() for p in _ids(common)}
+        inside = {p: bit_count(self._places[p].hosts & own) for p in _ids(common)}
         places = sorted(inside, key=lambda p: (-inside[p], self._places[p].load, p))[: self._width]
-        lost = sum(line.hosts.bit_count() for line in lines) - sum(inside[p] for p in places)
+        lost = sum(bit_count(line.hosts) for line in lines) - sum(inside[p] for p in places)
         return self._rectangle(0, lost, sum(line.masked for line in lines), lines, places)
 
     def _by_places(self, lines: list[Line], common: int) -> Rectangle | None:
         """The best places if they are cleared: those with the fewest queues elsewhere."""
         own = sum(1 << line.id for line in lines)
         chosen = sorted(
-            ((place.hosts & ~own).bit_count(), place.masked, place.load, p)
+            (bit_count(place.hosts & ~own), place.masked, place.load, p)
             for p in _ids(common)
             if not (place := self._places[p]).closed
         )[: self._width]
@@ -155,7 +156,7 @@ def _kinds(lines: Sequence[Line]) -> list[list[Line]]:
     by_kind = groupby(sorted(lines, key=lambda line: (*alike(line), line.id)), key=alike)
     kinds = [list(group) for _, group in by_kind]
     return sorted(
-        kinds, key=lambda kind: (kind[0].closed, kind[0].hosts.bit_count(), kind[0].load, kind[0].id)
+        kinds, key=lambda kind: (kind[0].closed, bit_count(kind[0].hosts), kind[0].load, kind[0].id)
     )
 
 

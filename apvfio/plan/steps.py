@@ -234,10 +234,10 @@ def reassignment_steps(lease: Lease, host: Host) -> Iterator[Step]:
         return
     if not host.abilities.ap_config:
         directory = AP_MDEVS.device(lease.mdev)
-        for kind, ids, wanted in zip(_KINDS, there, lease.matrix, strict=True):
+        for kind, ids, wanted in zip(_KINDS, there, lease.matrix):
             for i in ids - wanted:
                 yield Step(ASSIGN, f"{directory}/unassign_{kind}", f"0x{i:x}")
-    pairs = zip(lease.matrix, there, strict=True)
+    pairs = zip(lease.matrix, there)
     new = lease.matrix if host.abilities.ap_config else Matrix(*(ids - had for ids, had in pairs))
     yield from _assignments(lease.mdev, new, host)
 
@@ -247,6 +247,6 @@ def _assignments(mdev: str, matrix: Matrix, host: Host) -> Iterator[Step]:
     if host.abilities.ap_config:
         yield Step(ASSIGN, f"{directory}/ap_config", matrix.as_ap_config())
         return
-    for kind, ids in zip(_KINDS, matrix, strict=True):
+    for kind, ids in zip(_KINDS, matrix):
         for i in ids:
             yield Step(ASSIGN, f"{directory}/assign_{kind}", f"0x{i:x}")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from apvfio.model.errors import ApvfioError, RequestError
 from apvfio.model.ids import MAX_ID, NO_IDS, IdSet, format_list
@@ -73,9 +72,8 @@ def _dump(value: Any) -> Any:
 
 
 def _load(kind: Any, value: Any, where: str) -> Any:
-    if isinstance(kind, UnionType):
-        (kind,) = (other for other in get_args(kind) if other is not NoneType)
-        return None if value is None else _load(kind, value, where)
+    if get_origin(kind) is Union:  # ``Optional[...]``
+        return None if value is None else _load(get_args(kind)[0], value, where)
     if get_origin(kind):
         return _load_many(kind, value, where)
     if kind is IdSet:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import RequestError
@@ -132,8 +132,9 @@ class State:
 
     profile: str
     hardware: Hardware
-    boot_apmask: str | None = None
-    boot_aqmask: str | None = None
+    # Read at run time, where Python 3.9 knows no ``|``.
+    boot_apmask: Optional[str] = None  # noqa: UP045
+    boot_aqmask: Optional[str] = None  # noqa: UP045
     modules: list[str] = field(default_factory=list)
     """In the order they were loaded."""
     config: Matrix = _NOTHING

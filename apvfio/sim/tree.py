@@ -100,7 +100,7 @@ class Tree:
         if not isinstance(entry, SysLink):
             raise _error(EINVAL, path)
         here, there = place[:-1], entry.target.split("/")
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(here, there[:-1], strict=False))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(here, there[:-1]))
         common = len(tuple(same))
         return "/".join([".."] * (len(here) - common) + there[common:])
 

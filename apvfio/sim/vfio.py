@@ -133,7 +133,7 @@ class VfioAp:
         self._check(mdev, new)
         hardware = self._state.hardware
         limits = (hardware.max_adapter, hardware.max_domain, hardware.max_domain)
-        if any(number > limit for ids, limit in zip(new, limits, strict=True) for number in ids):
+        if any(number > limit for ids, limit in zip(new, limits) for number in ids):
             raise refusal(ENODEV)
         self._unassign(mdev, _ADAPTERS, mdev.matrix.adapters - new.adapters)
         self._unassign(mdev, _DOMAINS, mdev.matrix.domains - new.domains)
@@ -230,7 +230,7 @@ class VfioAp:
         for uuid, mdev in self._state.mdevs.items():
             mdev.guest_matrix = _minus(mdev.guest_matrix, _minus(old, new))
             gained = _minus(new, old)
-            self._added[uuid] = Matrix(*(ids & more for ids, more in zip(mdev.matrix, gained, strict=True)))
+            self._added[uuid] = Matrix(*(ids & more for ids, more in zip(mdev.matrix, gained)))
 
     def scan_complete(self) -> None:
         """The scan is over: guests get what it brought (vops:vfio_ap_on_scan_complete)."""
@@ -286,4 +286,4 @@ def _with(matrix: Matrix, dimension: str, ids: IdSet) -> Matrix:
 
 
 def _minus(matrix: Matrix, other: Matrix) -> Matrix:
-    return Matrix(*(ids - less for ids, less in zip(matrix, other, strict=True)))
+    return Matrix(*(ids - less for ids, less in zip(matrix, other)))

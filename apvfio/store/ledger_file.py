@@ -139,7 +139,7 @@ def pending_json(ledger: Ledger) -> dict[str, object]:
 
 
 def _bits_json(bits: MaskBits) -> dict[str, str]:
-    return {name: format_list(ids) for name, ids in zip(MaskBits._fields, bits, strict=True)}
+    return {name: format_list(ids) for name, ids in zip(MaskBits._fields, bits)}
 
 
 def _bits_from(item: dict[str, Any]) -> MaskBits:

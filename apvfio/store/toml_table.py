@@ -7,9 +7,14 @@ a reader that turns its value into ours or raises ValueError with the rest of th
 
 from __future__ import annotations
 
+import sys
+
+from apvfio.model.errors import HostError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
     from typing import Any
 
     Reader = Callable[[object], Any]
@@ -23,8 +28,7 @@ TOP = ""
 def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
     """What ``text`` sets, section by section, keys with underscores; ValueError says what is wrong."""
     # Most hosts have no such file: only those that have one pay for the parser.
-    import tomllib  # noqa: PLC0415
-
+    tomllib = toml_parser()
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -42,6 +46,21 @@ def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
             for key, value in values.items()
         }
     return found
+
+
+def toml_parser() -> ModuleType:
+    """Return tomllib or, before Python 3.11, tomli, which became it; HostError if there is neither."""
+    from importlib import import_module  # noqa: PLC0415
+
+    for name in ("tomllib", "tomli"):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    raise HostError(
+        f"Python {sys.version_info[0]}.{sys.version_info[1]} needs the module tomli to read TOML.",
+        remedy="Install the package python3-tomli.",
+    )
 
 
 def one_of(*words: str) -> Reader:

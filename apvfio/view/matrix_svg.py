@@ -93,17 +93,17 @@ def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
     drawing.down(14)
     drawing.put(f'<text class="label" x="{LEFT}" y="{drawing.y}">adapter</text>')
     drawing.put(f'<text class="label end" x="{left - 10}" y="{drawing.y}">domain</text>')
-    for x, domain in zip(places, domains, strict=True):
+    for x, domain in zip(places, domains):
         drawing.put(f'<text class="id middle" x="{x + CELL // 2}" y="{drawing.y}">{domain:04x}</text>')
     if decimal(max(domains)):
         drawing.down(12)
-        for x, domain in zip(places, domains, strict=True):
+        for x, domain in zip(places, domains):
             drawing.put(f'<text class="decimal middle" x="{x + CELL // 2}" y="{drawing.y}">{domain}</text>')
     drawing.down(6)
     drawing.wide(places[-1] + CELL)
     for adapter, card in drawn.types.items():
         _row_name(drawing, adapter, card)
-        for x, domain in zip(places, domains, strict=True):
+        for x, domain in zip(places, domains):
             queue = Apqn(adapter, domain)
             if queue in drawn.cells:
                 drawing.parts.extend(_square(drawn, queue, x, drawing.y))

@@ -142,7 +142,7 @@ def _marks(shown: Iterable[Owner]) -> dict[Owner, str]:
     for kind, letters in ((GUEST, _LETTERS), (MDEV, _DIGITS)):
         owners = sorted(owner for owner in shown if owner.kind == kind)
         length = next(n for n in range(1, len(owners) + 2) if len(letters) ** n >= len(owners))
-        marks |= dict(zip(owners, map("".join, product(letters, repeat=length)), strict=False))
+        marks |= dict(zip(owners, map("".join, product(letters, repeat=length))))
     return marks
 
 

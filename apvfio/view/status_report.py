@@ -89,7 +89,7 @@ def _lease(lease: Lease) -> str:
 
 
 def _debt(ledger: Ledger) -> str:
-    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.pending, strict=True) if ids]
+    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.pending) if ids]
     if ledger.overrides:
         parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"

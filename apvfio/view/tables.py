@@ -29,11 +29,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heading: 
 def bare_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The lines of a table as lszdev prints it: as wide as its texts, two blanks between, no rule."""
     lines = [headings, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
     for texts in lines:
-        yield "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()
+        yield "  ".join(text.ljust(width) for text, width in zip(texts, widths)).rstrip()
 
 
 def _line(columns: Sequence[Column], texts: Sequence[str]) -> str:
-    cells = zip(columns, texts, strict=True)
+    cells = zip(columns, texts)
     return " ".join(text.rjust(c.width) if c.right else text.ljust(c.width) for c, text in cells)

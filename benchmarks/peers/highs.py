@@ -49,7 +49,7 @@ class Model:
             at_least(0, (lost + i, 1), (x[queue.adapter], -1))
             at_least(0, (lost + i, 1), (y[queue.domain], -1))
         size = lost + len(unasked)
-        rows, columns, values = zip(*cells, strict=True)
+        rows, columns, values = zip(*cells)
         self._matrix = coo_array((values, (rows, columns)), shape=(len(least), size)).tocsr()
         self._least = np.array(least)
         self._cost = np.zeros(size)

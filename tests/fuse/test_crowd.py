@@ -96,7 +96,7 @@ class Crowd(NamedTuple):
                 call.stdin.close()
                 call.stdin = None
             done = [call.communicate(timeout=PATIENCE) for call in calls]
-            return [(call.returncode, *texts) for call, texts in zip(calls, done, strict=True)]
+            return [(call.returncode, *texts) for call, texts in zip(calls, done)]
 
     def mask_writes(self) -> int:
         """How often a mask was written since this was last asked."""

@@ -45,7 +45,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEnv]:
     "round_",
     [
         Round("release", strike, then, unit)
-        for strike, then, unit in zip(STRIKES, cycle(NEXT), cycle((True, False, False)), strict=False)
+        for strike, then, unit in zip(STRIKES, cycle(NEXT), cycle((True, False, False)))
     ],
     ids=str,
 )

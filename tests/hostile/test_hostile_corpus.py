@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.store.definitions import FOLDER
 from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY
+from apvfio.store.toml_table import toml_parser
 from faulty_sysfs import spoil
 from hostile_input import HOSTDEV, MDEV, UUID, domain, prepare, require_line, run, simulated
 from hosts import BOOT, IBM_DOMAINS
@@ -32,7 +32,7 @@ BARE = f"<domain><name>g</name><uuid>{UUID}</uuid><devices>{HOSTDEV}</devices></
 def cases(subject: str) -> list[Any]:
     """The cases of one subject."""
     with open(CORPUS / f"{subject}.toml", "rb") as file:
-        found = tomllib.load(file)["case"]
+        found = toml_parser().load(file)["case"]
     assert found
     return [pytest.param(case, id=case["name"]) for case in found]
 

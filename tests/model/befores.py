@@ -164,7 +164,7 @@ def expected(machine: Machine) -> None:
 def foreign_device(machine: Machine, matrix: Matrix, uuid: str = FOREIGN) -> None:
     """Somebody else's device with what apvfio has freed."""
     machine.kernel.write(AP_MDEVS.create, uuid)
-    for kind, ids in zip(("adapter", "domain"), matrix, strict=False):
+    for kind, ids in zip(("adapter", "domain"), matrix):
         for i in ids:
             machine.kernel.write(f"{AP_MDEVS.device(uuid)}/assign_{kind}", str(i))
 

@@ -51,7 +51,7 @@ def mdevctl_start(sysfs: Sysfs, uuid: str, matrix: Matrix) -> bool:
     except OSError:
         return False
     try:
-        for kind, ids in zip(("adapter", "domain", "control_domain"), matrix, strict=True):
+        for kind, ids in zip(("adapter", "domain", "control_domain"), matrix):
             for i in ids:
                 sysfs.write(f"{AP_MDEVS.device(uuid)}/assign_{kind}", f"{i}")
     except OSError:

@@ -84,7 +84,7 @@ class Shadow:
         if self.parted:
             return
         state, ledger = self._machine.kernel.state, self._machine.ledger
-        for name, owed in zip(MASK_NAMES, ledger.pending, strict=True):
+        for name, owed in zip(MASK_NAMES, ledger.pending):
             mine, others = getattr(state, name) | owed, getattr(self.kernel.state, name)
             odd = ((mine - others) | (others - mine)) - self.unsure[name]
             if odd:

@@ -20,7 +20,7 @@ CELLS = (Cell("6.1", MASKS, BY_ADAPTERS), Cell("7.2", MASKS, BY_DOMAINS), Cell("
 LARGE = [name for name in MEETINGS if name not in SMALL]
 
 
-@pytest.mark.parametrize(("name", "cell"), [*zip(SMALL, cycle(CELLS), strict=False)])
+@pytest.mark.parametrize(("name", "cell"), [*zip(SMALL, cycle(CELLS))])
 def test_no_order_of_two_breaks_a_promise(name: str, cell: Cell) -> None:
     tried, broken = in_every_way(name, cell, 1, reads=False)
     assert not broken
@@ -36,7 +36,7 @@ def test_no_order_of_many_breaks_a_promise(name: str, cell: Cell) -> None:
     TOLD.schedules["many, by chance"] += tried
 
 
-@pytest.mark.parametrize(("name", "cell"), [*zip(MEETINGS, cycle(CELLS[::-1]), strict=False)])
+@pytest.mark.parametrize(("name", "cell"), [*zip(MEETINGS, cycle(CELLS[::-1]))])
 def test_no_two_switches_break_a_promise(name: str, cell: Cell) -> None:
     tried, broken = in_some_ways(name, cell, 2, "two", 4)
     assert not broken

@@ -99,7 +99,7 @@ def unpaid(machine: Machine) -> list[str]:
     """
     ledger, found = machine.ledger, []
     bits = ledger.pending - ledger.needed_bits()
-    for name, ids in zip(("apmask", "aqmask"), bits, strict=True):
+    for name, ids in zip(("apmask", "aqmask"), bits):
         for i in ids:
             twin = machine.twin()
             if i not in getattr(twin.kernel.state, name) and _takes(twin, f"bus/ap/{name}", f"+{i}"):
@@ -143,8 +143,8 @@ def _takes(twin: Machine, path: str, text: str) -> bool:
 
 def difference(found: State, aim: State) -> str:
     """What of ``found`` is not as in ``aim``."""
-    pairs = [*zip(View._fields, found.view, aim.view, strict=True)]
-    pairs += zip(Promises._fields, found.promises, aim.promises, strict=True)
+    pairs = [*zip(View._fields, found.view, aim.view)]
+    pairs += zip(Promises._fields, found.promises, aim.promises)
     return "; ".join(f"{name}: {_told(is_, should)}" for name, is_, should in pairs if is_ != should)
 
 

@@ -244,9 +244,7 @@ class World(Lives):
             require("the active masks were changed", self.meddled or not changed_only - had)
             return
         owed = self.machine.ledger.pending
-        for name, was, edit, debt, now_owed in zip(
-            ("apmask", "aqmask"), before, edits, had, owed, strict=True
-        ):
+        for name, was, edit, debt, now_owed in zip(("apmask", "aqmask"), before, edits, had, owed):
             moved = getattr(state, name)
             changed = (moved - was) | (was - moved)
             wished = edit.apply(was) if edit else was
@@ -369,7 +367,7 @@ class World(Lives):
         ledger = self.machine.ledger
         if not ledger.leases:
             self.shadow.resync()
-            for name, owed in zip(("apmask", "aqmask"), ledger.pending, strict=True):
+            for name, owed in zip(("apmask", "aqmask"), ledger.pending):
                 self.shadow.order(name, getattr(self.machine.kernel.state, name) | owed)
         self.shadow.touched |= set(self.machine.kernel.state.queues)
 

@@ -100,7 +100,7 @@ def test_the_table_is_lszcrypts_with_the_owner_behind(
         theirs = lszcrypt(host)
         ours = host.apvfio("--root", host.root, "queues").stdout.splitlines()
     assert len(theirs) == 2 + 3 + 12
-    assert [line[: len(there)] for line, there in zip(ours, theirs, strict=True)] == theirs
+    assert [line[: len(there)] for line, there in zip(ours, theirs)] == theirs
     assert ours[0][len(theirs[0]) :].strip() == "OWNER"
 
 

@@ -122,7 +122,7 @@ def _masks(
     cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
     strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else stored_bits)
     for name, own, theirs, left, there in zip(
-        MASK_NAMES, cleared, stored_bits, strange, (host.adapters, host.domains), strict=True
+        MASK_NAMES, cleared, stored_bits, strange, (host.adapters, host.domains)
     ):
         if left:
             again = words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}")

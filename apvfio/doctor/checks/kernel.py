@@ -155,7 +155,7 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     ledger = facts.ledger or Ledger("", {})
     if kernel.mixed:
         masks = " and ".join(
-            name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask), strict=True) if ids != ALL_IDS
+            name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask)) if ids != ALL_IDS
         )
         spare = _unused(kernel.overrides, host, ledger)
         state = problem if _stops_somebody(facts) else warning

@@ -38,9 +38,7 @@ def _lines(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
     yield f"# HELP {family.name} {_escaped(family.help)}"
     yield f"# TYPE {family.name} {family.kind}"
     for sample in samples:
-        pairs = [
-            f'{name}="{_quoted(value)}"' for name, value in zip(family.labels, sample.values, strict=True)
-        ]
+        pairs = [f'{name}="{_quoted(value)}"' for name, value in zip(family.labels, sample.values)]
         labels = f"{{{','.join(pairs)}}}" if pairs else ""
         yield f"{family.name}{labels} {sample.number}"
 

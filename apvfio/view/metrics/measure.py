@@ -79,7 +79,7 @@ def _of_adapters(found: Status) -> list[Sample]:
 
 
 def _bits(ledger: Ledger) -> list[Sample]:
-    return [Sample((name,), len(ids)) for name, ids in zip(MASK_NAMES, ledger.pending, strict=True)]
+    return [Sample((name,), len(ids)) for name, ids in zip(MASK_NAMES, ledger.pending)]
 
 
 def _each(values: Sequence[str], counts: Mapping[str, int]) -> list[Sample]:

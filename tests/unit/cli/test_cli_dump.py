@@ -130,7 +130,7 @@ def big_mdev(kernel: SimKernel) -> None:
     kernel.write("bus/ap/apmask", "-0-10")
     kernel.write(AP_MDEVS.create, mdev(1))
     matrix = a_matrix("0-10", "0-84")
-    for kind, ids in zip(("adapter", "domain"), matrix, strict=False):
+    for kind, ids in zip(("adapter", "domain"), matrix):
         for i in ids:
             kernel.write(f"{AP_MDEVS.device(mdev(1))}/assign_{kind}", str(i))
 

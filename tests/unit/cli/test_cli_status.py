@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,7 +73,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
     host.write("sys/bus/ap/drivers/cex4queue/unbind", "01.0002")
     shown = status(host, capsys)
     (lease,) = shown["leases"]
-    assert datetime.now(UTC) - datetime.fromisoformat(lease.pop("since")) < timedelta(minutes=1)
+    assert datetime.now(timezone.utc) - datetime.fromisoformat(lease.pop("since")) < timedelta(minutes=1)
     assert shown == {
         "mechanism": "masks",
         "kernel": {"vfio_ap": True, "override": True, "ap_config": True, "strict_return": True},

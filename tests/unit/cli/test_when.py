@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +29,7 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def utc(*parts: int) -> float:
-    return datetime(*parts, tzinfo=UTC).timestamp()  # type: ignore[misc,arg-type]
+    return datetime(*parts, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type]
 
 
 @pytest.mark.usefixtures("berlin")

@@ -58,7 +58,7 @@ def free(machine: Machine, matrix: Matrix = ROW, n: int = 1, process: Process = 
 def make(machine: Machine, matrix: Matrix = ROW, n: int = 1) -> None:
     """As mdevctl does it: attribute by attribute."""
     machine.kernel.write(AP_MDEVS.create, mdev(n))
-    for name, ids in zip(("adapter", "domain", "control_domain"), matrix, strict=True):
+    for name, ids in zip(("adapter", "domain", "control_domain"), matrix):
         for i in ids:
             machine.kernel.write(f"{AP_MDEVS.device(mdev(n))}/assign_{name}", str(i))
 

@@ -25,7 +25,7 @@ BY_ADAPTER_0 = a_request("0", "1,2,4")
 
 def make_mdev(machine: Machine, matrix: Matrix) -> None:
     machine.kernel.write(AP_MDEVS.create, mdev(8))
-    for kind, ids in zip(("adapter", "domain"), matrix, strict=False):
+    for kind, ids in zip(("adapter", "domain"), matrix):
         for i in ids:
             machine.kernel.write(f"{AP_MDEVS.device(mdev(8))}/assign_{kind}", str(i))
 

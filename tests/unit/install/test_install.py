@@ -9,6 +9,7 @@ import stat
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +22,9 @@ from apvfio.store import ledger_file
 from apvfio.store.system import RealSystem
 from hosts import a_lease, a_ledger
 from other_user import as_nobody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOOKS = Path(__file__).parents[3] / "hooks"
 PAGE = HOOKS.parent / "cockpit"
@@ -278,15 +282,13 @@ def test_what_is_not_ours_stays(root: Path, capsys: pytest.CaptureFixture[str], 
     target, elsewhere = root / HOOK, root / "elsewhere"
     target.parent.mkdir()
     elsewhere.write_text(f"# {MARK}\n")
-    match how:
-        case "file":
-            target.write_text("#!/bin/sh\nexit 0\n")
-        case "link":
-            target.symlink_to(elsewhere)
-        case "directory":
-            target.mkdir()
-        case _:
-            os.mkfifo(target)
+    make: dict[str, Callable[[], object]] = {
+        "file": lambda: target.write_text("#!/bin/sh\nexit 0\n"),
+        "link": lambda: target.symlink_to(elsewhere),
+        "directory": target.mkdir,
+        "fifo": lambda: os.mkfifo(target),
+    }
+    make[how]()
     before = seen(target), os.listdir(root / "usr/lib")
     assert run(root, "install") == Exit.CONFLICT
     assert f"/{HOOK} is there and not apvfio's. Move it away" in capsys.readouterr().err

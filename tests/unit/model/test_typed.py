@@ -81,11 +81,6 @@ def test_it_is_a_tuple_with_names() -> None:
     assert one == same == (1, "b", (4,))
     assert hash(one) == hash(other)
     assert sorted([Ours(2), Ours(1)]) == [Ours(1), Ours(2)]
-    match one:
-        case Ours(first, "b"):
-            assert first == 1
-        case _:
-            pytest.fail("it does not match")
 
 
 def test_it_holds_nothing_else_and_does_not_change() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +21,8 @@ from apvfio.plan.joint import best_options
 from hosts import a_host, a_matrix
 
 WAYS = (BY_ADAPTERS, BY_DOMAINS)
-Problem: TypeAlias = tuple[Host, list[Matrix], list[str | None], Policy, Usage]
+if TYPE_CHECKING:
+    Problem = tuple[Host, list[Matrix], list[str | None], Policy, Usage]
 
 
 def cost(
@@ -29,7 +30,7 @@ def cost(
 ) -> tuple[int, int] | None:
     """Queues lost unasked and bits cleared by that choice; None if it takes what the host needs."""
     rows, columns = NO_IDS, NO_IDS
-    for matrix, way in zip(guests, ways, strict=True):
+    for matrix, way in zip(guests, ways):
         if way == BY_ADAPTERS:
             rows |= matrix.adapters
         else:

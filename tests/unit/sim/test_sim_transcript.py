@@ -13,7 +13,6 @@ import errno
 import json
 import re
 import shlex
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +150,7 @@ def blocks(text: str) -> Iterator[tuple[int, str, str]]:
     """Each command's line number, the command, and what it printed, without the empty line after it."""
     lines = text.split("\n")
     starts = [n for n, line in enumerate(lines) if line.startswith(("# ", "-- ", "==== "))] + [len(lines)]
-    for start, end in pairwise(starts):
+    for start, end in zip(starts, starts[1:]):
         if lines[start].startswith("# "):
             output = lines[start + 1 : end]
             if end == len(lines) or lines[end].startswith("==== "):

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
-from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError
+from apvfio.model.errors import ApvfioError, ConflictError, Exit, HostError, RequestError
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import REFUSE, WARN, Busy, Keep, Policy, Times
 from apvfio.store.locks import OWN_LOCK, WAIT, own_lock
@@ -179,3 +180,12 @@ def test_the_wait_for_the_lock_is_the_policys(tmp_path: Path) -> None:
     lock = RealSystem(str(tmp_path)).lock()
     with own_lock(str(tmp_path / OWN_LOCK)), pytest.raises(ApvfioError, match=r"for 1 s\."), lock:
         pass
+
+
+def test_python_before_3_11_needs_tomli(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_policy("[reserve]\n") == Policy()
+    for name in ("tomllib", "tomli"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(HostError, match="needs the module tomli to read TOML"):
+        parse_policy("[reserve]\n")
+    assert parse_policy(None) == Policy()

