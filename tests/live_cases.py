@@ -32,7 +32,7 @@ _CHANGE_AND = """\
 import os, sys, time
 from apvfio.engine import live_change
 from apvfio.libvirt.live_guest import this_process
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from apvfio.store.system import RealSystem
@@ -62,7 +62,7 @@ import os, sys
 from apvfio.engine.start import start_guest
 from apvfio.model.ledger import LiveChange
 from apvfio.libvirt.live_guest import this_process
-from apvfio.model.ids import parse_list
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from apvfio.store.system import RealSystem

@@ -93,4 +93,4 @@ def _forget(guest: Guest, scope: Scope, edit: DefinitionEdit | None) -> None:
     if edit:
         edit.make(guest)
     if scope.live:
-        guest.annotate(None, config=False, live=True)
+        guest.set_annotation("", live=True)

@@ -80,7 +80,7 @@ def examine(
     """
     found: list[Check] = []
     facts = _look(system, domains, words, guest, found)
-    for what, judge in (*_JUDGES, ("guests", partial(judge_one, guest) if guest else judge_guests)):
+    for what, judge in (*_JUDGES, ("guests", judge_one if guest else judge_guests)):
         try:
             found += judge(facts, words)
         except Exception as error:  # one check that fails must not hide the others

@@ -247,10 +247,6 @@ class Guest:
         with suppress(ApvfioError):
             self._changed(self._domain.abortJob)
 
-    def annotate(self, asked: Matrix | Criteria | None, *, config: bool, live: bool) -> None:
-        """Set its annotation to what is ``asked``, or remove it; ApvfioError if libvirt refuses, with why."""
-        self.set_annotation(annotation(asked) if asked else "", config=config, live=live)
-
     def set_annotation(self, text: str, *, config: bool = False, live: bool = False) -> None:
         """Set its annotation to ``text``, as `annotation` makes it, or remove it for ''; ApvfioError."""
         flags = self._binding.VIR_DOMAIN_AFFECT_CONFIG if config else 0

@@ -88,20 +88,21 @@ def preview(
     return prospect, [*warnings, *(f"at the destination: {text}" for text in said)]
 
 
-def _running(guests: Guests, name: str) -> Guest | None:
+def _find(guests: Guests, name: str) -> Guest | None:
     try:
-        guest = guests.find(name)
+        return guests.find(name)
     except RequestError:
         return None
-    return guests.running(guest.uuid)
+
+
+def _running(guests: Guests, name: str) -> Guest | None:
+    guest = _find(guests, name)
+    return guests.running(guest.uuid) if guest else None
 
 
 def _require_no_namesake(there: Guests, guest: Guest) -> None:
-    try:
-        namesake = there.find(guest.name)
-    except RequestError:
-        return
-    if namesake.uuid != guest.uuid:
+    namesake = _find(there, guest.name)
+    if namesake and namesake.uuid != guest.uuid:
         raise ConflictError(
             f"the destination has another guest of that name, {namesake.uuid}.", remedy="Rename one of them."
         )

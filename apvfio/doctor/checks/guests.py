@@ -71,8 +71,8 @@ def _waiting(
         yield waits._replace(guest=guest.domain.name)
 
 
-def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
-    """All that bears on the guest ``name``."""
+def judge_one(facts: Facts, words: Words) -> Iterator[Check]:
+    """All that bears on the guest that is asked about."""
     if isinstance(facts.guests, Unseen):
         yield (
             of_error("guest", facts.guests.error)
@@ -80,16 +80,15 @@ def judge_one(name: str, facts: Facts, words: Words) -> Iterator[Check]:
             else skipped("guest", "libvirt does not answer")
         )
         return
-    guests = [guest for guest in facts.guests if guest.domain.name == name]
-    if not guests:
+    if not facts.judged:
         yield problem(
             "guest",
-            f"libvirt knows no guest {printable(name)}.",
+            f"libvirt knows no guest {printable(facts.named)}.",
             "See which there are.",
             words.virsh("list", "", "--all"),
             code=Exit.REQUEST,
         )
-    for guest in guests:
+    for guest in facts.judged:
         yield from judge_guest(guest, facts, words)
     yield from pairs(list(facts.guests), words, facts)
 

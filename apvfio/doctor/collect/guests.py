@@ -168,8 +168,13 @@ def _attached(live: bytes) -> str:
     """The uuid of the vfio-ap device in the XML of a running guest, '' if there is none."""
     if not live:
         return ""
-    addresses = otherwise(lambda: parse_xml(live).findall(HOSTDEV), list[etree._Element]())
-    return (addresses[0].get("uuid") or "").lower() if addresses else ""
+    return otherwise(lambda: _device(parse_xml(live)), "")
+
+
+def _device(root: etree._Element) -> str:
+    """The uuid of the vfio-ap device in a guest's XML, '' if there is none."""
+    address = root.find(HOSTDEV)
+    return "" if address is None else (address.get("uuid") or "").lower()
 
 
 def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
@@ -183,14 +188,12 @@ def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
 
 
 def _outline(root: etree._Element) -> XmlFacts:
-    annotations, addresses = root.findall(ANNOTATION), root.findall(HOSTDEV)
-    kind = root.find("os/type")
-    features = root.findall("cpu/feature")
+    annotation, kind, features = root.find(ANNOTATION), root.find("os/type"), root.findall("cpu/feature")
     return XmlFacts(
         uuid=(root.findtext("uuid") or "").lower(),
-        annotated=bool(annotations),
-        line=_line(annotations[0]) if annotations else 0,
-        device=(addresses[0].get("uuid") or "").lower() if addresses else "",
+        annotated=annotation is not None,
+        line=0 if annotation is None else _line(annotation),
+        device=_device(root),
         kind=root.get("type") or "",
         arch=(kind.get("arch") or "") if kind is not None else "",
         machine=(kind.get("machine") or "") if kind is not None else "",
