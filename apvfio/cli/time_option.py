@@ -25,7 +25,8 @@ def parse_time(text: str, now: datetime | None = None) -> float:
             return (midnight - timedelta(days=_DAYS[text])).timestamp()
         if _OF_TODAY.fullmatch(text):
             return datetime.combine(midnight, time.fromisoformat(text)).timestamp()
-        return datetime.fromisoformat(text).timestamp()
+        # Before Python 3.11 it knows no Z.
+        return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ArgumentTypeError(
             f"{text[:40]!r} is no time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h, 3d for ago"

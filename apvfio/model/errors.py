@@ -8,7 +8,8 @@ from errno import ENOMEM
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Self
+
+    from typing_extensions import Self
 
 
 _LONGEST = 1000

@@ -13,7 +13,9 @@ __all__ = ["NamedTuple", "Protocol"]
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, NamedTuple, Protocol, Self
+    from typing import Any, NamedTuple, Protocol
+
+    from typing_extensions import Self
 
 
 class _Maker(type):

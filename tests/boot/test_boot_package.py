@@ -93,8 +93,8 @@ def _said(*words: str) -> list[str]:
 
 def test_packages_say_which_python_they_need(package: Path, rpm_package: Path) -> None:
     (depends,) = _said("dpkg-deb", "--field", str(package), "Depends")
-    assert "python3 (>= 3.11~)" in depends.split(", ")
-    assert "python3 >= 3.11" in _said("rpm", "--query", "--requires", "--package", str(rpm_package))
+    assert "python3 (>= 3.9~)" in depends.split(", ")
+    assert "python3 >= 3.9" in _said("rpm", "--query", "--requires", "--package", str(rpm_package))
 
 
 def test_rpm_alone_knows_the_files_of_its_package(rpm_package: Path) -> None:

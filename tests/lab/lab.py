@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from subprocess import CompletedProcess
     from types import TracebackType
-    from typing import Self
+
+    from typing_extensions import Self
 
 _EMULATOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "emulator.sh")
 
