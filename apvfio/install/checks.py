@@ -30,7 +30,7 @@ _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
 HOOK_PROGRAM = "apvfio.libvirt.hook"
-LEAST_PYTHON = (3, 11)
+LEAST_PYTHON = (3, 9)
 _TRY_HOOK = (
     f"import sys; sys.version_info >= {LEAST_PYTHON} or sys.exit('it is Python %d.%d, and apvfio needs "
     f"{LEAST_PYTHON[0]}.{LEAST_PYTHON[1]} or newer' % sys.version_info[:2]); "
