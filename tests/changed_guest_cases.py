@@ -18,8 +18,8 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
 from daemon_env import (
     OURS,
+    REQUESTED,
     START,
-    WISH,
     DaemonEnv,
     Hard,
     apvfio,
@@ -61,7 +61,7 @@ class Identities(Hard):
 
     @essential
     def test_two_guests_with_one_device(self, env: DaemonEnv) -> None:
-        env.define("owner", WISH, mdev(1))
+        env.define("owner", REQUESTED, mdev(1))
         env.define("rival", a_matrix("1", "27"), mdev(1))
         env.define("silent", None, mdev(1))  # no annotation: libvirt alone refuses it
         env.virsh(*START, "owner")
@@ -82,7 +82,7 @@ class Identities(Hard):
 
     def test_a_clone_gets_a_device_of_its_own(self, env: DaemonEnv) -> None:
         """virt-clone copies annotation and device; what the refused start says helps."""
-        env.define("original", WISH, mdev(1))
+        env.define("original", REQUESTED, mdev(1))
         env.define("clone", a_matrix("1", "27"), mdev(1))
         env.virsh(*START, "original")
         running = state(env)
@@ -97,7 +97,7 @@ class Identities(Hard):
         assert leases(env) == {"original": "held", "clone": "held"}
 
     def test_a_guest_changes_its_name(self, env: DaemonEnv) -> None:
-        env.define("before", WISH, mdev(1))
+        env.define("before", REQUESTED, mdev(1))
         env.virsh(*START, "before")
         assert env.virsh("domrename", "before", "after", check=False).returncode == 1
         env.virsh("destroy", "before")
@@ -113,7 +113,7 @@ class Identities(Hard):
     def test_a_guest_without_definition(self, env: DaemonEnv) -> None:
         before = state(env)
         for end in ("destroy", "crash"):
-            env.virsh("create", "--paused", "/proc/self/fd/0", stdin=env.xml("fleeting", WISH, mdev(1)))
+            env.virsh("create", "--paused", "/proc/self/fd/0", stdin=env.xml("fleeting", REQUESTED, mdev(1)))
             assert leases(env) == {"fleeting": "held"}
             if end == "destroy":
                 env.virsh("destroy", "fleeting")
@@ -124,7 +124,7 @@ class Identities(Hard):
             eventually(lambda: "fleeting" in env.virsh("list", "--all", "--name").stdout, False)
 
     def test_a_definition_is_replaced_while_the_guest_runs(self, env: DaemonEnv) -> None:
-        env.define("twice", WISH, mdev(1))
+        env.define("twice", REQUESTED, mdev(1))
         env.virsh(*START, "twice")
         uuid = env.virsh("domuuid", "twice").stdout.strip()
         env.virsh("undefine", "twice")
@@ -144,7 +144,7 @@ class Annotations(Hard):
     @pytest.mark.parametrize("where", ["--live", "--config"])
     def test_the_annotation_changes(self, env: DaemonEnv, text: str, where: str) -> None:
         before = state(env)
-        env.define("edited", WISH, mdev(1))
+        env.define("edited", REQUESTED, mdev(1))
         env.virsh(*START, "edited")
         running = state(env)
         set_annotation(env, "edited", text, where)
@@ -167,7 +167,7 @@ class Annotations(Hard):
     def test_an_annotation_without_its_wrapper(self, env: DaemonEnv, device: str | None) -> None:
         """Whatever has apvfio's namespace is meant: it is not ignored, and can be repaired."""
         before = state(env)
-        xml = env.xml("bare", WISH, device).replace("</ap:guest>", "")
+        xml = env.xml("bare", REQUESTED, device).replace("</ap:guest>", "")
         env.define_xml("bare", re.sub("<ap:guest[^>]*><ap:matrix", f"<ap:matrix {SPACE}", xml))
         answer = env.virsh(*START, "bare", check=False)
         assert answer.returncode == 1
@@ -195,8 +195,8 @@ class Unplugging(Hard):
 
     def test_the_queues_stay_until_the_guest_ends(self, env: DaemonEnv, device: str) -> None:
         before = state(env)
-        env.define("plugged", WISH, mdev(1))
-        env.define("other", WISH, mdev(2))
+        env.define("plugged", REQUESTED, mdev(1))
+        env.define("other", REQUESTED, mdev(2))
         env.virsh(*START, "plugged")
         running = state(env)
         with recorded(env) as operations:
@@ -211,7 +211,7 @@ class Unplugging(Hard):
     def test_out_with_the_annotation(self, env: DaemonEnv, device: str) -> None:
         """Nothing in the XML says any more that the guest is ours."""
         before = state(env)
-        env.define("plugged", WISH, mdev(1))
+        env.define("plugged", REQUESTED, mdev(1))
         env.virsh(*START, "plugged")
         set_annotation(env, "plugged", "", "--live")
         self.detach(env, device)
@@ -221,7 +221,7 @@ class Unplugging(Hard):
     def test_out_and_returned_by_a_reconcile(self, env: DaemonEnv, device: str) -> None:
         """A release does not ask libvirt what the guest has: that it runs protects its queues."""
         before = state(env)
-        env.define("plugged", WISH, mdev(1))
+        env.define("plugged", REQUESTED, mdev(1))
         env.virsh(*START, "plugged")
         running = state(env)
         self.detach(env, device)
@@ -237,7 +237,7 @@ class Unplugging(Hard):
         assert state(env) == before
 
     def test_in_from_another_guest(self, env: DaemonEnv, device: str) -> None:
-        env.define("owner", WISH, mdev(1))
+        env.define("owner", REQUESTED, mdev(1))
         env.define("plain", None, None)
         env.virsh(*START, "owner")
         env.virsh(*START, "plain")
@@ -254,7 +254,7 @@ class Plugging(Unplugging):
     @essential
     def test_out_and_in(self, env: DaemonEnv, device: str) -> None:
         before = state(env)
-        env.define("plugged", WISH, mdev(1))
+        env.define("plugged", REQUESTED, mdev(1))
         env.virsh(*START, "plugged")
         running = state(env)
         with recorded(env) as operations:
@@ -311,7 +311,7 @@ class Saving(Hard):
     def test_nothing_is_printed(self, env: DaemonEnv) -> None:
         before = state(env)
         for operation in ("migrate", "restore", "attach", "start", "started", "stopped"):
-            for xml in (env.xml("moved", WISH, mdev(1)), env.xml("moved", None, None), "no xml", ""):
+            for xml in (env.xml("moved", REQUESTED, mdev(1)), env.xml("moved", None, None), "no xml", ""):
                 done = env.run([OURS, "moved", operation, "begin", "-"], stdin=xml)
                 assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert state(env) == before
@@ -324,7 +324,7 @@ class NotSaved(Hard):
         "verb", [pytest.param(("save", "/var/lib/libvirt/saved"), marks=essential), ("managedsave",)]
     )
     def test_a_guest_with_queues_is_not_saved(self, env: DaemonEnv, verb: tuple[str, ...]) -> None:
-        env.define("kept", WISH, mdev(1))
+        env.define("kept", REQUESTED, mdev(1))
         env.virsh(*START, "kept")
         running = state(env)
         answer = env.virsh(verb[0], "kept", *verb[1:], check=False)
@@ -339,8 +339,8 @@ class Saved(Hard):
 
     def test_a_guest_sleeps_without_its_queues(self, env: DaemonEnv) -> None:
         before = state(env)
-        env.define("asleep", WISH, mdev(1))
-        env.define("thief", WISH, mdev(2))
+        env.define("asleep", REQUESTED, mdev(1))
+        env.define("thief", REQUESTED, mdev(2))
         env.virsh(*START, "asleep")
         running = state(env)
         env.virsh("managedsave", "asleep")
@@ -366,29 +366,31 @@ class Crowds(Hard):
 
     @essential
     def test_several_start_with_the_daemon(self, env: DaemonEnv) -> None:
-        wishes = dict(list(names("auto").items())[: self.several])
-        for number, (name, wish) in enumerate(wishes.items()):
-            env.define(name, wish, mdev(number))
+        requests = dict(list(names("auto").items())[: self.several])
+        for number, (name, requested) in enumerate(requests.items()):
+            env.define(name, requested, mdev(number))
             env.virsh("autostart", name)
         env.stop_daemon()
         # As after a boot: libvirt notes there that it has started all of them.
         env.run(["rm", "-f", "/run/libvirt/qemu/autostarted"])
         env.start_daemon()
-        eventually(lambda: leases(env), dict.fromkeys(wishes, "held"))
-        eventually(lambda: set(env.virsh("list", "--name").stdout.split()), set(wishes))
+        eventually(lambda: leases(env), dict.fromkeys(requests, "held"))
+        eventually(lambda: set(env.virsh("list", "--name").stdout.split()), set(requests))
         running = state(env).host
-        assert running.mdevs == {mdev(number): wish for number, wish in enumerate(wishes.values())}
-        wanted = {str(queue) for wish in wishes.values() for queue in wish.queues()}
+        assert running.mdevs == {
+            mdev(number): requested for number, requested in enumerate(requests.values())
+        }
+        wanted = {str(queue) for requested in requests.values() for queue in requested.queues()}
         assert wanted <= with_driver(running, "vfio_ap")
         assert status(env)["drift"] == []
 
     def test_rivals_start_and_stop_at_once(self, env: DaemonEnv) -> None:
         """Each queue is wanted twice: one of the two gets it, the other is told who has it."""
         both = names("left"), names("right")
-        wishes = {name: wish for side in both for name, wish in list(side.items())[: self.pairs]}
-        for number, (name, wish) in enumerate(wishes.items()):
-            env.define(name, wish, mdev(number))
-        starts = at_once(env, wishes, *START)
+        requests = {name: requested for side in both for name, requested in list(side.items())[: self.pairs]}
+        for number, (name, requested) in enumerate(requests.items()):
+            env.define(name, requested, mdev(number))
+        starts = at_once(env, requests, *START)
         won = {name for name, done in starts.items() if done.returncode == 0}
         assert {re.sub("left|right", "", name) for name in won} == {str(i) for i in range(self.pairs)}
         assert len(won) == self.pairs

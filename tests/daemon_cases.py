@@ -16,8 +16,8 @@ from apvfio.store.ledger_file import LEDGER
 from apvfio.store.locks import OWN_LOCK
 from apvfio.store.policy_file import POLICY
 from daemon_env import (
+    REQUESTED,
     START,
-    WISH,
     Busy,
     DaemonEnv,
     Frozen,
@@ -57,7 +57,7 @@ class KilledInPrepare(Hard):
     @pytest.fixture
     def lost(self, env: DaemonEnv) -> str:
         """A guest that has its queues and does not run, and of which libvirt will say nothing more."""
-        env.define("lost", WISH, mdev(1))
+        env.define("lost", REQUESTED, mdev(1))
         with (
             hook_that_is_slow(env, "60-slow", "prepare") as slow,
             meanwhile(lambda: env.virsh(*START, "lost", check=False)) as answer,
@@ -75,16 +75,16 @@ class KilledInPrepare(Hard):
     @essential
     def test_it_can_start_again(self, env: DaemonEnv, lost: str) -> None:
         env.virsh(*START, lost)
-        assert state(env).host.mdevs == {mdev(1): WISH}
+        assert state(env).host.mdevs == {mdev(1): REQUESTED}
         env.virsh("destroy", lost)
         assert leases(env) == {}
 
     def test_it_can_start_with_another_device(self, env: DaemonEnv, lost: str) -> None:
         uuid = env.virsh("domuuid", lost).stdout.strip()
         env.virsh("undefine", lost)
-        env.define_xml("heir", with_uuid(env.xml("heir", WISH, mdev(2)), uuid))
+        env.define_xml("heir", with_uuid(env.xml("heir", REQUESTED, mdev(2)), uuid))
         env.virsh(*START, "heir")
-        assert state(env).host.mdevs == {mdev(2): WISH}
+        assert state(env).host.mdevs == {mdev(2): REQUESTED}
         assert leases(env) == {"heir": "held"}
 
     def test_release_ends_it(self, env: DaemonEnv, lost: str) -> None:
@@ -101,7 +101,7 @@ class KilledInPrepare(Hard):
         assert leases(env) == {}
 
     def test_another_guest_gets_its_queues_after_a_while(self, env: DaemonEnv, lost: str) -> None:
-        env.define("other", WISH, mdev(3))
+        env.define("other", REQUESTED, mdev(3))
         answer = env.virsh(*START, "other", check=False)
         assert answer.returncode == 1
         assert f"guest other: 00.0001, 00.0002, 0a.0001, 0a.0002 are held by guest {lost}" in answer.stderr
@@ -120,7 +120,7 @@ class Orphans(Hard):
 
     def test_a_start_takes_nothing(self, env: DaemonEnv, orphaned: Orphaned) -> None:
         before = state(env)
-        env.define("late", WISH, mdev(1))
+        env.define("late", REQUESTED, mdev(1))
         with orphaned(env, "prepare", *START, "late") as orphan:
             env.start_daemon()
             orphan.over()
@@ -128,7 +128,7 @@ class Orphans(Hard):
         assert state(env) == before
 
     def test_a_start_leaves_the_next_one_alone(self, env: DaemonEnv, orphaned: Orphaned) -> None:
-        env.define("late", WISH, mdev(1))
+        env.define("late", REQUESTED, mdev(1))
         with orphaned(env, "prepare", *START, "late") as orphan:
             env.start_daemon()
             env.virsh(*START, "late")
@@ -141,7 +141,7 @@ class Orphans(Hard):
 
     def test_a_stop_takes_its_own_life_home(self, env: DaemonEnv, orphaned: Orphaned) -> None:
         before = state(env)
-        env.define("late", WISH, mdev(1))
+        env.define("late", REQUESTED, mdev(1))
         env.virsh(*START, "late")
         with orphaned(env, "release", "destroy", "late") as orphan:
             orphan.over()
@@ -151,7 +151,7 @@ class Orphans(Hard):
         assert state(env) == before
 
     def test_a_stop_leaves_the_next_life_alone(self, env: DaemonEnv, orphaned: Orphaned) -> None:
-        env.define("late", WISH, mdev(1))
+        env.define("late", REQUESTED, mdev(1))
         env.virsh(*START, "late")
         with orphaned(env, "release", "destroy", "late") as orphan:
             env.start_daemon()
@@ -250,7 +250,7 @@ class Reconnects(Hard):
         ],
     )
     def test_the_guest_runs_on(self, env: DaemonEnv, harm: Callable[[DaemonEnv], None]) -> None:
-        env.define("long", WISH, mdev(1))
+        env.define("long", REQUESTED, mdev(1))
         env.virsh(*START, "long")
         good = {path: env.system.files.read(path) for path in (LEDGER, POLICY)}
         if harm is _annotation_spoilt:
@@ -263,13 +263,13 @@ class Reconnects(Hard):
                 restore(env, path, text)
             if harm is _masks_changed:
                 env.system.sysfs.write("bus/ap/apmask", "+1,+0x77")
-        assert state(env).host.mdevs == {mdev(1): WISH}
+        assert state(env).host.mdevs == {mdev(1): REQUESTED}
         env.virsh("destroy", "long")
         assert leases(env) == {}
 
     def test_the_guest_runs_on_while_the_lock_is_held(self, env: DaemonEnv) -> None:
         env.system.files.write(POLICY, "[time]\nlock-wait = 1")
-        env.define("long", WISH, mdev(1))
+        env.define("long", REQUESTED, mdev(1))
         env.virsh(*START, "long")
         with holding_our_lock(env):
             self.restart(env, lambda: None)
@@ -277,7 +277,7 @@ class Reconnects(Hard):
 
     @essential
     def test_a_guest_whose_device_is_gone_is_ended_by_libvirt_itself(self, env: DaemonEnv) -> None:
-        env.define("robbed", WISH, mdev(1))
+        env.define("robbed", REQUESTED, mdev(1))
         env.virsh(*START, "robbed")
         env.stop_daemon()
         env.system.sysfs.write(AP_MDEVS.remove(mdev(1)), "1")
@@ -288,7 +288,7 @@ class Reconnects(Hard):
         assert leases(env) == {}
 
     def test_a_reload_touches_nothing(self, env: DaemonEnv) -> None:
-        env.define("long", WISH, mdev(1))
+        env.define("long", REQUESTED, mdev(1))
         env.virsh(*START, "long")
         running = state(env)
         with recorded(env) as operations:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HOOKS = "/etc/libvirt/hooks/qemu.d"
 OURS = f"{HOOKS}/50-apvfio"
-WISH = a_matrix("0,10", "1-2")
+REQUESTED = a_matrix("0,10", "1-2")
 """What most of the guests ask for."""
 START = ("start", "--paused")
 _PATIENCE = 60.0
@@ -60,7 +60,7 @@ class DaemonEnv(GuestEnv, Protocol):
     def path(self, inner: str) -> str:
         """How this process names the file that is called ``inner`` inside."""
 
-    def xml(self, name: str, wish: Matrix | None, device: str | None) -> str:
+    def xml(self, name: str, requested: Matrix | None, device: str | None) -> str:
         """The XML that `define` defines."""
 
     def define_xml(self, name: str, xml: str) -> None:
@@ -88,7 +88,7 @@ class Hard:
     @pytest.fixture(autouse=True)
     def all_comes_home(self, env: DaemonEnv) -> Iterator[None]:
         before = state(env)
-        assert (before.leases, before.owed, before.host.mdevs) == (0, False, {})
+        assert (before.leases, before.pending, before.host.mdevs) == (0, False, {})
         yield
         env.clean()
         assert state(env) == before

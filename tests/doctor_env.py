@@ -41,9 +41,9 @@ class Patient(SimulatedHost):
         for domain in self._libvirt.listAllDomains():
             forget(domain)
 
-    def define(self, name: str, wish: Matrix | None = None, device: str = mdev(1)) -> None:
+    def define(self, name: str, requested: Matrix | None = None, device: str = mdev(1)) -> None:
         """Define a guest."""
-        self.define_xml(guest_xml(name, wish, device))
+        self.define_xml(guest_xml(name, requested, device))
 
     def define_xml(self, xml: str) -> None:
         """Define a guest, of the only type the driver has."""

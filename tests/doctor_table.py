@@ -51,7 +51,7 @@ def has(*guests: Def) -> tuple[Step, ...]:
     return tuple(("has", guest) for guest in guests)
 
 
-def wish(attributes: str) -> Def:
+def requested(attributes: str) -> Def:
     """A guest that asks by property."""
     return DB1._replace(old=MATRIX, new=f"<ap:any {attributes}/>")
 
@@ -67,11 +67,11 @@ TABLE = (
     Row("one guest, Linux 6.12", has(DB1), kernel=(("profile", "6.12"),)),
     Row("a rectangle", has(Def("db1", "0,10", "1-2"))),
     Row("control domains", has(DB1._replace(control="1"))),
-    Row("by property", has(wish('mode="ep11" adapters="1"'))),
+    Row("by property", has(requested('mode="ep11" adapters="1"'))),
     Row("no queues requested", has(NOTHING)),
     Row("another guest runs", (*has(DB1, DB2), ("begin", "db2"))),
     Row("it runs", (*has(DB1), ("begin", "db1"))),
-    Row("it runs, by property", (*has(wish('mode="ep11" adapters="1"')), ("begin", "db1"))),
+    Row("it runs, by property", (*has(requested('mode="ep11" adapters="1"')), ("begin", "db1"))),
     Row("it ran", (*has(DB1), ("begin", "db1"), ("end", "db1"))),
     Row("the policy prefers domains", (*has(DB1), ("file", POLICY, 'prefer = "domains"\n'))),
     Row("overrides", (*has(DB1), ("does", "mechanism", "overrides"))),
@@ -200,7 +200,7 @@ TABLE = (
         "annotation",
     ),
     Row("no adapters", has(DB1._replace(old='adapters="0" ', new="")), REFUSED, "annotation"),
-    Row("a mode that is none", has(wish("mode='fast'")), REFUSED, "annotation"),
+    Row("a mode that is none", has(requested("mode='fast'")), REFUSED, "annotation"),
     Row("no device", has(DB1._replace(device=None)), REFUSED, "device"),
     Row("two devices", has(DB1._replace(old="</devices>", new=HOSTDEV2)), REFUSED, "device"),
     Row("a device and no annotation", has(BARE), REFUSED, "annotation"),
@@ -289,10 +289,10 @@ TABLE = (
         REFUSED,
         "absent",
     ),
-    Row("nothing has that property", has(wish('mode="ep11" adapters="2"')), REFUSED, "criteria"),
+    Row("nothing has that property", has(requested('mode="ep11" adapters="2"')), REFUSED, "criteria"),
     Row(
         "what has that property is off",
-        (*has(wish('mode="ep11" adapters="1"')), ("bus", "devices/card0a/config", "0")),
+        (*has(requested('mode="ep11" adapters="1"')), ("bus", "devices/card0a/config", "0")),
         REFUSED,
         "criteria",
     ),

@@ -55,7 +55,7 @@ class SpoiltAnswers:
         (self.directory / f"{what}.text").write_text(text)
         self.spoil(what, f'cat "{self.directory}/{what}.text"; exit {code}')
 
-    def mend(self, what: str) -> None:
+    def repair(self, what: str) -> None:
         """Have apvfio itself answer again."""
         (self.directory / what).unlink()
 

@@ -13,8 +13,8 @@ import pytest
 from apvfio.model.host import AP_MDEVS
 from apvfio.store.policy_file import POLICY
 from daemon_env import (
+    REQUESTED,
     START,
-    WISH,
     DaemonEnv,
     Hard,
     apvfio,
@@ -41,7 +41,7 @@ class Endings(Hard):
     @pytest.fixture
     def guest(self, env: DaemonEnv) -> str:
         """A running guest."""
-        env.define("short", WISH, mdev(1))
+        env.define("short", REQUESTED, mdev(1))
         env.virsh(*START, "short")
         return "short"
 
@@ -86,13 +86,13 @@ class Endings(Hard):
 
     def test_a_start_that_lacks_a_disk(self, env: DaemonEnv) -> None:
         disk = "<disk type='file'><source file='/nowhere/disk'/><target dev='vda'/></disk></devices>"
-        env.define_xml("diskless", env.xml("diskless", WISH, mdev(1)).replace("</devices>", disk))
+        env.define_xml("diskless", env.xml("diskless", REQUESTED, mdev(1)).replace("</devices>", disk))
         self.refused(env, "diskless", "/nowhere/disk")
 
     @pytest.mark.parametrize("name", ["40-other", "60-other"])
     @pytest.mark.parametrize("operation", ["prepare", "start", pytest.param("started", marks=essential)])
     def test_a_hook_of_others_fails(self, env: DaemonEnv, name: str, operation: str) -> None:
-        env.define("unwanted", WISH, mdev(1))
+        env.define("unwanted", REQUESTED, mdev(1))
         body = f'[ "$2" != {operation} ] || {{ echo "{name} has said no" >&2; exit 1; }}'
         with hook_of_others(env, name, body):
             self.refused(env, "unwanted", f"{name} has said no")
@@ -100,13 +100,13 @@ class Endings(Hard):
 
     @essential
     def test_a_hook_of_others_removes_the_device(self, env: DaemonEnv) -> None:
-        env.define("robbed", WISH, mdev(1))
+        env.define("robbed", REQUESTED, mdev(1))
         body = f'[ "$2" != prepare ] || echo 1 >/sys/{AP_MDEVS.remove(mdev(1))}'
         with hook_of_others(env, "60-other", body):
             self.refused(env, "robbed", f"mediated device '{mdev(1)}' not found")
 
     def test_it_is_destroyed_before_it_has_started(self, env: DaemonEnv) -> None:
-        env.define("brief", WISH, mdev(1))
+        env.define("brief", REQUESTED, mdev(1))
         with (
             holding_our_lock(env) as busy,
             meanwhile(lambda: env.virsh(*START, "brief", check=False)) as started,
@@ -133,7 +133,7 @@ class HeldLocks(Hard):
     """A tool of s390-tools has their lock when a guest starts."""
 
     def test_a_short_while_is_waited_for(self, env: DaemonEnv) -> None:
-        env.define("patient", WISH, mdev(1))
+        env.define("patient", REQUESTED, mdev(1))
         with (
             holding_the_s390_lock(env) as busy,
             meanwhile(lambda: env.virsh(*START, "patient", check=False)) as answer,
@@ -142,11 +142,11 @@ class HeldLocks(Hard):
             assert state(env).host.mdevs == {}
             busy.over()
             assert answer.result().returncode == 0
-        assert state(env).host.mdevs == {mdev(1): WISH}
+        assert state(env).host.mdevs == {mdev(1): REQUESTED}
 
     def test_a_long_while_is_not_and_the_holder_is_named(self, env: DaemonEnv) -> None:
         before = state(env)
-        env.define("patient", WISH, mdev(1))
+        env.define("patient", REQUESTED, mdev(1))
         env.system.files.write(POLICY, "[time]\nlock-wait = 5")
         try:
             with holding_the_s390_lock(env):

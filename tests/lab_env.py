@@ -52,11 +52,11 @@ class LabEnv:
         """Run our command in the lab, where /sys is the simulated host's."""
         return self.run([self.python, "-m", "apvfio", *words])
 
-    def xml(self, name: str, wish: Matrix | None, device: str | None) -> str:
-        return guest_xml(name, wish, device or "")
+    def xml(self, name: str, requested: Matrix | None, device: str | None) -> str:
+        return guest_xml(name, requested, device or "")
 
-    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
-        self.define_xml(name, self.xml(name, wish, device))
+    def define(self, name: str, requested: Matrix | None, device: str | None) -> None:
+        self.define_xml(name, self.xml(name, requested, device))
 
     def define_xml(self, name: str, xml: str) -> None:
         done = self.lab.define(xml)

@@ -34,8 +34,8 @@ class GuestEnv(Protocol):
     def virsh(self, *words: str, check: bool = True) -> CompletedProcess[str]:
         """Run virsh; with ``check`` a failure fails the test."""
 
-    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
-        """Define a small guest with an annotation for ``wish`` and a vfio-ap hostdev of that uuid."""
+    def define(self, name: str, requested: Matrix | None, device: str | None) -> None:
+        """Define a small guest with an annotation for ``requested`` and a vfio-ap hostdev of that uuid."""
 
 
 class State(NamedTuple):
@@ -43,7 +43,7 @@ class State(NamedTuple):
 
     host: Host
     leases: int
-    owed: bool
+    pending: bool
 
 
 def state(env: GuestEnv) -> State:
@@ -76,17 +76,19 @@ class Lifecycle:
     def test_ibms_guest_gets_its_queues_and_returns_them(self, env: GuestEnv) -> None:
         before = state(env)
         assert len(with_driver(before.host, "cex4queue")) == 12
-        wish = Matrix(parse_list("0,0xa"), parse_list("1,2,4"), parse_list("1,2,4"))
-        env.define("ibm", wish, mdev(1))
+        requested = Matrix(parse_list("0,0xa"), parse_list("1,2,4"), parse_list("1,2,4"))
+        env.define("ibm", requested, mdev(1))
         env.virsh("start", "--paused", "ibm")
 
         running = state(env)
-        assert running.host.mdevs == {mdev(1): wish}
-        assert read_guest_queues(env.system.sysfs, mdev(1), wish) == set(wish.queues())
+        assert running.host.mdevs == {mdev(1): requested}
+        assert read_guest_queues(env.system.sysfs, mdev(1), requested) == set(requested.queues())
         collateral = {"00.001b", "0a.001b"}
-        assert with_driver(running.host, "vfio_ap") == {str(queue) for queue in wish.queues()} | collateral
+        assert (
+            with_driver(running.host, "vfio_ap") == {str(queue) for queue in requested.queues()} | collateral
+        )
         assert with_driver(running.host, "cex4queue") == {"01.0001", "01.0002", "01.0004", "01.001b"}
-        assert (running.leases, running.owed) == (1, True)
+        assert (running.leases, running.pending) == (1, True)
 
         env.virsh("destroy", "ibm")
         assert state(env) == before

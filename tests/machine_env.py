@@ -62,16 +62,16 @@ class MachineEnv:
     def path(self, inner: str) -> str:
         return inner
 
-    def xml(self, name: str, wish: Matrix | None, device: str | None) -> str:
-        inside = annotation(wish).replace("<guest>", f"<guest xmlns='{NAMESPACE}'>") if wish else ""
+    def xml(self, name: str, requested: Matrix | None, device: str | None) -> str:
+        inside = annotation(requested).replace("<guest>", f"<guest xmlns='{NAMESPACE}'>") if requested else ""
         return DOMAIN.format(
             name=name,
-            metadata=f"<metadata>{inside}</metadata>" if wish else "",
+            metadata=f"<metadata>{inside}</metadata>" if requested else "",
             hostdev=HOSTDEV.format(device) if device else "",
         )
 
-    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
-        self.define_xml(name, self.xml(name, wish, device))
+    def define(self, name: str, requested: Matrix | None, device: str | None) -> None:
+        self.define_xml(name, self.xml(name, requested, device))
 
     def define_xml(self, name: str, xml: str) -> None:
         self.virsh("define", "/proc/self/fd/0", stdin=xml)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
 
 
-def wish(
+def mask_edit(
     apmask: str | None, aqmask: str | None, *, active: bool = True, persistent: bool = False
 ) -> MaskEdit:
     """A change of masks in chzdev's language."""
@@ -30,4 +30,4 @@ def change(
     persistent: bool = False,
 ) -> None:
     """Make that change; what it announces is not looked at."""
-    change_masks(system, wish(apmask, aqmask, active=active, persistent=persistent), lambda _: None)
+    change_masks(system, mask_edit(apmask, aqmask, active=active, persistent=persistent), lambda _: None)

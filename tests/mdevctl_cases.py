@@ -49,8 +49,8 @@ class GuestEnv(Protocol):
     def run(self, argv: Sequence[str], *, stdin: str = "") -> CompletedProcess[str]:
         """Run a command there."""
 
-    def define(self, name: str, wish: Matrix | None, device: str | None) -> None:
-        """Define a small guest with an annotation for ``wish`` and a vfio-ap hostdev of that uuid."""
+    def define(self, name: str, requested: Matrix | None, device: str | None) -> None:
+        """Define a small guest with an annotation for ``requested`` and a vfio-ap hostdev of that uuid."""
 
 
 def shipped(name: str, python: str) -> str:

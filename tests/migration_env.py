@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.store import ledger_file
-from daemon_env import START, WISH, eventually, leases
+from daemon_env import REQUESTED, START, eventually, leases
 from hosts import mdev
 from lab.guest import EMULATOR, guest_uuid
 from lab.libvirtd import write_file
@@ -85,9 +85,9 @@ class Pair:
             env.virsh("undefine", NAME, check=False)
             eventually(partial(leases, env), {})
 
-    def start(self, wish: Matrix = WISH) -> None:
+    def start(self, requested: Matrix = REQUESTED) -> None:
         """Define the guest here, and start it."""
-        self.here.define(NAME, wish, mdev(1))
+        self.here.define(NAME, requested, mdev(1))
         self.here.virsh(*START, NAME)
 
     def standing(self) -> Standing:
@@ -162,9 +162,9 @@ def tree(env: LabEnv) -> str:
     return env.path(f"{env.lab.work}/host")
 
 
-def a_letter(name: str, wish: Matrix, env: LabEnv) -> str:
+def a_letter(name: str, requested: Matrix, env: LabEnv) -> str:
     """The XML of a guest that wants queues."""
-    return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", env.xml(name, wish, mdev(7)))
+    return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", env.xml(name, requested, mdev(7)))
 
 
 def _prepare(env: LabEnv) -> None:

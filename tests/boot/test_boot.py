@@ -95,7 +95,7 @@ def assert_all_guests_have_their_queues(host: Computer) -> None:
     owners = {queue["queue"]: queue["owner"] for queue in now["queues"]}
     for name, (_, matrix) in GUESTS.items():
         assert {owners[str(queue)] for queue in matrix.queues()} == {f"guest {name}"}
-    # What the stored masks free is nobody's debt.
+    # What the stored masks free is no pending return.
     assert now["aqmask"] == "0-26,28-255"
     assert now["pending"]["aqmask"] == ""
     assert now["pending"]["apmask"] == "0,2,10"
@@ -142,7 +142,7 @@ class TestBoot:
             assert sorted(map(str, matrix.queues())) == ([queues] if isinstance(queues, str) else queues)
         assert " Subject: A guest has AP queues\n" in host.did(*ours, "--catalog")
 
-    def test_the_trail_tells_who_had_a_queue_in_which_boot(self, host: Computer) -> None:
+    def test_the_audit_log_tells_who_had_a_queue_in_which_boot(self, host: Computer) -> None:
         lines = host.apvfio("log", "--queue", "01.001b").splitlines()[1:]
         assert [line.split()[-1] for line in lines] == ["stored"] * len(lines)
         assert ["still" in line for line in lines] == [False] * (len(lines) - 1) + [True]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor on a host that boots: from a fresh one to one with nothing amiss, by its own commands alone."""
+"""The doctor on a host that boots: from a fresh one to one without problems, by its own commands alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def examined(host: Computer, *words: str) -> tuple[int, list[Found]]:
     return done.returncode, [fault for fault in faults if fault["id"] not in ("exposed", "kvm")]
 
 
-def mend(host: Computer, fault: Found) -> None:
+def repair(host: Computer, fault: Found) -> None:
     assert fault["commands"]
     for command in fault["commands"]:
         host.did("sh", "-c", command)
@@ -71,13 +71,13 @@ class TestDoctor:
         assert host.run("virsh", "start", "db1").returncode != 0
         # Of what comes within a second of the daemon's start nobody can tell whether it saw that.
         time.sleep(1.5)
-        mend(host, fault)
+        repair(host, fault)
         # The daemon has been running since before there was a hook.
         host.did("virsh", "list")
         fault = first(host, "hook-seen", Exit.HOST)
         assert fault["commands"] == ["systemctl reload libvirtd"]
         assert "mediated device" in host.run("virsh", "start", "db1").stderr
-        mend(host, fault)
+        repair(host, fault)
         assert examined(host) == (0, [])
         assert examined(host, "db1") == (0, [])
         # systemd forgets when it last ran ExecReload, and not that the service was reloaded.
@@ -95,7 +95,7 @@ class TestDoctor:
 
     def test_a_unit_that_is_switched_off(self, host: Computer) -> None:
         host.did("systemctl", "disable", "--now", "apvfio-reconcile.path")
-        mend(host, first(host, "units"))
+        repair(host, first(host, "units"))
         assert examined(host) == (0, [])
 
     def test_a_unit_that_has_failed(self, host: Computer) -> None:
@@ -105,39 +105,39 @@ class TestDoctor:
         host.did("mv", f"{LEDGER}.kept", LEDGER)
         fault = first(host, "units")
         assert "apvfio-reconcile.service has failed" in fault["message"]
-        mend(host, fault)
+        repair(host, fault)
         assert examined(host) == (0, [])
 
     def test_cockpit_that_came_later(self, host: Computer) -> None:
         host.did("mv", f"{COCKPIT}.kept", COCKPIT)
         fault = first(host, "files")
         assert f"/cockpit/apvfio/manifest.json and {PAGE - 1} more: not installed." in fault["message"]
-        mend(host, fault)
+        repair(host, fault)
         assert examined(host) == (0, [])
 
     def test_a_file_that_is_gone(self, host: Computer) -> None:
         host.did("rm", RULE)
         fault = first(host, "files")
         assert fault["message"] == f"{RULE}: not installed."
-        mend(host, fault)
+        repair(host, fault)
         assert examined(host) == (0, [])
 
     def test_a_hook_of_another_version(self, host: Computer) -> None:
         host.did("sed", "-i", "s/^# Operation/# An operation/; s/^# change/# of old/", HOOK)
         host.did("sh", "-c", f"echo '# more' >>{HOOK}")
-        mend(host, first(host, "hook"))
+        repair(host, first(host, "hook"))
         assert examined(host) == (0, [])
 
     def test_a_hook_that_is_a_link(self, host: Computer) -> None:
         host.did("mv", HOOK, "/etc/libvirt/kept")
         host.did("ln", "-s", "/etc/libvirt/kept", HOOK)
-        mend(host, first(host, "hook"))
+        repair(host, first(host, "hook"))
         host.did("rm", "/etc/libvirt/kept")
         assert examined(host) == (0, [])
 
     def test_somebody_elses_file_in_its_place(self, host: Computer) -> None:
         host.did("sh", "-c", f"printf '#!/bin/sh\\nexit 0\\n' >{HOOK}")
-        mend(host, first(host, "hook", Exit.CONFLICT))
+        repair(host, first(host, "hook", Exit.CONFLICT))
         assert examined(host) == (0, [])
 
     def test_work_that_nobody_takes_up(self, host: Computer) -> None:
@@ -145,12 +145,12 @@ class TestDoctor:
         host.did("sh", "-c", "mkdir -p /run/apvfio/deferred; touch /run/apvfio/deferred/1.db1")
         _, faults = examined(host)
         assert [fault["id"] for fault in faults] == ["units", "deferred-returns"]
-        mend(host, faults[0])
+        repair(host, faults[0])
         until(lambda: host.did("ls", "/run/apvfio/deferred") == "")
         assert examined(host) == (0, [])
 
     def test_a_daemon_that_is_down(self, host: Computer) -> None:
         host.did("systemctl", "stop", "libvirtd.service", "libvirtd.socket", "libvirtd-ro.socket")
         fault = first(host, "connection", Exit.HOST)
-        mend(host, fault)
+        repair(host, fault)
         assert examined(host) == (0, [])

@@ -64,11 +64,11 @@ def _files(host: Computer) -> set[str]:
     return set(found.stdout.splitlines())
 
 
-def _owed(host: Computer) -> str:
+def _pending(host: Computer) -> str:
     return str(json.loads(host.did("apvfio", "status", "--json"))["pending"]["apmask"])
 
 
-def _amiss(host: Computer) -> list[str]:
+def _problems(host: Computer) -> list[str]:
     """What doctor has against the files of the package."""
     checks = json.loads(host.run("apvfio", "doctor", "--json").stdout)["checks"]
     concerned = [check for check in checks if check["id"] in ("hook", "files")]
@@ -115,10 +115,10 @@ def test_from_installation_to_purge(host: Computer) -> None:
     assert host.unit("apvfio-prepare.service", "Result") == "success"
     assert host.did("stat", "--format=%a", "/run/apvfio") == "700\n"
     assert host.did("man", "--where", "8", "apvfio") == "/usr/share/man/man8/apvfio.8.gz\n"
-    assert _amiss(host) == []
+    assert _problems(host) == []
 
     host.virsh("start", "db1")
-    assert _owed(host) == "0,10"
+    assert _pending(host) == "0,10"
     for command in (("apvfio",), BY_HAND):
         answer = host.run(*command, "install")
         assert "the package apvfio is installed on this host" in answer.stderr
@@ -127,12 +127,12 @@ def test_from_installation_to_purge(host: Computer) -> None:
     answer = host.run("dpkg", "--remove", "apvfio")
     assert answer.returncode != 0
     assert "guest db1 would not return the queues held now" in answer.stderr
-    assert _owed(host) == "0,10"
+    assert _pending(host) == "0,10"
     host.did("dpkg", "--install", "/apvfio.deb")  # an upgrade, while the guest runs
-    assert _owed(host) == "0,10"
+    assert _pending(host) == "0,10"
 
     host.virsh("destroy", "db1")
-    until(lambda: _owed(host) == "")
+    until(lambda: _pending(host) == "")
     host.did("dpkg", "--remove", "apvfio")
     assert host.run("test", "-x", HOOK).returncode == 0
     answer = host.run("virsh", "start", "db1")
@@ -141,7 +141,7 @@ def test_from_installation_to_purge(host: Computer) -> None:
     host.did("dpkg", "--install", "/apvfio.deb")
     host.virsh("start", "db1")
     host.virsh("destroy", "db1")
-    until(lambda: _owed(host) == "")
+    until(lambda: _pending(host) == "")
     host.did("dpkg", "--purge", "apvfio")
     assert _files(host) == before
     assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
@@ -159,7 +159,7 @@ def test_nothing_of_the_package_goes_with_the_callout(host: Computer) -> None:
         assert host.unit(unit, "UnitFileState") == "enabled"
     assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
     host.virsh("destroy", "db1")
-    until(lambda: _owed(host) == "")
+    until(lambda: _pending(host) == "")
     # Without the interpreter's package it would keep mdevctl from starting devices.
     host.did("apvfio", "install", "--callout")
     host.did("dpkg", "--purge", "apvfio")
@@ -219,14 +219,14 @@ def test_the_rpm_package(host: Computer, rpm_package: Path) -> None:
     host.write("/apvfio.rpm", rpm_package.read_bytes())
     before = _files(host)
     host.did("rpm", "--install", "--nodeps", "/apvfio.rpm")
-    assert _amiss(host) == []
+    assert _problems(host) == []
     assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
     host.virsh("start", "db1")
-    assert _owed(host) == "0,10"
+    assert _pending(host) == "0,10"
     answer = host.run("rpm", "--erase", "apvfio")
     assert (answer.returncode, "guest db1 would not return the queues" in answer.stderr) == (1, True)
     host.virsh("destroy", "db1")
-    until(lambda: _owed(host) == "")
+    until(lambda: _pending(host) == "")
     # What %systemd_preun does with Fedora's macros.
     host.did("systemctl", "disable", "--now", "apvfio-prepare.service", "apvfio-reconcile.path")
     host.did("rpm", "--erase", "apvfio")

@@ -90,7 +90,7 @@ def test_a_lease_is_released(host: SimulatedHost, open_page: OpenPage) -> None:
     assert masks(host) == before
 
 
-def test_what_stays_owed_is_told(host: SimulatedHost, open_page: OpenPage) -> None:
+def test_what_stays_pending_is_told(host: SimulatedHost, open_page: OpenPage) -> None:
     host.start(a_request("0,10", "1,2,4"))
     host.make_mdev(mdev(5), a_matrix("10", "27"))
     page = open_page(host.path)

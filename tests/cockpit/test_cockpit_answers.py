@@ -146,7 +146,7 @@ class TestHanging:
         page.until("dialog [role=alert]", "apvfio masks was stopped.")
         page.until("dialog [role=alert]", "may have been made in part")
         ends(page, answers, DEED)
-        answers.mend(DEED)
+        answers.repair(DEED)
         page.plan_anew()
         page.until("dialog .plan", "The host loses")
         page.finish("Change")
@@ -160,7 +160,7 @@ class TestHanging:
         page.until("#alerts", "What is shown is from ")
         page.until("#alerts", "apvfio status --watch gave no answer within 30 seconds.")
         assert len(answers.running(WATCH)) <= 1
-        answers.mend(WATCH)
+        answers.repair(WATCH)
         page.until("#live", "live")
         page.gone("#alerts .alert")
         # From now on nothing is heard of it, though it runs.
@@ -271,7 +271,7 @@ class TestNonsense:
         page = open_page(command=answers.command)
         page.until("#host .alert", "apvfio masks was killed (signal KILL).")
         page.until("#host", "0-255")
-        answers.mend(MASKS)
+        answers.repair(MASKS)
         page.until("#host", "not stored")
         page.gone("#host .alert")
 
@@ -304,7 +304,7 @@ class TestNonsense:
                 return
         page.until("dialog [role=alert]", said or "cannot read")
         assert page.js("return document.querySelector('dialog button.primary').disabled")
-        answers.mend(what)
+        answers.repair(what)
         page.plan_anew()
         page.until("dialog .plan", "The host loses")
         page.finish("Change")

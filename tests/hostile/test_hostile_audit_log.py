@@ -48,8 +48,8 @@ def lived() -> Machine:
     return machine
 
 
-TRAIL = lived().files.texts[audit_log.AUDIT_LOG]
-FIELDS = [(number, name) for number, line in enumerate(TRAIL.splitlines()) for name in json.loads(line)]
+LOGGED = lived().files.texts[audit_log.AUDIT_LOG]
+FIELDS = [(number, name) for number, line in enumerate(LOGGED.splitlines()) for name in json.loads(line)]
 ANYTHING: list[object] = [
     None, True, 0, -1, 1.5, float("nan"), 1 << 70, "", "x", "9-1", "0" * 70_000, "\x1b[2J\n", "\ud800", [],
     [[]], {}, {"x": 1}, [1], {"started": -1}, {"started": 1 << 200},
@@ -82,7 +82,7 @@ def require_harmless(text: str) -> Machine:
     return machine
 
 
-def require_mended(text: str) -> None:
+def require_repaired(text: str) -> None:
     """What the end of the audit log lacks is told at once, as found out late."""
     machine = lived()
     machine.files.texts[audit_log.AUDIT_LOG] = text
@@ -95,32 +95,32 @@ def require_mended(text: str) -> None:
 
 @pytest.mark.parametrize(("number", "name"), FIELDS, ids=str)
 def test_everything_in_it_replaced(number: int, name: str) -> None:
-    lines = TRAIL.splitlines()
+    lines = LOGGED.splitlines()
     for value in ANYTHING:
         item = {**json.loads(lines[number]), name: value}
         require_harmless("\n".join([*lines[:number], json.dumps(item), *lines[number + 1 :]]) + "\n")
 
 
-@pytest.mark.parametrize("cut", range(0, len(TRAIL), 43))
+@pytest.mark.parametrize("cut", range(0, len(LOGGED), 43))
 def test_cut_at_either_end(cut: int) -> None:
-    require_harmless(TRAIL[:cut])
-    require_harmless(TRAIL[cut:])
-    require_mended(TRAIL[:cut])
+    require_harmless(LOGGED[:cut])
+    require_harmless(LOGGED[cut:])
+    require_repaired(LOGGED[:cut])
 
 
 @trying(60)
 @given(st.data())
 def test_anything_put_in(data: st.DataObject) -> None:
-    begin = data.draw(st.integers(0, len(TRAIL)))
+    begin = data.draw(st.integers(0, len(LOGGED)))
     end = begin + data.draw(st.sampled_from([0, 1, 30]))
     pieces = st.sampled_from(
         ["\n", "\0", "{", "[" * 50_000, '"', "\ud800", "9" * 5000, "\x85", "\u2028", "\r", "}\n{"]
     )
-    require_harmless(TRAIL[:begin] + data.draw(pieces | st.text(max_size=5)) + TRAIL[end:])
+    require_harmless(LOGGED[:begin] + data.draw(pieces | st.text(max_size=5)) + LOGGED[end:])
 
 
 def test_lines_in_any_order() -> None:
-    lines = TRAIL.splitlines(keepends=True)
+    lines = LOGGED.splitlines(keepends=True)
     require_harmless("".join(reversed(lines)))
     require_harmless("".join(lines * 3))
     require_harmless("".join(lines[::2]))
@@ -179,12 +179,12 @@ def test_what_is_planted_in_its_place_costs_no_guest_its_start(
 
 
 @pytest.mark.parametrize("plant", [*KINDS, open_to_all, too_large])
-def test_a_full_trail_goes_on_beside_what_is_planted(
+def test_a_full_audit_log_goes_on_beside_what_is_planted(
     tmp_path: Path, plant: Callable[[Path, Planted], None]
 ) -> None:
     planted = Planted(tmp_path)
     files = planted.system.files
-    files.append(audit_log.AUDIT_LOG, TRAIL * (2 * (1 << 20) // len(TRAIL)))
+    files.append(audit_log.AUDIT_LOG, LOGGED * (2 * (1 << 20) // len(LOGGED)))
     plant(planted.path(f"{audit_log.AUDIT_LOG}.1"), planted)
     for operation in ("prepare", "release"):
         assert prepare(planted.system, domain(), operation) == (Exit.OK, "", "")

@@ -40,7 +40,7 @@ def require_text(said: Said) -> None:
 
 
 @pytest.mark.parametrize("version", ["7.2", "6.1"])
-@pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "wish"])
+@pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "criteria"])
 def test_any_answer_of_the_kernel(version: str, xml: bytes, tmp_path: Path) -> None:
     machine = a_machine(version)
     spoilt = spoil(machine)

@@ -29,14 +29,14 @@ def readers(machine: Machine, directory: Path) -> dict[str, Callable[[], Said]]:
     """All who look at a host and change nothing."""
     (directory / "guest.xml").write_bytes(WANTED)
     (directory / "any.xml").write_bytes(ANY)
-    xml, wish, copy = (str(directory / name) for name in ("guest.xml", "any.xml", "copy.json"))
+    xml, requested, copy = (str(directory / name) for name in ("guest.xml", "any.xml", "copy.json"))
     words = {
         "status": ["status"],
         "status as JSON": ["status", "--json"],
         "queues": ["queues"],
         "plan": ["plan", "--xml", xml],
-        "a wish's plan": ["plan", "--xml", wish],
-        "all plans": ["plan", "--all", "--xml", xml, "--xml", wish],
+        "a wish's plan": ["plan", "--xml", requested],
+        "all plans": ["plan", "--all", "--xml", xml, "--xml", requested],
         "masks": ["masks"],
         "mode": ["mode"],
         "dump": ["dump", copy, "--force"],
@@ -69,7 +69,7 @@ def test_who_looks_at_it_is_told_and_changes_nothing(version: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("version", ["7.2", "6.1"])
-@pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "wish"])
+@pytest.mark.parametrize("xml", [WANTED, ANY], ids=["ids", "criteria"])
 def test_a_guest_starts_or_is_refused(version: str, xml: bytes) -> None:
     machine = a_machine(version)
     start = machine.twin()

@@ -96,7 +96,7 @@ def test_a_mask_of_the_kernels_that_is_changed_is_another_mask_or_none(
 
 @trying(100)
 @given(hostile, st.none() | hostile)
-def test_a_wish_as_an_option(text: str, control: str | None) -> None:
+def test_criteria_as_an_option(text: str, control: str | None) -> None:
     refusal(lambda: parse_option(text, control))
     refusal(lambda: parse_option(f"mode=cca,{text}", control))
 

@@ -89,7 +89,7 @@ class Ward:
         code, _ = self.examined(*words)
         return code, next(c for c in self.faults(*words) if c["message"] not in self.usual)
 
-    def mend(self, check: Found) -> None:
+    def repair(self, check: Found) -> None:
         """Paste all commands at once; no directory that others use is another one afterwards."""
         assert check["commands"]
         shared = f"stat -c '%n %a %u %g' {' '.join(SHARED)}"
@@ -216,7 +216,7 @@ def test_what_stops_every_guest(
     # It is the reason indeed: libvirt meets it, too.
     if says:
         assert says in ward.refuses("db1")
-    ward.mend(ward.first("db1")[1])
+    ward.repair(ward.first("db1")[1])
     assert ward.examined("db1")[0] == 0
     ward.starts("db1")
     if name == "other-hooks" and "link" in fault["message"]:
@@ -241,12 +241,12 @@ def test_an_annotation_is_edited(ward: Ward) -> None:
     assert "1x" in lines[int(number[1]) - 1]
     assert "1x" in ward.refuses("db1")
     ward.editor = "sed -i s/1x/1/"
-    ward.mend(fault)
+    ward.repair(fault)
     ward.starts("db1")
 
 
 @pytest.mark.parametrize(
-    ("wish", "device", "code", "name", "says"),
+    ("requested", "device", "code", "name", "says"),
     [
         (a_matrix("0", "1"), "", Exit.REQUEST, "device", "no device to carry them"),
         (None, mdev(1), Exit.REQUEST, "annotation", "not found"),
@@ -254,15 +254,15 @@ def test_an_annotation_is_edited(ward: Ward) -> None:
     ],
 )
 def test_what_one_guest_lacks(
-    ward: Ward, wish: Matrix | None, device: str, code: int, name: str, says: str
+    ward: Ward, requested: Matrix | None, device: str, code: int, name: str, says: str
 ) -> None:
-    ward.env.define("db1", wish, device)
+    ward.env.define("db1", requested, device)
     found, fault = ward.first("db1")
     assert (found, fault["id"]) == (code, name)
     assert says in ward.refuses("db1")
     if not fault["commands"]:
         return  # nobody knows which queues are meant
-    ward.mend(fault)
+    ward.repair(fault)
     ward.starts("db1")
 
 
@@ -274,7 +274,7 @@ def test_a_second_copy_of_the_hook(ward: Ward) -> None:
     assert (code, fault["id"], fault["state"]) == (0, "other-hooks", "warning")
     assert "served twice" in fault["message"]
     ward.starts("db1")
-    ward.mend(fault)
+    ward.repair(fault)
     ward.starts("db1")
     ward.shell(f"rm {copy}")
 
@@ -284,7 +284,7 @@ def test_a_hook_that_others_may_write(ward: Ward) -> None:
     code, fault = ward.first()
     assert (code, fault["id"], fault["state"]) == (0, "exposed", "warning")
     assert "others than root may write /etc/libvirt/hooks/qemu" in fault["message"]
-    ward.mend(fault)
+    ward.repair(fault)
     assert ward.shell("stat -c '%a %U' /etc/libvirt/hooks/qemu") == "755 root\n"
     ward.shell("rm /etc/libvirt/hooks/qemu")
 
@@ -320,7 +320,7 @@ def test_a_clone_gets_a_device_of_its_own(ward: Ward) -> None:
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
     assert fault["commands"] == ["apvfio guest set --new-device clone"]
     ward.refuses("clone")
-    ward.mend(fault)
+    ward.repair(fault)
     ward.starts("clone")
     assert ward.env.virsh("dumpxml", "--inactive", "db1").stdout == before
     ward.env.virsh("destroy", "db1")
@@ -332,10 +332,10 @@ def test_somebody_elses_device(ward: Ward) -> None:
     code, fault = ward.first("db1")
     assert (code, fault["id"]) == (Exit.CONFLICT, "held")
     assert mdev(9) in ward.refuses("db1")
-    ward.mend(fault)
+    ward.repair(fault)
     ward.starts("db1")
     masks = next(c for c in ward.faults() if c["id"] == "masks")
-    ward.mend(masks)
+    ward.repair(masks)
     assert "masks" not in [c["id"] for c in ward.faults()]
     ward.env.virsh("undefine", "own")
 
@@ -349,7 +349,7 @@ def test_guests_whose_qemu_is_gone(ward: Ward) -> None:
     ward.shell('sed -E \'s/"since": [0-9]+/"since": 1/\' /run/ledger.kept >/run/apvfio/ledger.json')
     fault = next(c for c in ward.faults() if c["id"] == "drift")
     assert fault["commands"] == ["apvfio reconcile"]
-    ward.mend(fault)
+    ward.repair(fault)
     ward.shell("rm /run/ledger.kept")
 
 

@@ -118,16 +118,16 @@ def test_the_annotation_reaches_the_hook(recorder: Lab, calls: Path) -> None:
     from apvfio.domain.request import parse_domain
     from apvfio.model.mask_grammar import parse_list
 
-    wish = Matrix(parse_list("0,0xa"), parse_list("1-2,4"), parse_list("4"))
+    requested = Matrix(parse_list("0,0xa"), parse_list("1-2,4"), parse_list("4"))
     recorder.run(["rm", "/run/hook.xml"])
-    recorder.define(guest_xml("wish", wish, UUID))
+    recorder.define(guest_xml("wish", requested, UUID))
     assert recorder.virsh("start", "wish").returncode == 1
     with open(recorder.path("/run/hook.xml"), "rb") as file:
         first = file.read().partition(b"</domain>")
     request = parse_domain(first[0] + first[1])
     assert request
     assert (request.guest, request.guest_uuid) == ("wish", guest_uuid("wish"))
-    assert (request.mdev, request.matrix) == (UUID, wish)
+    assert (request.mdev, request.matrix) == (UUID, requested)
 
 
 def test_mdevctl_knows_the_type_and_makes_devices(recorder: Lab) -> None:

@@ -64,7 +64,7 @@ def test_on_a_host_of_overrides_nothing_is_taken_unasked(env: LabEnv) -> None:
         assert env.apvfio("mechanism", "masks").returncode == 0
 
 
-def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(env: LabEnv) -> None:
+def test_without_the_callout_the_notifier_returns_what_a_foreign_device_kept(env: LabEnv) -> None:
     before = state(env)
     os.remove(env.path(CALLOUT))
     try:
@@ -82,7 +82,7 @@ def test_without_the_callout_the_notifier_pays_what_a_foreign_device_kept(env: L
         install(env.lab, "mdevctl-callout", CALLOUT)
 
 
-def test_without_the_notifier_the_next_reconcile_pays(env: LabEnv) -> None:
+def test_without_the_notifier_the_next_reconcile_returns_the_queues(env: LabEnv) -> None:
     before = state(env)
     os.remove(env.path(NOTIFIER))
     try:

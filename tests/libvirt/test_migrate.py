@@ -13,8 +13,8 @@ import pytest
 from apvfio.model.errors import Exit
 from apvfio.store.policy_file import POLICY
 from daemon_env import (
+    REQUESTED,
     START,
-    WISH,
     apvfio,
     eventually,
     holding_our_lock,
@@ -68,7 +68,7 @@ def arrived(pair: Pair, started: Standing) -> None:
     """See that the guest is there, with its queues, and nothing of it is here."""
     found = pair.standing()
     assert (found.runs_here, found.runs_there, found.device_there) == (False, True, True)
-    assert (found.there, found.here.leases, found.here.owed) == (started.here, 0, False)
+    assert (found.there, found.here.leases, found.here.pending) == (started.here, 0, False)
     assert found.here.host == started.there.host
     assert pair.holder(pair.there) == {NAME: mdev(1)}
 
@@ -117,7 +117,7 @@ def test_it_ends_there_as_any_guest_does(pair: Pair, started: Standing) -> None:
 
 
 def test_a_guest_without_definition_leaves_none(pair: Pair) -> None:
-    pair.here.virsh("create", "/proc/self/fd/0", stdin=pair.here.xml(NAME, WISH, mdev(1)))
+    pair.here.virsh("create", "/proc/self/fd/0", stdin=pair.here.xml(NAME, REQUESTED, mdev(1)))
     started = pair.standing()
     assert pair.migrate().returncode == 0
     arrived(pair, started)
@@ -141,7 +141,7 @@ def test_again_there_is_nothing_to_do(pair: Pair, started: Standing) -> None:
 
 
 def test_the_destination_has_no_queues_for_it(pair: Pair, started: Standing) -> None:
-    pair.there.define("owner", WISH, mdev(2))
+    pair.there.define("owner", REQUESTED, mdev(2))
     pair.there.virsh(*START, "owner")
     before = pair.standing()
     failed(pair.migrate(), Exit.CONFLICT, "the destination refuses: ", "are held by guest owner.")
@@ -158,7 +158,7 @@ def test_the_destinations_queues_are_reserved(pair: Pair, started: Standing) -> 
 
 
 def test_the_destination_has_a_namesake(pair: Pair, started: Standing) -> None:
-    other = pair.here.xml(NAME, WISH, mdev(3)).replace(
+    other = pair.here.xml(NAME, REQUESTED, mdev(3)).replace(
         "<uuid>", "<uuid>11111111-2222-4333-8444-555555555555<!--"
     )
     pair.there.define_xml(NAME, other.replace("</uuid>", "--></uuid>"))
@@ -168,7 +168,7 @@ def test_the_destination_has_a_namesake(pair: Pair, started: Standing) -> None:
 
 def test_its_queues_there_are_taken_after_the_plan(pair: Pair, started: Standing, tmp_path: Path) -> None:
     thief = tmp_path / "thief.xml"
-    thief.write_text(a_letter("thief", WISH, pair.there), encoding="utf-8")
+    thief.write_text(a_letter("thief", REQUESTED, pair.there), encoding="utf-8")
     there = f"{sys.executable} -m apvfio --root {tree(pair.there)}"
     late = tmp_path / "late"
     steals = f'[ "$*" != "incoming --json" ] || {there} incoming <{thief} >/dev/null'
@@ -190,7 +190,7 @@ def test_it_does_not_let_go_of_its_device(pair: Pair, started: Standing) -> None
 def test_the_migration_fails(pair: Pair, why: str) -> None:
     kernel = "/var/lib/libvirt/own-kernel"
     pair.here.run(["cp", "/var/lib/libvirt/idle-kernel", kernel])
-    xml = pair.here.xml(NAME, WISH, mdev(1))
+    xml = pair.here.xml(NAME, REQUESTED, mdev(1))
     pair.here.define_xml(
         NAME, xml.replace("/var/lib/libvirt/idle-kernel", kernel) if why == "no kernel" else xml
     )
@@ -303,7 +303,7 @@ def test_killed_at_the_start_and_the_destination_waits_in_vain(pair: Pair, start
 def test_killed_and_its_queues_here_are_taken(pair: Pair, started: Standing) -> None:
     """It runs there without its device until its queues are to be had, at either place."""
     pair.dies("move")
-    pair.here.define("thief", WISH, mdev(2))
+    pair.here.define("thief", REQUESTED, mdev(2))
     pair.here.virsh(*START, "thief")
     pair.there.run(["touch", "/var/lib/libvirt/full"])
     before = pair.standing()
@@ -359,9 +359,9 @@ def device() -> str:
 
 def test_other_queues_than_it_has(pair: Pair) -> None:
     """A guest that asks by property gets whatever is alike."""
-    xml = pair.here.xml(NAME, WISH, mdev(1))
-    wish = '<ap:any mode="ep11" adapters="1" domains="1"/>'
-    pair.here.define_xml(NAME, xml.replace('<ap:matrix adapters="0,10" domains="1-2"/>', wish))
+    xml = pair.here.xml(NAME, REQUESTED, mdev(1))
+    requested = '<ap:any mode="ep11" adapters="1" domains="1"/>'
+    pair.here.define_xml(NAME, xml.replace('<ap:matrix adapters="0,10" domains="1-2"/>', requested))
     pair.there.define("owner", a_matrix("10", "1"), mdev(2))
     pair.there.virsh(*START, "owner")
     pair.here.virsh(*START, NAME)

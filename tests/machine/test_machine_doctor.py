@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor on the real kernel: it names what is broken, and its commands, run by a shell, mend it."""
+"""The doctor on the real kernel: it names what is broken, and its commands, run by a shell, repair it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ FAULTS: list[tuple[Callable[[Surgery], None], str]] = [
 
 
 @pytest.mark.parametrize(("break_it", "name"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_it_is_named_first_and_mended(
+def test_it_is_named_first_and_repaired(
     surgery: Surgery, break_it: Callable[[Surgery], None], name: str
 ) -> None:
     break_it(surgery)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from daemon_env import START, WISH, eventually, leases
+from daemon_env import REQUESTED, START, eventually, leases
 from hosts import IBM_DOMAINS, mdev
 from lifecycle_cases import state
 from migration_env import DRIVER
@@ -90,7 +90,7 @@ def started(env: MachineEnv, _second: None) -> Iterator[None]:
     words = ["--adapters", "00=accel,01=cca,0a=ep11", "--domains", ",".join(map(str, IBM_DOMAINS)), "--force"]
     done = env.run([env.python, "-m", "apvfio", "sim", "new", str(SIM), *words])
     assert done.returncode == 0, done.stderr
-    env.define(NAME, WISH, mdev(1))
+    env.define(NAME, REQUESTED, mdev(1))
     env.virsh(*START, NAME)
     yield
     there(env, "destroy", NAME, check=False)
@@ -136,7 +136,7 @@ def test_it_moves_and_gets_a_real_device_there(env: MachineEnv, started: None) -
     SIM.unlink()
     done = migrate(env, real(env))
     assert done.returncode == 0, done
-    assert state(env).host.mdevs == {mdev(1): WISH}
+    assert state(env).host.mdevs == {mdev(1): REQUESTED}
     assert mdev(1) in there(env, "dumpxml", NAME).stdout
     assert env.system.sysfs.read("bus/ap/devices/00.0001/status").strip() == "in use"
     there(env, "destroy", NAME)

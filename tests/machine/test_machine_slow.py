@@ -40,7 +40,7 @@ def reconcile(*words: str) -> str:
     return run("python3", "-m", "apvfio", "reconcile", *words)
 
 
-def owed(env: MachineEnv) -> MaskBits:
+def pending_bits(env: MachineEnv) -> MaskBits:
     return load(env.system.files, env.system.boot_id).pending
 
 
@@ -70,7 +70,7 @@ def test_a_quick_release_within_the_budget_is_not_deferred(slow: MachineEnv) -> 
 
 
 @where_masks_are_slow
-def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineEnv) -> None:
+def test_a_slow_release_leaves_pending_returns_to_the_unit(slow: MachineEnv) -> None:
     before = state(slow)
     slow.define("slow", a_matrix("0,10", "1,2,4"), mdev(1))
     slow.virsh("start", "--paused", "slow")
@@ -78,12 +78,12 @@ def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineEnv) -> Non
     slow.virsh("destroy", "slow")
     assert len(list(HANDOVER.iterdir())) == 1
     assert state(slow).host == running._replace(mdevs={})
-    assert owed(slow) == MaskBits(IdSet([0, 10]))
+    assert pending_bits(slow) == MaskBits(IdSet([0, 10]))
 
     slow.virsh("start", "--paused", "slow")
     assert state(slow).host == running
     slow.virsh("destroy", "slow")
-    assert owed(slow) == MaskBits(IdSet([0, 10]))
+    assert pending_bits(slow) == MaskBits(IdSet([0, 10]))
 
     # Eight queues go at once: nobody knows yet how slow they are.
     said = json.loads(reconcile("--wait", "5", "--json"))
@@ -93,19 +93,19 @@ def test_a_slow_release_leaves_debts_that_the_unit_pays(slow: MachineEnv) -> Non
 
 
 @where_masks_are_slow
-def test_guests_start_while_debts_are_paid(slow: MachineEnv) -> None:
+def test_guests_start_while_queues_are_returned(slow: MachineEnv) -> None:
     before = state(slow)
     slow.define("many", a_matrix("0-1,10", "1,2,4,27"), mdev(1))
     slow.define("other", a_matrix("10", "4"), mdev(2))
     slow.virsh("start", "--paused", "many")
     slow.virsh("destroy", "many")
-    assert owed(slow) == MaskBits(IdSet([0, 1, 10]))
+    assert pending_bits(slow) == MaskBits(IdSet([0, 1, 10]))
     with subprocess.Popen(["python3", "-m", "apvfio", "reconcile"], stdout=subprocess.DEVNULL) as unit:
         slow.virsh("start", "--paused", "other")
         assert unit.wait(120) == 0
     assert state(slow).host.mdevs == {mdev(2): a_matrix("10", "4")}
     reconcile()
-    assert owed(slow) == load(slow.system.files, slow.system.boot_id).needed_bits()
+    assert pending_bits(slow) == load(slow.system.files, slow.system.boot_id).needed_bits()
     slow.virsh("destroy", "other")
     reconcile()
     assert state(slow) == before

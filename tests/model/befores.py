@@ -74,7 +74,7 @@ TWO = a_request("1", "4", 2)
 BESIDE = a_request("1", "1-2", 2)
 ANEW = a_request("1", "4", 1)
 CONTROLLING = TWO._replace(matrix=Matrix(parse_list("1"), parse_list("4,27"), parse_list("1,4")))
-WISHING = TWO._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
+BY_CRITERIA = TWO._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
 FOREIGN = mdev(9)
 
 
@@ -170,7 +170,7 @@ def foreign_device(machine: Machine, matrix: Matrix, uuid: str = FOREIGN) -> Non
 
 
 def owing(machine: Machine) -> None:
-    """Guest 1 is gone, and its queues are owed still: somebody else's device had them until now."""
+    """Guest 1 is gone, and its queues are pending returns: somebody else's device had them until now."""
     held(machine)
     machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
     foreign_device(machine, a_matrix("0,10", "1-2"))

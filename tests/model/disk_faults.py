@@ -22,7 +22,7 @@ from model.clock import Clock
 from model.figures import Table
 from model.recovery import Explored, LostError, pairs
 from model.verbs import PARTS
-from model.views import State, difference, disagreements, promises, unpaid, view
+from model.views import State, difference, disagreements, promises, still_pending, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -102,7 +102,7 @@ def _strike(verb: Verb, machine: DiskMachine, strike: Strike, aims: list[State])
         _require(f"{error} has no remedy", error.remedy)
     found = _reconciled(machine.process())
     _require(shared := disagreements(machine), not shared)
-    _require(debts := unpaid(machine), not debts)
+    _require(pending := still_pending(machine), not pending)
     again = reconcile_host(machine.process())
     _require(again.steps, not again.steps and _state(machine) == found)
     # Nobody tidies up who is dead, or can remove nothing any more.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from model.lives import PAST_GRACE
 from model.others import ADAPTERS, DOMAINS, FOREIGN, POLICIES, SPARE_ADAPTER, SPARE_DOMAIN
-from model.world import COMES_UP, GUESTS, HOW, MODES, REQUESTS, WISHES
+from model.world import COMES_UP, CRITERIA, GUESTS, HOW, MODES, REQUESTS
 
 if TYPE_CHECKING:
     import random
@@ -35,10 +35,10 @@ _SOME_ADAPTERS = ((0,), (1,), (3,), (0, 1), (5,))
 _SOME_DOMAINS = ((1,), (2, 4), (4,), (9,))
 
 TABLE: dict[str, tuple[object, ...]] = {
-    "start": (GUESTS, range(len(REQUESTS) + len(WISHES)), COMES_UP, FAULT),
+    "start": (GUESTS, range(len(REQUESTS) + len(CRITERIA)), COMES_UP, FAULT),
     "expect": (GUESTS, range(len(REQUESTS)), FAULT),
     "arrive": (GUESTS, _YES_OR_NO, FAULT),
-    "change": (GUESTS, range(len(REQUESTS) + len(WISHES)), (True, True, False), FAULT),
+    "change": (GUESTS, range(len(REQUESTS) + len(CRITERIA)), (True, True, False), FAULT),
     "stop": (GUESTS, HOW, FAULT),
     "die": (GUESTS,),
     "linger": (GUESTS,),

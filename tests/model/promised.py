@@ -12,7 +12,7 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING, HELD
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY, parse_policy
-from model.views import HOST, VFIO, State, difference, disagreements, promises, unpaid, view
+from model.views import HOST, VFIO, State, difference, disagreements, promises, still_pending, view
 
 if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
@@ -102,7 +102,7 @@ def require_refused(machine: Machine, before: Machine, request: Request) -> None
 
 
 def _told(machine: Machine, loose: frozenset[Apqn] = frozenset()) -> State:
-    """All that counts: not how a lease ends, nor that a bit is owed which is set."""
+    """All that counts: not how a lease ends, nor that a bit is pending that is set."""
     now, ledger = view(machine), machine.ledger
     for lease in ledger.leases.values():
         if lease.state == ENDING:
@@ -115,8 +115,8 @@ def require_reconciled(machine: Machine) -> None:
     """The promises after a reconcile that nothing has hindered."""
     for disagreement in disagreements(machine):
         raise ViolationError(disagreement)
-    for debt in unpaid(machine):
-        raise ViolationError(f"unpaid: {debt}")
+    for bit in still_pending(machine):
+        raise ViolationError(f"unpaid: {bit}")
     twin = machine.twin()
     before = _told(twin)
     again = reconcile_host(twin)

@@ -21,7 +21,7 @@ from model.crashes import KILL, NEVER, Fault, faults_at
 from model.endings import lives, require_home, require_no_record, require_untouched, stops
 from model.figures import Table
 from model.verbs import VERBS, WHOLE
-from model.views import State, difference, disagreements, promises, unpaid, view
+from model.views import State, difference, disagreements, promises, still_pending, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +90,7 @@ def _strike(verb: Verb, machine: Machine, fault: Fault, aims: list[State], stopp
     require_home(machine, stopped, time.clock_gettime(time.CLOCK_BOOTTIME))
     require_no_record(machine)
     _require(shared := disagreements(machine), not shared)
-    _require(debts := unpaid(machine), not debts)
+    _require(pending := still_pending(machine), not pending)
     again = reconcile_host(machine.process())
     _require(again.steps, not again.steps and _state(machine) == found)
     if verb.promise == WHOLE or (verb.undoes and fault.errno != KILL):

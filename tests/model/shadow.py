@@ -41,7 +41,7 @@ class Shadow:
         """Let the twin be what the host is now."""
         self.kernel = SimKernel(copied(self._machine.kernel.state))
         self.unsure = dict.fromkeys(MASK_NAMES, NO_IDS)
-        """Bits that another cleared while apvfio owed them, or was about to: nobody knows whose they are."""
+        """Pending returns, or bits about to be, that another cleared: nobody knows whose they are."""
         queues = self._machine.kernel.state.queues
         self.touched = {name for name, queue in queues.items() if not queue.driver}
         """Queues that others have unbound or overridden by hand: apvfio may find them another driver."""
@@ -80,7 +80,7 @@ class Shadow:
             change(self.kernel)
 
     def differences(self) -> Iterator[str]:
-        """How the host differs from its twin when debts are taken for paid."""
+        """How the host differs from its twin when pending returns are taken for done."""
         if self.parted:
             return
         state, ledger = self._machine.kernel.state, self._machine.ledger
@@ -118,8 +118,8 @@ class Shadow:
     def _masks(self, name: str, before: IdSet, after: IdSet) -> None:
         cleared, added = before - after, after - before
         if cleared:
-            owed = MaskBits(*self._machine.ledger.pending)
-            at_risk = owed.apmask if name == "apmask" else owed.aqmask
+            pending_bits = MaskBits(*self._machine.ledger.pending)
+            at_risk = pending_bits.apmask if name == "apmask" else pending_bits.aqmask
             self.unsure[name] |= cleared if self.meanwhile else cleared & at_risk
         moved = cleared | added
         queues = self._machine.kernel.state.queues

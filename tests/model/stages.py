@@ -41,7 +41,7 @@ from model.befores import ANEW, BESIDE, ONE, TWO, end_qemu, run_qemu
 from model.endings import require_home, require_no_record
 from model.promised import require
 from model.schedule import Plan, by_chance, more
-from model.views import VFIO, disagreements, promises, unpaid
+from model.views import VFIO, disagreements, promises, still_pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -243,7 +243,7 @@ def _check(stage: Stage) -> None:
     )
     require_no_record(machine)
     _none(disagreements(machine))
-    _none(unpaid(machine))
+    _none(still_pending(machine))
     _none(stage.shadow.differences())
     again = reconcile_host(machine.process())
     require(f"another reconcile takes {again.steps}", not again.steps)
@@ -252,7 +252,7 @@ def _check(stage: Stage) -> None:
         end_qemu(machine, a_request("0", "1", n))
         release_guest(machine.process(), guest(n))
     left = promises(machine.ledger)
-    require(f"there is left {left}", not (left.leases or left.owed or left.overrides or left.offline))
+    require(f"there is left {left}", not (left.leases or left.pending or left.overrides or left.offline))
     _none(stage.shadow.settled_differences())
 
 

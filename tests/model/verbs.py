@@ -18,16 +18,16 @@ from apvfio.mdevctl.persistent_device import define, undefine
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.mask_grammar import parse_mask_spec
-from apvfio.plan.mask_edit import MaskEdit as MaskWish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.profile import PROFILES
 from hosts import a_request, guest, mdev
 from model.befores import (
     ANEW,
     BESIDE,
+    BY_CRITERIA,
     CONTROLLING,
     ONE,
     TWO,
-    WISHING,
     attached,
     both,
     defined,
@@ -94,8 +94,8 @@ def masks(
     apmask: str, aqmask: str, *, active: bool = True, persistent: bool = True
 ) -> Callable[[Machine], object]:
     """``apvfio masks`` with these changes."""
-    wish = MaskWish(parse_mask_spec(apmask), parse_mask_spec(aqmask), active, persistent)
-    return lambda machine: change_masks(machine, wish, lambda change: None)
+    edit = MaskEdit(parse_mask_spec(apmask), parse_mask_spec(aqmask), active, persistent)
+    return lambda machine: change_masks(machine, edit, lambda change: None)
 
 
 def called(machine: Machine, operation: str, request: Request, *, device: bool = True) -> tuple[int, str]:
@@ -161,7 +161,7 @@ VERBS = (
     Verb("acquire", nothing, lambda m: start_guest(m, TWO)),
     Verb("acquire: control domains", nothing, lambda m: start_guest(m, CONTROLLING)),
     Verb("acquire: beside another", held, lambda m: start_guest(m, BESIDE)),
-    Verb("acquire: by wish", held, lambda m: start_guest(m, WISHING)),
+    Verb("acquire: by wish", held, lambda m: start_guest(m, BY_CRITERIA)),
     Verb(
         "acquire: other queues, not released",
         held,
@@ -169,7 +169,7 @@ VERBS = (
         between=lambda m: release_guest(m, guest(1)),
     ),
     Verb("acquire: after a death", half_started, lambda m: start_guest(m, ONE)),
-    Verb("acquire: of what is owed", owing, lambda m: start_guest(m, a_request("0,10", "1-2", 2))),
+    Verb("acquire: of pending returns", owing, lambda m: start_guest(m, a_request("0,10", "1-2", 2))),
     Verb("acquire: an offline queue", offline, lambda m: start_guest(m, TWO)),
     Verb("acquire: an unbound queue", unbound, lambda m: start_guest(m, TWO), between=given_up(TWO)),
     Verb(
@@ -206,7 +206,7 @@ VERBS = (
     Verb("release", held, lambda m: release_guest(m, guest(1))),
     Verb("release: one of two", both, lambda m: release_guest(m, guest(1))),
     Verb("release: an offline queue", offline_held, lambda m: release_guest(m, guest(1))),
-    Verb("release: what is owed", owing, lambda m: release_guest(m, guest(1))),
+    Verb("release: pending returns", owing, lambda m: release_guest(m, guest(1))),
     Verb("release --force", attached, lambda m: release_guest(m, guest(1), force=True)),
     Verb("change: more", held, changed("0,10", "1-2,4")),
     Verb("change: less", held, changed("10", "2")),
@@ -218,7 +218,7 @@ VERBS = (
     Verb("reconcile: a half start", half_started, reconcile_host),
     Verb("reconcile: a device gone", device_gone, reconcile_host),
     Verb("reconcile: a queue strayed", queue_strayed, reconcile_host),
-    Verb("reconcile: what is owed", owing, reconcile_host),
+    Verb("reconcile: pending returns", owing, reconcile_host),
     Verb("hook: prepare", nothing, serve("prepare", ONE)),
     Verb("hook: release", both, serve("release", ONE)),
     Verb("hook: reconnect", half_started, serve("reconnect", ONE)),
@@ -234,7 +234,7 @@ VERBS = (
     ),
     Verb("masks: persistent", held, masks("-1", "-4", active=False), PARTS, (MASKS,)),
     Verb("masks: both", held, masks("-1", "-4"), PARTS, (MASKS,)),
-    Verb("masks: of what is owed", owing, masks("-0", "-1"), PARTS, (MASKS,)),
+    Verb("masks: of pending returns", owing, masks("-0", "-1"), PARTS, (MASKS,)),
     Verb("define", nothing, lambda m: define(m, TWO), PARTS),
     Verb("undefine", defined, lambda m: undefine(m, mdev(2)), PARTS),
 )

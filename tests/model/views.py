@@ -45,7 +45,7 @@ class Promises(NamedTuple):
     """What of a ledger says how the host should be; the rest of it is memory of no consequence."""
 
     leases: frozenset[tuple[object, ...]]
-    owed: MaskBits
+    pending: MaskBits
     overrides: dict[Apqn, str]
     offline: frozenset[Apqn]
     mode: str
@@ -92,8 +92,8 @@ def shared_queues(kernel: SimKernel) -> list[tuple[str, str]]:
     ]
 
 
-def unpaid(machine: Machine) -> list[str]:
-    """The debts that the kernel would take back this moment, tried one by one on a twin of the host.
+def still_pending(machine: Machine) -> list[str]:
+    """The pending returns that the kernel would take this moment, tried one by one on a twin of the host.
 
     This asks the kernel's own rules and not apvfio's idea of them.
     """
@@ -129,7 +129,7 @@ def disagreements(machine: Machine) -> list[str]:
     found += [f"{one} and {two} share a queue" for one, two in shared_queues(machine.kernel)]
     still = (ledger.pending - ledger.needed_bits()) & now.masks
     if still:
-        found.append(f"{still} is owed and set")
+        found.append(f"{still} is pending and set")
     return found
 
 

@@ -6,14 +6,14 @@ What can be promised when others interfere, in its weakest true form:
 
 - A queue is never in two devices, and the ledger can always be read.
 - A bit or an override that apvfio did not change itself is as the others left it, whatever fails or dies:
-  the host with its debts paid is the twin on which apvfio never was (`model.shadow`).
+  the host with its pending returns done is the twin on which apvfio never was (`model.shadow`).
 - A device that apvfio did not make stays as it is.
 - A call during which nobody else acts takes nothing from a guest that runs, and from the host no reserved
   queue but one that a running guest got by its override before it was reserved.
   What a guest has by a change that was broken off goes again.
 - A start or a change that succeeds has given the guest all its queues; one that is refused leaves the host
   as it was, or as a reconcile would have made it.
-- After a reconcile the ledger says what is there, every debt that the kernel takes is paid, and another
+- After a reconcile the ledger says what is there, every return that the kernel takes is done, and another
   reconcile finds nothing to do.
 - When all guests have stopped and the others' devices are gone, nothing of apvfio's is left.
 """
@@ -35,7 +35,7 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING
 from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Matrix
-from apvfio.plan.mask_edit import MaskEdit as MaskWish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store.policy_file import POLICY
 from hosts import a_request, guest, mdev
 from memory_host import Killed, Machine
@@ -91,7 +91,7 @@ REQUESTS = (
     ("5", "1"),
     ("3", "4,9"),
 )
-WISHES = (Criteria("cca"), Criteria("ep11", domains=2), Criteria("cca", adapters=2))
+CRITERIA = (Criteria("cca"), Criteria("ep11", domains=2), Criteria("cca", adapters=2))
 
 
 class World(Lives):
@@ -235,7 +235,7 @@ class World(Lives):
         edits = [parse_mask_spec(text) if text else None for text in (apmask, aqmask)]
         state = self.machine.kernel.state
         before, had = view(self.machine).masks, self.machine.ledger.pending
-        change = MaskWish(edits[0], edits[1], active, stored)
+        change = MaskEdit(edits[0], edits[1], active, stored)
         done = self.call(lambda system: change_masks(system, change, lambda _: None), fault, admin=True)
         if not active:
             # What ended guests held may return meanwhile.
@@ -247,17 +247,17 @@ class World(Lives):
         for name, was, edit, debt, now_owed in zip(("apmask", "aqmask"), before, edits, had, owed):
             moved = getattr(state, name)
             changed = (moved - was) | (was - moved)
-            wished = edit.apply(was) if edit else was
-            allowed = (wished - was) | (was - wished)
-            require(f"{name} changed in {changed}", self.meddled or changed - debt <= allowed)
+            ordered = edit.apply(was) if edit else was
+            allowed = (ordered - was) | (was - ordered)
+            require(f"{name} changed in {changed}", self.meddled or changed - was_pending <= allowed)
             # What was done and undone again has come back online.
             ids = allowed if not done else changed
             self.shadow.moved |= {
                 q for q in state.queues if (q.adapter if name == "apmask" else q.domain) in ids
             }
             # What he ordered is his from now on, on the twin as well.
-            self.shadow.order(name, moved | now_owed)
-            self.shadow.unsure[name] -= (changed | debt) - now_owed
+            self.shadow.order(name, moved | now_pending)
+            self.shadow.unsure[name] -= (changed | was_pending) - now_pending
 
     def do_mode(self, mode: str, fault: Op | None = None) -> None:
         """``apvfio mechanism``."""
@@ -281,7 +281,7 @@ class World(Lives):
             return
         require_reconciled(self.machine)
         left = promises(self.machine.ledger)
-        require(f"there is left {left}", not (left.leases or left.owed or left.overrides))
+        require(f"there is left {left}", not (left.leases or left.pending or left.overrides))
         require_no_record(self.machine)
         devices = list(self.machine.kernel.state.mdevs)
         require(f"the devices {devices} are left", not devices)
@@ -295,7 +295,7 @@ class World(Lives):
         """What guest ``n`` asks for, one of the requests and then of the wishes."""
         if asked < len(REQUESTS):
             return a_request(*REQUESTS[asked], n)
-        return a_request("0", "1", n)._replace(matrix=Matrix(), criteria=WISHES[asked - len(REQUESTS)])
+        return a_request("0", "1", n)._replace(matrix=Matrix(), criteria=CRITERIA[asked - len(REQUESTS)])
 
     def call(
         self,
@@ -363,7 +363,7 @@ class World(Lives):
         getattr(self, f"do_{kind}")(*words)
 
     def _ordered_anew(self) -> None:
-        """An administrator's order has reached all of the host; debts that are left are on top of it."""
+        """An administrator's order has reached all of the host; pending returns are on top of it."""
         ledger = self.machine.ledger
         if not ledger.leases:
             self.shadow.resync()

@@ -55,9 +55,9 @@ class Meeting:
 
     def guest(self, operation: str, n: int) -> tuple[subprocess.Popen[str], str]:
         """libvirt starts or stops a guest."""
-        wish = Matrix(IdSet([n % 3]), IdSet([n // 3]))
+        requested = Matrix(IdSet([n % 3]), IdSet([n // 3]))
         hook = self.host.start([str(self.hook), f"g{n}", operation, "begin", "-"])
-        return hook, guest_xml(f"g{n}", wish, mdev(n))
+        return hook, guest_xml(f"g{n}", requested, mdev(n))
 
     def device(self, action: str, n: int) -> tuple[subprocess.Popen[str], str]:
         """mdevctl makes or removes a device."""

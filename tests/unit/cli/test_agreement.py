@@ -275,9 +275,9 @@ def running_guests_are_the_same(status: Any, running: set[str], host: Host) -> N
 
 def pending_returns_are_the_same(status: Any, metrics: dict[str, float], preview: Any, seen: Status) -> None:
     for name, mask in (("apmask", seen.host.apmask), ("aqmask", seen.host.aqmask)):
-        owed = ids(status["pending"][name])
-        assert owed == listed(status, name)
-        assert metrics[f'apvfio_pending_mask_bits{{mask="{name}"}}'] == len(owed)
+        pending = ids(status["pending"][name])
+        assert pending == listed(status, name)
+        assert metrics[f'apvfio_pending_mask_bits{{mask="{name}"}}'] == len(pending)
         for one in status["pending_returns"]:
             for owner in one["held_by"] if one["attribute"] == name else ():
                 lease = seen.ledger.leases.get(owner["mdev"])

@@ -121,7 +121,9 @@ def test_a_device_in_use_is_not_released_without_force(
     assert main(["--sim", sim, "release", "db1", "--force"]) == Exit.OK
 
 
-def test_reconcile_says_what_it_did_and_what_stays_owed(sim: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reconcile_says_what_it_did_and_what_stays_pending(
+    sim: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--sim", sim, "reconcile"]) == Exit.OK
     assert said(capsys)[0] == "nothing to do\n"
     start(sim)

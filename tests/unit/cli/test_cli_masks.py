@@ -52,7 +52,7 @@ def masks(host: SimulatedHost) -> tuple[str, str]:
         return system.sysfs.read("bus/ap/apmask").strip(), system.sysfs.read("bus/ap/aqmask").strip()
 
 
-def owed(host: SimulatedHost) -> object:
+def pending(host: SimulatedHost) -> object:
     return json.loads(host.read("run/apvfio/ledger.json") or "{}").get("pending")
 
 
@@ -271,15 +271,15 @@ def test_without_vfio_ap_freed_queues_have_no_driver_and_come_back_bound(
 # Debts.
 
 
-def test_a_bit_set_by_hand_is_owed_no_more(host: SimulatedHost) -> None:
+def test_a_bit_set_by_hand_is_no_pending_return(host: SimulatedHost) -> None:
     host.start(BY_ADAPTER_0)
     host.make_mdev(mdev(9), a_matrix("0", "27"))
     with host.opened() as system:
         release_guest(system, BY_ADAPTER_0.guest_uuid)
-    assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
+    assert pending(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
     host.write(f"sys/devices/vfio_ap/matrix/{mdev(9)}/remove", "1")
     assert host.run("masks", "-a", "apmask=+0") == 0
-    assert owed(host) == {"apmask": "", "aqmask": "", "overrides": {}}
+    assert pending(host) == {"apmask": "", "aqmask": "", "overrides": {}}
 
 
 @pytest.mark.parametrize("spec", ["apmask=-0", "apmask=1-255", "apmask=-0-3,+1-3"])
@@ -296,13 +296,13 @@ def test_a_bit_cleared_by_hand_stays_clear_after_its_guest(
     assert masks(host)[0][2] == "7"
 
 
-def test_other_bits_stay_owed(host: SimulatedHost) -> None:
+def test_other_bits_stay_pending(host: SimulatedHost) -> None:
     host.start(BY_ADAPTER_0)
     assert host.run("masks", "-a", "apmask=-5", "aqmask=-27,+27") == 0
-    assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
+    assert pending(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
 
 
-def test_a_persistent_change_leaves_debts_alone(host: SimulatedHost) -> None:
+def test_a_persistent_change_leaves_pending_returns_alone(host: SimulatedHost) -> None:
     host.start(BY_ADAPTER_0)
     assert host.run("masks", "-p", "apmask=-0") == 0
-    assert owed(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
+    assert pending(host) == {"apmask": "0", "aqmask": "", "overrides": {}}

@@ -172,14 +172,14 @@ def test_control_domains_are_shown(host: SimulatedHost, capsys: pytest.CaptureFi
     assert "guest g1: adapters 0, domains 1-2,4, control domains 1-2; freed by" in capsys.readouterr().out
 
 
-def test_debts_on_both_sides(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pending_returns_on_both_sides(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.start(a_request("0", "1,2,4", 1))
     host.start(a_request("1,10", "27", 2))
     host.run("status")
     assert capsys.readouterr().out.splitlines()[-1] == "owed to the host: apmask 0, aqmask 27"
 
 
-def test_overrides_owed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pending_overrides(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.write("etc/apvfio/apvfio.toml", 'mechanism = "overrides"\n')
     host.start(a_request("0", "1-2"))
     host.run("status")

@@ -188,8 +188,8 @@ def test_a_definition_of_another_kind_or_without_queues_is_none_of_our_business(
 def test_an_annotation_and_a_definition_that_agree() -> None:
     machine = Machine()
     machine.files.texts[FILE] = DEFINITION
-    wish = '<ap:matrix adapters="0" domains="1-2" control-domains="4"/>'
-    assert call(machine, "prepare", domain(wish)) == Exit.OK
+    requested = '<ap:matrix adapters="0" domains="1-2" control-domains="4"/>'
+    assert call(machine, "prepare", domain(requested)) == Exit.OK
     assert list(machine.host.mdevs) == [MDEV.lower()]
 
 

@@ -66,7 +66,7 @@ def test_set_and_show_by_property(
     }
 
 
-def test_control_domains_beside_a_wish(libvirtd: Driver, host: SimulatedHost) -> None:
+def test_control_domains_beside_criteria(libvirtd: Driver, host: SimulatedHost) -> None:
     words = ("--any", "mode=cca", "--control-domains", "1-2,4")
     assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
     found = request(libvirtd)

@@ -46,7 +46,7 @@ def first(host: Patient, code: int, name: str, says: str, who: str = "db1") -> F
     return fault
 
 
-def mended(host: Patient, fault: Found, who: str = "db1") -> None:
+def repaired(host: Patient, fault: Found, who: str = "db1") -> None:
     assert fault["commands"]
     for command in fault["commands"]:
         host.carry_out(command)
@@ -118,7 +118,7 @@ def test_a_definition_that_contradicts(host: Patient) -> None:
     host.define("db1", a_matrix("0", "1"))
     assert host.run("define", "--connect", "test:///default", "db1") == 0
     host.define("db1", a_matrix("0", "2"))
-    mended(host, first(host, Exit.REQUEST, "definition", "mdevctl's definition"))
+    repaired(host, first(host, Exit.REQUEST, "definition", "mdevctl's definition"))
 
 
 def test_a_definition_that_is_none(host: Patient) -> None:
@@ -136,7 +136,7 @@ def test_a_device_of_which_nobody_says_what_it_holds(host: Patient) -> None:
     assert host.run("release", "db1") == 0
     fault = first(host, Exit.REQUEST, "annotation", "nothing says which queues")
     assert "guest set" in fault["commands"][0]
-    mended(host, fault)
+    repaired(host, fault)
     assert 'adapters="10" domains="2,27"' in host.domain("db1").XMLDesc().replace("'", '"')
 
 
@@ -151,7 +151,7 @@ def test_a_redefined_guest_that_holds_queues(host: Patient) -> None:
         host.define("db1", device=device)
         fault = first(host, Exit.REQUEST, "annotation", "its definition does not request them")
         assert fault["message"].endswith(f": {ends}.")
-    mended(host, fault)
+    repaired(host, fault)
 
 
 def test_a_device_that_is_another_guests(host: Patient) -> None:
@@ -185,7 +185,7 @@ def test_a_guest_that_is_not_there(host: Patient) -> None:
 
 def test_an_adapter_that_is_not_there(host: Patient) -> None:
     host.define("db1", a_matrix("0,5", "1"))
-    mended(host, first(host, Exit.HOST, "absent", "no adapter 5"))
+    repaired(host, first(host, Exit.HOST, "absent", "no adapter 5"))
 
 
 def test_an_adapter_that_the_bus_has_not_found(host: Patient) -> None:
@@ -194,7 +194,7 @@ def test_an_adapter_that_the_bus_has_not_found(host: Patient) -> None:
         # It did not answer when the bus looked for it last.
         system.kernel.state.config = system.kernel.state.hardware.config()
     host.define("db1", a_matrix("0,5", "1"))
-    mended(host, first(host, Exit.HOST, "absent", "though this partition has it"))
+    repaired(host, first(host, Exit.HOST, "absent", "though this partition has it"))
 
 
 def test_a_control_domain_is_no_usage_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +204,7 @@ def test_a_control_domain_is_no_usage_domain(tmp_path: Path, capsys: pytest.Capt
         fault = first(host, Exit.HOST, "absent", "domains 7 as control domains only")
         with host.opened() as system:
             system.kernel.state.hardware.domains |= IdSet([7])
-        mended(host, fault)
+        repaired(host, fault)
 
 
 def test_queues_of_a_running_guest(host: Patient) -> None:
@@ -276,19 +276,19 @@ def test_queues_that_the_host_needs(host: Patient, policy: str, files: dict[str,
     assert host.examined("db1")[0] == 0
 
 
-WISH = DB1.replace('<ap:matrix adapters="0,10" domains="1-2"/>', '<ap:any mode="ep11" adapters="{}"{}/>')
+REQUESTED = DB1.replace('<ap:matrix adapters="0,10" domains="1-2"/>', '<ap:any mode="ep11" adapters="{}"{}/>')
 
 
 @pytest.mark.parametrize(("adapters", "more"), [("2", ""), ("1", ' mkvp="0x0123456789abcdef"')])
 def test_criteria_that_nothing_satisfies(host: Patient, adapters: str, more: str) -> None:
-    host.define_xml(WISH.format(adapters, more))
+    host.define_xml(REQUESTED.format(adapters, more))
     first(host, Exit.HOST, "criteria", "")
-    host.define_xml(WISH.format("1", ""))
+    host.define_xml(REQUESTED.format("1", ""))
     assert host.examined("db1")[0] == 0
 
 
 def test_criteria_for_a_card_that_is_off(host: Patient) -> None:
-    host.define_xml(WISH.format("1", ""))
+    host.define_xml(REQUESTED.format("1", ""))
     with host.opened() as system:
         system.kernel.configure(10, configured=False)
     code, checks = host.examined("db1")
@@ -304,7 +304,7 @@ def test_a_named_adapter_that_is_off(host: Patient) -> None:
     host.write("sys/bus/ap/devices/card0a/config", "0")
     code, checks = host.examined("db1")
     assert (code, [c["id"] for c in faults(checks)]) == (0, ["cards-asked"])
-    mended(host, faults(checks)[0])
+    repaired(host, faults(checks)[0])
 
 
 def test_overrides_need_every_queue(host: Patient) -> None:

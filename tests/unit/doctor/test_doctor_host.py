@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts broken for the purpose: the doctor names that fault first, and its commands mend it."""
+"""Hosts broken for the purpose: the doctor names that fault first, and its commands repair it."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ BROKEN: list[tuple[Callable[[Patient], None], str, int]] = [
 @pytest.mark.parametrize(
     ("break_it", "name", "code"), BROKEN, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_it_is_named_first_and_mended(
+def test_it_is_named_first_and_repaired(
     host: Patient, break_it: Callable[[Patient], None], name: str, code: int
 ) -> None:
     break_it(host)
@@ -236,12 +236,12 @@ def test_files_that_cannot_be_used(host: Patient, path: str, text: str, name: st
         assert checks[-1]["state"] == ("skipped" if code else "ok")
 
 
-def test_what_is_owed_and_could_go_back(host: Patient) -> None:
+def test_a_pending_return_that_is_due(host: Patient) -> None:
     host.write(f"{BUS}/apmask", "-10")
     with host.opened() as system:
         ledger = ledger_file.load(system.files, system.boot_id)
-        debt = ledger.pending._replace(apmask=IdSet([10]))
-        ledger_file.save(system.files, ledger._replace(pending=debt))
+        bits = ledger.pending._replace(apmask=IdSet([10]))
+        ledger_file.save(system.files, ledger._replace(pending=bits))
     (fault,) = faults(host.examined()[1])
     assert (fault["id"], "is owed to the host" in fault["message"]) == ("drift", True)
     for command in fault["commands"]:

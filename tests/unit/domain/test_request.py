@@ -28,8 +28,8 @@ def given(annotation: str) -> bytes:
 
 
 def test_an_annotated_guest() -> None:
-    wish = Matrix(IdSet([0, 10]), IdSet([1, 2, 4]))
-    assert parse_domain(domain()) == Request("db1", UUID, MDEV.lower(), wish)
+    requested = Matrix(IdSet([0, 10]), IdSet([1, 2, 4]))
+    assert parse_domain(domain()) == Request("db1", UUID, MDEV.lower(), requested)
 
 
 def test_control_domains_and_any_prefix() -> None:
@@ -40,7 +40,7 @@ def test_control_domains_and_any_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wish"),
+    ("text", "requested"),
     [
         ('mode="ep11"', Criteria("ep11")),
         ('mode="accel" adapters="2" domains=" 256 "', Criteria("accel", 2, 256)),
@@ -52,9 +52,9 @@ def test_control_domains_and_any_prefix() -> None:
         (f'mode="ep11" mkvp="{"Ab" * 32}"', Criteria("ep11", mkvp="ab" * 32)),
     ],
 )
-def test_queues_asked_for_by_property(text: str, wish: Criteria) -> None:
+def test_queues_asked_for_by_property(text: str, requested: Criteria) -> None:
     assert parse_domain(domain(f"<ap:any {text}/>")) == Request(
-        "db1", UUID, MDEV.lower(), Matrix(), criteria=wish
+        "db1", UUID, MDEV.lower(), Matrix(), criteria=requested
     )
 
 
@@ -254,23 +254,23 @@ def test_the_guests_uuid() -> None:
 
 
 def test_what_is_given_to_libvirt_is_what_is_read_back() -> None:
-    wish = Matrix(IdSet([0, 10]), IdSet([1, 2, 4]), IdSet([255]))
-    request = parse_domain(given(annotation(wish)))
+    requested = Matrix(IdSet([0, 10]), IdSet([1, 2, 4]), IdSet([255]))
+    request = parse_domain(given(annotation(requested)))
     assert request is not None
-    assert request.matrix == wish
+    assert request.matrix == requested
 
 
-@pytest.mark.parametrize("wish", [Criteria("accel"), Criteria("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
-def test_a_wish_given_to_libvirt_is_what_is_read_back(wish: Criteria) -> None:
-    request = parse_domain(given(annotation(wish)))
+@pytest.mark.parametrize("requested", [Criteria("accel"), Criteria("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
+def test_criteria_given_to_libvirt_are_what_is_read_back(requested: Criteria) -> None:
+    request = parse_domain(given(annotation(requested)))
     assert request is not None
-    assert request.criteria == wish
+    assert request.criteria == requested
 
 
-def test_a_wish_in_words_and_on_the_command_line() -> None:
-    wish = parse_option(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 8}", "0,1")
-    assert wish == Criteria("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
-    assert str(wish) == (
+def test_criteria_in_words_and_on_the_command_line() -> None:
+    requested = parse_option(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 8}", "0,1")
+    assert requested == Criteria("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
+    assert str(requested) == (
         f"any 2 adapters x 1 domain, ep11, CEX7 or newer, master key 0x{'ab' * 8}, control domains 0-1"
     )
     assert str(parse_option("mode=accel", None)) == "any 1 adapter x 1 domain, accel"
@@ -287,7 +287,7 @@ def test_a_wish_in_words_and_on_the_command_line() -> None:
         ("mode=ep11,adapters=x", "adapters of --any is 'x'"),
     ],
 )
-def test_a_wish_on_the_command_line_that_makes_no_sense(option: str, says: str) -> None:
+def test_criteria_on_the_command_line_that_make_no_sense(option: str, says: str) -> None:
     with pytest.raises(RequestError) as caught:
         parse_option(option, None)
     assert says in str(caught.value)

@@ -40,8 +40,8 @@ KEY = "4b" * 16
 EP11_CARDS = {0: "ep11", 1: "ep11", 2: "cca"}
 
 
-def asking(wish: Criteria, n: int = 1) -> Request:
-    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wish)
+def asking(wanted: Criteria, n: int = 1) -> Request:
+    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wanted)
 
 
 def a_machine(profile: str = "7.2", domains: int = 3) -> Machine:
@@ -56,8 +56,8 @@ def load_key(machine: Machine, queue: Apqn, key: str = KEY) -> None:
 def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> None:
     machine = a_machine(profile)
     before = machine.host
-    wish = Criteria("ep11", adapters=2, control_domains=IdSet([1]))
-    found = start_guest(machine, asking(wish))
+    wanted = Criteria("ep11", adapters=2, control_domains=IdSet([1]))
+    found = start_guest(machine, asking(wanted))
     assert found.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
     assert machine.host.mdevs == {mdev(1): found.matrix}
     # A second guest is given others; when the first has gone, it is not tempted by the lower ids.
@@ -109,8 +109,8 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     machine = a_machine()
     load_key(machine, Apqn(1, 1))
     load_key(machine, Apqn(1, 2), "00" * 16)
-    wish = Criteria("ep11", mkvp=KEY)
-    assert preview_plan(machine, asking(wish)).request.matrix == a_matrix("1", "1")
+    wanted = Criteria("ep11", mkvp=KEY)
+    assert preview_plan(machine, asking(wanted)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts == {}
     start_guest(machine, asking(wish))
     assert machine.ledger.last_seen_mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
@@ -120,9 +120,9 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
     assert not machine.kernel.exists("bus/ap/devices/01.0001/mkvps")
-    assert start_guest(machine, asking(wish, 2)).matrix == a_matrix("1", "1")
+    assert start_guest(machine, asking(wanted, 2)).matrix == a_matrix("1", "1")
     with pytest.raises(HostError, match=r"held by nobody leaves .*01\.0001 held by guest g2"):
-        start_guest(machine, asking(wish, 3))
+        start_guest(machine, asking(wanted, 3))
 
 
 def test_a_key_that_was_never_read_is_unknown() -> None:
@@ -132,7 +132,7 @@ def test_a_key_that_was_never_read_is_unknown() -> None:
         start_guest(machine, asking(Criteria("ep11", mkvp=KEY)))
 
 
-def test_no_key_is_read_for_a_wish_that_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_read_for_criteria_that_name_none(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = a_machine()
 
     def read(path: str) -> str:

@@ -79,7 +79,7 @@ def test_only_a_qemu_of_the_systems_own_tells_its_guest(tmp_path: Path) -> None:
     assert running_guests(str(proc)) == {guest(1): Process(10, 77), guest(6): Process(16, 77)}
 
 
-def test_reconcile_takes_home_what_nobody_uses(later: Callable[[], None]) -> None:
+def test_reconcile_returns_what_nobody_uses(later: Callable[[], None]) -> None:
     machine = Machine()
     before = machine.host
     start_guest(machine, a_request("0", "1", 1))

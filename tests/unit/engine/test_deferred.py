@@ -136,7 +136,7 @@ def test_within_the_budget_a_stop_writes_the_mask_itself_though_the_unit_watches
     assert machine.host == before
 
 
-def test_a_slow_return_is_handed_over_and_paid_by_the_unit(slow: SlowMachine) -> None:
+def test_a_slow_return_is_deferred_and_done_by_the_unit(slow: SlowMachine) -> None:
     slow.watch()
     outcome = stop_guest(slow, guest(1))
     assert outcome.deferred
@@ -184,23 +184,23 @@ def test_without_a_budget_the_device_is_removed_and_all_else_left_to_the_unit(sl
 
 
 @pytest.mark.parametrize("budget", [0, 2])
-@pytest.mark.parametrize("wish", [("0,10", "1,2,4"), ("10", "1"), ("1", "4")])
-def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
-    slow: SlowMachine, budget: int, wish: tuple[str, str]
+@pytest.mark.parametrize("requested", [("0,10", "1,2,4"), ("10", "1"), ("1", "4")])
+def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_returned(
+    slow: SlowMachine, budget: int, requested: tuple[str, str]
 ) -> None:
     slow.watch()
     slow.files.texts[POLICY] = f"[time]\nrelease-budget = {budget}\n"
     stop_guest(slow, guest(1))
     slow.turns.clear()
-    start_guest(slow, a_request(*wish))
+    start_guest(slow, a_request(*requested))
     assert slow.turns[0] <= 0.5
-    assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
+    assert slow.host.mdevs == {mdev(1): a_matrix(*requested)}
     assert slow.ledger.leases[mdev(1)].state == HELD
-    if wish == ("0,10", "1,2,4"):
+    if requested == ("0,10", "1,2,4"):
         assert returns(slow) == []
 
     reconcile_host(slow)
-    assert slow.host.mdevs == {mdev(1): a_matrix(*wish)}
+    assert slow.host.mdevs == {mdev(1): a_matrix(*requested)}
     assert slow.ledger.pending == MaskBits(ALL_IDS - slow.host.apmask, ALL_IDS - slow.host.aqmask)
     assert not reconcile_host(slow).steps
     slow.files.texts[POLICY] = "[time]\nrelease-budget = 60\n"
@@ -208,7 +208,7 @@ def test_the_same_guest_starts_at_once_and_what_it_needs_is_not_paid(
     assert slow.host.apmask == slow.host.aqmask == ALL_IDS
 
 
-def test_another_guest_starts_beside_debts_and_does_not_wait_for_them(slow: SlowMachine) -> None:
+def test_another_guest_starts_beside_pending_returns_and_does_not_wait_for_them(slow: SlowMachine) -> None:
     slow.watch()
     stop_guest(slow, guest(1))
     finish_deferred(slow.files, slow.files.list(DIRECTORY))
@@ -239,7 +239,7 @@ def test_a_start_that_fails_does_not_wait_for_what_it_gives_back(clock: Clock) -
     assert machine.ledger.leases == {}
 
 
-def test_much_is_paid_in_turns_and_a_guest_starts_between_two_of_them(clock: Clock) -> None:
+def test_much_is_returned_in_turns_and_a_guest_starts_between_two_of_them(clock: Clock) -> None:
     kernel = SimKernel.new(adapters=dict.fromkeys(range(8), "cca"), domains=IdSet(range(16)))
     machine = SlowMachine(clock, 0.2, kernel)
     start_guest(machine, a_request("0-6", "0-15"))
@@ -279,7 +279,7 @@ def test_a_kernel_that_takes_nothing_back_ends_the_turns(slow: SlowMachine) -> N
     assert len(returns(slow)) <= 3
 
 
-def test_overrides_are_paid_in_turns_too(clock: Clock) -> None:
+def test_overrides_are_returned_in_turns_too(clock: Clock) -> None:
     machine = SlowMachine(clock, 1.0)
     switch_mechanism(machine, "overrides")
     start_guest(machine, a_request("0,10", "1,2,4"))
@@ -310,7 +310,7 @@ def test_the_hook_is_in_a_hurry_and_the_command_is_not(slow: SlowMachine) -> Non
     assert slow.ledger.pending == MaskBits(IdSet([0, 10]))
 
 
-def test_a_crash_after_the_device_is_gone_leaves_the_debts_in_the_ledger(slow: SlowMachine) -> None:
+def test_a_crash_after_the_device_is_gone_leaves_the_pending_returns_in_the_ledger(slow: SlowMachine) -> None:
     slow.watch()
 
     def kill() -> None:

@@ -25,7 +25,7 @@ from apvfio.store.policy_file import POLICY
 from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
 from model.befores import BESIDE, ONE, cells
-from model.views import disagreements, unpaid, view
+from model.views import disagreements, still_pending, view
 from skipped_waits import skip_waits
 
 ME = Process(4242, 1)
@@ -54,7 +54,7 @@ def seen_by_guest(machine: Machine) -> set[str]:
 
 def everything_fits(machine: Machine) -> None:
     assert not disagreements(machine)
-    assert not unpaid(machine)
+    assert not still_pending(machine)
     assert not reconcile_host(machine.process()).steps
 
 
@@ -165,17 +165,17 @@ def test_nothing_to_change_moves_nothing(machine: Machine) -> None:
     assert machine.snapshot() == before
 
 
-def test_a_wish_that_is_satisfied_moves_nothing(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
+def test_criteria_that_are_satisfied_move_nothing(machine: Machine) -> None:
+    requested = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
     live_change.commit(machine, a_change("10", "1-2")(machine))
     before = view(machine)
-    assert live_change.apply_change(machine, wish, ME).idle
+    assert live_change.apply_change(machine, requested, ME).idle
     assert view(machine) == before
 
 
-def test_a_wish_chooses_what_the_guest_lacks(machine: Machine) -> None:
-    wish = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=3))
-    live_change.commit(machine, live_change.apply_change(machine, wish, ME))
+def test_criteria_choose_what_the_guest_lacks(machine: Machine) -> None:
+    requested = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=3))
+    live_change.commit(machine, live_change.apply_change(machine, requested, ME))
     matrix = view(machine).mdevs[mdev(1)]
     assert (str(matrix.adapters), len(matrix.domains)) == ("10", 3)
     everything_fits(machine)

@@ -11,7 +11,7 @@ from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store.policy_file import POLICY
 from host_usage import RULES, SAYS, use
-from mask_changes import change, wish
+from mask_changes import change, mask_edit
 from memory_host import Machine
 
 NEEDED = "01.0004"
@@ -23,10 +23,10 @@ def machine() -> Machine:
     return Machine()
 
 
-def refusal(machine: Machine, wished: MaskEdit) -> str:
+def refusal(machine: Machine, edit: MaskEdit) -> str:
     before = machine.kernel.to_json(), dict(machine.files.texts)
     with pytest.raises(PolicyError) as caught:
-        change_masks(machine, wished, lambda _: None)
+        change_masks(machine, edit, lambda _: None)
     assert (machine.kernel.to_json(), machine.files.texts) == before
     assert [str(queue) for queue in caught.value.queues] == [NEEDED]
     return str(caught.value)
@@ -39,7 +39,7 @@ def test_what_the_host_uses_is_not_taken(
 ) -> None:
     machine.files.texts[POLICY] = f'[busy]\n{rule} = "refuse"\n'
     use(machine, rule, NEEDED)
-    assert refusal(machine, wish(*edits)) == (
+    assert refusal(machine, mask_edit(*edits)) == (
         f"the host would lose {NEEDED}, {SAYS[rule]}. Change other bits, or change /etc/apvfio/apvfio.toml."
     )
     change(machine, "-0,-10", "-1")
@@ -50,14 +50,14 @@ def test_what_the_host_uses_is_not_taken(
 def test_or_that_is_warned_of(machine: Machine, rule: str) -> None:
     use(machine, rule, NEEDED)
     machine.files.texts[POLICY] = f'[busy]\n{rule} = "warn"\n'
-    assert plan_masks(machine, wish(*BY_ROW)).warnings == (f"the host loses {NEEDED}, {SAYS[rule]}",)
+    assert plan_masks(machine, mask_edit(*BY_ROW)).warnings == (f"the host loses {NEEDED}, {SAYS[rule]}",)
     machine.files.texts[POLICY] = f'[busy]\n{rule} = "ignore"\n'
-    assert plan_masks(machine, wish(*BY_ROW)).warnings == ()
+    assert plan_masks(machine, mask_edit(*BY_ROW)).warnings == ()
 
 
 def test_the_keys_of_volumes_need_no_policy(machine: Machine) -> None:
     use(machine, "zkey", NEEDED)
-    assert SAYS["zkey"] in refusal(machine, wish(*BY_ROW))
+    assert SAYS["zkey"] in refusal(machine, mask_edit(*BY_ROW))
 
 
 def test_what_the_host_does_not_have_it_cannot_lose(machine: Machine) -> None:
@@ -69,7 +69,7 @@ def test_what_the_host_does_not_have_it_cannot_lose(machine: Machine) -> None:
 
 def test_the_host_of_the_next_boot_needs_its_keys(machine: Machine) -> None:
     use(machine, "zkey", NEEDED)
-    stored = wish(*BY_COLUMN, active=False, persistent=True)
+    stored = mask_edit(*BY_COLUMN, active=False, persistent=True)
     assert refusal(machine, stored).startswith(
         f"the host of the next boot would lose {NEEDED}, {SAYS['zkey']}."
     )

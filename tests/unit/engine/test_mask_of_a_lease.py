@@ -57,7 +57,7 @@ def swapped() -> Machine:
     return machine
 
 
-def test_a_start_that_fails_leaves_no_debt_on_his_bit() -> None:
+def test_a_start_that_fails_leaves_no_pending_return_of_his_bit() -> None:
     machine = swapped()
     before = machine.host
 

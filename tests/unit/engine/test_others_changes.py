@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What others do behind apvfio's back: what is ours is repaired, what is not is left, debts are paid once."""
+"""What others do behind apvfio's back: ours is repaired, theirs is left, pending returns are done once."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_bit_set_for_the_host_is_not_cleared_again_where_the_other_mask_keeps_
     assert machine.host.aqmask == ALL_IDS
 
 
-def test_an_override_taken_away_from_a_guest_that_needs_it_is_owed_when_it_is_set_again() -> None:
+def test_an_override_taken_from_a_guest_that_needs_it_is_a_pending_return_when_it_is_set_again() -> None:
     machine = Machine()
     machine.kernel.write("bus/ap/devices/00.0001/driver_override", "vfio_ap")
     machine.kernel.write("bus/ap/drivers/cex4queue/unbind", "00.0001")
@@ -168,7 +168,7 @@ def test_a_device_made_by_another_during_the_start_is_not_removed() -> None:
     assert machine.host == before
 
 
-def test_a_queue_half_way_home_whose_mask_bit_is_cleared_meanwhile_is_no_longer_owed() -> None:
+def test_a_half_returned_queue_whose_mask_bit_is_cleared_meanwhile_is_no_pending_return() -> None:
     machine = Machine()
     machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     start_guest(machine, a_request("0", "1"))

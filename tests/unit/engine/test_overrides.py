@@ -73,8 +73,8 @@ def test_a_guest_gets_its_queues_and_the_host_loses_no_other(machine: Machine) -
 
 
 def test_neighbours_in_one_row_and_one_column(machine: Machine) -> None:
-    for n, wish in enumerate((("0", "1"), ("0", "2"), ("1", "1")), 1):
-        start_guest(machine, a_request(*wish, n))
+    for n, requested in enumerate((("0", "1"), ("0", "2"), ("1", "1")), 1):
+        start_guest(machine, a_request(*requested, n))
     assert len(machine.host.overrides) == 3
     release_guest(machine, guest(2))
     assert set(machine.host.overrides) == {Apqn(0, 1), Apqn(1, 1)}

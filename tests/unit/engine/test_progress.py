@@ -75,8 +75,8 @@ def test_a_reconcile_that_has_nothing_to_do_waits_for_nothing(held: SimSystem) -
 def test_masks_and_mode_tell_which_queues_move() -> None:
     system = SimSystem.new(SimKernel.new())
     said: list[str] = []
-    wish = MaskEdit(parse_mask_spec("-0"), None, active=True, persistent=False)
-    change_masks(system, wish, lambda _: said.append("announced"), said.append)
+    requested = MaskEdit(parse_mask_spec("-0"), None, active=True, persistent=False)
+    change_masks(system, requested, lambda _: said.append("announced"), said.append)
     moved = "waiting for 4 queues to finish the reset: 00.0001, 00.0002 and 2 more"
     assert said == [*LOCK, "announced", moved]
     said.clear()

@@ -68,7 +68,7 @@ def test_acquiring_twice_is_acquiring_once(machine: Machine) -> None:
     assert machine.snapshot() == first
 
 
-def test_a_debt_waits_for_the_neighbour_that_needs_the_bit(machine: Machine) -> None:
+def test_a_pending_return_waits_for_the_neighbour_that_needs_the_bit(machine: Machine) -> None:
     before = machine.host
     start_guest(machine, a_request("1", "1"))
     start_guest(machine, a_request("1", "2", 2))
@@ -88,7 +88,7 @@ def test_bits_cleared_by_the_administrator_are_used_and_left_clear(machine: Mach
     assert machine.host == before
 
 
-def test_a_bit_that_the_administrator_returned_is_no_longer_owed(machine: Machine) -> None:
+def test_a_bit_that_the_administrator_returned_is_no_pending_return(machine: Machine) -> None:
     start_guest(machine, a_request("0", "1"))
     machine.kernel.write(AP_MDEVS.remove(mdev(1)), "1")
     machine.kernel.write("bus/ap/aqmask", "+1")

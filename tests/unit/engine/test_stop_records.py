@@ -20,7 +20,7 @@ from apvfio.model.errors import ApvfioError, ConflictError, Exit, HostError
 from apvfio.model.ledger import HELD
 from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.process import Process
-from apvfio.plan.mask_edit import MaskEdit as MaskWish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import stop_records
 from apvfio.store.system import RealSystem
@@ -35,7 +35,7 @@ CALLS: dict[str, Callable[[Machine], object]] = {
     "release of another": lambda m: release_guest(m, guest(2)),
     "reconcile": reconcile_host,
     "hurried reconcile": lambda m: reconcile_host(m, hurry=True),
-    "masks": lambda m: change_masks(m, MaskWish(parse_mask_spec("-10"), None, True, False), lambda _: None),
+    "masks": lambda m: change_masks(m, MaskEdit(parse_mask_spec("-10"), None, True, False), lambda _: None),
     "live change of another": lambda m: live_change.commit(
         m, live_change.apply_change(m, a_request("1", "2", 3), Process(77, 1))
     ),

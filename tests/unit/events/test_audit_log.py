@@ -70,7 +70,7 @@ def test_a_start_that_fails_is_not_one() -> None:
     assert agrees(machine)
 
 
-def test_a_debt_is_told_while_it_is_owed() -> None:
+def test_a_pending_return_is_an_event_while_it_is_pending() -> None:
     machine = Machine()
     start_guest(machine, a_request("0", "1,2,4"))
     machine.kernel.write("bus/ap/aqmask", "-27")
@@ -138,7 +138,7 @@ def test_a_boot_ends_what_was_held() -> None:
     assert agrees(rebooted)
 
 
-def test_a_full_trail_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_audit_log_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_log, "FULL", 3000)
     monkeypatch.setattr(audit_log, "FILES", 10)
     machine = Machine()

@@ -25,7 +25,7 @@ from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
 from model.befores import cells
 from model.crashes import Fault
-from model.views import disagreements, unpaid, view
+from model.views import disagreements, still_pending, view
 from running_guests import RunningGuest
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def has(one: RunningGuest) -> Matrix | None:
     """What the guest has, which ledger, kernel, annotation and guest all say."""
     machine = one.machine
     assert not disagreements(machine)
-    assert not unpaid(machine)
+    assert not still_pending(machine)
     assert not live_guest.unsettled(machine)
     leases = list(machine.ledger.leases.values())
     devices = view(machine).mdevs

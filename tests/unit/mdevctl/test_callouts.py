@@ -340,7 +340,7 @@ class TestGuests:
         assert said() == ""
         assert machine.sysfs.written == []
 
-    def test_a_debt_that_a_foreign_device_kept_is_paid(self, machine: Machine) -> None:
+    def test_a_return_that_a_foreign_device_delayed_is_done(self, machine: Machine) -> None:
         before = machine.host
         start_guest(machine, a_request("0", "1-2"))
         make(machine, a_matrix("0", "4"), 5)

@@ -45,9 +45,9 @@ def some_of(ids: IdSet) -> st.SearchStrategy[IdSet]:
         max_size=3,
     )
 )
-def test_with_free_by_every_order_of_starts_costs_the_least(wishes: list[Matrix]) -> None:
+def test_with_free_by_every_order_of_starts_costs_the_least(matrices: list[Matrix]) -> None:
     requests: list[Request] = []
-    for n, matrix in enumerate(wishes):
+    for n, matrix in enumerate(matrices):
         if all(matrix.overlap(other.matrix).empty for other in requests):
             requests.append(Request(f"g{n}", guest(n), mdev(n), matrix))
     found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
@@ -99,15 +99,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     sim = str(tmp_path / "host.json")
     create_sim(sim, SimKernel.new(adapters=MODES, domains=IBM_DOMAINS))
     words = ["--sim", sim, "plan", "--all"]
-    wishes = (
+    matrices = (
         'adapters="0" domains="1"',
         'adapters="0" domains="2"',
         'adapters="0" domains="4"',
         'adapters="9" domains="1"',
     )
-    for n, wish in enumerate(wishes):
+    for n, requested in enumerate(matrices):
         path = tmp_path / f"{n}.xml"
-        xml = domain(f"<ap:matrix {wish}/>", name=f"g{n}", uuid=guest(n))
+        xml = domain(f"<ap:matrix {requested}/>", name=f"g{n}", uuid=guest(n))
         path.write_bytes(xml.replace(MDEV.encode(), mdev(n).encode()))
         words += ["--xml", str(path)]
     (tmp_path / "bad.xml").write_bytes(domain("", name="bad"))

@@ -116,7 +116,7 @@ def test_ids_that_the_host_does_not_have_cost_it_nothing(witnesses: Witnesses) -
     assert witnesses.drift() == []
 
 
-def test_what_apvfio_cleared_and_owes_is_not_strange(witnesses: Witnesses) -> None:
+def test_what_apvfio_cleared_and_will_return_is_not_strange(witnesses: Witnesses) -> None:
     witnesses.host.start(a_request("0", "1-2"))
     witnesses.host.start(a_request("10", "1", n=2))
     assert witnesses.drift() == []

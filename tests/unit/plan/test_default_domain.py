@@ -18,7 +18,7 @@ from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Matrix
 from apvfio.plan.all_guests import plan_all_guests
-from apvfio.plan.mask_edit import MaskEdit as MaskWish
+from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
@@ -131,12 +131,12 @@ def test_a_tree_that_says_nonsense() -> None:
 
 
 def test_a_mask_change(machine: Machine) -> None:
-    wish = MaskWish(None, parse_mask_spec("-1"), persistent=False)
-    assert LAST in plan_masks(machine, wish).warnings
+    requested = MaskEdit(None, parse_mask_spec("-1"), persistent=False)
+    assert LAST in plan_masks(machine, requested).warnings
     machine.files.texts[POLICY] = FORBIDDEN
     with pytest.raises(PolicyError, match=r"would lose .*, all that is left"):
-        change_masks(machine, wish, lambda _: None)
-    stored = MaskWish(None, parse_mask_spec("-1"), active=False)
+        change_masks(machine, requested, lambda _: None)
+    stored = MaskEdit(None, parse_mask_spec("-1"), active=False)
     # The next boot chooses another default domain (bus:ap_select_domain).
     assert not any("default" in said for said in plan_masks(machine, stored).warnings)
 

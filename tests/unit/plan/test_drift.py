@@ -68,7 +68,7 @@ def test_leases_between_states_are_told_of_and_not_looked_into() -> None:
     ]
 
 
-def test_a_debt_that_somebody_else_paid() -> None:
+def test_a_pending_return_that_somebody_else_did() -> None:
     ledger = NO_LEASES._replace(pending=MaskBits(IdSet([0]), IdSet([1])))
     assert drift(a_host(apmask=ADAPTER_0_FREED), ledger) == [
         "aqmask 1 (0001) is owed to the host but set already",
@@ -76,7 +76,7 @@ def test_a_debt_that_somebody_else_paid() -> None:
     ]
 
 
-def test_a_debt_that_a_foreign_device_keeps_open_is_as_it_should_be() -> None:
+def test_a_pending_return_that_a_foreign_device_delays_is_no_drift() -> None:
     host = a_host(apmask=ADAPTER_0_FREED, mdevs={mdev(9): a_matrix("0", "4")})
     assert drift(host, NO_LEASES._replace(pending=MaskBits(IdSet([0]), NO_IDS))) == []
 
@@ -106,7 +106,7 @@ def test_an_override_that_somebody_cleared() -> None:
     ]
 
 
-def test_owed_overrides() -> None:
+def test_pending_overrides() -> None:
     host, ledger = an_override_lease("00.0001")
     free = host._replace(mdevs={})
     assert drift(free, ledger._replace(leases={})) == [

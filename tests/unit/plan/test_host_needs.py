@@ -29,7 +29,7 @@ from memory_host import Machine
 
 NO_DEFAULT = {"bus/ap/ap_domain": "-1\n"}
 """A host without a default domain."""
-WISH = a_request("0,0xa", "1,2,4")
+REQUESTED = a_request("0,0xa", "1,2,4")
 """Freed by its adapters it takes 00.001b and 0a.001b besides, by its domains 01.0001, 01.0002 and 01.0004."""
 ASKED = "00.0002"
 ROW = "0a.001b"
@@ -46,11 +46,11 @@ def policy(machine: Machine, text: str) -> None:
     machine.files.texts[POLICY] = text
 
 
-def plan(machine: Machine, request: Request = WISH) -> Plan:
+def plan(machine: Machine, request: Request = REQUESTED) -> Plan:
     return preview_plan(machine, request)
 
 
-def refusal(machine: Machine, request: Request = WISH) -> ApvfioError:
+def refusal(machine: Machine, request: Request = REQUESTED) -> ApvfioError:
     before = machine.kernel.to_json()
     with pytest.raises(PolicyError) as caught:
         start_guest(machine, request)
@@ -75,7 +75,7 @@ def test_a_queue_in_use_closes_the_way_that_takes_it_unasked(machine: Machine, r
     found = plan(machine)
     assert found.freed_by == BY_DOMAINS
     assert found.runner_up is None
-    assert start_guest(machine, WISH).freed_by == BY_DOMAINS
+    assert start_guest(machine, REQUESTED).freed_by == BY_DOMAINS
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -126,7 +126,7 @@ def test_what_is_ignored_is_not_even_read(machine: Machine, rule: str) -> None:
     )
     overlay = Overlay(machine, {})
     machine.files.texts.clear()
-    assert read_usage(machine, host, [WISH.matrix], off) == Usage()
+    assert read_usage(machine, host, [REQUESTED.matrix], off) == Usage()
     assert overlay.seen == []
 
 
@@ -151,13 +151,13 @@ def test_queues_moved_one_by_one_are_those_asked_for(machine: Machine, rule: str
 
 
 def test_the_annotation_cannot_open_a_closed_way(machine: Machine) -> None:
-    wish = WISH._replace(free_by=BY_ADAPTERS)
+    requested = REQUESTED._replace(free_by=BY_ADAPTERS)
     policy(machine, '[busy]\nrequests = "refuse"\n')
     use(machine, "requests", ROW)
-    error = refusal(machine, wish)
+    error = refusal(machine, requested)
     assert f"freeing its adapters, as its annotation says, would take {ROW}, with requests" in str(error)
     policy(machine, 'prefer = "adapters"\n[busy]\nrequests = "refuse"\n')
-    assert plan(machine, wish).freed_by == BY_DOMAINS
+    assert plan(machine, requested).freed_by == BY_DOMAINS
 
 
 def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machine) -> None:
@@ -169,7 +169,7 @@ def test_queues_that_the_host_does_not_have_are_not_taken_from_it(machine: Machi
 
 def test_a_card_at_rest_spares_its_queues_the_questions(machine: Machine) -> None:
     overlay = Overlay(machine, NO_DEFAULT)
-    assert read_usage(machine, machine.host, [WISH.matrix], Policy()) == Usage()
+    assert read_usage(machine, machine.host, [REQUESTED.matrix], Policy()) == Usage()
     asked = [path for path in overlay.seen if path.endswith(("load", "q_count"))]
     assert len(asked) == 9  # three attributes of three cards
     assert not any("." in path.rpartition("/")[0].rpartition("/")[2] for path in asked)
@@ -181,7 +181,7 @@ def test_each_sign_of_work_counts(machine: Machine, attribute: str) -> None:
         machine,
         {f"bus/ap/devices/card0a/{attribute}": "3\n", f"bus/ap/devices/{ROW}/{attribute}": "3\n"},
     )
-    facts = read_usage(machine, machine.host, [WISH.matrix], Policy())
+    facts = read_usage(machine, machine.host, [REQUESTED.matrix], Policy())
     assert facts.working == {Apqn.parse(ROW)}
 
 
@@ -192,16 +192,16 @@ def test_a_card_that_goes_away_while_one_looks_has_no_requests(machine: Machine)
         raise OSError(errno.ENOENT, path)
 
     machine.sysfs.read = read
-    assert read_usage(machine, host, [WISH.matrix], Policy()) == Usage()
+    assert read_usage(machine, host, [REQUESTED.matrix], Policy()) == Usage()
 
 
 def test_facts_that_the_policy_ignores_weigh_nothing() -> None:
     queue = Apqn(10, 27)
     facts = Usage(working=frozenset([queue]), keys={queue: "k"}, nodes={queue: "n"})
-    nothing = make_plan(WISH, a_host(), NO_LEASES, Policy())
+    nothing = make_plan(REQUESTED, a_host(), NO_LEASES, Policy())
     ignoring = Policy(busy=Busy(IGNORE, IGNORE, IGNORE))
-    assert make_plan(WISH, a_host(), NO_LEASES, ignoring, facts) == nothing
-    warned = make_plan(WISH, a_host(), NO_LEASES, Policy(busy=Busy(WARN, WARN, WARN)), facts)
+    assert make_plan(REQUESTED, a_host(), NO_LEASES, ignoring, facts) == nothing
+    warned = make_plan(REQUESTED, a_host(), NO_LEASES, Policy(busy=Busy(WARN, WARN, WARN)), facts)
     assert len(warned.warnings) == 4
 
 
@@ -215,7 +215,7 @@ def test_a_key_for_other_queues_a_broken_line_and_an_empty_node_say_nothing(mach
     none = format_hex(NO_IDS)
     nodes = {f"{ZCRYPT_NODES}/n/apmask": none, f"{ZCRYPT_NODES}/n/aqmask": none}
     Overlay(machine, {**NO_DEFAULT, **nodes})
-    assert read_usage(machine, machine.host, [WISH.matrix], Policy()) == Usage()
+    assert read_usage(machine, machine.host, [REQUESTED.matrix], Policy()) == Usage()
 
 
 def test_a_node_that_is_destroyed_while_one_looks(machine: Machine) -> None:
@@ -305,11 +305,11 @@ def test_guests_that_run_count(machine: Machine) -> None:
 
 
 def test_what_the_host_does_not_have_is_refused_unless_the_policy_allows_it(machine: Machine) -> None:
-    wish = a_request("0,5", "1,9")
+    requested = a_request("0,5", "1,9")
     with pytest.raises(HostError, match=r"no adapter 5 \(0x5\)"):
-        plan(machine, wish)
+        plan(machine, requested)
     policy(machine, "over-provisioning = true\n")
-    found = plan(machine, wish)
+    found = plan(machine, requested)
     assert found.warnings[-1] == (
         "the guest starts without 00.0009, 05.0001, 05.0009, which this host does not have yet"
     )
@@ -318,12 +318,12 @@ def test_what_the_host_does_not_have_is_refused_unless_the_policy_allows_it(mach
 def test_a_guest_with_absent_queues_starts_and_stops(machine: Machine) -> None:
     policy(machine, "over-provisioning = true\n")
     before = machine.host
-    wish = a_request("0,5", "1,9")
-    start_guest(machine, wish)
-    assert machine.host.mdevs == {wish.mdev: wish.matrix}
+    requested = a_request("0,5", "1,9")
+    start_guest(machine, requested)
+    assert machine.host.mdevs == {requested.mdev: requested.matrix}
     assert machine.ledger.pending
     assert not reconcile_host(machine).steps
-    release_guest(machine, wish.guest_uuid)
+    release_guest(machine, requested.guest_uuid)
     assert machine.host == before
 
 

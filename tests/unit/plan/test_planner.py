@@ -177,9 +177,9 @@ def test_a_reserved_queue_closes_the_cheaper_way() -> None:
 
 
 def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
-    wish = a_request("0,0xa", "1,2,4")._replace(free_by=BY_DOMAINS)
-    assert make_plan(wish, a_host(), NO_LEASES, NO_POLICY).freed_by == BY_DOMAINS
-    assert make_plan(wish, a_host(), NO_LEASES, Policy(prefer=BY_ADAPTERS)).freed_by == BY_ADAPTERS
+    requested = a_request("0,0xa", "1,2,4")._replace(free_by=BY_DOMAINS)
+    assert make_plan(requested, a_host(), NO_LEASES, NO_POLICY).freed_by == BY_DOMAINS
+    assert make_plan(requested, a_host(), NO_LEASES, Policy(prefer=BY_ADAPTERS)).freed_by == BY_ADAPTERS
     assert (
         make_plan(a_request("0,0xa", "1,2,4"), a_host(), NO_LEASES, Policy(prefer=BY_DOMAINS)).freed_by
         == BY_DOMAINS
@@ -188,8 +188,8 @@ def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
     with pytest.raises(
         PolicyError, match=r"freeing its domains, as its annotation says, would take 01\.0004"
     ):
-        make_plan(wish, a_host(), NO_LEASES, kept)
-    assert make_plan(wish, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).freed_by == BY_ADAPTERS
+        make_plan(requested, a_host(), NO_LEASES, kept)
+    assert make_plan(requested, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).freed_by == BY_ADAPTERS
 
 
 def test_a_reserved_queue_that_is_not_there_is_warned_of() -> None:
@@ -241,7 +241,7 @@ def test_the_bits_of_a_neighbour_stay_clear_until_it_ends() -> None:
     ]
 
 
-def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
+def test_a_pending_return_that_somebody_else_did_is_dropped() -> None:
     ledger = NO_LEASES._replace(pending=MaskBits(IdSet([0, 1]), IdSet([4])))
     host = a_host(apmask=ALL_IDS - IdSet([1]))
     assert returned_by_others(ledger, host) == MaskBits(IdSet([0]), IdSet([4]))
@@ -249,7 +249,7 @@ def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strict", "held", "owed", "back"),
+    ("strict", "held", "pending", "back"),
     [
         (True, a_matrix("1", "6"), MaskBits(IdSet([1]), NO_IDS), MaskBits()),
         (True, a_matrix("1", "6"), MaskBits(IdSet([2]), NO_IDS), MaskBits(IdSet([2]), NO_IDS)),
@@ -263,7 +263,7 @@ def test_a_debt_that_somebody_else_paid_is_forgiven() -> None:
     ],
 )
 def test_what_a_foreign_device_holds_cannot_go_back(
-    strict: bool, held: Matrix, owed: MaskBits, back: MaskBits
+    strict: bool, held: Matrix, pending: MaskBits, back: MaskBits
 ) -> None:
     host = a_host(
         IdSet([1, 2]),
@@ -272,7 +272,7 @@ def test_what_a_foreign_device_holds_cannot_go_back(
         aqmask=ALL_IDS - IdSet([6]),
         strict_return=strict,
     )
-    assert returnable(NO_LEASES._replace(pending=owed), host, [held]) == back
+    assert returnable(NO_LEASES._replace(pending=pending), host, [held]) == back
 
 
 small_ids = st.sets(st.integers(0, 5), min_size=1).map(IdSet)

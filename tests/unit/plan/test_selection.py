@@ -32,18 +32,18 @@ IBM = CardFacts({0: Card("accel", 8), 1: Card("cca", 8), 10: Card("ep11", 7)})
 KEY, OTHER_KEY = "ab" * 16, "cd" * 16
 
 
-def asking(wish: Criteria, n: int = 1) -> Request:
-    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wish)
+def asking(wanted: Criteria, n: int = 1) -> Request:
+    return Request(f"g{n}", guest(n), mdev(n), Matrix(), criteria=wanted)
 
 
 def chosen(
-    wish: Criteria,
+    wanted: Criteria,
     host: Host | None = None,
     ledger: Ledger = NO_LEASES,
     policy: Policy = NO_POLICY,
     known: CardFacts = ALL_EP11,
 ) -> Matrix:
-    return choose_queues(asking(wish), host or a_host(), ledger, policy, known=known)
+    return choose_queues(asking(wanted), host or a_host(), ledger, policy, known=known)
 
 
 def test_one_queue_of_a_mode() -> None:
@@ -129,11 +129,11 @@ def test_the_policys_reserve_closes_ways() -> None:
 
 
 def test_a_master_key() -> None:
-    wish = Criteria("ep11", mkvp=KEY)
+    wanted = Criteria("ep11", mkvp=KEY)
     keys = {Apqn(a, d): (OTHER_KEY,) for a in (0, 1, 10) for d in IBM_DOMAINS}
     known = ALL_EP11._replace(mkvps={**keys, Apqn(1, 4): (KEY + "00" * 16,)})
-    assert chosen(wish, known=known) == a_matrix("1", "4")
-    assert chosen(wish, known=known._replace(mkvps={**keys, Apqn(10, 27): (OTHER_KEY, KEY)})) == a_matrix(
+    assert chosen(wanted, known=known) == a_matrix("1", "4")
+    assert chosen(wanted, known=known._replace(mkvps={**keys, Apqn(10, 27): (OTHER_KEY, KEY)})) == a_matrix(
         "10", "27"
     )
 
@@ -142,7 +142,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
 
 
 @pytest.mark.parametrize(
-    ("wish", "host", "ledger", "policy", "known", "says"),
+    ("wanted", "host", "ledger", "policy", "known", "says"),
     [
         (
             Criteria("ep11", min_generation=8),
@@ -221,10 +221,10 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
     ],
 )
 def test_the_impossible_says_which_condition_ruled_out_what(
-    wish: Criteria, host: Host, ledger: Ledger, policy: Policy, known: CardFacts, says: str
+    wanted: Criteria, host: Host, ledger: Ledger, policy: Policy, known: CardFacts, says: str
 ) -> None:
     with pytest.raises(HostError) as caught:
-        chosen(wish, host, ledger, policy, known)
+        chosen(wanted, host, ledger, policy, known)
     text = str(caught.value)
     assert says in text
     assert text.startswith("guest g1: ")
@@ -285,21 +285,21 @@ def test_no_rectangle_costs_the_host_less(
         for domains in itertools.combinations(range(5), width)
         if (price := priced(matrix := Matrix(IdSet(adapters), IdSet(domains)), situation))
     }
-    wish = Criteria("ep11", height, width)
+    wanted = Criteria("ep11", height, width)
     try:
-        found = choose_queues(asking(wish), host, ledger, policy, known=known)
+        found = choose_queues(asking(wanted), host, ledger, policy, known=known)
     except ApvfioError:
         assert not all_of_them
         return
     assert found == min(all_of_them, key=lambda matrix: all_of_them[matrix])
-    plan = make_plan(asking(wish)._replace(matrix=found), host, ledger, policy)
+    plan = make_plan(asking(wanted)._replace(matrix=found), host, ledger, policy)
     assert len(plan.chosen.collateral) == all_of_them[found][1]
 
 
 def priced(
     matrix: Matrix, situation: tuple[Host, Ledger, Policy, CardFacts]
 ) -> tuple[bool, int, int, int, list[int], list[int]] | None:
-    """What a rectangle costs, None if it does not satisfy the wish or cannot be freed."""
+    """What a rectangle costs, None if it does not satisfy the criteria or cannot be freed."""
     host, ledger, policy, known = situation
     held = [lease.matrix for lease in ledger.active_leases()]
     loads = [queue.adapter for other in held for queue in other.queues()]

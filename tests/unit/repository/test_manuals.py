@@ -107,9 +107,9 @@ def test_the_examples_of_policy_and_annotation_are_good() -> None:
     assert parse_policy(policy).queues == {Apqn(1, 27)}
     metadata = f"<domain><metadata>{example('apvfio-guest.7')}</metadata></domain>"
     (annotation,) = read_domain(metadata.encode()).annotations
-    wish = parse_annotation(annotation)
-    assert isinstance(wish, Criteria)
-    assert (wish.mode, wish.adapters, wish.domains) == ("ep11", 2, 1)
+    found = parse_annotation(annotation)
+    assert isinstance(found, Criteria)
+    assert (found.mode, found.adapters, found.domains) == ("ep11", 2, 1)
 
 
 def test_every_exit_code_is_in_the_manual() -> None:

@@ -93,12 +93,12 @@ def test_it_says_what_status_says(tmp_path: Path, capsys: pytest.CaptureFixture[
     }
     assert found["apvfio_guest_queues"] == {labelled(guest="g1", uuid=guest(1), mdev=mdev(1)): 4}
     assert found["apvfio_leases"][labelled(state="held")] == 1
-    owed = {
+    pending = {
         labelled(mask=mask): len(parse_list(told["pending"][mask])) if told["pending"][mask] else 0
         for mask in MASK_NAMES
     }
-    assert found["apvfio_pending_mask_bits"] == owed
-    assert sum(owed.values()) == 2
+    assert found["apvfio_pending_mask_bits"] == pending
+    assert sum(pending.values()) == 2
     assert sum(found["apvfio_unneeded_mask_bits"].values()) == 0
     assert found["apvfio_drift"] == {frozenset(): len(told["drift"])}
     assert found["apvfio_up"] == {frozenset(): 1}
