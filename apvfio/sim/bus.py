@@ -10,7 +10,9 @@ from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.grammar import device_name, parse_mask, parse_override, refusal
 from apvfio.sim.ownership import DRIVERS, may_probe, must_rebind
+from apvfio.sim.profile import profile_named
 from apvfio.sim.state import Queue, SimCard
+from apvfio.sim.vfio import VfioAp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from apvfio.sim.ownership import Driver
     from apvfio.sim.profile import Profile
     from apvfio.sim.state import State
-    from apvfio.sim.vfio import VfioAp
 
     Device = int | Apqn
     """A card, by its number, or a queue."""
@@ -287,3 +288,13 @@ class Bus:
         """The device goes with its override; the count of overrides stays (que:ap_queue_device_release)."""
         self._detach(apqn)
         del self._state.queues[apqn]
+
+
+class Rules:
+    """A state and the rules that work on it."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.profile = profile_named(state.profile)
+        self.vfio = VfioAp(state, self.profile)
+        self.bus = Bus(state, self.profile, self.vfio)

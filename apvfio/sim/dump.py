@@ -123,16 +123,10 @@ def _mdev(sysfs: Sysfs, host: Host, uuid: str, number: int) -> Mdev:
         seen = None  # it has gone while the host was read
     guest_matrix = matrix
     if seen is not None:
-        guest_matrix = Matrix(
-            IdSet(q.adapter for q in seen), IdSet(q.domain for q in seen), _controlled(matrix, host)
-        )
+        controlled = matrix.control_domains - absent_control_domains(matrix, host)
+        guest_matrix = Matrix(IdSet(q.adapter for q in seen), IdSet(q.domain for q in seen), controlled)
     attached = any(in_use(sysfs, queue) for queue in matrix.queues() if queue in host.drivers)
     return Mdev(number, matrix, guest_matrix, vm="the guest that was dumped" if attached else "")
-
-
-def _controlled(matrix: Matrix, host: Host) -> IdSet:
-    """What a guest controls of what its device names."""
-    return matrix.control_domains - absent_control_domains(matrix, host)
 
 
 def _domains(sysfs: Sysfs, host: Host, name: str) -> IdSet:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import time
 from errno import EBUSY, EEXIST, EFBIG, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM
-from os import strerror
 from typing import TYPE_CHECKING
 
 from apvfio.model.errors import HostError, RequestError
+from apvfio.sim.grammar import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ class File(Node):
         """Put ``data`` at ``offset``, with zeros in a gap before it."""
         end = offset + len(data)
         if end > _LARGEST:
-            raise _error(EFBIG)
+            raise refusal(EFBIG)
         if offset > len(self.data):
             self.data.extend(bytes(offset - len(self.data)))
         self.data[offset:end] = data
@@ -68,7 +68,7 @@ class File(Node):
     def truncate(self, length: int) -> None:
         """Cut or extend the file to ``length`` bytes."""
         if length > _LARGEST:
-            raise _error(EFBIG)
+            raise refusal(EFBIG)
         del self.data[length:]
         self.data.extend(bytes(length - len(self.data)))
         self.mtime = time.time_ns()
@@ -131,9 +131,9 @@ class FileTree:
         node: Node = self.root
         for name in path.split("/") if path else ():
             if not isinstance(node, Directory):
-                raise _error(ENOTDIR)
+                raise refusal(ENOTDIR)
             if name not in node.entries:
-                raise _error(ENOENT)
+                raise refusal(ENOENT)
             node = node.entries[name]
         return node
 
@@ -141,21 +141,21 @@ class FileTree:
         """The directory at ``path``."""
         node = self.lookup(path)
         if not isinstance(node, Directory):
-            raise _error(ENOTDIR)
+            raise refusal(ENOTDIR)
         return node
 
     def file(self, path: str) -> File:
         """The ordinary file at ``path``; EISDIR for a directory, EINVAL for a link."""
         node = self.lookup(path)
         if not isinstance(node, File):
-            raise _error(EISDIR if isinstance(node, Directory) else EINVAL)
+            raise refusal(EISDIR if isinstance(node, Directory) else EINVAL)
         return node
 
     def add_node(self, path: str, node: Node) -> None:
         """Give ``node`` the new name ``path``; EEXIST if the name is taken."""
         parent, name = self._parent(path)
         if name in parent.entries:
-            raise _error(EEXIST)
+            raise refusal(EEXIST)
         parent.entries[name] = node
         parent.mtime = time.time_ns()
 
@@ -163,7 +163,7 @@ class FileTree:
         """Give the file at ``path`` the further name ``new``."""
         node = self.lookup(path)
         if not isinstance(node, File):
-            raise _error(EPERM)
+            raise refusal(EPERM)
         self.add_node(new, node)
         node.links += 1
 
@@ -172,16 +172,16 @@ class FileTree:
         parent, name = self._parent(path)
         node = self.lookup(path)
         if isinstance(node, Directory):
-            raise _error(EISDIR)
+            raise refusal(EISDIR)
         self._drop(parent, name)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
         directory = self.directory(path)
         if path in _ROOTS:
-            raise _error(EBUSY)
+            raise refusal(EBUSY)
         if directory.entries:
-            raise _error(ENOTEMPTY)
+            raise refusal(ENOTEMPTY)
         self._drop(*self._parent(path))
 
     def rename(self, old: str, new: str) -> None:
@@ -193,7 +193,7 @@ class FileTree:
         if there is node:
             return
         if old in _ROOTS or new in _ROOTS:
-            raise _error(EBUSY)
+            raise refusal(EBUSY)
         if there is not None:
             _check_replaceable(node, there)
             self._drop(target, target_name)
@@ -207,7 +207,7 @@ class FileTree:
         for name in path.split("/") if path else ():
             node = made.entries.setdefault(name, Directory(mode))
             if not isinstance(node, Directory):
-                raise _error(ENOTDIR)
+                raise refusal(ENOTDIR)
             made = node
         return made
 
@@ -347,15 +347,11 @@ def _mode(entry: Entry) -> int:
 def _check_replaceable(node: Node, there: Node) -> None:
     if isinstance(there, Directory):
         if not isinstance(node, Directory):
-            raise _error(EISDIR)
+            raise refusal(EISDIR)
         if there.entries:
-            raise _error(ENOTEMPTY)
+            raise refusal(ENOTEMPTY)
     elif isinstance(node, Directory):
-        raise _error(ENOTDIR)
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, strerror(number))
+        raise refusal(ENOTDIR)
 
 
 def _unusable(path: str, why: str) -> HostError:

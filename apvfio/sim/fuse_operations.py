@@ -17,6 +17,7 @@ from errno import EACCES, EEXIST, EINVAL, EISDIR, ENODEV, ENOENT, EPERM
 from typing import TYPE_CHECKING, Protocol
 
 from apvfio.sim.files import Directory, File, FileTree, Link
+from apvfio.sim.grammar import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +31,6 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _BOOT_ID = "proc/sys/kernel/random/boot_id"
-
-
-class Handle(Protocol):
-    """An open file."""
-
-    def read(self, size: int, offset: int) -> bytes:
-        """At most ``size`` bytes from ``offset``."""
-
-    def write(self, data: bytes, offset: int) -> int:
-        """Write ``data``; how much of it was taken."""
 
 
 class FileInfo(Protocol):
@@ -62,7 +53,7 @@ class OpenAttribute:
         """A part of the attribute's text, which is made anew whenever somebody reads from its start."""
         if self._shown is None or offset == 0:
             try:
-                self._shown = _encode(self._kernel.tree.read(self._path))
+                self._shown = _encode(self._kernel.read(self._path))
             except OSError as error:
                 raise _gone(error) from error
         return self._shown[offset : offset + size]
@@ -71,7 +62,7 @@ class OpenAttribute:
         """One store. The offset means nothing, and more than a page is not taken (kernfs_fop_write_iter)."""
         taken = data[:_PAGE]
         try:
-            self._kernel.tree.write(self._path, _decode(taken))
+            self._kernel.write(self._path, _decode(taken))
         except OSError as error:
             raise _gone(error) from error
         return len(taken)
@@ -91,6 +82,10 @@ class OpenFile:
     def write(self, data: bytes, offset: int) -> int:
         """Change the file, at its end if it was opened for appending."""
         return self._file.write(data, len(self._file.data) if self._append else offset)
+
+
+if TYPE_CHECKING:
+    Handle = OpenAttribute | OpenFile
 
 
 class Face:
@@ -136,7 +131,7 @@ class Face:
         """The names in a directory."""
         with self.guard:
             if _is_sys(path):
-                names = self._kernel.tree.list(path[5:])
+                names = self._kernel.list(path[5:])
             else:
                 names = list(self._tree(path).directory(path[1:]).entries)
             return [".", "..", *names, *(("sys", "proc") if path == "/" else ())]
@@ -145,10 +140,10 @@ class Face:
         """A link's target."""
         with self.guard:
             if _is_sys(path):
-                return self._kernel.tree.readlink(path[5:])
+                return self._kernel.readlink(path[5:])
             node = self._node(path)
             if not isinstance(node, Link):
-                raise _error(EINVAL)
+                raise refusal(EINVAL)
             return node.target
 
     # Open files.
@@ -171,7 +166,7 @@ class Face:
                 handle = OpenFile(file, append=bool(fi.flags & os.O_APPEND))
             else:
                 if fi.flags & os.O_EXCL:
-                    raise _error(EEXIST)
+                    raise refusal(EEXIST)
             return self._hand_out(handle, fi)
 
     def read(self, path: str, size: int, offset: int, fi: FileInfo) -> bytes:  # noqa: ARG002
@@ -241,7 +236,7 @@ class Face:
     def chown(self, path: str, uid: int, gid: int) -> int:
         """All files belong to whoever mounted the host: accepted if it says so, too."""
         if uid not in (-1, self._ids["st_uid"]) or gid not in (-1, self._ids["st_gid"]):
-            raise _error(EPERM)
+            raise refusal(EPERM)
         return self._change(self._files.lookup, path)
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
@@ -258,10 +253,10 @@ class Face:
         return 0
 
     @staticmethod
-    def _own(path: str, refusal: int = EPERM) -> str:
+    def _own(path: str, number: int = EPERM) -> str:
         """``path``, if the file tree keeps it; what the kernel answers differs between calls (fs/namei.c)."""
         if _is_sys(path) or _is_proc(path):
-            raise _error(refusal)
+            raise refusal(number)
         return path
 
     def _tree(self, path: str) -> FileTree:
@@ -280,9 +275,9 @@ class Face:
     def _open(self, path: str, flags: int) -> Handle:
         node = self._node(path)
         if not isinstance(node, File):
-            raise _error(EISDIR)
+            raise refusal(EISDIR)
         if flags & os.O_ACCMODE != os.O_RDONLY and _is_proc(path):
-            raise _error(EACCES)
+            raise refusal(EACCES)
         if flags & os.O_TRUNC:
             node.truncate(0)
             self._changed()
@@ -290,20 +285,20 @@ class Face:
 
     def _open_attribute(self, path: str, flags: int) -> Handle:
         """Root, too, needs the attribute's read or write bit (kernfs_fop_open)."""
-        kind = self._kernel.tree.kind(path)
+        kind = self._kernel.kind(path)
         if kind != "file":
-            raise _error(EISDIR if kind else ENOENT)
+            raise refusal(EISDIR if kind else ENOENT)
         wanted = {os.O_RDONLY: 0o444, os.O_WRONLY: 0o222}.get(flags & os.O_ACCMODE)
-        mode = self._kernel.tree.mode(path)
+        mode = self._kernel.mode(path)
         if any(not mode & bits for bits in ((wanted,) if wanted else (0o444, 0o222))):
-            raise _error(EACCES)
+            raise refusal(EACCES)
         return OpenAttribute(self._kernel, path)
 
     def _sys_stat(self, path: str) -> Stat:
-        tree = self._kernel.tree
+        tree = self._kernel
         kind = tree.kind(path)
         if kind is None:
-            raise _error(ENOENT)
+            raise refusal(ENOENT)
         if kind == "link":
             return self._stat(stat.S_IFLNK | 0o777, len(tree.readlink(path)), self._start)
         if kind == "dir":
@@ -338,10 +333,6 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
 def _gone(error: OSError) -> OSError:
     """An open attribute whose device went: ENODEV, not ENOENT (kernfs_get_active)."""
-    return _error(ENODEV) if error.errno == ENOENT else error
+    return refusal(ENODEV) if error.errno == ENOENT else error

@@ -35,7 +35,7 @@ def dump_fields(thing: Any) -> dict[str, Any]:
 
 def load_fields(cls: Callable[..., T], document: object, where: str) -> T:
     """The dataclass that `dump_fields` wrote; RequestError, naming ``where``, for another document."""
-    entries = _object(document, where)
+    entries = _typed(dict, document, where)
     kinds = _kinds(cls)
     for name in entries:
         if name not in kinds:
@@ -91,12 +91,12 @@ def _load_many(kind: Any, value: Any, where: str) -> Any:
     key_kind, entry_kind = get_args(kind)
     return {
         _load_key(key_kind, key, where): _load(entry_kind, entry, f"{where}.{key[:40]}")
-        for key, entry in _object(value, where).items()
+        for key, entry in _typed(dict, value, where).items()
     }
 
 
 def _load_matrix(value: Any, where: str) -> Matrix:
-    masks = _object(value, where)
+    masks = _typed(dict, value, where)
     if not masks.keys() <= set(Matrix._fields):
         raise unusable(where, "something is no part of a matrix")
     return Matrix(**{name: _load_ids(ids, f"{where}.{name}") for name, ids in masks.items()})
@@ -132,7 +132,3 @@ def _typed(kind: type[T], value: Any, where: str) -> T:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise unusable(where, f"{str(value)[:40]!r} is not of type {kind.__name__}")
     return value
-
-
-def _object(document: object, where: str) -> dict[str, Any]:
-    return _typed(dict, document, where)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apvfio.model.ids import MAX_ID, IdSet
-from apvfio.sim import modules
+from apvfio.sim import json_fields, modules
+from apvfio.sim.bus import Rules
 from apvfio.sim.profile import NEWEST
-from apvfio.sim.rules import Rules
 from apvfio.sim.state import Hardware, State
 from apvfio.sim.tree import Tree
 
@@ -22,13 +22,12 @@ IBM_DOMAINS = IdSet([1, 2, 4, 0x1B])
 """The host of the examples in IBM's documentation."""
 
 
-class SimKernel:
-    """A host's kernel behind the seam `apvfio.kernel.seam.Sysfs`."""
+class SimKernel(Tree):
+    """A host's kernel; its tree is behind the seam `apvfio.kernel.seam.Sysfs`."""
 
     def __init__(self, state: State) -> None:
+        super().__init__(Rules(state))
         self.state = state
-        self._rules = Rules(state)
-        self.tree = Tree(self._rules)
 
     @classmethod
     def new(
@@ -60,28 +59,6 @@ class SimKernel:
         for module in ("zcrypt_cex4", "vfio_ap") if vfio_ap else ("zcrypt_cex4",):
             kernel.load(module)
         return kernel
-
-    # The seam.
-
-    def read(self, path: str) -> str:
-        """The whole text of an attribute."""
-        return self.tree.read(path)
-
-    def write(self, path: str, text: str) -> None:
-        """One write(2) to an attribute."""
-        self.tree.write(path, text)
-
-    def list(self, path: str) -> list[str]:
-        """The names in a directory, sorted."""
-        return self.tree.list(path)
-
-    def readlink(self, path: str) -> str:
-        """The target of a symbolic link."""
-        return self.tree.readlink(path)
-
-    def exists(self, path: str) -> bool:
-        """Whether there is a file, directory or link of that name."""
-        return self.tree.kind(path) is not None
 
     # Modules: OSError as modprobe and rmmod would report it.
 
@@ -133,12 +110,14 @@ class SimKernel:
 
     def to_json(self) -> dict[str, Any]:
         """The kernel, as `from_json` takes it back."""
-        return self.state.to_json()
+        return json_fields.dump_fields(self.state)
 
     @classmethod
     def from_json(cls, document: object) -> SimKernel:
         """The kernel that `to_json` wrote; RequestError says what is wrong with another document."""
-        return cls(State.from_json(document))
+        state = json_fields.load_fields(State, document, "kernel")
+        state.check()
+        return cls(state)
 
     def _change(self, **changes: Any) -> None:
         changed = replace(self.state.hardware, **changes)

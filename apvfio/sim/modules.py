@@ -11,7 +11,7 @@ from apvfio.sim.grammar import parse_mask, refusal
 from apvfio.sim.state import MODULES
 
 if TYPE_CHECKING:
-    from apvfio.sim.rules import Rules
+    from apvfio.sim.bus import Rules
     from apvfio.sim.state import State
 
 

@@ -61,19 +61,19 @@ if TYPE_CHECKING:
     Entry = Attribute | SysLink | Callable[[], SysDirectory]
 
 
-def shows(value: Callable[[], object]) -> Attribute:
-    """A file that can be read: ``value()`` and a newline."""
-    return Attribute(lambda: f"{value()}\n")
+def shows(value: Callable[[], object], store: Callable[[str], None] | None = None) -> Attribute:
+    """A file that can be read: ``value()`` and a newline; with ``store`` it can be written, too."""
+    return Attribute(lambda: f"{value()}\n", store)
 
 
-def shows_flag(value: Callable[[], object]) -> Attribute:
-    """A file that can be read: 1 or 0."""
-    return shows(lambda: 1 if value() else 0)
+def shows_flag(value: Callable[[], object], store: Callable[[str], None] | None = None) -> Attribute:
+    """A file as `shows` makes it: 1 or 0."""
+    return shows(lambda: 1 if value() else 0, store)
 
 
-def shows_mask(ids: Callable[[], IdSet]) -> Attribute:
-    """A file that can be read: 64 digits, id 0 leftmost."""
-    return shows(lambda: format_hex(ids()))
+def shows_mask(ids: Callable[[], IdSet], store: Callable[[str], None] | None = None) -> Attribute:
+    """A file as `shows` makes it: 64 digits, id 0 leftmost."""
+    return shows(lambda: format_hex(ids()), store)
 
 
 def takes(store: Callable[[str], None]) -> Attribute:

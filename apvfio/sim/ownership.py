@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from apvfio.model.matrix import Apqn, Matrix
+    from apvfio.model.matrix import Apqn
     from apvfio.sim.state import State
 
 
@@ -66,8 +66,3 @@ def host_owns(state: State, apqn: Apqn) -> bool:
     if queue and queue.driver and queue.override:
         return DRIVERS[queue.driver].for_host
     return masks_give_host(state, apqn)
-
-
-def host_owns_any(state: State, matrix: Matrix) -> bool:
-    """Whether a queue of ``matrix`` is the host's (bus:ap_apqn_in_matrix_owned_by_def_drv)."""
-    return any(host_owns(state, apqn) for apqn in matrix.queues())

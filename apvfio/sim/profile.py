@@ -15,77 +15,49 @@ class Profile(NamedTuple):
     """The abilities and habits of one kernel version."""
 
     name: str
-    overrides: bool
+    overrides: bool = False
     """Queues have ``driver_override``, which excludes the masks (que:driver_override_store)."""
-    strict_return: bool
+    strict_return: bool = False
     """The in-use check takes the other mask for all ones (bus:__verify_card_reservations)."""
-    complete_count: bool
+    complete_count: bool = False
     """The bus counts complete bindings in a file (bus:bindings_complete_count_show)."""
-    features: bool
+    features: bool = False
     """The bus has ``features``, queues have ``ap_functions`` (bus:features_show)."""
-    ap_config: bool
+    ap_config: bool = False
     """Mediated devices have ``ap_config``, their parent has ``features`` (vops:ap_config_store)."""
-    passes_deconfigured: bool
+    passes_deconfigured: bool = False
     """A queue whose reset ended as deconfigured may go to a guest (vops:_queue_passable)."""
-    resets_filtered: bool
+    resets_filtered: bool = False
     """An adapter that a guest loses for want of one queue is reset (vops:reset_queues_for_apids)."""
-    kstrto: bool
+    kstrto: bool = False
     """The bus attributes use kstrtobool and kstrtoul, not sscanf (bus:poll_timeout_store)."""
-    long_bools: bool
+    long_bools: bool = False
     """kstrtobool takes enable and disable, too (lib/kstrtox.c)."""
-    bounded_matrix: bool
+    bounded_matrix: bool = False
     """``matrix`` stops at a page's end instead of writing beyond it (vops:vfio_ap_mdev_matrix_show)."""
-    asks_to_let_go: bool
+    asks_to_let_go: bool = False
     """Removing an open mediated device asks QEMU to close it (vops:vfio_ap_mdev_request)."""
 
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile(
-            LINUX_6_1,
-            overrides=False,
-            strict_return=False,
-            complete_count=False,
-            features=False,
-            ap_config=False,
-            passes_deconfigured=False,
-            resets_filtered=False,
-            kstrto=False,
-            long_bools=False,
-            bounded_matrix=False,
-            asks_to_let_go=False,
-        ),
-        Profile(
-            LINUX_6_12,
-            overrides=False,
-            strict_return=False,
-            complete_count=False,
-            features=True,
-            ap_config=True,
-            passes_deconfigured=True,
-            resets_filtered=True,
-            kstrto=True,
-            long_bools=False,
-            bounded_matrix=False,
-            asks_to_let_go=True,
-        ),
-        Profile(
-            LINUX_7_2,
-            overrides=True,
-            strict_return=True,
-            complete_count=True,
-            features=True,
-            ap_config=True,
-            passes_deconfigured=True,
-            resets_filtered=True,
-            kstrto=True,
-            long_bools=True,
-            bounded_matrix=True,
-            asks_to_let_go=True,
-        ),
-    )
-}
+_LINUX_6_1 = Profile(LINUX_6_1)
+_LINUX_6_12 = _LINUX_6_1._replace(
+    name=LINUX_6_12,
+    features=True,
+    ap_config=True,
+    passes_deconfigured=True,
+    resets_filtered=True,
+    kstrto=True,
+    asks_to_let_go=True,
+)
+_LINUX_7_2 = _LINUX_6_12._replace(
+    name=LINUX_7_2,
+    overrides=True,
+    strict_return=True,
+    complete_count=True,
+    long_bools=True,
+    bounded_matrix=True,
+)
+PROFILES = {profile.name: profile for profile in (_LINUX_6_1, _LINUX_6_12, _LINUX_7_2)}
 """By version: Linux 6.1.192, 6.12.107 and 7.2.13."""
 
 

@@ -13,9 +13,6 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim import json_fields
 from apvfio.sim.profile import profile_named
 
-if TYPE_CHECKING:
-    from typing import Any
-
 MODES = ("accel", "cca", "ep11")
 """What a Crypto Express adapter can be set up as."""
 MODULES: dict[str, tuple[str, ...]] = {
@@ -172,20 +169,9 @@ class State:
         """The mediated device that ``queue`` is assigned to (vops:vfio_ap_mdev_for_queue)."""
         return next((mdev for mdev in self.mdevs.values() if mdev.matrix.holds(queue)), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it, as `from_json` takes it back."""
-        return json_fields.dump_fields(self)
-
-    @classmethod
-    def from_json(cls, document: object) -> State:
-        """The state that `to_json` wrote; RequestError says what is wrong with another document."""
-        state = json_fields.load_fields(cls, document, "kernel")
-        profile_named(state.profile)
-        state._check()
-        return state
-
-    def _check(self) -> None:
+    def check(self) -> None:
         """RequestError where parts that are right by themselves do not fit together."""
+        profile_named(self.profile)
         self.hardware.check()
         queue_drivers = [queue.driver for queue in self.queues.values()]
         strange_uuids = [uuid for uuid in self.mdevs if not is_uuid(uuid) or uuid != uuid.lower()]

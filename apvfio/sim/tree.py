@@ -19,8 +19,8 @@ from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows
 if TYPE_CHECKING:
     from typing import Literal
 
+    from apvfio.sim.bus import Rules
     from apvfio.sim.nodes import Entry
-    from apvfio.sim.rules import Rules
 
     Names = list[str]
 
@@ -56,6 +56,10 @@ class Tree:
             return "file"
         return "link" if isinstance(entry, SysLink) else "dir"
 
+    def exists(self, path: str) -> bool:
+        """Whether there is a file, directory or link of that name."""
+        return self.kind(path) is not None
+
     def mode(self, path: str) -> int:
         """The permission bits, a link at the end not being followed."""
         _, entry = self._walk(path, follow=False)
@@ -80,17 +84,17 @@ class Tree:
         except OSError as error:
             raise _error(error.errno or 0, path) from None
 
-    def write(self, path: str, data: str) -> None:
+    def write(self, path: str, text: str) -> None:
         """One write(2), and so one store: of nothing, none at all; of more than a page, its beginning
         (kfs:kernfs_fop_write_iter)."""
         store = self._attribute(path).store
         if not store:
             raise _error(EACCES, path)
-        text = _inside(data)[:_PAGE]
-        if not text:
+        taken = _inside(text)[:_PAGE]
+        if not taken:
             return
         try:
-            store(text)
+            store(taken)
         except OSError as error:
             raise _error(error.errno or 0, path) from None
 

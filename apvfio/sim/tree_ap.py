@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from errno import EINVAL
+from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.model.matrix import Apqn
@@ -12,9 +13,9 @@ from apvfio.sim.grammar import check_action, kstrtobool, kstrtoul, refusal, ssca
 from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, shows_flag, shows_mask, takes, uevent
 
 if TYPE_CHECKING:
+    from apvfio.sim.bus import Rules
     from apvfio.sim.nodes import Entry
     from apvfio.sim.ownership import Driver
-    from apvfio.sim.rules import Rules
 
 _MAX_TIMEOUT = 120_000_000_000
 
@@ -32,24 +33,18 @@ def bus(rules: Rules) -> SysDirectory:
         "uevent": takes(check_action),
         "ap_adapter_mask": shows_mask(lambda: state.config.adapters),
         "ap_control_domain_mask": shows_mask(lambda: state.config.control_domains),
-        "ap_domain": Attribute(lambda: f"{state.domain}\n", lambda text: _store_domain(rules, text)),
+        "ap_domain": shows(lambda: state.domain, partial(_store_domain, rules)),
         "ap_interrupts": shows_flag(lambda: True),
         "ap_max_adapter_id": shows(lambda: hardware.max_adapter),
         "ap_max_domain_id": shows(lambda: hardware.max_domain),
         "ap_usage_domain_mask": shows_mask(lambda: state.config.domains),
-        "apmask": shows_mask(lambda: state.apmask)._replace(
-            store=lambda t: rules.bus.store_mask("apmask", t)
-        ),
-        "aqmask": shows_mask(lambda: state.aqmask)._replace(
-            store=lambda t: rules.bus.store_mask("aqmask", t)
-        ),
+        "apmask": shows_mask(lambda: state.apmask, partial(rules.bus.store_mask, "apmask")),
+        "aqmask": shows_mask(lambda: state.aqmask, partial(rules.bus.store_mask, "aqmask")),
         "bindings": shows(rules.bus.bindings),
-        "config_time": Attribute(lambda: f"{state.config_time}\n", lambda text: _store_time(rules, text)),
-        "poll_thread": Attribute(lambda: "0\n", lambda text: _store_poll_thread(rules, text)),
-        "poll_timeout": Attribute(
-            lambda: f"{state.poll_timeout}\n", lambda text: _store_timeout(rules, text)
-        ),
-        "scans": Attribute(lambda: f"{state.scans}\n", lambda _: rules.bus.scan()),
+        "config_time": shows(lambda: state.config_time, partial(_store_time, rules)),
+        "poll_thread": shows(lambda: 0, partial(_store_poll_thread, rules)),
+        "poll_timeout": shows(lambda: state.poll_timeout, partial(_store_timeout, rules)),
+        "scans": shows(lambda: state.scans, lambda _: rules.bus.scan()),
     }
     if rules.profile.complete_count:
         entries["bindings_complete_count"] = shows(lambda: state.complete_count)
@@ -60,7 +55,7 @@ def bus(rules: Rules) -> SysDirectory:
 
 def devices(rules: Rules) -> SysDirectory:
     """devices/ap: a directory for each card."""
-    cards = {f"card{adapter:02x}": _card_maker(rules, adapter) for adapter in rules.state.cards}
+    cards = {f"card{adapter:02x}": partial(_card, rules, adapter) for adapter in rules.state.cards}
     return SysDirectory({**cards, "module": SysLink("module/ap"), "uevent": uevent()})
 
 
@@ -98,18 +93,14 @@ def _driver(rules: Rules, driver: Driver) -> Entry:
 
     return lambda: SysDirectory(
         {
-            "bind": takes(lambda text: rules.bus.bind(driver, text)),
-            "unbind": takes(lambda text: rules.bus.unbind(driver, text)),
+            "bind": takes(partial(rules.bus.bind, driver)),
+            "unbind": takes(partial(rules.bus.unbind, driver)),
             "uevent": takes(check_action),
             "module": SysLink(f"module/{driver.module}"),
         },
         lambda: (_name(d) for d in rules.bus.devices() if rules.bus.driver_of(d) == driver.name),
         mine,
     )
-
-
-def _card_maker(rules: Rules, adapter: int) -> Entry:
-    return lambda: _card(rules, adapter)
 
 
 def _card(rules: Rules, adapter: int) -> SysDirectory:
@@ -119,18 +110,14 @@ def _card(rules: Rules, adapter: int) -> SysDirectory:
     entries: dict[str, Entry] = {
         "ap_functions": shows(lambda: f"0x{zcrypt.FUNCTIONS[card.mode]:08X}"),
         "chkstop": shows_flag(lambda: False),
-        "config": shows_flag(lambda: card.config)._replace(
-            store=lambda text: zcrypt.configure_card(state, adapter, text)
-        ),
+        "config": shows_flag(lambda: card.config, partial(zcrypt.configure_card, state, adapter)),
         "depth": shows(lambda: zcrypt.DEPTH),
         "hwtype": shows(lambda: card.hwtype),
         "max_msg_size": shows(lambda: zcrypt.MAX_MSG_SIZE),
         "modalias": shows(lambda: f"ap:t{card.hwtype:02X}"),
         "pendingq_count": shows(lambda: 0),
         "raw_hwtype": shows(lambda: card.hwtype),
-        "request_count": Attribute(
-            lambda: f"{card.requests}\n", lambda _: zcrypt.clear_requests(state, adapter)
-        ),
+        "request_count": shows(lambda: card.requests, lambda _: zcrypt.clear_requests(state, adapter)),
         "requestq_count": shows(lambda: 0),
         "subsystem": SysLink("bus/ap"),
         "uevent": uevent(
@@ -145,8 +132,8 @@ def _card(rules: Rules, adapter: int) -> SysDirectory:
         entries |= {
             "driver": SysLink(f"bus/ap/drivers/{card.driver}"),
             "load": shows(lambda: 0),
-            "online": shows_flag(lambda: card.config and card.online)._replace(
-                store=lambda text: zcrypt.switch_card(state, adapter, text)
+            "online": shows_flag(
+                lambda: card.config and card.online, partial(zcrypt.switch_card, state, adapter)
             ),
             "type": shows(lambda: zcrypt.card_type(card.mode, card.hwtype)),
             **{name: shows(str) for name in zcrypt.CARD_ANSWERS[card.mode]},
@@ -156,7 +143,7 @@ def _card(rules: Rules, adapter: int) -> SysDirectory:
         apqn = Apqn.parse(name)
         if apqn is None or apqn not in state.queues or apqn.adapter != adapter:
             return None
-        return lambda: _queue(rules, apqn)
+        return partial(_queue, rules, apqn)
 
     return SysDirectory(entries, lambda: map(str, state.queues_of(adapter)), find)
 
@@ -186,9 +173,7 @@ def _queue(rules: Rules, apqn: Apqn) -> SysDirectory:
     if rules.profile.features:
         entries["ap_functions"] = shows(lambda: f"0x{zcrypt.FUNCTIONS[mode]:08X}")
     if rules.profile.overrides:
-        entries["driver_override"] = Attribute(
-            lambda: f"{queue.override}\n", lambda text: rules.bus.store_override(apqn, text)
-        )
+        entries["driver_override"] = shows(lambda: queue.override, partial(rules.bus.store_override, apqn))
     if queue.driver:
         entries["driver"] = SysLink(f"bus/ap/drivers/{queue.driver}")
     if queue.driver == "vfio_ap":
@@ -203,8 +188,8 @@ def _host_queue(rules: Rules, apqn: Apqn, mode: str) -> dict[str, Entry]:
     queue = rules.state.queues[apqn]
     entries: dict[str, Entry] = {
         "load": shows(lambda: 0),
-        "online": shows_flag(lambda: queue.config and queue.online)._replace(
-            store=lambda text: zcrypt.switch_queue(rules.state, apqn, text)
+        "online": shows_flag(
+            lambda: queue.config and queue.online, partial(zcrypt.switch_queue, rules.state, apqn)
         ),
     }
     if mode in zcrypt.KEYS:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from errno import EINVAL, ENODEV
+from functools import partial
 from typing import TYPE_CHECKING
 
+from apvfio.model.matrix import Matrix
 from apvfio.sim.grammar import check_action, device_name, refusal
 from apvfio.sim.nodes import Attribute, SysDirectory, SysLink, shows, takes, uevent
 from apvfio.sim.tree_ap import autoprobe
@@ -13,8 +15,8 @@ from apvfio.sim.tree_ap import autoprobe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from apvfio.sim.bus import Rules
     from apvfio.sim.nodes import Entry
-    from apvfio.sim.rules import Rules
     from apvfio.sim.state import Mdev
 
 _MATRIX = "devices/vfio_ap/matrix"
@@ -177,16 +179,13 @@ def _mdev(rules: Rules, uuid: str) -> SysDirectory:
     vfio, mdev = rules.vfio, rules.state.mdevs[uuid]
     entries: dict[str, Entry] = {
         "mdev_type": SysLink(f"{_MATRIX}/mdev_supported_types/{_TYPE}"),
-        "remove": takes(lambda text: vfio.remove(uuid, text)),
+        "remove": takes(partial(vfio.remove, uuid)),
         "subsystem": SysLink("bus/mdev"),
         "uevent": uevent(f"DRIVER={_DRIVER}") if mdev.bound else uevent(),
     }
     if not mdev.bound:
         return SysDirectory(entries)
     entries |= {
-        "assign_adapter": takes(lambda text: vfio.assign_adapter(mdev, text)),
-        "assign_control_domain": takes(lambda text: vfio.assign_control_domain(mdev, text)),
-        "assign_domain": takes(lambda text: vfio.assign_domain(mdev, text)),
         "control_domains": Attribute(
             lambda: "".join(f"{domain:04x}\n" for domain in mdev.matrix.control_domains)
         ),
@@ -194,14 +193,14 @@ def _mdev(rules: Rules, uuid: str) -> SysDirectory:
         "guest_matrix": Attribute(lambda: vfio.show(mdev.guest_matrix)),
         "iommu_group": SysLink(f"kernel/iommu_groups/{mdev.group}"),
         "matrix": Attribute(lambda: vfio.show(mdev.matrix)),
-        "unassign_adapter": takes(lambda text: vfio.unassign_adapter(mdev, text)),
-        "unassign_control_domain": takes(lambda text: vfio.unassign_control_domain(mdev, text)),
-        "unassign_domain": takes(lambda text: vfio.unassign_domain(mdev, text)),
         "vfio-dev": lambda: SysDirectory({f"vfio{mdev.group}": _vfio_device(uuid, mdev.group)}),
     }
+    for dimension, name in zip(Matrix._fields, ("adapter", "domain", "control_domain"), strict=True):
+        entries[f"assign_{name}"] = takes(partial(vfio.assign, mdev, dimension))
+        entries[f"unassign_{name}"] = takes(partial(vfio.unassign, mdev, dimension))
     if rules.profile.ap_config:
         entries["ap_config"] = Attribute(
-            lambda: f"{mdev.matrix.as_ap_config()}\n", lambda text: vfio.store_ap_config(mdev, text)
+            lambda: f"{mdev.matrix.as_ap_config()}\n", partial(vfio.store_ap_config, mdev)
         )
     return SysDirectory(entries)
 

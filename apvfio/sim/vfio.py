@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.sim.grammar import kstrtoul, parse_ap_config, parse_uuid, refusal
-from apvfio.sim.ownership import host_owns_any
+from apvfio.sim.ownership import host_owns
 from apvfio.sim.state import Mdev
 
 if TYPE_CHECKING:
@@ -101,31 +101,22 @@ class VfioAp:
 
     # Assignment. With only one dimension assigned there is no queue to check.
 
-    def assign_adapter(self, mdev: Mdev, text: str) -> None:
-        """Add an adapter (vops:assign_adapter_store)."""
-        self._assign(mdev, _ADAPTERS, self._id(text, _ADAPTERS))
+    def assign(self, mdev: Mdev, dimension: str, text: str) -> None:
+        """Add an id (vops:assign_adapter_store, assign_domain_store, assign_control_domain_store)."""
+        number = self._id(text, dimension)
+        ids: IdSet = getattr(mdev.matrix, dimension)
+        new = _with(mdev.matrix, dimension, ids | IdSet([number]))
+        if dimension == _CONTROL_DOMAINS:  # other devices may have it, too
+            mdev.matrix = new
+            self._filter_control_domains(mdev)
+        elif number not in ids:  # or else it is not even filtered again
+            self._check(mdev, new)
+            mdev.matrix = new
+            self._filter(mdev)
 
-    def assign_domain(self, mdev: Mdev, text: str) -> None:
-        """Add a usage domain (vops:assign_domain_store)."""
-        self._assign(mdev, _DOMAINS, self._id(text, _DOMAINS))
-
-    def assign_control_domain(self, mdev: Mdev, text: str) -> None:
-        """Add a control domain, which nobody else's can hinder (vops:assign_control_domain_store)."""
-        number = self._id(text, _CONTROL_DOMAINS)
-        mdev.matrix = _with(mdev.matrix, _CONTROL_DOMAINS, mdev.matrix.control_domains | IdSet([number]))
-        self._filter_control_domains(mdev)
-
-    def unassign_adapter(self, mdev: Mdev, text: str) -> None:
-        """Take an adapter away (vops:unassign_adapter_store)."""
-        self._unassign(mdev, _ADAPTERS, IdSet([self._id(text, _ADAPTERS)]))
-
-    def unassign_domain(self, mdev: Mdev, text: str) -> None:
-        """Take a usage domain away (vops:unassign_domain_store)."""
-        self._unassign(mdev, _DOMAINS, IdSet([self._id(text, _DOMAINS)]))
-
-    def unassign_control_domain(self, mdev: Mdev, text: str) -> None:
-        """Take a control domain away (vops:unassign_control_domain_store)."""
-        self._unassign(mdev, _CONTROL_DOMAINS, IdSet([self._id(text, _CONTROL_DOMAINS)]))
+    def unassign(self, mdev: Mdev, dimension: str, text: str) -> None:
+        """Remove an id (vops:unassign_adapter_store and its like for domains)."""
+        self._unassign(mdev, dimension, IdSet([self._id(text, dimension)]))
 
     def store_ap_config(self, mdev: Mdev, text: str) -> None:
         """Replace the whole matrix, or change nothing (vops:ap_config_store)."""
@@ -148,15 +139,6 @@ class VfioAp:
             raise refusal(ENODEV)
         return number
 
-    def _assign(self, mdev: Mdev, dimension: str, number: int) -> None:
-        ids: IdSet = getattr(mdev.matrix, dimension)
-        if number in ids:
-            return  # not even filtered again
-        new = _with(mdev.matrix, dimension, ids | IdSet([number]))
-        self._check(mdev, new)
-        mdev.matrix = new
-        self._filter(mdev)
-
     def _unassign(self, mdev: Mdev, dimension: str, ids: IdSet) -> None:
         """The ids go from both matrices; what else was filtered out does not come back.
 
@@ -168,8 +150,9 @@ class VfioAp:
         self._reset(had.difference(mdev.guest_matrix.queues()))
 
     def _check(self, mdev: Mdev, new: Matrix) -> None:
-        """The whole matrix must be free, not only what is new in it (vops:vfio_ap_mdev_validate_masks)."""
-        if host_owns_any(self._state, new):
+        """The whole matrix must be free, not only what is new in it
+        (vops:vfio_ap_mdev_validate_masks, bus:ap_apqn_in_matrix_owned_by_def_drv)."""
+        if any(host_owns(self._state, apqn) for apqn in new.queues()):
             raise refusal(EADDRNOTAVAIL)
         others = (other for other in self._state.mdevs.values() if other is not mdev)
         if any(not new.overlap(other.matrix).empty for other in others):

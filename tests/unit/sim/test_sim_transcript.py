@@ -202,7 +202,7 @@ def path_of(line: str) -> str:
 
 def walk(kernel: SimKernel, path: str) -> Iterator[str]:
     """What record_tree.py prints of ``path`` and what is below it."""
-    tree = kernel.tree
+    tree = kernel
     if tree.kind(path) == "link":
         yield f"{path} -> {tree.readlink(path)}"
     elif tree.kind(path) == "file":
