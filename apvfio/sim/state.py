@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import RequestError

@@ -243,8 +243,10 @@ class World(Lives):
             changed_only = (now - before) | (before - now)
             require("the active masks were changed", self.meddled or not changed_only - had)
             return
-        owed = self.machine.ledger.pending
-        for name, was, edit, debt, now_owed in zip(("apmask", "aqmask"), before, edits, had, owed):
+        pending_bits = self.machine.ledger.pending
+        for name, was, edit, was_pending, now_pending in zip(
+            ("apmask", "aqmask"), before, edits, had, pending_bits
+        ):
             moved = getattr(state, name)
             changed = (moved - was) | (was - moved)
             ordered = edit.apply(was) if edit else was

@@ -112,7 +112,7 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     wanted = Criteria("ep11", mkvp=KEY)
     assert preview_plan(machine, asking(wanted)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts == {}
-    start_guest(machine, asking(wish))
+    start_guest(machine, asking(wanted))
     assert machine.ledger.last_seen_mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
     assert machine.ledger.last_seen_mkvps[Apqn(0, 0)] == ()
     assert Apqn(2, 0) not in machine.ledger.last_seen_mkvps
