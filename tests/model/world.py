@@ -243,10 +243,8 @@ class World(Lives):
             changed_only = (now - before) | (before - now)
             require("the active masks were changed", self.meddled or not changed_only - had)
             return
-        pending_bits = self.machine.ledger.pending
-        for name, was, edit, was_pending, now_pending in zip(
-            ("apmask", "aqmask"), before, edits, had, pending_bits
-        ):
+        bits = self.machine.ledger.pending
+        for name, was, edit, was_pending, now_pending in zip(("apmask", "aqmask"), before, edits, had, bits):
             moved = getattr(state, name)
             changed = (moved - was) | (was - moved)
             ordered = edit.apply(was) if edit else was
