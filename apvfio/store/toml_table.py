@@ -52,7 +52,7 @@ def toml_parser() -> ModuleType:
     """Return tomllib or, before Python 3.11, tomli, which became it; HostError if there is neither."""
     from importlib import import_module  # noqa: PLC0415
 
-    for name in ("tomllib", "tomli"):
+    for name in ("tomllib", "tomli", "apvfio.bundled.tomli"):
         try:
             return import_module(name)
         except ImportError:
