@@ -195,7 +195,7 @@ def _mdev(rules: Rules, uuid: str) -> SysDirectory:
         "matrix": Attribute(lambda: vfio.show(mdev.matrix)),
         "vfio-dev": lambda: SysDirectory({f"vfio{mdev.group}": _vfio_device(uuid, mdev.group)}),
     }
-    for dimension, name in zip(Matrix._fields, ("adapter", "domain", "control_domain"), strict=True):
+    for dimension, name in zip(Matrix._fields, ("adapter", "domain", "control_domain")):
         entries[f"assign_{name}"] = takes(partial(vfio.assign, mdev, dimension))
         entries[f"unassign_{name}"] = takes(partial(vfio.unassign, mdev, dimension))
     if rules.profile.ap_config:

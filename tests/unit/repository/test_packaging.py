@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import sys
@@ -57,3 +58,17 @@ def test_an_interpreter_that_is_too_old_is_refused() -> None:
 @pytest.mark.parametrize("recipe", ["debian/apvfio.preinst", "packaging/apvfio.spec"])
 def test_a_package_looks_for_what_an_installation_records(recipe: str) -> None:
     assert f"grep -qs {HOOK} /{RECORD}" in (CHECKOUT / recipe).read_text()
+
+
+@pytest.mark.parametrize("directory", ["apvfio", "mdev", "tests"])
+def test_the_oldest_python_knows_all_that_is_written(directory: str) -> None:
+    """Its syntax, and the two things that are easily written by habit; tests/distributions runs the rest with it."""
+    sources = [path for path in (CHECKOUT / directory).rglob("*.py") if path.is_file()]
+    assert len(sources) > 5
+    for path in sources:
+        tree = ast.parse(path.read_text(), str(path), feature_version=checks.LEAST_PYTHON)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert not (called == "zip" and node.keywords), (path, node.lineno)
+                assert not called.endswith(".bit_count"), (path, node.lineno)
