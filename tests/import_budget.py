@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST = 109
-"""Modules, with those that Python itself begins with; a new one is worth a thought."""
+MOST = 69
+"""Modules and packages of apvfio; a new one is worth a thought."""
 SLOW = {
     "argparse", "ast", "collections", "contextlib", "dataclasses", "datetime", "enum", "functools", "glob",
     "importlib.util", "inspect", "json", "libvirt", "logging", "lxml", "lxml.etree", "pathlib", "random",
@@ -32,4 +32,4 @@ def require_few(modules: Iterable[str], work: str = "apvfio.engine.start") -> No
     assert not loaded & SLOW
     assert not loaded & OTHERS
     assert "apvfio.engine.carry_out" in loaded
-    assert len(loaded) <= MOST
+    assert len([name for name in loaded if name.partition(".")[0] == "apvfio"]) <= MOST

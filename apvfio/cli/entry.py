@@ -24,9 +24,11 @@ def main() -> None:
     """Run the command line of this process and end the process."""
     try:
         _main()
-    except (MemoryError, SystemError, OSError) as error:
-        # Without memory the import system fails with SystemError, too, or cannot list a directory.
+    except (MemoryError, SystemError, OSError, ImportError) as error:
+        # As errors.is_lack_of_memory, which could perhaps not be imported now.
         if isinstance(error, OSError) and error.errno != ENOMEM:
+            raise
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
             raise
         os.write(2, _NO_MEMORY_SAYS)
     os._exit(_NO_MEMORY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from apvfio.domain.xml_reader import NAMESPACE, not_well_formed, require_no_type
+from apvfio.domain.xml_reader import NAMESPACE, not_well_formed, read_domain, require_no_type
 from apvfio.model.errors import HostError
 
 if TYPE_CHECKING:
@@ -64,4 +64,6 @@ def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
             why = why or f"{entry.message}, line {entry.line}, column {entry.column}"
     if why or root is None:
         raise not_well_formed(what, why or "it is empty")
+    # After an error of namespaces libxml2 2.14 and later say nothing of what follows the root; expat does.
+    read_domain(xml, what)
     return root

@@ -150,12 +150,21 @@ class KernelRefusedError(ApvfioError):
         self.value = value
 
 
+def is_lack_of_memory(error: Exception) -> bool:
+    """Return whether memory was lacking; Python says so in several ways.
+
+    Its own modules raise SystemError where they forget to set an error; dlopen(3) gives a text alone.
+    """
+    return (
+        isinstance(error, (MemoryError, SystemError))
+        or (isinstance(error, OSError) and error.errno == ENOMEM)
+        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
+    )
+
+
 def unexpected(error: Exception, remedy: str = "Please report this.") -> ApvfioError:
     """The error to print in place of a traceback."""
-    # Python's own modules answer a lack of memory with SystemError, too, where they forget to set an error.
-    if isinstance(error, (MemoryError, SystemError)) or (
-        isinstance(error, OSError) and error.errno == ENOMEM
-    ):
+    if is_lack_of_memory(error):
         return HostError(
             "apvfio ran out of memory.",
             remedy="The next call finishes or undoes what was begun; give that one more memory.",

@@ -23,7 +23,7 @@ class Table:
     @property
     def total(self) -> int:
         """The sum of all cells."""
-        return self._cells.total()
+        return sum(self._cells.values())
 
     def lines(self) -> Iterator[str]:
         """The table; a dash where a verb cannot be."""

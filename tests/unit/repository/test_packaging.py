@@ -62,7 +62,7 @@ def test_a_package_looks_for_what_an_installation_records(recipe: str) -> None:
 
 @pytest.mark.parametrize("directory", ["apvfio", "mdev", "tests"])
 def test_the_oldest_python_knows_all_that_is_written(directory: str) -> None:
-    """Its syntax, and the two things that are easily written by habit; tests/distributions runs the rest with it."""
+    """Its syntax, and what is easily written by habit; tests/distributions runs the rest with it."""
     sources = [path for path in (CHECKOUT / directory).rglob("*.py") if path.is_file()]
     assert len(sources) > 5
     for path in sources:
