@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.ids import IdSet, bit_count
 from apvfio.plan.joint_bound import most_kept
+from apvfio.plan.joint_spectrum import most_between
+from apvfio.plan.joint_walk import rows_by_chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +22,8 @@ QUEUE = 1 << 10
 """What one lost queue weighs against one cleared bit: there are 512 bits at most."""
 EFFORT = 1_000_000
 """Rows looked at, over all partial choices, once there is an answer: a second or so."""
+WALKS = 3
+"""Choices made by chance if that was too few for a proof."""
 
 
 class GuestIds(NamedTuple):
@@ -90,6 +94,8 @@ class Search:
         self._climb(set(self._order))
         cleared, columns = self._start_cleared, self._start_columns
         self._branch(0, cleared, columns, self._bound(0, cleared, columns))
+        if self._left_out < self._best:
+            self._beyond_proof()
         return self._found
 
     @property
@@ -107,6 +113,24 @@ class Search:
                 cost = self._weigh(other)
                 if cost < best:
                     kept, best, better = other, cost, True
+
+    def _beyond_proof(self) -> None:
+        """A better choice by chance, and a bound by eigenvalues, both for rows and columns taken as full."""
+        columns = union_of(queues for _, queues, _ in self._rows) & ~self._start_columns
+        number = {column: n for n, column in enumerate(IdSet.from_bits(columns))}
+        taken_by = {
+            row: [number[column] for column in IdSet.from_bits(sends & columns)]
+            for row, queues, sends in self._rows
+            if queues and not self._start_cleared >> row & 1
+        }
+        rows = [row for row in self._order if row in taken_by]
+        always = len(taken_by) - len(rows)
+        for seed in range(WALKS):
+            known = self._total - self._best // QUEUE
+            found = rows_by_chance([taken_by[row] for row in rows], always, len(number), known, seed)
+            self._climb({rows[n] for n in found})
+        kept = most_between(list(taken_by.values()), len(number))
+        self._left_out = max(self._left_out, (self._total - kept) * QUEUE)
 
     def _weigh(self, kept: set[int]) -> int:
         """What it costs to keep these rows and clear the others; the cheapest so far is remembered."""

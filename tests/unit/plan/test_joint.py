@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,15 +125,6 @@ def test_a_search_that_ends_early_clears_no_bit_that_nobody_needs(monkeypatch: p
     found = best_options(guests, [None, None, BY_ADAPTERS, None], host, Policy())
     assert found is not None
     assert found.domains == parse_list("2")
-
-
-def test_a_thousand_guests_all_over_the_largest_host_are_planned_in_the_end() -> None:
-    chance = random.Random(1)
-    queues = chance.sample([(a, d) for a in range(256) for d in range(256)], 1000)
-    guests = [Matrix(IdSet([adapter]), IdSet([domain])) for adapter, domain in queues]
-    found = best_options(guests, [None] * len(guests), a_host(ALL_IDS, ALL_IDS), Policy())
-    assert found is not None
-    assert 0 < found.least < len(found.collateral)
 
 
 def test_neighbours_on_one_adapter_share_its_bit() -> None:
