@@ -8,7 +8,7 @@ from random import Random
 
 _SWEEPS = 400
 """Steps for each row."""
-_HOT, _COLD = 2 / 3, 1 / 6
+_HOT, _COLD = 1 / 3, 1 / 12
 """How much a step may lose, now and then, at the beginning and in the end: parts of what a row is worth."""
 
 
