@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways of many guests chosen together: the least total collateral, proven unless there are too many.
+"""The options of many guests chosen together: the least total collateral, proven unless there are too many.
 
-Each guest is freed by its adapters or by its domains; what the host loses is decided by the
-union X of the adapters and the union Y of the domains that are cleared: all of its queues in
-X or in Y. Bits are shared between guests, so the cheapest way of each alone is not the
-cheapest for all. Branch and bound over the shorter side of the host: an adapter is either
-cleared or kept, and one that is kept sends every guest that has it to the other side.
+Each guest is freed by its adapters or by its domains; the host loses all its queues in an adapter or a
+domain that is cleared. Bits are shared between guests, so the cheapest option of each alone is not the
+cheapest for all. Kept adapters and kept domains share no queue that a guest asks for, and what they have in
+common is what the host keeps: branch and bound over the shorter side of the host, and for large hosts
+annealing, and a bound by eigenvalues.
 """
 
 from __future__ import annotations
@@ -74,7 +74,14 @@ def best_options(
         taken = (q for q in needed if apm >> q.adapter & 1 or aqm >> q.domain & 1)
         return keeps_enough(taken, policy, facts)
 
-    problem = Problem(rows, [_forced(way, sides) for way in fixed], *pairs, mask, other_mask, leaves_enough)
+    problem = Problem(
+        rows,
+        [None if way is None else way == sides[0] for way in fixed],
+        *pairs,
+        mask,
+        other_mask,
+        leaves_enough,
+    )
     search = Search(problem)
     found = search.run()
     if found is None:
@@ -85,7 +92,3 @@ def best_options(
     adapters, domains = ids[BY_ADAPTERS], ids[BY_DOMAINS]
     lost = sorted(q for q in unwanted if adapters.bits >> q.adapter & 1 or domains.bits >> q.domain & 1)
     return JointPlan(options, adapters, domains, tuple(lost), search.least_lost)
-
-
-def _forced(way: str | None, sides: list[str]) -> bool | None:
-    return None if way is None else way == sides[0]
