@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
+from argparse import ArgumentTypeError
 from contextlib import suppress
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.cli.time_option import format_time, parse_time
 from apvfio.events import audit_log
 from apvfio.events.event import Event
+from apvfio.events.journal import sentence
 from apvfio.events.queue_history import Span, spans
-from apvfio.events.text import sentence
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn
 from apvfio.view.clock import utc
@@ -149,3 +152,34 @@ def _queue(text: str) -> Apqn:
             f"{printable(text)!r} is no queue: write it as lszcrypt does, 0a.001b"
         )
     return queue
+
+
+_AGO = re.compile(r"([0-9]{1,6})([smhdw])")
+_OF_TODAY = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAYS = {"today": 0, "yesterday": 1}
+
+
+def parse_time(text: str, now: datetime | None = None) -> float:
+    """Seconds since 1970; ArgumentTypeError. Without a zone it is this machine's."""
+    now = now or datetime.now().astimezone()
+    # Without a zone: midnight and noon are not of one offset on the day that summer time ends.
+    midnight = datetime.combine(now.date(), time_of_day())
+    try:
+        if ago := _AGO.fullmatch(text):
+            return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
+        if text in _DAYS:
+            return (midnight - timedelta(days=_DAYS[text])).timestamp()
+        if _OF_TODAY.fullmatch(text):
+            return datetime.combine(midnight, time_of_day.fromisoformat(text)).timestamp()
+        # Before Python 3.11 it knows no Z.
+        return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ArgumentTypeError(
+            f"{text[:40]!r} is no time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h, 3d for ago"
+        ) from None
+
+
+def format_time(seconds: float) -> str:
+    """``2026-01-31 12:00:00``, in this machine's zone."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -13,7 +13,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, printable
 from apvfio.model.owners import owners
 from apvfio.store import ledger_file
-from apvfio.view.tables import Column, table
+from apvfio.view.columns import Column, table
 
 if TYPE_CHECKING:
     from apvfio.kernel.lszcrypt import ApDevice

@@ -13,7 +13,7 @@ from apvfio.libvirt.status import read_status
 from apvfio.model.errors import Exit, UsageError
 from apvfio.view.status import status_json, status_report
 from apvfio.view.status_report import Report
-from apvfio.view.status_text import status as status_lines
+from apvfio.view.status_report import status as status_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

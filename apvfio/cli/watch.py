@@ -16,14 +16,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.cli.fingerprint import fingerprint
 from apvfio.cli.host_options import opened
+from apvfio.cli.if_state import fingerprint
 from apvfio.cli.terminal import can_draw, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.view.columns import cut, fold
 from apvfio.view.status import status_json, status_report
-from apvfio.view.status_text import status as status_lines
+from apvfio.view.status_report import status as status_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

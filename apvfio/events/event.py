@@ -52,7 +52,7 @@ class Kind(NamedTuple):
     """What there is to know of the events of one kind."""
 
     sentence: str
-    """What happened; `apvfio.events.text` fills in the fields."""
+    """What happened; `apvfio.events.journal` fills in the fields."""
     message_id: str = ""
     """Of its entry in the journal, explained in hooks/apvfio.catalog; '' if it has no entry."""
     priority: int = INFO

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text in the columns of a terminal, where a character may take two, or none."""
+"""Tables for a terminal: columns, and texts as wide as they are shown."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _INDENT = 4
 
@@ -69,3 +69,33 @@ def _columns(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+class Column(NamedTuple):
+    """One column; a text longer than ``width`` is not cut, it shifts the rest of its line."""
+
+    heading: str
+    width: int
+    right: bool = False
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heading: bool = True) -> Iterator[str]:
+    """The lines of a table. As in s390-tools, the last column is filled up with blanks, too."""
+    if heading:
+        yield _line(columns, [column.heading for column in columns])
+        yield "-" * (sum(column.width for column in columns) + len(columns) - 1)
+    for row in rows:
+        yield _line(columns, row)
+
+
+def bare_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table as lszdev prints it: as wide as its texts, two blanks between, no rule."""
+    lines = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for texts in lines:
+        yield "  ".join(text.ljust(width) for text, width in zip(texts, widths)).rstrip()
+
+
+def _line(columns: Sequence[Column], texts: Sequence[str]) -> str:
+    cells = zip(columns, texts)
+    return " ".join(text.rjust(c.width) if c.right else text.ljust(c.width) for c, text in cells)

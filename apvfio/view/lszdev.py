@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
-from apvfio.view.tables import bare_table
+from apvfio.view.columns import bare_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

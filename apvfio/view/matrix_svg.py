@@ -11,9 +11,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from apvfio.model.matrix import Apqn
+from apvfio.model.owners import HOST
+from apvfio.model.queue_states import IN_USE, STATES
 from apvfio.model.text import count_queues, decimal
-from apvfio.view.svg_notes import legend, notes
-from apvfio.view.svg_parts import CELL, LEFT, Drawing, style
+from apvfio.view.columns import columns
+from apvfio.view.picture import Entry
+from apvfio.view.svg_parts import CELL, CHARACTER, LEFT, Drawing, style
 from apvfio.view.svg_square import square
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from apvfio.view.picture import Picture
     from apvfio.view.status_report import Report
+    from apvfio.view.svg_parts import Drawing
 
 _COLUMNS = 32
 """Domains side by side; with more of them no page would be wide enough to be read."""
@@ -123,3 +127,63 @@ def _square(drawn: Picture, queue: Apqn, x: int, y: int) -> Iterator[str]:
     said = ", ".join(filter(None, (entry.text, cell.state)))
     yield f'<g class="q" transform="translate({x} {y})"><title>{queue}: {escape(said)}</title>'
     yield f"{square(entry, cell.state)}</g>"
+
+
+_LINE = CELL + 4
+_SPACE = 10
+_COUNT = 26
+_ANY = Entry(HOST, "", None, "", 0, ())
+_TWO_COLUMNS = 6
+"""From so many entries on the legend has two columns, if both fit."""
+
+
+def notes(drawing: Drawing, told: Report) -> None:
+    """Put leases, debts and drift below what is drawn."""
+    drawing.down(6)
+    drawing.text(LEFT, "Leases", "head")
+    for sentence in told.leases:
+        drawing.paragraph(LEFT, sentence)
+    drawing.down(6)
+    drawing.text(LEFT, "Owed to the host", "head")
+    drawing.paragraph(LEFT, told.pending)
+    if told.drift:
+        drawing.down(6)
+        drawing.text(LEFT, "Not as it should be", "head")
+        for sentence in told.drift:
+            drawing.paragraph(LEFT, sentence, "warning")
+
+
+def legend(drawing: Drawing, drawn: Picture) -> None:
+    """Put the legend below what is drawn."""
+    if not drawn.cells:
+        return
+    entries = list(drawn.legend.values())
+    longest = max(columns(f"{entry.text}{entry.counted}") for entry in entries)
+    width = int(CELL + _SPACE + _COUNT + longest * CHARACTER)
+    drawing.wide(LEFT + width)
+    room = drawing.width - 2 * LEFT
+    two = len(entries) >= _TWO_COLUMNS and 2 * width <= room
+    lines = -(-len(entries) // 2) if two else len(entries)
+    top = drawing.y
+    for i, entry in enumerate(entries):
+        x = LEFT + (i // lines) * (room // 2)
+        _entry(drawing, entry, x, top + i % lines * _LINE)
+    drawing.down(lines * _LINE)
+    for state in STATES:
+        if any(cell.state == state for cell in drawn.cells.values()):
+            _state(drawing, state)
+    if drawn.lost:
+        drawing.paragraph(LEFT, drawn.lost, "warning")
+
+
+def _entry(drawing: Drawing, entry: Entry, x: int, y: int) -> None:
+    said = f'{escape(entry.text)}<tspan class="count">   {escape(entry.counted)}</tspan>'
+    drawing.put(f'<g transform="translate({x} {y})">{square(entry)}')
+    drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{said}</text></g>')
+
+
+def _state(drawing: Drawing, state: str) -> None:
+    what = "in use by a running guest" if state == IN_USE else f"{state}: no work gets through"
+    drawing.put(f'<g transform="translate({LEFT} {drawing.y})">{square(_ANY, state)}')
+    drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{what}</text></g>')
+    drawing.down(_LINE)

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio.model.errors import printable
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.text import some_queues
+from apvfio.view.columns import fold
+from apvfio.view.matrix_text import matrix
 from apvfio.view.picture import Picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from apvfio.model.host import Host
     from apvfio.model.ledger import Claim, Lease, Ledger
-
+    from apvfio.view.matrix_text import Look
 
 _LONGEST = 1000
 
@@ -93,3 +95,19 @@ def _debt(ledger: Ledger) -> str:
     if ledger.overrides:
         parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"
+
+
+def status(told: Report, look: Look) -> Iterator[str]:
+    """What the command prints, line by line."""
+    width = look.width if look.folds else None
+    for name, value in told.facts:
+        yield from fold(f"{name:<9}  {value}", width, 11)
+    yield ""
+    yield from matrix(told.picture, look)
+    yield ""
+    for sentence in (*told.leases, f"owed to the host: {told.pending}"):
+        yield from fold(sentence, width)
+    if told.drift:
+        yield ""
+        for line in ("not as it should be:", *(f"  {sentence}" for sentence in told.drift)):
+            yield from fold(line, width)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from apvfio.cli.time_option import format_time, parse_time
+from apvfio.cli.log import format_time, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log, record
 from apvfio.events.event import Event, from_line, to_line
+from apvfio.events.journal import sentence
 from apvfio.events.ledger_changes import holders
 from apvfio.events.queue_history import spans
-from apvfio.events.text import sentence
 from apvfio.model.errors import ApvfioError, ConflictError, HostError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ledger import Ledger

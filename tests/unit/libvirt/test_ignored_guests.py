@@ -7,7 +7,7 @@ import pytest
 
 from apvfio.engine.start import start_guest
 from apvfio.events import audit_log
-from apvfio.events.text import sentence
+from apvfio.events.journal import sentence
 from apvfio.libvirt import hook
 from apvfio.sim.host_file import SimSystem
 from apvfio.sim.kernel import SimKernel

@@ -10,9 +10,9 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND, Owner, owners
 from apvfio.model.policy import Policy
 from apvfio.model.text import count_queues, mask_bits, some_queues
+from apvfio.view.columns import Column, bare_table, table
 from apvfio.view.matrix_text import Look, matrix
 from apvfio.view.picture import picture
-from apvfio.view.tables import Column, bare_table, table
 from hosts import NO_LEASES, a_host, a_lease, a_ledger, a_matrix, mdev
 
 ASCII = Look(utf8=False)

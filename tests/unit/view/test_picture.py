@@ -17,7 +17,7 @@ from apvfio.model.queue_states import IN_USE, OFFLINE, QueueStates
 from apvfio.view.columns import columns, cut, fold, padded
 from apvfio.view.matrix_text import Look, matrix
 from apvfio.view.picture import Picture, picture
-from apvfio.view.status_text import status
+from apvfio.view.status_report import status
 from drawn_hosts import HOSTILE, a_report, pictures
 from hosts import mdev
 
