@@ -47,7 +47,7 @@ _apvfio_words() {
     case $1 in
     '') echo "--help --version --sim --root status doctor log metrics queues plan guest migrate incoming define undefine
         masks mechanism reconcile release dump demo sim install uninstall" ;;
-    status) echo "--help --json --color --watch --svg --html" ;;
+    status) echo "--help --json --color --watch --svg" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
@@ -95,7 +95,7 @@ _apvfio_values() {
 _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
-        --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | --html | \
+        --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | \
         --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;
     esac
@@ -196,7 +196,7 @@ _apvfio() {
         ;;
     esac
     case $previous in
-    --sim | --xml | --svg | --html | --output | --python) _apvfio_files -f "$current" && return ;;
+    --sim | --xml | --svg | --output | --python) _apvfio_files -f "$current" && return ;;
     --root) _apvfio_files -d "$current" && return ;;
     esac
     if words=$(_apvfio_values "$previous"); then

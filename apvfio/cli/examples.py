@@ -13,7 +13,7 @@ apvfio doctor db1               # why it does not start
     "status": """\
 apvfio status
 apvfio status --watch           # again whenever it changes, until Ctrl-C
-apvfio status --html host.html  # a drawing for a browser
+apvfio status --svg host.svg    # a drawing for a browser
 apvfio status --json
 """,
     "doctor": """\

@@ -12,7 +12,6 @@ from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import Exit, UsageError
 from apvfio.view.status import status_json, status_report
-from apvfio.view.status_report import Report
 from apvfio.view.status_report import status as status_lines
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_color(parser)
     add_json(parser)
     parser.add_argument("--svg", metavar="FILE", help="draw it into FILE as a picture; - is standard output")
-    parser.add_argument("--html", metavar="FILE", help="write it into FILE as a page; - is standard output")
     parser.add_argument(
         "--watch",
         metavar="SECONDS",
@@ -45,9 +43,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Show it."""
-    drawn = args.html if args.svg is None else args.svg
-    given = {"--json": args.json, "--svg": args.svg is not None, "--html": args.html is not None}
-    forms = [*(name for name, there in given.items() if there), *(["--watch"] if args.watch else [])]
+    given = {"--json": args.json, "--svg": args.svg is not None, "--watch": args.watch}
+    forms = [name for name, there in given.items() if there]
     if len(forms) > 1 and forms != ["--json", "--watch"]:
         raise UsageError(f"{forms[0]} and {forms[1]} exclude each other.", remedy="Choose one of them.")
     if args.watch:
@@ -56,8 +53,10 @@ def run(args: argparse.Namespace) -> int:
         return watch(args)
     with opened(args) as system:
         found = read_status(system)
-    if drawn is not None:
-        write_text(drawn, _drawing(status_report(found), page=args.svg is None))
+    if args.svg is not None:
+        from apvfio.view.matrix_svg import svg  # noqa: PLC0415  most calls draw nothing
+
+        write_text(args.svg, svg(status_report(found)))
     elif args.json:
         print_json(status_json(found))
     else:
@@ -68,14 +67,6 @@ def run(args: argparse.Namespace) -> int:
 def describe(system: System, how: Look) -> Iterator[str]:
     """What the command prints, line by line."""
     return status_lines(status_report(read_status(system)), how)
-
-
-def _drawing(shown: Report, *, page: bool) -> str:
-    if page:
-        from apvfio.view.matrix_html import page as draw  # noqa: PLC0415  most calls draw nothing
-    else:
-        from apvfio.view.matrix_svg import svg as draw  # noqa: PLC0415
-    return draw(shown)
 
 
 def _seconds(text: str) -> float:

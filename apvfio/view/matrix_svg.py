@@ -32,27 +32,21 @@ _GROUP = 8
 _GAP = 6
 
 
-def svg(told: Report, *, alone: bool = True) -> str:
-    """The picture, a document of its own that tells the whole report.
-
-    Unless it is ``alone`` it is the matrix and its legend, for a page that has `style` and tells the rest.
-    """
+def svg(told: Report) -> str:
+    """The picture, a document that tells the whole report."""
     drawing = Drawing()
-    if alone:
-        _title(drawing, told)
+    _title(drawing, told)
     _matrix(drawing, told.picture)
-    legend(drawing, told.picture)
-    if alone:
-        notes(drawing, told)
-    title, description = "AP matrix", _description(told)
+    _legend(drawing, told.picture)
+    _notes(drawing, told)
     size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="apvfio" {size} role="img" '
             'aria-labelledby="apvfio-title apvfio-description">',
-            f'<title id="apvfio-title">{title}</title>',
-            f'<desc id="apvfio-description">{escape(description)}</desc>',
-            *([f"<style>{style()}</style>"] if alone else []),
+            '<title id="apvfio-title">AP matrix</title>',
+            f'<desc id="apvfio-description">{escape(_description(told))}</desc>',
+            f"<style>{style()}</style>",
             '<defs><pattern id="apvfio-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
             'patternTransform="rotate(45)"><rect class="hatch" width="2.4" height="6"/></pattern></defs>',
             f'<rect class="paper" width="{drawing.width}" height="{drawing.height}"/>',
@@ -137,7 +131,7 @@ _TWO_COLUMNS = 6
 """From so many entries on the legend has two columns, if both fit."""
 
 
-def notes(drawing: Drawing, told: Report) -> None:
+def _notes(drawing: Drawing, told: Report) -> None:
     """Put leases, debts and drift below what is drawn."""
     drawing.down(6)
     drawing.text(LEFT, "Leases", "head")
@@ -153,7 +147,7 @@ def notes(drawing: Drawing, told: Report) -> None:
             drawing.paragraph(LEFT, sentence, "warning")
 
 
-def legend(drawing: Drawing, drawn: Picture) -> None:
+def _legend(drawing: Drawing, drawn: Picture) -> None:
     """Put the legend below what is drawn."""
     if not drawn.cells:
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a picture of a host's matrix shows, whoever draws it: its cells, their marks and the legend.
 
-Text, SVG and HTML are drawn from it, so that they cannot disagree.
+Text and SVG are drawn from it, so that they cannot disagree.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio status --svg`` and ``--html``: whole, well-formed, safe and readable for everybody."""
+"""``apvfio status --svg``: whole, well-formed, safe and readable for everybody."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import GUEST, HOST, Owner
 from apvfio.model.queue_states import QueueStates
-from apvfio.view.matrix_html import page
 from apvfio.view.matrix_svg import svg
 from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import HUES, RESERVED, Picture, picture
@@ -85,44 +84,6 @@ def test_no_two_squares_and_no_text_lie_outside_or_over_each_other(drawn: Pictur
     )
 
 
-@settings(max_examples=40)
-@given(pictures())
-def test_the_page_holds_the_same_picture_and_no_markup_of_a_guests(drawn: Picture) -> None:
-    told = a_report(drawn, drift=("guest <b>: </ul>",))
-    text = page(told)
-    parsed = etree.fromstring(
-        text.removeprefix("<!DOCTYPE html>")
-        .replace('<meta charset="utf-8">', "")
-        .replace('<meta name="viewport" content="width=device-width, initial-scale=1">', "")
-        .replace('<meta name="color-scheme" content="light dark">', "")
-    )
-    (drawing,) = parsed.iter(f"{SVG}svg")
-    assert sorted(squares(drawing)) == sorted(squares(etree.fromstring(svg(told))))
-    assert not list(parsed.iter("script"))
-    assert {tag.tag for tag in parsed.iter() if "script" in str(tag.tag)} == set()
-    rows = [[cell.text or "" for cell in row] for row in parsed.iter("tr")][1:]
-    assert [row[:3] for row in rows] == [[e.mark, e.text, e.counted] for e in drawn.legend.values()]
-    assert [item.text for item in parsed.iter("li")][-1] == "guest <b>: </ul>"
-
-
-@settings(max_examples=40)
-@given(pictures())
-def test_the_table_of_the_page_names_every_queue_of_each_owner(drawn: Picture) -> None:
-    cells = re.findall(r"<td>((?:adapters [^<]*)?)</td></tr>", page(a_report(drawn)))
-    for owner, text in zip(drawn.legend, cells):
-        named = {
-            queue
-            for adapters, domains in re.findall(r"adapters ([\d,-]+), domains ([\d,-]+)", text)
-            for queue in Matrix(ids(adapters), ids(domains)).queues()
-        }
-        assert named == {queue for queue, cell in drawn.cells.items() if cell.owner == owner}
-
-
-def ids(text: str) -> IdSet:
-    ranges = [part.split("-") for part in text.split(",")]
-    return IdSet(i for ends in ranges for i in range(int(ends[0]), int(ends[-1]) + 1))
-
-
 def test_it_needs_nothing_from_elsewhere_and_says_what_it_is() -> None:
     found = {Apqn(0, 1): HOST, Apqn(0, 2): Owner(GUEST, "db1", mdev(1))}
     text = svg(a_report(picture(found, lambda queue: queue.domain == 1)))
@@ -156,7 +117,6 @@ def test_whatever_a_sysfs_holds_it_is_well_formed() -> None:
     root = etree.fromstring(svg(told))
     assert "?<&" in lines(root)
     assert "queues are bound to ?<evil>" in lines(root)
-    assert "\x02" not in page(told)
 
 
 def test_the_sheet_is_wide_enough_for_the_longest_entry() -> None:
@@ -169,7 +129,6 @@ def test_the_sheet_is_wide_enough_for_the_longest_entry() -> None:
 def test_no_queues() -> None:
     nothing = a_report(picture({}, lambda _: False))
     assert "no queues" in lines(etree.fromstring(svg(nothing)))
-    assert "no queues" in page(nothing)
 
 
 def luminance(color: str) -> float:
