@@ -25,6 +25,7 @@ GOALS = {
     5: "snapshot",
     6: "starts",
     7: "growth",
+    8: "instructions",
 }
 """Which module measures which goal."""
 _ROUNDS = 20

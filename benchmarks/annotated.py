@@ -1,69 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's hook for a guest that gets queues, as processes, beside what a person's script would do."""
+"""libvirt's hook for a guest that gets queues, beside bare interpreters and the documented procedure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
-from apvfio.model.ids import IdSet
+from apvfio.model.ids import IdSet, format_list
 from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
-from benchmarks.measure import process, side_by_side
-from benchmarks.mounted import PEERS, PYTHON, in_place_of_sys, mounted
+from benchmarks.measure import Cost, Pair, process, turns
+from benchmarks.plain_host import PEERS, PYTHON, in_place_of_sys, plain_host
 from lab.guest import guest_xml
 from lab.namespace import require_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from benchmarks.goals import Goal
-    from benchmarks.mounted import Mounted
+    from benchmarks.plain_host import PlainHost
 
-_HOST = (0, 1, 10), (1, 2, 4, 27)
+HOST = (0, 1, 10), (1, 2, 4, 27)
 """IBM's example; a full host's snapshot has a figure of its own."""
-_MDEV = "0a0b0c0d-1111-4111-8111-111111111111"
-_WISH = Matrix(IdSet([0, 10]), IdSet([1, 4, 27]), IdSet([1, 4, 27]))
-_OPERATIONS = ("prepare", "release")
-_BARE = [PYTHON, "-I", "-S", "-c", "pass"]
-_NEEDED = {"xmllint": "libxml2-utils", "mdevctl": "mdevctl", "umount": "mount"}
+MDEV = "0a0b0c0d-1111-4111-8111-111111111111"
+MATRIX = Matrix(IdSet([0, 10]), IdSet([1, 4, 27]), IdSet([1, 4, 27]))
+XML = guest_xml("db1", MATRIX, MDEV).encode()
+BARE = [PYTHON, "-I", "-S", "-c", "pass"]
+_NEEDED = {"mdevctl": "mdevctl", "umount": "mount"}
+_WHAT = f"prepare and release of a guest with {len(list(MATRIX.queues()))} queues"
+_BARE, _PEER = "'python3 -I -S -c pass' twice", "the documented procedure"
+_MOST = {_BARE: 3.0, _PEER: 2.3}
+
+
+class Call(NamedTuple):
+    """One half of a guest's life, by one of the two."""
+
+    argv: list[str]
+    xml: bytes = b""
+
+
+def hook_calls(host: PlainHost, name: str = "db1", xml: bytes = XML) -> tuple[Call, Call]:
+    """libvirt's calls of the hook before the start of the guest and after its end."""
+    begin, end = ([host.hook, name, *words, "-"] for words in (("prepare", "begin"), ("release", "end")))
+    return Call(begin, xml), Call(end, xml)
 
 
 def goals(rounds: int) -> Iterator[Goal]:
-    """Wall time beside the script, CPU time beside an interpreter that does nothing."""
+    """CPU time and wall time of the pair beside the two others, which take their turns in each round."""
     require_commands(_NEEDED)
-    with mounted(*_HOST) as host, in_place_of_sys(host):
-        yield from _goals(host, rounds)
+    with plain_host(*HOST, [MDEV]) as host, in_place_of_sys(host):
+        ids = format_list(MATRIX.adapters), format_list(MATRIX.domains)
+        script = tuple(Call([f"{PEERS}/procedure.sh", half, MDEV, *ids]) for half in ("start", "stop"))
+        ours, bare, peer = turns(
+            [
+                lambda: _start_and_stop(host, hook_calls(host)),
+                lambda: _sum([process(BARE), process(BARE)]),
+                lambda: _start_and_stop(host, script),
+            ],
+            rounds,
+        )
+    for beside, others in ((_BARE, bare), (_PEER, peer)):
+        cpu = Pair([cost.cpu for cost in ours], [cost.cpu for cost in others])
+        yield measured(f"{_WHAT}: CPU time", beside, cpu, _MOST[beside])
+        wall = Pair([cost.wall for cost in ours], [cost.wall for cost in others])
+        yield measured(f"{_WHAT}: wall time", beside, wall)
 
 
-def _goals(host: Mounted, rounds: int) -> Iterator[Goal]:
-    xml = guest_xml("db1", _WISH, _MDEV).encode()
-    sysfs = RealSysfs(host.root)
+def _start_and_stop(host: PlainHost, calls: tuple[Call, ...]) -> Cost:
+    """Both operations; that each did its work is checked in between."""
+    sysfs = RealSysfs(str(host.root))
     before = read_host(sysfs)
+    start = process(calls[0].argv, calls[0].xml, host.env)
+    now = read_host(sysfs)
+    assert now.mdevs == {MDEV: MATRIX}
+    assert not MATRIX.adapters & now.apmask
+    stop = process(calls[1].argv, calls[1].xml, host.env)
+    assert read_host(sysfs) == before
+    return _sum([start, stop])
 
-    def start_and_stop(*argv: Sequence[str]) -> float:
-        """Both operations; that each did its work is looked at between."""
-        seconds = process(argv[0], xml, host.env).wall
-        assert read_host(sysfs).mdevs == {_MDEV: _WISH}
-        seconds += process(argv[1], xml, host.env).wall
-        assert read_host(sysfs) == before
-        return seconds
 
-    hook = [[host.hook, "db1", op, "begin", "-"] for op in _OPERATIONS]
-    hand = [[f"{PEERS}/by-hand.sh", op] for op in _OPERATIONS]
-    pair = side_by_side(lambda: start_and_stop(*hook), lambda: start_and_stop(*hand), rounds)
-    what = f"annotated guest with {len(list(_WISH.queues()))} queues, prepare and release"
-    yield measured(what, "a script that does it by hand", pair, 1)
-
-    def bare() -> float:
-        return sum(process(_BARE).wall for _ in _OPERATIONS)
-
-    pair = side_by_side(bare, lambda: start_and_stop(*hand), rounds)
-    yield measured("'python3 -I -S -c pass' twice", "a script that does it by hand", pair)
-
-    def cpu() -> float:
-        return sum([process(argv, xml, host.env).cpu for argv in hook])
-
-    pair = side_by_side(cpu, lambda: sum(process(_BARE).cpu for _ in _OPERATIONS), rounds)
-    yield measured(f"{what}: CPU time but the simulated kernel's", "'python3 -I -S -c pass' twice", pair, 2)
+def _sum(costs: list[Cost]) -> Cost:
+    return Cost(sum(cost.wall for cost in costs), sum(cost.cpu for cost in costs))

@@ -25,7 +25,7 @@ class Goal(NamedTuple):
     """The times behind the ratio; None if it was counted."""
     note: str = ""
     number: int = 0
-    """Which goal it is, 1 to 7."""
+    """Which goal it is, as `benchmarks.__main__` numbers them."""
 
     @property
     def met(self) -> bool:

@@ -1,99 +1,115 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a guest's start and stop grow with the leases of other guests and with the length of the audit log."""
+"""How a guest's start and stop grow: with other guests' leases, the audit log and the queues of the host."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apvfio.engine.start import start_guest
-from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
-from apvfio.model.host import MaskBits
+from apvfio.model.host import AP_MDEVS, MaskBits
 from apvfio.model.ids import IdSet
 from apvfio.model.ledger import BY_ADAPTERS, HELD, Lease, Ledger
 from apvfio.model.matrix import Apqn, Matrix
-from apvfio.sim.host_file import SimSystem
-from apvfio.sim.kernel import SimKernel
-from apvfio.sim.state import Mdev
 from apvfio.store import ledger_file
-from apvfio.store.files import RealFiles
+from apvfio.store.system import RealSystem
+from benchmarks.annotated import hook_calls
 from benchmarks.goals import measured
 from benchmarks.invented import request
-from benchmarks.measure import side_by_side, timed
+from benchmarks.measure import Cost, Pair, process, turns
+from benchmarks.plain_host import plain_host
+from lab.guest import guest_uuid, guest_xml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.goals import Goal
+    from benchmarks.plain_host import PlainHost
 
-_COUNTS = (100, 1_000, 10_000)
+_COUNTS = (10, 100, 1_000, 10_000)
+_FEW = range(2), range(16)
+_FULL = range(16), range(85)
 _FIRST = 100
-"""The first adapter of the other guests; the one that is started has a queue of adapter 1."""
-_GUEST = request(60_000, Matrix(IdSet([1]), IdSet([2])))
+"""The first adapter of the other guests, which the host lacks: no host has queues for 10,000."""
+_NAME, _MDEV = "db1", "0a0b0c0d-1111-4111-8111-111111111111"
+_MATRIX = Matrix(IdSet([1]), IdSet([2]))
+_XML = guest_xml(_NAME, _MATRIX, _MDEV).encode()
 _FILES, _SIZE = 6, 60_000_000
+_ROUNDS = 5
+"""One round beside 10,000 leases takes seconds: a few tell as much."""
 
 
 def goals(rounds: int) -> Iterator[Goal]:
-    """Ten times the leases, and an audit log of six large files beside none."""
-    with tempfile.TemporaryDirectory(prefix="apvfio-growth-") as directory:
-        hosts = {count: _crowded(Path(directory, str(count)), count) for count in _COUNTS}
-        for few, many in zip(_COUNTS, _COUNTS[1:]):
-            for what, work in (("start", _start), ("stop", _stop)):
-                # One round beside 10,000 takes seconds: a few tell as much.
-                pair = side_by_side(partial(work, hosts[many]), partial(work, hosts[few]), min(rounds, 5))
-                yield measured(f"{what} beside {many:,} leases", f"beside {few:,}", pair, 12)
-        host, log = hosts[_COUNTS[0]], Path(directory, "log")
+    """CPU time of one start and of one stop, each host beside the next smaller one."""
+    yield from _leases(min(rounds, _ROUNDS))
+    yield from _log_and_queues(rounds)
+
+
+def _leases(rounds: int) -> Iterator[Goal]:
+    with ExitStack() as stack:
+        hosts = [stack.enter_context(_crowded(count)) for count in _COUNTS]
+        found = turns([lambda host=host: _start_and_stop(host) for host in hosts], rounds)  # type: ignore[misc]
+    for half, what in enumerate(("start", "stop")):
+        for (few, many), costs in zip(zip(_COUNTS, _COUNTS[1:]), zip(found, found[1:])):
+            yield measured(f"{what} beside {many:,} leases", f"beside {few:,}", _pair(*costs, half), 12)
+
+
+def _log_and_queues(rounds: int) -> Iterator[Goal]:
+    with _crowded(0) as host, plain_host(*_FULL, [_MDEV]) as full:
+        log = host.root / "log"
         _write_log(log)
 
-        def with_the_log() -> float:
-            with _placed(log, Path(directory, str(_COUNTS[0]))):
-                return _start(host)
+        def with_the_log() -> tuple[Cost, Cost]:
+            with _placed(log, host.root):
+                return _start_and_stop(host)
 
-        pair = side_by_side(with_the_log, lambda: _start(host), rounds)
-        what = f"start with an audit log of {_FILES} files of {_SIZE // 1_000_000} MB"
-        yield measured(what, "with one that is just begun", pair, 1.5)
+        works = [lambda: _start_and_stop(host), with_the_log, lambda: _start_and_stop(full)]
+        plain, logged, many = turns(works, rounds)
+    for half, what in enumerate(("start", "stop")):
+        log_text = f"{what} with an audit log of {_FILES} files of {_SIZE // 1_000_000} MB"
+        yield measured(log_text, "with one that is just begun", _pair(plain, logged, half), 1.5)
+    for half, what in enumerate(("start", "stop")):
+        yield measured(f"{what} on 16 x 85 queues", "on 2 x 16", _pair(plain, many, half))
 
 
-def _crowded(directory: Path, count: int) -> SimSystem:
-    """A host with so many guests, one queue each, whose files are on the disk."""
+def _pair(few: Sequence[tuple[Cost, Cost]], many: Sequence[tuple[Cost, Cost]], half: int) -> Pair:
+    return Pair([costs[half].cpu for costs in many], [costs[half].cpu for costs in few])
+
+
+def _start_and_stop(host: PlainHost) -> tuple[Cost, Cost]:
+    device = host.sys / AP_MDEVS.device(_MDEV)
+    begin, end = hook_calls(host, _NAME, _XML)
+    start = process(begin.argv, begin.xml, host.env)
+    assert device.exists()
+    stop = process(end.argv, end.xml, host.env)
+    assert not device.exists()
+    return start, stop
+
+
+@contextmanager
+def _crowded(count: int) -> Iterator[PlainHost]:
+    """A host with so many guests that run, one queue each."""
     queues = [Apqn(_FIRST + number // 200, number % 200) for number in range(count)]
     taken = IdSet(queue.adapter for queue in queues)
-    # Their adapters are absent, as the policy may allow: no host has so many queues to simulate.
-    system = SimSystem.new(SimKernel.new(adapters={0: "cca", 1: "cca"}, domains=IdSet(range(16))))
     leases = {}
     for number, queue in enumerate(queues):
         asked = request(number, Matrix(IdSet([queue.adapter]), IdSet([queue.domain])))
         leases[asked.mdev] = Lease(
             asked.guest, asked.guest_uuid, asked.mdev, asked.matrix, BY_ADAPTERS, HELD, created=True, since=1
         )
-        system.kernel.state.mdevs[asked.mdev] = Mdev(number, asked.matrix)
-    system.kernel.state.apmask -= taken
-    (directory / "run/apvfio").mkdir(mode=0o700, parents=True)
-    system.files = RealFiles(str(directory))
-    ledger_file.save(system.files, Ledger(system.boot_id, leases, MaskBits(taken)))
-    return system
-
-
-def _start(system: SimSystem) -> float:
-    seconds = timed(lambda: start_guest(system, _GUEST))
-    release_guest(system, _GUEST.guest_uuid)
-    return seconds
-
-
-def _stop(system: SimSystem) -> float:
-    start_guest(system, _GUEST)
-    return timed(lambda: release_guest(system, _GUEST.guest_uuid))
+    with plain_host(*_FEW, [_MDEV], taken) as host:
+        host.add_devices({mdev: lease.matrix for mdev, lease in leases.items()})
+        system = RealSystem(str(host.root))
+        ledger_file.save(system.files, Ledger(system.boot_id, leases, MaskBits(taken)))
+        yield host
 
 
 def _write_log(path: Path) -> None:
-    event = Event(1.0, "started", "b", _GUEST.guest, _GUEST.guest_uuid, _GUEST.mdev, _GUEST.matrix)
+    event = Event(1.0, "started", "b", _NAME, guest_uuid(_NAME), _MDEV, _MATRIX)
     line = to_line(event)
     path.write_text(line * (_SIZE // len(line)), encoding="ascii")
     path.chmod(0o600)

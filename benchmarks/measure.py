@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
+
+    Measured = TypeVar("Measured")
 
 
 class Pair(NamedTuple):
@@ -43,10 +46,16 @@ class Pair(NamedTuple):
 
 def side_by_side(ours: Callable[[], float], peer: Callable[[], float], rounds: int) -> Pair:
     """Run both so many times, in turns, after one round that does not count; each says what it took."""
-    ours()
-    peer()
-    turns = [(ours(), peer()) for _ in range(rounds)]
-    return Pair([turn[0] for turn in turns], [turn[1] for turn in turns])
+    return Pair(*turns([ours, peer], rounds))
+
+
+def turns(works: Sequence[Callable[[], Measured]], rounds: int) -> list[list[Measured]]:
+    """What each of ``works`` says it took, round by round; all have a turn in each round, in this order.
+
+    One round before them does not count.
+    """
+    found = [[work() for work in works] for _ in range(rounds + 1)][1:]
+    return [list(column) for column in zip(*found)]
 
 
 def timed(work: Callable[[], object], times: int = 1) -> float:

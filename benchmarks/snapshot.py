@@ -15,7 +15,7 @@ from benchmarks import invented
 from benchmarks.counting import Counted, machine
 from benchmarks.goals import counted, measured
 from benchmarks.measure import side_by_side, timed
-from benchmarks.mounted import mounted
+from benchmarks.plain_host import plain_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,11 +30,11 @@ _WISH = Matrix(IdSet([0, 1]), IdSet([0]))
 
 def goals(rounds: int) -> Iterator[Goal]:
     """The snapshot of 16 x 85 queues."""
-    with mounted(*_FULL) as host:
-        sysfs = RealSysfs(host.root)
+    with plain_host(*_FULL, []) as host:
+        sysfs = RealSysfs(str(host.root))
         seam = Counted(sysfs)
         read_host(seam)
-        same = [_WAYS[what](f"{host.root}/sys/{path}") for what, path in seam.reads]
+        same = [_WAYS[what](f"{host.sys}/{path}") for what, path in seam.reads]
 
         def cat() -> None:
             for call in same:

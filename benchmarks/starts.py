@@ -11,7 +11,7 @@ from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from benchmarks.goals import measured
 from benchmarks.measure import side_by_side
-from benchmarks.mounted import PACKAGES, PYTHON
+from benchmarks.plain_host import PACKAGES, PYTHON
 from lab.guest import guest_xml
 from lab.lab import Lab
 

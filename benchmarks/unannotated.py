@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.goals import measured
 from benchmarks.measure import process, side_by_side
-from benchmarks.mounted import PEERS, PYTHON, mounted
+from benchmarks.plain_host import PEERS, PYTHON, plain_host
 from lab.guest import guest_xml
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ OPERATIONS = ("prepare", "start", "started", "stopped", "release")
 def goals(rounds: int) -> Iterator[Goal]:
     """All five operations together."""
     xml = guest_xml("plain").encode()
-    with mounted([0], [0]) as host:
+    with plain_host([0], [0], []) as host:
 
         def five(argv: Sequence[str]) -> float:
             return sum(process([*argv, "plain", op, "begin", "-"], xml, host.env).wall for op in OPERATIONS)

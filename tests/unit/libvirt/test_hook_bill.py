@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt's hook loads, starts and writes on a host's real tree, from its first line to its last."""
+"""What libvirt's hook loads and starts in its own process, on a host's /sys that is a plain directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.model.errors import HostError
-from benchmarks.mounted import PACKAGES, PYTHON, mounted
+from benchmarks.plain_host import PACKAGES, PYTHON, plain_host
 from hosts import a_matrix, mdev
 from import_budget import require_few
 from lab.guest import guest_xml
@@ -20,7 +20,7 @@ from lab.guest import guest_xml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benchmarks.mounted import Mounted
+    from benchmarks.plain_host import PlainHost
 
 HOOK = """\
 import os, sys
@@ -35,9 +35,9 @@ sys.exit(code or len(begun) << 4)
 
 
 @pytest.fixture
-def host() -> Iterator[Mounted]:
+def host() -> Iterator[PlainHost]:
     try:
-        with mounted([0, 1, 10], [1, 2, 4, 27]) as found:
+        with plain_host([0, 1, 10], [1, 2, 4, 27], [mdev(1)]) as found:
             yield found
     except HostError as error:
         if os.environ.get("CI") == "true":
@@ -45,7 +45,7 @@ def host() -> Iterator[Mounted]:
         pytest.skip(str(error))
 
 
-def test_a_start_and_a_stop_load_little(host: Mounted) -> None:
+def test_a_start_and_a_stop_load_little(host: PlainHost) -> None:
     matrix = a_matrix("0,10", "1,4")
     xml = guest_xml("db1", matrix, mdev(1)).encode()
     # The removal of a device is left to a child: the kernel may hold it up.
@@ -63,4 +63,4 @@ def test_a_start_and_a_stop_load_little(host: Mounted) -> None:
         )
         assert (done.returncode, done.stderr) == (children << 4, b"")
         require_few(done.stdout.decode().split(), work)
-        assert read_host(RealSysfs(host.root)).mdevs == there
+        assert read_host(RealSysfs(str(host.root))).mdevs == there
