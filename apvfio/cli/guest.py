@@ -1,30 +1,175 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio guest``: what libvirt's guests ask for, set, shown, cleared and listed; a file each verb."""
+"""``apvfio guest``: what guests request. The verbs ``set`` and ``clear`` have files of their own."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from apvfio.cli import guest_clear, guest_list, guest_set, guest_show
-from apvfio.cli.host_options import add_connect, add_json
+from apvfio.cli import guest_clear, guest_set
+from apvfio.cli.host_options import add_connect, add_json, opened, print_json
+from apvfio.cli.terminal import look, print_lines
+from apvfio.domain.request import parse_domain
+from apvfio.libvirt.guest_status import guest_statuses
+from apvfio.libvirt.guests import Guests
+from apvfio.model.errors import Exit, RequestError, printable
+from apvfio.model.ids import format_list
+from apvfio.model.matrix import Matrix
+from apvfio.model.text import some_queues
+from apvfio.view.columns import columns, cut, fold, padded
 
-_VERBS = {
-    "set": (guest_set, "write what a guest needs into its definition, or give it to a guest that runs"),
-    "clear": (guest_clear, "remove what a guest asks for, or take it from a guest that runs"),
-    "show": (guest_show, "show what a guest asks for"),
-    "list": (guest_list, "list all guests that ask for something, and whether they could start"),
-}
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apvfio.libvirt.guest_status import GuestStatus
+    from apvfio.model.request import Request
+    from apvfio.plan.guest_pairs import Pair
+
+
+_LONGEST = 200
+"""Criteria with a master key are long."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its verbs."""
     guest = commands.add_parser("guest", help="set, show, clear and list what guests ask for")
     verbs = guest.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, (verb, text) in _VERBS.items():
+    for name, run, text in (
+        (
+            "set",
+            guest_set.run,
+            "write what a guest needs into its definition, or give it to a guest that runs",
+        ),
+        ("clear", guest_clear.run, "remove what a guest asks for, or take it from a guest that runs"),
+        ("show", _show, "show what a guest asks for"),
+        ("list", _list, "list all guests that ask for something, and whether they could start"),
+    ):
         parser = verbs.add_parser(name, help=text)
         if name != "list":
             parser.add_argument("guest", metavar="GUEST")
-        verb.add_options(parser)
+        if name == "show":
+            parser.add_argument("--live", action="store_true", help="what it runs with, not its next start")
+        elif name != "list":
+            (guest_set if name == "set" else guest_clear).add_options(parser)
         add_connect(parser)
         add_json(parser)
-        parser.set_defaults(run=verb.run)
+        parser.set_defaults(run=run)
+
+
+def _show(args: argparse.Namespace) -> int:
+    with Guests(args.connect) as guests:
+        guest = guests.find(args.guest)
+        request = parse_domain(guest.xml(live=True) if args.live else guest.next_xml())
+    if request is None:
+        raise RequestError(
+            f"guest {printable(args.guest)} has no annotation.", remedy="Add one with 'apvfio guest set'."
+        )
+    asked = _facts(request)
+    if args.json:
+        print_json(asked)
+    else:
+        asked["criteria"] = request.criteria
+        shown = {key: value for key, value in asked.items() if value is not None}
+        print_lines(
+            f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}" for key, value in shown.items()
+        )
+    return Exit.OK
+
+
+def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
+    """Return a guest's request as ``guest show --json`` and ``guest list --json`` print it.
+
+    None stands for no request, or one that makes no sense, of ``guest``. Which queues fit criteria is decided
+    at each start.
+    """
+    criteria = request.criteria if request else None
+    lists: dict[str, str | None] = dict.fromkeys(Matrix._fields)
+    if request and criteria:
+        lists["control_domains"] = format_list(criteria.control_domains)
+    elif request:
+        lists |= request.matrix.lists()
+    return {
+        "guest": request.guest if request else guest,
+        "uuid": request.guest_uuid if request else None,
+        "mdev": request.mdev if request else None,
+        **lists,
+        "criteria": criteria.as_option() if criteria else None,
+    }
+
+
+def _list(args: argparse.Namespace) -> int:
+    with Guests(args.connect) as guests, opened(args) as system:
+        found, pairs = guest_statuses(system, guests.all())
+    if args.json:
+        print_json([_as_json(one, pairs) for one in found])
+        return Exit.OK
+    how = look("never")
+    print_lines(guests_text(found, pairs, how.width if how.folds else None))
+    return Exit.OK
+
+
+def _as_json(one: GuestStatus, pairs: Sequence[Pair]) -> dict[str, object]:
+    rivals = [
+        pair.second if pair.first == one.name else pair.first
+        for pair in pairs
+        if one.name in (pair.first, pair.second)
+    ]
+    return {
+        **_facts(one.request, one.name),
+        "state": one.state,
+        "can_start": one.can_start,
+        "error": one.error and one.error.as_json(),
+        "held": [str(queue) for queue in one.lease.matrix.queues()] if one.lease else [],
+        "faults": list(one.faults),
+        "now": one.now,
+        "conflicts": rivals,
+    }
+
+
+_HEADINGS = ("GUEST", "STATE", "ASKS FOR", "NOW")
+_GAP = 2
+_NARROWEST = 12
+"""Columns below which what a guest asks for is not squeezed: each guest gets lines of its own then."""
+_LONGEST_NAME = 30
+_SHOWN = 4
+
+
+def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: int | None) -> Iterator[str]:
+    """A table if it fits into ``width`` columns, lines for each guest if not; then who bars whom."""
+    rows = [
+        (
+            cut(printable(one.name), _LONGEST_NAME),
+            one.state,
+            printable(one.asks, 200),
+            printable(one.now, 300),
+        )
+        for one in standings
+    ]
+    yield from _table(rows, width) if rows else ()
+    if pairs:
+        yield ""
+    for pair in pairs:
+        why = f"both want {some_queues(pair.queues, _SHOWN)}" if pair.queues else pair.why
+        both = f"{printable(pair.first)} and {printable(pair.second)} cannot run together: {why}"
+        yield from fold(both, width)
+
+
+def _table(rows: list[tuple[str, str, str, str]], width: int | None) -> Iterator[str]:
+    names, states, asks = (max(columns(row[i]) for row in (_HEADINGS, *rows)) for i in range(3))
+    left = names + states + asks + 3 * _GAP
+    widest = max(columns(row[3]) for row in (_HEADINGS, *rows))
+    if width is not None and left + min(widest, 2 * _NARROWEST) > width:
+        yield from _lines(rows, width)
+        return
+    for row in (_HEADINGS, *rows):
+        head = f"{padded(row[0], names + _GAP)}{padded(row[1], states + _GAP)}{padded(row[2], asks + _GAP)}"
+        folded = list(fold(row[3], None if width is None else width - left, 0))
+        yield head + folded[0]
+        yield from (" " * left + line for line in folded[1:])
+
+
+def _lines(rows: list[tuple[str, str, str, str]], width: int) -> Iterator[str]:
+    for name, state, asks, now in rows:
+        yield from fold(f"{name}, {state}", width)
+        yield from fold(f"    {asks}", width, 6)
+        yield from fold(f"    {now}", width, 6)

@@ -13,7 +13,7 @@ from apvfio.cli.reconcile import print_outcome
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration import destination
 from apvfio.model.errors import Exit, printable
-from apvfio.view.status import lease_json
+from apvfio.view.status_report import lease_json
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

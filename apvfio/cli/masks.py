@@ -22,7 +22,7 @@ from apvfio.model.persistent_masks import StoredMasks
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store import masks_file
-from apvfio.view.lszdev import lszdev_lines
+from apvfio.view.columns import bare_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ids import IdSet
     from apvfio.model.mask_grammar import MaskSpec
+    from apvfio.model.persistent_masks import StoredMasks
     from apvfio.plan.mask_edit import MaskChange
+
 
 _SHOWN = 32
 _HELP = """\
@@ -181,3 +183,27 @@ def _change_as_json(mask_edit: MaskEdit, change: MaskChange) -> dict[str, object
 def _as_json(masks: Iterable[IdSet | None]) -> dict[str, str | None]:
     named = zip(MASK_NAMES, masks)
     return {name: None if ids is None else format_list(ids) for name, ids in named}
+
+
+def lszdev_lines(active: StoredMasks | None, persistent: StoredMasks | None) -> Iterator[str]:
+    """What ``lszdev --type ap`` prints; None for a configuration that is not asked for."""
+    yield "DEVICE TYPE ap"
+    yield "  Description        : Cryptographic Adjunct Processor (AP) device"
+    yield "  Modules            : ap"
+    yield f"  Active             : {'no' if active is None else 'yes'}"
+    yield f"  Persistent         : {'no' if persistent is None else 'yes'}"
+    yield ""
+    shown = [(h, s) for h, s in (("ACTIVE", active), ("PERSISTENT", persistent)) if s is not None]
+    rows = [
+        [name, *(_quoted(masks[i]) for _, masks in shown)]
+        for i, name in enumerate(MASK_NAMES)
+        if any(masks[i] is not None for _, masks in shown)
+    ]
+    if not rows:
+        yield "  No settings found"
+        return
+    yield from (f"  {line}" for line in bare_table(["ATTRIBUTE", *(heading for heading, _ in shown)], rows))
+
+
+def _quoted(ids: IdSet | None) -> str:
+    return "-" if ids is None else f'"{format_list(ids)}"'

@@ -11,8 +11,7 @@ from apvfio.cli.output_file import READABLE, STANDARD_OUTPUT, write_text
 from apvfio.events import audit_log
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
-from apvfio.view.metrics.exposition import text
-from apvfio.view.metrics.families import FAMILIES
+from apvfio.view.metrics.families import FAMILIES, text
 from apvfio.view.metrics.measure import always, events, measure
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from apvfio.cli.output_file import write_text
 from apvfio.cli.terminal import add_color, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import Exit, UsageError
-from apvfio.view.status import status_json, status_report
 from apvfio.view.status_report import status as status_lines
+from apvfio.view.status_report import status_json, status_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

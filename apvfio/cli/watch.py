@@ -22,8 +22,8 @@ from apvfio.cli.terminal import can_draw, look, print_lines
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
 from apvfio.view.columns import cut, fold
-from apvfio.view.status import status_json, status_report
 from apvfio.view.status_report import status as status_lines
+from apvfio.view.status_report import status_json, status_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,20 +11,20 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from apvfio.model.matrix import Apqn
-from apvfio.model.owners import HOST
+from apvfio.model.owners import FREE, HOST, UNBOUND
 from apvfio.model.queue_states import IN_USE, STATES
 from apvfio.model.text import count_queues, decimal
 from apvfio.view.columns import columns
-from apvfio.view.picture import Entry
+from apvfio.view.picture import RESERVED, Entry
 from apvfio.view.svg_parts import CELL, CHARACTER, LEFT, Drawing, style
-from apvfio.view.svg_square import square
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apvfio.view.picture import Picture
+    from apvfio.view.picture import Entry, Picture
     from apvfio.view.status_report import Report
     from apvfio.view.svg_parts import Drawing
+
 
 _COLUMNS = 32
 """Domains side by side; with more of them no page would be wide enough to be read."""
@@ -181,3 +181,33 @@ def _state(drawing: Drawing, state: str) -> None:
     drawing.put(f'<g transform="translate({LEFT} {drawing.y})">{square(_ANY, state)}')
     drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{what}</text></g>')
     drawing.down(_LINE)
+
+
+_PLAIN = {HOST: "host", RESERVED: "host", FREE: "free", UNBOUND: "unbound"}
+
+
+def square(entry: Entry, state: str = "") -> str:
+    """The square of a queue of that owner in that state, at the origin."""
+    side = CELL - 2
+    kind = _PLAIN.get(entry.owner) or f"hue{entry.hue}"
+    parts = [f'<rect class="{kind}" x="1" y="1" width="{side}" height="{side}" rx="3"/>']
+    if entry.owner == RESERVED:
+        parts.append(f'<rect fill="url(#apvfio-hatch)" x="1" y="1" width="{side}" height="{side}" rx="3"/>')
+    small = " small" if len(entry.mark) > 1 else ""
+    faint = " quiet" if entry.owner == HOST else ""
+    middle = CELL // 2
+    parts.append(
+        f'<text class="mark{small}{faint}" x="{middle}" y="{middle + 5}">{escape(entry.mark)}</text>'
+    )
+    parts.append(_sign(state))
+    return "".join(parts)
+
+
+def _sign(state: str) -> str:
+    """What marks the square of a queue in that state: a corner if it is in use, a stroke if it cannot be."""
+    if not state:
+        return ""
+    side = CELL - 1
+    if state == IN_USE:
+        return f'<path class="inuse" d="M{side - 9} 1H{side}V10Z"/>'
+    return f'<path class="stroke" d="M3 {side - 2}L{side - 2} 3"/>'

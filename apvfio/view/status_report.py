@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that ``apvfio status`` tells, in words: what every form of it prints."""
+"""What ``apvfio status`` shows, in words and as the document that ``--json`` prints."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import printable
 from apvfio.model.host import MASK_NAMES
+from apvfio.model.ids import format_list
 from apvfio.model.text import some_queues
+from apvfio.store.ledger_file import pending_json
+from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.columns import fold
 from apvfio.view.matrix_text import matrix
-from apvfio.view.picture import Picture
+from apvfio.view.picture import Picture, picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from apvfio.libvirt.status import Status
     from apvfio.model.host import Host
     from apvfio.model.ledger import Claim, Lease, Ledger
     from apvfio.view.matrix_text import Look
+    from apvfio.view.picture import Picture
+
 
 _LONGEST = 1000
 
@@ -31,38 +37,32 @@ class Report(NamedTuple):
     leases: tuple[str, ...]
     """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
     pending: str
-    """What is owed to the host; ``nothing`` if nothing is."""
+    """The pending returns; ``nothing`` if there are none."""
     drift: tuple[str, ...]
     """A sentence for everything that is not as it should be."""
 
 
-def report(
-    host: Host,
-    ledger: Ledger,
-    mechanism: str,
-    drawn: Picture,
-    drift: Sequence[str],
-    *,
-    policy_error: str = "",
-) -> Report:
-    """What there is to say of ``host``, which differs from the ledger by ``drift``.
-
-    ``policy_error`` says why the policy cannot be used, '' if it can.
-    """
+def status_report(found: Status) -> Report:
+    """Return the status for a person."""
+    host, error = found.host, found.policy_error
     return Report(
         facts=(
-            ("mechanism", mechanism),
+            ("mechanism", found.mechanism),
             ("kernel", _kernel(host)),
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
-            *([("policy", printable(policy_error, _LONGEST))] if policy_error else []),
+            *([("policy", printable(str(error), _LONGEST))] if error else []),
         ),
-        picture=drawn,
-        leases=_leases(ledger),
-        pending=_debt(ledger),
+        picture=_picture(found),
+        leases=_leases(found.ledger),
+        pending=_pending(found.ledger),
         # They may name drivers, and what a sysfs holds need not be the kernel's.
-        drift=tuple(printable(sentence, _LONGEST) for sentence in drift),
+        drift=tuple(printable(sentence, _LONGEST) for sentence in found.drift),
     )
+
+
+def _picture(found: Status) -> Picture:
+    return picture(found.owners, found.policy.reserves, found.seen)
 
 
 def _kernel(host: Host) -> str:
@@ -75,39 +75,92 @@ def _kernel(host: Host) -> str:
 
 
 def _leases(ledger: Ledger) -> tuple[str, ...]:
-    guests = [f"guest {printable(lease.guest)}: {_lease(lease)}" for lease in ledger.leases.values()]
-    return (*(guests or ["no guest holds queues"]), *map(_promise, ledger.claims.values()))
+    guests = [
+        f"guest {printable(lease.guest)}: {lease.matrix}; freed by {lease.freed_by}, {lease.state}, "
+        f"mdev {lease.mdev}"
+        for lease in ledger.leases.values()
+    ]
+    devices = [
+        f"mdevctl starts a device: {claim.matrix}; freed by {claim.freed_by}, mdev {claim.mdev}, "
+        f"process {claim.process.pid}"
+        for claim in ledger.claims.values()
+    ]
+    return (*(guests or ["no guest holds queues"]), *devices)
 
 
-def _promise(claim: Claim) -> str:
-    return (
-        f"mdevctl starts a device: {claim.matrix}; freed by {claim.freed_by}, "
-        f"mdev {claim.mdev}, process {claim.process.pid}"
-    )
-
-
-def _lease(lease: Lease) -> str:
-    return f"{lease.matrix}; freed by {lease.freed_by}, {lease.state}, mdev {lease.mdev}"
-
-
-def _debt(ledger: Ledger) -> str:
+def _pending(ledger: Ledger) -> str:
     parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.pending) if ids]
     if ledger.overrides:
         parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"
 
 
-def status(told: Report, look: Look) -> Iterator[str]:
-    """What the command prints, line by line."""
+def status(shown: Report, look: Look) -> Iterator[str]:
+    """Return the lines that ``apvfio status`` prints."""
     width = look.width if look.folds else None
-    for name, value in told.facts:
+    for name, value in shown.facts:
         yield from fold(f"{name:<9}  {value}", width, 11)
     yield ""
-    yield from matrix(told.picture, look)
+    yield from matrix(shown.picture, look)
     yield ""
-    for sentence in (*told.leases, f"owed to the host: {told.pending}"):
+    for sentence in (*shown.leases, f"owed to the host: {shown.pending}"):
         yield from fold(sentence, width)
-    if told.drift:
+    if shown.drift:
         yield ""
-        for line in ("not as it should be:", *(f"  {sentence}" for sentence in told.drift)):
+        for line in ("not as it should be:", *(f"  {sentence}" for sentence in shown.drift)):
             yield from fold(line, width)
+
+
+def status_json(found: Status) -> dict[str, object]:
+    """The document that ``--json`` prints."""
+    host, running = found.host, found.running
+    return {
+        "mechanism": found.mechanism,
+        "kernel": {"vfio_ap": host.vfio_ap, **host.abilities._asdict()},
+        "apmask": format_list(host.apmask),
+        "aqmask": format_list(host.aqmask),
+        "queues": [
+            {
+                "queue": str(queue),
+                "driver": host.drivers[queue] or None,
+                "owner": str(owner),
+                "state": found.seen.states.get(queue),
+            }
+            for queue, owner in found.owners.items()
+        ],
+        "leases": [
+            # None where nobody can tell.
+            {**lease_json(lease), "running": None if running is None else lease.uuid in running}
+            for lease in found.ledger.leases.values()
+        ],
+        "claims": [_claim_json(claim) for claim in found.ledger.claims.values()],
+        "pending": pending_json(found.ledger),
+        "pending_returns": [one.as_json() for one in found.pending],
+        "drift": found.drift,
+        "policy_error": found.policy_error and found.policy_error.as_json(),
+        "picture": _picture(found).as_json(),
+    }
+
+
+def lease_json(lease: Lease) -> dict[str, object]:
+    """A lease as ``--json`` prints it."""
+    return {
+        "guest": lease.guest,
+        "uuid": lease.uuid,
+        "mdev": lease.mdev,
+        **lease.matrix.lists(),
+        "freed_by": lease.freed_by,
+        "state": lease.state,
+        "created": lease.created,
+        "since": utc_of_boot_time(lease.since),
+        "expected": lease.expected,
+    }
+
+
+def _claim_json(claim: Claim) -> dict[str, object]:
+    return {
+        "mdev": claim.mdev,
+        **claim.matrix.lists(),
+        "freed_by": claim.freed_by,
+        "pid": claim.process.pid,
+    }

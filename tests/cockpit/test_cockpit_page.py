@@ -14,7 +14,7 @@ from apvfio.engine.stop import release_guest
 from apvfio.libvirt.status import read_status
 from apvfio.model.ids import IdSet
 from apvfio.sim.kernel import SimKernel
-from apvfio.view.status import status_json
+from apvfio.view.status_report import status_json
 from hosts import a_matrix, a_request, guest, mdev
 from simulated_host import SimulatedHost
 

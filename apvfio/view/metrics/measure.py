@@ -14,14 +14,14 @@ from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES
 from apvfio.model.ledger import STATES as LEASE_STATES
 from apvfio.model.owners import FREE, GUEST, HOST, MDEV, UNBOUND
 from apvfio.view.metrics import families
-from apvfio.view.metrics.exposition import Sample
+from apvfio.view.metrics.families import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from apvfio.libvirt.status import Status
     from apvfio.model.ledger import Ledger
-    from apvfio.view.metrics.exposition import Family
+    from apvfio.view.metrics.families import Family
 
     Measured = dict[Family, list[Sample]]
 

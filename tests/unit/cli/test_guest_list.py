@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from apvfio.cli.guest import guests_text
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.view.columns import columns
-from apvfio.view.guests_text import guests_text
 from hosts import a_matrix, a_request, guest, mdev
 from libvirt_test_driver import URI, Driver, driver
 from simulated_host import SimulatedHost

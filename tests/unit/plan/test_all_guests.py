@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apvfio.cli.main import main
+from apvfio.cli.plan import all_guests_text
 from apvfio.engine.start import start_guest
 from apvfio.engine.state import look
 from apvfio.model.errors import ApvfioError, Exit
@@ -21,7 +22,6 @@ from apvfio.model.request import Request
 from apvfio.plan.all_guests import plan_all_guests
 from apvfio.sim.host_file import create_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.view.all_guests_text import all_guests_text
 from domain_xml import MDEV, domain
 from hosts import IBM_ADAPTERS, IBM_DOMAINS, NO_LEASES, a_host, a_request, guest, mdev
 from memory_host import IBM_ADAPTERS as MODES

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.cli.plan import all_guests_text as everyone_text
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
@@ -22,7 +23,6 @@ from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
-from apvfio.view.all_guests_text import all_guests_text as everyone_text
 from hosts import a_request
 from memory_host import IBM_ADAPTERS, Machine
 

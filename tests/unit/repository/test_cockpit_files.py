@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from apvfio.install.installed_files import MARK, Choices, contents
-from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import COMMON
+from apvfio.view.svg_parts import DARK, LIGHT, Colors
 
 PAGE = Path(__file__).parents[3] / "cockpit"
 SCRIPTS = sorted(PAGE.glob("*.js"))

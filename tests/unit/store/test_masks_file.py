@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apvfio.cli.masks import lszdev_lines
 from apvfio.model.errors import RequestError
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.persistent_masks import RULE, StoredMasks, format_rule, parse_rule
 from apvfio.sim.files import FileTree, SimFiles
 from apvfio.store.masks_file import load, save
-from apvfio.view.lszdev import lszdev_lines
 
 IBM = StoredMasks(parse_list("1-9,11-255"), parse_list("0,3,5-255"))
 IBM_FILE = """\

@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given, settings
 from lxml import etree
 
+from apvfio.libvirt.status import Status
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.owners import GUEST, HOST, Owner
+from apvfio.model.policy import Policy
 from apvfio.model.queue_states import QueueStates
 from apvfio.view.matrix_svg import svg
-from apvfio.view.palette import DARK, LIGHT, Colors
 from apvfio.view.picture import HUES, RESERVED, Picture, picture
-from apvfio.view.status_report import report
+from apvfio.view.status_report import status_report
+from apvfio.view.svg_parts import DARK, LIGHT, Colors
 from drawn_hosts import a_report, pictures
 from hosts import NO_LEASES, a_host, a_request, mdev
 from simulated_host import SimulatedHost
@@ -112,9 +114,10 @@ def test_a_full_host_is_drawn_in_blocks_that_fit_a_page() -> None:
 
 def test_whatever_a_sysfs_holds_it_is_well_formed() -> None:
     found = {Apqn(0, 0): HOST}
-    drawn = picture(found, lambda _: False, QueueStates({0: "\x01<&"}))
-    told = report(a_host(), NO_LEASES, "masks", drawn, ["queues are bound to \x02<evil>"])
-    root = etree.fromstring(svg(told))
+    seen = QueueStates({0: "\x01<&"})
+    drift = ["queues are bound to \x02<evil>"]
+    status = Status(a_host(), NO_LEASES, Policy(), found, drift, None, seen, policy_error=None)
+    root = etree.fromstring(svg(status_report(status)))
     assert "?<&" in lines(root)
     assert "queues are bound to ?<evil>" in lines(root)
 

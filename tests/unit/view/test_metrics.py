@@ -25,8 +25,7 @@ from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
-from apvfio.view.metrics.exposition import COUNTER, GAUGE, Family, Sample, text
-from apvfio.view.metrics.families import FAMILIES
+from apvfio.view.metrics.families import COUNTER, FAMILIES, GAUGE, Family, Sample, text
 from apvfio.view.metrics.measure import EVENTS
 from hosts import a_matrix, a_request, guest, mdev
 from simulated_host import SimulatedHost
