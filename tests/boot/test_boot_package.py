@@ -32,7 +32,7 @@ def built(kind: str, place: Path) -> Path:
     words = [os.path.join(CHECKOUT, "packaging", kind), str(place)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = place.glob(f"*.{kind}")
+    (found,) = place.glob(f"apvfio[_-]*.{kind}")
     return found
 
 

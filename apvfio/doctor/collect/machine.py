@@ -94,7 +94,8 @@ def _choices(hook: str) -> Choices:
         prefix=next((p for p in PREFIXES if os.path.exists(f"{p}/{unit}")), PREFIXES[0]),
         python=python[1] if python else sys.executable,
         notifier=checks.has_mdevctl(),
-        cockpit=checks.has_cockpit(),
+        # Packages have the page in one of its own.
+        cockpit=checks.has_cockpit() and PACKAGED not in hook,
         callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
         packaged=PACKAGED in hook,
         packages=packages[1] if packages else "",
