@@ -78,13 +78,30 @@ def _problems(host: Computer) -> list[str]:
 
 def test_lintian_finds_nothing(package: Path) -> None:
     done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on=error,warning", str(package)],
+        ["lintian", "--allow-root", "--fail-on=error,warning", *map(str, package.parent.glob("*.deb"))],
         capture_output=True,
         text=True,
         check=False,
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_rpmlint_finds_nothing(rpm_package: Path) -> None:
+    config = os.path.join(CHECKOUT, "packaging/rpmlint.toml")
+    packages = list(map(str, rpm_package.parent.glob("*.rpm")))
+    assert len(packages) == 2
+    assert "0 errors, 0 warnings" in _said("rpmlint", "--config", config, *packages)[-1]
+
+
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_the_page_for_cockpit_has_a_package_of_its_own(package: Path, rpm_package: Path, kind: str) -> None:
+    ours = {"deb": package, "rpm": rpm_package}[kind]
+    listing = {"deb": ("dpkg-deb", "--contents"), "rpm": ("rpm", "--query", "--list", "--package")}[kind]
+    (page,) = ours.parent.glob(f"cockpit-apvfio*.{kind}")
+    manifest = "/usr/share/cockpit/apvfio/manifest.json"
+    assert [line for line in _said(*listing, str(page)) if line.endswith(manifest)]
+    assert not [line for line in _said(*listing, str(ours)) if "/usr/share/cockpit" in line]
 
 
 def _said(*words: str) -> list[str]:
