@@ -14,7 +14,7 @@ import sys
 
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.contexts import nullcontext, suppress
-from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError, printable
+from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError, printable, unexpected
 
 _XML_LIMIT = 64 << 20
 """Twice what one message of libvirt's can hold (virnetprotocol.x: VIR_NET_MESSAGE_MAX)."""
@@ -54,7 +54,7 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
             "it was interrupted.", remedy="The next call finishes or undoes what was begun."
         )
     except Exception as error:  # a traceback must not be what virsh's user reads
-        refusal = ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy="Please report this.")
+        refusal = unexpected(error)
     else:
         return Exit.OK
     _say(refusal)

@@ -171,6 +171,11 @@ def unexpected(error: Exception, remedy: str = "Please report this.") -> ApvfioE
         )
     if isinstance(error, RecursionError):
         return RequestError("the input is nested too deeply.", remedy="Simplify it.")
+    if isinstance(error, ImportError):
+        return ApvfioError(
+            f"apvfio's modules do not fit together: {printable(str(error))}.",
+            remedy="If it is being updated, try again; otherwise install it again.",
+        )
     return ApvfioError(f"unexpected {type(error).__name__}: {error}.", remedy=remedy)
 
 

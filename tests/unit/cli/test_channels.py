@@ -223,6 +223,7 @@ def test_no_memory(host: SimulatedHost, more: int) -> None:
         (OSError(12, "Cannot allocate memory"), Exit.HOST, "apvfio ran out of memory."),
         (RecursionError("maximum"), Exit.REQUEST, "the input is nested too deeply."),
         (ValueError("x"), Exit.FAILURE, "unexpected ValueError: x."),
+        (ImportError("no x"), Exit.FAILURE, "apvfio's modules do not fit together: no x."),
     ],
 )
 def test_an_error_that_nobody_expects(
