@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The host: its masks, now and stored, by what mechanism queues change hands, what it is owed.
+// The host: its masks, now and stored, the mechanism, and the pending returns.
 
 import { changeMasks } from "./actions.js";
 import { button, element, facts, fill, section } from "./dom.js";
@@ -44,7 +44,7 @@ export class Host {
             [_("apmask"), this.mask("apmask", apmask)],
             [_("aqmask"), this.mask("aqmask", aqmask)],
             [_("vfio_ap"), status.kernel.vfio_ap ? _("loaded") : element("span", { class: "warning" }, _("not loaded"))],
-            [_("Owed to the host"), returns.join("; ") || _("nothing")],
+            [_("Pending returns"), returns.join("; ") || _("nothing")],
         ]));
     }
 

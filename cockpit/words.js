@@ -107,7 +107,7 @@ export function outcome(found) {
         sentences(found.seen, "warning"),
         steps(found.steps),
         left.length ? element("p", { class: "warning" },
-                              cockpit.format(_("Still owed to the host, for others need it: $0"), left.join(", "))) : null,
+                              cockpit.format(_("Still pending, since others need it: $0"), left.join(", "))) : null,
     ];
 }
 

@@ -72,5 +72,5 @@ def a_lease(adapters: str, domains: str, n: int = 1, way: str = BY_ADAPTERS, sta
 
 
 def a_ledger(*leases: Lease) -> Ledger:
-    """A ledger with those leases and no debt."""
+    """A ledger with those leases and nothing pending."""
     return Ledger(BOOT, {lease.mdev: lease for lease in leases})

@@ -97,7 +97,7 @@ _LISTS = (
 
 
 def fingerprint(system: System, probes: Iterable[Apqn]) -> tuple[object, ...]:
-    """Something that differs from what it was before if an owner, a mask, a lease or a debt does.
+    """Something that differs from what it was before if an owner, a mask, a lease or a pending return does.
 
     So it does if one of ``probes`` is attached to a guest or let go: a device's queues are all at
     once (vops:vfio_ap_mdev_set_kvm). That a queue goes offline, or a guest dies, it does not show.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio reconcile``: finish what was left half done, pay debts that can be paid."""
+"""``apvfio reconcile``: finish what was interrupted, and make the returns that are pending."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def print_outcome(
     if not (outcome.steps or any(more)):
         print("nothing to do")
     for one in left:
-        print(f"{'would still be' if dry_run else 'still'} owed to the host: {one} ({one.why})")
+        print(f"{'would still be' if dry_run else 'still'} pending: {one} ({one.why})")
 
 
 def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
-    """What is owed to the host after ``outcome`` though no guest needs it, and who holds it."""
+    """The returns still pending after ``outcome`` whose queues no guest needs, and what holds them up."""
     pending, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
     rest = outcome.ledger._replace(pending=pending.pending, overrides=pending.overrides)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio status``: who has which queue, what is owed to the host, and what is not as it should be."""
+"""``apvfio status``: who has which queue, pending returns, and where the host differs from the ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHORTEST, _LONGEST = 0.1, 3600
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("status", help="show who has which queue, and what is owed to the host")
+    parser = commands.add_parser("status", help="show who has which queue, and which returns are pending")
     add_color(parser)
     add_json(parser)
     parser.add_argument("--svg", metavar="FILE", help="draw it into FILE as a picture; - is standard output")

@@ -88,7 +88,7 @@ def _leave(
         with system.lock() if on_host else nullcontext():
             forgotten = forget(args.root, system)
         if not forgotten:
-            work.notes.append("Guests still hold queues or the host is owed some: see 'apvfio status'.")
+            work.notes.append("Guests still hold queues, or returns are pending: see 'apvfio status'.")
         failed += run_all(work.after)
         manifest.finish(args.root, system.files, rest)
     if (work.found or args.package) and system.files.size(AUDIT_LOG):

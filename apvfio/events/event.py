@@ -79,10 +79,10 @@ KINDS = {
         WARNING,
     ),
     PENDING: Kind(
-        "owed to the host: {text}",
+        "pending returns: {text}",
         "44308ae0d03c48c497e5737857e4ef67",
         NOTICE,
-        without_text="all that was owed to the host is paid",
+        without_text="all pending returns are done",
     ),
     CLAIMED: Kind("{queues} freed for the mediated device {mdev}{way}", "53a25543c1c547f38c21649ba265b68b"),
     MASKS: Kind("masks changed by hand: {text}", "26aa9df8e7804b51bc7a097d51571997"),

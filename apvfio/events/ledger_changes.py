@@ -96,10 +96,10 @@ def _event(now: float, kind: str, boot: str, who: Holder, late: bool) -> Event:
 
 
 def _unneeded(ledger: Ledger) -> str:
-    """What is owed to the host and needed by no guest, as a clause; while one is ending nothing is told."""
+    """The pending returns that no guest needs, as a clause; '' while a lease is ending."""
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)
-    owed, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
-    parts = [f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), owed) if ids]
+    bits, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
+    parts = [f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), bits) if ids]
     queues = [str(queue) for queue in sorted(ledger.overrides) if queue not in needed]
     return "; ".join([*parts, *(["driver_override of " + ", ".join(queues)] if queues else [])])

@@ -110,9 +110,9 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
 def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterator[WarningText]:
     restored = overrides_returned_by_others(ledger, host)
     if restored:
-        yield f"driver_override of {some_queues(restored)} is owed to the host but restored already"
+        yield f"driver_override of {some_queues(restored)} is pending return but restored already"
     for mask, ids in returned_by_others(ledger, host).named():
-        yield f"{mask_bits(mask, ids)} is owed to the host but set already"
+        yield f"{mask_bits(mask, ids)} is pending return but set already"
     if deferred:
         return
     mdevs = list(host.mdevs.values())
@@ -122,6 +122,6 @@ def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterat
         if any(True for _ in restore_steps(queue, before, host))
     ]
     if restorable:
-        yield f"driver_override of {some_queues(restorable)} is owed to the host: 'reconcile' restores it"
+        yield f"driver_override of {some_queues(restorable)} is pending return: 'reconcile' restores it"
     for mask, ids in returnable(ledger, host, mdevs).named():
-        yield f"{mask_bits(mask, ids)} is owed to the host and can go back: 'reconcile' does it"
+        yield f"{mask_bits(mask, ids)} is pending return and can be returned: 'reconcile' does it"

@@ -64,7 +64,7 @@ def _description(told: Report) -> str:
     owners = "; ".join(f"{entry.text}: {entry.counted}" for entry in drawn.legend.values())
     return (
         f"Adapters down, {len(drawn.types)}, domains across, {len(drawn.domains)}: "
-        f"{count_queues(len(drawn.cells))}. {owners}. Owed to the host: {told.pending}."
+        f"{count_queues(len(drawn.cells))}. {owners}. Pending returns: {told.pending}."
     )
 
 
@@ -132,13 +132,13 @@ _TWO_COLUMNS = 6
 
 
 def _notes(drawing: Drawing, told: Report) -> None:
-    """Put leases, debts and drift below what is drawn."""
+    """Put leases, pending returns and drift below what is drawn."""
     drawing.down(6)
     drawing.text(LEFT, "Leases", "head")
     for sentence in told.leases:
         drawing.paragraph(LEFT, sentence)
     drawing.down(6)
-    drawing.text(LEFT, "Owed to the host", "head")
+    drawing.text(LEFT, "Pending returns", "head")
     drawing.paragraph(LEFT, told.pending)
     if told.drift:
         drawing.down(6)

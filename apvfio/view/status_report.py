@@ -103,7 +103,7 @@ def status(shown: Report, look: Look) -> Iterator[str]:
     yield ""
     yield from matrix(shown.picture, look)
     yield ""
-    for sentence in (*shown.leases, f"owed to the host: {shown.pending}"):
+    for sentence in (*shown.leases, f"pending returns: {shown.pending}"):
         yield from fold(sentence, width)
     if shown.drift:
         yield ""

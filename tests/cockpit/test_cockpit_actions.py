@@ -95,7 +95,7 @@ def test_what_stays_pending_is_told(host: SimulatedHost, open_page: OpenPage) ->
     host.make_mdev(mdev(5), a_matrix("10", "27"))
     page = open_page(host.path)
     page.plan("Release g1")
-    page.until("dialog .plan", "Still owed to the host, for others need it: apmask 10")
+    page.until("dialog .plan", "Still pending, since others need it: apmask 10")
 
 
 def test_an_action_that_fails_is_told_and_can_be_tried_again(

@@ -84,8 +84,8 @@ class Shadow:
         if self.parted:
             return
         state, ledger = self._machine.kernel.state, self._machine.ledger
-        for name, owed in zip(MASK_NAMES, ledger.pending):
-            mine, others = getattr(state, name) | owed, getattr(self.kernel.state, name)
+        for name, pending_bits in zip(MASK_NAMES, ledger.pending):
+            mine, others = getattr(state, name) | pending_bits, getattr(self.kernel.state, name)
             odd = ((mine - others) | (others - mine)) - self.unsure[name]
             if odd:
                 yield f"{name} differs in {odd}: {mine} here, {others} without apvfio"

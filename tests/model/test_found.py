@@ -23,7 +23,7 @@ FOUND: dict[str, tuple[str, list[Op]]] = {
             ("settle",),
         ],
     ),
-    "a bit that an administrator set is owed for a guest that does not need it": (
+    "a bit that an administrator set is pending for a guest that does not need it": (
         "6.1",
         [
             ("echo", "aqmask", "-2"),

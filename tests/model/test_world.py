@@ -89,7 +89,7 @@ def test_a_short_soak_finds_nothing() -> None:
 
 
 def test_a_soak_would_find_an_override_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where debts are not written down, the soak finds it and tells the shortest way there."""
+    """Where pending returns are not written down, the soak finds it and tells the shortest way there."""
     from apvfio.model.host import MaskBits
     from apvfio.model.ledger import Ledger
 

@@ -367,8 +367,8 @@ class World(Lives):
         ledger = self.machine.ledger
         if not ledger.leases:
             self.shadow.resync()
-            for name, owed in zip(("apmask", "aqmask"), ledger.pending):
-                self.shadow.order(name, getattr(self.machine.kernel.state, name) | owed)
+            for name, pending_bits in zip(("apmask", "aqmask"), ledger.pending):
+                self.shadow.order(name, getattr(self.machine.kernel.state, name) | pending_bits)
         self.shadow.touched |= set(self.machine.kernel.state.queues)
 
 

@@ -133,14 +133,14 @@ def test_reconcile_says_what_it_did_and_what_stays_pending(
         system.sysfs.write(config, a_matrix("0", "27").as_ap_config())
     main(["--sim", sim, "release", "db1"])
     device = f"the mediated device {mdev(9)}, which is not apvfio's"
-    assert f"still owed to the host: apmask 0 (held by {device})\n" in said(capsys)[0]
+    assert f"still pending: apmask 0 (held by {device})\n" in said(capsys)[0]
     with open_sim(sim) as system:
         system.sysfs.write(AP_MDEVS.remove(mdev(9)), "1")
     assert main(["--sim", sim, "reconcile", "-n"]) == Exit.OK
     assert said(capsys)[0].splitlines()[1:] == ["would return  echo +0 > /sys/bus/ap/apmask"]
     assert main(["--sim", sim, "reconcile"]) == Exit.OK
     assert said(capsys)[0].splitlines() == [
-        "seen: apmask 0 (00) is owed to the host and can go back: 'reconcile' does it",
+        "seen: apmask 0 (00) is pending return and can be returned: 'reconcile' does it",
         "return  echo +0 > /sys/bus/ap/apmask",
     ]
 

@@ -268,7 +268,7 @@ def test_without_vfio_ap_freed_queues_have_no_driver_and_come_back_bound(
         assert {queue.driver for queue in system.kernel.state.queues.values()} == {"cex4queue"}
 
 
-# Debts.
+# Pending returns.
 
 
 def test_a_bit_set_by_hand_is_no_pending_return(host: SimulatedHost) -> None:

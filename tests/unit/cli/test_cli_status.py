@@ -39,7 +39,7 @@ adapter  0001 0002 0004 001b
   ■  host, reserved by policy  1 queue
 
 guest g1: adapters 0,10, domains 1-2,4; freed by adapters, held, mdev 00000001-0000-4000-8000-000000000000
-owed to the host: apmask 0,10
+pending returns: apmask 0,10
 """
 
 
@@ -152,7 +152,7 @@ def test_an_older_kernel_without_vfio_ap(tmp_path: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:3] == ["kernel     vfio_ap NOT loaded", "apmask     empty"]
     assert lines[7] == "  00      ?    ?    ?    ?"
-    assert lines[-2:] == ["no guest holds queues", "owed to the host: nothing"]
+    assert lines[-2:] == ["no guest holds queues", "pending returns: nothing"]
 
 
 def test_drift_is_told(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +176,7 @@ def test_pending_returns_on_both_sides(host: SimulatedHost, capsys: pytest.Captu
     host.start(a_request("0", "1,2,4", 1))
     host.start(a_request("1,10", "27", 2))
     host.run("status")
-    assert capsys.readouterr().out.splitlines()[-1] == "owed to the host: apmask 0, aqmask 27"
+    assert capsys.readouterr().out.splitlines()[-1] == "pending returns: apmask 0, aqmask 27"
 
 
 def test_pending_overrides(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +185,7 @@ def test_pending_overrides(host: SimulatedHost, capsys: pytest.CaptureFixture[st
     host.run("status")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mechanism  overrides"
-    assert lines[-1] == "owed to the host: driver_override of 00.0001, 00.0002"
+    assert lines[-1] == "pending returns: driver_override of 00.0001, 00.0002"
 
 
 def test_the_description_is_what_is_printed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

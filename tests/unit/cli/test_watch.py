@@ -48,15 +48,15 @@ def stop(host: SimulatedHost) -> None:
 
 def test_a_start_is_followed_live_and_nothing_is_drawn_in_between(host: SimulatedHost) -> None:
     with terminal("--sim", host.path, "status", "--watch", EVERY, lines=24) as shown:
-        before = shown.until(lambda screen: "owed to the host: nothing" in screen)
+        before = shown.until(lambda screen: "pending returns: nothing" in screen)
         assert re.match(
             r"changed at \d\d:\d\d:\d\d, looked at every 0.1 s; Ctrl-C ends\n\nmechanism  masks\n", before
         )
         assert shown.settle(1) == ""
         host.start(a_request("0,10", "1,2,4"))
-        assert "owed to the host: apmask 0,10" in shown.until(lambda screen: HELD in screen)
+        assert "pending returns: apmask 0,10" in shown.until(lambda screen: HELD in screen)
         stop(host)
-        after = shown.until(lambda screen: "owed to the host: nothing" in screen)
+        after = shown.until(lambda screen: "pending returns: nothing" in screen)
         # Nothing of the longer picture is left.
         assert after.split("\n")[1:] == before.split("\n")[1:]
         assert shown.screen.erased == 0
@@ -64,10 +64,10 @@ def test_a_start_is_followed_live_and_nothing_is_drawn_in_between(host: Simulate
 
 def test_ctrl_c_ends_it_and_the_terminal_is_as_it_was(host: SimulatedHost) -> None:
     with terminal("--sim", host.path, "status", "--watch") as shown:
-        shown.until(lambda screen: "owed to" in screen)
+        shown.until(lambda screen: "pending returns" in screen)
         shown.type("\x03")
         assert shown.end() == 0
-        assert str(shown.screen).endswith("owed to the host: nothing^C")
+        assert str(shown.screen).endswith("pending returns: nothing^C")
         assert shown.screen.column == 0
         assert termios.tcgetattr(shown.fd) == shown.modes
         assert not re.search(r"\x1b\[\?", shown.sent)
@@ -116,7 +116,7 @@ def test_no_terminal_has_to_break_a_line(tmp_path: Path, columns: int) -> None:
 
 def test_a_dumb_terminal_gets_blocks(host: SimulatedHost) -> None:
     with terminal("--sim", host.path, "status", "--watch", EVERY, TERM="dumb") as shown:
-        shown.until(lambda screen: "owed to" in screen)
+        shown.until(lambda screen: "pending returns" in screen)
         assert re.search(r"^== \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", str(shown.screen), re.MULTILINE)
         assert "\x1b" not in shown.sent
 
@@ -137,7 +137,7 @@ def test_a_pipe_gets_a_block_for_each_change(host: SimulatedHost) -> None:
         blocks = []
         for _ in range(2):
             lines = list(iter(process.stdout.readline, "\n"))
-            while not lines[-1].startswith("owed to the host"):
+            while not lines[-1].startswith("pending returns"):
                 lines += iter(process.stdout.readline, "\n")
             blocks.append("".join(lines))
             host.start(a_request("0,10", "1,2,4"))

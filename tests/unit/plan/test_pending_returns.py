@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who holds what is owed to the host."""
+"""Who holds up which pending return."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_a_guests_own_device_stands_in_the_way(tmp_path: Path, capsys: pytest.Ca
     assert ways == {"g1": "domains", "g2": "adapters"}
     host.run("release", guest(2))
     assert pending(host) == {"apmask 0": ["guest g1"], "aqmask 1": ["guest g1"]}
-    assert "still owed to the host: apmask 0 (held by guest g1)\n" in reconciled(host, capsys)
-    assert "would still be owed to the host: apmask 0 (held by guest g1)\n" in reconciled(host, capsys, "-n")
+    assert "still pending: apmask 0 (held by guest g1)\n" in reconciled(host, capsys)
+    assert "would still be pending: apmask 0 (held by guest g1)\n" in reconciled(host, capsys, "-n")
     (held,) = reconciled(host, capsys, "--json")["pending_returns"]
     owner = {"kind": "guest", "name": "g1", "mdev": mdev(1)}
     assert held == {"attribute": "apmask", "ids": "0", "held_by": [owner]}

@@ -93,7 +93,7 @@ def test_it_needs_nothing_from_elsewhere_and_says_what_it_is() -> None:
     assert root.get("role") == "img"
     title, description = (only(root, name) for name in ("title", "desc"))
     assert root.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
-    assert "guest db1: 1 queue; host, reserved by policy: 1 queue. Owed to the host: nothing." in (
+    assert "guest db1: 1 queue; host, reserved by policy: 1 queue. Pending returns: nothing." in (
         description.text or ""
     )
     elsewhere = re.findall(r"https?://[^\"]*|url\([^)]*\)|href", text)
