@@ -70,6 +70,8 @@ class Reader:
         function = self.function(name)
         if function is None:
             return []
+        if last := self._last_value(name):
+            return [last]
         given = [
             statement.value
             for statement in ast.walk(function)
@@ -83,6 +85,21 @@ class Reader:
         # A function that calls itself may pass on what it was given.
         return [value for value in passed if not (isinstance(value, ast.Name) and value.id == name.id)]
 
+    def _last_value(self, name: ast.Name) -> ast.expr | None:
+        """What a statement before it, in its own block or one around, assigns to a name in any case."""
+        node: ast.AST = name
+        while not isinstance(node, (ast.FunctionDef, ast.For, ast.While)):
+            around = self._within[node]
+            blocks = [block for _, block in ast.iter_fields(around) if isinstance(block, list)]
+            block = next((block for block in blocks if node in block), [])
+            for earlier in reversed(block[: block.index(node)] if block else []):
+                if isinstance(earlier, ast.Assign) and name_of(earlier.targets[0]) == name.id:
+                    return earlier.value
+                if any(name_of(inner) == name.id for inner in ast.walk(earlier) if _is_stored(inner)):
+                    return None
+            node = around
+        return None
+
     def classes(self, called: ast.AST) -> set[str]:
         """The names of the classes that ``called`` can be."""
         if isinstance(called, ast.Name) and (values := self.values(called)):
@@ -92,6 +109,10 @@ class Reader:
         if isinstance(called, ast.Call) and len(called.args) == 2:  # of a table, which has a default
             return self.classes(called.args[1])
         return {name_of(called)}
+
+
+def _is_stored(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def letters(text: str) -> int:

@@ -150,12 +150,8 @@ def _libvirt() -> Iterator[Finding]:
         yield Finding(False, f"{name} does not tell its version.", "See that it is 6.5 or newer.", "libvirt")
     elif found < _LEAST_LIBVIRT:
         shown = ".".join(map(str, found))
-        yield Finding(
-            True,
-            f"libvirt {shown} does not run scripts in qemu.d.",
-            "Install libvirt 6.5 or newer.",
-            "libvirt",
-        )
+        sentence = f"libvirt {shown} does not run scripts in qemu.d."
+        yield Finding(True, sentence, "Install libvirt 6.5 or newer.", "libvirt")
 
 
 def _interpreter(python: str) -> Iterator[Finding]:
@@ -164,46 +160,26 @@ def _interpreter(python: str) -> Iterator[Finding]:
         why = printable(text.splitlines()[-1], 200) if text else f"exit code {code}"
         if os.geteuid():
             # The interpreter, or the modules, may be where only root can go.
-            yield Finding(
-                False,
-                f"this user cannot run apvfio with {python}: {why}.",
-                "Run this as root: the hook is run by root.",
-                "python",
-            )
+            sentence = f"this user cannot run apvfio with {python}: {why}."
+            yield Finding(False, sentence, "Run this as root: the hook is run by root.", "python")
             return
-        yield Finding(
-            True,
-            f"{python} cannot run apvfio: {why}.",
-            "Install apvfio for it, or name another interpreter with --python.",
-            "python",
-            ("apvfio install",),
-        )
+        remedy = "Install apvfio for it, or name another interpreter with --python."
+        yield Finding(True, f"{python} cannot run apvfio: {why}.", remedy, "python", ("apvfio install",))
         return
     program = os.path.realpath(python)
     if _confined() and os.path.dirname(program) not in _CONFINED:
-        yield Finding(
-            True,
-            f"AppArmor keeps libvirt's daemon from running {program}.",
-            "Install apvfio for an interpreter in /usr/bin, and name that with --python.",
-            "apparmor",
-            tuple(_for_another_interpreter()),
-        )
+        sentence = f"AppArmor keeps libvirt's daemon from running {program}."
+        remedy = "Install apvfio for an interpreter in /usr/bin, and name that with --python."
+        yield Finding(True, sentence, remedy, "apparmor", tuple(_for_another_interpreter()))
     if _reads(_SELINUX) == "1" and not (_reads(_UNCONFINED_HOOKS) or "").startswith("1"):
-        yield Finding(
-            False,
-            "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs.",
-            "If guests do not start, run 'setsebool -P virt_hooks_unconfined on'.",
-            "selinux",
-            ("setsebool -P virt_hooks_unconfined on",),
-        )
+        sentence = "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs."
+        remedy = "If guests do not start, run 'setsebool -P virt_hooks_unconfined on'."
+        yield Finding(False, sentence, remedy, "selinux", ("setsebool -P virt_hooks_unconfined on",))
     # No command: what is exposed may be anybody's home, or a directory that many share.
     for path in dict.fromkeys(filter(None, map(exposed, (python, program, text)))):
-        yield Finding(
-            False,
-            f"{path} belongs to others than root, or they may write it, and root runs what is there.",
-            "Install apvfio where only root writes, such as /usr/lib/apvfio.",
-            "exposed",
-        )
+        sentence = f"{path} belongs to others than root, or they may write it, and root runs what is there."
+        remedy = "Install apvfio where only root writes, such as /usr/lib/apvfio."
+        yield Finding(False, sentence, remedy, "exposed")
 
 
 def _confined() -> bool:
@@ -266,26 +242,14 @@ def _other_hooks() -> Iterator[Finding]:
         text, name = _reads(path) or "", os.path.basename(path)
         place = ("other-hooks", (not_run(path, link=os.path.islink(path)),))
         if HOOK_PROGRAM in text and _ITS_NAMES in text and not name.endswith("apvfio") and name != "qemu":
-            yield Finding(
-                False,
-                f"{path} is a copy of apvfio's hook, which does nothing under this name.",
-                "Keep libvirt from running it.",
-                *place,
-            )
+            sentence = f"{path} is a copy of apvfio's hook, which does nothing under this name."
+            yield Finding(False, sentence, "Keep libvirt from running it.", *place)
         elif HOOK_PROGRAM in text:
-            yield Finding(
-                True,
-                f"{path} runs apvfio, too: each guest would be served twice.",
-                "Keep libvirt from running it.",
-                *place,
-            )
+            sentence = f"{path} runs apvfio, too: each guest would be served twice."
+            yield Finding(True, sentence, "Keep libvirt from running it.", *place)
         elif name.endswith("~") or name.startswith("."):
-            yield Finding(
-                False,
-                f"libvirt runs {path} like any other script there.",
-                "If it is a left copy, keep libvirt from running it.",
-                *place,
-            )
+            sentence = f"libvirt runs {path} like any other script there."
+            yield Finding(False, sentence, "If it is a left copy, keep libvirt from running it.", *place)
 
 
 def writable(scripts: list[str]) -> Iterator[Finding]:
@@ -318,12 +282,8 @@ def lacks_module() -> bool:
 
 def _tools() -> Iterator[Finding]:
     if not has_mdevctl():
-        yield Finding(
-            False,
-            "mdevctl is not installed: 'apvfio define' needs it.",
-            "Install it, then install again.",
-            "mdevctl",
-        )
+        sentence = "mdevctl is not installed: 'apvfio define' needs it."
+        yield Finding(False, sentence, "Install it, then install again.", "mdevctl")
     else:
         code, text = programs.ask(["mdevctl", "--version"])
         if code:
@@ -337,12 +297,9 @@ def _tools() -> Iterator[Finding]:
             )
     found = programs.version("lszdev", "--version")
     if found and found < _QUICK_S390_TOOLS:
-        yield Finding(
-            False,
-            f"chzdev of s390-tools {'.'.join(map(str, found))} sleeps for seconds when it meets apvfio.",
-            "Update s390-tools to 2.33 or newer.",
-            "s390-tools",
-        )
+        release = ".".join(map(str, found))
+        sentence = f"chzdev of s390-tools {release} sleeps for seconds when it meets apvfio."
+        yield Finding(False, sentence, "Update s390-tools to 2.33 or newer.", "s390-tools")
 
 
 def _callouts(place: str) -> Iterator[Finding]:
@@ -352,19 +309,12 @@ def _callouts(place: str) -> Iterator[Finding]:
     except OSError:
         return
     if place == CALLOUTS[1] and others:
-        yield Finding(
-            False,
-            f"this mdevctl asks one callout alone, and it may be /{place}/{others[0]}.",
-            "Update mdevctl to 1.3 or newer, where apvfio's comes first and ends in ap-check.",
-            "callouts",
-        )
+        sentence = f"this mdevctl asks one callout alone, and it may be /{place}/{others[0]}."
+        remedy = "Update mdevctl to 1.3 or newer, where apvfio's comes first and ends in ap-check."
+        yield Finding(False, sentence, remedy, "callouts")
     elif others and others[0] < CALLOUT:
-        yield Finding(
-            False,
-            f"mdevctl asks /{place}/{others[0]} before apvfio's callout.",
-            "If it is for vfio_ap-passthrough, move it away.",
-            "callouts",
-        )
+        sentence = f"mdevctl asks /{place}/{others[0]} before apvfio's callout."
+        yield Finding(False, sentence, "If it is for vfio_ap-passthrough, move it away.", "callouts")
 
 
 def _reads(path: str) -> str | None:

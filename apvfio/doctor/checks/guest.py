@@ -45,8 +45,7 @@ def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     if guest.outdated:
         yield warning(
             "saved",
-            "its next start restores what 'virsh managedsave' stored and requests what was stored with it, "
-            "not what its definition requests now.",
+            "its next start restores a managed save, whose request differs from its definition's.",
             # No command to paste: what was stored is lost with it.
             "If its memory may be lost, 'virsh managedsave-remove' has it start from its definition.",
         )
@@ -100,22 +99,13 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
     """What keeps QEMU from giving it queues, whatever apvfio does."""
     outline, edit = guest.outline, words.virsh("edit", guest.domain.name)
     if outline.arch not in ("", _ARCH) or (outline.machine and not outline.machine.startswith(_MACHINE)):
-        yield problem(
-            "machine",
-            f"its machine is {outline.machine or 'the default'} for {outline.arch or 'nothing known'}, and "
-            "only s390-ccw-virtio for s390x has AP queues.",
-            "Define it as <type arch='s390x' machine='s390-ccw-virtio'>.",
-            edit,
-            code=Exit.REQUEST,
-        )
+        kind = f"{outline.machine or 'the default'} for {outline.arch or 'nothing known'}"
+        sentence = f"its machine is {kind}; only s390-ccw-virtio for s390x has AP queues."
+        remedy = "Define it as <type arch='s390x' machine='s390-ccw-virtio'>."
+        yield problem("machine", sentence, remedy, edit, code=Exit.REQUEST)
     if outline.disabled:
-        yield problem(
-            "cpu",
-            f"its <cpu> disables {', '.join(outline.disabled)}: the guest would find no AP queues.",
-            "Take the feature out, or require it.",
-            edit,
-            code=Exit.REQUEST,
-        )
+        sentence = f"its <cpu> disables {', '.join(outline.disabled)}: the guest would find no AP queues."
+        yield problem("cpu", sentence, "Take the feature out, or require it.", edit, code=Exit.REQUEST)
     if outline.kind == "kvm" and not facts.kernel.kvm:
         yield problem(
             "kvm", "it runs with KVM, and /dev/kvm is not there.", "Load the driver.", "modprobe kvm"
@@ -128,37 +118,22 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
     if own:
         held = count_queues(len(list(own[0].matrix.queues())))
         ends = "libvirt will not find its device" if device else "its next start is without them"
-        return _unrequested(
-            guest,
-            f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}.",
-            words,
-        )
+        sentence = f"it holds {held} ({own[0].matrix}), and its definition does not request them: {ends}."
+        return _unrequested(guest, sentence, words)
     host = facts.host
     if guest.attached and host and guest.attached not in host.mdevs:
-        return _unrequested(
-            guest,
-            f"it runs without queues, as its mediated device {guest.attached} is gone, and its definition "
-            "does not request them for its next start.",
-            words,
-        )
+        sentence = f"its mediated device {guest.attached} is gone, and its definition requests no queues."
+        return _unrequested(guest, sentence, words)
     if not device:
         return ok("start", "it asks for no AP queues, and starts without")
     holder = next((lease for lease in facts.leases if lease.mdev == device), None)
     if holder:
-        return problem(
-            "held",
-            f"its mediated device {device} is that of guest {printable(holder.guest)}.",
-            OWN_DEVICE,
-            own_device(guest, words),
-            code=Exit.CONFLICT,
-        )
+        sentence = f"its mediated device {device} is that of guest {printable(holder.guest)}."
+        return problem("held", sentence, OWN_DEVICE, own_device(guest, words), code=Exit.CONFLICT)
     if host and device in host.mdevs:
         return _ready_made(guest, host.mdevs[device], facts, words)
-    return _unrequested(
-        guest,
-        f"it has the device {device}, and nothing says which queues belong to it: libvirt will not find it.",
-        words,
-    )
+    sentence = f"no annotation or definition says which queues its device {device} is for."
+    return _unrequested(guest, sentence, words)
 
 
 def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
@@ -167,9 +142,9 @@ def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
     return problem(
         "annotation",
         sentence,
-        "If it is to have the queues that it had last, annotate it again."
+        "Annotate it again to give it its last queues."
         if known
-        else "Annotate it with 'apvfio guest set', or remove its device; 'apvfio queues' lists the queues.",
+        else "Annotate it with 'apvfio guest set', or remove its device.",
         *((setting(guest, known, words),) if known else ()),
         code=Exit.REQUEST,
     )
@@ -182,23 +157,15 @@ def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -
         return _in_use(guest, device, words)
     held = some_queues(list(matrix.queues()))
     if not held:
-        return problem(
-            "device",
-            f"its mediated device {device}, which somebody else made, holds no queues ({matrix}).",
-            "Assign queues to the device, or annotate the guest.",
-            code=Exit.REQUEST,
-        )
+        sentence = f"its mediated device {device}, which somebody else made, holds no queues ({matrix})."
+        remedy = "Assign queues to the device, or annotate the guest."
+        return problem("device", sentence, remedy, code=Exit.REQUEST)
     return ok("start", f"it asks for nothing, and has a device that somebody else made, with {held}")
 
 
 def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
-    return problem(
-        "held",
-        f"its mediated device {device} is in use by another guest or process.",
-        OWN_DEVICE,
-        own_device(guest, words),
-        code=Exit.CONFLICT,
-    )
+    sentence = f"its mediated device {device} is in use by another guest or process."
+    return problem("held", sentence, OWN_DEVICE, own_device(guest, words), code=Exit.CONFLICT)
 
 
 def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None:
@@ -217,28 +184,21 @@ def _cards(request: Request, facts: Facts, words: Words) -> Iterator[Check]:
         if adapter not in request.matrix.adapters or card.status not in ("deconfig", "chkstop"):
             continue
         what = "deconfigured" if card.status == "deconfig" else "check-stopped"
-        commands = (
-            [words.echo("1", f"{BUS}/devices/card{card.id}/config")] if card.status == "deconfig" else []
-        )
-        yield warning(
-            "cards-asked",
-            f"adapter {card.id} ({adapter}), which it asks for, "
-            f"is {what}: it would start with queues that do not work.",
-            "Configure it on." if commands else "Ask for another, or have the hardware looked at.",
-            *commands,
-        )
+        switch = words.echo("1", f"{BUS}/devices/card{card.id}/config")
+        sentence = f"adapter {card.id} ({adapter}), which it requests, is {what}: its queues do not work."
+        if card.status == "deconfig":
+            yield warning("cards-asked", sentence, "Configure it on.", switch)
+        else:
+            yield warning("cards-asked", sentence, "Request another, or have the hardware checked.")
 
 
 def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
     if guest.domain.active:
         return _running(guest, request, facts, words)
     if lease := _outlived(guest, request, facts):
-        return problem(
-            "held",
-            f"libvirt says that it is off, and its QEMU still has the mediated device {lease.mdev}.",
-            "Wait until that process has ended; see 'ps -ef' for one with the guest's uuid.",
-            code=Exit.CONFLICT,
-        )
+        sentence = f"libvirt says that it is off, and its QEMU still has the mediated device {lease.mdev}."
+        remedy = "Wait until that process has ended; see 'ps -ef' for one with the guest's uuid."
+        return problem("held", sentence, remedy, code=Exit.CONFLICT)
     if guest.plan is None:
         return skipped("start", _why_no_plan(facts))
     if isinstance(guest.plan, ApvfioError):
@@ -262,11 +222,9 @@ def _nothing(plan: Plan, facts: Facts) -> Check | None:
     host = facts.host
     if host is None or any(queue in host.drivers for queue in plan.request.matrix.queues()):
         return None
-    return problem(
-        "absent",
-        f"none of its queues ({plan.request.matrix}) is on this host: it starts without queues.",
-        "Assign them to the partition (HMC), or request others; 'apvfio queues' lists those that are here.",
-    )
+    sentence = f"none of its queues ({plan.request.matrix}) is on this host: it starts without queues."
+    remedy = "Assign them to the partition (HMC), or request others ('apvfio queues')."
+    return problem("absent", sentence, remedy)
 
 
 def _running(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
@@ -316,12 +274,8 @@ def _lease(request: Request, facts: Facts) -> Lease | None:
 
 def _lost(guest: GuestFacts, sentence: str, words: Words) -> Check:
     """A running guest that has lost queues: only its next start gives them back."""
-    return problem(
-        "start",
-        sentence,
-        "Shut it down; when it is off ('virsh domstate'), start it again.",
-        words.virsh("shutdown", guest.domain.name),
-    )
+    remedy = "Shut it down; when it is off ('virsh domstate'), start it again."
+    return problem("start", sentence, remedy, words.virsh("shutdown", guest.domain.name))
 
 
 def _why_no_plan(facts: Facts) -> str:

@@ -81,13 +81,9 @@ def judge_one(facts: Facts, words: Words) -> Iterator[Check]:
         )
         return
     if not facts.judged:
-        yield problem(
-            "guest",
-            f"libvirt knows no guest {printable(facts.named)}.",
-            "See which there are.",
-            words.virsh("list", "", "--all"),
-            code=Exit.REQUEST,
-        )
+        sentence = f"libvirt knows no guest {printable(facts.named)}."
+        remedy = "See which there are."
+        yield problem("guest", sentence, remedy, words.virsh("list", "", "--all"), code=Exit.REQUEST)
     for guest in facts.judged:
         yield from judge_guest(guest, facts, words)
     yield from pairs(list(facts.guests), words, facts)

@@ -84,8 +84,8 @@ def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator
             continue
         yield warning(
             "foreign-devices",
-            f"the mediated device {uuid} is not apvfio's, no guest uses it, and it holds {_held(matrix)}.",
-            "If nobody will want it, remove it.",
+            f"no guest uses the mediated device {uuid}, which is not apvfio's and holds {_held(matrix)}.",
+            "If nobody needs it, remove it.",
             removing(uuid, facts, words),
             queues=matrix.queues(),
         )
@@ -126,15 +126,10 @@ def _masks(
     ):
         if left:
             again = words.apvfio("masks", "--active", f"{name}=+{',+'.join(format_list(left).split(','))}")
-            yield warning(
-                "masks",
-                f"{mask_bits(name, left)} is clear, and no guest, device or stored mask wants that: the host "
-                "lacks those queues.",
-                "Once no driver_override is set, return them if nobody freed them on purpose."
-                if kernel.mixed
-                else "If nobody freed them on purpose, return them.",
-                *(() if kernel.mixed else (again,)),
-            )
+            sentence = f"{mask_bits(name, left)} is clear for no known reason: the host lacks those queues."
+            once = " once no driver_override is set" if kernel.mixed else ""
+            remedy = f"If nobody freed them on purpose, return them{once}."
+            yield warning("masks", sentence, remedy, *(() if kernel.mixed else (again,)))
         later = (theirs - own) & there
         if later:
             yield warning(

@@ -44,23 +44,16 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _drivers(facts, host, words)
     yield _vfio_ap(kernel, host, words)
     if not kernel.vfio_node:
-        yield problem(
-            "vfio",
-            "/dev/vfio/vfio is not there, and libvirt gives no mediated device to a guest without it.",
-            "Load the driver.",
-            "modprobe vfio",
-        )
+        sentence = "/dev/vfio/vfio, which libvirt needs for mediated devices, is missing."
+        yield problem("vfio", sentence, "Load the driver.", "modprobe vfio")
     yield from _mechanism(facts, host, words)
 
 
 def _bus(kernel: KernelFacts, unseen: Unseen) -> Check:
     error = unseen.error
     if kernel.machine not in ("", _IBM_Z):
-        return problem(
-            "ap-bus",
-            f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only.",
-            "Look at a simulated host with --sim FILE.",
-        )
+        sentence = f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only."
+        return problem("ap-bus", sentence, "Look at a simulated host with --sim FILE.")
     commands = () if kernel.bus else ("modprobe ap",)
     return problem("ap-bus", error.sentence, error.remedy, *commands)
 
@@ -77,53 +70,34 @@ def _adapters(kernel: KernelFacts, host: Host, words: Words) -> Check:
     if assigned.adapters and assigned.domains:
         return problem(
             "adapters",
-            f"this partition has adapters {assigned.adapters} and domains {assigned.domains}, and the AP bus "
-            "has found none of their queues.",
-            "Have the bus look again; if that finds none, configure the adapters on (HMC).",
+            f"the AP bus has found no queues of adapters {assigned.adapters}, domains {assigned.domains}.",
+            "Scan the bus; if that finds none, configure the adapters on (HMC).",
             scan,
         )
-    return problem(
-        "adapters",
-        "this partition has no AP queues.",
-        "Assign Crypto Express adapters and usage domains to it (HMC, the image's activation profile). The "
-        "bus looks every 30 s, or when it is told to.",
-        scan,
-    )
+    remedy = "Assign adapters and usage domains to it (HMC, activation profile), then scan the bus."
+    return problem("adapters", "this partition has no AP queues.", remedy, scan)
 
 
 def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     kernel = facts.kernel
     if not kernel.autoprobe:
-        yield warning(
-            "drivers",
-            f"/sys/{BUS}/drivers_autoprobe is 0: queues that appear get no driver.",
-            "Switch it on again.",
-            words.echo("1", f"{BUS}/drivers_autoprobe"),
-        )
+        sentence = f"/sys/{BUS}/drivers_autoprobe is 0: queues that appear get no driver."
+        yield warning("drivers", sentence, "Switch it on again.", words.echo("1", f"{BUS}/drivers_autoprobe"))
     # Other checks report those with an override, and those that a running guest lacks.
     lacking = {queue for guest in facts.judged for queue in guest.unseen}
     elsewhere = lacking | kernel.overrides.keys()
     unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
     if not kernel.has_host_driver and host.drivers:
-        yield warning(
-            "drivers",
-            "the host's own driver of queues (cex4queue) is not loaded: what guests return will be nobody's.",
-            "Load it.",
-            "modprobe zcrypt_cex4",
-        )
+        sentence = "the host's driver cex4queue is not loaded: queues that guests return get no driver."
+        yield warning("drivers", sentence, "Load it.", "modprobe zcrypt_cex4")
     elif host.vfio_ap and unbound:
         yield warning(
             "drivers",
-            f"{some_queues(unbound)} {_have(unbound)} no driver, so that neither the host nor a guest has "
-            f"{'it' if len(unbound) == 1 else 'them'}.",
+            f"{some_queues(unbound)} {'has' if len(unbound) == 1 else 'have'} no driver.",
             "Have the kernel look for one; a guest's start does it for its own queues.",
             *(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
             queues=unbound,
         )
-
-
-def _have(queues: list[Apqn]) -> str:
-    return "has" if len(queues) == 1 else "have"
 
 
 def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
@@ -131,11 +105,8 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
         return ok("vfio-ap", "the driver vfio_ap is loaded")
     sentence = "the driver vfio_ap is not loaded"
     if kernel.module == NO_MODULE:
-        return problem(
-            "vfio-ap",
-            f"{sentence}, and this kernel has no module vfio_ap.",
-            "Boot a kernel that has CONFIG_VFIO_AP.",
-        )
+        remedy = "Boot a kernel that has CONFIG_VFIO_AP."
+        return problem("vfio-ap", f"{sentence}, and this kernel has no module vfio_ap.", remedy)
     if kernel.module == BLACKLISTED:
         path = kernel.blocked_by.partition(":")[0].lstrip("/")
         return problem(
@@ -154,39 +125,27 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     kernel = facts.kernel
     ledger = facts.ledger or Ledger("", {})
     if kernel.mixed:
-        masks = " and ".join(
-            name for name, ids in zip(MASK_NAMES, (host.apmask, host.aqmask)) if ids != ALL_IDS
-        )
+        active = zip(MASK_NAMES, (host.apmask, host.aqmask))
+        masks = " and ".join(name for name, ids in active if ids != ALL_IDS)
         spare = _unused(kernel.overrides, host, ledger)
         state = problem if _stops_somebody(facts) else warning
-        yield state(
-            "mechanism",
-            f"both mechanisms are in use: {masks} {'are' if ' and ' in masks else 'is'} not full, and "
-            f"driver_override is set for {some_queues(kernel.overrides)}, so that the kernel refuses every "
-            "change of the masks.",
-            "Clear the overrides that no guest and no device needs."
-            if spare
-            else "Guests or devices need all of these overrides; they end with them.",
-            *clearing(spare, host, words),
-            queues=kernel.overrides,
-        )
+        mixed = f"{masks} cleared, driver_override set for {some_queues(kernel.overrides)}"
+        sentence = f"both mechanisms are in use, and the kernel refuses mask changes: {mixed}."
+        needed = "Guests or devices need all of these overrides; they end with them."
+        remedy = "Clear the overrides that no guest and no device needs." if spare else needed
+        yield state("mechanism", sentence, remedy, *clearing(spare, host, words), queues=kernel.overrides)
         return
     policy = known(facts.store.policy) or Policy()
-    mechanism = mechanism_of(host, ledger, policy)
+    mechanism, reason = mechanism_of(host, ledger, policy), mechanism_reason(host, ledger, policy)
     if policy.mechanism and policy.mechanism != mechanism:
         able = policy.mechanism != OVERRIDES or host.abilities.override
         change = "Change the mechanism" if changeable(facts) else _WHEN_CHANGEABLE
-        yield warning(
-            "mechanism",
-            f"the policy asks for {policy.mechanism}, and the host is one of {mechanism}: "
-            f"{mechanism_reason(host, ledger, policy)}.",
-            f"{change}, which {_MEANS[policy.mechanism]}, or change the policy."
-            if able
-            else "Change the policy.",
-            *((words.apvfio("mechanism", policy.mechanism),) if able and changeable(facts) else ()),
-        )
+        remedy = f"{change}, which {_MEANS[policy.mechanism]}, or change the policy."
+        commands = (words.apvfio("mechanism", policy.mechanism),) if able and changeable(facts) else ()
+        sentence = f"the policy requests {policy.mechanism}, and the host uses {mechanism}: {reason}."
+        yield warning("mechanism", sentence, remedy if able else "Change the policy.", *commands)
     else:
-        yield ok("mechanism", f"queues change hands by {mechanism}: {mechanism_reason(host, ledger, policy)}")
+        yield ok("mechanism", f"mechanism: {mechanism} ({reason})")
     if host.mechanism == OVERRIDES:
         yield from _left_overrides(facts, host, ledger, words)
 
@@ -221,19 +180,10 @@ def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> I
     if left:
         known = {VFIO_DRIVER, "cex4queue"}
         names = sorted({driver for driver in left.values() if driver not in known})
-        named = (
-            f" (to {', '.join(printable(name) for name in names)}, which no driver is called)"
-            if names
-            else ""
-        )
-        yield warning(
-            "overrides",
-            f"driver_override is set for {some_queues(left)}{named} and no guest or device has "
-            f"{'it' if len(left) == 1 else 'them'}: somebody else set it.",
-            "If it is a remainder, clear it; while one is set no tool can change the masks.",
-            *clearing(left, host, words),
-            queues=left,
-        )
+        named = f" (to unknown {', '.join(map(printable, names))})" if names else ""
+        sentence = f"driver_override is set{named} for {some_queues(left)}, which no guest or device has."
+        remedy = "If it is a remainder, clear it; while one is set no tool can change the masks."
+        yield warning("overrides", sentence, remedy, *clearing(left, host, words), queues=left)
 
 
 def strange(request: Request, host: Host) -> list[Apqn]:

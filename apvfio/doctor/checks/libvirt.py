@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import OK, PROBLEM, WARNING, Check, of_error, ok, problem, skipped, warning
@@ -29,11 +28,8 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
     """The daemon, then what leads from it to the hook."""
     machine = facts.machine
     if facts.session:
-        yield problem(
-            "connection",
-            f"{words.connect} is a session daemon, which runs as an ordinary user.",
-            "Define guests with AP queues under qemu:///system.",
-        )
+        sentence = f"{words.connect} is a session daemon, which runs as an ordinary user."
+        yield problem("connection", sentence, "Define guests with AP queues under qemu:///system.")
     if machine is None:
         yield skipped("hook", STANDS_FOR_ANOTHER)
         return
@@ -44,13 +40,9 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
         machine, ("python", "apparmor", "selinux", "exposed"), {"python": "its interpreter has apvfio"}
     )
     if machine.enforcing and machine.hook.label and machine.hook.label not in _LABELS:
-        yield warning(
-            "hook-label",
-            f"SELinux is enforcing, and {_HOOK} has the type {machine.hook.label}, not virt_hook_t.",
-            "Restore its label; the daemon, which looks for hooks by their times, is reloaded as well.",
-            f"restorecon -v {_HOOK}",
-            *_reload(machine),
-        )
+        sentence = f"SELinux is enforcing, and {_HOOK} has the type {machine.hook.label}, not virt_hook_t."
+        remedy = "Restore its label and reload the daemon; running guests are not affected."
+        yield warning("hook-label", sentence, remedy, f"restorecon -v {_HOOK}", *_reload(machine))
     others = list(_others(machine))
     shown = {check.commands for check in others}
     yield from others
@@ -105,13 +97,8 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
             code=Exit.CONFLICT,
         )
     elif hook.state == "link":
-        yield warning(
-            "hook",
-            f"{_HOOK} is a symbolic link: what it leads to may be out of reach for the daemon.",
-            "Put the file itself there.",
-            aside(_HOOK, "/etc/libvirt"),
-            again,
-        )
+        sentence = f"{_HOOK} is a symbolic link: the daemon may not reach its target."
+        yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), again)
     elif hook.state == "changed":
         command = () if hook.packaged else (again,)
         remedy = "Reinstall the package." if hook.packaged else "Install it anew."
@@ -123,12 +110,9 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
 def _others(machine: MachineFacts) -> Iterator[Check]:
     for path, fault, link in machine.other_hooks:
         if fault:
-            yield problem(
-                "other-hooks",
-                f"libvirt cannot run {path}: {fault}. One hook that fails stops every start.",
-                "Repair it, or keep libvirt from running it.",
-                not_run(path, link=link),
-            )
+            sentence = f"libvirt cannot run {path}: {fault}. One hook that fails stops every start."
+            remedy = "Repair it, or keep libvirt from running it."
+            yield problem("other-hooks", sentence, remedy, not_run(path, link=link))
 
 
 def _reload(machine: MachineFacts) -> Iterator[str]:
@@ -145,19 +129,12 @@ def _known(machine: MachineFacts) -> Iterator[Check]:
     elif daemon is None:
         yield ok("hook-seen", "libvirt's daemon does not run, and will look for hooks when it is started")
     elif machine.hook_seen == UNSEEN:
-        yield problem(
-            "hook-seen",
-            f"{daemon.name} had no hook when it last looked, and {os.path.basename(_HOOK)} came after that.",
-            _LOOK_AGAIN,
-            *_reload(machine),
-        )
+        sentence = f"{daemon.name} does not call {_HOOK}, which came after it last looked for hooks."
+        yield problem("hook-seen", sentence, _LOOK_AGAIN, *_reload(machine))
     elif machine.hook_seen == UNSURE:
-        yield warning(
-            "hook-seen",
-            f"the mode or label of {_HOOK} was changed after {daemon.name} last looked for hooks. If it was "
-            "not executable then, the daemon does not call it.",
-            _LOOK_AGAIN,
-            *_reload(machine),
+        sentence = (
+            f"{daemon.name} may not call {_HOOK}, whose mode or label changed after it looked for hooks."
         )
+        yield warning("hook-seen", sentence, _LOOK_AGAIN, *_reload(machine))
     else:
         yield ok("hook-seen", f"{daemon.name} knows that there are hooks")

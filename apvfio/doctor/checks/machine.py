@@ -35,14 +35,13 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
     well = {"mdevctl": "mdevctl is there", "s390-tools": "s390-tools, if they are there, get on with apvfio"}
     yield from of_findings(machine, ("mdevctl", "s390-tools", "callouts"), well)
     if machine.ap_check and facts.host and facts.host.mechanism == OVERRIDES:
-        yield warning(
-            "ap-check",
-            f"{machine.ap_check} knows the masks alone: with driver_override it refuses every device that "
-            "mdevctl or 'virsh nodedev-start' is to make.",
-            "Guests that apvfio serves are not concerned. For mdevctl's sake change to the masks"
-            f"{'.' if changeable(facts) else ' once no guest and no device has queues.'}",
-            *((words.apvfio("mechanism", "masks"),) if changeable(facts) else ()),
-        )
+        sentence = f"{machine.ap_check} refuses mdevctl's devices, as queues are freed by driver_override."
+        if changeable(facts):
+            remedy = "To use mdevctl, change to masks."
+            yield warning("ap-check", sentence, remedy, words.apvfio("mechanism", "masks"))
+        else:
+            remedy = "To use mdevctl, change to masks once no guest or device has queues."
+            yield warning("ap-check", sentence, remedy)
 
 
 def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
@@ -60,8 +59,8 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
     if machine.deferred_for > _UNHEARD:
         yield warning(
             "deferred-returns",
-            f"queues have been waiting for {machine.deferred_for:.0f} s to be given back.",
-            "Have the unit do it, and see why it did not.",
+            f"a deferred return has waited for {machine.deferred_for:.0f} s.",
+            "Start the unit, and check why it did not run.",
             "systemctl start apvfio-reconcile.service",
             "journalctl -b -u apvfio-reconcile.service --no-pager",
         )
@@ -89,14 +88,10 @@ def _files(machine: MachineFacts) -> Iterator[Check]:
 
 def _unit(unit: UnitFacts, *, packaged: bool) -> Iterator[Check]:
     if not unit.loaded:
+        sentence = f"systemd does not know {unit.name}."
+        remedy = f"{'Reinstall the package' if packaged else 'Install it'}, or reload systemd."
         yield warning(
-            "units",
-            f"systemd does not know {unit.name}.",
-            "Reinstall the package, or have systemd look."
-            if packaged
-            else "Install it, or have systemd look.",
-            *(() if packaged else (_INSTALL,)),
-            "systemctl daemon-reload",
+            "units", sentence, remedy, *(() if packaged else (_INSTALL,)), "systemctl daemon-reload"
         )
     elif not unit.enabled or not unit.active:
         what = "not enabled" if not unit.enabled else "not running"

@@ -40,13 +40,9 @@ def judge_store(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _absent_reserved(facts)
     yield _ledger(keeping, words)
     if keeping.lock_holder:
-        yield problem(
-            "lock",
-            f"apvfio's lock is held by {keeping.lock_holder}: starts and stops wait for it.",
-            "See what that one waits for.",
-            *_processes(keeping.lock_holder),
-            code=Exit.CONFLICT,
-        )
+        sentence = f"apvfio's lock is held by {keeping.lock_holder}: starts and stops wait for it."
+        remedy = "Check what that process waits for."
+        yield problem("lock", sentence, remedy, *_processes(keeping.lock_holder), code=Exit.CONFLICT)
     yield from _s390_lock(keeping, words)
     yield from _drift(facts, words)
 
@@ -66,13 +62,8 @@ def _absent_reserved(facts: Facts) -> Iterator[Check]:
         return
     absent = sorted(policy.queues - host.drivers.keys())
     if absent:
-        yield warning(
-            "policy",
-            f"{some_queues(absent)}, reserved by /{POLICY}, "
-            f"{'is' if len(absent) == 1 else 'are'} not on this host.",
-            "See whether that is a slip, or whether an adapter is off.",
-            queues=absent,
-        )
+        sentence = f"/{POLICY} reserves {some_queues(absent)}, not on this host."
+        yield warning("policy", sentence, "Check the policy, and whether an adapter is off.", queues=absent)
 
 
 def _ledger(keeping: StoreFacts, words: Words) -> Check:
@@ -112,21 +103,13 @@ def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
             "s390-lock", f"{what} was left by process {lock.pid}, which has ended; its next user removes it"
         )
     elif lock.pid and lock.age > wait:
-        yield problem(
-            "s390-lock",
-            f"{what} has been held for {lock.age:.0f} s by process {lock.pid} ({lock.command}).",
-            "See what that process waits for.",
-            f"ps -fp {lock.pid}",
-            code=Exit.CONFLICT,
-        )
+        sentence = f"{what} has been held for {lock.age:.0f} s by process {lock.pid} ({lock.command})."
+        remedy = "See what that process waits for."
+        yield problem("s390-lock", sentence, remedy, f"ps -fp {lock.pid}", code=Exit.CONFLICT)
     elif not lock.pid and _EMPTY_IS_STALE - lock.age > wait:
-        yield problem(
-            "s390-lock",
-            f"{what} names no process, and is respected for {_EMPTY_IS_STALE - lock.age:.0f} s more.",
-            "Wait for that.",
-            f"sleep {_EMPTY_IS_STALE - lock.age:.0f}",
-            code=Exit.CONFLICT,
-        )
+        left = f"{_EMPTY_IS_STALE - lock.age:.0f}"
+        sentence = f"{what} names no process, and is respected for {left} s more."
+        yield problem("s390-lock", sentence, "Wait for that.", f"sleep {left}", code=Exit.CONFLICT)
 
 
 def _drift(facts: Facts, words: Words) -> Iterator[Check]:

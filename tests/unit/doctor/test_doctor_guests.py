@@ -130,11 +130,11 @@ def test_a_definition_that_is_none(host: Patient) -> None:
 def test_a_device_of_which_nobody_says_what_it_holds(host: Patient) -> None:
     """No ids are invented: those that it had before are known, or none are named."""
     host.define("db1")
-    fault = first(host, Exit.REQUEST, "annotation", "nothing says which queues")
+    fault = first(host, Exit.REQUEST, "annotation", "no annotation or definition says which queues")
     assert fault["commands"] == []
     host.start(a_request("10", "2,27")._replace(guest="db1", guest_uuid=guest_uuid("db1")))
     assert host.run("release", "db1") == 0
-    fault = first(host, Exit.REQUEST, "annotation", "nothing says which queues")
+    fault = first(host, Exit.REQUEST, "annotation", "no annotation or definition says which queues")
     assert "guest set" in fault["commands"][0]
     repaired(host, fault)
     assert 'adapters="10" domains="2,27"' in host.domain("db1").XMLDesc().replace("'", '"')
