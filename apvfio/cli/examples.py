@@ -3,150 +3,121 @@
 
 from __future__ import annotations
 
-EXAMPLES = {
-    "": """\
+_TEXT = """\
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4   # what it needs
 apvfio plan db1                 # what its start would do
 apvfio status                   # who has what
 apvfio doctor db1               # why it does not start
-""",
-    "status": """\
+[status]
 apvfio status
 apvfio status --watch           # again whenever it changes, until Ctrl-C
 apvfio status --svg host.svg    # a drawing for a browser
 apvfio status --json
-""",
-    "doctor": """\
+[doctor]
 apvfio doctor                   # this host and all guests
 apvfio doctor db1               # all that bears on db1
 apvfio doctor --xml guest.xml   # a guest that is not defined yet
-""",
-    "log": """\
+[log]
 apvfio log --since yesterday
 apvfio log --guest db1 --since 2h
 apvfio log --queue 0a.001b      # who had it, from when to when
 apvfio log --follow
-""",
-    "metrics": """\
+[metrics]
 apvfio metrics
 apvfio metrics --output apvfio.prom    # for node_exporter's textfile collector
-""",
-    "queues": """\
+[queues]
 apvfio queues
 apvfio queues --no-headings
 apvfio queues --json
-""",
-    "plan": """\
+[plan]
 apvfio plan db1
 apvfio plan --all               # all guests at once
 apvfio plan --xml guest.xml --json
 virsh dumpxml db1 | apvfio plan --xml -
-""",
-    "guest": """\
+[guest]
 apvfio guest list
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4
-""",
-    "guest set": """\
+[guest set]
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --dry-run
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --control-domains 1-2,4
 apvfio guest set db1 --any mode=ep11,domains=2   # any that will do
 apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # at once, and at its next start
 apvfio guest set db1 --new-device   # db1 is a clone, and has its original's device
-""",
-    "guest clear": """\
+[guest clear]
 apvfio guest clear db1 --dry-run
 apvfio guest clear db1
 apvfio guest clear db1 --live   # a running guest gives its queues back
-""",
-    "guest show": """\
+[guest show]
 apvfio guest show db1
 apvfio guest show db1 --json
 apvfio guest show db1 --live    # what it runs with
-""",
-    "guest list": """\
+[guest list]
 apvfio guest list
 apvfio guest list --json
-""",
-    "define": """\
+[define]
 apvfio define db1
 apvfio define db1 --replace     # after its annotation has changed
 apvfio define --xml guest.xml
-""",
-    "undefine": """\
+[undefine]
 apvfio undefine db1
 apvfio undefine --xml guest.xml
-""",
-    "masks": """\
+[masks]
 apvfio masks
 apvfio masks apmask=-0,-0xa --dry-run    # what freeing adapters 0 and 10 would take
 apvfio masks apmask=-0,-0xa              # now and at boot
 apvfio masks aqmask=+1-2,-4 --active     # now only
 apvfio masks --persistent --remove apmask
-""",
-    "mechanism": """\
+[mechanism]
 apvfio mechanism
 apvfio mechanism overrides           # move single queues, where the kernel can
 apvfio mechanism masks
-""",
-    "migrate": """\
+[migrate]
 apvfio migrate db1 qemu+ssh://root@host2/system --dry-run
 apvfio migrate db1 qemu+ssh://root@host2/system --tls --timeout 600
 apvfio migrate db1 qemu+tls://host2/system --at 'ssh -p 2222 root@host2 apvfio'
 apvfio migrate db1 qemu+ssh://root@host2/system --back   # after it was cut off
-""",
-    "incoming": """\
+[incoming]
 virsh dumpxml db1 | apvfio incoming --dry-run
 virsh dumpxml db1 | apvfio incoming
 virsh dumpxml db1 | apvfio incoming --give-up
-""",
-    "reconcile": """\
+[reconcile]
 apvfio reconcile --dry-run
 apvfio reconcile
 apvfio reconcile --wait 60 --defer   # as at boot
-""",
-    "release": """\
+[release]
 apvfio release db1 --dry-run
 apvfio release db1
-""",
-    "install": """\
+[install]
 apvfio install --dry-run
 apvfio install
 mkdir tree && apvfio --root tree install --package   # the files of a package
-""",
-    "uninstall": """\
+[uninstall]
 apvfio uninstall --dry-run
 apvfio uninstall
-""",
-    "dump": """\
+[dump]
 apvfio dump host.json
 apvfio --sim host.json plan --xml guest.xml   # on a laptop
-""",
-    "demo": """\
+[demo]
 apvfio demo
-""",
-    "sim": """\
+[sim]
 apvfio sim new host.json
 apvfio --sim host.json status
-""",
-    "sim new": """\
+[sim new]
 apvfio sim new host.json
 apvfio sim new lpar.json --kernel 6.12 --adapters 00-01=cca,0a=ep11 --domains 1-2,0x1b
 apvfio --sim lpar.json queues
-""",
-    "sim start": """\
+[sim start]
 apvfio sim start host.json guest.xml
 apvfio --sim host.json status   # what the guest has
-""",
-    "sim stop": """\
+[sim stop]
 apvfio sim stop host.json db1
-""",
-    "sim kill": """\
+[sim kill]
 apvfio sim kill host.json db1   # libvirt's daemon dies with the guest
 apvfio --sim host.json reconcile
-""",
-    "sim mount": """\
+[sim mount]
 apvfio sim mount host.json /mnt/host     # until Ctrl-C
 apvfio --root /mnt/host status
-""",
-}
+"""
+_PARTS = (part.partition("]\n") for part in f"]\n{_TEXT}".split("\n["))
+EXAMPLES = {command: examples for command, _, examples in _PARTS}
 """By command and verb; '' is the program itself."""

@@ -13,7 +13,7 @@ from apvfio.libvirt.guests import DEFAULT_URI
 from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from apvfio.kernel.seam import System
 
@@ -37,6 +37,17 @@ def _state(text: str) -> str:
     if re.fullmatch("[0-9a-f]{64}", text):
         return text
     raise argparse.ArgumentTypeError(f"{text!r} is not a state that --dry-run --json prints")
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return the type of an option whose value is a whole number from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+
+    return parse
 
 
 def print_json(document: object) -> None:

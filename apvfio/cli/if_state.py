@@ -11,22 +11,19 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from apvfio.kernel.snapshot import in_use, read_host
+from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
-from apvfio.model.errors import ApvfioError, ConflictError
-from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER
+from apvfio.model.errors import ConflictError
 from apvfio.store import ledger_file
-from apvfio.store.ledger_file import LEDGER
 from apvfio.store.policy_file import POLICY, parse_policy
 from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from apvfio.kernel.seam import Sysfs, System
+    from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest
     from apvfio.model.ledger import Ledger
-    from apvfio.model.matrix import Apqn
 
 
 def state_of(system: System | None, guest: Guest | None = None) -> str:
@@ -87,45 +84,3 @@ def _kept(ledger: Ledger) -> list[object]:
         *(sorted(ledger.offline_queues), sorted(ledger.leases.items()), sorted(ledger.last_given.items())),
         sorted(ledger.claims.items()),
     ]
-
-
-_LISTS = (
-    f"{BUS}/devices",
-    AP_MDEVS.devices,
-    *(f"{BUS}/drivers/{driver}" for driver in (HOST_DRIVER, VFIO_DRIVER)),
-)
-
-
-def fingerprint(system: System, probes: Iterable[Apqn]) -> tuple[object, ...]:
-    """Something that differs from what it was before if an owner, a mask, a lease or a pending return does.
-
-    So it does if one of ``probes`` is attached to a guest or let go: a device's queues are all at
-    once (vops:vfio_ap_mdev_set_kvm). That a queue goes offline, or a guest dies, it does not show.
-    """
-    return (
-        *(_read(system.sysfs, f"{BUS}/{name}") for name in MASK_NAMES),
-        *(_list(system.sysfs, path) for path in _LISTS),
-        *(in_use(system.sysfs, queue) for queue in probes),
-        *(_file(system, path) for path in (LEDGER, POLICY)),
-    )
-
-
-def _read(sysfs: Sysfs, path: str) -> str | None:
-    try:
-        return sysfs.read(path)
-    except OSError:
-        return None
-
-
-def _list(sysfs: Sysfs, path: str) -> list[str] | None:
-    try:
-        return sysfs.list(path)
-    except OSError:
-        return None
-
-
-def _file(system: System, path: str) -> str | None:
-    try:
-        return system.files.read(path)
-    except ApvfioError as error:
-        return str(error)

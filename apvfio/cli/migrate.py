@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_connect, add_json, print_json
+from apvfio.cli.host_options import add_connect, add_json, print_json, whole_number
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import Guests
@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=whole_number(1, _LONGEST_WAIT),
         help="stay here if it takes longer to unplug its device, or to move it",
     )
     parser.add_argument(
@@ -155,9 +155,3 @@ def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) 
         yield f"  {stages.WORDS[step]}"
     if not steps:
         yield "  none: it is there and has its queues"
-
-
-def _seconds(text: str) -> int:
-    if text.isascii() and text.isdigit() and 0 < int(text) <= _LONGEST_WAIT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {_LONGEST_WAIT}")

@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.host_options import add_if_state, add_json, opened, print_json
+from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, whole_number
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
 from apvfio.engine.bus_wait import COMPLETE, wait_for_bus
@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=_seconds,
+        type=whole_number(0, _LONGEST_WAIT),
         help="first wait so long for the AP bus to find its queues; no bus is no error",
     )
     how = parser.add_mutually_exclusive_group()
@@ -147,9 +147,3 @@ def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
     rest = outcome.ledger._replace(pending=pending.pending, overrides=pending.overrides)
     return pending_returns(host._replace(mdevs=staying), rest)
-
-
-def _seconds(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= _LONGEST_WAIT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {_LONGEST_WAIT}")

@@ -17,17 +17,21 @@ import time
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import opened
-from apvfio.cli.if_state import fingerprint
 from apvfio.cli.terminal import can_draw, look, print_lines
+from apvfio.kernel.snapshot import in_use
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import ApvfioError, Exit
+from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER, MASK_NAMES, VFIO_DRIVER
+from apvfio.store.ledger_file import LEDGER
+from apvfio.store.policy_file import POLICY
 from apvfio.view.columns import cut, fold
 from apvfio.view.status_report import status as status_lines
 from apvfio.view.status_report import status_json, status_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from apvfio.kernel.seam import System
     from apvfio.libvirt.status import Status
     from apvfio.model.matrix import Apqn
 
@@ -74,7 +78,7 @@ class _Watched:
         with opened(args) as system:
             # What is wrong from the start is the command's error; later it is news like any other.
             self.found: Found = read_status(system)
-        self._told: object = None
+        self._content: object = None
 
     def changed(self) -> bool:
         """Look; whether there is anything new since the last time."""
@@ -90,8 +94,8 @@ class _Watched:
                 self.found = read_status(system)
         except ApvfioError as error:
             self.found = error
-        before, self._told = self._told, _told(self.found)
-        return self._told != before
+        before, self._content = self._content, _content(self.found)
+        return self._content != before
 
     def _look(self) -> object:
         if self._args.sim:
@@ -115,7 +119,35 @@ class _Watched:
         return [queues[0] for queues in there if queues]
 
 
-def _told(found: Found) -> object:
+_LISTS = (
+    *(f"{BUS}/devices", AP_MDEVS.devices),
+    *(f"{BUS}/drivers/{driver}" for driver in (HOST_DRIVER, VFIO_DRIVER)),
+)
+
+
+def fingerprint(system: System, probes: Iterable[Apqn]) -> tuple[object, ...]:
+    """Return something that changes when an owner, a mask, a lease or a pending return does.
+
+    It also changes when one of ``probes`` is attached to a guest or released: the queues of a device are all
+    attached at once (vops:vfio_ap_mdev_set_kvm). It shows neither a queue that goes offline nor a dead guest.
+    """
+    sysfs, files = system.sysfs, system.files
+    return (
+        *(_or_error(sysfs.read, f"{BUS}/{name}") for name in MASK_NAMES),
+        *(_or_error(sysfs.list, path) for path in _LISTS),
+        *(in_use(sysfs, queue) for queue in probes),
+        *(_or_error(files.read, path) for path in (LEDGER, POLICY)),
+    )
+
+
+def _or_error(read: Callable[[str], object], path: str) -> object:
+    try:
+        return read(path)
+    except (OSError, ApvfioError) as error:
+        return str(error)
+
+
+def _content(found: Found) -> object:
     return str(found) if isinstance(found, ApvfioError) else (status_report(found), status_json(found))
 
 

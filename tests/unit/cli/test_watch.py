@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.cli.if_state import fingerprint
+from apvfio.cli.watch import fingerprint
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.model.ids import IdSet
