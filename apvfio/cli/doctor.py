@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio doctor``: what keeps guests from their queues, and what mends it."""
+"""``apvfio doctor``: what keeps guests from their queues, and the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from apvfio.model.errors import UsageError
 
 if TYPE_CHECKING:
     from apvfio.doctor.facts import DomainFacts
-    from apvfio.libvirt.guests import Guest
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,16 +62,18 @@ def _from_files(paths: list[str]) -> list[DomainFacts]:
 
 
 def _from_libvirt(uri: str) -> list[DomainFacts]:
+    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
     from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(uri) as guests:
-        return [_domain(known) for known in guests.all()]
-
-
-def _domain(known: Guest) -> DomainFacts:
-    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
-
-    active = known.active
-    live = known.xml(live=True) if active else b""
-    definition = known.xml() if known.saved else b""
-    return DomainFacts(known.name, known.next_xml(), active, known.autostart, live, definition=definition)
+        return [
+            DomainFacts(
+                known.name,
+                known.next_xml(),
+                known.active,
+                known.autostart,
+                known.xml(live=True) if known.active else b"",
+                definition=known.xml() if known.saved else b"",
+            )
+            for known in guests.all()
+        ]

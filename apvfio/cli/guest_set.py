@@ -190,7 +190,8 @@ def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
 def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: System) -> None:
     if task.running is None or request is None:
         with system.lock() if args.if_state else nullcontext():
-            _define(task)
+            if task.edit:
+                _edit(task)
     else:
         text = annotation(task.asked) if task.asked else ""
         live_guest.give(system, task.guest, request, text, partial(_edit, task) if task.edit else None)
@@ -223,12 +224,6 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
             _warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
             return None
         raise error.adding(remedy=_UNCHECKED) from None
-
-
-def _define(task: _Task) -> None:
-    """Have libvirt know of the new definition, all or nothing."""
-    if task.edit:
-        _edit(task)
 
 
 def _edit(task: _Task) -> Callable[[], None]:

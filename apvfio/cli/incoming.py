@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Free, foresee, or take home."""
+    """Free the queues, preview that, or return them."""
     xml = read_file("-")
     with opened(args) as system, ProgressLine() as progress:
         if args.give_up:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an installation or its removal comes to: shown before, done, and told."""
+"""The steps of an installation or a removal: shown, taken and reported."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Work(NamedTuple):
             "directories": [f"/{path}" for path in self.directories],
             "findings": [finding.as_json() for finding in self.findings],
             "commands": [command.as_json() for command in (*self.before, *self.after)],
-            "package": {when: [c.as_json() for c in told] for when, told in self.package.items()},
+            "package": {when: [c.as_json() for c in commands] for when, commands in self.package.items()},
             "notes": self.notes,
             "done": done,
             "failed": failed,
@@ -86,8 +86,8 @@ def show(work: Work, args: argparse.Namespace) -> None:
         print(f"run     {command}   # {command.why}")
     if work.nothing:
         print("nothing to do")
-    for when, told in work.package.items():
-        for command in told:
+    for when, commands in work.package.items():
+        for command in commands:
             print(f"package {when}: {command}   # {command.why}")
     for finding in work.findings:
         print(f"note    {finding.sentence} {finding.remedy}")
@@ -105,10 +105,10 @@ def end(work: Work, args: argparse.Namespace, failed: list[str]) -> int:
     return Exit.FAILURE if failed else Exit.OK
 
 
-def run_all(told: list[Command]) -> list[str]:
+def run_all(commands: list[Command]) -> list[str]:
     """Run the commands; one sentence for each that failed, which keeps none of the others."""
     failed = []
-    for command in told:
+    for command in commands:
         code, text = programs.ask(command.words)
         if code and not command.may_fail:
             why = printable(text.splitlines()[-1] if text else f"exit code {code}", 200).removesuffix(".")

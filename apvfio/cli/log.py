@@ -7,10 +7,10 @@ import argparse
 import re
 import sys
 import time
-from argparse import ArgumentTypeError
 from contextlib import suppress
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
+from math import inf
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_json
@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--guest", metavar="GUEST", help="of this guest only: its name or uuid")
     parser.add_argument("--queue", metavar="APQN", type=_queue, help="who had this queue, from when to when")
     parser.add_argument("--since", metavar="TIME", type=parse_time, default=0.0, help="not what was before")
-    parser.add_argument("--until", metavar="TIME", type=parse_time, help="not what came after")
+    parser.add_argument("--until", metavar="TIME", type=parse_time, default=inf, help="not what came after")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens from now on")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -53,9 +53,17 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system:
         kept, size = _kept(system.files), system.files.size(audit_log.AUDIT_LOG)
     if args.queue:
-        _show_spans([span for span in spans(kept, args.queue) if _chosen_span(span, args)], as_json=args.json)
+        found = [
+            span
+            for span in spans(kept, args.queue)
+            if _chosen(args, span, span.begin, inf if span.end is None else span.end)
+        ]
+        if args.json:
+            print_json([_span_json(span) for span in found])
+        else:
+            print_lines(_span_lines(found))
         return Exit.OK
-    chosen = [event for event in kept if _chosen(event, args)]
+    chosen = [event for event in kept if _chosen(args, event, event.time, event.time)]
     if args.json:
         print_json([_event_json(event) for event in chosen])
         return Exit.OK
@@ -67,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kept(files: Files) -> list[Event]:
-    """What the audit log has; damaged lines are told of once."""
+    """Return the events of the audit log; one warning stands for all damaged lines."""
     lines = list(audit_log.read(files))
     damaged = lines.count(None)
     if damaged:
@@ -91,7 +99,7 @@ def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
             # A file that was full is the second now.
             recent = [event for event in audit_log.read(system.files, newest=2) if event]
         fresh, size, last = _behind(last, recent), now, recent[-1:]
-        print_lines(_line(event) for event in fresh if _chosen(event, args))
+        print_lines(_line(event) for event in fresh if _chosen(args, event, event.time, event.time))
 
 
 def _behind(last: list[Event], events: list[Event]) -> list[Event]:
@@ -102,29 +110,12 @@ def _behind(last: list[Event], events: list[Event]) -> list[Event]:
     return events
 
 
-def _chosen(event: Event, args: argparse.Namespace) -> bool:
-    until = args.until if args.until is not None else event.time
-    return args.since <= event.time <= until and args.guest in (None, event.guest, event.uuid)
-
-
-def _chosen_span(span: Span, args: argparse.Namespace) -> bool:
-    until = args.until if args.until is not None else span.begin
-    return (
-        span.begin <= until
-        and (span.end is None or span.end >= args.since)
-        and args.guest in (None, span.guest, span.uuid)
-    )
+def _chosen(args: argparse.Namespace, found: Event | Span, begin: float, end: float) -> bool:
+    return begin <= args.until and args.since <= end and args.guest in (None, found.guest, found.uuid)
 
 
 def _line(event: Event) -> str:
     return f"{format_time(event.time)}  {sentence(event)}"
-
-
-def _show_spans(found: Iterable[Span], *, as_json: bool) -> None:
-    if as_json:
-        print_json([_span_json(span) for span in found])
-    else:
-        print_lines(_span_lines(found))
 
 
 def _span_lines(found: Iterable[Span]) -> Iterator[str]:
@@ -175,7 +166,7 @@ def parse_time(text: str, now: datetime | None = None) -> float:
         # Before Python 3.11 it knows no Z.
         return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise ArgumentTypeError(
+        raise argparse.ArgumentTypeError(
             f"{text[:40]!r} is no time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h, 3d for ago"
         ) from None
 

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({**facts, "change": done and _changed(done)})
         return Exit.OK
     if done:
-        print_lines(_told(done))
+        print_lines(_lines(done))
     print(f"{facts['mechanism']}: {facts['reason']}")
     return Exit.OK
 
@@ -65,7 +65,7 @@ def _changed(done: MechanismChange) -> dict[str, object]:
     }
 
 
-def _told(done: MechanismChange) -> Iterator[str]:
+def _lines(done: MechanismChange) -> Iterator[str]:
     """The same for a person, with the command that goes back."""
     masks = [(name, ids) for name, ids in _opened_masks(done) if ids]
     for name, ids in masks:

@@ -145,8 +145,8 @@ def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) 
         yield f"there   {', '.join(map(str, prospect.equipment)) or 'no queues'}"
         lost = plan.get("collateral")
         names = ", ".join(map(str, lost)) if isinstance(lost, list) else ""
-        way = printable(str(plan.get("freed_by")))
-        yield f"way     {way}; the host there loses besides: {names or 'nothing'}"
+        option = printable(str(plan.get("freed_by")))
+        yield f"way     {option}; the host there loses besides: {names or 'nothing'}"
         chzdev = plan.get("chzdev")
         for command in chzdev if isinstance(chzdev, list) else []:
             yield f"mask    {printable(str(command), _TEXT)}"

@@ -100,7 +100,7 @@ def describe(found: Plan) -> list[str]:
         f"mdev    {found.request.mdev}",
         *([f"wish    {found.request.criteria}"] if found.request.criteria else []),
         f"queues  {found.request.matrix}",
-        f"way     {_way_text(found)}",
+        f"way     {_option_text(found)}",
     ]
     if found.preference_reason:
         lines.append(f"because {found.preference_reason}")
@@ -118,7 +118,7 @@ def _now_text(keeps: Matrix) -> str:
     return f"it runs and {has}; this is the plan of its next start, if nothing else changes"
 
 
-def _way_text(found: Plan) -> str:
+def _option_text(found: Plan) -> str:
     if found.mechanism == OVERRIDES:
         return "driver_override, queue by queue: the host loses no other"
     if found.freed_by == ALREADY_FREE:
@@ -126,10 +126,10 @@ def _way_text(found: Plan) -> str:
     return _cost_text(found.chosen)
 
 
-def _cost_text(way: Option) -> str:
-    lost = ", ".join(map(str, way.collateral)) or "nothing"
-    bits = count(way.clear.size, "mask bit")
-    return f"free its {way.name}: {bits}; the host loses besides: {lost}"
+def _cost_text(option: Option) -> str:
+    lost = ", ".join(map(str, option.collateral)) or "nothing"
+    bits = count(option.clear.size, "mask bit")
+    return f"free its {option.name}: {bits}; the host loses besides: {lost}"
 
 
 def all_guests_text(found: AllGuests) -> Iterator[str]:
@@ -139,10 +139,10 @@ def all_guests_text(found: AllGuests) -> Iterator[str]:
     if not found.guests:
         yield "no guest asks for queues that this host could give"
         return
-    ways = found.freed_by_guest
+    options = found.freed_by_guest
     for request in found.guests:
-        way = ways.get(request.guest_uuid)
-        how = f'; free-by="{way}"' if way else ""
+        option = options.get(request.guest_uuid)
+        how = f'; free-by="{option}"' if option else ""
         yield f"{printable(request.guest)}: {request.matrix}{how}"
     yield ""
     yield from _who_with_whom(found)

@@ -12,14 +12,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from apvfio.cli.terminal import can_draw, print_lines
 from apvfio.model.errors import printable
 from apvfio.view.columns import cut
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _PATIENCE = 1.0
 """Seconds to wait before saying anything: most waits are shorter."""
@@ -31,7 +27,7 @@ _LONGEST = 300
 
 
 class ProgressLine:
-    """Tells what is waited for on standard error, in a ``with``; nothing where that is no terminal.
+    """Shows what is waited for on standard error, in a ``with``; nothing where that is no terminal.
 
     Called with a clause it is an `apvfio.model.progress.Progress`.
     """
@@ -39,7 +35,7 @@ class ProgressLine:
     def __init__(self) -> None:
         self._what, self._since = "", 0.0
         self._ended = False
-        self._told = threading.Event()
+        self._changed = threading.Event()
         self._drawing = threading.Lock()
         self._erased = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True) if can_draw(sys.stderr) else None
@@ -50,12 +46,10 @@ class ProgressLine:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self("")
         self._ended = True
-        self._told.set()
+        self._changed.set()
 
     def __call__(self, what: str) -> None:
         """Say, after a while, that ``what`` is waited for; '' ends that."""
@@ -65,18 +59,18 @@ class ProgressLine:
         self._what = what
         if drawn:
             self._drawing.release()
-        self._told.set()
+        self._changed.set()
         if not what:
             self._erased.wait(_STOPPED)
 
     def _run(self) -> None:
         with suppress(OSError):  # the terminal has gone
             while not self._ended:
-                self._told.clear()
+                self._changed.clear()
                 with self._drawing:
                     what, waited = self._what, time.monotonic() - self._since
                     self._draw(what, int(waited))
-                self._told.wait(max(_PATIENCE - waited, 0.0) or _BEAT if what else None)
+                self._changed.wait(max(_PATIENCE - waited, 0.0) or _BEAT if what else None)
         self._erased.set()
 
     def _draw(self, what: str, seconds: int) -> None:

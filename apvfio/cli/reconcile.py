@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio reconcile``: finish what was interrupted, and make the returns that are pending."""
+"""``apvfio reconcile``: finish what was interrupted, and make the pending returns that are due."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, whole_number
 from apvfio.cli.if_state import on_premise, state_of
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apvfio.engine.carry_out import Outcome
-    from apvfio.kernel.seam import System
     from apvfio.model.host import Host
     from apvfio.plan.pending_returns import PendingReturn
 
@@ -66,31 +65,19 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{found} queues have a driver", file=sys.stderr)
         state = state_of(place) if args.json else ""
         system = on_premise(place, args.if_state, state_of)
+        left: list[str] = []
         if args.dry_run:
             outcome = preview_reconcile(system)
+            settled = live_guest.differences(system)
         else:
             outcome = reconcile_host(system, hurry=args.defer, progress=progress)
-        more = _settle_live(system, dry_run=args.dry_run)
+            settled, left = live_guest.settle_all(system)
         host = read_host(system.sysfs)
-        more = more._replace(waiting=[*more.waiting, *waits(system, outcome.ledger)])
-    print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state, more=more)
+        waiting = [*left, *waits(system, outcome.ledger)]
+    print_outcome(
+        outcome, host, as_json=args.json, dry_run=args.dry_run, state=state, settled=settled, waiting=waiting
+    )
     return Exit.OK
-
-
-class More(NamedTuple):
-    """What a reconcile does besides the steps, in sentences."""
-
-    settled: Sequence[str] = ()
-    """What live changes had left, and what came of it."""
-    waiting: Sequence[str] = ()
-    """What is left for a later one, and why."""
-
-
-_NOTHING_MORE = More()
-
-
-def _settle_live(system: System, *, dry_run: bool) -> More:
-    return More(live_guest.differences(system)) if dry_run else More(*live_guest.settle_all(system))
 
 
 def print_outcome(
@@ -100,13 +87,15 @@ def print_outcome(
     as_json: bool,
     dry_run: bool = False,
     state: str = "",
-    more: More = _NOTHING_MORE,
+    settled: Sequence[str] = (),
+    waiting: Sequence[str] = (),
 ) -> None:
     """Print the steps, taken or of a ``dry_run``, and what the host does not get back yet.
 
-    ``host`` is as it is now. The JSON has the ``state`` before the steps, if given.
+    ``host`` is as it is now; the JSON has the ``state`` before the steps, if given. ``settled`` is what live
+    changes had left and what came of it, ``waiting`` what a later reconcile will do and why, in sentences.
     """
-    left = still_pending(outcome, host)
+    left = _still_pending(outcome, host)
     if as_json:
         steps = [step.as_json() for step in outcome.steps]
         print_json(
@@ -117,8 +106,8 @@ def print_outcome(
                 "pending": pending_json(outcome.pending),
                 "pending_returns": [one.as_json() for one in left],
                 "deferred": outcome.deferred,
-                "settled": list(more.settled),
-                "waiting": list(more.waiting),
+                "settled": list(settled),
+                "waiting": list(waiting),
                 "state": state or None,
             }
         )
@@ -131,17 +120,17 @@ def print_outcome(
     if outcome.deferred:
         print("the rest is left to apvfio-reconcile.service")
         return
-    for sentence in more.settled:
+    for sentence in settled:
         print(f"{'would settle' if dry_run else 'settled'}: {sentence}")
-    for sentence in more.waiting:
+    for sentence in waiting:
         print(f"waiting: {sentence}")
-    if not (outcome.steps or any(more)):
+    if not (outcome.steps or settled or waiting):
         print("nothing to do")
     for one in left:
         print(f"{'would still be' if dry_run else 'still'} pending: {one} ({one.why})")
 
 
-def still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
+def _still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     """The returns still pending after ``outcome`` whose queues no guest needs, and what holds them up."""
     pending, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
     staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio release``: take home what a guest holds, when libvirt no longer will."""
+"""``apvfio release``: return the queues of a guest to the host when libvirt does not."""
 
 from __future__ import annotations
 

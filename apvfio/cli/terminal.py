@@ -21,7 +21,12 @@ _DUMB = "dumb"
 
 def add_color(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option ``--color``."""
-    parser.add_argument("--color", choices=_COLORS, default="auto", help="color the picture (default: auto)")
+    parser.add_argument(
+        "--color",
+        choices=_COLORS,
+        default="auto",
+        help="color the picture (default: auto)",
+    )
 
 
 def look(color: str) -> Look:
@@ -29,7 +34,7 @@ def look(color: str) -> Look:
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == _DUMB
     return Look(
         width=shutil.get_terminal_size().columns,
-        utf8=_encoding() == "utf8",
+        utf8=(sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8",
         color=color == "always" or (color == "auto" and not plain and sys.stdout.isatty()),
         folds=sys.stdout.isatty(),
     )
@@ -46,7 +51,3 @@ def print_lines(lines: Iterable[str], file: TextIO | None = None, end: str = "\n
     encoding = file.encoding or "ascii"
     for line in lines:
         print(line.encode(encoding, "replace").decode(encoding), file=file, end=end)
-
-
-def _encoding() -> str:
-    return (sys.stdout.encoding or "ascii").lower().replace("-", "")

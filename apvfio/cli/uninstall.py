@@ -68,7 +68,7 @@ def _leave(
     """Take apvfio out of the host for good; what failed, in sentences."""
     if on_host and not args.dry_run:
         # It also ends the leases of guests that run no more.
-        _pay(system, args.force)
+        _return_all(system, args.force)
     require_unused(system, args.force)
     show(work, args)
     failed = []
@@ -76,14 +76,14 @@ def _leave(
         failed = run_all(work.before)
         if on_host:
             # What a stop handed over meanwhile, to a unit that is no more.
-            _pay(system, args.force)
+            _return_all(system, args.force)
         # No guest may start between the last look and the end of the hook.
         with system.lock() if on_host else nullcontext():
             require_unused(system, args.force)
             rest = manifest.change(args.root, system.files, known, work.found)
         if on_host:
             # A stop between the last reconciliation and the end of the hook.
-            _pay(system, args.force)
+            _return_all(system, args.force)
         # The hook of a package is still there: what it writes from now on stays.
         with system.lock() if on_host else nullcontext():
             forgotten = forget(args.root, system)
@@ -105,6 +105,6 @@ def _remove(system: System, args: argparse.Namespace, known: manifest.Record, wo
     return failed
 
 
-def _pay(system: System, force: bool) -> None:
+def _return_all(system: System, force: bool) -> None:
     with ProgressLine() as progress:
         return_pending(system, force, progress)

@@ -101,16 +101,16 @@ def counts(files: Files, largest: int = _LARGEST) -> dict[str, int]:
     """
     total: dict[str, int] = {}
     for number in range(FILES):
-        told_of_all_before = False
+        complete = False
         for event in _file(files, number, largest):
             if event and event.kind == COUNTED:
-                told_of_all_before = True
+                complete = True
                 total = {
                     kind: total.get(kind, 0) + event.counts.get(kind, 0) for kind in {*total, *event.counts}
                 }
             elif event and event.kind != HELD:
                 total[event.kind] = total.get(event.kind, 0) + 1
-        if told_of_all_before:
+        if complete:
             break
     return total
 

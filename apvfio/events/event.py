@@ -20,7 +20,7 @@ _END_OF_TIME = 1 << 37
 """Seconds; no date can be made of more."""
 
 PLANNED = "planned"
-"""A start was decided; whether the guest gets anything is told by what follows."""
+"""A start was decided; the events that follow say whether the guest gets anything."""
 STARTED = "started"
 """A guest holds queues from now on."""
 CHANGED = "changed"
@@ -65,10 +65,10 @@ class Kind(NamedTuple):
 KINDS = {
     COUNTED: Kind("until here: {counts}"),
     HELD: Kind("{guest} still has {queues}", "6058d3438c6748598f312fa8e922966e", gains=True),
-    PLANNED: Kind("{guest} is to get {queues}{way}{why}", "1cc6f53545d14bd69e6ec04fbe230e69"),
-    STARTED: Kind("{guest} has {queues}{way}", "09ba222812584ee887c5f8c750137b78", gains=True),
+    PLANNED: Kind("{guest} is to get {queues}{by}{why}", "1cc6f53545d14bd69e6ec04fbe230e69"),
+    STARTED: Kind("{guest} has {queues}{by}", "09ba222812584ee887c5f8c750137b78", gains=True),
     CHANGED: Kind(
-        "{guest}, which runs, now has {queues}{way}", "0969b4ce024741788ad53c25c200f495", gains=True
+        "{guest}, which runs, now has {queues}{by}", "0969b4ce024741788ad53c25c200f495", gains=True
     ),
     STOPPED: Kind("{guest} no longer has {queues}", "d0ba0418969b48c2864206dde97ed75e"),
     REFUSED: Kind("{guest} was not started: {text}", "06e8c546e8a244668e96445548b37e47", WARNING),
@@ -84,7 +84,7 @@ KINDS = {
         NOTICE,
         without_text="all pending returns are done",
     ),
-    CLAIMED: Kind("{queues} freed for the mediated device {mdev}{way}", "53a25543c1c547f38c21649ba265b68b"),
+    CLAIMED: Kind("{queues} freed for the mediated device {mdev}{by}", "53a25543c1c547f38c21649ba265b68b"),
     MASKS: Kind("masks changed by hand: {text}", "26aa9df8e7804b51bc7a097d51571997"),
     MECHANISM: Kind(
         "queues change hands by {text}",
@@ -113,7 +113,7 @@ class Event(NamedTuple):
     text: str = ""
     """A sentence or a clause, for people."""
     collateral: tuple[str, ...] = ()
-    """Queues that the host loses besides."""
+    """Collateral queues."""
     warnings: tuple[str, ...] = ()
     late: bool = False
     """Whether it was found out afterwards: ``time`` is when."""
@@ -153,18 +153,13 @@ def from_line(line: str) -> Event:
     return Event(
         time=float(when),
         kind=item["kind"],
-        boot=_text(item, "boot"),
-        guest=_text(item, "guest"),
-        uuid=_text(item, "uuid"),
-        mdev=_text(item, "mdev"),
         matrix=Matrix(*(_ids(_text(item, name)) for name in Matrix._fields)),
-        freed_by=_text(item, "freed_by"),
-        text=_text(item, "text"),
         collateral=_texts(item, "collateral"),
         warnings=_texts(item, "warnings"),
         late=item.get("late") is True,
         counts=_counts(item.get("counts", {})),
         holds=holds,
+        **{name: _text(item, name) for name in ("boot", *_TEXTS)},
     )
 
 

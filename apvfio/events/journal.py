@@ -86,7 +86,7 @@ def sentence(event: Event) -> str:
         guest=f"guest {printable(event.guest)}",
         queues=f"{count_queues(number)}: adapters {matrix.adapters}, domains {matrix.domains}",
         mdev=event.mdev,
-        way=_way(event.freed_by),
+        by=_by(event.freed_by),
         text=text,
         why=f" ({text})" if text else "",
         counts=", ".join(f"{n} {printable(name)}" for name, n in sorted(event.counts.items())),
@@ -97,7 +97,7 @@ def sentence(event: Event) -> str:
     return printable(f"{said}{warned}{late}", _WHOLE)
 
 
-def _way(way: str) -> str:
-    if not way:
+def _by(option: str) -> str:
+    if not option:
         return ""
-    return ", by driver_override" if way == BY_OVERRIDES else f", freed by its {way}"
+    return ", by driver_override" if option == BY_OVERRIDES else f", freed by its {option}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened, told by a ledger before and after.
+"""What happened between two states of the ledger.
 
 All that apvfio does is in the ledger first, so nothing that stays is left out here, and nothing that was
 undone is claimed: a start counts once the guest's own hook has claimed its lease.
@@ -55,7 +55,7 @@ def holding(boot: str, held: Iterable[Holder]) -> int:
 
 
 def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
-    """What the change from ``before`` to ``after`` tells, at ``now``."""
+    """Yield the events of the change from ``before`` to ``after``, at ``now``."""
     yield from differences(holders(before), holders(after), now, after.boot_id)
     for mdev, claim in after.claims.items():
         if mdev not in before.claims:
@@ -96,10 +96,10 @@ def _event(now: float, kind: str, boot: str, who: Holder, late: bool) -> Event:
 
 
 def _unneeded(ledger: Ledger) -> str:
-    """The pending returns that no guest needs, as a clause; '' while a lease is ending."""
+    """Return the pending returns that no guest needs, as a clause; an ending lease still needs its own."""
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)
     bits, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
-    parts = [f"{name} {format_list(ids)}" for name, ids in zip(("apmask", "aqmask"), bits) if ids]
+    parts = [f"{name} {format_list(ids)}" for name, ids in zip(MASK_NAMES, bits) if ids]
     queues = [str(queue) for queue in sorted(ledger.overrides) if queue not in needed]
     return "; ".join([*parts, *(["driver_override of " + ", ".join(queues)] if queues else [])])

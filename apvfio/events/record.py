@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger written, and what that tells told: to the audit log, and to the journal of this machine."""
+"""Write the ledger, and record its changes in the audit log and in the journal of this machine."""
 
 from __future__ import annotations
 
@@ -57,30 +57,24 @@ def _planned(system: System, plan: Plan) -> Event:
 
 
 def note_refusal(system: System, error: ApvfioError) -> None:
-    """A guest was not started, for this reason."""
-    text = f"{error.sentence} {error.remedy}".rstrip()
-    _note(system, Event(time.time(), REFUSED, system.boot_id, guest=error.guest, text=text))
+    """Record that a guest was not started, and why."""
+    _note(system, REFUSED, error.guest, text=f"{error.sentence} {error.remedy}".rstrip())
 
 
 def note_ignored(system: System, device: Request) -> None:
-    """A guest starts whose ``device`` is not there, and requests nothing."""
-    _note(
-        system,
-        Event(
-            *(time.time(), IGNORED, system.boot_id),
-            guest=device.guest,
-            uuid=device.guest_uuid,
-            mdev=device.mdev,
-        ),
-    )
+    """Record that a guest starts whose ``device`` does not exist, and which requests nothing."""
+    _note(system, IGNORED, device.guest, device.guest_uuid, device.mdev)
 
 
 def note_masks(system: System, text: str) -> None:
-    """An administrator has changed the masks, in this way."""
-    _note(system, Event(time.time(), MASKS, system.boot_id, text=text))
+    """Record how an administrator has changed the masks."""
+    _note(system, MASKS, text=text)
 
 
-def _note(system: System, event: Event) -> None:
+def _note(
+    system: System, kind: str, guest: str = "", uuid: str = "", mdev: str = "", *, text: str = ""
+) -> None:
+    event = Event(time.time(), kind, system.boot_id, guest, uuid, mdev, text=text)
     audit_log.note(system.files, event)
     _publish(system, [event])
 

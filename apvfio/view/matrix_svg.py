@@ -32,24 +32,25 @@ _GROUP = 8
 _GAP = 6
 
 
-def svg(told: Report) -> str:
+def svg(shown: Report) -> str:
     """The picture, a document that tells the whole report."""
     drawing = Drawing()
-    _title(drawing, told)
-    _matrix(drawing, told.picture)
-    _legend(drawing, told.picture)
-    _notes(drawing, told)
-    size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'
+    _title(drawing, shown)
+    _matrix(drawing, shown.picture)
+    _legend(drawing, shown.picture)
+    _notes(drawing, shown)
+    width, height = drawing.width, drawing.y + LEFT
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="apvfio" {size} role="img" '
             'aria-labelledby="apvfio-title apvfio-description">',
             '<title id="apvfio-title">AP matrix</title>',
-            f'<desc id="apvfio-description">{escape(_description(told))}</desc>',
+            f'<desc id="apvfio-description">{escape(_description(shown))}</desc>',
             f"<style>{style()}</style>",
             '<defs><pattern id="apvfio-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
             'patternTransform="rotate(45)"><rect class="hatch" width="2.4" height="6"/></pattern></defs>',
-            f'<rect class="paper" width="{drawing.width}" height="{drawing.height}"/>',
+            f'<rect class="paper" width="{width}" height="{height}"/>',
             *drawing.parts,
             "</svg>",
             "",
@@ -57,23 +58,23 @@ def svg(told: Report) -> str:
     )
 
 
-def _description(told: Report) -> str:
-    drawn = told.picture
+def _description(shown: Report) -> str:
+    drawn = shown.picture
     if not drawn.cells:
         return "No queues."
     owners = "; ".join(f"{entry.text}: {entry.counted}" for entry in drawn.legend.values())
     return (
         f"Adapters down, {len(drawn.types)}, domains across, {len(drawn.domains)}: "
-        f"{count_queues(len(drawn.cells))}. {owners}. Pending returns: {told.pending}."
+        f"{count_queues(len(drawn.cells))}. {owners}. Pending returns: {shown.pending}."
     )
 
 
-def _title(drawing: Drawing, told: Report) -> None:
+def _title(drawing: Drawing, shown: Report) -> None:
     drawing.text(LEFT, "AP matrix", "title", down=26)
-    drawing.down(8)
-    for name, value in told.facts:
+    drawing.y += 8
+    for name, value in shown.facts:
         drawing.pair(name, value)
-    drawing.down(10)
+    drawing.y += 10
 
 
 def _matrix(drawing: Drawing, drawn: Picture) -> None:
@@ -81,23 +82,23 @@ def _matrix(drawing: Drawing, drawn: Picture) -> None:
         drawing.text(LEFT, "no queues", "", down=20)
     for start in range(0, len(drawn.domains), _COLUMNS):
         _block(drawing, drawn, drawn.domains[start : start + _COLUMNS])
-        drawing.down(14)
+        drawing.y += 14
 
 
 def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
     """Some of the columns, with their headings and the names of the rows."""
     left = drawing.margin
     places = [left + i * CELL + i // _GROUP * _GAP for i in range(len(domains))]
-    drawing.down(14)
+    drawing.y += 14
     drawing.put(f'<text class="label" x="{LEFT}" y="{drawing.y}">adapter</text>')
     drawing.put(f'<text class="label end" x="{left - 10}" y="{drawing.y}">domain</text>')
     for x, domain in zip(places, domains):
         drawing.put(f'<text class="id middle" x="{x + CELL // 2}" y="{drawing.y}">{domain:04x}</text>')
     if decimal(max(domains)):
-        drawing.down(12)
+        drawing.y += 12
         for x, domain in zip(places, domains):
             drawing.put(f'<text class="decimal middle" x="{x + CELL // 2}" y="{drawing.y}">{domain}</text>')
-    drawing.down(6)
+    drawing.y += 6
     drawing.wide(places[-1] + CELL)
     for adapter, card in drawn.types.items():
         _row_name(drawing, adapter, card)
@@ -105,7 +106,7 @@ def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
             queue = Apqn(adapter, domain)
             if queue in drawn.cells:
                 drawing.parts.extend(_square(drawn, queue, x, drawing.y))
-        drawing.down(CELL)
+        drawing.y += CELL
 
 
 def _row_name(drawing: Drawing, adapter: int, card: str) -> None:
@@ -131,20 +132,18 @@ _TWO_COLUMNS = 6
 """From so many entries on the legend has two columns, if both fit."""
 
 
-def _notes(drawing: Drawing, told: Report) -> None:
+def _notes(drawing: Drawing, shown: Report) -> None:
     """Put leases, pending returns and drift below what is drawn."""
-    drawing.down(6)
-    drawing.text(LEFT, "Leases", "head")
-    for sentence in told.leases:
-        drawing.paragraph(LEFT, sentence)
-    drawing.down(6)
-    drawing.text(LEFT, "Pending returns", "head")
-    drawing.paragraph(LEFT, told.pending)
-    if told.drift:
-        drawing.down(6)
-        drawing.text(LEFT, "Not as it should be", "head")
-        for sentence in told.drift:
-            drawing.paragraph(LEFT, sentence, "warning")
+    for heading, sentences, kind in (
+        ("Leases", shown.leases, ""),
+        ("Pending returns", (shown.pending,), ""),
+        ("Not as it should be", shown.drift, "warning"),
+    ):
+        if sentences:
+            drawing.y += 6
+            drawing.text(LEFT, heading, "head")
+        for sentence in sentences:
+            drawing.paragraph(LEFT, sentence, kind)
 
 
 def _legend(drawing: Drawing, drawn: Picture) -> None:
@@ -162,7 +161,7 @@ def _legend(drawing: Drawing, drawn: Picture) -> None:
     for i, entry in enumerate(entries):
         x = LEFT + (i // lines) * (room // 2)
         _entry(drawing, entry, x, top + i % lines * _LINE)
-    drawing.down(lines * _LINE)
+    drawing.y += lines * _LINE
     for state in STATES:
         if any(cell.state == state for cell in drawn.cells.values()):
             _state(drawing, state)
@@ -180,7 +179,7 @@ def _state(drawing: Drawing, state: str) -> None:
     what = "in use by a running guest" if state == IN_USE else f"{state}: no work gets through"
     drawing.put(f'<g transform="translate({LEFT} {drawing.y})">{square(_ANY, state)}')
     drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{what}</text></g>')
-    drawing.down(_LINE)
+    drawing.y += _LINE
 
 
 _PLAIN = {HOST: "host", RESERVED: "host", FREE: "free", UNBOUND: "unbound"}

@@ -47,10 +47,7 @@ def matrix(drawn: Picture, look: Look) -> Iterator[str]:
         return
     marks = {owner: _mark(entry, look) for owner, entry in drawn.legend.items()}
     wide = _MARGIN + 5 * len(drawn.domains) <= look.width and drawn.mark_width < 4
-    if wide:
-        yield from _wide(drawn, marks, look)
-    else:
-        yield from _narrow(drawn, marks, look)
+    yield from (_wide if wide else _narrow)(drawn, marks, look)
     yield ""
     yield from _legend(drawn, marks, look)
     for note in _notes(drawn):

@@ -77,26 +77,17 @@ class Drawing:
         """Of the whole sheet."""
         return self._right + LEFT
 
-    @property
-    def height(self) -> int:
-        """Of what is filled, and a margin."""
-        return self.y + LEFT
-
     def put(self, part: str) -> None:
         """Add an element."""
         self.parts.append(part)
 
     def wide(self, right: int) -> None:
-        """Something reaches as far as ``right``."""
+        """Make the sheet wide enough for something that ends at ``right``."""
         self._right = max(self._right, right)
-
-    def down(self, length: int) -> None:
-        """Go on further down."""
-        self.y += length
 
     def text(self, x: int, words: str, kind: str, *, down: int = LINE) -> None:
         """One line of text, ``down`` below the last."""
-        self.down(down)
+        self.y += down
         named = f' class="{kind}"' if kind else ""
         self.put(f'<text{named} x="{x}" y="{self.y}">{escape(words)}</text>')
 

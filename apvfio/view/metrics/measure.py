@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's numbers. Whatever can be zero is told as zero, so that no rule waits for a series to appear."""
+"""A host's numbers. A zero is reported, too, so that no alerting rule waits for a series to appear."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ EVENTS = tuple(sorted(event.KINDS.keys() - {event.HELD, event.COUNTED}))
 
 
 def always(*, up: bool) -> Measured:
-    """What there is to tell even of a host that cannot be read."""
+    """Return what is known even of a host that cannot be read."""
     return {families.UP: _one(up), families.BUILD: [Sample((__version__,), 1)]}
 
 
 def events(counts: Mapping[str, int], damaged: int) -> Measured:
-    """What the audit log tells."""
+    """Return the numbers of the audit log."""
     return {families.EVENTS: _each(EVENTS, counts), families.DAMAGED: _one(damaged)}
 
 
 def measure(found: Status) -> Measured:
-    """What there is to tell of a host that was read."""
+    """Return the numbers of a host that was read."""
     host, ledger, held = found.host, found.ledger, found.ledger.leases.values()
     pending = Outcome([], ledger).pending
     measured = {
