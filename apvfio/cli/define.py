@@ -10,6 +10,7 @@ from apvfio.cli.guest_source import add_source, read_domain
 from apvfio.cli.host_options import opened
 from apvfio.domain.request import parse_device, parse_domain
 from apvfio.libvirt.device_conflicts import made_for
+from apvfio.libvirt.guests import Guests
 from apvfio.mdevctl.persistent_device import define, undefine
 from apvfio.model.errors import ConflictError, Exit, RequestError, printable
 from apvfio.plan.availability import own_device
@@ -38,8 +39,6 @@ def _require_own(args: argparse.Namespace, request: Request) -> None:
     """
     if not args.guest:
         return
-    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
-
     with Guests(args.connect) as guests:
         original = made_for(request.mdev, guests.all())
         if original and original.uuid != request.guest_uuid:

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_source import add_source, read_file
 from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
+from apvfio.doctor.facts import DomainFacts
+from apvfio.domain.xml_reader import read_domain
+from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import UsageError
-
-if TYPE_CHECKING:
-    from apvfio.doctor.facts import DomainFacts
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,8 +50,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_files(paths: list[str]) -> list[DomainFacts]:
-    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
-    from apvfio.domain.xml_reader import read_domain  # noqa: PLC0415
 
     found = []
     for path in paths:
@@ -62,8 +59,6 @@ def _from_files(paths: list[str]) -> list[DomainFacts]:
 
 
 def _from_libvirt(uri: str) -> list[DomainFacts]:
-    from apvfio.doctor.facts import DomainFacts  # noqa: PLC0415
-    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
 
     with Guests(uri) as guests:
         return [

@@ -56,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
             taken = _take(args, guest, system, edit)
         elif not args.dry_run:
             with system.lock() if args.if_state else nullcontext():
-                _forget(guest, scope, edit)
+                if edit:
+                    edit.make(guest)
+                if scope.live:
+                    guest.set_annotation("", live=True)
     if args.json:
         print_json({"guest": guest.name, "mdev": taken, "definition": edits, "state": state})
     else:
@@ -87,10 +90,3 @@ def _take(args: argparse.Namespace, guest: Guest, system: System, edit: Definiti
         return live_guest.take(system, guest, partial(edit.make, guest) if edit else None)
     lease = live_guest.lease_of(system, guest)
     return lease.mdev if lease else None
-
-
-def _forget(guest: Guest, scope: Scope, edit: DefinitionEdit | None) -> None:
-    if edit:
-        edit.make(guest)
-    if scope.live:
-        guest.set_annotation("", live=True)

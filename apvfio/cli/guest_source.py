@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from apvfio.cli.host_options import add_connect
+from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import UsageError, printable
 
 _XML_LIMIT = 16 << 20
@@ -30,8 +31,6 @@ def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
         )
     if args.xml:
         return read_file(args.xml[0]), f"the domain in {args.xml[0]}"
-    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
-
     with Guests(args.connect) as guests:
         return guests.find(args.guest).next_xml(), f"guest {printable(args.guest)}"
 
@@ -45,8 +44,6 @@ def read_domains(args: argparse.Namespace) -> list[bytes]:
         )
     if args.xml:
         return [read_file(path) for path in args.xml]
-    from apvfio.libvirt.guests import Guests  # noqa: PLC0415  loads libvirt
-
     with Guests(args.connect) as guests:
         return [guest.next_xml() for guest in guests.all()]
 

@@ -17,7 +17,6 @@ from apvfio.view.columns import Column, table
 
 if TYPE_CHECKING:
     from apvfio.kernel.lszcrypt import ApDevice
-    from apvfio.kernel.seam import System
     from apvfio.model.owners import Owner
 
 _NO_DRIVER = "-no-driver-"
@@ -50,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     """List them."""
     with opened(args) as system:
         secure_binding = has_secure_binding(system.sysfs)
-        found = _read(system)
+        owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
+        devices = read_inventory(system.sysfs)
+    found = [(device, owned.get(device.queue) if device.queue else None) for device in devices]
     if args.json:
         print_json([_as_json(device, owner) for device, owner in found])
         return Exit.OK
@@ -59,12 +60,6 @@ def run(args: argparse.Namespace) -> int:
     columns.append(Column("OWNER", max(len("OWNER"), *(len(row[-1]) for row in rows), 0)))
     print_lines(line.rstrip() for line in table(columns, rows, heading=not args.no_headings))
     return Exit.OK
-
-
-def _read(system: System) -> list[tuple[ApDevice, Owner | None]]:
-    owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
-    devices = read_inventory(system.sysfs)
-    return [(device, owned.get(device.queue) if device.queue else None) for device in devices]
 
 
 def _row(device: ApDevice, owner: Owner | None, *, secure_binding: bool) -> list[str]:

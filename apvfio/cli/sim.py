@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from apvfio.sim.host_file import SimSystem
 
-# A real host needs nothing of the simulator.
 _ADAPTERS = "00=accel,01=cca,0a=ep11"
 _DOMAINS = "1,2,4,0x1b"
 """The host of the examples in IBM's documentation."""
@@ -30,8 +29,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command and its verbs."""
     sim = commands.add_parser("sim", help="make or mount a simulated host, run guests on it")
     verbs = sim.add_subparsers(dest="verb", metavar="VERB", required=True)
-    new = verbs.add_parser("new", help="make a simulated host")
-    new.add_argument("file", metavar="FILE")
+    parsers = {}
+    for verb, run, text in (
+        ("new", _new, "make a simulated host"),
+        ("start", _start, "start a guest, as libvirt does"),
+        ("stop", _stop, "stop a guest, as libvirt does"),
+        ("kill", _kill, "end a guest's QEMU without a call of the hook"),
+        ("mount", _mount, "show a simulated host as a tree: DIR/sys, DIR/etc, and more"),
+    ):
+        parser = parsers[verb] = verbs.add_parser(verb, help=text)
+        parser.add_argument("file", metavar="FILE")
+        parser.set_defaults(run=run)
+    parsers["start"].add_argument("xml", metavar="XML", help="file with the domain XML of the guest, or -")
+    for verb in ("stop", "kill"):
+        parsers[verb].add_argument("name", metavar="NAME", help="name or UUID of the guest")
+    parsers["mount"].add_argument("directory", metavar="DIR")
+    new = parsers["new"]
     new.add_argument(
         "--kernel", default=NEWEST, metavar="VERSION", help=f"{', '.join(PROFILES)}; default {NEWEST}"
     )
@@ -45,23 +58,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     new.add_argument("--control-domains", metavar="LIST", help="control domains; default: the usage domains")
     new.add_argument("--no-vfio-ap", action="store_true", help="the module vfio_ap is not loaded")
     new.add_argument("--force", action="store_true", help="replace FILE if it exists")
-    new.set_defaults(run=_new)
-    start = verbs.add_parser("start", help="start a guest, as libvirt does")
-    start.add_argument("file", metavar="FILE")
-    start.add_argument("xml", metavar="XML", help="file with the domain XML of the guest, or -")
-    start.set_defaults(run=_start)
-    for verb, run, what in (
-        ("stop", _stop, "stop a guest, as libvirt does"),
-        ("kill", _kill, "end a guest's QEMU without a call of the hook"),
-    ):
-        ending = verbs.add_parser(verb, help=what)
-        ending.add_argument("file", metavar="FILE")
-        ending.add_argument("name", metavar="NAME", help="name or UUID of the guest")
-        ending.set_defaults(run=run)
-    mount = verbs.add_parser("mount", help="show a simulated host as a tree: DIR/sys, DIR/etc, and more")
-    mount.add_argument("file", metavar="FILE")
-    mount.add_argument("directory", metavar="DIR")
-    mount.set_defaults(run=_mount)
 
 
 def _new(args: argparse.Namespace) -> int:

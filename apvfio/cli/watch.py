@@ -48,18 +48,20 @@ def watch(args: argparse.Namespace) -> int:
     """Show the status and every change of it; Ctrl-C ends that."""
     watched = _Watched(args)
     draws = not args.json and can_draw(sys.stdout)
-    show = _show_json if args.json else _shower(args, draws=draws)
     resized = {signal.SIGWINCH}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, resized)
     shown_at = 0.0
+    if draws:
+        # What was there is left above, where the terminal keeps what has scrolled away.
+        print("\n" * shutil.get_terminal_size().lines, end="")
     try:
         while True:
             silent = args.json and time.monotonic() - shown_at >= _ALIVE
             if watched.changed() or silent:
-                show(watched.found)
+                _show(watched.found, args, draws=draws)
                 shown_at = time.monotonic()
             if signal.sigtimedwait(resized, args.watch) and draws:
-                show(watched.found)
+                _show(watched.found, args, draws=draws)
     except KeyboardInterrupt:
         return Exit.OK
     finally:
@@ -151,38 +153,29 @@ def _content(found: Found) -> object:
     return str(found) if isinstance(found, ApvfioError) else (status_report(found), status_json(found))
 
 
-def _show_json(found: Found) -> None:
-    document = {"error": found.as_json()} if isinstance(found, ApvfioError) else status_json(found)
-    print(json.dumps(document), flush=True)
-
-
-def _shower(args: argparse.Namespace, *, draws: bool) -> Callable[[Found], None]:
-    if not draws:
-        return lambda found: _show_block(found, args)
-    # What was there is left above, where the terminal keeps what has scrolled away.
-    print("\n" * shutil.get_terminal_size().lines, end="")
-    return lambda found: _draw(found, args)
-
-
-def _lines(found: Found, args: argparse.Namespace) -> list[str]:
+def _show(found: Found, args: argparse.Namespace, *, draws: bool) -> None:
+    if args.json:
+        document = {"error": found.as_json()} if isinstance(found, ApvfioError) else status_json(found)
+        print(json.dumps(document), flush=True)
+        return
     how = look(args.color)
     if isinstance(found, ApvfioError):
-        return list(fold(f"apvfio: {found}", how.width if how.folds else None))
-    return list(status_lines(status_report(found), how))
-
-
-def _show_block(found: Found, args: argparse.Namespace) -> None:
-    print_lines([f"== {time.strftime('%Y-%m-%d %H:%M:%S')}", "", *_lines(found, args), ""])
+        lines = list(fold(f"apvfio: {found}", how.width if how.folds else None))
+    else:
+        lines = list(status_lines(status_report(found), how))
+    if draws:
+        _draw(lines, args.watch)
+    else:
+        print_lines([f"== {time.strftime('%Y-%m-%d %H:%M:%S')}", "", *lines, ""])
     sys.stdout.flush()
 
 
-def _draw(found: Found, args: argparse.Namespace) -> None:
+def _draw(shown: list[str], seconds: float) -> None:
     size = shutil.get_terminal_size()
-    heading = f"changed at {time.strftime('%H:%M:%S')}, looked at every {args.watch:g} s; Ctrl-C ends"
-    lines = [cut(heading, size.columns), "", *_lines(found, args)]
+    heading = f"changed at {time.strftime('%H:%M:%S')}, looked at every {seconds:g} s; Ctrl-C ends"
+    lines = [cut(heading, size.columns), "", *shown]
     if len(lines) > size.lines > 1:
         more = f"... {len(lines) - size.lines + 1} more lines: a taller window shows them"
         lines[size.lines - 1 :] = [cut(more, size.columns)]
     # Erased before it is written: behind a full line the cursor still stands on its last character.
     print_lines([_HOME + "\n".join(_ERASE_LINE + line for line in lines) + _ERASE_BELOW], end="")
-    sys.stdout.flush()

@@ -148,7 +148,7 @@ class Mover:
     def _plug(self) -> None:
         hotplug.attach(self._guest(self._there), self._mdev)
 
-    def _home(self) -> None:
+    def _return(self) -> None:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
             release_guest(self._system, self._uuid, progress=self._progress)
@@ -189,7 +189,7 @@ _STEPS: dict[str, Callable[[Mover], None]] = {
     stages.UNPLUG: Mover._unplug,
     stages.MOVE: Mover._move,
     stages.PLUG: Mover._plug,
-    stages.HOME: Mover._home,
+    stages.RETURN: Mover._return,
     stages.EXPECT_BACK: Mover._expect_back,
     stages.MOVE_BACK: Mover._move_back,
     stages.PLUG_BACK: Mover._plug_back,

@@ -18,7 +18,7 @@ EXPECT = "expect"
 UNPLUG = "unplug"
 MOVE = "move"
 PLUG = "plug"
-HOME = "home"
+RETURN = "return"
 EXPECT_BACK = "expect-back"
 MOVE_BACK = "move-back"
 PLUG_BACK = "plug-back"
@@ -29,7 +29,7 @@ WORDS = {
     UNPLUG: "here: plug its device out; its queues stay its own",
     MOVE: "migrate it, running, with its definition",
     PLUG: "destination: plug its device in",
-    HOME: "here: take its queues home",
+    RETURN: "here: take its queues home",
     EXPECT_BACK: "here: free its queues, make its device",
     MOVE_BACK: "migrate it back",
     PLUG_BACK: "here: plug its device in",
@@ -59,10 +59,10 @@ def stages_ahead(seen: GuestPlaces) -> list[str]:
     """
     _require_one_place(seen)
     if seen.there:
-        home = [HOME] if seen.lease_here else []
-        return home if seen.device_there else [EXPECT, PLUG, *home]
+        rest = [RETURN] if seen.lease_here else []
+        return rest if seen.device_there else [EXPECT, PLUG, *rest]
     _require_lease(seen)
-    return [EXPECT, *([UNPLUG] if seen.device_here else []), MOVE, PLUG, HOME]
+    return [EXPECT, *([UNPLUG] if seen.device_here else []), MOVE, PLUG, RETURN]
 
 
 def stages_back(seen: GuestPlaces) -> list[str]:

@@ -16,7 +16,7 @@ from apvfio.model.queue_states import IN_USE, STATES
 from apvfio.model.text import count_queues, decimal
 from apvfio.view.columns import columns
 from apvfio.view.picture import RESERVED, Entry
-from apvfio.view.svg_parts import CELL, CHARACTER, LEFT, Drawing, style
+from apvfio.view.svg_parts import CELL, CHARACTER, LEFT, MARGIN, Drawing, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ def _matrix(drawing: Drawing, drawn: Picture) -> None:
 
 def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
     """Some of the columns, with their headings and the names of the rows."""
-    left = drawing.margin
+    left = MARGIN
     places = [left + i * CELL + i // _GROUP * _GAP for i in range(len(domains))]
     drawing.y += 14
     drawing.put(f'<text class="label" x="{LEFT}" y="{drawing.y}">adapter</text>')
@@ -110,7 +110,7 @@ def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
 
 
 def _row_name(drawing: Drawing, adapter: int, card: str) -> None:
-    y, right = drawing.y + CELL // 2 + 4, drawing.margin - 10
+    y, right = drawing.y + CELL // 2 + 4, MARGIN - 10
     drawing.put(f'<text class="label" x="{LEFT}" y="{y}">{escape(card)}</text>')
     beside = f'<tspan class="decimal">{adapter}  </tspan>' if decimal(adapter) else ""
     drawing.put(f'<text class="id end" x="{right}" y="{y}">{beside}{adapter:02x}</text>')
@@ -187,19 +187,14 @@ _PLAIN = {HOST: "host", RESERVED: "host", FREE: "free", UNBOUND: "unbound"}
 
 def square(entry: Entry, state: str = "") -> str:
     """The square of a queue of that owner in that state, at the origin."""
-    side = CELL - 2
+    side, middle = CELL - 2, CELL // 2
+    area = f'x="1" y="1" width="{side}" height="{side}" rx="3"'
     kind = _PLAIN.get(entry.owner) or f"hue{entry.hue}"
-    parts = [f'<rect class="{kind}" x="1" y="1" width="{side}" height="{side}" rx="3"/>']
-    if entry.owner == RESERVED:
-        parts.append(f'<rect fill="url(#apvfio-hatch)" x="1" y="1" width="{side}" height="{side}" rx="3"/>')
+    hatch = f'<rect fill="url(#apvfio-hatch)" {area}/>' if entry.owner == RESERVED else ""
     small = " small" if len(entry.mark) > 1 else ""
     faint = " quiet" if entry.owner == HOST else ""
-    middle = CELL // 2
-    parts.append(
-        f'<text class="mark{small}{faint}" x="{middle}" y="{middle + 5}">{escape(entry.mark)}</text>'
-    )
-    parts.append(_sign(state))
-    return "".join(parts)
+    mark = f'<text class="mark{small}{faint}" x="{middle}" y="{middle + 5}">{escape(entry.mark)}</text>'
+    return f'<rect class="{kind}" {area}/>{hatch}{mark}{_sign(state)}'
 
 
 def _sign(state: str) -> str:

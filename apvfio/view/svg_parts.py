@@ -51,7 +51,8 @@ DARK = Colors(
 CELL = 28
 """The side of a queue's square with the gap around it; all lengths are in px."""
 LEFT = 16
-_ROW_NAMES = 144
+MARGIN = 144
+"""Where the columns of the matrix begin."""
 _NARROWEST = 640
 LINE = 17
 CHARACTER = 7.3
@@ -68,8 +69,6 @@ class Drawing:
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.y = 0
-        self.margin = _ROW_NAMES
-        """Where the columns of the matrix begin."""
         self._right = _NARROWEST - LEFT
 
     @property

@@ -87,7 +87,7 @@ def test_there_and_back_again(pair: Pair, started: Standing) -> None:
     said = json.loads(done.stdout)
     require("migration", said)
     assert said["done"] == [one["stage"] for one in said["stages"]]
-    assert said["done"] == ["expect", "unplug", "move", "plug", "home"]
+    assert said["done"] == ["expect", "unplug", "move", "plug", "return"]
     arrived(pair, started)
     assert NAME not in pair.here.virsh("list", "--all", "--name").stdout.split()
     assert mdev(1) in pair.there.virsh("dumpxml", "--inactive", NAME).stdout
@@ -324,7 +324,7 @@ def test_the_queues_here_cannot_come_home(pair: Pair, started: Standing) -> None
         failed(done, Exit.FAILURE, "was held by pid", "It runs at the destination and has its queues there.")
         assert leases(pair.here) == {NAME: "held"}
         done = pair.migrate("--json")
-        assert json.loads(done.stdout)["done"] == ["home"]
+        assert json.loads(done.stdout)["done"] == ["return"]
         arrived(pair, started)
     finally:
         pair.here.system.files.remove(POLICY)

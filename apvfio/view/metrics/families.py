@@ -20,10 +20,10 @@ class Family(NamedTuple):
     """What is measured: all samples of one name."""
 
     name: str
-    kind: str
-    """`GAUGE` or `COUNTER`."""
     help: str
     labels: tuple[str, ...] = ()
+    kind: str = GAUGE
+    """`GAUGE` or `COUNTER`."""
 
 
 class Sample(NamedTuple):
@@ -57,36 +57,30 @@ def _quoted(value: str) -> str:
     return _escaped(encodable).replace('"', r"\"")
 
 
-UP = Family("apvfio_up", GAUGE, "Whether the host and apvfio's files could be read.")
-BUILD = Family("apvfio_build_info", GAUGE, "The version of apvfio.", ("version",))
-MECHANISM = Family(
-    "apvfio_mechanism_info", GAUGE, "1 for the mechanism in use, 0 for the other.", ("mechanism",)
-)
-VFIO_AP = Family("apvfio_vfio_ap_loaded", GAUGE, "Whether the module vfio_ap is there.")
-QUEUES = Family("apvfio_queues", GAUGE, "The host's queues, by who has them.", ("owner",))
-STATES = Family("apvfio_queue_states", GAUGE, "Queues of which there is more to say.", ("state",))
+UP = Family("apvfio_up", "Whether the host and apvfio's files could be read.")
+BUILD = Family("apvfio_build_info", "The version of apvfio.", ("version",))
+MECHANISM = Family("apvfio_mechanism_info", "1 for the mechanism in use, 0 for the other.", ("mechanism",))
+VFIO_AP = Family("apvfio_vfio_ap_loaded", "Whether the module vfio_ap is there.")
+QUEUES = Family("apvfio_queues", "The host's queues, by who has them.", ("owner",))
+STATES = Family("apvfio_queue_states", "Queues of which there is more to say.", ("state",))
 ADAPTERS = Family(
-    "apvfio_adapter_queues", GAUGE, "An adapter's queues, by who has them.", ("adapter", "type", "owner")
+    "apvfio_adapter_queues", "An adapter's queues, by who has them.", ("adapter", "type", "owner")
 )
-RESERVED = Family(
-    "apvfio_reserved_queues_missing", GAUGE, "Queues that the policy reserves and the host lacks."
-)
-GUESTS = Family("apvfio_guest_queues", GAUGE, "Queues that a guest holds.", ("guest", "uuid", "mdev"))
-LEASES = Family("apvfio_leases", GAUGE, "Leases of guests.", ("state",))
-CLAIMS = Family(
-    "apvfio_claims", GAUGE, "Mediated devices that mdevctl is creating, for which queues are kept free."
-)
-PENDING_BITS = Family("apvfio_pending_mask_bits", GAUGE, "Pending returns of mask bits.", ("mask",))
+RESERVED = Family("apvfio_reserved_queues_missing", "Queues that the policy reserves and the host lacks.")
+GUESTS = Family("apvfio_guest_queues", "Queues that a guest holds.", ("guest", "uuid", "mdev"))
+LEASES = Family("apvfio_leases", "Leases of guests.", ("state",))
+CLAIMS = Family("apvfio_claims", "Mediated devices that mdevctl is creating, for which queues are kept free.")
+PENDING_BITS = Family("apvfio_pending_mask_bits", "Pending returns of mask bits.", ("mask",))
 UNNEEDED_BITS = Family(
-    "apvfio_unneeded_mask_bits", GAUGE, "Pending returns of mask bits that no guest needs.", ("mask",)
+    "apvfio_unneeded_mask_bits", "Pending returns of mask bits that no guest needs.", ("mask",)
 )
-PENDING_OVERRIDES = Family("apvfio_pending_overrides", GAUGE, "Pending returns of a driver_override.")
+PENDING_OVERRIDES = Family("apvfio_pending_overrides", "Pending returns of a driver_override.")
 UNNEEDED_OVERRIDES = Family(
-    "apvfio_unneeded_overrides", GAUGE, "Pending returns of a driver_override that no guest needs."
+    "apvfio_unneeded_overrides", "Pending returns of a driver_override that no guest needs."
 )
-DRIFT = Family("apvfio_drift", GAUGE, "Differences between the host and the ledger.")
-EVENTS = Family("apvfio_events_total", COUNTER, "What happened since the audit log began.", ("event",))
-DAMAGED = Family("apvfio_audit_log_damaged_lines", GAUGE, "Lines of the audit log that cannot be understood.")
+DRIFT = Family("apvfio_drift", "Differences between the host and the ledger.")
+EVENTS = Family("apvfio_events_total", "What happened since the audit log began.", ("event",), COUNTER)
+DAMAGED = Family("apvfio_audit_log_damaged_lines", "Lines of the audit log that cannot be understood.")
 
 FAMILIES = (
     *(UP, BUILD, MECHANISM, VFIO_AP, QUEUES, STATES, ADAPTERS, RESERVED, GUESTS, LEASES, CLAIMS),

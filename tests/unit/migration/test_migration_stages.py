@@ -24,11 +24,11 @@ SENSIBLE = [
 @pytest.mark.parametrize(
     ("seen", "steps"),
     [
-        (GuestPlaces(True, False, True, False, True), ["expect", "unplug", "move", "plug", "home"]),
-        (GuestPlaces(True, False, False, False, True), ["expect", "move", "plug", "home"]),
+        (GuestPlaces(True, False, True, False, True), ["expect", "unplug", "move", "plug", "return"]),
+        (GuestPlaces(True, False, False, False, True), ["expect", "move", "plug", "return"]),
         (GuestPlaces(False, True, False, False, False), ["expect", "plug"]),
-        (GuestPlaces(False, True, False, False, True), ["expect", "plug", "home"]),
-        (GuestPlaces(False, True, False, True, True), ["home"]),
+        (GuestPlaces(False, True, False, False, True), ["expect", "plug", "return"]),
+        (GuestPlaces(False, True, False, True, True), ["return"]),
         (GuestPlaces(False, True, False, True, False), []),
     ],
 )
@@ -72,7 +72,7 @@ def after(seen: GuestPlaces, step: str) -> GuestPlaces:
         stages.UNPLUG: seen._replace(device_here=False),
         stages.MOVE: seen._replace(here=False, there=True),
         stages.PLUG: seen._replace(device_there=True),
-        stages.HOME: seen._replace(lease_here=False),
+        stages.RETURN: seen._replace(lease_here=False),
         stages.EXPECT_BACK: seen._replace(lease_here=True),
         stages.MOVE_BACK: seen._replace(here=True, there=False),
         stages.PLUG_BACK: seen._replace(device_here=True),
@@ -106,6 +106,6 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: GuestPlaces
 
 def test_every_step_has_words() -> None:
     assert set(stages.WORDS) == {
-        *(stages.EXPECT, stages.UNPLUG, stages.MOVE, stages.PLUG, stages.HOME),
+        *(stages.EXPECT, stages.UNPLUG, stages.MOVE, stages.PLUG, stages.RETURN),
         *(stages.EXPECT_BACK, stages.MOVE_BACK, stages.PLUG_BACK, stages.GIVE_UP),
     }

@@ -25,7 +25,7 @@ from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
-from apvfio.view.metrics.families import COUNTER, FAMILIES, GAUGE, Family, Sample, text
+from apvfio.view.metrics.families import COUNTER, FAMILIES, Family, Sample, text
 from apvfio.view.metrics.measure import EVENTS
 from hosts import a_matrix, a_request, guest, mdev
 from simulated_host import SimulatedHost
@@ -161,7 +161,7 @@ def test_a_name_is_anybodys_text(host: SimulatedHost, capsys: pytest.CaptureFixt
     assert found["apvfio_guest_queues"] == {labelled(guest=name, uuid=guest(1), mdev=mdev(1)): 1}
 
 
-SOME = Family("some", GAUGE, 'What "some" is:\nback\\slash', ("one", "other"))
+SOME = Family("some", 'What "some" is:\nback\\slash', ("one", "other"))
 
 
 @given(
