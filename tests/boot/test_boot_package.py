@@ -238,6 +238,7 @@ def test_the_rpm_package(host: Computer, rpm_package: Path) -> None:
     host.did("rpm", "--install", "--nodeps", "/apvfio.rpm")
     assert _problems(host) == []
     assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
+    assert host.unit("apvfio-prepare.service", "UnitFileState") == "enabled"
     host.virsh("start", "db1")
     assert _pending(host) == "0,10"
     answer = host.run("rpm", "--erase", "apvfio")
