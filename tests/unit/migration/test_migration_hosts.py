@@ -55,7 +55,11 @@ def test_the_real_program(there: OtherHost) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no JSON", "[]", "1", "null", "{", "[" * 100000, b"\xff\xfe", '{"a": ' + "9" * 5000 + "}"],
+    [
+        *("", "no JSON", "[]", "1", "null", "{", "[" * 100000, b"\xff\xfe"),
+        # Python 3.9.2 still reads such numbers.
+        *(['{"a": ' + "9" * 5000 + "}"] if hasattr(sys, "get_int_max_str_digits") else []),
+    ],
 )
 @pytest.mark.parametrize("code", [0, 1, 127])
 def test_what_is_no_answer(tmp_path: Path, text: str | bytes, code: int) -> None:
