@@ -21,7 +21,7 @@ from unittest import mock
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.files import RealFiles
 from apvfio.store.locks import Patience, holding_locks
-from memory_host import FaultySysfs, Killed, Machine, copied
+from memory_host import FaultySysfs, Killed, Machine, copied, processes_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,7 +219,7 @@ class DiskMachine(Machine):
             target.write_text(text)
             target.chmod(0o600)
         self.files = _DiskFiles(self.disk)  # type: ignore[assignment]
-        self.processes = machine.processes and machine.processes.on(self.kernel)
+        self.processes = processes_on(self.kernel, machine.processes)
         self.dead = set(machine.dead)
 
     def lock(self) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lxml import etree
 
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import request_of
 from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.libvirt import hook
 from apvfio.model.errors import ApvfioError

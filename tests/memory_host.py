@@ -195,13 +195,18 @@ class Machine:
         twin.files.texts.update(self.files.texts)
         twin.files.directories.update(self.files.directories)
         twin.boot_id = self.boot_id
-        twin.processes = self.processes and self.processes.on(twin.kernel)
+        twin.processes = processes_on(twin.kernel, self.processes)
         twin.dead = set(self.dead)
         return twin
 
     def snapshot(self) -> tuple[object, str | None]:
         """Everything, to be compared byte for byte."""
         return self.kernel.to_json(), self.files.texts.get(LEDGER)
+
+
+def processes_on(kernel: SimKernel, processes: Processes | None) -> Processes | None:
+    """The same processes on a copy of their host."""
+    return processes and Processes.from_json(processes.to_json(), kernel)
 
 
 def copied(value: Any) -> Any:

@@ -14,8 +14,7 @@ from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.request import asked_in, parse_device, parse_domain
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import asked_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_editor import with_request
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look

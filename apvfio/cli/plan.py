@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from apvfio.cli.guest_source import add_source, read_domain, read_domains
 from apvfio.cli.host_options import add_json, opened, print_json
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import request_of
 from apvfio.engine.plan_start import all_named
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look

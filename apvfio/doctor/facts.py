@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import ALL_IDS, NO_IDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import TypeAlias
 
     from apvfio.install.checks import Finding
     from apvfio.install.file_changes import Found
     from apvfio.kernel.lszcrypt import ApDevice
-    from apvfio.model.errors import ApvfioError
     from apvfio.model.host import Host
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Lease, Ledger
@@ -42,6 +42,23 @@ Seen: TypeAlias = "T | Unseen"
 def known(seen: T | Unseen) -> T | None:
     """Return what was read, None if it could not be."""
     return None if isinstance(seen, Unseen) else seen
+
+
+def attempt(read: Callable[[], T]) -> T | Unseen:
+    """What ``read`` returns, or why it could not."""
+    try:
+        return read()
+    except ApvfioError as error:
+        return Unseen(error, hidden=isinstance(error.__cause__, PermissionError))
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return Unseen(ApvfioError(f"{what}."), hidden=isinstance(error, PermissionError))
+
+
+def otherwise(read: Callable[[], T], default: T) -> T:
+    """What ``read`` returns, or the default where there is nothing to read."""
+    found = attempt(read)
+    return default if isinstance(found, Unseen) else found
 
 
 BLACKLISTED = "blacklisted"

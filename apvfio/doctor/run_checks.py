@@ -15,12 +15,11 @@ from apvfio.doctor.checks.kernel import judge_kernel
 from apvfio.doctor.checks.libvirt import judge_libvirt
 from apvfio.doctor.checks.machine import judge_tools, judge_units
 from apvfio.doctor.checks.store import judge_store
-from apvfio.doctor.collect.attempt import attempt, otherwise
 from apvfio.doctor.collect.guests import look_at_guests
 from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
 from apvfio.doctor.collect.store import look_at_store
-from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen, known
+from apvfio.doctor.facts import Facts, KernelFacts, StoreFacts, Unseen, attempt, known, otherwise
 from apvfio.engine.state import read_state
 from apvfio.install.checks import has_mdevctl
 from apvfio.mdev.definitions import AUTO

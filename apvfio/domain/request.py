@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's request, read from the domain XML that libvirt gives to its hooks.
+"""A guest's request, read from the domain XML that libvirt gives to its hooks, or mdevctl's definition.
 
 The annotation is an element of libvirt's ``<metadata>``::
 
@@ -18,12 +18,14 @@ from apvfio.domain.xml_reader import read_domain
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError, printable
+from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.domain.xml_reader import DomainXml, Element
+    from apvfio.kernel.seam import Files
 
 HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
@@ -66,6 +68,33 @@ def parse_device(xml: bytes) -> Request | None:
     return Request(domain.name, _uuid_of(domain), _mdev_of(domain), Matrix())
 
 
+def request_of(files: Files, xml: bytes) -> Request | None:
+    """What the domain ``xml`` asks for on the host with ``files``; None if it is none of our business.
+
+    A definition beside an annotation must say the same: RequestError shows both if it does not.
+    """
+    request = parse_domain(xml)
+    bare = parse_device(xml) if request is None else None
+    asking = request or bare
+    if asking is None:
+        return None
+    try:
+        defined = _defined(files, asking.mdev)
+    except RequestError as error:
+        raise error.for_guest(asking.guest) from None
+    if request is None:
+        source = "mdevctl's definition of its device"
+        return asking._replace(matrix=defined, source=source) if defined else None
+    if defined and request.criteria is None and defined != request.matrix:
+        raise RequestError(
+            f"its annotation asks for {request.matrix}, mdevctl's definition of its device "
+            f"{request.mdev} for {defined}.",
+            guest=request.guest,
+            remedy="Make them agree: 'apvfio undefine' and 'apvfio define' write the definition anew.",
+        )
+    return request
+
+
 def guest_uuid(xml: bytes) -> str:
     """The uuid of the domain ``xml``, lower case; RequestError if it has none."""
     return _uuid_of(read_domain(xml))
@@ -86,25 +115,32 @@ def _annotation_of(domain: DomainXml) -> Element | None:
 
 def _uuid_of(domain: DomainXml) -> str:
     if not is_uuid(domain.uuid):
-        raise RequestError(
-            f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none.",
-            remedy="Make one with uuidgen.",
-        )
+        sentence = f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none."
+        raise RequestError(sentence, remedy="Make one with uuidgen.")
     return domain.uuid.lower()
 
 
 def _mdev_of(domain: DomainXml) -> str:
     if not domain.addresses:
-        raise RequestError(
-            "it asks for AP queues but has no device to carry them.",
-            remedy=f"Add {HOSTDEV_XML.format('...')} to its <devices>.",
-        )
+        sentence = "it asks for AP queues but has no device to carry them."
+        raise RequestError(sentence, remedy=f"Add {HOSTDEV_XML.format('...')} to its <devices>.")
     uuid, *more = domain.addresses
     if more:
         raise RequestError("it has more than one vfio-ap device.", remedy="A guest can have one.")
     if not is_uuid(uuid):
-        raise RequestError(
-            f"its vfio-ap device has the uuid {printable(uuid)!r}, which is none.",
-            remedy="Make one with uuidgen.",
-        )
+        sentence = f"its vfio-ap device has the uuid {printable(uuid)!r}, which is none."
+        raise RequestError(sentence, remedy="Make one with uuidgen.")
     return uuid.lower()
+
+
+def _defined(files: Files, mdev: str) -> Matrix | None:
+    if files.read(AP_MDEVS.definition(mdev)) is None:
+        return None
+    # Only the start of a guest that has one imports what reads it.
+    from apvfio.store.definitions import load_definition, matrix_of  # noqa: PLC0415
+
+    definition = load_definition(files, mdev)
+    if definition is None:
+        return None
+    matrix = matrix_of(definition)
+    return None if matrix.empty else matrix

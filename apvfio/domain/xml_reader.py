@@ -241,10 +241,8 @@ class _Reader:
         self._scopes.append(scope)
         self._kept += 1
         if self._kept > _MOST:
-            raise RequestError(
-                f"{self._what} has more than {_MOST} elements in its annotation and devices.",
-                remedy="Remove what it does not need.",
-            )
+            sentence = f"{self._what} has more than {_MOST} elements in its annotation and devices."
+            raise RequestError(sentence, remedy="Remove what it does not need.")
         element = Element(tag, attributes)
         if self._open:
             self._open[-1].children.append(element)

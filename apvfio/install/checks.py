@@ -119,10 +119,8 @@ def has_cockpit() -> bool:
 def place_for_callout() -> str:
     """The one of `CALLOUTS` where this machine's mdevctl looks first; HostError if there is none."""
     if not has_mdevctl():
-        raise HostError(
-            "mdevctl, which --callout is for, is not installed.",
-            remedy="Install it, or do without --callout.",
-        )
+        sentence = "mdevctl, which --callout is for, is not installed."
+        raise HostError(sentence, remedy="Install it, or do without --callout.")
     found = programs.version("mdevctl", "--version")
     return CALLOUTS[1] if found and found < _CALLOUTS_IN_ORDER else CALLOUTS[0]
 

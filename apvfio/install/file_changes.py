@@ -174,10 +174,8 @@ def _read(root: str, path: str) -> tuple[bytes, int] | None:
     with _telling(path, "read"):
         # A tree may have links that are meant for its own host, and lead into this one.
         if not os.path.join(os.path.realpath(os.path.dirname(target)), "").startswith(inside):
-            raise HostError(
-                f"the directory of /{path} leads out of {root} by a link.",
-                remedy="Make the link relative, or replace it by a directory.",
-            )
+            sentence = f"the directory of /{path} leads out of {root} by a link."
+            raise HostError(sentence, remedy="Make the link relative, or replace it by a directory.")
         try:
             here = os.lstat(target)
         except FileNotFoundError:

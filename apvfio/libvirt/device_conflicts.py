@@ -85,11 +85,9 @@ def new_device(guest: Guest, others: OtherDevices, but: str | None = None) -> st
     for mdev in own_mdevs(guest.uuid):
         if mdev not in others.guests and mdev not in others.foreign and mdev != but:
             return mdev
-    raise ConflictError(
-        "every uuid that apvfio would give its mediated device is already in use.",
-        guest=guest.name,
-        remedy="Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'.",
-    )
+    sentence = "every uuid that apvfio would give its mediated device is already in use."
+    remedy = "Give it a vfio-ap <hostdev> with a uuid of your own (uuidgen) in 'virsh edit'."
+    raise ConflictError(sentence, guest=guest.name, remedy=remedy)
 
 
 def _devices(guest: Guest) -> set[str]:

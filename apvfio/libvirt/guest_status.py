@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import request_of
 from apvfio.engine.plan_start import all_named, plan_start
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hotplug

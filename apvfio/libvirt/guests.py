@@ -84,10 +84,8 @@ class Libvirt:
             raise self._no_answer(f"{error}{', but it may still make the change' * changing}") from None
 
     def _no_answer(self, why: str) -> HostError:
-        return HostError(
-            f"libvirt at {printable(self._uri)} does not answer: {why}.",
-            remedy="Check that its daemon runs, and that no hook of libvirt hangs.",
-        )
+        sentence = f"libvirt at {printable(self._uri)} does not answer: {why}."
+        return HostError(sentence, remedy="Check that its daemon runs, and that no hook of libvirt hangs.")
 
 
 class Guests:
@@ -131,20 +129,16 @@ class Guests:
         except self._libvirt.binding.libvirtError as error:
             if error.get_error_code() == self._libvirt.binding.VIR_ERR_NO_DOMAIN:
                 return None
-            raise HostError(
-                f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}.",
-                remedy="See whether its daemon runs.",
-            ) from None
+            sentence = f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}."
+            raise HostError(sentence, remedy="See whether its daemon runs.") from None
 
     def all(self) -> list[Guest]:
         """Every guest, running or not, by name; HostError if libvirt does not tell them."""
         try:
             domains = self._libvirt.ask(self._connection.listAllDomains)
         except self._libvirt.binding.libvirtError as error:
-            raise HostError(
-                f"libvirt does not list its guests: {str(error).rstrip('.')}.",
-                remedy="Check that its daemon runs.",
-            ) from None
+            sentence = f"libvirt does not list its guests: {str(error).rstrip('.')}."
+            raise HostError(sentence, remedy="Check that its daemon runs.") from None
         return sorted((Guest(domain, self._libvirt) for domain in domains), key=lambda guest: guest.name)
 
 
@@ -307,8 +301,6 @@ def _libvirt() -> Any:
     try:
         import libvirt  # noqa: PLC0415  40 ms that only the commands on guests spend
     except ImportError:
-        raise HostError(
-            "libvirt's Python binding is not installed.",
-            remedy="Install python3-libvirt (Debian) or libvirt-python.",
-        ) from None
+        sentence = "libvirt's Python binding is not installed."
+        raise HostError(sentence, remedy="Install python3-libvirt (Debian) or libvirt-python.") from None
     return libvirt

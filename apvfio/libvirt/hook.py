@@ -75,7 +75,7 @@ def prepare(xml: bytes, system: System | None) -> None:
 
 
 def _prepare(here: System, xml: bytes) -> None:
-    from apvfio.domain.request_source import request_of  # noqa: PLC0415
+    from apvfio.domain.request import request_of  # noqa: PLC0415
     from apvfio.engine.start import start_guest  # noqa: PLC0415
 
     try:
@@ -128,7 +128,7 @@ def release(xml: bytes, system: System | None, *, recorded: bool = False) -> Non
 
 def reconnect(xml: bytes, system: System | None) -> None:
     """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
-    from apvfio.domain.request_source import request_of  # noqa: PLC0415
+    from apvfio.domain.request import request_of  # noqa: PLC0415
     from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
 
     with _opened(system) as here:

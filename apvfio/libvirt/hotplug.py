@@ -50,11 +50,9 @@ def attach(guest: Guest, mdev: str) -> None:
     if now == mdev.lower():
         return
     if now:
-        raise RequestError(
-            f"it has the vfio-ap device {now} already, and a guest can have one.",
-            guest=guest.name,
-            remedy="Plug that one out first: 'apvfio guest clear --live'.",
-        )
+        sentence = f"it has the vfio-ap device {now} already, and a guest can have one."
+        remedy = "Plug that one out first: 'apvfio guest clear --live'."
+        raise RequestError(sentence, guest=guest.name, remedy=remedy)
     guest.plug(HOSTDEV_XML.format(mdev))
 
 
@@ -72,10 +70,7 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
     # Only QEMU's message that the unplugging has ended takes the device out of the guest's XML.
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:
-            raise ApvfioError(
-                f"it has not let go of its device {mdev} in {patience:g} s.",
-                guest=guest.name,
-                remedy="Look whether it responds, then try again.",
-            )
+            sentence = f"it has not let go of its device {mdev} in {patience:g} s."
+            raise ApvfioError(sentence, guest=guest.name, remedy="Look whether it responds, then try again.")
         time.sleep(_NAP)
     return mdev

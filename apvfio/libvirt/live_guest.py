@@ -22,7 +22,7 @@ from apvfio.libvirt import hotplug
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
 from apvfio.model.ledger import HELD, LiveChange
 from apvfio.store.ledger_file import load
-from apvfio.store.processes import find_process, now, should_run
+from apvfio.store.processes import command_line, find_process, now, should_run
 from apvfio.store.system import on_this_machine
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
     Edit = Callable[[], Callable[[], None]]
     """Changes the guest's definition; what takes that back is returned."""
-
-
-_COMMAND_LIMIT = 1 << 20
 
 
 class _Life(NamedTuple):
@@ -83,16 +80,11 @@ def lease_of(system: System, guest: Guest) -> Lease | None:
     device = hotplug.attached(guest)
     if device and device not in {lease.mdev for lease in leases}:
         if device not in read_host(system.sysfs).mdevs:
-            raise ConflictError(
-                f"its mediated device {device} is gone: it has no queues.",
-                guest=guest.name,
-                remedy="Shut it down and start it again.",
-            )
-        raise ConflictError(
-            f"its device {device} was not given to it by apvfio, which does not change it.",
-            guest=guest.name,
-            remedy="Unplug that device first, or change it where it was made.",
-        )
+            sentence = f"its mediated device {device} is gone: it has no queues."
+            raise ConflictError(sentence, guest=guest.name, remedy="Shut it down and start it again.")
+        sentence = f"its device {device} was not given to it by apvfio, which does not change it."
+        remedy = "Unplug that device first, or change it where it was made."
+        raise ConflictError(sentence, guest=guest.name, remedy=remedy)
     return leases[0] if leases else None
 
 
@@ -205,11 +197,7 @@ def unsettled(system: System) -> list[Lease]:
 
 def _arrived(system: System, process: Process) -> bool:
     """Whether the guest came by a migration, whose last step plugs its device in."""
-    if not on_this_machine(system):
-        return False
-    with suppress(OSError), open(f"/proc/{process.pid}/cmdline", "rb") as file:
-        return b"-incoming" in file.read(_COMMAND_LIMIT).split(b"\0")
-    return False
+    return on_this_machine(system) and b"-incoming" in command_line(process.pid)
 
 
 def settle_here(system: System, guest: Guest) -> None:
@@ -356,10 +344,8 @@ def _require_kept(system: System, life: _Life, mdev: str) -> None:
 
 
 def _unplugged(mdev: str) -> ApvfioError:
-    return ApvfioError(
-        f"its mediated device {mdev} was unplugged meanwhile.",
-        remedy="Find out who unplugs it, then try again.",
-    )
+    sentence = f"its mediated device {mdev} was unplugged meanwhile."
+    return ApvfioError(sentence, remedy="Find out who unplugs it, then try again.")
 
 
 def _ended() -> ApvfioError:

@@ -45,10 +45,8 @@ def parse_address(uri: str, at: str | None = None) -> Address:
         raise UsageError(f"the destination {printable(uri)!r} is no URI.", remedy=_EXAMPLE) from None
     driver, _, transport = parts.scheme.partition("+")
     if driver != _DRIVER or parts.path != _PATH:
-        raise UsageError(
-            f"the destination {printable(uri)!r} is not the system's libvirt daemon for QEMU.",
-            remedy=_EXAMPLE,
-        )
+        sentence = f"the destination {printable(uri)!r} is not the system's libvirt daemon for QEMU."
+        raise UsageError(sentence, remedy=_EXAMPLE)
     if at is not None:
         return Address(uri, _words(at))
     if transport not in _BY_SSH:

@@ -100,11 +100,9 @@ def compare(
             (different if new.mkvps else keyless).append(queue)
     _require_mode(strange, here, there)
     if (different or keyless) and not other_keys:
-        raise HostError(
-            _about_keys(different, keyless) + ", so the guest's keys would not work there.",
-            queues=[*different, *keyless],
-            remedy="Load the same master keys there, or say --other-keys.",
-        )
+        sentence = _about_keys(different, keyless) + ", so the guest's keys would not work there."
+        remedy = "Load the same master keys there, or say --other-keys."
+        raise HostError(sentence, queues=[*different, *keyless], remedy=remedy)
     warnings = [_about_keys(different, keyless)] if different or keyless else []
     if older:
         warnings.append(f"{some_queues(older)} at the destination are of an older generation than here")

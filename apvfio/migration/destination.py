@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.domain.request import guest_uuid, parse_device
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import guest_uuid, parse_device, request_of
 from apvfio.domain.xml_editor import minimal_xml
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
@@ -63,12 +62,9 @@ def expect(system: System, xml: bytes) -> Lease:
         if held.mdev == request.mdev and (request.criteria or held.matrix == request.matrix):
             return held
         if runs(system, request.guest_uuid):
-            raise ConflictError(
-                f"it runs here and holds {held.matrix} by way of {held.mdev}.",
-                guest=request.guest,
-                queues=held.matrix.queues(),
-                remedy="See 'apvfio status'.",
-            )
+            sentence = f"it runs here and holds {held.matrix} by way of {held.mdev}."
+            remedy = "See 'apvfio status'."
+            raise ConflictError(sentence, guest=request.guest, queues=held.matrix.queues(), remedy=remedy)
     return start_guest(system, request, expected=True)
 
 
@@ -95,10 +91,8 @@ def _request(system: System, xml: bytes) -> Request:
         xml = minimal_xml(xml, held.mdev) if held else xml
     request = request_of(system.files, xml)
     if request is None:
-        raise RequestError(
-            "its XML has no annotation, nor mdevctl a definition of its device.",
-            remedy="Add one with 'apvfio guest set' before it is migrated.",
-        )
+        sentence = "its XML has no annotation, nor mdevctl a definition of its device."
+        raise RequestError(sentence, remedy="Add one with 'apvfio guest set' before it is migrated.")
     return request
 
 

@@ -99,10 +99,8 @@ class OtherHost:
         )
 
     def _strange(self, why: str) -> HostError:
-        return HostError(
-            f"what apvfio at the destination answers is not understood: {why}.",
-            remedy="Have the same version on both hosts.",
-        )
+        sentence = f"what apvfio at the destination answers is not understood: {why}."
+        return HostError(sentence, remedy="Have the same version on both hosts.")
 
 
 def _refusal(error: dict[str, Any]) -> ApvfioError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.domain.request import parse_device
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import parse_device, request_of
 from apvfio.domain.xml_editor import minimal_xml
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug

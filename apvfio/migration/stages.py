@@ -84,28 +84,21 @@ def stages_back(seen: GuestPlaces) -> list[str]:
 def _require_lease(seen: GuestPlaces) -> None:
     """Only a device that apvfio made can be found again by whoever goes on, or goes back."""
     if not seen.lease_here and seen.device_here:
-        raise ConflictError(
-            "its device was not given to it by apvfio.",
-            remedy="Unplug that device, then migrate the guest with 'virsh migrate'.",
-        )
+        remedy = "Unplug that device, then migrate the guest with 'virsh migrate'."
+        raise ConflictError("its device was not given to it by apvfio.", remedy=remedy)
     if not seen.lease_here:
         raise RequestError("it has no AP queues.", remedy="Migrate it with 'virsh migrate'.")
 
 
 def _require_one_place(seen: GuestPlaces) -> None:
     if seen.here and seen.there:
-        raise ConflictError(
-            "it is there both here and at the destination: somebody migrates it just now.",
-            remedy="Try again when that has ended.",
-        )
+        sentence = "it is there both here and at the destination: somebody migrates it just now."
+        raise ConflictError(sentence, remedy="Try again when that has ended.")
     if not (seen.here or seen.there):
         raise runs_nowhere()
 
 
 def runs_nowhere() -> RequestError:
     """The error for a guest that runs neither here nor at the destination."""
-    return RequestError(
-        "it runs neither here nor at the destination.",
-        remedy="Only a guest that runs has queues; 'virsh migrate --offline' moves the definition of "
-        "another.",
-    )
+    remedy = "Only a guest that runs has queues; 'virsh migrate --offline' moves the definition of another."
+    return RequestError("it runs neither here nor at the destination.", remedy=remedy)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from apvfio.kernel.cards import MODES
 from apvfio.kernel.lszcrypt import read_inventory
 from apvfio.kernel.snapshot import in_use, read_default_domain, read_guest_queues, read_host
-from apvfio.model import persistent_masks
 from apvfio.model.errors import RequestError
 from apvfio.model.host import BUS, Host
 from apvfio.model.ids import ALL_IDS, IdSet, parse_hex
 from apvfio.model.matrix import Apqn, Matrix
+from apvfio.model.persistent_masks import RULE
 from apvfio.plan.presence import absent_control_domains
 from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Files, Sysfs, System
     from apvfio.sim.files import Entry
     from apvfio.sim.state import State
-
-_KEPT = (POLICY, persistent_masks.RULE)
-_READABLE = "0644"
 
 
 def dump(system: System, path: str, *, force: bool = False) -> Host:
@@ -148,8 +145,8 @@ def _files(files: Files) -> dict[str, Entry]:
     """The policy, the stored masks and mdevctl's definitions, as a simulated host keeps files."""
     defined = [f"{definitions.FOLDER}/{name}" for name in files.list(definitions.FOLDER)]
     kept: dict[str, Entry] = {}
-    for path in (*_KEPT, *defined):
+    for path in (POLICY, RULE, *defined):
         text = files.read(path)
         if text is not None:
-            kept[path] = {"mode": _READABLE, "text": text}
+            kept[path] = {"mode": "0644", "text": text}
     return kept

@@ -59,10 +59,8 @@ def load_library() -> Any:
         # Not at the top: everything but the mount works without it.
         import mfusepy  # noqa: PLC0415
     except (AttributeError, ImportError, OSError):
-        raise HostError(
-            "the FUSE library cannot be loaded.",
-            remedy="Install libfuse3 (package libfuse3-3 or fuse3) and mfusepy (pip install 'apvfio[sim]').",
-        ) from None
+        remedy = "Install libfuse3 (package libfuse3-3 or fuse3) and mfusepy (pip install 'apvfio[sim]')."
+        raise HostError("the FUSE library cannot be loaded.", remedy=remedy) from None
     return mfusepy
 
 
@@ -84,10 +82,8 @@ def _serve(fuse: Any, face: Face, directory: str) -> None:
     except RuntimeError as error:
         # After a signal libfuse reports an error, too; then an end is an end.
         if not face.used:
-            raise HostError(
-                f"{directory} could not be mounted (libfuse said {error}).",
-                remedy="See to its rights, and to those of /dev/fuse.",
-            ) from None
+            sentence = f"{directory} could not be mounted (libfuse said {error})."
+            raise HostError(sentence, remedy="See to its rights, and to those of /dev/fuse.") from None
 
 
 def _session(fuse: Any) -> Any:

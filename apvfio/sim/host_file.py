@@ -124,10 +124,8 @@ class SimSystem:
             known = document.get("processes")
             processes = None if known is None else Processes.from_json(known, kernel)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise RequestError(
-                f"its content cannot be understood ({type(error).__name__}: {str(error)[:80]}).",
-                remedy="Make a new one with 'apvfio sim new'.",
-            ) from None
+            sentence = f"its content cannot be understood ({type(error).__name__}: {str(error)[:80]})."
+            raise RequestError(sentence, remedy="Make a new one with 'apvfio sim new'.") from None
         return cls(kernel, FileTree.from_json(document.get("files", {})), boot_id, processes)
 
 
@@ -168,10 +166,8 @@ class SimFile:
         try:
             fd = _replace(self.path, self._fd, text)
         except OSError as error:
-            raise HostError(
-                f"{self.path} cannot be written: {error.strerror}; the last changes are lost.",
-                remedy="See to its directory's rights and space.",
-            ) from error
+            sentence = f"{self.path} cannot be written: {error.strerror}; the last changes are lost."
+            raise HostError(sentence, remedy="See to its directory's rights and space.") from error
         os.close(self._fd)
         self._fd = fd
         self._saved = text
@@ -243,10 +239,8 @@ def _locked(path: str) -> int:
             raise
         os.close(fd)
         if time.monotonic() > deadline:
-            raise ApvfioError(
-                f"{path} was in use by another apvfio for {WAIT:.0f} s.",
-                remedy="If that host is mounted, unmount it, or work on the mount with --root DIR.",
-            )
+            remedy = "If that host is mounted, unmount it, or work on the mount with --root DIR."
+            raise ApvfioError(f"{path} was in use by another apvfio for {WAIT:.0f} s.", remedy=remedy)
         time.sleep(_NAP)
 
 
@@ -284,10 +278,8 @@ def _still_named(path: str, fd: int) -> bool:
 
 def _read(path: str, fd: int) -> SimSystem:
     if os.fstat(fd).st_size > _SIZE_LIMIT:
-        raise RequestError(
-            f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so no simulated host.",
-            remedy="Make one with 'apvfio sim new'.",
-        )
+        sentence = f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so no simulated host."
+        raise RequestError(sentence, remedy="Make one with 'apvfio sim new'.")
     with open(os.dup(fd), "rb") as file:
         data = file.read()
     try:

@@ -8,7 +8,7 @@ device and frees the pid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -111,13 +111,6 @@ class Processes:
 
     def _alive(self) -> Iterator[tuple[int, SimProcess]]:
         return ((pid, process) for pid, process in self.table.items() if not process.zombie)
-
-    def on(self, kernel: SimKernel) -> Processes:
-        """The same processes on a copy of their host."""
-        twin = Processes(kernel)
-        twin._ticks = self._ticks
-        twin.table = {pid: replace(process) for pid, process in self.table.items()}
-        return twin
 
     # JSON.
 

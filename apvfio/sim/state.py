@@ -49,10 +49,8 @@ class Hardware:
         """RequestError unless there can be such a machine."""
         for adapter, mode in self.adapters.items():
             if mode not in MODES:
-                raise RequestError(
-                    f"adapter {adapter:#04x} has the mode {mode[:40]!r}.",
-                    remedy=f"Choose {', '.join(MODES)}.",
-                )
+                sentence = f"adapter {adapter:#04x} has the mode {mode[:40]!r}."
+                raise RequestError(sentence, remedy=f"Choose {', '.join(MODES)}.")
         for what, ids, limit in (
             ("id", (self.max_adapter, self.max_domain), MAX_ID),
             ("adapter", (*self.adapters, *self.standby), self.max_adapter),
@@ -60,10 +58,8 @@ class Hardware:
         ):
             for number in ids:
                 if not 0 <= number <= limit:
-                    raise RequestError(
-                        f"{what} {number} goes beyond the largest possible id, {limit}.",
-                        remedy="Choose a smaller one.",
-                    )
+                    sentence = f"{what} {number} goes beyond the largest possible id, {limit}."
+                    raise RequestError(sentence, remedy="Choose a smaller one.")
 
 
 @dataclass

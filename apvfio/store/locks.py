@@ -15,7 +15,7 @@ from errno import EEXIST
 
 from apvfio.model.contexts import contextmanager, suppress
 from apvfio.model.errors import ApvfioError, printable
-from apvfio.store.processes import age, find_process
+from apvfio.store.processes import age, command_line, find_process
 from apvfio.store.safe_open import file_error, make_private, open_ordinary, require_private, write_all
 
 TYPE_CHECKING = False
@@ -244,11 +244,7 @@ def _unlink(path: str) -> None:
 
 
 def _still_held(path: str, patience: Patience, pid: int) -> ApvfioError:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            command = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except OSError:
-        command = ""
+    command = b" ".join(command_line(pid)).decode("utf-8", "replace").strip()
     who = f"pid {pid}" + (f" ({printable(command)})" if command else "") if pid else "an unknown process"
     return ApvfioError(
         f"the lock {path} was held by {who} for {patience.seconds:.0f} s.",

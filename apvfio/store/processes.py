@@ -49,14 +49,20 @@ def running_guests(proc: str = "/proc") -> dict[str, Process]:
     """
     found = {}
     for name in filter(str.isdigit, os.listdir(proc)):
-        # It has just ended.
-        with suppress(OSError), open(f"{proc}/{name}/cmdline", "rb") as file:
-            words = file.read(_COMMAND_LIMIT).split(b"\0")[:-1]
+        words = command_line(int(name), proc)[:-1]
+        with suppress(OSError):  # it has just ended
             if b"-uuid" in words[:-1] and _is_qemu(f"{proc}/{name}"):
                 process = find_process(int(name), proc)
                 if process:
                     found[words[words.index(b"-uuid") + 1].decode("utf-8", "replace").lower()] = process
     return found
+
+
+def command_line(pid: int, proc: str = "/proc") -> list[bytes]:
+    """The command line of the process ``pid``, split at each NUL, which ends a word; [] if it has ended."""
+    with suppress(OSError), open(f"{proc}/{pid}/cmdline", "rb") as file:
+        return file.read(_COMMAND_LIMIT).split(b"\0")
+    return []
 
 
 def _is_qemu(process: str) -> bool:

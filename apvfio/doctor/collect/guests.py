@@ -6,11 +6,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempt import otherwise
 from apvfio.doctor.collect.kernel import is_attached
-from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts
-from apvfio.domain.request import asked_in, parse_device, parse_domain
-from apvfio.domain.request_source import request_of
+from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts, otherwise
+from apvfio.domain.request import asked_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, etree, parse_xml
 from apvfio.engine.plan_start import plan_start
 from apvfio.events import audit_log

@@ -7,8 +7,15 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempt import attempt, listed, otherwise
-from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, KernelFacts, Partition, known
+from apvfio.doctor.facts import (
+    BLACKLISTED,
+    NO_MODULE,
+    KernelFacts,
+    Partition,
+    attempt,
+    known,
+    otherwise,
+)
 from apvfio.engine.differences import has_boot_masks
 from apvfio.install.checks import lacks_module
 from apvfio.kernel.lszcrypt import read_cards
@@ -90,7 +97,7 @@ def is_attached(system: System, host: Host, mdev: str) -> bool:
 def _module() -> tuple[str, str]:
     """What keeps vfio_ap from being loaded, and which line of which file."""
     for directory in _MODPROBE:
-        for name in listed(directory):
+        for name in sorted(otherwise(partial(os.listdir, directory), list[str]())):
             path = os.path.join(directory, name)
             for line in otherwise(partial(_lines, path), list[str]()):
                 words = line.split()

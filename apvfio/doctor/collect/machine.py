@@ -13,7 +13,6 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempt import attempt, otherwise
 from apvfio.doctor.facts import (
     SEEN,
     UNSEEN,
@@ -24,6 +23,8 @@ from apvfio.doctor.facts import (
     OtherHook,
     UnitFacts,
     Unseen,
+    attempt,
+    otherwise,
 )
 from apvfio.engine import deferred
 from apvfio.install import checks

@@ -9,8 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.collect.attempt import attempt
-from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, known
+from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, attempt, known
 from apvfio.engine.differences import differences
 from apvfio.model.errors import HostError, printable
 from apvfio.model.host import ALL_BITS
@@ -19,6 +18,7 @@ from apvfio.plan.drift import drift
 from apvfio.store import ledger_file, masks_file
 from apvfio.store.locks import OWN_LOCK, S390_LOCK, has_ended
 from apvfio.store.policy_file import POLICY, parse_policy
+from apvfio.store.processes import command_line
 from apvfio.store.safe_open import open_ordinary, require_private
 from apvfio.store.system import RealSystem
 
@@ -96,9 +96,6 @@ def _s390_lock(path: str) -> S390Lock | None:
 
 
 def _command(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            text = file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-    return printable(text, 200) or f"pid {pid}"
+    words = command_line(pid)
+    text = b" ".join(words).decode("utf-8", "replace").strip()
+    return (printable(text, 200) or f"pid {pid}") if words else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.domain.request_source import request_of
+from apvfio.domain.request import request_of
 from apvfio.engine.claim import make_claim
 from apvfio.engine.start import start_guest
 from apvfio.mdevctl.persistent_device import definition_of

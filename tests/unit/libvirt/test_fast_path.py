@@ -36,7 +36,7 @@ CHECKOUT = Path(__file__).parents[3]
 MODULES = """\
 import sys
 sys.path.append(sys.argv[1])
-import apvfio.libvirt.hook, apvfio.domain.request_source, apvfio.engine.start, apvfio.engine.stop
+import apvfio.libvirt.hook, apvfio.domain.request, apvfio.engine.start, apvfio.engine.stop
 import apvfio.store.system
 print(*sys.modules)
 """
