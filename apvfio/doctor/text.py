@@ -28,7 +28,7 @@ def lines(found: Examination, guest: str = "") -> Iterator[str]:
             group = check.group
             yield group
         yield f"  {_MARKS[check.state]:<8}{check.text}"
-    for state, title in ((PROBLEM, "to be mended"), (WARNING, "to be looked at")):
+    for state, title in ((PROBLEM, "problems"), (WARNING, "warnings")):
         checks = [check for check in found.checks if check.state == state]
         if checks:
             yield ""

@@ -54,7 +54,7 @@ class Bus:
                 self._attach(apqn)
 
     def _in_use(self, name: str, reserved: IdSet) -> bool:
-        """Whether a mediated device bars the way home (bus:__verify_card_reservations)."""
+        """Whether a mediated device has queues that would return (bus:__verify_card_reservations)."""
         strict = self._profile.strict_return
         if name == "apmask":
             return self._vfio.in_use(reserved, ALL_IDS if strict else self._state.aqmask)

@@ -50,7 +50,7 @@ class OpenAttribute:
         self._shown: bytes | None = None
 
     def read(self, size: int, offset: int) -> bytes:
-        """A part of the attribute's text, which is made anew whenever somebody reads from its start."""
+        """A part of the attribute's text, made again at every read from its start."""
         if self._shown is None or offset == 0:
             try:
                 self._shown = _encode(self._kernel.read(self._path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a /sys tree is made of. Nodes are made anew whenever somebody looks, so they never go stale."""
+"""What a /sys tree is made of. Nodes are made at every look, so they never go stale."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 """The driver vfio_ap: mediated devices, what is assigned to them, and what a guest gets of it.
 
 ``guest_matrix`` is no function of ``matrix``: the kernel changes it step by step, and so does
-this. It is computed anew only where `VfioAp._filter` is called.
+this. It is computed again only where `VfioAp._filter` is called.
 """
 
 from __future__ import annotations

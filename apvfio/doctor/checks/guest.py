@@ -287,7 +287,7 @@ def _why_no_plan(facts: Facts) -> str:
 def _what(plan: Plan) -> str:
     queues = f"{count_queues(len(list(plan.request.matrix.queues())))} ({plan.request.matrix})"
     lost = plan.chosen.collateral
-    cost = f"; the host loses {some_queues(lost)} besides" if lost else ""
+    cost = f"; collateral queues: {some_queues(lost)}" if lost else ""
     warnings = "".join(f"; {warning}" for warning in plan.warnings if "nobody asked for" not in warning)
     if plan.freed_by == ALREADY_FREE:
         how = "which are free already"

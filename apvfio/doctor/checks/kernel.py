@@ -111,7 +111,7 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
         path = kernel.blocked_by.partition(":")[0].lstrip("/")
         return problem(
             "vfio-ap",
-            f"{sentence}, and modprobe is told not to ({kernel.blocked_by}).",
+            f"{sentence}, and modprobe does not load it ({kernel.blocked_by}).",
             "Load it all the same, and take that line out for the next boot.",
             "modprobe --ignore-install vfio_ap",
             words.edit(path),

@@ -101,7 +101,7 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
         yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), again)
     elif hook.state == "changed":
         command = () if hook.packaged else (again,)
-        remedy = "Reinstall the package." if hook.packaged else "Install it anew."
+        remedy = "Reinstall the package." if hook.packaged else "Install it again."
         yield warning("hook", f"{_HOOK} is not the one of this version of apvfio.", remedy, *command)
     else:
         yield ok("hook", f"{_HOOK} is installed")

@@ -69,7 +69,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
 def _files(machine: MachineFacts) -> Iterator[Check]:
     if isinstance(machine.found, Unseen):
         error = machine.found.error
-        yield warning("files", error.sentence, error.remedy or "Install apvfio anew.")
+        yield warning("files", error.sentence, error.remedy or "Install apvfio again.")
         return
     others = [found for found in machine.found if found.path != HOOK]
     for state, what in ((NEW, "not installed"), (CHANGED, "not of this version"), (FOREIGN, "not apvfio's")):

@@ -176,7 +176,7 @@ def _device(root: etree._Element) -> str:
 
 
 def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
-    """As a start plans it, with the warnings about keys that ``apvfio plan`` gives besides."""
+    """As a start plans it, with the warnings about keys that ``apvfio plan`` gives."""
     try:
         plan = plan_start(system, request, scene)
         keyed = queues_with_keys(system.sysfs, scene.host, plan.request.matrix)

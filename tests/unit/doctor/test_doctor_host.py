@@ -277,4 +277,4 @@ def test_the_text_has_each_fault_and_its_commands(host: Patient) -> None:
     assert "        modprobe vfio_ap\n" in text
     assert "        echo 1 > /sys/bus/ap/devices/card0a/config\n" in text
     assert text.endswith("\n1 problem.\n")
-    assert text.index("to be mended:") < text.index("to be looked at:")
+    assert text.index("problems:") < text.index("warnings:")
