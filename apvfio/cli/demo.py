@@ -11,7 +11,10 @@ from apvfio.cli.terminal import look, print_lines
 from apvfio.domain.request import parse_domain
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.engine.preview import preview_plan
+from apvfio.libvirt import hook
 from apvfio.model.errors import Exit
+from apvfio.sim.host_file import SimSystem
+from apvfio.sim.kernel import SimKernel
 
 if TYPE_CHECKING:
     import argparse
@@ -46,11 +49,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(_args: argparse.Namespace) -> int:
     """Call the hook as libvirt would, in this process, on the simulated kernel."""
-    # Only the demo needs the simulator.
-    from apvfio.libvirt import hook  # noqa: PLC0415
-    from apvfio.sim.host_file import SimSystem  # noqa: PLC0415
-    from apvfio.sim.kernel import SimKernel  # noqa: PLC0415
-
     print("The hook runs in this process, on a simulated host: IBM's example, 3 adapters and 4 domains.\n")
     system = SimSystem.new(SimKernel.new())
     show("Before", system)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli.guest_source import add_source, read_file
-from apvfio.cli.host_options import add_json, opened, print_json
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.doctor.facts import DomainFacts
 from apvfio.domain.xml_reader import read_domain
 from apvfio.libvirt.guests import Guests
@@ -42,10 +41,7 @@ def run(args: argparse.Namespace) -> int:
     words = Words(args.sim or "", args.root, args.connect)
     with opened(args) as system:
         found = examine(system, lambda: domains or _from_libvirt(args.connect), words, guest=guest)
-    if args.json:
-        print_json(found.as_json())
-    else:
-        print_lines(lines(found, guest))
+    print_result(args, found.as_json(), lines(found, guest))
     return found.code
 
 

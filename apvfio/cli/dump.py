@@ -8,6 +8,7 @@ import argparse
 from apvfio.cli.host_options import opened
 from apvfio.model.errors import Exit, printable
 from apvfio.model.text import count_queues
+from apvfio.sim.dump import dump
 
 _LONGEST = 1000
 
@@ -22,8 +23,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Dump the host."""
-    from apvfio.sim.dump import dump  # noqa: PLC0415  loads the simulator
-
     with opened(args) as system:
         host = dump(system, args.file, force=args.force)
     mdevs = f"{len(host.mdevs)} mediated device{'' if len(host.mdevs) == 1 else 's'}"

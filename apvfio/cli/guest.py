@@ -7,8 +7,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from apvfio.cli import guest_clear, guest_set
-from apvfio.cli.host_options import add_connect, add_json, opened, print_json
-from apvfio.cli.terminal import look, print_lines
+from apvfio.cli.host_options import add_connect, add_json, opened, print_result
+from apvfio.cli.terminal import look
 from apvfio.domain.request import parse_domain
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests
@@ -65,14 +65,13 @@ def _show(args: argparse.Namespace) -> int:
             f"guest {printable(args.guest)} has no annotation.", remedy="Add one with 'apvfio guest set'."
         )
     asked = _facts(request)
-    if args.json:
-        print_json(asked)
-    else:
-        asked["criteria"] = request.criteria
-        shown = {key: value for key, value in asked.items() if value is not None}
-        print_lines(
-            f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}" for key, value in shown.items()
-        )
+    shown = {**asked, "criteria": request.criteria}
+    lines = (
+        f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}"
+        for key, value in shown.items()
+        if value is not None
+    )
+    print_result(args, asked, lines)
     return Exit.OK
 
 
@@ -100,11 +99,9 @@ def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
 def _list(args: argparse.Namespace) -> int:
     with Guests(args.connect) as guests, opened(args) as system:
         found, pairs = guest_statuses(system, guests.all())
-    if args.json:
-        print_json([_as_json(one, pairs) for one in found])
-        return Exit.OK
     how = look("never")
-    print_lines(guests_text(found, pairs, how.width if how.folds else None))
+    lines = guests_text(found, pairs, how.width if how.folds else None)
+    print_result(args, [_as_json(one, pairs) for one in found], lines)
     return Exit.OK
 
 

@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
-from apvfio.cli.host_options import opened, print_json
+from apvfio.cli.host_options import opened, print_result
 from apvfio.cli.if_state import on_premise, state_of
-from apvfio.cli.terminal import print_lines
 from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guests
@@ -60,11 +59,9 @@ def run(args: argparse.Namespace) -> int:
                     edit.make(guest)
                 if scope.live:
                     guest.set_annotation("", live=True)
-    if args.json:
-        print_json({"guest": guest.name, "mdev": taken, "definition": edits, "state": state})
-    else:
-        done = "would lose" if args.dry_run else "has lost"
-        print_lines([*edits, *([f"the running guest {done} its device {taken}"] if taken else [])])
+    done = "would lose" if args.dry_run else "has lost"
+    lines = [*edits, *([f"the running guest {done} its device {taken}"] if taken else [])]
+    print_result(args, {"guest": guest.name, "mdev": taken, "definition": edits, "state": state}, lines)
     return Exit.OK
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands share: the system they work on, and ``--json``."""
+"""What commands share: the system that they work on, options, and ``--json``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import DEFAULT_URI
 from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from apvfio.kernel.seam import System
 
@@ -53,6 +54,14 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 def print_json(document: object) -> None:
     """Print ``document`` as JSON for machines and people."""
     print(json.dumps(document, indent=2))
+
+
+def print_result(args: argparse.Namespace, document: object, lines: Iterable[str]) -> None:
+    """Print ``document`` if ``--json`` is given, otherwise ``lines``."""
+    if args.json:
+        print_json(document)
+    else:
+        print_lines(lines)
 
 
 @contextmanager

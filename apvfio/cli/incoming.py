@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from apvfio.cli.guest_source import read_file
-from apvfio.cli.host_options import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.plan import describe
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
@@ -40,14 +40,9 @@ def run(args: argparse.Namespace) -> int:
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
             preview = destination.preview(system, xml)
-            if args.json:
-                print_json(preview.as_json())
-            else:
-                print("\n".join(describe(preview.plan)))
+            print_result(args, preview.as_json(), describe(preview.plan))
         else:
             lease = destination.expect(system, xml)
-            if args.json:
-                print_json(lease_json(lease))
-            else:
-                print(f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}")
+            waits = f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}"
+            print_result(args, lease_json(lease), [waits])
     return Exit.OK

@@ -13,7 +13,7 @@ from datetime import time as time_of_day
 from math import inf
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.terminal import print_lines
 from apvfio.events import audit_log
 from apvfio.events.event import Event
@@ -58,16 +58,10 @@ def run(args: argparse.Namespace) -> int:
             for span in spans(kept, args.queue)
             if _chosen(args, span, span.begin, inf if span.end is None else span.end)
         ]
-        if args.json:
-            print_json([_span_json(span) for span in found])
-        else:
-            print_lines(_span_lines(found))
+        print_result(args, [_span_json(span) for span in found], _span_lines(found))
         return Exit.OK
     chosen = [event for event in kept if _chosen(args, event, event.time, event.time)]
-    if args.json:
-        print_json([_event_json(event) for event in chosen])
-        return Exit.OK
-    print_lines(map(_line, chosen))
+    print_result(args, [_event_json(event) for event in chosen], map(_line, chosen))
     if args.follow:
         with suppress(KeyboardInterrupt):
             _follow(args, kept[-1:], size)

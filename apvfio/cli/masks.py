@@ -7,7 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_if_state, add_json, opened, print_json
+from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             option = "--dry-run" if args.dry_run else "--if-state"
             raise UsageError(f"{option} needs something to change.", remedy="See 'apvfio masks --help'.")
         with opened(args) as system:
-            return _show(system, active=active, persistent=persistent, as_json=args.json)
+            return _show(system, args, active=active, persistent=persistent)
     edits = _edits(args.spec)
     removed = _removed(args.remove, edits)
     if removed and active:
@@ -112,22 +112,18 @@ def _removed(names: list[str], edits: dict[str, MaskSpec | None]) -> frozenset[s
     return frozenset(names)
 
 
-def _show(system: System, *, active: bool, persistent: bool, as_json: bool) -> int:
+def _show(system: System, args: argparse.Namespace, *, active: bool, persistent: bool) -> int:
     host = read_host(system.sysfs)
     shown = {
         "active": StoredMasks(host.apmask, host.aqmask) if active else None,
         "persistent": masks_file.load(system.files) if persistent else None,
     }
-    if as_json:
-        print_json({name: _as_json(masks) for name, masks in shown.items() if masks is not None})
-    else:
-        print_lines(lszdev_lines(shown["active"], shown["persistent"]))
+    document = {name: _as_json(masks) for name, masks in shown.items() if masks is not None}
+    print_result(args, document, lszdev_lines(shown["active"], shown["persistent"]))
     return Exit.OK
 
 
 def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> MaskChange:
-    """Change them, and say so to a person."""
-
     def announce(change: MaskChange) -> None:
         if not args.json:
             print_lines(_effects(change), sys.stderr)

@@ -6,9 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.progress import ProgressLine
-from apvfio.cli.terminal import print_lines
 from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.state import look
 from apvfio.model.errors import Exit
@@ -47,17 +46,12 @@ def run(args: argparse.Namespace) -> int:
             with ProgressLine() as progress:
                 done = switch_mechanism(system, args.mechanism, progress=progress)
         facts = _facts(system)
-    if args.json:
-        print_json({**facts, "change": done and _changed(done)})
-        return Exit.OK
-    if done:
-        print_lines(_lines(done))
-    print(f"{facts['mechanism']}: {facts['reason']}")
+    lines = [*(_lines(done) if done else ()), f"{facts['mechanism']}: {facts['reason']}"]
+    print_result(args, {**facts, "change": done and _changed(done)}, lines)
     return Exit.OK
 
 
 def _changed(done: MechanismChange) -> dict[str, object]:
-    """What the change did to the host."""
     return {
         **{name: format_list(ids) for name, ids in _opened_masks(done)},
         "overrides": {str(queue): driver for queue, driver in sorted(done.before.overrides.items())},
@@ -66,7 +60,7 @@ def _changed(done: MechanismChange) -> dict[str, object]:
 
 
 def _lines(done: MechanismChange) -> Iterator[str]:
-    """The same for a person, with the command that goes back."""
+    """What the change did, and the command that undoes it."""
     masks = [(name, ids) for name, ids in _opened_masks(done) if ids]
     for name, ids in masks:
         yield f"set {mask_bits(name, ids)}, which was clear"

@@ -34,7 +34,6 @@ def write_text(path: str, text: str, mode: int = OWN) -> None:
 
 
 def _mode(path: str, target: str, new: int) -> int:
-    """The mode that the file shall have."""
     name = printable(path, _LONGEST)
     if not path:
         raise UsageError("the name of the file is empty.", remedy="Name it.")

@@ -7,8 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_source import add_source, read_domain, read_domains
-from apvfio.cli.host_options import add_json, opened, print_json
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.domain.request import request_of
 from apvfio.engine.plan_start import all_named
 from apvfio.engine.preview import preview_start
@@ -55,10 +54,7 @@ def _run_one(args: argparse.Namespace) -> int:
         if request is None:
             raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
         found = preview_start(system, request)
-    if args.json:
-        print_json(found.as_json())
-    else:
-        print("\n".join(describe(found)))
+    print_result(args, found.as_json(), describe(found))
     return Exit.OK
 
 
@@ -71,10 +67,7 @@ def _run_all(args: argparse.Namespace) -> int:
         facts = read_usage(system, host, [request.matrix for request in requests], policy)
         found = plan_all_guests(requests, host, ledger, policy, facts)
     found = found._replace(errors=(*errors, *unmet, *found.errors))
-    if args.json:
-        print_json(found.as_json())
-    else:
-        print_lines(all_guests_text(found))
+    print_result(args, found.as_json(), all_guests_text(found))
     return Exit.OK
 
 

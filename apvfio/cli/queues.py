@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_json
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.kernel.lszcrypt import has_secure_binding, read_inventory
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, printable
@@ -52,13 +51,11 @@ def run(args: argparse.Namespace) -> int:
         owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
         devices = read_inventory(system.sysfs)
     found = [(device, owned.get(device.queue) if device.queue else None) for device in devices]
-    if args.json:
-        print_json([_as_json(device, owner) for device, owner in found])
-        return Exit.OK
     rows = [_row(device, owner, secure_binding=secure_binding) for device, owner in found]
     columns = [*_COLUMNS, *([_SESTAT] if secure_binding else [])]
     columns.append(Column("OWNER", max(len("OWNER"), *(len(row[-1]) for row in rows), 0)))
-    print_lines(line.rstrip() for line in table(columns, rows, heading=not args.no_headings))
+    lines = (line.rstrip() for line in table(columns, rows, heading=not args.no_headings))
+    print_result(args, [_as_json(device, owner) for device, owner in found], lines)
     return Exit.OK
 
 

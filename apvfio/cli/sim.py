@@ -8,9 +8,16 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from apvfio.cli.guest_source import read_file
+from apvfio.domain.request import guest_uuid, parse_device
+from apvfio.domain.xml_reader import read_domain
+from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
 from apvfio.model.ids import MAX_ID, NO_IDS
 from apvfio.model.mask_grammar import parse_list
+from apvfio.sim.host_file import create_sim, open_sim
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.processes import Processes
 from apvfio.sim.profile import NEWEST, PROFILES
 
 if TYPE_CHECKING:
@@ -61,9 +68,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _new(args: argparse.Namespace) -> int:
-    from apvfio.sim.host_file import create_sim  # noqa: PLC0415
-    from apvfio.sim.kernel import SimKernel  # noqa: PLC0415
-
     kernel = SimKernel.new(
         profile=args.kernel,
         adapters=parse_adapters(args.adapters),
@@ -79,13 +83,6 @@ def _new(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     """The hook's ``prepare``, a QEMU process, and that process opens the device."""
-    from apvfio.cli.guest_source import read_file  # noqa: PLC0415
-    from apvfio.domain.request import guest_uuid, parse_device  # noqa: PLC0415
-    from apvfio.domain.xml_reader import read_domain  # noqa: PLC0415
-    from apvfio.libvirt import hook  # noqa: PLC0415
-    from apvfio.sim.host_file import open_sim  # noqa: PLC0415
-    from apvfio.sim.processes import Processes  # noqa: PLC0415
-
     xml = read_file(args.xml)
     name, uuid, device = read_domain(xml).name, guest_uuid(xml), parse_device(xml)
     with open_sim(args.file) as system:
@@ -113,8 +110,6 @@ def _start(args: argparse.Namespace) -> int:
 
 def _stop(args: argparse.Namespace) -> int:
     """The QEMU process ends, and the hook's ``release`` is called."""
-    from apvfio.libvirt import hook  # noqa: PLC0415
-
     with _ended(args) as (system, name, uuid):
         xml = f"<domain><uuid>{uuid}</uuid></domain>"
         return hook.main([name, "release", "end", "-"], system, xml.encode())
@@ -129,8 +124,6 @@ def _kill(args: argparse.Namespace) -> int:
 @contextmanager
 def _ended(args: argparse.Namespace) -> Iterator[tuple[SimSystem, str, str]]:
     """The host on which the guest's QEMU has just ended, the guest's name and its UUID."""
-    from apvfio.sim.host_file import open_sim  # noqa: PLC0415
-
     with open_sim(args.file) as system:
         pids = system.processes.of_guest(args.name) if system.processes else []
         if not system.processes or not pids:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_json
+from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.output_file import write_text
-from apvfio.cli.terminal import add_color, look, print_lines
+from apvfio.cli.terminal import add_color, look
 from apvfio.libvirt.status import read_status
 from apvfio.model.errors import Exit, UsageError
 from apvfio.view.status_report import status as status_lines
@@ -57,10 +57,8 @@ def run(args: argparse.Namespace) -> int:
         from apvfio.view.matrix_svg import svg  # noqa: PLC0415  most calls draw nothing
 
         write_text(args.svg, svg(status_report(found)))
-    elif args.json:
-        print_json(status_json(found))
     else:
-        print_lines(status_lines(status_report(found), look(args.color)))
+        print_result(args, status_json(found), status_lines(status_report(found), look(args.color)))
     return Exit.OK
 
 

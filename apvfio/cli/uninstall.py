@@ -97,7 +97,6 @@ def _leave(
 
 
 def _remove(system: System, args: argparse.Namespace, known: manifest.Record, work: Work) -> list[str]:
-    """Remove the files; what failed, in sentences."""
     failed = run_all(work.before)
     rest = manifest.change(args.root, system.files, known, work.found)
     failed += run_all(work.after)

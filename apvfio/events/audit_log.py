@@ -46,13 +46,11 @@ def append_changes(
     if planned:
         changes.insert(1, [planned])
     found = [event for part in changes for event in part]
-    end = _end(files)
-    last, held = _last(end), holders(before)
+    (end, last), held = _end(files), holders(before)
     if last is None or last.holds != holding(before.boot_id, held.values()):
         with suppress(ApvfioError):
-            newest = (
-                0 if files.size(AUDIT_LOG) else 1
-            )  # a new file may have been begun and nothing put into it
+            # A new file may have been begun and nothing put into it.
+            newest = 0 if files.size(AUDIT_LOG) else 1
             known = replayed(_file(files, newest, OVERFULL + _PER_HOLDER * len(held)))
             found = [*differences(known, held, now, before.boot_id, late=True), *found]
     if found:
@@ -70,8 +68,7 @@ def note(files: Files, event: Event) -> None:
     """
     with suppress(ApvfioError):
         if files.size(AUDIT_LOG) <= OVERFULL:
-            end = _end(files)
-            last = _last(end)
+            end, last = _end(files)
             _append(files, [event._replace(holds=last.holds if last else 0)], end)
 
 
@@ -87,11 +84,14 @@ def _file(files: Files, number: int, largest: int | None = None) -> Iterator[Eve
             f"/{_name(number)} is larger than {largest >> 10} KiB, which apvfio never writes.",
             remedy="Move it away, or see 'apvfio log'.",
         )
-    for line in (files.read(_name(number)) or "").splitlines():
-        try:
-            yield from_line(line)
-        except (ValueError, RecursionError, ApvfioError):
-            yield None
+    yield from map(_parsed, (files.read(_name(number)) or "").splitlines())
+
+
+def _parsed(line: str) -> Event | None:
+    try:
+        return from_line(line)
+    except (ValueError, RecursionError, ApvfioError):
+        return None
 
 
 def counts(files: Files, largest: int = _LARGEST) -> dict[str, int]:
@@ -133,22 +133,13 @@ def replayed(log: Iterable[Event | None]) -> dict[str, Holder]:
     return held
 
 
-def _end(files: Files) -> str | None:
-    """The last lines of the newest file, None if they cannot be read."""
+def _end(files: Files) -> tuple[str | None, Event | None]:
+    """The last lines of the newest file, None if they cannot be read, and the last event, if it can be."""
     try:
-        return files.end(AUDIT_LOG)
+        end = files.end(AUDIT_LOG)
     except ApvfioError:
-        return None
-
-
-def _last(end: str | None) -> Event | None:
-    """The last event, None if there is none that can be understood."""
-    if not end:
-        return None
-    try:
-        return from_line(end.rstrip("\n").rpartition("\n")[2])
-    except (ValueError, RecursionError, ApvfioError):
-        return None
+        return None, None
+    return end, _parsed(end.rstrip("\n").rpartition("\n")[2])
 
 
 def _append(files: Files, found: Iterable[Event], end: str | None) -> None:

@@ -147,7 +147,6 @@ def _notes(drawing: Drawing, shown: Report) -> None:
 
 
 def _legend(drawing: Drawing, drawn: Picture) -> None:
-    """Put the legend below what is drawn."""
     if not drawn.cells:
         return
     entries = list(drawn.legend.values())
