@@ -49,8 +49,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             parser.add_argument("guest", metavar="GUEST")
         if name == "show":
             parser.add_argument("--live", action="store_true", help="what it runs with, not its next start")
-        elif name != "list":
-            (guest_set if name == "set" else guest_clear).add_options(parser)
+        elif name == "set":
+            guest_set.add_options(parser)
+        elif name == "clear":
+            guest_clear.add_options(parser)
         add_connect(parser)
         add_json(parser)
         parser.set_defaults(run=run)

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
@@ -169,7 +168,7 @@ def _state(args: argparse.Namespace, guest: Guest, system: System) -> str:
 
 
 def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
-    """Plan on the host, unless that is not wanted, tell, and do it."""
+    """Plan on the host, unless ``--unchecked`` is given, show the plan, and carry it out."""
     state = _state(args, task.guest, system) if args.json else ""
     if task.edit:
         warn_of_saved(task.guest)
@@ -181,9 +180,8 @@ def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
         _do(args, task, request, system)
     if args.json:
         edits = list(task.edit.lines()) if task.edit else []
-        document = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
-        document |= {"device": task.device.as_json()}
-        print_json({**document, "state": state})
+        facts = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
+        print_json({**facts, "device": task.device.as_json(), "state": state})
 
 
 def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: System) -> None:
@@ -200,7 +198,7 @@ def _request(system: System, task: _Task) -> Request | None:
     """What the guest will ask for; None if it will have no device, so that no host could start it."""
     xml = task.running or (task.edit.after if task.edit else b"")
     if task.running is None and parse_device(xml) is None:
-        _warn(
+        warn(
             task.guest, "it asks for AP queues but has no device to carry them; without it, it does not start"
         )
         return None
@@ -209,7 +207,7 @@ def _request(system: System, task: _Task) -> Request | None:
     try:
         request_of(system.files, xml)
     except RequestError as error:  # mdevctl's definition of the device says something else
-        _warn(task.guest, error.clause, error.remedy)
+        warn(task.guest, error.clause, error.remedy)
     return request
 
 
@@ -220,7 +218,7 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
         return preview_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
         if task.asked is None:  # only the device changes: what the guest requests is as possible as before
-            _warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
+            warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
             return None
         raise error.adding(remedy=_UNCHECKED) from None
 
@@ -274,8 +272,3 @@ def _described(plan: Plan | LivePlan) -> Iterator[str]:
     for what, queues in (("gets", plan.gained), ("gives up", plan.given_up)):
         if queues:
             yield f"the guest {what} {count_queues(len(queues))}: {some_queues(queues)}"
-
-
-def _warn(guest: Guest, what: str, remedy: str = "") -> None:
-    warning = RequestError(f"{what}.", guest=guest.name, remedy=remedy)
-    print_lines([f"apvfio: warning: {warning}"], sys.stderr)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.engine.mechanism import MechanismChange
-    from apvfio.kernel.seam import System
     from apvfio.model.ids import IdSet
     from apvfio.model.matrix import Apqn
 
@@ -45,7 +44,12 @@ def run(args: argparse.Namespace) -> int:
         if args.mechanism:
             with ProgressLine() as progress:
                 done = switch_mechanism(system, args.mechanism, progress=progress)
-        facts = _facts(system)
+        host, ledger, policy = look(system)
+    facts = {
+        "mechanism": mechanism_of(host, ledger, policy),
+        "reason": mechanism_reason(host, ledger, policy),
+        "overrides_possible": host.abilities.override,
+    }
     lines = [*(_lines(done) if done else ()), f"{facts['mechanism']}: {facts['reason']}"]
     print_result(args, {**facts, "change": done and _changed(done)}, lines)
     return Exit.OK
@@ -83,12 +87,3 @@ def _opened_masks(done: MechanismChange) -> list[tuple[str, IdSet]]:
 
 def _moved(done: MechanismChange) -> list[Apqn]:
     return sorted(q for q, driver in done.after.drivers.items() if done.before.drivers.get(q) != driver)
-
-
-def _facts(system: System) -> dict[str, object]:
-    host, ledger, policy = look(system)
-    return {
-        "mechanism": mechanism_of(host, ledger, policy),
-        "reason": mechanism_reason(host, ledger, policy),
-        "overrides_possible": host.abilities.override,
-    }

@@ -12,12 +12,11 @@ from apvfio.model.errors import HostError, UsageError, printable
 from apvfio.store.files import RealFiles
 
 STANDARD_OUTPUT = "-"
-OWN = 0o600
 READABLE = 0o644
 _LONGEST = 1000
 
 
-def write_text(path: str, text: str, mode: int = OWN) -> None:
+def write_text(path: str, text: str, mode: int = 0o600) -> None:
     """Write ``text`` into the file ``path``, as a whole or not at all.
 
     An ordinary file of that name is replaced and keeps its mode if it is ours; a link, a directory

@@ -159,26 +159,22 @@ def _legend(drawing: Drawing, drawn: Picture) -> None:
     top = drawing.y
     for i, entry in enumerate(entries):
         x = LEFT + (i // lines) * (room // 2)
-        _entry(drawing, entry, x, top + i % lines * _LINE)
+        said = f'{escape(entry.text)}<tspan class="count">   {escape(entry.counted)}</tspan>'
+        _item(drawing, x, top + i % lines * _LINE, square(entry), said)
     drawing.y += lines * _LINE
     for state in STATES:
         if any(cell.state == state for cell in drawn.cells.values()):
-            _state(drawing, state)
+            said = "in use by a running guest" if state == IN_USE else f"{state}: no work gets through"
+            _item(drawing, LEFT, drawing.y, square(_ANY, state), said)
+            drawing.y += _LINE
     if drawn.lost:
         drawing.paragraph(LEFT, drawn.lost, "warning")
 
 
-def _entry(drawing: Drawing, entry: Entry, x: int, y: int) -> None:
-    said = f'{escape(entry.text)}<tspan class="count">   {escape(entry.counted)}</tspan>'
-    drawing.put(f'<g transform="translate({x} {y})">{square(entry)}')
-    drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{said}</text></g>')
-
-
-def _state(drawing: Drawing, state: str) -> None:
-    what = "in use by a running guest" if state == IN_USE else f"{state}: no work gets through"
-    drawing.put(f'<g transform="translate({LEFT} {drawing.y})">{square(_ANY, state)}')
-    drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{what}</text></g>')
-    drawing.y += _LINE
+def _item(drawing: Drawing, x: int, y: int, beside: str, words: str) -> None:
+    """Put a square and, beside it, what it stands for."""
+    drawing.put(f'<g transform="translate({x} {y})">{beside}')
+    drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{words}</text></g>')
 
 
 _PLAIN = {HOST: "host", RESERVED: "host", FREE: "free", UNBOUND: "unbound"}

@@ -263,7 +263,7 @@ def test_in_one_process_an_output_error_is_the_commands(
     def full(*_: object, **__: object) -> None:
         raise OutputError("standard output is full.")
 
-    monkeypatch.setattr("apvfio.cli.status.print_json", full)
+    monkeypatch.setattr("apvfio.cli.host_options.print_json", full)
     assert main(["--sim", host.path, "status", "--json"]) == Exit.FAILURE
     out, err = capsys.readouterr()
     assert out == ""
