@@ -55,17 +55,12 @@ def warn_of_saved(guest: Guest) -> None:
     if not guest.saved:
         return
     name = shlex.quote(printable(guest.name))
-    warn(
-        guest,
+    warning = RequestError(
         "its next start restores what 'virsh managedsave' stored, with the annotation and the device of "
-        "then, and not what its definition says",
-        f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
+        "then, and not what its definition says.",
+        guest=guest.name,
+        remedy=f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
     )
-
-
-def warn(guest: Guest, what: str, remedy: str = "") -> None:
-    """Warn of something about ``guest``, a clause, on standard error."""
-    warning = RequestError(f"{what}.", guest=guest.name, remedy=remedy)
     print_lines([f"apvfio: warning: {warning}"], sys.stderr)
 
 

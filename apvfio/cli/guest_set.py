@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn, warn_of_saved
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
@@ -63,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--domains", metavar="LIST", help="usage domains, as 1-2,4")
     parser.add_argument(
         "--any",
-        metavar="WISH",
+        metavar="CRITERIA",
         help="instead of both: any queues like mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
     )
     parser.add_argument("--control-domains", metavar="LIST", help="control domains")
@@ -198,7 +199,7 @@ def _request(system: System, task: _Task) -> Request | None:
     """What the guest will ask for; None if it will have no device, so that no host could start it."""
     xml = task.running or (task.edit.after if task.edit else b"")
     if task.running is None and parse_device(xml) is None:
-        warn(
+        _warn(
             task.guest, "it asks for AP queues but has no device to carry them; without it, it does not start"
         )
         return None
@@ -207,7 +208,7 @@ def _request(system: System, task: _Task) -> Request | None:
     try:
         request_of(system.files, xml)
     except RequestError as error:  # mdevctl's definition of the device says something else
-        warn(task.guest, error.clause, error.remedy)
+        _warn(task.guest, error.clause, error.remedy)
     return request
 
 
@@ -218,7 +219,7 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
         return preview_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
         if task.asked is None:  # only the device changes: what the guest requests is as possible as before
-            warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
+            _warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
             return None
         raise error.adding(remedy=_UNCHECKED) from None
 
@@ -272,3 +273,8 @@ def _described(plan: Plan | LivePlan) -> Iterator[str]:
     for what, queues in (("gets", plan.gained), ("gives up", plan.given_up)):
         if queues:
             yield f"the guest {what} {count_queues(len(queues))}: {some_queues(queues)}"
+
+
+def _warn(guest: Guest, what: str, remedy: str = "") -> None:
+    warning = RequestError(f"{what}.", guest=guest.name, remedy=remedy)
+    print_lines([f"apvfio: warning: {warning}"], sys.stderr)

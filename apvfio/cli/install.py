@@ -75,11 +75,9 @@ def run(args: argparse.Namespace) -> int:
         require_ours(found)
         package = reload_commands.of_package(choices) if args.package else {}
         work = Work(found, findings, [], [], package, _notes(found) if here else [])
-        if (
-            here
-            and not of_package
-            and not (work.nothing and reload_commands.enabled() and not known.unfinished)
-        ):
+        changes = here and not of_package
+        done = changes and work.nothing and reload_commands.enabled() and not known.unfinished
+        if changes and not done:
             work = work._replace(
                 after=reload_commands.after_install(choices, [f.path for f in found if f.item])
             )

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.kernel.seam import System
-    from apvfio.model.matrix import Matrix
     from apvfio.model.request import Request
     from apvfio.plan.all_guests import AllGuests
     from apvfio.plan.options import Option
@@ -79,17 +78,20 @@ def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], li
             request = request_of(system.files, xml)
         except ApvfioError as error:
             errors.append(error)
-            continue
-        if request:
-            requests.append(request)
+        else:
+            requests += [request] if request else []
     return requests, errors
 
 
 def describe(found: Plan) -> list[str]:
     """The plan in lines for a person."""
-    lines = [
-        f"guest   {printable(found.request.guest)}",
-        *([f"now     {_now_text(found.keeps)}"] if found.keeps is not None else []),
+    lines = [f"guest   {printable(found.request.guest)}"]
+    if found.keeps is not None:
+        has = "has no queues by apvfio" if found.keeps.empty else f"keeps {found.keeps} until it stops"
+        lines.append(
+            f"now     it runs and {has}; this is the plan of its next start, if nothing else changes"
+        )
+    lines += [
         f"mdev    {found.request.mdev}",
         *([f"wish    {found.request.criteria}"] if found.request.criteria else []),
         f"queues  {found.request.matrix}",
@@ -104,11 +106,6 @@ def describe(found: Plan) -> list[str]:
     lines += [f"  {step.op:<7} echo {step.value} > /sys/{step.path}" for step in found.steps]
     lines += [f"the mask changes as a command: {command}" for command in found.chzdev()]
     return lines
-
-
-def _now_text(keeps: Matrix) -> str:
-    has = "has no queues by apvfio" if keeps.empty else f"keeps {keeps} until it stops"
-    return f"it runs and {has}; this is the plan of its next start, if nothing else changes"
 
 
 def _option_text(found: Plan) -> str:
