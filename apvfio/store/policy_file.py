@@ -9,14 +9,11 @@ from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import IGNORE, REFUSE, WARN, Busy, Keep, Policy, Times
-from apvfio.store.toml_table import TOP, one_of, read_settings, true_or_false, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from apvfio.kernel.seam import Files
-    from apvfio.store.toml_table import Sections
+    from apvfio.store.toml_table import Reader, Sections
 
 POLICY = "etc/apvfio/apvfio.toml"
 _LONGEST_SENTENCE = 300
@@ -39,8 +36,11 @@ def parse_policy(text: str | None) -> Policy:
     """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
     if text is None:
         return Policy()
+    # Most hosts have no such file: only those that have one pay for its parser.
+    from apvfio.store.toml_table import TOP, read_settings  # noqa: PLC0415
+
     try:
-        found = read_settings(text, SECTIONS)
+        found = read_settings(text, sections())
         top = found[TOP]
         if top.get("mechanism") == OVERRIDES and top.get("over_provisioning"):
             raise ValueError(
@@ -81,36 +81,31 @@ def _ids(value: object) -> IdSet:
         raise ValueError(error.clause) from None
 
 
-def _blank_or(*words: str) -> Any:
-    chosen = one_of(*words)
-    return lambda value: "" if value == "" else chosen(value)
+def sections() -> Sections:
+    """Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
+    from apvfio.store.toml_table import TOP, one_of, true_or_false, whole_number  # noqa: PLC0415
 
+    def blank_or(*words: str) -> Reader:
+        chosen = one_of(*words)
+        return lambda value: "" if value == "" else chosen(value)
 
-_SEVERITY = one_of(REFUSE, WARN, IGNORE)
-_COUNT = whole_number(0, 65536)
-
-
-SECTIONS: Sections = {
-    TOP: {
-        "mechanism": _blank_or(MASKS, OVERRIDES),
-        "prefer": _blank_or("adapters", "domains"),
-        "over-provisioning": true_or_false,
-    },
-    "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
-    "keep": {"cca": _COUNT, "ep11": _COUNT, "accel": _COUNT},
-    "busy": {
-        "requests": _SEVERITY,
-        "zkey": _SEVERITY,
-        "zcrypt-nodes": _SEVERITY,
-        "default-domain": _SEVERITY,
-    },
-    "time": {
-        "release-wait": whole_number(1, 60),
-        "lock-wait": whole_number(1, 600),
-        "release-budget": whole_number(0, 60),
-    },
-}
-"""Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
+    severity, count = one_of(REFUSE, WARN, IGNORE), whole_number(0, 65536)
+    busy = ("requests", "zkey", "zcrypt-nodes", "default-domain")
+    return {
+        TOP: {
+            "mechanism": blank_or(MASKS, OVERRIDES),
+            "prefer": blank_or("adapters", "domains"),
+            "over-provisioning": true_or_false,
+        },
+        "reserve": {"queues": _queues, "adapters": _ids, "domains": _ids},
+        "keep": dict.fromkeys(("cca", "ep11", "accel"), count),
+        "busy": dict.fromkeys(busy, severity),
+        "time": {
+            "release-wait": whole_number(1, 60),
+            "lock-wait": whole_number(1, 600),
+            "release-budget": whole_number(0, 60),
+        },
+    }
 
 
 def _bad(why: str) -> RequestError:

@@ -8,10 +8,10 @@ a reader that turns its value into ours or raises ValueError with the rest of th
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from apvfio.model.errors import HostError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
@@ -27,7 +27,6 @@ TOP = ""
 
 def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
     """What ``text`` sets, section by section, keys with underscores; ValueError says what is wrong."""
-    # Most hosts have no such file: only those that have one pay for the parser.
     tomllib = toml_parser()
     try:
         document = tomllib.loads(text)

@@ -10,7 +10,7 @@ from apvfio.domain.request import parse_domain
 from apvfio.model.ids import NO_IDS
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import Policy
-from apvfio.store.policy_file import SECTIONS, parse_policy
+from apvfio.store.policy_file import parse_policy, sections
 from hosts import NO_LEASES, a_host, a_matrix
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -36,4 +36,4 @@ def test_the_policy_shows_the_defaults_and_reserves_nothing_until_its_lines_are_
     # All else that is shown is what holds without the file, and everything is shown.
     assert policy._replace(queues=frozenset(), adapters=NO_IDS, domains=NO_IDS) == Policy()
     shown = set(re.findall(r"^#([a-z0-9-]+) = ", text, flags=re.MULTILINE))
-    assert shown == {key for keys in SECTIONS.values() for key in keys}
+    assert shown == {key for keys in sections().values() for key in keys}
