@@ -88,6 +88,9 @@ def _file(files: Files, number: int, largest: int | None = None) -> Iterator[Eve
 
 
 def _parsed(line: str) -> Event | None:
+    # JSON's error for nothing would load all of json, at each start on a new host.
+    if not line:
+        return None
     try:
         return from_line(line)
     except (ValueError, RecursionError, ApvfioError):
