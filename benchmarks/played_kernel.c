@@ -145,8 +145,8 @@ static int store_matrix(const char *device, ids matrix[DIMENSIONS])
 		return -1;
 	*(end = page) = 0;
 	for (int adapter = 0; adapter < IDS; adapter++)
-		for (int domain = 0; domain < IDS && end < page + PAGE - 8; domain++)
-			if (matrix[ADAPTERS][adapter] && matrix[DOMAINS][domain]) {
+		for (int domain = 0; matrix[ADAPTERS][adapter] && domain < IDS && end < page + PAGE - 8; domain++)
+			if (matrix[DOMAINS][domain]) {
 				end += sprintf(end, "%02x.%04x\n", adapter, domain);
 				sprintf(path, "devices/ap/card%02x/%02x.%04x/status", adapter, adapter, domain);
 				write_file(path, "assigned\n");

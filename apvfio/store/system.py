@@ -46,7 +46,7 @@ class RealSystem:
         for root in (self.root, "/"):
             try:
                 fd = open_ordinary(os.path.join(root, _BOOT_ID), os.O_RDONLY)
-                with open(fd, encoding="ascii", errors="replace") as file:
+                with open(fd, encoding="utf-8", errors="replace") as file:
                     return file.read(_BOOT_ID_LIMIT).strip()
             except OSError:
                 continue
