@@ -23,8 +23,8 @@ builtins.__import__ = noting
 from apvfio.libvirt import hook
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.host_file import SimSystem
-import apvfio.engine.migration_lease, apvfio.events.journal, apvfio.libvirt.lean_import, apvfio.mdev.watchdog
-import apvfio.store.definitions, apvfio.store.system
+import apvfio.engine.migration_lease, apvfio.engine.rollback, apvfio.events.journal
+import apvfio.libvirt.lean_import, apvfio.mdev.watchdog, apvfio.store.definitions, apvfio.store.system
 system, guests = SimSystem.new(SimKernel.new()), json.load(sys.stdin)
 for guest in guests:
     for operation in ("prepare", "reconnect", "release"):
@@ -38,8 +38,8 @@ _BEGIN = {
     "apvfio.libvirt.lean_import",
     # A real host's /sys, files and journal.
     *("apvfio.store.system", "apvfio.mdev.watchdog", "apvfio.events.journal"),
-    # A guest without an annotation; one that arrives by a migration.
-    *("apvfio.store.definitions", "apvfio.engine.migration_lease"),
+    # A guest without an annotation; one that arrives by a migration; a live change that was interrupted.
+    *("apvfio.store.definitions", "apvfio.engine.migration_lease", "apvfio.engine.rollback"),
 }
 """Where the imports begin."""
 _GUESTS = (domain(), domain(ANY))

@@ -7,7 +7,6 @@ The schema says more: which words there may be. Here each fault gets a sentence 
 from __future__ import annotations
 
 from apvfio.domain.xml_reader import NAMESPACE, own, plain
-from apvfio.model.criteria import ATTRIBUTES, parse_criteria
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.mask_grammar import parse_list
@@ -25,7 +24,6 @@ _BLANKS = " \t\r\n"
 _LISTS = ("adapters", "domains", "control-domains")
 _FREE_BY = ("adapters", "domains")
 _MATRIX, _ANY = own("matrix"), own("any")
-_KNOWN = {_MATRIX: (*_LISTS, "free-by"), _ANY: ATTRIBUTES}
 
 
 def parse_annotation(guest: Element) -> Matrix | Criteria:
@@ -36,6 +34,9 @@ def parse_annotation(guest: Element) -> Matrix | Criteria:
     if matrix:
         found = Matrix(*(_ids(matrix, name) for name in _LISTS))
     elif criteria:
+        # Most guests name their queues.
+        from apvfio.model.criteria import parse_criteria  # noqa: PLC0415
+
         found = parse_criteria(criteria.attributes)
     else:
         raise _invalid("the annotation has no <matrix>")
@@ -71,15 +72,24 @@ def _faults(guest: Element) -> Iterator[str]:
     for name in guest.attributes:
         yield f"Invalid attribute {_shown(name)} for element guest"
     asked, *more = guest.children
-    for unexpected in [*([] if asked.tag in _KNOWN else [asked]), *asked.children, *more]:
+    for unexpected in [*([] if _attributes(asked.tag) else [asked]), *asked.children, *more]:
         yield f"Did not expect element {_shown(unexpected.tag)} there"
     for name, value in asked.attributes.items():
         if not _allowed(asked.tag, name, value):
             yield f"Invalid attribute {_shown(name)} for element {_shown(asked.tag)}"
 
 
+def _attributes(tag: str) -> tuple[str, ...]:
+    """The attributes of an element that requests queues; none if ``tag`` is another element's."""
+    if tag != _ANY:
+        return (*_LISTS, "free-by") if tag == _MATRIX else ()
+    from apvfio.model.criteria import ATTRIBUTES  # noqa: PLC0415
+
+    return ATTRIBUTES
+
+
 def _allowed(tag: str, name: str, value: str) -> bool:
-    if name not in _KNOWN.get(tag, ()):
+    if name not in _attributes(tag):
         return False
     if name == "free-by":
         return value.strip(_BLANKS) in _FREE_BY

@@ -16,7 +16,6 @@ from __future__ import annotations
 from apvfio.domain.annotation import free_by, parse_annotation, refusal_of
 from apvfio.domain.xml_reader import read_domain
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError, printable
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.matrix import Matrix
@@ -26,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.domain.xml_reader import DomainXml, Element
     from apvfio.kernel.seam import Files
+    from apvfio.model.criteria import Criteria
 
 HOSTDEV_XML = (
     "<hostdev mode='subsystem' type='mdev' model='vfio-ap'><source><address uuid='{}'/></source></hostdev>"
@@ -44,7 +44,7 @@ def parse_domain(xml: bytes) -> Request | None:
         if annotation is None:
             return None
         asked = parse_annotation(annotation)
-        matrix, criteria = (Matrix(), asked) if isinstance(asked, Criteria) else (asked, None)
+        matrix, criteria = (asked, None) if isinstance(asked, Matrix) else (Matrix(), asked)
         return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), criteria)
     except RequestError as error:
         raise error.for_guest(domain.name) from None

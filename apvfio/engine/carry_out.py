@@ -6,14 +6,13 @@ from __future__ import annotations
 import time
 
 from apvfio.engine.deferred import Pace
-from apvfio.engine.rollback import roll_back
 from apvfio.engine.state import bring_up_to_date, read_ledger
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import AP_MDEVS, HOST_DRIVER, Host
-from apvfio.model.ledger import ENDING, Ledger
+from apvfio.model.ledger import CHANGING, ENDING, Ledger
 from apvfio.model.step import REMOVE, Step
 from apvfio.model.text import resetting
 from apvfio.model.typed import NamedTuple
@@ -92,7 +91,7 @@ def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
     if part_going:
         pace.progress(resetting(going))
     _take(sysfs, rest, pace, part_going)
-    back, undoing = roll_back(sysfs, ledger, host)
+    back, undoing = _roll_back(sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
     # What is over shows in the overrides only where some are pending.
     now_so = read_host(sysfs, overrides=bool(back.overrides)) if taken else host
@@ -100,6 +99,15 @@ def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
     # What a live change had taken can be returned only now that its device no longer has it.
     unfinished = (part_going < len(going) or back != ledger) and not deferred
     return Outcome(taken, after, deferred=deferred, unfinished=unfinished)
+
+
+def _roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
+    """As `apvfio.engine.rollback.roll_back`, which is loaded only if a guest is being changed."""
+    if not any(lease.state == CHANGING for lease in ledger.leases.values()):
+        return ledger, []
+    from apvfio.engine.rollback import roll_back  # noqa: PLC0415
+
+    return roll_back(sysfs, ledger, host)
 
 
 def carry_out_rest(system: System, outcome: Outcome, pace: Pace) -> Outcome:

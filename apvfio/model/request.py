@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from apvfio.model.criteria import Criteria
-from apvfio.model.matrix import Matrix
 from apvfio.model.typed import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from apvfio.model.criteria import Criteria
+    from apvfio.model.matrix import Matrix
 
 
 class Request(NamedTuple):
