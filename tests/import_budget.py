@@ -18,7 +18,8 @@ SLOW = {
 }  # fmt: skip
 """Each of these takes milliseconds to load, itself or with what it brings along."""
 OTHERS = {
-    "apvfio.model.cards", "apvfio.model.criteria", "apvfio.engine.rollback", "apvfio.store.definitions", "apvfio.events.queue_history", "apvfio.libvirt.guests",
+    "apvfio.model.cards", "apvfio.model.criteria", "apvfio.engine.rollback",
+    "apvfio.store.definitions", "apvfio.events.queue_history", "apvfio.libvirt.guests",
     "apvfio.kernel.lszcrypt",
     "apvfio.plan.selection", "apvfio.plan.drift", "apvfio.plan.key_warnings", "apvfio.plan.joint_search",
     "apvfio.plan.joint", "apvfio.sim", "apvfio.domain.xml_tree", "apvfio.mdev.definitions",
