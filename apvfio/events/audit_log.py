@@ -142,7 +142,8 @@ def _end(files: Files) -> tuple[str | None, Event | None]:
         end = files.end(AUDIT_LOG)
     except ApvfioError:
         return None, None
-    return end, _parsed(end.rstrip("\n").rpartition("\n")[2])
+    # An empty text is no JSON, and to say so takes the library that a start does without.
+    return end, _parsed(end.rstrip("\n").rpartition("\n")[2]) if end else None
 
 
 def _append(files: Files, found: Iterable[Event], end: str | None) -> None:
