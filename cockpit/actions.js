@@ -105,11 +105,11 @@ function scope(when) {
     return { live: ["--live"], both: ["--config", "--live"] }[when] || [];
 }
 
-/** A guest's queues go home, though libvirt has not said that it ended. */
+/** A guest's queues are returned, though libvirt has not said that it ended. */
 export function release(lease, done) {
     open({
         title: cockpit.format(_("Release the queues of $0"), called(lease.guest)),
-        intro: _("They go home when the guest ends. This is for a guest whose end nobody has noticed."),
+        intro: _("They are returned when the guest stops. This is for a guest whose end nobody has noticed."),
         done,
         fields: [{ name: "force", label: _("Even if the guest still uses them: it loses them while it runs"), kind: "check" }],
         command: ({ force }) => ({ argv: ["release", ...(force ? ["--force"] : [])], name: lease.uuid }),

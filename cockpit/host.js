@@ -40,7 +40,7 @@ export class Host {
         const returns = [pending.apmask && `apmask ${pending.apmask}`, pending.aqmask && `aqmask ${pending.aqmask}`,
                          overrides.length && `driver_override ${overrides.join(", ")}`].filter(text => text);
         fill(this.list, facts([
-            [_("Queues change hands by"), status.mechanism === "overrides" ? _("driver_override, each by itself") : _("the masks")],
+            [_("Mechanism"), status.mechanism === "overrides" ? _("driver_override, each by itself") : _("the masks")],
             [_("apmask"), this.mask("apmask", apmask)],
             [_("aqmask"), this.mask("aqmask", aqmask)],
             [_("vfio_ap"), status.kernel.vfio_ap ? _("loaded") : element("span", { class: "warning" }, _("not loaded"))],

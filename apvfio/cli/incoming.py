@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
     what.add_argument(
-        "--give-up", action="store_true", help="take home what is held for it, because it does not come"
+        "--give-up", action="store_true", help="return the queues held for it, since it does not come"
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -44,7 +44,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     """Build the parser of the whole command line, or that which knows only ``command``, in half the time."""
     parser = Parser(
         prog="apvfio",
-        description="Crypto Express queues for KVM guests on IBM Z: given at start, taken home at shutdown.",
+        description="Crypto Express queues for KVM guests on IBM Z: given at start, returned at shutdown.",
         epilog=f"{examples('')}\n{_EXITS}",
     )
     parser.add_argument("--version", action="version", version=f"apvfio {__version__}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio mechanism``: by which of the kernel's two mechanisms queues change hands here."""
+"""``apvfio mechanism``: which mechanism decides the drivers of queues."""
 
 from __future__ import annotations
 

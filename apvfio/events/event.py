@@ -36,7 +36,7 @@ PENDING = "pending"
 CLAIMED = "claimed"
 MASKS = "masks"
 MECHANISM = "mechanism"
-"""The mechanism was chosen by which queues change hands."""
+"""An administrator chose the mechanism."""
 
 NOTICE, WARNING, INFO = 5, 4, 6
 """Priorities of the journal."""
@@ -81,7 +81,7 @@ KINDS = {
     CLAIMED: Kind("{queues} freed for the mediated device {mdev}{by}", "53a25543c1c547f38c21649ba265b68b"),
     MASKS: Kind("masks changed by hand: {text}", "26aa9df8e7804b51bc7a097d51571997"),
     MECHANISM: Kind(
-        "queues change hands by {text}",
+        "mechanism: {text}",
         "13407eead52741db8b173a2b487191e6",
         without_text="the mechanism is the policy's again",
     ),

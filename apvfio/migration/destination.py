@@ -74,7 +74,7 @@ def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:
     if runs(system, uuid):
         held = _held(system, uuid)
         raise ConflictError(
-            "it runs here.", guest=held.guest if held else "", remedy="What it holds comes home when it ends."
+            "it runs here.", guest=held.guest if held else "", remedy="Its queues are returned when it stops."
         )
     return release_guest(system, uuid, progress=progress)
 

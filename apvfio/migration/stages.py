@@ -29,11 +29,11 @@ WORDS = {
     UNPLUG: "here: plug its device out; its queues stay its own",
     MOVE: "migrate it, running, with its definition",
     PLUG: "destination: plug its device in",
-    RETURN: "here: take its queues home",
+    RETURN: "here: return its queues",
     EXPECT_BACK: "here: free its queues, make its device",
     MOVE_BACK: "migrate it back",
     PLUG_BACK: "here: plug its device in",
-    GIVE_UP: "destination: take home what was freed for it",
+    GIVE_UP: "destination: return the queues that were freed for it",
 }
 """Each step in words."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change of the masks does: which queues change hands, by which writes.
+"""What a change of the masks does: which queues are freed or returned, by which writes.
 
 chzdev computes the same and looks at less: it knows nothing of leases and of the policy, and
 nothing of the kernel's rule that a mask bit cannot be set while any device holds its id.

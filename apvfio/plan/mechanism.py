@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""By which of the kernel's two mechanisms queues change hands on a host."""
+"""Which of the two mechanisms decides the drivers of a host's queues."""
 
 from __future__ import annotations
 

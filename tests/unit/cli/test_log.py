@@ -87,7 +87,7 @@ def test_a_guests_life_and_what_an_administrator_did(
         "guest g1 no longer has 4 queues: adapters 0,10, domains 1-2",
         "masks changed by hand: apmask -0",
         "masks changed by hand: apmask stored as 1-255",
-        "queues change hands by masks",
+        "mechanism: masks",
     ]
 
 
