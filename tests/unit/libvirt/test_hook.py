@@ -237,6 +237,26 @@ class TestScript:
             (woken,) = deferred.iterdir()
             assert woken.name.partition(".")[2] == UUID
 
+    @pytest.mark.parametrize("size", [0, 100, 16_000, 16_381, 16_382, 16_383, 16_384, 16_400, 100_000])
+    def test_the_guest_is_found_in_a_ledger_of_any_size(self, script: Path, size: int) -> None:
+        ledger = script.parent / "run/apvfio/ledger.json"
+        for text, ours in ((UUID, True), (UUID.replace("1", "2"), False)):
+            # Whole lines of a ledger may end as the ledger does.
+            ledger.write_text("{\n}\n".ljust(size // 2, "\n") + " }\n" * (size // 6) + f'"{text}"}}\n')
+            assert bool(self.run(script, "release", domain())[1]) is ours
+            assert bool(self.records(script)) is ours
+            for record in script.parent.glob("run/apvfio/stopped.*"):
+                record.unlink()
+
+    @pytest.mark.parametrize("text", ["", "{", '{"leases": [\n {\n }\n', "\0\0}"])
+    def test_a_ledger_that_is_not_whole_does_not_lose_a_stop(self, script: Path, text: str) -> None:
+        """It lacks the guest, and grep says so: as before apvfio had written it."""
+        (script.parent / "run/apvfio/ledger.json").write_text(text)
+        assert self.run(script, "release", domain()) == (0, b"")
+        (script.parent / "run/apvfio/ledger.json").write_text(f"{text}{UUID}")
+        assert self.run(script, "release", domain())[1] != b""
+        assert self.records(script) == [UUID]
+
     def test_who_served_a_stop_leaves_nobody_to_wake(self, script: Path) -> None:
         deferred = script.parent / "run/apvfio/deferred"
         deferred.mkdir()
