@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -115,6 +116,25 @@ def test_the_commands_run(
             if not any(part in command for part in ELSEWHERE):
                 code = run(host, command)
                 assert (command, code) == (command, Exit.OK), capsys.readouterr().err
+
+
+def test_annotate_shows_what_guest_set_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the guest's XML; a second run changes no line, as the page says of Ansible."""
+    page = CHECKOUT / "docs/annotate.md"
+    shown = [line.strip() for line in page.read_text().splitlines() if re.match(r" +<ap:(matrix|any) ", line)]
+    assert len(shown) == 2
+    written = [
+        next(block for block in BLOCKS if block.heading == heading).commands()[-1]
+        for heading in ("By ids", "By criteria")
+    ]
+    with patient(tmp_path, capsys) as host:
+        host.define("db1")
+        for command, element in zip(written, shown):
+            assert run(host, command) == Exit.OK
+            capsys.readouterr()
+            assert element in host.domain("db1").XMLDesc().replace("'", '"')
+            assert run(host, f"{command} --json") == Exit.OK
+            assert json.loads(capsys.readouterr().out)["definition"] == []
 
 
 def test_what_runs_elsewhere_is_on_a_page() -> None:
