@@ -78,7 +78,7 @@ def test_a_lease_is_released(host: SimulatedHost, open_page: OpenPage) -> None:
     host.start(a_request("0,10", "1,2"))
     page = open_page(host.path)
     page.click("Release g1")
-    page.until("dialog", "They go home when the guest ends.")
+    page.until("dialog", "They are returned when the guest stops.")
     page.click("Show plan", "dialog")
     page.until("dialog", f"echo 1 > /sys/{AP_MDEVS.remove(mdev(1))}")
     page.until("dialog", "echo +1-2 > /sys/bus/ap/aqmask")
