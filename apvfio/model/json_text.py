@@ -25,6 +25,8 @@ class _Reading:
     strict = True
     object_hook = None
     object_pairs_hook = None
+    array_hook = None
+    """Of Python 3.15 and later."""
     parse_float = float
     parse_int = int
     parse_constant = staticmethod(
@@ -39,8 +41,9 @@ def loads(text: str) -> Any:
     try:
         scan = fast.make_scanner(_Reading)  # type: ignore[arg-type]
         value, end = scan(text, len(text) - len(text.lstrip(_BLANK)))
-    except (StopIteration, SystemError, ValueError):
-        # The scanner has no error of its own: it takes that of json.decoder, if that is loaded.
+    except (AttributeError, StopIteration, SystemError, ValueError):
+        # The scanner has no error of its own: it takes that of json.decoder, if that is loaded. A Python that
+        # is to come may want to know more of it.
         return _json().loads(text)
     if text[end:].strip(_BLANK):
         return _json().loads(text)
@@ -51,9 +54,12 @@ def dumps(value: object, *, indent: int = 0) -> str:
     """Return ``value`` as JSON: in one line, or with so many blanks more for each level."""
     if fast is None:
         return str(_json().dumps(value, indent=indent or None))
-    encoder = fast.make_encoder(
-        {}, _refuse, fast.encode_basestring_ascii, None, ": ", ", ", False, False, True
-    )
+    try:
+        encoder = fast.make_encoder(
+            {}, _refuse, fast.encode_basestring_ascii, None, ": ", ", ", False, False, True
+        )
+    except TypeError:
+        return str(_json().dumps(value, indent=indent or None))
     return _indented(value, encoder, indent, 0) if indent else "".join(encoder(value, 0))
 
 

@@ -45,8 +45,21 @@ def test_what_json_refuses_is_refused(text: str) -> None:
         assert repr(json_text.loads(text)) == repr(value)
 
 
-def test_without_the_parts_in_c_json_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_text, "fast", None)
+class OfAPythonToCome:
+    """The parts of `json` in C, when they want to be told more, as 3.15 did with ``array_hook``."""
+
+    def make_scanner(self, context: object) -> object:
+        return context.hook_of_3_20  # type: ignore[attr-defined]
+
+    def make_encoder(self, *_nine: object) -> object:
+        raise TypeError("make_encoder() takes 10 arguments")
+
+
+@pytest.mark.parametrize("parts", [None, OfAPythonToCome()], ids=["none", "others"])
+def test_without_the_parts_in_c_json_does_it(
+    monkeypatch: pytest.MonkeyPatch, parts: OfAPythonToCome | None
+) -> None:
+    monkeypatch.setattr(json_text, "fast", parts)
     assert json_text.loads('{"a": [1]}') == {"a": [1]}
     assert json_text.dumps({"a": [1]}, indent=1) == json.dumps({"a": [1]}, indent=1)
 
