@@ -48,6 +48,8 @@ def test_what_json_refuses_is_refused(text: str) -> None:
 class OfAPythonToCome:
     """The parts of `json` in C, when they want to be told more, as 3.15 did with ``array_hook``."""
 
+    encode_basestring_ascii = staticmethod(json.encoder.encode_basestring_ascii)
+
     def make_scanner(self, context: object) -> object:
         return context.hook_of_3_20  # type: ignore[attr-defined]
 
