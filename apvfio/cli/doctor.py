@@ -46,7 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_files(paths: list[str]) -> list[DomainFacts]:
-
     found = []
     for path in paths:
         xml = read_file(path)
@@ -55,7 +54,6 @@ def _from_files(paths: list[str]) -> list[DomainFacts]:
 
 
 def _from_libvirt(uri: str) -> list[DomainFacts]:
-
     with Guests(uri) as guests:
         return [
             DomainFacts(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs, System
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
-    from apvfio.model.persistent_masks import StoredMasks
 
 
 def differences(system: System, host: Host, ledger: Ledger, intended: MaskBits | None = None) -> list[str]:
@@ -44,11 +43,6 @@ def intended_masks(system: System) -> MaskBits:
     if has_boot_masks(system.sysfs):
         return ALL_BITS
     try:
-        return cleared_in(masks_file.load(system.files))
+        return masks_file.load(system.files).cleared
     except ApvfioError:
         return ALL_BITS
-
-
-def cleared_in(stored: StoredMasks) -> MaskBits:
-    """The bits that stored masks clear."""
-    return ALL_BITS - stored.filled(ALL_BITS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from binascii import crc32
 
 from apvfio.events.event import CHANGED, CLAIMED, HELD, MASKS, MECHANISM, PENDING, STARTED, STOPPED, Event
-from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
 from apvfio.model.ledger import CHANGING
 from apvfio.model.ledger import HELD as HELD_LEASE
@@ -64,7 +63,7 @@ def events(before: Ledger, after: Ledger, now: float) -> Iterator[Event]:
         yield Event(now, PENDING, after.boot_id, text=_unneeded(after))
     strange = after.cleared_by_others - before.cleared_by_others
     if strange:
-        bits = (mask_bits(name, ids) for name, ids in zip(MASK_NAMES, strange) if ids)
+        bits = (mask_bits(name, ids) for name, ids in strange.named())
         text = f"another program cleared {' and '.join(bits)}"
         yield Event(now, MASKS, after.boot_id, text=text)
     if after.mechanism != before.mechanism:
@@ -100,6 +99,6 @@ def _unneeded(ledger: Ledger) -> str:
     leases = {mdev: lease._replace(state=HELD_LEASE) for mdev, lease in ledger.leases.items()}
     holding_on = ledger._replace(leases=leases)
     bits, needed = ledger.pending - holding_on.needed_bits(), holding_on.needed_queues()
-    parts = [f"{name} {format_list(ids)}" for name, ids in zip(MASK_NAMES, bits) if ids]
+    parts = [f"{name} {format_list(ids)}" for name, ids in bits.named()]
     queues = [str(queue) for queue in sorted(ledger.overrides) if queue not in needed]
     return "; ".join([*parts, *(["driver_override of " + ", ".join(queues)] if queues else [])])

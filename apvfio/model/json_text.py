@@ -36,14 +36,12 @@ class _Reading:
 
 def loads(text: str) -> Any:
     """Return the value that ``text`` stands for; ValueError or RecursionError if it is no JSON."""
-    if fast is None:
-        return _json().loads(text)
     try:
         scan = fast.make_scanner(_Reading)  # type: ignore[arg-type]
         value, end = scan(text, len(text) - len(text.lstrip(_BLANK)))
     except (AttributeError, StopIteration, SystemError, ValueError):
-        # The scanner has no error of its own: it takes that of json.decoder, if that is loaded. A Python that
-        # is to come may want to know more of it.
+        # The scanner has no error of its own: it takes that of json.decoder, if that is loaded. There may
+        # be no scanner, and that of a Python to come may ask for more settings.
         return _json().loads(text)
     if text[end:].strip(_BLANK):
         return _json().loads(text)
@@ -52,13 +50,11 @@ def loads(text: str) -> Any:
 
 def dumps(value: object, *, indent: int = 0) -> str:
     """Return ``value`` as JSON: in one line, or with so many blanks more for each level."""
-    if fast is None:
-        return str(_json().dumps(value, indent=indent or None))
     try:
         encoder = fast.make_encoder(
             {}, _refuse, fast.encode_basestring_ascii, None, ": ", ", ", False, False, True
         )
-    except TypeError:
+    except (AttributeError, TypeError):
         return str(_json().dumps(value, indent=indent or None))
     return _indented(value, encoder, indent, 0) if indent else "".join(encoder(value, 0))
 

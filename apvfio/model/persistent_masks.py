@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 
 from apvfio.model.errors import RequestError
-from apvfio.model.host import MASK_NAMES, MaskBits
+from apvfio.model.host import ALL_BITS, MASK_NAMES, MaskBits
 from apvfio.model.ids import format_hex, parse_hex
 
 TYPE_CHECKING = False
@@ -49,6 +49,11 @@ class StoredMasks(NamedTuple):
     def filled(self, default: MaskBits) -> MaskBits:
         """The masks, with ``default`` for what is not stored."""
         return MaskBits(*(own if ids is None else ids for ids, own in zip(self, default)))
+
+    @property
+    def cleared(self) -> MaskBits:
+        """The bits that these masks clear; none for one that is not stored."""
+        return ALL_BITS - self.filled(ALL_BITS)
 
 
 def parse_rule(text: str) -> StoredMasks:

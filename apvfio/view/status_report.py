@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import printable
-from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
 from apvfio.model.text import some_queues
 from apvfio.store.ledger_file import pending_json
@@ -89,7 +88,7 @@ def _leases(ledger: Ledger) -> tuple[str, ...]:
 
 
 def _pending(ledger: Ledger) -> str:
-    parts = [f"{name} {ids}" for name, ids in zip(MASK_NAMES, ledger.pending) if ids]
+    parts = [f"{name} {ids}" for name, ids in ledger.pending.named()]
     if ledger.overrides:
         parts.append(f"driver_override of {some_queues(ledger.overrides)}")
     return ", ".join(parts) or "nothing"

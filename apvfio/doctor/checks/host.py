@@ -9,7 +9,7 @@ from apvfio.doctor.check import WARNING, of_error, ok, skipped, warning
 from apvfio.doctor.checks.store import ROOT_ONLY
 from apvfio.doctor.facts import Unseen, known
 from apvfio.model.host import ALL_BITS, AP_MDEVS, BUS, MASK_NAMES, OVERRIDES, MaskBits
-from apvfio.model.ids import ALL_IDS, NO_IDS, format_list, union
+from apvfio.model.ids import ALL_IDS, format_list, union
 from apvfio.model.persistent_masks import RULE
 from apvfio.model.request import Request
 from apvfio.model.text import mask_bits, some_queues
@@ -118,8 +118,8 @@ def _masks(
     kernel: KernelFacts, host: Host, ledger: Ledger, stored: StoredMasks | None, words: Words
 ) -> Iterator[Check]:
     """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
-    stored_bits = MaskBits(*(NO_IDS if ids is None else ALL_IDS - ids for ids in (stored or (None, None))))
-    cleared = MaskBits(ALL_IDS - host.apmask, ALL_IDS - host.aqmask)
+    stored_bits = stored.cleared if stored else MaskBits()
+    cleared = ALL_BITS - host.masks
     strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else stored_bits)
     for name, own, theirs, left, there in zip(
         MASK_NAMES, cleared, stored_bits, strange, (host.adapters, host.domains)

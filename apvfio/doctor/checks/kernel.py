@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import ok, problem, skipped, warning
 from apvfio.doctor.facts import BLACKLISTED, NO_MODULE, Unseen, known
 from apvfio.model.errors import ApvfioError, ConflictError, printable
-from apvfio.model.host import BUS, MASK_NAMES, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
-from apvfio.model.ids import ALL_IDS
+from apvfio.model.host import ALL_BITS, BUS, MASKS, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.model.ledger import Ledger
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
@@ -125,8 +124,7 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     kernel = facts.kernel
     ledger = facts.ledger or Ledger("", {})
     if kernel.mixed:
-        active = zip(MASK_NAMES, (host.apmask, host.aqmask))
-        masks = " and ".join(name for name, ids in active if ids != ALL_IDS)
+        masks = " and ".join(name for name, _ in (ALL_BITS - host.masks).named())
         spare = _unused(kernel.overrides, host, ledger)
         state = problem if _stops_somebody(facts) else warning
         mixed = f"{masks} cleared, driver_override set for {some_queues(kernel.overrides)}"
