@@ -18,11 +18,15 @@ def at_the_lock(root: str = "/") -> set[int]:
 
 
 def _has_open(pid: int, path: str) -> bool:
-    """Whether the process has the file open; by its name as the process sees it."""
+    """Whether the process has the file open; by its name as the process sees it.
+
+    On a mounted simulated host the kernel may forget an open file's name, and look it up again for the next
+    process: it then calls the file deleted that is there.
+    """
     # It may end, or close the file, meanwhile.
     with suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
+                if os.readlink(f"/proc/{pid}/fd/{fd}").removesuffix(" (deleted)") == path:
                     return True
     return False

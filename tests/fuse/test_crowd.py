@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -198,7 +199,9 @@ def test_half_of_them_killed(crowd: Crowd) -> None:
                 call.stdin.close()
                 call.stdin = None
             while len(at_the_lock(crowd.system.root)) < len(calls):
-                assert not any(call.poll() for call in calls)
+                ended = [call.communicate(timeout=PATIENCE) for call in calls if call.poll() is not None]
+                assert not ended
+                time.sleep(0.05)
             for call in calls[::2]:
                 # The shell has become Python.
                 call.kill()
