@@ -16,6 +16,7 @@ from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.request import asked_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_editor import with_request
+from apvfio.domain.xml_reader import read_domain
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look
 from apvfio.libvirt import live_guest
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         )
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
+        if args.any is not None and read_domain(guest.xml(live=guest.active and args.live)).secure:
+            asked = _asked(args, secure=True)
         with opened(args) as system:
             task = _task(args, guest, asked, other_devices(guest, guests.all(), _seen(args, system)))
             _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
@@ -109,8 +112,11 @@ def _seen(args: argparse.Namespace, system: System) -> State | None:
         raise error.adding(remedy=_UNCHECKED) from None
 
 
-def _asked(args: argparse.Namespace) -> Matrix | Criteria | None:
-    """What the options say; None if they leave the annotation as it is."""
+def _asked(args: argparse.Namespace, *, secure: bool = False) -> Matrix | Criteria | None:
+    """What the options say; None if they leave the annotation as it is.
+
+    ``secure``: for a Secure Execution guest.
+    """
     words = (args.any, args.adapters, args.domains, args.control_domains)
     if args.new_device and words == (None,) * len(words):
         return None
@@ -125,7 +131,7 @@ def _asked(args: argparse.Namespace) -> Matrix | Criteria | None:
             "guest set takes either --adapters and --domains, or --any.",
             remedy="See 'apvfio guest set --help'.",
         )
-    return parse_option(args.any, args.control_domains)
+    return parse_option(args.any, args.control_domains, secure=secure)
 
 
 def _task(

@@ -26,8 +26,11 @@ _FREE_BY = ("adapters", "domains")
 _MATRIX, _ANY = own("matrix"), own("any")
 
 
-def parse_annotation(guest: Element) -> Matrix | Criteria:
-    """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix."""
+def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criteria:
+    """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix.
+
+    ``secure``: it is that of a Secure Execution guest, for which criteria have other defaults.
+    """
     matrix = next(iter(guest.all(_MATRIX)), None)
     criteria = next(iter(guest.all(_ANY)), None)
     found: Matrix | Criteria
@@ -37,7 +40,7 @@ def parse_annotation(guest: Element) -> Matrix | Criteria:
         # Most guests name their queues.
         from apvfio.model.criteria import parse_criteria  # noqa: PLC0415
 
-        found = parse_criteria(criteria.attributes)
+        found = parse_criteria(criteria.attributes, secure=secure)
     else:
         raise _invalid("the annotation has no <matrix>")
     for why in _faults(guest):

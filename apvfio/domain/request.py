@@ -43,9 +43,17 @@ def parse_domain(xml: bytes) -> Request | None:
         annotation = _annotation_of(domain)
         if annotation is None:
             return None
-        asked = parse_annotation(annotation)
+        asked = parse_annotation(annotation, secure=domain.secure)
         matrix, criteria = (asked, None) if isinstance(asked, Matrix) else (Matrix(), asked)
-        return Request(domain.name, _uuid_of(domain), _mdev_of(domain), matrix, free_by(annotation), criteria)
+        return Request(
+            domain.name,
+            _uuid_of(domain),
+            _mdev_of(domain),
+            matrix,
+            free_by(annotation),
+            criteria,
+            secure=domain.secure,
+        )
     except RequestError as error:
         raise error.for_guest(domain.name) from None
 
@@ -55,7 +63,7 @@ def asked_in(xml: bytes) -> Matrix | Criteria | None:
     domain = read_domain(xml)
     try:
         annotation = _annotation_of(domain)
-        return None if annotation is None else parse_annotation(annotation)
+        return None if annotation is None else parse_annotation(annotation, secure=domain.secure)
     except RequestError as error:
         raise error.for_guest(domain.name) from None
 
@@ -65,7 +73,7 @@ def parse_device(xml: bytes) -> Request | None:
     domain = read_domain(xml)
     if not domain.addresses:
         return None
-    return Request(domain.name, _uuid_of(domain), _mdev_of(domain), Matrix())
+    return Request(domain.name, _uuid_of(domain), _mdev_of(domain), Matrix(), secure=domain.secure)
 
 
 def request_of(files: Files, xml: bytes) -> Request | None:

@@ -12,7 +12,7 @@ import difflib
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from apvfio.domain.xml_reader import NAMESPACE, is_own, read_domain
+from apvfio.domain.xml_reader import NAMESPACE, SECURE_EXECUTION, is_own, read_domain
 from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, etree, parse_xml
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
 def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
     """What another host's apvfio needs of the domain ``xml``: name, uuid, annotation and device.
 
-    The rest is nobody's business, its memory's size as well as its passwords. With ``mdev`` its device is the
-    one of that uuid, whatever it says. RequestError if it is not well-formed.
+    And whether it is a Secure Execution guest. The rest is nobody's business, its memory's size as well as
+    its passwords. With ``mdev`` its device is the one of that uuid, whatever it says. RequestError if it is
+    not well-formed.
     """
     domain, made = parse_xml(xml), etree.Element("domain")
     for tag in ("name", "uuid"):
@@ -75,6 +76,8 @@ def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
     etree.SubElement(made, "metadata").extend([deepcopy(element) for element in domain.findall(ANNOTATION)])
     named = [mdev] if mdev else [address.get("uuid") or "" for address in domain.findall(HOSTDEV)]
     etree.SubElement(made, "devices").extend([_hostdev(uuid) for uuid in named])
+    if read_domain(xml).secure:
+        etree.SubElement(made, "launchSecurity", type=SECURE_EXECUTION)
     return _text(made)
 
 

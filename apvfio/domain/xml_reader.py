@@ -23,8 +23,10 @@ _ANNOTATION = f"{NAMESPACE}{_BETWEEN}guest"
 _BLANKS = b" \t\r\n"
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8."""
-_PARTS = ("name", "uuid", "metadata", "devices")
+_PARTS = ("name", "uuid", "metadata", "devices", "launchSecurity")
 _TEXTS = ("name", "uuid")
+SECURE_EXECUTION = "s390-pv"
+"""The type of ``<launchSecurity>`` that a Secure Execution guest has (libvirt: formatdomain)."""
 _VFIO_AP = {"mode": "subsystem", "type": "mdev", "model": "vfio-ap"}
 _PIECE = 1 << 20
 """Bytes that expat gets at once: what a handler refuses it reads to the end of the piece."""
@@ -81,6 +83,8 @@ class DomainXml(NamedTuple):
     """The uuids, as they are written, of the guest's vfio-ap devices; '' for one without."""
     stray: Stray | None
     """The first one in the document."""
+    secure: bool = False
+    """Whether it is started as a Secure Execution guest."""
 
 
 def own(name: str) -> str:
@@ -132,6 +136,7 @@ def read_domain(xml: bytes, what: str = "the domain XML") -> DomainXml:
         annotations=root.all("metadata", _ANNOTATION),
         addresses=[address.attributes.get("uuid", "") for address in addresses],
         stray=stray,
+        secure=any(one.attributes.get("type") == SECURE_EXECUTION for one in root.all("launchSecurity")),
     )
 
 

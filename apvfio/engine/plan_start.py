@@ -69,6 +69,8 @@ def planned(
     """
     host, ledger, policy = state
     criteria = request.criteria
+    if request.secure:
+        _require_usable(sysfs, request)
     if criteria is None:
         return make(request, ledger)
     # Most guests name their queues.
@@ -101,6 +103,14 @@ def planned(
     raise refusal
 
 
+def _require_usable(sysfs: Sysfs, request: Request) -> None:
+    """RequestError if a Secure Execution guest requests what it cannot use."""
+    from apvfio.kernel.cards import read_adapters  # noqa: PLC0415  few guests are
+    from apvfio.plan.secure_execution import require_usable  # noqa: PLC0415
+
+    require_usable(request, read_adapters(sysfs))
+
+
 def all_named(
     sysfs: Sysfs, requests: Iterable[Request], host: Host, ledger: Ledger, policy: Policy
 ) -> tuple[list[Request], list[ApvfioError]]:
@@ -111,12 +121,18 @@ def all_named(
     from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    requests = list(requests)
-    named = [request for request in requests if not request.criteria]
+    named: list[Request] = []
     errors: list[ApvfioError] = []
+    unnamed: list[Request] = []
     for request in requests:
-        if request.criteria is None:
-            continue
+        try:
+            if request.secure:
+                _require_usable(sysfs, request)
+            (unnamed if request.criteria else named).append(request)
+        except ApvfioError as error:
+            errors.append(error)
+    for request in unnamed:
+        assert request.criteria
         running = [lease.matrix for lease in ledger.active_leases() if lease.uuid == request.guest_uuid]
         others = {other.mdev: other.matrix for other in named if other.mdev != request.mdev}
         spoken_for = host._replace(mdevs={**host.mdevs, **others})

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apvfio.kernel.cards import read_adapters
 from apvfio.mdev.definitions import MANUAL, Definition
 from apvfio.mdev.mdevctl import Mdevctl, MdevctlError
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError
 from apvfio.model.host import AP_MDEVS
+from apvfio.plan.secure_execution import require_usable
 from apvfio.store.definitions import FOLDER, PARENT, load_definition, matrix_of
 from apvfio.store.system import on_this_machine
 
@@ -41,6 +43,8 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
             guest=request.guest,
             remedy="Annotate it with <ap:matrix>.",
         )
+    if request.secure:
+        require_usable(request, read_adapters(system.sysfs))
     there = load_definition(system.files, request.mdev)
     if there and matrix_of(there) == request.matrix:
         return False

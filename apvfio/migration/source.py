@@ -14,6 +14,7 @@ from apvfio.migration.stages import runs_nowhere
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
+from apvfio.plan.secure_execution import require_migratable
 from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def preview(
     request = request_of(system.files, traveller.letter)
     if request is None:
         raise RequestError("it has no annotation.", remedy="Add one with 'apvfio guest set --live'.")
+    require_migratable(request)
     prospect = other.preview(traveller.letter)
     host, found = read_host(system.sysfs), ledger_file.load(system.files, system.boot_id)
     mine = read_equipment(system.sysfs, host, found, traveller.queues.queues())

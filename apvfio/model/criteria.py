@@ -15,9 +15,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODES = ("accel", "cca", "ep11")
+CCA = "cca"
+EP11 = "ep11"
+MODES = ("accel", CCA, EP11)
 """What a Crypto Express adapter can be set up as."""
 KEYLESS = "accel"
+_SECURE_ADAPTERS = 2
+"""How many adapters a Secure Execution guest gets in mode ep11 unless it says so: redundancy is the same
+master key on separate adapters, never in two domains of one (ibm.com/docs: linuxonibm/lxse,
+lxse_c_ep11_reqs)."""
 _MKVP_DIGITS = (16, 32, 64)
 """CCA's AES and APKA, CCA's ASYM or the half of EP11's that counts, and EP11's whole pattern."""
 _EP11_HALF = 32
@@ -82,13 +88,19 @@ def same_key(wanted: str, pattern: str) -> bool:
     return len(wanted) == len(pattern) and wanted == pattern
 
 
-def parse_criteria(texts: Mapping[str, str]) -> Criteria:
-    """The criteria that the attributes of ``<any>`` stand for; RequestError names attribute and fix."""
-    return _parse(texts, "the attribute {} of <any>", _EXAMPLE)
+def parse_criteria(texts: Mapping[str, str], *, secure: bool = False) -> Criteria:
+    """The criteria that the attributes of ``<any>`` stand for; RequestError names attribute and fix.
+
+    ``secure``: for a Secure Execution guest, which gets two adapters in mode ep11 if it names no number.
+    """
+    return _parse(texts, "the attribute {} of <any>", _EXAMPLE, secure=secure)
 
 
-def parse_option(text: str, control_domains: str | None) -> Criteria:
-    """The criteria in ``--any mode=ep11,adapters=2``; RequestError names key and fix."""
+def parse_option(text: str, control_domains: str | None, *, secure: bool = False) -> Criteria:
+    """The criteria in ``--any mode=ep11,adapters=2``; RequestError names key and fix.
+
+    ``secure`` as with `parse_criteria`.
+    """
     texts = {} if control_domains is None else {"control-domains": control_domains}
     for item in text.split(","):
         key, equals, value = item.partition("=")
@@ -102,10 +114,10 @@ def parse_option(text: str, control_domains: str | None) -> Criteria:
         if key in texts:
             raise RequestError(f"--any has {key} twice.", remedy="Leave one out.")
         texts[key] = value.strip()
-    return _parse(texts, "{} of --any", _OPTION_EXAMPLE)
+    return _parse(texts, "{} of --any", _OPTION_EXAMPLE, secure=secure)
 
 
-def _parse(texts: Mapping[str, str], where: str, example: str) -> Criteria:
+def _parse(texts: Mapping[str, str], where: str, example: str, *, secure: bool) -> Criteria:
     mode = texts.get("mode")
     mode = mode and mode.strip()
     if mode not in MODES:
@@ -115,7 +127,8 @@ def _parse(texts: Mapping[str, str], where: str, example: str) -> Criteria:
     control = texts.get("control-domains")
     return Criteria(
         mode=mode,
-        adapters=_number(texts, "adapters", where, IDS) or 1,
+        adapters=_number(texts, "adapters", where, IDS)
+        or (_SECURE_ADAPTERS if secure and mode == EP11 else 1),
         domains=_number(texts, "domains", where, IDS) or 1,
         min_generation=_number(texts, "min-generation", where, _MAX_GENERATION),
         mkvp=_mkvp(texts, where, mode),

@@ -27,3 +27,5 @@ class Request(NamedTuple):
     """What the queues must be like, if the guest does not name them."""
     source: str = "its annotation"
     """Where it was read, for messages."""
+    secure: bool = False
+    """Whether the guest is a Secure Execution guest (`apvfio.plan.secure_execution`)."""

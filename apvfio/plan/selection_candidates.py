@@ -9,6 +9,7 @@ from apvfio.model.criteria import same_key
 from apvfio.model.errors import printable
 from apvfio.model.host import HOST_DRIVER, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.model.text import some_queues
+from apvfio.plan.secure_execution import unusable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def candidates(
     """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
     criteria = request.criteria
     assert criteria
-    cards, story = _cards(criteria, known, host)
+    cards, story = _cards(request, criteria, known, host)
     left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
     conditions: list[tuple[str, Callable[[Apqn], str]]] = [
         ("not kept for the host", lambda queue: _kept(queue, policy, kept)),
@@ -67,7 +68,7 @@ def candidates(
     return Candidates(frozenset(left), tuple(story))
 
 
-def _cards(criteria: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
+def _cards(request: Request, criteria: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
     """The adapters whose card will do, and what the conditions on cards left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
     left = {adapter: card for adapter, card in cards.items() if card.mode == criteria.mode}
@@ -79,6 +80,7 @@ def _cards(criteria: Criteria, known: CardFacts, host: Host) -> tuple[set[int], 
             f"generation >= {criteria.min_generation}",
             lambda card: _generation(card) if card.generation < criteria.min_generation else "",
         ),
+        *([("Secure Execution", unusable)] if request.secure else []),
     ]
     for condition, fault in conditions:
         out = {adapter: fault(card) for adapter, card in left.items() if fault(card)}

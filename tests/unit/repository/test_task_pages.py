@@ -25,7 +25,15 @@ PAGES = [
     README,
     *(
         CHECKOUT / "docs" / f"{name}.md"
-        for name in ("annotate", "how-it-works", "keep-queues", "operations", "troubleshooting", "try")
+        for name in (
+            "annotate",
+            "how-it-works",
+            "keep-queues",
+            "operations",
+            "secure-execution",
+            "troubleshooting",
+            "try",
+        )
     ),
 ]
 LINKED = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]

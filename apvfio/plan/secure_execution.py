@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules for Secure Execution guests: which queues they can use, and which changes they do not survive.
+
+The guest's kernel uses a queue only if its adapter is an accelerator or in EP11 mode (ap_bus.h:
+ap_q_supported_in_se), and EP11 needs a CEX8S or later. The guest binds each queue to itself, and associates
+an EP11 queue with a secret; any reset of the queue undoes both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apvfio.model.criteria import CCA, EP11
+from apvfio.model.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apvfio.model.cards import Card
+    from apvfio.model.request import Request
+
+OLDEST_EP11 = 8
+"""A CEX8S: the queues of older adapters in EP11 mode can be neither bound nor associated."""
+
+
+def unusable(card: Card) -> str:
+    """Return what makes ``card`` unusable for such a guest, such as ``in CCA mode``; '' if it is usable."""
+    if card.mode == CCA:
+        return "in CCA mode"
+    if card.mode == EP11 and card.generation < OLDEST_EP11:
+        older = f"a CEX{card.generation}" if card.generation else "of unknown generation"
+        return f"in EP11 mode and {older}"
+    return ""
+
+
+def require_usable(request: Request, cards: Mapping[int, Card]) -> None:
+    """RequestError if ``request`` is a Secure Execution guest's and names what no such guest can use.
+
+    Of adapters that this host does not have, which ``cards`` lacks, nothing is known.
+    """
+    if not request.secure:
+        return
+    if request.criteria:
+        if request.criteria.mode == CCA:
+            raise _unusable("queues in CCA mode", request.guest)
+        return
+    for adapter in request.matrix.adapters:
+        why = unusable(cards[adapter]) if adapter in cards else ""
+        if why:
+            raise _unusable(f"adapter {adapter:02x}, which is {why}", request.guest)
+
+
+def require_migratable(request: Request) -> None:
+    """RequestError for a Secure Execution guest, which QEMU does not migrate (QEMU 11.1.3)."""
+    if request.secure:
+        raise RequestError(
+            "it is a Secure Execution guest, and QEMU cannot migrate one.",
+            guest=request.guest,
+            remedy="Shut it down here and start it at the destination.",
+        )
+
+
+def _unusable(what: str, guest: str) -> RequestError:
+    return RequestError(
+        f"it is a Secure Execution guest and cannot use {what}.",
+        guest=guest,
+        remedy="Request adapters in mode ep11 (CEX8S or later) or accel.",
+    )
