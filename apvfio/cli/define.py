@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register both commands."""
     for name, text, run in (
-        ("define", "define a guest's device for mdevctl, as its annotation says", _define),
-        ("undefine", "remove mdevctl's definition of a guest's device", _undefine),
+        ("define", "write a guest's annotation as mdevctl's definition of its mediated device", _define),
+        ("undefine", "remove mdevctl's definition of a guest's mediated device", _undefine),
     ):
         parser = commands.add_parser(name, help=text)
         add_source(parser)
         parser.set_defaults(run=run)
         if run is _define:
-            parser.add_argument("--replace", action="store_true", help="change a definition that is there")
+            parser.add_argument(
+                "--replace", action="store_true", help="replace an existing definition that differs"
+            )
 
 
 def _require_own(args: argparse.Namespace, request: Request) -> None:

@@ -15,8 +15,8 @@ _LONGEST = 1000
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("dump", help="make a simulated host of this one, for --sim FILE")
-    parser.add_argument("file", metavar="FILE")
+    parser = commands.add_parser("dump", help="copy this host into a file, as a simulated host")
+    parser.add_argument("file", metavar="FILE", help="file to write")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     parser.set_defaults(run=run)
 

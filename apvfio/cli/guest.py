@@ -32,23 +32,27 @@ _LONGEST = 200
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its verbs."""
-    guest = commands.add_parser("guest", help="set, show, clear and list what guests ask for")
+    guest = commands.add_parser("guest", help="set, show, clear and list the requests of guests")
     verbs = guest.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, run, text in (
         (
             "set",
             guest_set.run,
-            "write what a guest needs into its definition, or give it to a guest that runs",
+            "write a guest's request into its definition, or give queues to a running guest",
         ),
-        ("clear", guest_clear.run, "remove what a guest asks for, or take it from a guest that runs"),
-        ("show", _show, "show what a guest asks for"),
-        ("list", _list, "list all guests that ask for something, and whether they could start"),
+        ("clear", guest_clear.run, "remove a guest's request, or take the queues from a running guest"),
+        ("show", _show, "show a guest's request"),
+        ("list", _list, "list the guests that request queues, and whether they can start"),
     ):
         parser = verbs.add_parser(name, help=text)
         if name != "list":
-            parser.add_argument("guest", metavar="GUEST")
+            parser.add_argument("guest", metavar="GUEST", help="name of the guest")
         if name == "show":
-            parser.add_argument("--live", action="store_true", help="what it runs with, not its next start")
+            parser.add_argument(
+                "--live",
+                action="store_true",
+                help="show the request of the running guest, not that of its next start",
+            )
         elif name == "set":
             guest_set.add_options(parser)
         elif name == "clear":

@@ -27,12 +27,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     device.add_argument(
         "--keep-hostdev",
         action="store_true",
-        help="leave the device where it is, and to a running guest its queues",
+        help="leave the mediated device in place; a running guest keeps its queues",
     )
     device.add_argument(
         "--remove-hostdev",
         action="store_true",
-        help="remove the device also if its uuid was not chosen by apvfio",
+        help="remove the mediated device even if apvfio did not choose its UUID",
     )
     add_scope(parser)
 

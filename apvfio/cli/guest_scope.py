@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options."""
-    parser.add_argument("--config", action="store_true", help="for the next start (the default)")
+    parser.add_argument("--config", action="store_true", help="change the guest's next start (default)")
     parser.add_argument(
-        "--live", action="store_true", help="for the running guest, at once; with --config both"
+        "--live",
+        action="store_true",
+        help="change the running guest at once; with --config, change its next start as well",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
     add_if_state(parser)
 
 

@@ -61,17 +61,19 @@ class _Task(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
-    parser.add_argument("--adapters", metavar="LIST", help="adapters, as 0,0xa")
-    parser.add_argument("--domains", metavar="LIST", help="usage domains, as 1-2,4")
+    parser.add_argument("--adapters", metavar="LIST", help="adapters of the queues, such as 0,0xa")
+    parser.add_argument("--domains", metavar="LIST", help="usage domains of the queues, such as 1-2,4")
     parser.add_argument(
         "--any",
         metavar="CRITERIA",
-        help="instead of both: any queues like mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
+        help="any queues with these properties: mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
     )
-    parser.add_argument("--control-domains", metavar="LIST", help="control domains")
+    parser.add_argument(
+        "--control-domains", metavar="LIST", help="control domains of the guest, such as 1-2,4"
+    )
     device = parser.add_mutually_exclusive_group()
     device.add_argument(
-        "--no-hostdev", action="store_true", help="leave the guest's device as it is, or missing"
+        "--no-hostdev", action="store_true", help="leave the guest's mediated device as it is, or missing"
     )
     device.add_argument(
         "--new-device",
@@ -79,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="give the guest another mediated device, as a clone needs; without queues its annotation stays",
     )
     parser.add_argument(
-        "--unchecked", action="store_true", help="do not ask whether this host could start it as it is now"
+        "--unchecked", action="store_true", help="write the request even if this host cannot satisfy it now"
     )
     add_scope(parser)
 

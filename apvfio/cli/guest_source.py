@@ -15,9 +15,12 @@ _XML_LIMIT = 16 << 20
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` GUEST, ``--xml`` and ``--connect``."""
-    parser.add_argument("guest", nargs="?", metavar="GUEST", help="a guest that libvirt knows")
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name of a guest that libvirt knows")
     parser.add_argument(
-        "--xml", metavar="FILE", action="append", help="a domain XML instead; - is standard input"
+        "--xml",
+        metavar="FILE",
+        action="append",
+        help="read the domain XML from FILE, not from libvirt; - is standard input",
     )
     add_connect(parser)
 

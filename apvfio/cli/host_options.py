@@ -30,7 +30,7 @@ def add_if_state(parser: argparse.ArgumentParser) -> None:
         "--if-state",
         metavar="STATE",
         type=_state,
-        help="refuse if the state is no longer the one that --dry-run --json printed",
+        help="change nothing unless the state is still the one that --dry-run --json printed",
     )
 
 
@@ -79,4 +79,10 @@ def opened(args: argparse.Namespace) -> Iterator[System]:
 
 def add_connect(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option ``--connect``."""
-    parser.add_argument("-c", "--connect", metavar="URI", default=DEFAULT_URI, help="libvirt's daemon")
+    parser.add_argument(
+        "-c",
+        "--connect",
+        metavar="URI",
+        default=DEFAULT_URI,
+        help=f"connect to the libvirt daemon at URI (default: {DEFAULT_URI})",
+    )

@@ -20,12 +20,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command."""
     parser = commands.add_parser(
         "incoming",
-        help="free the queues of a guest that 'apvfio migrate' brings here; its XML is standard input",
+        help="free the queues of a guest that 'apvfio migrate' brings to this host",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    what.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     what.add_argument(
-        "--give-up", action="store_true", help="return the queues held for it, since it does not come"
+        "--give-up",
+        action="store_true",
+        help="return the queues that are held for the guest, which does not come",
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -20,7 +20,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command."""
     parser = commands.add_parser(
         "install",
-        help="make apvfio a part of this host: hook, units, rules, manuals",
+        help="install apvfio's hook, units, rules and manuals on this host",
         description="Shows what it will do, then does it. Nothing is restarted.\n"
         "With --root DIR the files are put below DIR, and no command is run.",
     )
@@ -28,21 +28,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--prefix",
         metavar="DIR",
         default=PREFIXES[0],
-        help=f"for units and manuals (default: {PREFIXES[0]}); packages use /usr",
+        help=f"directory for units and manuals (default: {PREFIXES[0]}; packages use /usr)",
     )
     parser.add_argument(
-        "--callout", action="store_true", help="have mdevctl free queues before it starts a device"
+        "--callout",
+        action="store_true",
+        help="also install the callout, by which mdevctl frees queues before it starts a device",
     )
     parser.add_argument(
         "--python",
         metavar="FILE",
         default=sys.executable,
-        help="the interpreter that libvirt's hook and the units run (default: this one)",
+        help="Python interpreter for libvirt's hook and the units (default: this one)",
     )
     parser.add_argument(
         "--package",
         action="store_true",
-        help="with --root: the files are a package's; also shows what its scripts have to run",
+        help="with --root: gather the files of a package, and show what its scripts have to run",
     )
     add_options(parser)
     parser.set_defaults(run=run)

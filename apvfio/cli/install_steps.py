@@ -63,7 +63,9 @@ class Work(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; do nothing")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
     add_json(parser)
 
 

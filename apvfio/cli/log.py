@@ -35,12 +35,22 @@ _LONGEST = 200
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("log", help="what happened to queues, and who had one when")
-    parser.add_argument("--guest", metavar="GUEST", help="of this guest only: its name or uuid")
-    parser.add_argument("--queue", metavar="APQN", type=_queue, help="who had this queue, from when to when")
-    parser.add_argument("--since", metavar="TIME", type=parse_time, default=0.0, help="not what was before")
-    parser.add_argument("--until", metavar="TIME", type=parse_time, default=inf, help="not what came after")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what happens from now on")
+    parser = commands.add_parser("log", help="show what happened to queues, and who had a queue when")
+    parser.add_argument(
+        "--guest", metavar="GUEST", help="show the events of this guest only, given by name or UUID"
+    )
+    parser.add_argument(
+        "--queue", metavar="APQN", type=_queue, help="show who had this queue, and from when to when"
+    )
+    parser.add_argument(
+        "--since", metavar="TIME", type=parse_time, default=0.0, help="omit events before TIME"
+    )
+    parser.add_argument(
+        "--until", metavar="TIME", type=parse_time, default=inf, help="omit events after TIME"
+    )
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="then print events as they happen, until Ctrl-C"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -53,13 +53,13 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
         "--sim",
         metavar="FILE",
         default=os.environ.get("APVFIO_SIM") or None,
-        help="work on the simulated host in FILE (or APVFIO_SIM); made by 'sim new' or 'dump'",
+        help="work on the simulated host in FILE, made by 'apvfio sim new' or 'apvfio dump' (or APVFIO_SIM)",
     )
     place.add_argument(
         "--root",
         metavar="DIR",
         default=os.environ.get("APVFIO_ROOT") or "/",
-        help="find /sys, /etc and /run below DIR (or APVFIO_ROOT), such as a mounted simulated host",
+        help="find /sys, /etc and /run below DIR, such as a mounted simulated host (or APVFIO_ROOT)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in [_COMMANDS[command]] if command else _MODULES:

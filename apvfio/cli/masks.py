@@ -46,18 +46,33 @@ With -p, --remove apmask ends the storing of a mask: then it is full after a boo
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("masks", help="show or change apmask and aqmask", description=_HELP)
-    parser.add_argument("spec", nargs="*", metavar="MASK=SPEC", help="apmask=... or aqmask=...")
-    parser.add_argument("-a", "--active", action="store_true", help="the active masks only")
-    parser.add_argument("-p", "--persistent", action="store_true", help="the persistent masks only")
+    parser.add_argument(
+        "spec",
+        nargs="*",
+        metavar="MASK=SPEC",
+        help="a mask and its new value or change, such as apmask=-0,-0xa",
+    )
+    parser.add_argument(
+        "-a",
+        "--active",
+        action="store_true",
+        help="show or change only the active masks, which end with the boot",
+    )
+    parser.add_argument(
+        "-p",
+        "--persistent",
+        action="store_true",
+        help="show or change only the persistent masks, which the next boot sets",
+    )
     parser.add_argument(
         "-r",
         "--remove",
         action="append",
         default=[],
         metavar="MASK",
-        help="store that mask no longer (with -p)",
+        help="no longer store MASK, which is apmask or aqmask (with --persistent)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would change; change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
     add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)

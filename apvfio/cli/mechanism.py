@@ -31,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "mechanism",
         nargs="?",
         choices=(MASKS, OVERRIDES),
-        help="switch to it, until the next boot; only while there is no AP mediated device",
+        help="switch to this mechanism until the next boot; only while there is no AP mediated device",
     )
     add_json(parser)
     parser.set_defaults(run=run)

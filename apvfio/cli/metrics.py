@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("metrics", help="print the host in numbers, as Prometheus reads them")
+    parser = commands.add_parser("metrics", help="print metrics of the host in the format of Prometheus")
     parser.add_argument(
         "--output",
         metavar="FILE",
         default=STANDARD_OUTPUT,
-        help="replace FILE, in a directory of node_exporter's textfile collector",
+        help="write to FILE, such as one of node_exporter's textfile collector; - is standard output",
     )
     parser.set_defaults(run=run)
 

@@ -35,31 +35,39 @@ _TEXT = 300
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("migrate", help="migrate a running guest to a host where it has queues, too")
-    parser.add_argument("guest", metavar="GUEST")
+    parser = commands.add_parser(
+        "migrate", help="migrate a running guest to another host that has queues for it"
+    )
+    parser.add_argument("guest", metavar="GUEST", help="name of the running guest")
     parser.add_argument(
-        "destination", metavar="DESTINATION", help="libvirt's URI: qemu+ssh://root@host/system"
+        "destination",
+        metavar="DESTINATION",
+        help="libvirt's URI of the other host, such as qemu+ssh://root@host/system",
     )
     parser.add_argument(
-        "--at", metavar="COMMAND", help="what runs apvfio there, if not ssh as DESTINATION says"
+        "--at", metavar="COMMAND", help="run apvfio on the other host by COMMAND instead of ssh"
     )
-    parser.add_argument("--migrate-uri", metavar="URI", help="the way the guest's memory takes, for libvirt")
-    parser.add_argument("--tls", action="store_true", help="encrypt its memory on the way (libvirt's TLS)")
+    parser.add_argument("--migrate-uri", metavar="URI", help="have libvirt send the guest's memory to URI")
+    parser.add_argument(
+        "--tls", action="store_true", help="encrypt the guest's memory on the way, with libvirt's TLS"
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=whole_number(1, _LONGEST_WAIT),
-        help="stay here if it takes longer to unplug its device, or to move it",
+        help="give up if unplugging the device, or moving the guest, takes longer",
     )
     parser.add_argument(
-        "--keep-definition", action="store_true", help="leave it defined here, too: never start it twice"
+        "--keep-definition",
+        action="store_true",
+        help="leave the guest defined here as well; never start it on both hosts",
     )
     parser.add_argument(
-        "--other-keys", action="store_true", help="even if the master keys there are not those of here"
+        "--other-keys", action="store_true", help="migrate even if the other host has different master keys"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--back", action="store_true", help="bring back one whose migration was cut off")
-    how.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    how.add_argument("--back", action="store_true", help="bring back a guest whose migration was interrupted")
+    how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     add_connect(parser)
     add_json(parser)
     parser.set_defaults(run=run)

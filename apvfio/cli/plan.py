@@ -35,7 +35,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("plan", help="show what starting a guest would do; changes nothing")
     add_source(parser)
     parser.add_argument(
-        "--all", action="store_true", help="all guests that libvirt knows, or all of several --xml, at once"
+        "--all",
+        action="store_true",
+        help="plan all guests that libvirt knows, or those of several --xml, together",
     )
     add_json(parser)
     parser.set_defaults(run=run)

@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "queues", help="list cards and queues as lszcrypt -V does, with their owners"
     )
-    parser.add_argument("-n", "--no-headings", action="store_true", help="print the list alone")
+    parser.add_argument("-n", "--no-headings", action="store_true", help="omit the headings")
     add_json(parser)
     parser.set_defaults(run=run)
 

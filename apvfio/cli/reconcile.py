@@ -33,12 +33,12 @@ _LONGEST = 1000
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("reconcile", help="make the host what the ledger says it should be")
+    parser = commands.add_parser("reconcile", help="bring the host to what the ledger says")
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
         type=whole_number(0, _LONGEST_WAIT),
-        help="first wait so long for the AP bus to find its queues; no bus is no error",
+        help="first wait up to SECONDS until the AP bus has found its queues",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
     )
-    how.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)

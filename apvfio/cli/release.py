@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("release", help="return a guest's queues to the host")
-    parser.add_argument("guest", metavar="GUEST", help="the guest's name or uuid, as 'status' shows it")
-    parser.add_argument("--force", action="store_true", help="even if the guest still uses its queues")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
+    parser.add_argument(
+        "guest", metavar="GUEST", help="name or UUID of the guest, as 'apvfio status' shows it"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="take the queues even from a guest that uses them"
+    )
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
     add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)

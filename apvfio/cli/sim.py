@@ -34,36 +34,45 @@ _ADAPTER = re.compile(r"(?:0x)?([0-9a-f]{1,2})(?:-(?:0x)?([0-9a-f]{1,2}))?=(\w+)
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its verbs."""
-    sim = commands.add_parser("sim", help="make or mount a simulated host, run guests on it")
+    sim = commands.add_parser("sim", help="make or mount a simulated host, and run guests on it")
     verbs = sim.add_subparsers(dest="verb", metavar="VERB", required=True)
     parsers = {}
     for verb, run, text in (
         ("new", _new, "make a simulated host"),
         ("start", _start, "start a guest, as libvirt does"),
         ("stop", _stop, "stop a guest, as libvirt does"),
-        ("kill", _kill, "end a guest's QEMU without a call of the hook"),
-        ("mount", _mount, "show a simulated host as a tree: DIR/sys, DIR/etc, and more"),
+        ("kill", _kill, "end the QEMU process of a guest, and do not call the hook"),
+        ("mount", _mount, "show a simulated host as a tree: DIR/sys, DIR/etc and DIR/run"),
     ):
         parser = parsers[verb] = verbs.add_parser(verb, help=text)
-        parser.add_argument("file", metavar="FILE")
+        parser.add_argument("file", metavar="FILE", help="file of the simulated host")
         parser.set_defaults(run=run)
-    parsers["start"].add_argument("xml", metavar="XML", help="file with the domain XML of the guest, or -")
+    parsers["start"].add_argument(
+        "xml", metavar="XML", help="file with the domain XML of the guest; - is standard input"
+    )
     for verb in ("stop", "kill"):
         parsers[verb].add_argument("name", metavar="NAME", help="name or UUID of the guest")
-    parsers["mount"].add_argument("directory", metavar="DIR")
+    parsers["mount"].add_argument("directory", metavar="DIR", help="directory below which the host is shown")
     new = parsers["new"]
     new.add_argument(
-        "--kernel", default=NEWEST, metavar="VERSION", help=f"{', '.join(PROFILES)}; default {NEWEST}"
+        "--kernel",
+        default=NEWEST,
+        metavar="VERSION",
+        help=f"simulated version of Linux: {', '.join(PROFILES)} (default: {NEWEST})",
     )
     new.add_argument(
         "--adapters",
         default=_ADAPTERS,
         metavar="LIST",
-        help=f"hexadecimal ids and their modes, ranges as 00-03=cca; default {_ADAPTERS}",
+        help=f"adapters in hexadecimal with their modes, such as 00-03=cca (default: {_ADAPTERS})",
     )
-    new.add_argument("--domains", default=_DOMAINS, metavar="LIST", help=f"usage domains; default {_DOMAINS}")
-    new.add_argument("--control-domains", metavar="LIST", help="control domains; default: the usage domains")
-    new.add_argument("--no-vfio-ap", action="store_true", help="the module vfio_ap is not loaded")
+    new.add_argument(
+        "--domains", default=_DOMAINS, metavar="LIST", help=f"usage domains (default: {_DOMAINS})"
+    )
+    new.add_argument("--control-domains", metavar="LIST", help="control domains (default: the usage domains)")
+    new.add_argument(
+        "--no-vfio-ap", action="store_true", help="simulate a host that has not loaded the module vfio_ap"
+    )
     new.add_argument("--force", action="store_true", help="replace FILE if it exists")
 
 

@@ -29,14 +29,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("status", help="show who has which queue, and which returns are pending")
     add_color(parser)
     add_json(parser)
-    parser.add_argument("--svg", metavar="FILE", help="draw it into FILE as a picture; - is standard output")
+    parser.add_argument(
+        "--svg", metavar="FILE", help="draw the matrix into FILE as an SVG picture; - is standard output"
+    )
     parser.add_argument(
         "--watch",
         metavar="SECONDS",
         nargs="?",
         type=_seconds,
         const=_SECONDS,
-        help="show it again whenever it changes, looking every so many seconds (default: 1)",
+        help="show the status again whenever it changes, and check every SECONDS (default: 1)",
     )
     parser.set_defaults(run=run)
 

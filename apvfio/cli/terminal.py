@@ -21,7 +21,12 @@ _DUMB = "dumb"
 
 def add_color(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option ``--color``."""
-    parser.add_argument("--color", choices=_COLORS, default="auto", help="color the picture (default: auto)")
+    parser.add_argument(
+        "--color",
+        choices=_COLORS,
+        default="auto",
+        help="color the matrix (default: auto, which is on a terminal)",
+    )
 
 
 def look(color: str) -> Look:

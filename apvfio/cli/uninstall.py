@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("uninstall", help="take apvfio out of this host; its configuration stays")
-    parser.add_argument("--force", action="store_true", help="even if guests hold queues")
+    parser = commands.add_parser(
+        "uninstall", help="remove from this host what 'apvfio install' installed; the configuration stays"
+    )
+    parser.add_argument("--force", action="store_true", help="uninstall even if guests hold queues")
     parser.add_argument(
         "--package",
         action="store_true",
-        help="what a package's scripts run before its removal; its files are the package manager's",
+        help="prepare the host for the removal of the package, as its scripts do",
     )
     add_options(parser)
     parser.set_defaults(run=run)
