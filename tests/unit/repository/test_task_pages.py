@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from apvfio.cli.main import build_parser, main
+from apvfio.events.event import KINDS
 from apvfio.model.errors import Exit
 from apvfio.model.policy import Policy
 from apvfio.store.policy_file import parse_policy
@@ -30,9 +31,11 @@ PAGES = [
             "how-it-works",
             "keep-queues",
             "operations",
+            "reference",
             "secure-execution",
             "troubleshooting",
             "try",
+            "where-it-runs",
         )
     ),
 ]
@@ -178,6 +181,11 @@ def test_the_matrix_of_readme_is_what_status_prints(
         capsys.readouterr()
         assert main(["--sim", "host.json", "status"]) == Exit.OK
         assert expected in capsys.readouterr().out
+
+
+def test_reference_lists_each_kind_of_event() -> None:
+    text = (CHECKOUT / "docs/reference.md").read_text().partition("## Events")[2].partition("## ")[0]
+    assert set(re.findall(r"^\| `(.*?)` \|", text, flags=re.MULTILINE)) == set(KINDS)
 
 
 def anchors(page: Path) -> set[str]:
