@@ -47,7 +47,7 @@ _apvfio_words() {
     case $1 in
     '') echo "--help --version --sim --root status doctor log metrics queues plan guest migrate incoming define undefine
         masks mechanism reconcile release dump demo sim install uninstall" ;;
-    status) echo "--help --json --color --watch --svg" ;;
+    status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
@@ -94,8 +94,8 @@ _apvfio_values() {
 # Whether the word after the option $1 is its value.
 _apvfio_takes_value() {
     case $1 in
-    --sim | --root | --xml | --connect | -c | --color | --adapters | --domains | --any | --control-domains | \
-        --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | \
+    --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
+        --control-domains | --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | \
         --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;
     esac
@@ -176,7 +176,7 @@ _apvfio() {
     [[ $previous != -*= ]] || previous=${previous%=}
     case "$command $previous" in
     'sim new --adapters' | 'sim new --domains' | 'sim new --control-domains') ;;
-    *' '--adapters | *' apmask=')
+    *' '--adapter | *' '--adapters | *' apmask=')
         _apvfio_list "$current" "$root" adapters
         return
         ;;

@@ -13,6 +13,7 @@ apvfio status
 apvfio status --watch           # again whenever it changes, until Ctrl-C
 apvfio status --svg host.svg    # a drawing for a browser
 apvfio status --json
+apvfio status --adapter 0xa     # who uses the card, before it is replaced
 [doctor]
 apvfio doctor                   # this host and all guests
 apvfio doctor db1               # all that bears on db1

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.terminal import print_lines
 from apvfio.libvirt.guests import DEFAULT_URI
+from apvfio.model.ids import NO_IDS
+from apvfio.model.mask_grammar import parse_list
+from apvfio.model.matrix import Area
 from apvfio.store.system import RealSystem
 
 if TYPE_CHECKING:
@@ -38,6 +41,19 @@ def _state(text: str) -> str:
     if re.fullmatch("[0-9a-f]{64}", text):
         return text
     raise argparse.ArgumentTypeError(f"{text!r} is not a state that --dry-run --json prints")
+
+
+def add_area(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
+    """Give ``group`` the options ``--adapter`` and ``--domain``; ``what`` begins their help."""
+    group.add_argument("--adapter", metavar="LIST", help=f"{what} these adapters, as 0xa")
+    group.add_argument("--domain", metavar="LIST", help=f"{what} these domains, as 27")
+
+
+def area_of(args: argparse.Namespace) -> Area | None:
+    """The area that the options name, None if they name none; RequestError if a list makes no sense."""
+    adapters = NO_IDS if args.adapter is None else parse_list(args.adapter, "--adapter")
+    domains = NO_IDS if args.domain is None else parse_list(args.domain, "--domain")
+    return Area(adapters, domains) if adapters or domains else None
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

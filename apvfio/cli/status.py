@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.cli.host_options import add_area, add_connect, add_json, area_of, opened, print_result
 from apvfio.cli.output_file import write_text
 from apvfio.cli.terminal import add_color, look
 from apvfio.libvirt.status import read_status
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apvfio.kernel.seam import System
+    from apvfio.model.matrix import Area
     from apvfio.view.matrix_text import Look
 
 _SECONDS = 1.0
@@ -40,15 +41,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         const=_SECONDS,
         help="show the status again whenever it changes, and check every SECONDS (default: 1)",
     )
+    add_area(parser.add_mutually_exclusive_group(), "who is on")
+    add_connect(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show it."""
-    given = {"--json": args.json, "--svg": args.svg is not None, "--watch": args.watch}
-    forms = [name for name, there in given.items() if there]
+    area = area_of(args)
+    given = {
+        "--json": args.json,
+        "--svg": args.svg is not None,
+        "--watch": args.watch,
+        "--adapter": args.adapter is not None,
+        "--domain": args.domain is not None,
+    }
+    forms = [name for name, there in given.items() if there and not (area and name == "--json")]
     if len(forms) > 1 and forms != ["--json", "--watch"]:
         raise UsageError(f"{forms[0]} and {forms[1]} exclude each other.", remedy="Choose one of them.")
+    if area:
+        return _show_users(args, area)
     if args.watch:
         from apvfio.cli.watch import watch  # noqa: PLC0415  nothing else needs it
 
@@ -61,6 +73,17 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.svg, svg(status_report(found)))
     else:
         print_result(args, status_json(found), status_lines(status_report(found), look(args.color)))
+    return Exit.OK
+
+
+def _show_users(args: argparse.Namespace, area: Area) -> int:
+    from apvfio.libvirt.users import read_users  # noqa: PLC0415  most calls need neither
+    from apvfio.view.users_report import users, users_json  # noqa: PLC0415
+
+    with opened(args) as system:
+        found = read_users(system, area, args.connect)
+    how = look("never")
+    print_result(args, users_json(found), users(found, how.width if how.folds else None))
     return Exit.OK
 
 

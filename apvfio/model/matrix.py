@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A queue (APQN), and a matrix: the rectangle of queues that one guest gets."""
+"""A queue (APQN), a matrix: the rectangle that one guest gets, and an area: whole adapters or domains."""
 
 from __future__ import annotations
 
@@ -79,6 +79,52 @@ class Matrix(NamedTuple):
     def __str__(self) -> str:
         control = f", control domains {self.control_domains}" if self.control_domains else ""
         return f"adapters {self.adapters or 'none'}, domains {self.domains or 'none'}{control}"
+
+
+class Area(NamedTuple):
+    """What a planned change concerns: all queues on one of its adapters or domains, or simply all."""
+
+    adapters: IdSet = NO_IDS
+    domains: IdSet = NO_IDS
+    everything: bool = False
+
+    def holds(self, queue: Apqn) -> bool:
+        """Whether ``queue`` lies in the area."""
+        return self.everything or queue.adapter in self.adapters or queue.domain in self.domains
+
+    def meets(self, matrix: Matrix) -> bool:
+        """Whether a queue of ``matrix`` lies in the area."""
+        return not matrix.empty and (
+            self.everything or bool(self.adapters & matrix.adapters) or bool(self.domains & matrix.domains)
+        )
+
+    def queues_of(self, matrix: Matrix) -> list[Apqn]:
+        """The queues of ``matrix`` that lie in the area."""
+        return [queue for queue in matrix.queues() if self.holds(queue)]
+
+    def union(self, other: Area) -> Area:
+        """The area with all queues of both."""
+        if self.everything or other.everything:
+            return Area(everything=True)
+        return Area(self.adapters | other.adapters, self.domains | other.domains)
+
+    def as_json(self) -> dict[str, object]:
+        """The area as ``--json`` and the file of the drains have it."""
+        return {
+            "adapters": format_list(self.adapters),
+            "domains": format_list(self.domains),
+            "everything": self.everything,
+        }
+
+    def __str__(self) -> str:
+        if self.everything:
+            return "all queues"
+        parts = [
+            f"{kind}{'s' if len(ids) > 1 else ''} {ids} ({', '.join(f'{i:0{digits}x}' for i in ids)})"
+            for kind, ids, digits in (("adapter", self.adapters, 2), ("domain", self.domains, 4))
+            if ids
+        ]
+        return " and ".join(parts)
 
 
 def covering(matrices: Iterable[Matrix]) -> Callable[[Apqn], bool]:

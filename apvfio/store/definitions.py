@@ -10,6 +10,7 @@ from apvfio.model.host import AP_MDEVS
 from apvfio.model.ids import HEX_DIGITS, NO_IDS, IdSet, parse_hex
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
+from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,21 +71,36 @@ def attributes_of(matrix: Matrix) -> Iterator[tuple[str, str]]:
             yield name, str(i)
 
 
-def autostarted(files: Files) -> dict[str, Matrix]:
-    """What each AP device that mdevctl makes at boot will hold, by its uuid.
+class DefinedDevice(NamedTuple):
+    """A device that mdevctl has a definition of."""
+
+    mdev: str
+    matrix: Matrix
+    autostart: bool
+    """Whether mdevctl makes it at boot."""
+
+
+def defined_devices(files: Files) -> list[DefinedDevice]:
+    """Every AP device that mdevctl has a definition of.
 
     What mdevctl could not make sense of does not count, as with s390-tools
     (libap/ap.c:vfio_ap_read_device_config).
     """
-    found = {}
+    found = []
     for name in files.list(FOLDER):
         try:
             definition = load_definition(files, name) if is_uuid(name) else None
-            if definition and definition.start == AUTO:
-                found[name] = matrix_of(definition, strict=False)
+            if definition:
+                matrix = matrix_of(definition, strict=False)
+                found.append(DefinedDevice(name, matrix, definition.start == AUTO))
         except RequestError:
             continue
     return found
+
+
+def autostarted(files: Files) -> dict[str, Matrix]:
+    """What each AP device that mdevctl makes at boot will hold, by its uuid."""
+    return {device.mdev: device.matrix for device in defined_devices(files) if device.autostart}
 
 
 _FIELDS = {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apvfio.libvirt.status import Status
     from apvfio.model.host import Host
     from apvfio.model.ledger import Claim, Lease, Ledger
+    from apvfio.model.matrix import Apqn
     from apvfio.view.matrix_text import Look
     from apvfio.view.picture import Picture
 
@@ -112,33 +113,36 @@ def status(shown: Report, look: Look) -> Iterator[str]:
 
 def status_json(found: Status) -> dict[str, object]:
     """The document that ``--json`` prints."""
-    host, running = found.host, found.running
+    host = found.host
     return {
         "mechanism": found.mechanism,
         "kernel": {"vfio_ap": host.vfio_ap, **host.abilities._asdict()},
         "apmask": format_list(host.apmask),
         "aqmask": format_list(host.aqmask),
-        "queues": [
-            {
-                "queue": str(queue),
-                "driver": host.drivers[queue] or None,
-                "owner": str(owner),
-                "state": found.seen.states.get(queue),
-            }
-            for queue, owner in found.owners.items()
-        ],
-        "leases": [
-            # None where nobody can tell.
-            {**lease_json(lease), "running": None if running is None else lease.uuid in running}
-            for lease in found.ledger.leases.values()
-        ],
-        "claims": [_claim_json(claim) for claim in found.ledger.claims.values()],
+        "queues": [queue_json(found, queue) for queue in found.owners],
+        "leases": [running_lease_json(found, lease) for lease in found.ledger.leases.values()],
+        "claims": [claim_json(claim) for claim in found.ledger.claims.values()],
         "pending": pending_json(found.ledger),
         "pending_returns": [one.as_json() for one in found.pending],
         "drift": found.drift,
         "policy_error": found.policy_error and found.policy_error.as_json(),
         "picture": _picture(found).as_json(),
     }
+
+
+def queue_json(found: Status, queue: Apqn) -> dict[str, object]:
+    """A queue and its owner as ``--json`` prints them."""
+    return {
+        "queue": str(queue),
+        "driver": found.host.drivers[queue] or None,
+        "owner": str(found.owners[queue]),
+        "state": found.seen.states.get(queue),
+    }
+
+
+def running_lease_json(found: Status, lease: Lease) -> dict[str, object]:
+    """A lease, and whether its guest runs, None where nobody can tell."""
+    return {**lease_json(lease), "running": None if found.running is None else lease.uuid in found.running}
 
 
 def lease_json(lease: Lease) -> dict[str, object]:
@@ -156,7 +160,8 @@ def lease_json(lease: Lease) -> dict[str, object]:
     }
 
 
-def _claim_json(claim: Claim) -> dict[str, object]:
+def claim_json(claim: Claim) -> dict[str, object]:
+    """A claim as ``--json`` prints it."""
     return {
         "mdev": claim.mdev,
         **claim.matrix.lists(),

@@ -37,6 +37,8 @@ OWN_DEVICE = mdev(9)
 
 CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("status", (), "status"),
+    ("status", ("--adapter", "0-1,10", *CONNECT), "users"),
+    ("status", ("--domain", "4", "-c", "test:///missing"), "users"),
     ("doctor", (), "doctor"),
     ("doctor", ("--xml", "FILE"), "doctor"),
     ("log", (), "events"),
