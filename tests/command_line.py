@@ -3,29 +3,12 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING
-
-from apvfio.cli.main import build_parser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from manuals.parsers import commands
 
 HELP = {"-h", "--help"}
 
 
-def _parsers(
-    parser: argparse.ArgumentParser, name: str = ""
-) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command and verb with its parser."""
-    yield name, parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for word, below in action.choices.items():
-                yield from _parsers(below, f"{name} {word}".strip())
-
-
-PARSERS = dict(_parsers(build_parser()))
+PARSERS = {name: command.parser for name, command in commands().items()}
 """By command and verb, as 'guest set'; '' is the program itself."""
 COMMANDS = sorted(name for name in PARSERS if name not in ("", "guest", "sim"))
 """Those that do something."""

@@ -66,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--any",
         metavar="CRITERIA",
-        help="any queues with these properties: mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x...",
+        help="properties of the queues, in place of their ids, such as mode=ep11,adapters=2,domains=1",
     )
     parser.add_argument(
         "--control-domains", metavar="LIST", help="control domains of the guest, such as 1-2,4"

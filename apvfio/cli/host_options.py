@@ -45,8 +45,8 @@ def _state(text: str) -> str:
 
 def add_area(group: argparse._MutuallyExclusiveGroup, what: str) -> None:
     """Give ``group`` the options ``--adapter`` and ``--domain``; ``what`` begins their help."""
-    group.add_argument("--adapter", metavar="LIST", help=f"{what} these adapters, as 0xa")
-    group.add_argument("--domain", metavar="LIST", help=f"{what} these domains, as 27")
+    group.add_argument("--adapter", metavar="LIST", help=f"{what} these adapters, such as 0xa")
+    group.add_argument("--domain", metavar="LIST", help=f"{what} these domains, such as 27")
 
 
 def area_of(args: argparse.Namespace) -> Area | None:

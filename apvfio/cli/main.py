@@ -47,7 +47,12 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
         description="Crypto Express queues for KVM guests on IBM Z: given at start, returned at shutdown.",
         epilog=f"{examples('')}\n{_EXITS}",
     )
-    parser.add_argument("--version", action="version", version=f"apvfio {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"apvfio {__version__}",
+        help="print the version of apvfio and exit",
+    )
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
         "--sim",

@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         const=_SECONDS,
         help="show the status again whenever it changes, and check every SECONDS (default: 1)",
     )
-    add_area(parser.add_mutually_exclusive_group(), "who is on")
+    add_area(parser.add_mutually_exclusive_group(), "show who uses")
     add_connect(parser)
     parser.set_defaults(run=run)
 

@@ -39,7 +39,27 @@ PAGE = (
     *("dialog.js", "dom.js", "guests.js", "host.js", "matrix.js", "problem.js", "question.js", "queue.js"),
     *("text.js", "theme.js", "words.js"),
 )
-_MANUALS = ("apvfio.8", "apvfio.toml.5", "apvfio-guest.7")
+_COMMANDS = (
+    *("define", "demo", "doctor", "dump", "guest", "incoming", "install", "log", "masks", "mechanism"),
+    *(
+        "metrics",
+        "migrate",
+        "plan",
+        "queues",
+        "reconcile",
+        "release",
+        "sim",
+        "status",
+        "undefine",
+        "uninstall",
+    ),
+)
+MANUALS = (
+    "apvfio.8",
+    "apvfio.toml.5",
+    *(f"apvfio-{command}.8" for command in _COMMANDS),
+    "apvfio-annotation.7",
+)
 
 PREFIXES = ("/usr/local", "/usr")
 """Below which systemd, udev, man and bash look: systemd.unit(5), udev(7), tmpfiles.d(5), manpath(5)."""
@@ -119,7 +139,7 @@ def _unmarked(choices: Choices) -> Iterator[Item]:
     if choices.cockpit:
         for name in PAGE:
             yield Item(f"{prefix}/share/cockpit/apvfio/{name}", _TEXT, asset(f"cockpit/{name}"))
-    for manual in _MANUALS:
+    for manual in MANUALS:
         section = manual.rpartition(".")[2]
         yield Item(f"{prefix}/share/man/man{section}/{manual}", _TEXT, asset(f"man/{manual}"))
 

@@ -131,7 +131,12 @@ def test_from_installation_to_purge(host: Computer) -> None:
     assert host.unit("apvfio-prepare.service", "UnitFileState") == "enabled"
     assert host.unit("apvfio-prepare.service", "Result") == "success"
     assert host.did("stat", "--format=%a", "/run/apvfio") == "700\n"
-    assert host.did("man", "--where", "8", "apvfio") == "/usr/share/man/man8/apvfio.8.gz\n"
+    for name, page in (
+        ("apvfio", "apvfio"),
+        ("apvfio-guest", "apvfio-guest"),
+        ("apvfio-undefine", "apvfio-define"),
+    ):
+        assert host.did("man", "--where", "8", name) == f"/usr/share/man/man8/{page}.8.gz\n"
     assert _problems(host) == []
 
     host.virsh("start", "db1")

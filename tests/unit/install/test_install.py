@@ -15,7 +15,7 @@ import pytest
 
 from apvfio.cli.main import main
 from apvfio.install.file_changes import CHANGED, EDITED, FOREIGN, KEPT, NEW, OBSOLETE, SAME, digest, look
-from apvfio.install.installed_files import CALLOUTS, HOOK, MARK, NOTIFIER, Choices, Item, contents
+from apvfio.install.installed_files import CALLOUTS, HOOK, MANUALS, MARK, NOTIFIER, Choices, Item, contents
 from apvfio.install.manifest import RECORD
 from apvfio.model.errors import Exit
 from apvfio.store import ledger_file
@@ -102,10 +102,10 @@ def test_a_file_put_there_later_keeps_its_directory(root: Path) -> None:
 def test_an_interrupted_installation_can_be_removed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(root)
     # A directory in the place of the last file's new version: all others are there by then.
-    manual = root / "usr/share/man/man7.apvfio-guest.7.new"
+    manual = root / "usr/share/man/man7.apvfio-annotation.7.new"
     manual.mkdir()
     assert run(root, "install") == Exit.HOST
-    assert "apvfio-guest.7 cannot be replaced: Is a directory." in capsys.readouterr().err
+    assert "apvfio-annotation.7 cannot be replaced: Is a directory." in capsys.readouterr().err
     manual.rmdir()
     assert (root / HOOK).exists()
     assert run(root, "uninstall") == 0
@@ -188,12 +188,10 @@ def test_every_shipped_file_is_installed(root: Path) -> None:
         "apvfio.conf",
         "apvfio.catalog",
         "apvfio",
-        "apvfio.8",
-        "apvfio.toml.5",
-        "apvfio-guest.7",
+        *MANUALS,
     }
     # The hook and the notifier bear the same name.
-    assert len(names) + 1 == len(list(HOOKS.iterdir())) + 3
+    assert len(names) + 1 == len(list(HOOKS.iterdir())) + len(MANUALS)
 
 
 def test_modes_and_interpreter(root: Path) -> None:

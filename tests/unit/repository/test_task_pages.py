@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of README and the task pages run on a simulated host, and relative links lead somewhere."""
+"""The commands of README, task and manual pages run on a simulated host; relative links lead somewhere."""
 
 from __future__ import annotations
 
@@ -38,12 +38,16 @@ PAGES = [
             "where-it-runs",
         )
     ),
+    *sorted((CHECKOUT / "manuals").glob("*.8.md")),
 ]
 LINKED = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 ELSEWHERE = {
     "--live": "emulation has no bus to plug into; tests/machine",
     "apvfio demo": "unit/cli/test_cli.py",
+    "--watch": "runs until Ctrl-C; unit/cli/test_watch.py",
     "apvfio install": "this machine; tests/boot",
+    "apvfio migrate": "two hosts; tests/libvirt",
+    "install --package": "unit/install",
     "sim mount": "tests/fuse",
     "--root /mnt/host": "what the line before it mounts",
     "--version": "ends the interpreter; unit/cli/test_cli.py",

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the manual pages into man/, and remove those that have no source any more."""
+
+from __future__ import annotations
+
+from manuals.pages import MAN, pages
+
+
+def _write() -> None:
+    found = pages()
+    for path in MAN.iterdir():
+        if path.name not in found:
+            path.unlink()
+    for name, text in found.items():
+        (MAN / name).write_text(text)
+
+
+if __name__ == "__main__":
+    _write()
