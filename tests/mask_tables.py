@@ -30,8 +30,8 @@ EXITS = [
     for arguments, theirs, ours, *_ in _rows("Exit codes", "arguments | chzdev | apvfio |")
 ]
 """What is given, chzdev's exit code and ours, where an apmask is stored and no aqmask."""
-CHANGES = {text: _mask(after) for text, after in _rows("The language", "specification | the mask then")}
-ERRORS = [text for text, _ in _rows("The language", "specification | because")]
+CHANGES = {text: _mask(after) for text, after in _rows("The grammar", "specification | the mask then")}
+ERRORS = [text for text, _ in _rows("The grammar", "specification | because")]
 DIFFERENCES = [
     (name, text, _mask(after))
     for name, text, after in _rows(

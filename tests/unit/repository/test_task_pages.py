@@ -30,7 +30,10 @@ PAGES = [
             "annotate",
             "how-it-works",
             "keep-queues",
+            "masks",
+            "mdevctl",
             "operations",
+            "procedure",
             "reference",
             "secure-execution",
             "troubleshooting",
@@ -57,6 +60,8 @@ MAKERS = (["sim", "new", "host.json"], ["dump", "host.json"])
 """A block with one of these makes the file itself that other blocks find."""
 STARTED = "apvfio release db1"
 """A block that begins with this command is about a guest that holds queues."""
+UNSTORED = "apvfio masks -p --remove"
+"""A block that begins with this command is about a host on which both masks are stored."""
 
 
 class Block(NamedTuple):
@@ -68,7 +73,7 @@ class Block(NamedTuple):
 
     def commands(self) -> list[str]:
         """Return the lines that call apvfio."""
-        plain = (line.removeprefix("$ ") for line in self.lines)
+        plain = (line.removeprefix("$ ").removeprefix("# ") for line in self.lines)
         return [line for line in plain if line.startswith("apvfio ")]
 
 
@@ -124,6 +129,8 @@ def test_the_commands_run(
         host.define("db2", a_matrix("1", "1-2"), "0a0b0c0e-1111-4111-8111-111111111111")
         if block.commands()[0].startswith(STARTED):
             host.start(a_request("0,0xa", "1-2,4")._replace(guest="db1"))
+        if block.commands()[0].startswith(UNSTORED):
+            assert host.run("masks", "-p", "apmask=-0", "aqmask=-1") == Exit.OK
         for command in block.commands():
             if "--version" in command:
                 continue
