@@ -28,6 +28,7 @@ PAGES = [
         CHECKOUT / "docs" / f"{name}.md"
         for name in (
             "annotate",
+            "doctor",
             "how-it-works",
             "keep-queues",
             "masks",
@@ -197,6 +198,14 @@ def test_the_matrix_of_readme_is_what_status_prints(
 def test_reference_lists_each_kind_of_event() -> None:
     text = (CHECKOUT / "docs/reference.md").read_text().partition("## Events")[2].partition("## ")[0]
     assert set(re.findall(r"^\| `(.*?)` \|", text, flags=re.MULTILINE)) == set(KINDS)
+
+
+def test_reference_links_each_manual() -> None:
+    """The source, or what is made of the parser alone."""
+    links = re.findall(
+        r"\]\(\.\./man(?:uals)?/([^)]+?)(?:\.md)?\)", (CHECKOUT / "docs/reference.md").read_text()
+    )
+    assert set(links) == {page.name for page in (CHECKOUT / "man").iterdir()}
 
 
 def anchors(page: Path) -> set[str]:
