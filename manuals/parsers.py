@@ -63,8 +63,8 @@ class Command(NamedTuple):
             ):
                 continue
             names = ", ".join(f"`{option}`" for option in action.option_strings)
-            term = " ".join(filter(None, (names, _value(action))))
             name = action.option_strings[-1] if names else str(action.metavar or action.dest)
+            term = f"{names} {_value(action)}".rstrip() if names else _name(action)
             yield Option(name, term, _described(action.help or "", values))
 
 
@@ -82,12 +82,17 @@ def _value(action: argparse.Action) -> str:
         return f"`{action.metavar}` [`ARGUMENT` ...]"
     if action.nargs == 0:
         return ""
-    name = f"`{action.metavar}`" if action.metavar else "|".join(f"`{word}`" for word in action.choices or ())
+    name = _name(action)
     return {"?": f"[{name}]", "*": f"[{name} ...]"}.get(str(action.nargs), name)
+
+
+def _name(action: argparse.Action) -> str:
+    return f"`{action.metavar}`" if action.metavar else "|".join(f"`{word}`" for word in action.choices or ())
 
 
 def _described(text: str, values: set[str]) -> str:
     """Return a help text as a sentence in which options and values are marked."""
+    text = re.sub(r"'(apvfio[^']*)'", r"`\1`", text)
     text = re.sub(r"(?<![\w/'-])--?[a-z][a-z-]*", r"`\g<0>`", text)
     for value in values:
         text = re.sub(rf"(?<![\w-]){re.escape(value)}(?![\w-])", f"`{value}`", text)

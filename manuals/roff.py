@@ -30,8 +30,8 @@ def page(name: str, lines: Iterator[str]) -> str:
     head = (
         '.\\" SPDX-License-Identifier: Apache-2.0',
         f'.\\" Made by python3 -m manuals from manuals/{name}.md and the parsers in apvfio/cli.',
+        ".nr HY 0",
         f'.TH {title.upper()} {section} "" apvfio "{_KINDS[section]}"',
-        ".nh",
         ".ad l",
     )
     return "".join(f"{line}\n" for line in (*head, *lines))

@@ -16,7 +16,7 @@ from apvfio.model.errors import UsageError
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "doctor", help="find what keeps a guest, or any, from its queues; changes nothing"
+        "doctor", help="find out why guests do not get their queues; changes nothing"
     )
     add_source(parser)
     add_json(parser)

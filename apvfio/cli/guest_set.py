@@ -78,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     device.add_argument(
         "--new-device",
         action="store_true",
-        help="give the guest another mediated device, as a clone needs; without queues its annotation stays",
+        help="give the guest a new mediated device, which a clone needs; the queues may be omitted",
     )
     parser.add_argument(
         "--unchecked", action="store_true", help="write the request even if this host cannot satisfy it now"

@@ -35,12 +35,14 @@ _LONGEST = 200
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("log", help="show what happened to queues, and who had a queue when")
-    parser.add_argument(
-        "--guest", metavar="GUEST", help="show the events of this guest only, given by name or UUID"
+    parser = commands.add_parser(
+        "log", help="show the events of the audit log, or the guests that had a queue"
     )
     parser.add_argument(
-        "--queue", metavar="APQN", type=_queue, help="show who had this queue, and from when to when"
+        "--guest", metavar="GUEST", help="show only the events of this guest, given by name or UUID"
+    )
+    parser.add_argument(
+        "--queue", metavar="APQN", type=_queue, help="show the guests that had this queue, and when"
     )
     parser.add_argument(
         "--since", metavar="TIME", type=parse_time, default=0.0, help="omit events before TIME"

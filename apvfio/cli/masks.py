@@ -56,13 +56,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "-a",
         "--active",
         action="store_true",
-        help="show or change only the active masks, which end with the boot",
+        help="show or change only the active masks, which are lost at a reboot",
     )
     parser.add_argument(
         "-p",
         "--persistent",
         action="store_true",
-        help="show or change only the persistent masks, which the next boot sets",
+        help="show or change only the persistent masks, which are set at the next boot",
     )
     parser.add_argument(
         "-r",

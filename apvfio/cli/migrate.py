@@ -42,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "destination",
         metavar="DESTINATION",
-        help="libvirt's URI of the other host, such as qemu+ssh://root@host/system",
+        help="URI of the libvirt daemon on the other host, such as qemu+ssh://root@host/system",
     )
     parser.add_argument(
         "--at", metavar="COMMAND", help="run apvfio on the other host by COMMAND instead of ssh"

@@ -27,7 +27,7 @@ _SHORTEST, _LONGEST = 0.1, 3600
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("status", help="show who has which queue, and which returns are pending")
+    parser = commands.add_parser("status", help="show the owner of each queue, and the pending returns")
     add_color(parser)
     add_json(parser)
     parser.add_argument(
@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         const=_SECONDS,
         help="show the status again whenever it changes, and check every SECONDS (default: 1)",
     )
-    add_area(parser.add_mutually_exclusive_group(), "show who uses")
+    add_area(parser.add_mutually_exclusive_group(), "show all users of")
     add_connect(parser)
     parser.set_defaults(run=run)
 

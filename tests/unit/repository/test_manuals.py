@@ -52,7 +52,7 @@ def section(name: str, title: str) -> str:
 
 def example(name: str) -> str:
     """The only example of a page."""
-    return section(name, "EXAMPLE").partition(".EX\n")[2].partition(".EE\n")[0]
+    return section(name, "EXAMPLES").partition(".EX\n")[2].partition(".EE\n")[0]
 
 
 def page_of(command: str) -> str:
