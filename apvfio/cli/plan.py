@@ -64,7 +64,7 @@ def _run_all(args: argparse.Namespace) -> int:
     with opened(args) as system:
         requests, errors = _requests(system, documents)
         host, ledger, policy = look(system)
-        requests, unmet = all_named(system.sysfs, requests, host, ledger, policy)
+        requests, unmet = all_named(system, requests, host, ledger, policy)
         facts = read_usage(system, host, [request.matrix for request in requests], policy)
         found = plan_all_guests(requests, host, ledger, policy, facts)
     found = found._replace(errors=(*errors, *unmet, *found.errors))

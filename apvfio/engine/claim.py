@@ -68,7 +68,7 @@ def make_claim(
         if absent and not any(map(seen.host.masks_give_host, absent)):
             seen = seen._replace(policy=seen.policy._replace(over_provisioning=True))
         plan = plan_start(system, request, seen)
-        ledger = with_offline_queues(plan, seen.host, system.sysfs).without_leases(mdev)
+        ledger = with_offline_queues(plan, seen.host, system).without_leases(mdev)
         ledger = ledger.with_claim(Claim(mdev, matrix, plan.chosen.name, process))
         try:
             carry_out(system, seen.host, found, ledger, Pace())

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.process import Process
     from apvfio.model.request import Request
+    from apvfio.model.text import WarningText
 
 _TURNS = 3
 """The device gets back what it had; what it no longer has is returned; what that leaves to do."""
@@ -68,7 +69,7 @@ def apply_change(
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
         lease = found.plan.lease._replace(live_change=live)
-        ledger = with_offline_queues(found.plan, seen.host, system.sysfs).with_lease(lease)
+        ledger = with_offline_queues(found.plan, seen.host, system).with_lease(lease)
         record.save(system, ledger, saved)
         try:
             # Pending returns can wait; a guest that runs does not wait for them.
@@ -151,11 +152,13 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
 def _plan(system: System, request: Request, seen: State, changer: Process) -> LivePlan:
     lease = held_lease(request, seen.ledger)
 
-    def make(named: Request, ledger: Ledger) -> LivePlan:
+    def make(named: Request, warned: tuple[WarningText, ...]) -> LivePlan:
         if not seen.host.abilities.ap_config:
             _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
         facts = read_usage(system, seen.host, [named.matrix], seen.policy)
-        return make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
+        found = make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
+        plan = found.plan._replace(warnings=(*found.plan.warnings, *warned))
+        return found._replace(plan=plan)
 
     # Criteria that are met move nothing.
     ledger = seen.ledger.with_last_given(lease.uuid, lease.matrix) if request.criteria else seen.ledger

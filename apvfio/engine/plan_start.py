@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from apvfio.engine.deferred import is_watched
-from apvfio.kernel.snapshot import in_use, is_set_offline
+from apvfio.kernel.snapshot import in_use, is_set_offline, read_or
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
+from apvfio.model.host import BUS
 from apvfio.model.matrix import Apqn
 from apvfio.plan.availability import HeldByDeviceError
 from apvfio.plan.start_plan import make_plan
+from apvfio.store import mkvps_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Ledger
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
+    from apvfio.model.text import WarningText
     from apvfio.plan.start_plan import Plan
 
     Planned = TypeVar("Planned")
@@ -32,37 +35,59 @@ TRIES = 32
 def plan_start(system: System, request: Request, state: State) -> Plan:
     """Return what starting the guest does on the host in ``state``; an error names the guest."""
 
-    def make(named: Request, ledger: Ledger) -> Plan:
-        usage = read_usage(system, state.host, [named.matrix], state.policy)
+    def make(named: Request, warned: tuple[WarningText, ...]) -> Plan:
+        host, ledger, policy = state
+        usage = read_usage(system, host, [named.matrix], policy)
         # Only where something is pending is it worth to ask.
         defer = bool(ledger.pending or ledger.overrides) and is_watched(system.files)
-        return make_plan(named, state.host, ledger, state.policy, usage, defer=defer)
+        found = make_plan(named, host, ledger, policy, usage, defer=defer)
+        return found._replace(warnings=(*found.warnings, *warned)) if warned else found
 
     return plan_with(system, request, state, make)
 
 
 def plan_with(
-    system: System, request: Request, state: State, make: Callable[[Request, Ledger], Planned]
+    system: System,
+    request: Request,
+    state: State,
+    make: Callable[[Request, tuple[WarningText, ...]], Planned],
 ) -> Planned:
     """Return what ``make`` plans; an error about a device in the way says whether anybody uses it."""
     try:
-        return planned(system.sysfs, request, state, make)
+        return planned(system, request, state, make)
     except HeldByDeviceError as error:
         held = state.host.mdevs[error.mdev].queues()
         busy = any(in_use(system.sysfs, queue) for queue in held if queue in state.host.drivers)
         raise error.used_by(system.opener(error.mdev), busy=busy) from None
 
 
-def with_offline_queues(plan: Plan, host: Host, sysfs: Sysfs) -> Ledger:
-    """Return the plan's ledger with queues that the administrator has set offline and gets back offline."""
-    offline = {queue for queue in plan.taken(host) if is_set_offline(sysfs, queue)}
+def with_offline_queues(plan: Plan, host: Host, system: System) -> Ledger:
+    """Return the plan's ledger with queues that the administrator has set offline and gets back offline.
+
+    The master keys of all that is taken are remembered; under the lock.
+    """
+    taken = plan.taken(host)
+    remember_keys(system, taken)
+    offline = {queue for queue in taken if is_set_offline(system.sysfs, queue)}
     return plan.ledger._replace(offline_queues=plan.ledger.offline_queues | offline)
 
 
+def remember_keys(system: System, queues: Iterable[Apqn]) -> None:
+    """Remember the master keys of ``queues``, which will leave the host; under the lock."""
+    shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in queues}
+    if mkvps_file.add(system.files, shown):
+        mkvps_file.tidy(system.files)
+
+
 def planned(
-    sysfs: Sysfs, request: Request, state: State, make: Callable[[Request, Ledger], Planned]
+    system: System,
+    request: Request,
+    state: State,
+    make: Callable[[Request, tuple[WarningText, ...]], Planned],
 ) -> Planned:
     """Return what ``make`` plans for ``request``, for whose criteria queues are chosen first.
+
+    ``make`` is also given what there is to warn of the queues' master keys.
 
     Some rules of the policy are about what the host is left with, and only a plan can tell.
     Queues that turn out to be needed by the host are left out, and the choice is made again.
@@ -70,15 +95,15 @@ def planned(
     host, ledger, policy = state
     criteria = request.criteria
     if request.secure:
-        _require_usable(sysfs, request)
+        _require_usable(system.sysfs, request)
     if criteria is None:
-        return make(request, ledger)
+        return make(request, _warned_of_keys(system, host, request) if request.secure else ())
     # Most guests name their queues.
-    from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
+    from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    known = read_card_facts(sysfs, criteria, host, ledger)
-    ledger = ledger._replace(last_seen_mkvps=known.mkvps)
+    known = card_facts(system, criteria, host)
+    watched = request.secure or bool(criteria.mkvp)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None
@@ -88,7 +113,8 @@ def planned(
         except (HostError, PolicyError) as error:
             raise (refusal or error).for_guest(request.guest) from None
         try:
-            return make(request._replace(matrix=matrix), ledger)
+            named = request._replace(matrix=matrix)
+            return make(named, _warned_of_keys(system, host, named) if watched else ())
         except PolicyError as error:
             refusal = refusal or error
             refused = frozenset(map(Apqn._make, error.queues))
@@ -103,6 +129,14 @@ def planned(
     raise refusal
 
 
+def _warned_of_keys(system: System, host: Host, request: Request) -> tuple[WarningText, ...]:
+    """Return what there is to warn of the master keys that a guest gets which depends on them."""
+    from apvfio.engine.master_keys import known_keys  # noqa: PLC0415
+    from apvfio.plan.key_warnings import dependence_warnings  # noqa: PLC0415
+
+    return tuple(dependence_warnings(request, known_keys(system, host, request.matrix.queues())))
+
+
 def _require_usable(sysfs: Sysfs, request: Request) -> None:
     """RequestError if a Secure Execution guest requests what it cannot use."""
     from apvfio.kernel.cards import read_adapters  # noqa: PLC0415  few guests are
@@ -112,13 +146,13 @@ def _require_usable(sysfs: Sysfs, request: Request) -> None:
 
 
 def all_named(
-    sysfs: Sysfs, requests: Iterable[Request], host: Host, ledger: Ledger, policy: Policy
+    system: System, requests: Iterable[Request], host: Host, ledger: Ledger, policy: Policy
 ) -> tuple[list[Request], list[ApvfioError]]:
     """Return the requests with queues for their criteria, were all these guests to run, and why some cannot.
 
     A guest that runs keeps what it has; the others get, one after the other, what is left.
     """
-    from apvfio.kernel.cards import read_card_facts  # noqa: PLC0415
+    from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
     named: list[Request] = []
@@ -127,7 +161,7 @@ def all_named(
     for request in requests:
         try:
             if request.secure:
-                _require_usable(sysfs, request)
+                _require_usable(system.sysfs, request)
             (unnamed if request.criteria else named).append(request)
         except ApvfioError as error:
             errors.append(error)
@@ -137,7 +171,7 @@ def all_named(
         others = {other.mdev: other.matrix for other in named if other.mdev != request.mdev}
         spoken_for = host._replace(mdevs={**host.mdevs, **others})
         try:
-            known = read_card_facts(sysfs, request.criteria, host, ledger)
+            known = card_facts(system, request.criteria, host)
             chosen = running or [choose_queues(request, spoken_for, ledger, policy, known=known)]
         except ApvfioError as error:
             errors.append(error)

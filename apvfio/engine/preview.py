@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome
 from apvfio.engine.differences import differences
+from apvfio.engine.master_keys import known_keys
 from apvfio.engine.plan_start import plan_start
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import State, read_ledger, read_state
-from apvfio.kernel.cards import queues_with_keys
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.key_warnings import key_warnings
@@ -44,12 +44,13 @@ def preview_start(system: System, request: Request, *, runs: bool | None = None)
 def preview_plan(system: System, request: Request, state: State | None = None) -> Plan:
     """What starting the guest would do, on the host in ``state`` if given; the errors are those of a start.
 
-    Here alone the cards are asked for the keys that the guest would find: it takes them a while.
+    The cards are asked for the keys that the guest would find, which takes them a moment.
     """
     state = state or read_state(system)
     found = plan_start(system, request, state)
-    keyed = queues_with_keys(system.sysfs, state.host, found.request.matrix)
-    return found._replace(warnings=(*found.warnings, *key_warnings(found.request, state.ledger, keyed)))
+    keys = known_keys(system, state.host, found.request.matrix.queues())
+    warnings = (*found.warnings, *key_warnings(found.request, state.ledger, keys))
+    return found._replace(warnings=warnings, keys=keys)
 
 
 def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:

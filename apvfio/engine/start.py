@@ -85,7 +85,7 @@ def _plan(system: System, request: Request, state: State) -> Plan:
     plan = plan_start(system, request, state)
     # What a request by criteria has chosen is known only now.
     _require_stopped(system, plan.request, state.ledger)
-    return plan._replace(ledger=with_offline_queues(plan, state.host, system.sysfs))
+    return plan._replace(ledger=with_offline_queues(plan, state.host, system))
 
 
 def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:

@@ -118,7 +118,7 @@ def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestS
     requests = [one.request for one in found if one.request]
     if seen is None or seen.policy_error or len(requests) < 2:
         return found, []
-    named, _ = all_named(system.sysfs, requests, *seen.scene)
+    named, _ = all_named(system, requests, *seen.scene)
     facts = read_usage(system, seen.host, [request.matrix for request in named], seen.policy)
     return found, list(pairs_apart(named, *seen.scene, facts))
 

@@ -46,9 +46,8 @@ class Preview(NamedTuple):
 def preview(system: System, xml: bytes) -> Preview:
     """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
     plan = preview_plan(system, _request(system, xml))
-    found = ledger_file.load(system.files, system.boot_id)
     queues = plan.request.matrix.queues()
-    return Preview(plan, read_equipment(system.sysfs, read_host(system.sysfs), found, queues))
+    return Preview(plan, read_equipment(system, read_host(system.sysfs), queues))
 
 
 def expect(system: System, xml: bytes) -> Lease:

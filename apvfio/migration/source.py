@@ -77,8 +77,7 @@ def preview(
         raise RequestError("it has no annotation.", remedy="Add one with 'apvfio guest set --live'.")
     require_migratable(request)
     prospect = other.preview(traveller.letter)
-    host, found = read_host(system.sysfs), ledger_file.load(system.files, system.boot_id)
-    mine = read_equipment(system.sysfs, host, found, traveller.queues.queues())
+    mine = read_equipment(system, read_host(system.sysfs), traveller.queues.queues())
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)
     if request.criteria is None and request.matrix != traveller.queues:
         warnings.append(

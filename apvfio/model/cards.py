@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from apvfio.model.matrix import Apqn
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from apvfio.model.master_keys import SeenKeys
+    from apvfio.model.matrix import Apqn
 
 
 class Card(NamedTuple):
@@ -26,5 +28,5 @@ class CardFacts(NamedTuple):
     """The facts about cards and queues that criteria are compared with."""
 
     cards: Mapping[int, Card]
-    mkvps: Mapping[Apqn, tuple[str, ...]] = {}
-    """The patterns of the valid current master keys, lower case; a queue never seen with the host lacks."""
+    keys: Mapping[Apqn, SeenKeys] = {}
+    """The master keys, read now or remembered; a queue whose keys were never read lacks."""

@@ -111,8 +111,6 @@ class Ledger(NamedTuple):
     """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
     mechanism: str = ""
     """The mechanism chosen for this boot with ``apvfio mechanism``, '' if none was."""
-    last_seen_mkvps: Mapping[Apqn, tuple[str, ...]] = {}
-    """The master keys of queues as last read, remembered because only the host's own driver can read them."""
     last_given: Mapping[str, Matrix] = {}
     """What a guest, by its uuid, that asks by criteria was last given in this boot: it gets it again."""
     last_holder: Mapping[Apqn, str] = {}

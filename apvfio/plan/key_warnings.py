@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.errors import printable
 from apvfio.model.text import some_queues
+from apvfio.plan.secure_execution import shared_key_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping
 
     from apvfio.model.ledger import Ledger
+    from apvfio.model.master_keys import SeenKeys
     from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
     from apvfio.model.text import WarningText
 
 
-def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> Iterator[WarningText]:
-    """Warnings, in sentences; ``keyed`` are the queues asked for that carry master keys now."""
+def key_warnings(request: Request, ledger: Ledger, keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
+    """Warnings, in sentences, about what is known of the ``keys`` of the queues asked for."""
+    keyed = [queue for queue, seen in keys.items() if seen.fresh and seen.mkvps]
     if keyed:
         one = len(keyed) == 1
         yield (
@@ -39,3 +42,19 @@ def key_warnings(request: Request, ledger: Ledger, keyed: Collection[Apqn]) -> I
             f"guest {printable(guest)} had {some_queues(queues)} before: "
             f"master keys it set there are still in place"
         )
+
+
+def dependence_warnings(request: Request, keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
+    """Warnings, in sentences, for a guest that depends on the ``keys`` of the queues that it gets.
+
+    It names a key, and one that is remembered proves nothing; or its queues' keys must differ.
+    """
+    old = {queue: seen for queue, seen in keys.items() if not seen.fresh}
+    if request.criteria and request.criteria.mkvp and old:
+        since = min(old.values(), key=lambda seen: seen.seen).when
+        yield (
+            f"the master key of {some_queues(old)} cannot be read now, and is the one remembered "
+            f"since {since}: a key ceremony may have changed it"
+        )
+    if request.secure:
+        yield from shared_key_warnings(keys)

@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING
 
 from apvfio.model.criteria import CCA, EP11
 from apvfio.model.errors import RequestError
+from apvfio.model.text import some_queues
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from apvfio.model.cards import Card
+    from apvfio.model.master_keys import SeenKeys
+    from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
+    from apvfio.model.text import WarningText
 
 OLDEST_EP11 = 8
 """A CEX8S: the queues of older adapters in EP11 mode can be neither bound nor associated."""
+
+_SHOWN_DIGITS = 32
+"""Of an EP11 pattern those that zkey shows and compares."""
 
 
 def unusable(card: Card) -> str:
@@ -48,6 +55,26 @@ def require_usable(request: Request, cards: Mapping[int, Card]) -> None:
         why = unusable(cards[adapter]) if adapter in cards else ""
         if why:
             raise _unusable(f"adapter {adapter:02x}, which is {why}", request.guest)
+
+
+def shared_key_warnings(keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
+    """Warnings, in sentences, where two domains of one adapter share a master key.
+
+    Domains of one adapter that the same guest has must not (ibm.com/docs: linuxonibm/lxse,
+    lxse_c_ep11_reqs).
+    """
+    alike: dict[tuple[int, str], list[Apqn]] = {}
+    for queue in sorted(keys):
+        for key in keys[queue].mkvps:
+            alike.setdefault((queue.adapter, key[:_SHOWN_DIGITS]), []).append(queue)
+    for (_, key), queues in alike.items():
+        if len(queues) > 1:
+            old = min((keys[queue] for queue in queues), key=lambda seen: (seen.fresh, seen.seen))
+            when = "" if old.fresh else f" (remembered since {old.when})"
+            yield (
+                f"{some_queues(queues)} are domains of one adapter with the same master key 0x{key}{when}, "
+                "which a Secure Execution guest must not be given: request one domain on several adapters"
+            )
 
 
 def require_migratable(request: Request) -> None:

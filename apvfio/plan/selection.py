@@ -11,6 +11,7 @@ before all that, if it still meets the criteria and is free.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 from apvfio.model.criteria import count
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
@@ -51,8 +52,29 @@ def choose_queues(
 
     ``kept`` are queues that the host needs beyond those the policy reserves, ``avoid`` those
     that the guest shall not have, whoever else has them. PolicyError if only queues that must
-    stay with the host are in the way.
+    stay with the host are in the way. Where the request names a master key, one that was read just now comes
+    before any that is remembered.
     """
+    criteria = request.criteria
+    if criteria and criteria.mkvp:
+        read = {queue: seen for queue, seen in known.keys.items() if seen.fresh}
+        if len(read) < len(known.keys):
+            with suppress(HostError, PolicyError):
+                proven = known._replace(keys=read)
+                return _choose(request, host, ledger, policy, known=proven, kept=kept, avoid=avoid)
+    return _choose(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
+
+
+def _choose(
+    request: Request,
+    host: Host,
+    ledger: Ledger,
+    policy: Policy,
+    *,
+    known: CardFacts,
+    kept: frozenset[Apqn],
+    avoid: frozenset[Apqn],
+) -> Matrix:
     criteria = request.criteria
     assert criteria
     ledger = ledger.with_ending(request.guest_uuid)

@@ -133,12 +133,15 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
 
 
 def _key_differs(queue: Apqn, criteria: Criteria, known: CardFacts) -> str:
-    keys = known.mkvps.get(queue)
-    if keys is None:
-        return "of unknown key, as the host has not had it since the keys were last read"
-    if any(same_key(criteria.mkvp, key) for key in keys):
+    seen = known.keys.get(queue)
+    if seen is None:
+        return "of unknown key, as it was never read while the host had the queue"
+    if any(same_key(criteria.mkvp, key) for key in seen.mkvps):
         return ""
-    return f"with {' and '.join(f'0x{key}' for key in keys)}" if keys else "without a valid key"
+    when = "" if seen.fresh else f" at {seen.when}"
+    if not seen.mkvps:
+        return f"without a valid key{when}"
+    return f"with {' and '.join(f'0x{key}' for key in seen.mkvps)}{when}"
 
 
 def _grouped(faults: dict[Apqn, str]) -> str:

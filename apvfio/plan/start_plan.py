@@ -27,9 +27,10 @@ from apvfio.plan.steps import pending_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from apvfio.model.host import Usage
+    from apvfio.model.master_keys import SeenKeys
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
@@ -56,6 +57,8 @@ class Plan(NamedTuple):
     """Whether slow returns that are pending are left to the systemd unit."""
     keeps: Matrix | None = None
     """What the guest has until it stops if it runs: then the plan is that of its next start."""
+    keys: Mapping[Apqn, SeenKeys] = {}
+    """What is known of the master keys that the guest would find, in a preview."""
 
     @property
     def lease(self) -> Lease:
@@ -111,6 +114,7 @@ class Plan(NamedTuple):
             "steps": [step.as_json() for step in self.steps],
             "deferred": self.deferred,
             "chzdev": self.chzdev(),
+            "master_keys": {str(queue): keys.as_json() for queue, keys in self.keys.items()},
             "warnings": list(self.warnings),
             "running": self.keeps is not None,
             "keeps": [str(queue) for queue in self.keeps.queues()] if self.keeps else [],

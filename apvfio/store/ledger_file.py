@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Files
 
 LEDGER = "run/apvfio/ledger.json"
-VERSION = 1
+VERSION = 2
 _PAGE = 4096
 _LONGEST_UPTIME = 1 << 32
 """Seconds; no host runs for a century."""
@@ -64,7 +64,6 @@ def load(files: Files, boot_id: str) -> Ledger:
             overrides=_drivers_from(_get(pending, "overrides", dict)),
             offline_queues=frozenset(_queue_from(name) for name in _get(document, "offline_queues", list)),
             mechanism=_get(document, "mechanism", str),
-            last_seen_mkvps=_mkvps_from(_get(document, "last_seen_mkvps", dict)),
             last_given=_last_given_from(_get(document, "last_given", dict)),
             last_holder=_texts_from(_get(document, "last_holder", dict)),
             claims=claims_by_mdev,
@@ -88,7 +87,6 @@ def save(files: Files, ledger: Ledger) -> None:
         "claims": [_claim_json(claim) for claim in ledger.claims.values()],
         "offline_queues": [str(queue) for queue in sorted(ledger.offline_queues)],
         "mechanism": ledger.mechanism,
-        "last_seen_mkvps": {str(queue): list(keys) for queue, keys in sorted(ledger.last_seen_mkvps.items())},
         "last_holder": {str(queue): guest for queue, guest in sorted(ledger.last_holder.items())},
         "last_given": {uuid: matrix.lists() for uuid, matrix in ledger.last_given.items()},
         "cleared_by_admin": _bits_json(ledger.cleared_by_admin),
@@ -206,12 +204,6 @@ def _drivers_from(item: dict[str, Any]) -> dict[Apqn, str]:
     fit = all(len(driver.encode()) < _PAGE and "\n" not in driver for driver in found.values())
     _expect(fit, "what a driver_override was before is more than one line")
     return found
-
-
-def _mkvps_from(item: dict[str, Any]) -> dict[Apqn, tuple[str, ...]]:
-    for keys in item.values():
-        _expect(type(keys) is list and all(type(key) is str for key in keys), "a queue's mkvps are no texts")
-    return {_queue_from(name): tuple(keys) for name, keys in item.items()}
 
 
 def _last_given_from(item: dict[str, Any]) -> dict[str, Matrix]:

@@ -10,10 +10,10 @@ from apvfio.doctor.collect.kernel import is_attached
 from apvfio.doctor.facts import BROKEN_DEFINITION, GuestFacts, XmlFacts, otherwise
 from apvfio.domain.request import asked_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_tree import ANNOTATION, HOSTDEV, SCHEMA, etree, parse_xml
+from apvfio.engine.master_keys import known_keys
 from apvfio.engine.plan_start import plan_start
 from apvfio.events import audit_log
 from apvfio.events.event import GAINS
-from apvfio.kernel.cards import queues_with_keys
 from apvfio.kernel.snapshot import read_guest_queues
 from apvfio.model.errors import ApvfioError, HostError, RequestError
 from apvfio.model.ledger import HELD
@@ -179,10 +179,10 @@ def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
     """As a start plans it, with the warnings about keys that ``apvfio plan`` gives."""
     try:
         plan = plan_start(system, request, scene)
-        keyed = queues_with_keys(system.sysfs, scene.host, plan.request.matrix)
+        keys = known_keys(system, scene.host, plan.request.matrix.queues())
     except ApvfioError as error:
         return error
-    return plan._replace(warnings=(*plan.warnings, *key_warnings(plan.request, scene.ledger, keyed)))
+    return plan._replace(warnings=(*plan.warnings, *key_warnings(plan.request, scene.ledger, keys)))
 
 
 def _outline(root: etree._Element) -> XmlFacts:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +26,9 @@ from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
+from apvfio.store.mkvps_file import MKVPS, load
 from apvfio.store.policy_file import POLICY
+from apvfio.view.clock import utc
 from domain_xml import domain
 from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
@@ -33,7 +37,6 @@ from simulated_host import SimulatedHost
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apvfio.model.ledger import Ledger
     from apvfio.plan.start_plan import Plan
 
 KEY = "4b" * 16
@@ -111,16 +114,25 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     load_key(machine, Apqn(1, 2), "00" * 16)
     wanted = Criteria("ep11", mkvp=KEY)
     assert preview_plan(machine, asking(wanted)).request.matrix == a_matrix("1", "1")
-    assert machine.files.texts == {}
+    assert machine.files.texts.keys() == {MKVPS}
     start_guest(machine, asking(wanted))
-    assert machine.ledger.last_seen_mkvps[Apqn(1, 1)] == (KEY + "00" * 16,)
-    assert machine.ledger.last_seen_mkvps[Apqn(0, 0)] == ()
-    assert Apqn(2, 0) not in machine.ledger.last_seen_mkvps
+    found = load(machine.files)
+    assert found[Apqn(1, 1)].registers == f"WK CUR: valid 0x{KEY}{'00' * 16}\nWK NEW: empty -"
+    assert utc(time.time() - 60) <= found[Apqn(1, 1)].seen <= utc(time.time())
+    # Those that do not answer are not remembered as keyless.
+    assert found.keys() == {Apqn(1, 1), Apqn(1, 2)}
     # Away from the host it cannot be read; another guest can ask for it all the same once it is free.
     release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
     assert not machine.kernel.exists("bus/ap/devices/01.0001/mkvps")
+    said = preview_plan(machine, asking(wanted, 2)).warnings
+    assert [
+        text
+        for text in said
+        if re.match(r"the master key of 01\.0001 cannot be read now.* since 20..-", text)
+    ]
     assert start_guest(machine, asking(wanted, 2)).matrix == a_matrix("1", "1")
+    assert "cannot be read now" in machine.files.texts["var/lib/apvfio/audit.jsonl"]
     with pytest.raises(HostError, match=r"held by nobody leaves .*01\.0001 held by guest g2"):
         start_guest(machine, asking(wanted, 3))
 
@@ -132,15 +144,20 @@ def test_a_key_that_was_never_read_is_unknown() -> None:
         start_guest(machine, asking(Criteria("ep11", mkvp=KEY)))
 
 
-def test_no_key_is_read_for_criteria_that_name_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_read_for_criteria_that_name_none_but_those_of_the_queues_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     machine = a_machine()
 
+    asked = []
+
     def read(path: str) -> str:
-        assert not path.endswith("mkvps")
+        asked.append(path)
         return machine.kernel.read(path)
 
     monkeypatch.setattr(machine.sysfs, "read", read)
-    start_guest(machine, asking(Criteria("ep11")))
+    preview_plan(machine, asking(Criteria("ep11")))
+    assert [path for path in asked if path.endswith("mkvps")] == ["bus/ap/devices/00.0000/mkvps"]
 
 
 def test_the_generation_of_the_cards() -> None:
@@ -286,15 +303,15 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     machine = a_machine()
     refused = []
 
-    def make(named: Request, ledger: Ledger) -> Plan:
+    def make(named: Request, _warned: tuple[str, ...]) -> Plan:
         refused.append(named.matrix)
         queues = map(Apqn.parse, blamed) if blamed is not None else named.matrix.queues()
         raise PolicyError(f"refusal {len(refused)}.", queues=[queue for queue in queues if queue])
 
     with pytest.raises(PolicyError, match=r"refusal 1\."):
-        planned(machine.kernel, asking(Criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
+        planned(machine, asking(Criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
     assert len(refused) == tries
 
 
-def test_a_queue_that_goes_away_has_no_key() -> None:
-    assert read_mkvps(a_machine().kernel, Apqn(9, 9)) == ()
+def test_a_queue_that_goes_away_does_not_answer() -> None:
+    assert read_mkvps(a_machine().kernel, Apqn(9, 9)) is None

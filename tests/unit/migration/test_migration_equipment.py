@@ -9,14 +9,15 @@ import pytest
 
 from apvfio.migration.compare_queues import Equipment, compare, equipment_from, read_equipment
 from apvfio.model.errors import HostError
-from apvfio.model.ledger import Ledger
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
-from hosts import BOOT, IBM_DOMAINS
+from apvfio.store import mkvps_file
+from hosts import IBM_DOMAINS
 from memory_host import IBM_ADAPTERS, Machine
 
 Q, R = Apqn(10, 1), Apqn(1, 2)
 A, B = ("aa11",), ("bb22",)
+LONG_AGO = "1970-01-01T00:00:00.000+00:00"
 
 
 def cca(keys: tuple[str, ...] | None = None, generation: int = 7) -> Equipment:
@@ -67,6 +68,22 @@ def test_other_keys(here: dict[Apqn, Equipment], there: dict[Apqn, Equipment], s
     assert len(compare(here, there, other_keys=True)) == 1
 
 
+def old(keys: tuple[str, ...], when: str) -> Equipment:
+    return Equipment("cca", 7, keys, when)
+
+
+def test_remembered_keys_are_no_proof_and_the_sentence_says_since_when() -> None:
+    early, late = "2026-01-31T11:00:00Z", "2026-02-01T11:00:00Z"
+    with pytest.raises(
+        HostError, match=rf"have other master keys than here \(remembered here since {early}\)"
+    ):
+        compare({Q: old(A, early)}, {Q: cca(B)})
+    assert compare({Q: old(A, late), R: old(A, early)}, {Q: cca(A), R: old(A, late)}) == [
+        "01.0002, 0a.0001 at the destination have the same master keys as here "
+        f"(remembered here since {early}, there since {late}): a key ceremony may have changed them since"
+    ]
+
+
 @pytest.mark.parametrize("there", [Equipment("ep11", 7, A), Equipment("", 0, None)])
 @pytest.mark.parametrize("here", [{Q: cca(A)}, {R: cca(A)}, {}])
 def test_another_mode_is_no_choice(here: dict[Apqn, Equipment], there: Equipment) -> None:
@@ -78,11 +95,13 @@ def test_it_is_read_from_a_host() -> None:
     machine = Machine(SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     held = Apqn(10, 1)
     machine.kernel.write("bus/ap/apmask", "-10")
-    ledger = Ledger(BOOT, {}, last_seen_mkvps={held: A})
+    machine.files.append(mkvps_file.MKVPS, f"{LONG_AGO} {held} WK CUR: valid 0xAA11\n")
+    machine.kernel.state.queues[Apqn(1, 1)].mkvps = "AES CUR: valid 0xBB22"
     queues = [Apqn(0, 1), Apqn(1, 1), held, Apqn(7, 7)]
-    found = read_equipment(machine.sysfs, machine.host, ledger, queues)
+    found = read_equipment(machine, machine.host, queues)
     assert [one.mode for one in found.values()] == ["accel", "cca", "ep11", ""]
-    assert found[held].mkvps == A
+    assert found[held] == Equipment("ep11", 8, A, LONG_AGO)
+    assert found[Apqn(1, 1)] == Equipment("cca", 8, B)
     assert found[Apqn(7, 7)] == Equipment("", 0, None)
     text = json.dumps({str(queue): one.as_json() for queue, one in found.items()})
     assert equipment_from(json.loads(text)) == found
@@ -96,6 +115,8 @@ def test_it_is_read_from_a_host() -> None:
         {"0a.0001": {"mode": "cca", "generation": True, "mkvps": None}},
         {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": "x"}},
         {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": [1]}},
+        {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": [], "remembered_since": 1}},
+        {"0a.0001": {"mode": "cca", "generation": 1, "mkvps": [], "remembered_since": "x" * 41}},
     ],
 )
 def test_what_is_not_understood(document: object) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 
 from apvfio.engine.preview import preview_plan
@@ -10,6 +12,7 @@ from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.matrix import Apqn
+from apvfio.store.mkvps_file import load
 from hosts import a_request, guest
 from memory_host import Machine
 
@@ -42,7 +45,10 @@ def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
     assert machine.ledger.last_holder == {Apqn(0, 1): "g2", Apqn(0, 2): "g2"}
 
 
-def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:
+def test_whatever_is_taken_is_asked_once_before_and_remembered(machine: Machine) -> None:
+    """Also for a guest that asks for no key, and also queues that nobody asked for."""
+    for domain in (1, 2):
+        machine.kernel.state.queues[Apqn(10, domain)].mkvps = KEYS
     asked = []
     read = machine.sysfs.read
 
@@ -53,4 +59,21 @@ def test_a_start_does_not_ask_the_cards(machine: Machine) -> None:
     machine.sysfs.read = watching
     start_guest(machine, a_request("10", "1"))
     assert read_host(machine.sysfs).mdevs
-    assert not [path for path in asked if path.endswith("mkvps")]
+    shown = [path for path in asked if path.endswith("mkvps")]
+    taken = [queue for queue, driver in machine.host.drivers.items() if driver == "vfio_ap"]
+    assert len(shown) == len(taken) > 1
+    assert set(load(machine.files)) == {Apqn(10, 1), Apqn(10, 2)} & set(taken)
+    assert load(machine.files)[Apqn(10, 1)].registers == KEYS
+
+
+def test_remembered_keys_are_shown_with_their_time(machine: Machine) -> None:
+    machine.kernel.state.queues[Apqn(10, 1)].mkvps = KEYS
+    assert preview_plan(machine, a_request("10", "1")).as_json()["master_keys"] == {
+        "0a.0001": {"mkvps": ["ab" * 32], "seen": ANY, "source": "read"}
+    }
+    start_guest(machine, a_request("10", "1"))
+    found = preview_plan(machine, a_request("10", "1"))
+    assert found.as_json()["master_keys"] == {
+        "0a.0001": {"mkvps": ["ab" * 32], "seen": ANY, "source": "remembered"}
+    }
+    assert not any("carries master keys" in text for text in found.warnings)

@@ -75,6 +75,7 @@ def test_json_is_what_the_contract_says() -> None:
         "steps",
         "deferred",
         "chzdev",
+        "master_keys",
         "warnings",
         "running",
         "keeps",

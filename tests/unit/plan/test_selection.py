@@ -17,6 +17,7 @@ from apvfio.model.errors import ApvfioError, HostError, PolicyError
 from apvfio.model.host import Host, MaskBits
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Ledger
+from apvfio.model.master_keys import SeenKeys
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
@@ -27,6 +28,15 @@ from apvfio.plan.start_plan import make_plan
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev
 
 NO_POLICY = Policy()
+
+
+LONG_AGO = "1970-01-01T00:00:00.000+00:00"
+
+
+def fresh(*keys: str) -> SeenKeys:
+    return SeenKeys(keys, LONG_AGO, fresh=True)
+
+
 ALL_EP11 = CardFacts({adapter: Card("ep11", 8) for adapter in range(256)})
 IBM = CardFacts({0: Card("accel", 8), 1: Card("cca", 8), 10: Card("ep11", 7)})
 KEY, OTHER_KEY = "ab" * 16, "cd" * 16
@@ -130,10 +140,19 @@ def test_the_policys_reserve_closes_ways() -> None:
 
 def test_a_master_key() -> None:
     wanted = Criteria("ep11", mkvp=KEY)
-    keys = {Apqn(a, d): (OTHER_KEY,) for a in (0, 1, 10) for d in IBM_DOMAINS}
-    known = ALL_EP11._replace(mkvps={**keys, Apqn(1, 4): (KEY + "00" * 16,)})
+    keys = {Apqn(a, d): fresh(OTHER_KEY) for a in (0, 1, 10) for d in IBM_DOMAINS}
+    known = ALL_EP11._replace(keys={**keys, Apqn(1, 4): fresh(KEY + "00" * 16)})
     assert chosen(wanted, known=known) == a_matrix("1", "4")
-    assert chosen(wanted, known=known._replace(mkvps={**keys, Apqn(10, 27): (OTHER_KEY, KEY)})) == a_matrix(
+    known = known._replace(keys={**keys, Apqn(10, 27): fresh(OTHER_KEY, KEY)})
+    assert chosen(wanted, known=known) == a_matrix("10", "27")
+
+
+def test_a_key_that_was_read_comes_before_any_that_is_remembered() -> None:
+    wanted = Criteria("ep11", mkvp=KEY)
+    remembered = {Apqn(0, d): SeenKeys((KEY,), LONG_AGO) for d in IBM_DOMAINS}
+    known = ALL_EP11._replace(keys=remembered)
+    assert chosen(wanted, known=known) == a_matrix("0", "1")
+    assert chosen(wanted, known=known._replace(keys={**remembered, Apqn(10, 27): fresh(KEY)})) == a_matrix(
         "10", "27"
     )
 
@@ -199,7 +218,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             SMALL,
             NO_LEASES,
             NO_POLICY,
-            IBM._replace(mkvps={Apqn(10, 1): ()}),
+            IBM._replace(keys={Apqn(10, 1): fresh()}),
             "leaves none: 0a.0001 without a valid key, 0a.0002 of unknown key",
         ),
         (
@@ -207,8 +226,19 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             SMALL,
             NO_LEASES,
             NO_POLICY,
-            IBM._replace(mkvps={Apqn(10, 1): (OTHER_KEY,), Apqn(10, 2): (OTHER_KEY,)}),
+            IBM._replace(keys={Apqn(10, 1): fresh(OTHER_KEY), Apqn(10, 2): fresh(OTHER_KEY)}),
             f"master key 0x{KEY} leaves none: 0a.0001, 0a.0002 with 0x{OTHER_KEY}.",
+        ),
+        (
+            Criteria("ep11", mkvp=KEY),
+            SMALL,
+            NO_LEASES,
+            NO_POLICY,
+            IBM._replace(
+                keys={Apqn(10, 1): SeenKeys((OTHER_KEY,), LONG_AGO), Apqn(10, 2): SeenKeys((), LONG_AGO)}
+            ),
+            f"leaves none: 0a.0001 with 0x{OTHER_KEY} at 1970-01-01T00:00:00Z, "
+            "0a.0002 without a valid key at 1970-01-01T00:00:00Z.",
         ),
         (
             Criteria("ep11"),
@@ -325,5 +355,6 @@ def test_the_kernels_text_of_keys() -> None:
     )
     assert parse_mkvps(text) == ("7ff81bb1a3b2da2f", "a1" * 16)
     assert parse_mkvps("WK CUR: valid 0x" + "Ef" * 32 + "\nWK NEW: empty -\n") == ("ef" * 32,)
-    assert parse_mkvps("WK CUR: - -\nWK NEW: - -\n") == ()
-    assert parse_mkvps("") == ()
+    assert parse_mkvps("WK CUR: uninitialized -\nWK NEW: empty -\n") == ()
+    assert parse_mkvps("WK CUR: - -\nWK NEW: - -\n") is None
+    assert parse_mkvps("") is None

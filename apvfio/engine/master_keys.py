@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of the master keys of queues: read from the host's, remembered of the others.
+
+Whatever reads keys remembers them, and whatever takes queues from the host reads theirs before
+(`apvfio.engine.plan_start.remember_keys`): afterwards they cannot be read.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from apvfio.kernel.cards import parse_mkvps, read_adapters
+from apvfio.kernel.snapshot import read_or
+from apvfio.model.cards import CardFacts
+from apvfio.model.errors import ApvfioError
+from apvfio.model.host import BUS, HOST_DRIVER
+from apvfio.model.master_keys import SeenKeys
+from apvfio.store import mkvps_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apvfio.kernel.seam import System
+    from apvfio.model.criteria import Criteria
+    from apvfio.model.host import Host
+    from apvfio.model.matrix import Apqn
+
+
+def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn, SeenKeys]:
+    """Return what is known of ``queues``; one that was never read, or has no keys to show, lacks.
+
+    Each queue that the host has is asked, which takes its card a moment; `SeenKeys.fresh` says that it
+    answered.
+    """
+    asked = [queue for queue in queues if queue in host.drivers]
+    hosts = [queue for queue in asked if host.drivers[queue] == HOST_DRIVER]
+    shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in hosts}
+    mkvps_file.add(system.files, shown)
+    now = mkvps_file.now()
+    parsed = {queue: parse_mkvps(text) for queue, text in shown.items()}
+    read = {queue: SeenKeys(keys, now, fresh=True) for queue, keys in parsed.items() if keys is not None}
+    before = remembered_keys(system)
+    return {queue: keys for queue in asked if (keys := read.get(queue) or before.get(queue))}
+
+
+def remembered_keys(system: System) -> dict[Apqn, SeenKeys]:
+    """Return what is remembered, without asking any card; nothing where that cannot be read."""
+    found = {}
+    with suppress(ApvfioError):
+        for queue, reading in mkvps_file.load(system.files).items():
+            keys = parse_mkvps(reading.registers)
+            if keys is not None:
+                found[queue] = SeenKeys(keys, reading.seen)
+    return found
+
+
+def card_facts(system: System, criteria: Criteria, host: Host) -> CardFacts:
+    """Return what ``criteria`` asks about: the cards, and if it names a key what is known of keys."""
+    cards = read_adapters(system.sysfs)
+    fit = {adapter for adapter, card in cards.items() if card.mode == criteria.mode}
+    queues = [queue for queue in host.drivers if queue.adapter in fit] if criteria.mkvp else []
+    return CardFacts(cards, known_keys(system, host, queues) if queues else {})
