@@ -5,15 +5,10 @@ from __future__ import annotations
 
 from manuals.pages import MAN, pages
 
-
-def _write() -> None:
+if __name__ == "__main__":
     found = pages()
     for path in MAN.iterdir():
         if path.name not in found:
             path.unlink()
     for name, text in found.items():
         (MAN / name).write_text(text)
-
-
-if __name__ == "__main__":
-    _write()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from manuals import roff
-from manuals.parsers import Command, Option, commands
+from manuals.parsers import Command, commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,112 +25,92 @@ class Source(NamedTuple):
     names: list[str]
     """The names of the page; man(1) finds it by each."""
     summary: str
-    """What the page is about, if its command does not say so."""
+    """What the page is about."""
+    commands: list[Command]
+    """Those that the page is about, if any."""
     sections: dict[str, str]
 
     @classmethod
-    def read(cls, path: Path) -> Source:
-        """Read a source, whose title is as in "# apvfio-define, apvfio-undefine - what they do"."""
+    def read(cls, path: Path, known: list[Command]) -> Source:
+        """Read a source, whose title is as in "# apvfio-dump", or has a summary that its command has not."""
         _, title, *parts = re.split(r"^##? ", path.read_text(), flags=re.MULTILINE)
         names, _, summary = title.strip().partition(" - ")
-        return cls(path.stem, names.split(", "), summary, dict(part.split("\n", 1) for part in parts))
+        found: list[Command] = []
+        for name in names.replace("-", " ").split(", ") if path.stem.endswith(".8") else ():
+            first, *verbs = [c for c in known if f"{c.called} ".startswith(f"{name} ")]
+            summary = summary or first.summary
+            found += verbs if verbs and first.name else [first]
+        return cls(path.stem, names.split(", "), summary, found, dict(part.split("\n", 1) for part in parts))
 
 
 def pages() -> dict[str, str]:
     """Return each page by its name, and for further names of it a page that leads there."""
-    known = commands()
-    sources = [Source.read(path) for path in sorted(SOURCES.glob("*.md"))]
-    summaries = {f"{source.names[0]}({source.page[-1]})": _summary(source, known) for source in sources}
+    known = list(commands())
+    sources = [Source.read(path, known) for path in sorted(SOURCES.glob("*.md"))]
+    summaries = {source.names[0]: source.summary for source in sources}
     found = {}
     for source in sources:
-        found[source.page] = roff.page(source.page, _lines(source, known, summaries))
+        found[source.page] = roff.page(source.page, _lines(source, summaries))
         section = source.page[-1]
-        for name in source.names[1:]:
-            found[f"{name}.{section}"] = f".so man{section}/{source.page}\n"
+        found |= {f"{name}.{section}": f".so man{section}/{source.page}\n" for name in source.names[1:]}
     return found
 
 
-def _summary(source: Source, known: dict[str, Command]) -> str:
-    return source.summary or known[_command(source.names[0])].summary
-
-
-def _command(name: str) -> str:
-    return name.removeprefix("apvfio").lstrip("-")
-
-
-def _lines(source: Source, known: dict[str, Command], summaries: dict[str, str]) -> Iterator[str]:
-    of_page: list[Command] = []
-    if source.page.endswith(".8"):
-        for name in map(_command, source.names):
-            of_page += [known[verb] for verb in known[name].verbs] or [known[name]]
-    yield ".SH NAME"
-    names = ", ".join(name.replace("-", r"\-") for name in source.names)
-    yield rf"{names} \- {_summary(source, known)}"
-    if of_page:
+def _lines(source: Source, summaries: dict[str, str]) -> Iterator[str]:
+    names = ", ".join(source.names).replace("-", r"\-")
+    yield from (".SH NAME", rf"{names} \- {source.summary}")
+    if source.commands:
         yield ".SH SYNOPSIS"
-        yield from _synopsis(of_page)
+    for command in source.commands:
+        parts = (roff.inline(part).replace(" ", r"\~") for part in command.synopsis())
+        yield from (f'.SY "{command.called}"', *parts, ".YS")
     place = "OPTIONS" if "OPTIONS" in source.sections else "DESCRIPTION"
     for title, text in source.sections.items():
         if title != "OPTIONS":
             yield from roff.blocks(f"## {title}\n{_with_summaries(text, summaries)}")
-        if title == place and of_page:
+        if title == place and source.commands:
             yield ".SH OPTIONS"
-            yield from _options(of_page, _additions(source.sections.get("OPTIONS", ""), of_page[0].called))
+            yield from _options(source)
 
 
 def _with_summaries(text: str, summaries: dict[str, str]) -> str:
     """Return ``text``, in which each item that is only a page says what that page is about."""
-    return re.sub(r"^- ([\w.-]+\(8\))$", lambda m: f"{m[0]}: {_sentence(summaries[m[1]])}", text, flags=re.M)
+
+    def described(item: re.Match[str]) -> str:
+        summary = summaries[item[1]]
+        return f"{item[0]}: {summary[0].upper()}{summary[1:]}."
+
+    return re.sub(r"^- ([\w.-]+)\(8\)$", described, text, flags=re.MULTILINE)
 
 
-def _sentence(summary: str) -> str:
-    return f"{summary[0].upper()}{summary[1:]}."
+def _options(source: Source) -> Iterator[str]:
+    """Yield the options by command, and at the end those that several commands share."""
+    added = _additions(source)
+    listed: dict[str, list[tuple[str, str]]] = {}
+    for command in source.commands:
+        listed[command.called] = []
+        for option in command.options():
+            more = added.pop((command.called, option.name), "")
+            listed[command.called].append((option.term, f"{option.text} {more}".rstrip()))
+    if added:
+        raise ValueError(f"{source.page}: no command has {', '.join(map(str, added))}")
+    first, *others = listed.values()
+    shared = [entry for entry in first if all(entry in other for other in others)]
+    parts = {called: [one for one in entries if one not in shared] for called, entries in listed.items()}
+    for title, entries in {**parts, "All of these commands": shared}.items():
+        if entries and others:
+            yield f".SS {title}"
+        for term, text in entries:
+            yield from roff.tagged(term, text)
 
 
-def _synopsis(of_page: list[Command]) -> Iterator[str]:
-    for command in of_page:
-        yield f'.SY "{command.called}"'
-        yield from (roff.inline(part).replace(" ", r"\~") for part in command.synopsis())
-        yield ".YS"
-
-
-def _additions(text: str, command: str) -> dict[tuple[str, str], str]:
-    """Return what a source adds to descriptions, by command and option."""
+def _additions(source: Source) -> dict[tuple[str, str], str]:
+    """Return what a source adds to the texts of options, by command and option."""
     found: dict[tuple[str, str], str] = {}
-    key = (command, "")
-    for block in re.split(roff.BETWEEN_BLOCKS, text.strip("\n")):
+    command = source.commands[0].called
+    for block in re.split(roff.BETWEEN_BLOCKS, source.sections.get("OPTIONS", "").strip("\n")):
         if block.startswith("### "):
             command = block[4:]
         elif term := roff.TERM.fullmatch(block):
-            key = (command, term[1].strip("`"))
-            found[key] = term[2]
-        elif block:
-            found[key] += f"\n\n{block}"
+            found[command, term[1].strip("`")] = term[2]
     return found
-
-
-def _options(of_page: list[Command], additions: dict[tuple[str, str], str]) -> Iterator[str]:
-    """Yield the options by command, and at the end those that several commands share."""
-    listed = {command.called: list(_described(command, additions)) for command in of_page}
-    if additions:
-        raise ValueError(f"no command of the page has {', '.join(map(str, additions))}")
-    first, *others = listed.values()
-    shared = [entry for entry in first if all(entry in other for other in others)]
-    for called, entries in listed.items():
-        own = [entry for entry in entries if entry not in shared]
-        yield from _entries(own, f".SS {called}")
-    yield from _entries(shared, ".SS All of these commands" if others else "")
-
-
-def _entries(entries: list[Option], heading: str) -> Iterator[str]:
-    if entries and heading:
-        yield heading
-    for entry in entries:
-        yield from roff.tagged(entry.term, entry.text)
-
-
-def _described(command: Command, additions: dict[tuple[str, str], str]) -> Iterator[Option]:
-    """Yield the options with what the source adds, which is taken out of the additions."""
-    for option in command.options():
-        more = additions.pop((command.called, option.name), "")
-        yield option._replace(text=f"{option.text} {more}".rstrip())

@@ -8,7 +8,7 @@ from manuals.parsers import commands
 HELP = {"-h", "--help"}
 
 
-PARSERS = {name: command.parser for name, command in commands().items()}
+PARSERS = {command.name: command.parser for command in commands()}
 """By command and verb, as 'guest set'; '' is the program itself."""
 COMMANDS = sorted(name for name in PARSERS if name not in ("", "guest", "sim"))
 """Those that do something."""
