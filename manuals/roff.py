@@ -71,7 +71,7 @@ def tagged(term: str, text: str) -> Iterator[str]:
 def inline(text: str) -> str:
     """Return a paragraph, each sentence and each part after a hard break on a line of its own."""
     parts = (_marked(" ".join(part.split())) for part in text.split("\\\n"))
-    return "\n.br\n".join(re.sub(r"(?<=[a-z)R]\.) (?=[A-Z\\])", "\n", part) for part in parts)
+    return "\n.br\n".join(re.sub(r"(?<=[\w)]\.) (?=[A-Z\\])", "\n", part) for part in parts)
 
 
 def _marked(text: str) -> str:

@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--package",
         action="store_true",
-        help="with --root: gather the files of a package, and show what its scripts have to run",
+        help="with --root: gather the files of a package, and show the commands for its scripts",
     )
     add_options(parser)
     parser.set_defaults(run=run)

@@ -58,13 +58,14 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
         "--sim",
         metavar="FILE",
         default=os.environ.get("APVFIO_SIM") or None,
-        help="work on the simulated host in FILE, made by 'apvfio sim new' or 'apvfio dump' (or APVFIO_SIM)",
+        help="work on the simulated host in FILE, made by 'apvfio sim new' or 'apvfio dump' "
+        "(environment: APVFIO_SIM)",
     )
     place.add_argument(
         "--root",
         metavar="DIR",
         default=os.environ.get("APVFIO_ROOT") or "/",
-        help="find /sys, /etc and /run below DIR, such as a mounted simulated host (or APVFIO_ROOT)",
+        help="find /sys, /etc and /run below DIR, as of a mounted simulated host (environment: APVFIO_ROOT)",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in [_COMMANDS[command]] if command else _MODULES:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("plan", help="show what the start of a guest would do; changes nothing")
+    parser = commands.add_parser("plan", help="preview the start of a guest; changes nothing")
     add_source(parser)
     parser.add_argument(
         "--all",

@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     how.add_argument(
         "--defer",
         action="store_true",
-        help="leave what takes longer than the policy's release-budget to apvfio-reconcile.service",
+        help="leave returns that take longer than the policy's release-budget to apvfio-reconcile.service",
     )
     how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     add_if_state(parser)

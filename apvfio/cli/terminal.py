@@ -25,7 +25,7 @@ def add_color(parser: argparse.ArgumentParser) -> None:
         "--color",
         choices=_COLORS,
         default="auto",
-        help="color the matrix (default: auto, which means on a terminal)",
+        help="color the matrix (default: auto, which colors it on a terminal only)",
     )
 
 

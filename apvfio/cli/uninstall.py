@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "uninstall", help="remove from this host what 'apvfio install' installed; the configuration stays"
+        "uninstall", help="remove the files of 'apvfio install' from this host; the configuration stays"
     )
     parser.add_argument("--force", action="store_true", help="uninstall even if guests hold queues")
     parser.add_argument(
