@@ -45,7 +45,7 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor log metrics queues plan guest migrate incoming define undefine
+    '') echo "--help --version --sim --root status doctor log metrics queues plan guest cluster migrate incoming define undefine
         masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
@@ -62,6 +62,9 @@ _apvfio_words() {
     'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
+    cluster) echo "--help offer guest" ;;
+    'cluster offer') echo "--help --json --guests" ;;
+    'cluster guest') echo "--help --json --pcs --crm --xml" ;;
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
     masks) echo "--help --active -a --persistent -p --remove -r --dry-run --if-state --json apmask= aqmask=" ;;
@@ -95,7 +98,8 @@ _apvfio_values() {
 _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
-        --control-domains | --guest | --queue | --since | --until | --wait | --at | --migrate-uri | --timeout | --svg | \
+        --control-domains | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | \
+        --timeout | --svg | \
         --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;
     esac
@@ -160,7 +164,7 @@ _apvfio() {
         *)
             case $command in
             '') command=${COMP_WORDS[i]} ;;
-            guest | sim) command="$command ${COMP_WORDS[i]}" ;;
+            guest | cluster | sim) command="$command ${COMP_WORDS[i]}" ;;
             *) arguments=$((arguments + 1)) ;;
             esac
             ;;
@@ -197,7 +201,7 @@ _apvfio() {
     esac
     case $previous in
     --sim | --xml | --svg | --output | --python) _apvfio_files -f "$current" && return ;;
-    --root) _apvfio_files -d "$current" && return ;;
+    --root | --guests) _apvfio_files -d "$current" && return ;;
     esac
     if words=$(_apvfio_values "$previous"); then
         command=''
@@ -216,7 +220,7 @@ _apvfio() {
         mapfile -t names < <(_apvfio_holders "$root")
         _apvfio_offer "$current" "${names[@]}"
         ;;
-    dump | 'sim new' | 'sim start' | 'sim stop' | 'sim kill' | 'sim mount') _apvfio_files -f "$current" ;;
+    dump | 'cluster guest' | 'sim new' | 'sim start' | 'sim stop' | 'sim kill' | 'sim mount') _apvfio_files -f "$current" ;;
     esac
     # What the sign = stands behind goes on.
     [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2>/dev/null

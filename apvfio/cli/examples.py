@@ -55,6 +55,16 @@ apvfio guest show db1 --live    # what it runs with
 [guest list]
 apvfio guest list
 apvfio guest list --json
+[cluster]
+apvfio cluster offer
+apvfio cluster guest guest.xml
+[cluster offer]
+apvfio cluster offer            # for the guests in /etc/apvfio/guests
+apvfio cluster offer --guests .
+[cluster guest]
+apvfio cluster guest guest.xml          # commands for pcs
+apvfio cluster guest guest.xml --crm
+apvfio cluster guest guest.xml --xml    # for cibadmin
 [define]
 apvfio define db1
 apvfio define db1 --replace     # after its annotation has changed

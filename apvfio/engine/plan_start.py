@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from apvfio.engine.state import State
     from apvfio.kernel.seam import Sysfs, System
+    from apvfio.model.cards import CardFacts
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.policy import Policy
@@ -84,10 +85,13 @@ def planned(
     request: Request,
     state: State,
     make: Callable[[Request, tuple[WarningText, ...]], Planned],
+    *,
+    known: CardFacts | None = None,
 ) -> Planned:
     """Return what ``make`` plans for ``request``, for whose criteria queues are chosen first.
 
-    ``make`` is also given what there is to warn of the queues' master keys.
+    ``make`` is also given what there is to warn of the queues' master keys. With ``known``, cards and keys
+    that were read before, no card is asked, and there is no such warning.
 
     Some rules of the policy are about what the host is left with, and only a plan can tell.
     Queues that turn out to be needed by the host are left out, and the choice is made again.
@@ -97,13 +101,14 @@ def planned(
     if request.secure:
         _require_usable(system.sysfs, request)
     if criteria is None:
-        return make(request, _warned_of_keys(system, host, request) if request.secure else ())
+        asks = request.secure and known is None
+        return make(request, _warned_of_keys(system, host, request) if asks else ())
     # Most guests name their queues.
     from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    known = card_facts(system, criteria, host)
-    watched = request.secure or bool(criteria.mkvp)
+    watched = known is None and (request.secure or bool(criteria.mkvp))
+    known = known or card_facts(system, criteria, host)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()
     refusal: PolicyError | None = None

@@ -70,13 +70,18 @@ def add(files: Files, texts: Mapping[Apqn, str]) -> bool:
     seen = now()
     lines = []
     for queue, text in texts.items():
-        registers = [line for line in text.splitlines() if line and not line.endswith(_UNANSWERED)]
+        registers = answered(text)
         if registers:
-            lines.append(f"{seen} {queue} {_BETWEEN.join(registers)}\n")
+            lines.append(f"{seen} {queue} {registers.replace(chr(10), _BETWEEN)}\n")
     with suppress(ApvfioError):
         if lines and files.size(MKVPS) <= _OVERFULL:
             files.append(MKVPS, "".join(lines))
     return bool(lines)
+
+
+def answered(text: str) -> str:
+    """Return the lines of ``text``, the ``mkvps`` of a queue, whose register's state a card has told."""
+    return "\n".join(line for line in text.splitlines() if line and not line.endswith(_UNANSWERED))
 
 
 def tidy(files: Files) -> None:

@@ -52,6 +52,8 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("guest set", ("db1", "--dry-run", "--adapters", "1", "--domains", "1", *CONNECT), "guest_set"),
     ("guest set", ("db1", "--unchecked", "--adapters", "1", "--domains", "2", *CONNECT), "guest_set"),
     ("guest clear", ("db1", *CONNECT), "guest_clear"),
+    ("cluster offer", ("--guests", "DIR"), "offer"),
+    ("cluster guest", ("FILE",), "resource"),
     ("masks", (), "masks"),
     ("masks", ("-a",), "masks"),
     ("masks", ("--dry-run", "apmask=-1"), "masks_change"),
@@ -135,7 +137,11 @@ def test_every_command_prints_what_the_page_says(
     path.write_bytes(xml)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(xml)))
     assert MDEV.encode() in xml
-    code = host.run(*name.split(), *(str(path) if word == "FILE" else word for word in words), "--json")
+    code = host.run(
+        *name.split(),
+        *({"FILE": str(path), "DIR": str(tmp_path)}.get(word, word) for word in words),
+        "--json",
+    )
     assert code == Exit.OK or name == "doctor"
     require(kind, said(capsys))
 
