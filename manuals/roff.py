@@ -34,7 +34,8 @@ def page(name: str, lines: Iterator[str]) -> str:
         f'.TH {title.upper()} {section} "" apvfio "{_KINDS[section]}"',
         ".ad l",
     )
-    return "".join(f"{line}\n" for line in (*head, *lines))
+    text = "".join(f"{line}\n" for line in (*head, *lines))
+    return re.sub(r"^(\.S[HS] .*\n)\.PP\n", r"\1", text, flags=re.MULTILINE)  # a heading ends a paragraph
 
 
 def blocks(text: str) -> Iterator[str]:
