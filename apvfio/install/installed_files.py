@@ -40,26 +40,12 @@ PAGE = (
     *("text.js", "theme.js", "words.js"),
 )
 _COMMANDS = (
-    *("define", "demo", "doctor", "dump", "guest", "incoming", "install", "log", "masks", "mechanism"),
-    *(
-        "metrics",
-        "migrate",
-        "plan",
-        "queues",
-        "reconcile",
-        "release",
-        "sim",
-        "status",
-        "undefine",
-        "uninstall",
-    ),
+    *("cluster", "define", "demo", "doctor", "dump", "guest", "incoming", "install", "log", "masks"),
+    *("mechanism", "metrics", "migrate", "plan", "queues", "reconcile", "release", "sim", "status"),
+    *("undefine", "uninstall"),
 )
-MANUALS = (
-    "apvfio.8",
-    "apvfio.toml.5",
-    *(f"apvfio-{command}.8" for command in _COMMANDS),
-    "apvfio-annotation.7",
-)
+_OF_COMMANDS = tuple(f"apvfio-{command}.8" for command in _COMMANDS)
+MANUALS = ("apvfio.8", "apvfio.toml.5", *_OF_COMMANDS, "apvfio-annotation.7")
 
 PREFIXES = ("/usr/local", "/usr")
 """Below which systemd, udev, man and bash look: systemd.unit(5), udev(7), tmpfiles.d(5), manpath(5)."""

@@ -14,6 +14,7 @@ import pytest
 from apvfio.domain import xml_tree
 from apvfio.domain.annotation import parse_annotation
 from apvfio.domain.xml_reader import read_domain
+from apvfio.install.installed_files import MANUALS
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError
 from apvfio.model.matrix import Apqn
@@ -64,6 +65,13 @@ def page_of(command: str) -> str:
 
 def test_the_pages_are_what_their_sources_make() -> None:
     assert {path.name: path.read_text() for path in PAGES} == pages(), "run python3 -m manuals"
+
+
+def test_every_page_is_installed() -> None:
+    """By 'apvfio install', and by pip from what setup.cfg names."""
+    assert sorted(MANUALS) == [path.name for path in PAGES]
+    shipped = re.findall(r"^    man/(.*)$", (MAN.parent / "setup.cfg").read_text(), re.MULTILINE)
+    assert shipped == [path.name for path in PAGES]
 
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from apvfio.install import checks
-from apvfio.install.installed_files import HOOK, MANUALS
+from apvfio.install.installed_files import HOOK
 from apvfio.install.manifest import RECORD
 from apvfio.mdev import programs
 
@@ -36,10 +36,6 @@ def test_every_shipped_file_is_named(setup: configparser.ConfigParser) -> None:
         f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (CHECKOUT / name).iterdir())
         for name in ("cockpit", "hooks", "man")
     }
-
-
-def test_every_manual_page_is_installed() -> None:
-    assert sorted(MANUALS) == sorted(path.name for path in (CHECKOUT / "man").iterdir())
 
 
 def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:
