@@ -36,7 +36,9 @@ PAGES = [
             "operations",
             "procedure",
             "reference",
+            "reliability",
             "secure-execution",
+            "security",
             "troubleshooting",
             "try",
             "where-it-runs",
@@ -223,6 +225,14 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+def test_named_source_files_exist(page: Path) -> None:
+    """From the root of the repository, in the package, or among the tests of hostile input."""
+    places = [CHECKOUT, CHECKOUT / "apvfio", CHECKOUT / "tests/hostile"]
+    for name in re.findall(r"`((?:[a-z0-9_/-]+/|test_)[a-z0-9_-]+\.(?:py|c|rng))`", page.read_text()):
+        assert any((place / name).exists() for place in places), name
 
 
 def test_every_task_page_is_linked_from_readme() -> None:
