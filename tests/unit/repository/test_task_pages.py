@@ -28,6 +28,7 @@ PAGES = [
         CHECKOUT / "docs" / f"{name}.md"
         for name in (
             "annotate",
+            "cockpit",
             "doctor",
             "how-it-works",
             "keep-queues",
