@@ -45,7 +45,7 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor log metrics queues plan guest cluster migrate incoming define undefine
+    '') echo "--help --version --sim --root status doctor log metrics queues keys plan guest cluster migrate incoming define undefine
         masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
@@ -55,6 +55,9 @@ _apvfio_words() {
         --back --dry-run -n" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
     queues) echo "--help --json --no-headings -n" ;;
+    keys) echo "--help list forget" ;;
+    'keys list') echo "--help --json" ;;
+    'keys forget') echo "--help --json --adapters --domains --all" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
     'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev --new-device
@@ -164,7 +167,7 @@ _apvfio() {
         *)
             case $command in
             '') command=${COMP_WORDS[i]} ;;
-            guest | cluster | sim) command="$command ${COMP_WORDS[i]}" ;;
+            guest | cluster | keys | sim) command="$command ${COMP_WORDS[i]}" ;;
             *) arguments=$((arguments + 1)) ;;
             esac
             ;;

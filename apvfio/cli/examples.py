@@ -30,6 +30,15 @@ apvfio metrics --output apvfio.prom    # for node_exporter's textfile collector
 apvfio queues
 apvfio queues --no-headings
 apvfio queues --json
+[keys]
+apvfio keys list
+apvfio keys forget --domains 0x1b   # after a key ceremony
+[keys list]
+apvfio keys list
+apvfio keys list --json
+[keys forget]
+apvfio keys forget 0a.001b
+apvfio keys forget --domains 0x1b
 [plan]
 apvfio plan db1
 apvfio plan --all               # all guests at once

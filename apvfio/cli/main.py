@@ -23,6 +23,7 @@ _MODULES = (
         "log",
         "metrics",
         "queues",
+        "keys",
         "plan",
         "guest",
         "define",

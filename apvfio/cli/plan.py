@@ -21,9 +21,11 @@ from apvfio.plan.all_guests import plan_all_guests
 from apvfio.plan.start_plan import ALREADY_FREE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from apvfio.kernel.seam import System
+    from apvfio.model.master_keys import SeenKeys
+    from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
     from apvfio.plan.all_guests import AllGuests
     from apvfio.plan.options import Option
@@ -103,11 +105,22 @@ def describe(found: Plan) -> list[str]:
         lines.append(f"because {found.preference_reason}")
     if found.runner_up:
         lines.append(f"instead {_cost_text(found.runner_up)}")
+    lines += [f"keys    {text}" for text in keys_text(found.keys)]
     lines += [f"warning {warning}" for warning in found.warnings]
     lines += ["", "steps:"]
     lines += [f"  {step.op:<7} echo {step.value} > /sys/{step.path}" for step in found.steps]
     lines += [f"the mask changes as a command: {command}" for command in found.chzdev()]
     return lines
+
+
+def keys_text(keys: Mapping[Apqn, SeenKeys]) -> Iterator[str]:
+    """Which master keys were read now, and since when the others are remembered."""
+    fresh = [queue for queue, seen in keys.items() if seen.fresh]
+    if fresh:
+        yield f"read now: {some_queues(fresh)}"
+    for when in sorted({seen.when for seen in keys.values() if not seen.fresh}):
+        old = [queue for queue, seen in keys.items() if not seen.fresh and seen.when == when]
+        yield f"remembered since {when}: {some_queues(old)}"
 
 
 def _option_text(found: Plan) -> str:

@@ -7,6 +7,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.engine.master_keys import known_keys, tidy_keys
 from apvfio.kernel.lszcrypt import has_secure_binding, read_inventory
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit, printable
@@ -15,7 +16,11 @@ from apvfio.store import ledger_file
 from apvfio.view.columns import Column, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apvfio.kernel.lszcrypt import ApDevice
+    from apvfio.model.master_keys import SeenKeys
+    from apvfio.model.matrix import Apqn
     from apvfio.model.owners import Owner
 
 _NO_DRIVER = "-no-driver-"
@@ -46,14 +51,17 @@ def run(args: argparse.Namespace) -> int:
     """List them."""
     with opened(args) as system:
         secure_binding = has_secure_binding(system.sysfs)
-        owned = owners(read_host(system.sysfs), ledger_file.load(system.files, system.boot_id))
+        host = read_host(system.sysfs)
+        owned = owners(host, ledger_file.load(system.files, system.boot_id))
         devices = read_inventory(system.sysfs)
+        keys = known_keys(system, host, host.drivers)
+        tidy_keys(system)
     found = [(device, owned.get(device.queue) if device.queue else None) for device in devices]
     rows = [_row(device, owner, secure_binding=secure_binding) for device, owner in found]
     columns = [*_COLUMNS, *([_SESTAT] if secure_binding else [])]
     columns.append(Column("OWNER", max(len("OWNER"), *(len(row[-1]) for row in rows), 0)))
     lines = (line.rstrip() for line in table(columns, rows, heading=not args.no_headings))
-    print_result(args, [_as_json(device, owner) for device, owner in found], lines)
+    print_result(args, [_as_json(device, owner, keys) for device, owner in found], lines)
     return Exit.OK
 
 
@@ -78,12 +86,14 @@ def _or_dash(fact: object) -> str:
     return "-" if fact is None else printable(str(fact))
 
 
-def _as_json(device: ApDevice, owner: Owner | None) -> dict[str, object]:
+def _as_json(device: ApDevice, owner: Owner | None, keys: Mapping[Apqn, SeenKeys]) -> dict[str, object]:
     facts = {name: fact for name, fact in device._asdict().items() if name not in ("id", "queue", "pending")}
+    seen = keys.get(device.queue) if device.queue else None
     return {
         "adapter": device.id[:2],
         "queue": str(device.queue) if device.queue else None,
         **facts,
         "pending_requests": device.pending,
         "owner": str(owner) if owner else None,
+        "master_keys": seen.as_json() if seen else None,
     }

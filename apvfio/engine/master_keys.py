@@ -19,7 +19,7 @@ from apvfio.model.master_keys import SeenKeys
 from apvfio.store import mkvps_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from apvfio.kernel.seam import System
     from apvfio.model.criteria import Criteria
@@ -53,6 +53,21 @@ def remembered_keys(system: System) -> dict[Apqn, SeenKeys]:
             if keys is not None:
                 found[queue] = SeenKeys(keys, reading.seen)
     return found
+
+
+def tidy_keys(system: System) -> None:
+    """Keep the file of remembered keys from growing with each look; takes the lock if it has to."""
+    with suppress(ApvfioError):
+        if system.files.size(mkvps_file.MKVPS) > mkvps_file.FULL:
+            with system.lock():
+                mkvps_file.tidy(system.files)
+
+
+def forget_keys(system: System, meant: Callable[[Apqn], bool]) -> list[Apqn]:
+    """Forget what is remembered of the queues that are ``meant``, and return them; ApvfioError."""
+    with system.lock():
+        there = mkvps_file.load(system.files)
+        return sorted(mkvps_file.forget(system.files, [queue for queue in there if meant(queue)]))
 
 
 def card_facts(system: System, criteria: Criteria, host: Host) -> CardFacts:

@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 from apvfio.kernel.lszcrypt import read_cards
-from apvfio.kernel.snapshot import read_or
 from apvfio.model.cards import Card
-from apvfio.model.host import BUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
-    from apvfio.model.matrix import Apqn
 
 MODES = {"Accelerator": "accel", "CCA-Coproc": "cca", "EP11-Coproc": "ep11"}
 _TYPE_TO_GENERATION = 6
@@ -32,11 +29,6 @@ def read_adapters(sysfs: Sysfs) -> dict[int, Card]:
         )
         for card in read_cards(sysfs)
     }
-
-
-def read_mkvps(sysfs: Sysfs, queue: Apqn) -> tuple[str, ...] | None:
-    """The valid current master keys of ``queue``, which cex4queue has; None if it does not answer."""
-    return parse_mkvps(read_or(sysfs, f"{BUS}/devices/{queue}/mkvps", ""))
 
 
 def parse_mkvps(text: str) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.differences import differences
+from apvfio.engine.master_keys import remembered_keys
 from apvfio.engine.state import State
 from apvfio.kernel.queue_states import read_states
 from apvfio.kernel.snapshot import read_host
@@ -25,9 +26,12 @@ from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import read_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apvfio.kernel.seam import System
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
+    from apvfio.model.master_keys import SeenKeys
     from apvfio.model.matrix import Apqn
     from apvfio.model.owners import Owner
     from apvfio.plan.pending_returns import PendingReturn
@@ -46,6 +50,8 @@ class Status(NamedTuple):
     seen: QueueStates
     policy_error: ApvfioError | None
     """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
+    keys: Mapping[Apqn, SeenKeys] = {}
+    """The master keys that are remembered."""
 
     @property
     def mechanism(self) -> str:
@@ -94,4 +100,5 @@ def read_status(system: System, *, states: bool = True) -> Status:
         None if running is None else frozenset(running),
         read_states(system.sysfs, host) if states else NO_STATES,
         wrong,
+        remembered_keys(system) if states else {},
     )

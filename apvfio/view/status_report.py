@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.errors import printable
+from apvfio.model.host import HOST_DRIVER
 from apvfio.model.ids import format_list
 from apvfio.model.text import some_queues
 from apvfio.store.ledger_file import pending_json
@@ -40,6 +41,8 @@ class Report(NamedTuple):
     """The pending returns; ``nothing`` if there are none."""
     drift: tuple[str, ...]
     """A sentence for everything that is not as it should be."""
+    keys: str = ""
+    """Since when master keys are remembered that cannot be read now; '' if there are none."""
 
 
 def status_report(found: Status) -> Report:
@@ -58,6 +61,7 @@ def status_report(found: Status) -> Report:
         pending=_pending(found.ledger),
         # They may name drivers, and what a sysfs holds need not be the kernel's.
         drift=tuple(printable(sentence, _LONGEST) for sentence in found.drift),
+        keys=_keys(found),
     )
 
 
@@ -95,6 +99,16 @@ def _pending(ledger: Ledger) -> str:
     return ", ".join(parts) or "nothing"
 
 
+def _keys(found: Status) -> str:
+    drivers = found.host.drivers
+    old = {
+        queue: keys for queue, keys in found.keys.items() if drivers.get(queue, HOST_DRIVER) != HOST_DRIVER
+    }
+    if not old:
+        return ""
+    return f"{some_queues(old)}, read at {min(old.values(), key=lambda keys: keys.seen).when} or later"
+
+
 def status(shown: Report, look: Look) -> Iterator[str]:
     """Return the lines that ``apvfio status`` prints."""
     width = look.width if look.folds else None
@@ -103,7 +117,8 @@ def status(shown: Report, look: Look) -> Iterator[str]:
     yield ""
     yield from matrix(shown.picture, look)
     yield ""
-    for sentence in (*shown.leases, f"pending returns: {shown.pending}"):
+    keys = [f"remembered master keys: {shown.keys}"] if shown.keys else []
+    for sentence in (*shown.leases, f"pending returns: {shown.pending}", *keys):
         yield from fold(sentence, width)
     if shown.drift:
         yield ""
@@ -132,11 +147,13 @@ def status_json(found: Status) -> dict[str, object]:
 
 def queue_json(found: Status, queue: Apqn) -> dict[str, object]:
     """A queue and its owner as ``--json`` prints them."""
+    keys = found.keys.get(queue)
     return {
         "queue": str(queue),
         "driver": found.host.drivers[queue] or None,
         "owner": str(found.owners[queue]),
         "state": found.seen.states.get(queue),
+        "master_keys": keys.as_json() if keys else None,
     }
 
 

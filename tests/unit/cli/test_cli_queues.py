@@ -115,10 +115,10 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "functions": "SMC-A-N---",
         "driver": "cex4card",
     }
-    assert found[0] == card | {"sestat": None, "owner": None}
+    assert found[0] == card | {"sestat": None, "owner": None, "master_keys": None}
     changes = {"queue": "00.0001", "status": "assigned", "requests": None, "driver": "vfio_ap"}
     changes |= {"pending_requests": None}
-    assert found[1] == card | changes | {"sestat": None, "owner": "guest g1"}
+    assert found[1] == card | changes | {"sestat": None, "owner": "guest g1", "master_keys": None}
 
 
 def test_secure_execution_gives_one_more_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

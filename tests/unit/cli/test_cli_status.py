@@ -80,10 +80,22 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
         "apmask": "1-255",
         "aqmask": "0-255",
         "queues": [
-            {"queue": "00.0001", "driver": "vfio_ap", "owner": "guest g1", "state": None},
-            {"queue": "00.0002", "driver": "vfio_ap", "owner": "guest g1", "state": None},
-            {"queue": "01.0001", "driver": "cex4queue", "owner": "host", "state": None},
-            {"queue": "01.0002", "driver": None, "owner": "unbound", "state": None},
+            {
+                "queue": "00.0001",
+                "driver": "vfio_ap",
+                "owner": "guest g1",
+                "state": None,
+                "master_keys": None,
+            },
+            {
+                "queue": "00.0002",
+                "driver": "vfio_ap",
+                "owner": "guest g1",
+                "state": None,
+                "master_keys": None,
+            },
+            {"queue": "01.0001", "driver": "cex4queue", "owner": "host", "state": None, "master_keys": None},
+            {"queue": "01.0002", "driver": None, "owner": "unbound", "state": None, "master_keys": None},
         ],
         "leases": [
             {
@@ -134,7 +146,13 @@ def test_foreign_devices_and_override_mode(host: SimulatedHost, capsys: pytest.C
     assert found["mechanism"] == "overrides"
     queues = found["queues"]
     assert isinstance(queues, list)
-    expected = {"queue": "0a.0001", "driver": "vfio_ap", "owner": f"mdev {mdev(5)}", "state": None}
+    expected = {
+        "queue": "0a.0001",
+        "driver": "vfio_ap",
+        "owner": f"mdev {mdev(5)}",
+        "state": None,
+        "master_keys": None,
+    }
     assert expected in queues
     assert found["leases"] == []
 

@@ -44,6 +44,8 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("log", (), "events"),
     ("log", ("--queue", "00.0001"), "spans"),
     ("queues", (), "devices"),
+    ("keys list", (), "keys"),
+    ("keys forget", ("--all",), "keys_forgotten"),
     ("plan", ("--xml", "FILE"), "plan"),
     ("plan", ("--all", "--xml", "FILE"), "all_guests"),
     ("guest list", CONNECT, "guests"),

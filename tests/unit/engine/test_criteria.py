@@ -16,7 +16,6 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.state import State
 from apvfio.engine.stop import release_guest
-from apvfio.kernel.cards import read_mkvps
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ConflictError, Exit, HostError, PolicyError
 from apvfio.model.ids import IdSet
@@ -311,7 +310,3 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
     with pytest.raises(PolicyError, match=r"refusal 1\."):
         planned(machine, asking(Criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
     assert len(refused) == tries
-
-
-def test_a_queue_that_goes_away_does_not_answer() -> None:
-    assert read_mkvps(a_machine().kernel, Apqn(9, 9)) is None
