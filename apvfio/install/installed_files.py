@@ -40,8 +40,8 @@ PAGE = (
     *("text.js", "theme.js", "words.js"),
 )
 _COMMANDS = (
-    *("cluster", "define", "demo", "doctor", "dump", "guest", "incoming", "install", "log", "masks"),
-    *("mechanism", "metrics", "migrate", "plan", "queues", "reconcile", "release", "sim", "status"),
+    *("cluster", "define", "demo", "doctor", "dump", "guest", "incoming", "install", "keys", "log"),
+    *("masks", "mechanism", "metrics", "migrate", "plan", "queues", "reconcile", "release", "sim", "status"),
     *("undefine", "uninstall"),
 )
 _OF_COMMANDS = tuple(f"apvfio-{command}.8" for command in _COMMANDS)
