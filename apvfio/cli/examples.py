@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``--help`` of each command shows as examples, to be pasted; what follows a # is for the reader."""
+"""The examples that ``--help`` of each command shows; they can be pasted, with the comments after #."""
 
 from __future__ import annotations
 
 _TEXT = """\
-apvfio guest set db1 --adapters 0,0xa --domains 1-2,4   # what it needs
-apvfio plan db1                 # what its start would do
-apvfio status                   # who has what
-apvfio doctor db1               # why it does not start
+apvfio guest set db1 --adapters 0,0xa --domains 1-2,4   # write its request
+apvfio plan db1                 # preview its start
+apvfio status                   # the owner of each queue
+apvfio doctor db1               # find out why it does not start
 [status]
 apvfio status
-apvfio status --watch           # again whenever it changes, until Ctrl-C
-apvfio status --svg host.svg    # a drawing for a browser
+apvfio status --watch           # follow changes until Ctrl-C
+apvfio status --svg host.svg    # a picture for a browser
 apvfio status --json
-apvfio status --adapter 0xa     # who uses the card, before it is replaced
+apvfio status --adapter 0xa     # all users of a card, before it is replaced
 [doctor]
 apvfio doctor                   # this host and all guests
-apvfio doctor db1               # all that bears on db1
+apvfio doctor db1               # everything that concerns db1
 apvfio doctor --xml guest.xml   # a guest that is not defined yet
 [log]
 apvfio log --since yesterday
 apvfio log --guest db1 --since 2h
-apvfio log --queue 0a.001b      # who had it, from when to when
+apvfio log --queue 0a.001b      # the guests that had it, and when
 apvfio log --follow
 [metrics]
 apvfio metrics
@@ -41,7 +41,7 @@ apvfio keys forget 0a.001b
 apvfio keys forget --domains 0x1b
 [plan]
 apvfio plan db1
-apvfio plan --all               # all guests at once
+apvfio plan --all               # all guests together
 apvfio plan --xml guest.xml --json
 virsh dumpxml db1 | apvfio plan --xml -
 [guest]
@@ -50,17 +50,17 @@ apvfio guest set db1 --adapters 0,0xa --domains 1-2,4
 [guest set]
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --dry-run
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --control-domains 1-2,4
-apvfio guest set db1 --any mode=ep11,domains=2   # any that will do
-apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # at once, and at its next start
-apvfio guest set db1 --new-device   # db1 is a clone, and has its original's device
+apvfio guest set db1 --any mode=ep11,domains=2   # any two free queues
+apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # now, and at its next start
+apvfio guest set db1 --new-device   # db1 is a clone and has the device of its original
 [guest clear]
 apvfio guest clear db1 --dry-run
 apvfio guest clear db1
-apvfio guest clear db1 --live   # a running guest gives its queues back
+apvfio guest clear db1 --live   # return the queues of a running guest
 [guest show]
 apvfio guest show db1
 apvfio guest show db1 --json
-apvfio guest show db1 --live    # what it runs with
+apvfio guest show db1 --live    # the request that it runs with
 [guest list]
 apvfio guest list
 apvfio guest list --json
@@ -83,19 +83,19 @@ apvfio undefine db1
 apvfio undefine --xml guest.xml
 [masks]
 apvfio masks
-apvfio masks apmask=-0,-0xa --dry-run    # what freeing adapters 0 and 10 would take
+apvfio masks apmask=-0,-0xa --dry-run    # preview the loss of the host
 apvfio masks apmask=-0,-0xa              # now and at boot
 apvfio masks aqmask=+1-2,-4 --active     # now only
 apvfio masks --persistent --remove apmask
 [mechanism]
 apvfio mechanism
-apvfio mechanism overrides           # move single queues, where the kernel can
+apvfio mechanism overrides           # free single queues, if the kernel can
 apvfio mechanism masks
 [migrate]
 apvfio migrate db1 qemu+ssh://root@host2/system --dry-run
 apvfio migrate db1 qemu+ssh://root@host2/system --tls --timeout 600
 apvfio migrate db1 qemu+tls://host2/system --at 'ssh -p 2222 root@host2 apvfio'
-apvfio migrate db1 qemu+ssh://root@host2/system --back   # after it was cut off
+apvfio migrate db1 qemu+ssh://root@host2/system --back   # after it was interrupted
 [incoming]
 virsh dumpxml db1 | apvfio incoming --dry-run
 virsh dumpxml db1 | apvfio incoming
@@ -128,11 +128,11 @@ apvfio sim new lpar.json --kernel 6.12 --adapters 00-01=cca,0a=ep11 --domains 1-
 apvfio --sim lpar.json queues
 [sim start]
 apvfio sim start host.json guest.xml
-apvfio --sim host.json status   # what the guest has
+apvfio --sim host.json status   # the queues of the guest
 [sim stop]
 apvfio sim stop host.json db1
 [sim kill]
-apvfio sim kill host.json db1   # libvirt's daemon dies with the guest
+apvfio sim kill host.json db1   # as if libvirt's daemon ended with the guest
 apvfio --sim host.json reconcile
 [sim mount]
 apvfio sim mount host.json /mnt/host     # until Ctrl-C

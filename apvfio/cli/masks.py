@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 _SHOWN = 32
 _HELP = """\
-Without a specification: print the masks. Otherwise change them, in chzdev's grammar:
-apmask=-0x0,-0xa clears bits and so frees adapters for guests, aqmask=+1-2 sets bits,
-apmask=1-9,11-255 replaces the mask. Active and persistent masks change, each from what it is.
-With -p, --remove apmask ends the storing of a mask: then it is full after a boot.
+Without MASK=SPEC, print the masks. Otherwise change them, in the notation of chzdev:
+apmask=-0x0,-0xa clears bits, which frees adapters for guests; aqmask=+1-2 sets bits;
+apmask=1-9,11-255 replaces the mask. The active and the persistent masks are changed, each
+from its present value. With --persistent, --remove apmask no longer stores a mask; after a
+reboot all bits of that mask are set.
 """
 
 
