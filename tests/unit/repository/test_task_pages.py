@@ -198,9 +198,11 @@ def test_the_matrix_of_readme_is_what_status_prints(
         assert expected in capsys.readouterr().out
 
 
-def test_reference_lists_each_kind_of_event() -> None:
+def test_reference_lists_each_kind_of_event_and_each_field_of_the_journal() -> None:
     text = (CHECKOUT / "docs/reference.md").read_text().partition("## Events")[2].partition("## ")[0]
     assert set(re.findall(r"^\| `(.*?)` \|", text, flags=re.MULTILINE)) == set(KINDS)
+    written = (CHECKOUT / "apvfio/events/journal.py").read_text()
+    assert set(re.findall(r"`(APVFIO_\w+)`", text)) == set(re.findall(r'yield "(APVFIO_\w+)"', written))
 
 
 def test_reference_links_each_manual() -> None:
