@@ -11,6 +11,7 @@ from apvfio.doctor.checks.kernel import clearing, strange
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
 from apvfio.model.host import BUS
 from apvfio.model.ids import format_list
+from apvfio.plan.availability import DrainedError
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
     """The check to which the refusal ``error`` of the guest's start belongs."""
     if isinstance(error, ConflictError):
         return _held(guest, request, error, facts, words)
+    if isinstance(error, DrainedError):
+        return of_error("refused", error, words.apvfio("drain", "--restore"))
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY))
     if request.criteria:
