@@ -14,10 +14,15 @@ import sys
 from errno import ENOMEM
 
 _INTERRUPTED = 130
+_FAILURE = 1
 _NO_MEMORY = 5
 _NO_MEMORY_SAYS = b"""\
 apvfio: apvfio ran out of memory. The next call finishes or undoes what was begun; give that one more memory.
 """
+_MIXED_SAYS = (
+    "apvfio's modules do not fit together: {}. If it is being updated, try again; otherwise install it again."
+)
+"""As errors.unexpected says it, which could not be imported perhaps."""
 
 
 def main() -> None:
@@ -29,7 +34,10 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno != ENOMEM:
             raise
         if isinstance(error, ImportError) and "failed to map segment" not in str(error):
-            raise
+            if os.environ.get("APVFIO_TRACEBACK"):
+                raise
+            os.write(2, f"apvfio: {_MIXED_SAYS.format(error)}\n".encode())
+            os._exit(_FAILURE)
         os.write(2, _NO_MEMORY_SAYS)
     os._exit(_NO_MEMORY)
 

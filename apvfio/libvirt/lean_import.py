@@ -4,6 +4,10 @@
 What is loaded is the bytecode that an ordinary import has left in ``__pycache__``, under the same conditions
 (PEP 552): this version of Python has compiled it from the source file as it is now, by size and time. Where
 that is not so, or cannot be told, nothing is found here, and the ordinary import takes place.
+
+A package manager may replace the files meanwhile, and modules of two versions may fit together well enough to
+do harm. A process therefore waits for an update that it meets at its beginning, and gets an ImportError where
+a module has been replaced since. A file's ctime tells, which no package manager sets.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+import time
 from _frozen_importlib_external import MAGIC_NUMBER  # importlib.util has it, too, and costs milliseconds
 
 TYPE_CHECKING = False
@@ -26,15 +31,31 @@ _WORD = 0xFFFFFFFF
 _LARGEST = 1 << 16
 """Bytes of bytecode; a larger module is left to the ordinary import."""
 _Spec = type(__spec__)
+_SETTLING = 2.0
+"""Seconds after which an update that has replaced this module has replaced the others, too."""
+_LATELY = 1.0
+"""Seconds: what was replaced so shortly before is part of an update that may not have reached all files."""
 
 
 def install() -> None:
-    """Let this process look for apvfio's modules with a `LeanFinder` first."""
-    sys.meta_path.insert(0, LeanFinder())
+    """Let this process look for apvfio's modules with a `LeanFinder` first.
+
+    If this module was replaced just now, wait until the others are.
+    """
+    age = time.time() - os.stat(__file__).st_ctime
+    if 0 <= age < _SETTLING:
+        time.sleep(_SETTLING - age)
+    sys.meta_path.insert(0, LeanFinder(time.time()))
 
 
 class LeanFinder:
-    """Finder and loader of the compiled modules and packages below ``apvfio``."""
+    """Finder and loader of the compiled modules and packages below ``apvfio``.
+
+    ``begun``: when the process began, in seconds since the epoch.
+    """
+
+    def __init__(self, begun: float) -> None:
+        self._lately = begun - _LATELY
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -53,7 +74,7 @@ class LeanFinder:
 
     def _spec(self, name: str, directory: str, stem: str) -> ModuleSpec | None:
         source, cached = f"{directory}/{stem}.py", f"{directory}/__pycache__/{stem}{_SUFFIX}"
-        code = _valid_code(source, cached)
+        code = self._valid_code(name, source, cached)
         if code is None:
             return None
         spec = _Spec(name, self, origin=source, loader_state=code)  # type: ignore[arg-type]
@@ -71,21 +92,22 @@ class LeanFinder:
         code, spec.loader_state = spec.loader_state, None
         exec(code, module.__dict__)  # noqa: S102
 
-
-def _valid_code(source: str, cached: str) -> CodeType | None:
-    try:
-        status = os.stat(source)
-        descriptor = os.open(cached, os.O_RDONLY | os.O_CLOEXEC)
+    def _valid_code(self, name: str, source: str, cached: str) -> CodeType | None:
         try:
-            data = os.read(descriptor, _LARGEST)
-        finally:
-            os.close(descriptor)
-        time, size = int(status.st_mtime) & _WORD, status.st_size & _WORD
-        if len(data) == _LARGEST or data[:16] != _HEAD + time.to_bytes(4, "little") + size.to_bytes(
-            4, "little"
-        ):
+            status = os.stat(source)
+            # Unless the clock was set back since.
+            if status.st_ctime > self._lately and status.st_ctime <= time.time():
+                raise ImportError(f"{name} has just been replaced")
+            descriptor = os.open(cached, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, _LARGEST)
+            finally:
+                os.close(descriptor)
+            seconds, size = int(status.st_mtime) & _WORD, status.st_size & _WORD
+            stamp = seconds.to_bytes(4, "little") + size.to_bytes(4, "little")
+            if len(data) == _LARGEST or data[:16] != _HEAD + stamp:
+                return None
+            code = marshal.loads(data[16:])  # noqa: S302
+        except (OSError, EOFError, ValueError, TypeError):
             return None
-        code = marshal.loads(data[16:])  # noqa: S302
-    except (OSError, EOFError, ValueError, TypeError):
-        return None
-    return code if isinstance(code, type(install.__code__)) else None
+        return code if isinstance(code, type(install.__code__)) else None

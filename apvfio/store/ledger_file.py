@@ -46,7 +46,8 @@ def load(files: Files, boot_id: str) -> Ledger:
         if document["version"] > VERSION:
             raise NewerLedgerError(
                 f"/{LEDGER} was written by a newer apvfio (version {document['version']}).",
-                remedy="Use that one; nothing was changed.",
+                remedy="Nothing was changed. Install that version again. Before a downgrade, shut down the "
+                "guests that hold queues, and remove the package.",
             )
         if document.get("boot_id") != boot_id:
             return Ledger(boot_id, {})  # masks and mdevs have died with that boot

@@ -10,9 +10,11 @@ import pytest
 
 from apvfio.model.errors import HostError
 from boot_container import Computer
+from built_packages import built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HERE = os.path.dirname(__file__)
 
@@ -39,3 +41,9 @@ def computer() -> Iterator[Computer]:
         pytest.skip(str(error))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package."""
+    return built("deb", tmp_path_factory.mktemp("deb"))

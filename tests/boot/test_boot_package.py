@@ -13,6 +13,7 @@ import pytest
 
 from boot_container import CHECKOUT, until
 from boot_host import lay_out, switched_on
+from built_packages import built
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
@@ -25,21 +26,6 @@ HOOK = "/etc/libvirt/hooks/qemu.d/50-apvfio"
 BY_HAND = ("env", f"PYTHONPATH={CHECKOUT}", os.path.join(os.path.dirname(sys.executable), "apvfio"))
 """The command of this checkout, also where a package has one of its own."""
 DB1 = guest_xml("db1", a_matrix("0,10", "1,2,4"), mdev(1))
-
-
-def built(kind: str, place: Path) -> Path:
-    """A package, built from this checkout."""
-    words = [os.path.join(CHECKOUT, "packaging", kind), str(place)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = place.glob(f"apvfio[_-]*.{kind}")
-    return found
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package."""
-    return built("deb", tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")

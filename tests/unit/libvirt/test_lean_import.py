@@ -45,6 +45,10 @@ def run(*lines: str, tree: Path = CHECKOUT) -> str:
 
 
 INSTALL = "from apvfio.libvirt import lean_import; lean_import.install()"
+AT_ONCE = (
+    "from apvfio.libvirt import lean_import; sys.meta_path.insert(0, lean_import.LeanFinder(float('inf')))"
+)
+"""The same of a tree whose files were written just now."""
 
 
 def test_it_imports_the_same_modules() -> None:
@@ -71,7 +75,7 @@ def tree(tmp_path: Path) -> Path:
 def loaded(tree: Path) -> list[str]:
     """The values of package and module, and by whom they were loaded."""
     return run(
-        INSTALL,
+        AT_ONCE,
         "import apvfio.inner, apvfio.module",
         "for m in apvfio.inner, apvfio.module: print(m.VALUE, type(m.__spec__.loader).__name__)",
         tree=tree,
@@ -140,12 +144,52 @@ def test_damaged_bytecode_is_left_to_python(tree: Path, body: bytes) -> None:
     """Python itself says what is wrong with it; nothing of it is run here."""
     source = tree / "apvfio/module.py"
     write(source, body)
-    found = lean_import.LeanFinder().find_spec("apvfio.module", [str(source.parent)])
+    found = lean_import.LeanFinder(float("inf")).find_spec("apvfio.module", [str(source.parent)])
     assert found is None
 
 
 def test_it_finds_nothing_else(tmp_path: Path) -> None:
-    finder = lean_import.LeanFinder()
+    finder = lean_import.LeanFinder(float("inf"))
     assert finder.find_spec("json.decoder", [str(tmp_path)]) is None
     assert finder.find_spec("apvfio.none", [str(tmp_path)]) is None
     assert finder.find_spec("apvfio") is None
+
+
+REPLACE = """\
+import os, shutil
+def replace(path):
+    shutil.copy(path, path + ".dpkg-new")
+    os.replace(path + ".dpkg-new", path)
+def attempt(name):
+    try:
+        __import__(name)
+        print("loaded")
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_what_was_replaced_since_the_process_began_is_not_loaded(tree: Path) -> None:
+    """All files were replaced just before: that is waited for."""
+    replaced = run(
+        INSTALL,
+        REPLACE,
+        "attempt('apvfio.inner')",
+        f"replace({str(tree / 'apvfio/module.py')!r})",
+        "attempt('apvfio.module')",
+        tree=tree,
+    )
+    assert replaced.splitlines() == ["loaded", "apvfio.module has just been replaced"]
+
+
+def test_an_update_that_has_not_reached_all_files_is_met(tree: Path) -> None:
+    """Not the finder itself, whose file is old by then."""
+    program = "from apvfio.libvirt import lean_import; lean_import._SETTLING = 0; lean_import.install()"
+    assert run(program, REPLACE, "attempt('apvfio.module')", tree=tree) == (
+        "apvfio.module has just been replaced\n"
+    )
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_from_being_loaded(tree: Path) -> None:
+    program = "import time; time.time = lambda: 1000.0"
+    assert run(program, INSTALL, REPLACE, "attempt('apvfio.module')", tree=tree) == "loaded\n"
