@@ -8,6 +8,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from apvfio.store import ledger_file
+
+NEXT_LEDGER = ledger_file.VERSION + 1
 CHECKOUT = Path(__file__).parents[1]
 _MODULES = "usr/lib/python3/dist-packages/apvfio"
 _NEW_VERSION = "99.0"
@@ -38,7 +41,7 @@ def next_version(package: Path, place: Path) -> Path:
     _edit(tree / "etc/libvirt/hooks/qemu.d/50-apvfio", r"\Z", "# That is all.\n")
     modules = tree / _MODULES
     _edit(modules / "_version.py", r'"[0-9.]+"', f'"{_NEW_VERSION}"')
-    _edit(modules / "store/ledger_file.py", r"^VERSION = 1$", "VERSION = 2")
+    _edit(modules / "store/ledger_file.py", rf"^VERSION = {ledger_file.VERSION}$", f"VERSION = {NEXT_LEDGER}")
     for source in modules.rglob("*.py"):
         text = source.read_text()
         for name, new in _RENAMED.items():

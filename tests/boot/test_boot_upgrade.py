@@ -11,7 +11,7 @@ import pytest
 from apvfio.model.ledger import HELD
 from boot_container import until
 from boot_host import lay_out, switched_on
-from built_packages import next_version
+from built_packages import NEXT_LEDGER, next_version
 from hosts import a_matrix, mdev
 from lab.guest import guest_xml
 
@@ -178,7 +178,7 @@ def test_a_downgrade_loses_nothing_and_says_what_to_do(old: Computer) -> None:
     old.did("dpkg", "--install", NEW)
     old.virsh("start", "db1")
     old.did("dpkg", "--install", OLD)
-    sentence = "/run/apvfio/ledger.json was written by a newer apvfio (version 2). "
+    sentence = f"/run/apvfio/ledger.json was written by a newer apvfio (version {NEXT_LEDGER}). "
     answer = old.run("virsh", "start", "db2")
     assert answer.returncode == 1
     assert one_sentence(answer.stderr, sentence), answer.stderr
