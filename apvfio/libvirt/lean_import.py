@@ -64,12 +64,14 @@ class LeanFinder:
         if not path or not name.startswith("apvfio."):
             return None
         directory, stem = path[0], name.rpartition(".")[2]
-        spec = self._spec(name, directory, stem)
-        if spec is None:
-            package = f"{directory}/{stem}"
-            spec = self._spec(name, package, "__init__")
-            if spec:
-                spec.submodule_search_locations = [package]
+        if name.count(".") == 1:  # a room
+            return self._package(name, f"{directory}/{stem}") or self._spec(name, directory, stem)
+        return self._spec(name, directory, stem) or self._package(name, f"{directory}/{stem}")
+
+    def _package(self, name: str, directory: str) -> ModuleSpec | None:
+        spec = self._spec(name, directory, "__init__")
+        if spec:
+            spec.submodule_search_locations = [directory]
         return spec
 
     def _spec(self, name: str, directory: str, stem: str) -> ModuleSpec | None:
@@ -103,9 +105,8 @@ class LeanFinder:
                 data = os.read(descriptor, _LARGEST)
             finally:
                 os.close(descriptor)
-            seconds, size = int(status.st_mtime) & _WORD, status.st_size & _WORD
-            stamp = seconds.to_bytes(4, "little") + size.to_bytes(4, "little")
-            if len(data) == _LARGEST or data[:16] != _HEAD + stamp:
+            stamp = (status.st_size & _WORD) << 32 | int(status.st_mtime) & _WORD
+            if len(data) == _LARGEST or data[:16] != _HEAD + stamp.to_bytes(8, "little"):
                 return None
             code = marshal.loads(data[16:])  # noqa: S302
         except (OSError, EOFError, ValueError, TypeError):

@@ -145,9 +145,9 @@ def test_the_environment_may_name_a_simulated_host(tmp_path: Path) -> None:
 
 
 def arguments(called: bytes) -> bytes:
-    """What the program gets that an interpreter was called with, which has no place of packages."""
+    """What the program gets that an interpreter was called with, which looks for packages everywhere."""
     option, command, _, packages, rest = called.split(b"|", 4)
-    assert (option, command, packages) == (b"-I", b"-c", b"")
+    assert (option, command, packages) == (b"-I", b"-c", b"/")
     return rest
 
 
