@@ -10,7 +10,8 @@ from apvfio.model.ids import ALL_IDS, NO_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     from apvfio.install.checks import Finding
     from apvfio.install.file_changes import Found

@@ -8,7 +8,8 @@ from apvfio.model.ids import format_list
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import TypeAlias
+
+    from typing_extensions import TypeAlias
 
     from apvfio.model.ids import IdSet
     from apvfio.model.matrix import Apqn
