@@ -470,4 +470,14 @@ TABLE = (
     Row(
         "the ledger is a newer apvfio's", (*has(DB1), ("file", LEDGER, '{"version": 99}')), REFUSED, "ledger"
     ),
+    Row(
+        "a Secure Execution guest requests an adapter in CCA mode",
+        has(Def("db1", "1", "1", old="</domain>", new="<launchSecurity type='s390-pv'/></domain>")),
+        REFUSED,
+        "secure-execution",
+    ),
+    Row(
+        "a Secure Execution guest requests an accelerator",
+        has(Def("db1", "0", "1", old="</domain>", new="<launchSecurity type='s390-pv'/></domain>")),
+    ),
 )

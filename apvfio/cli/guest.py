@@ -10,6 +10,7 @@ from apvfio.cli import guest_clear, guest_set
 from apvfio.cli.host_options import add_connect, add_json, opened, print_result
 from apvfio.cli.terminal import look
 from apvfio.domain.request import parse_domain
+from apvfio.domain.xml_reader import SECURE_EXECUTION
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit, RequestError, printable
@@ -71,7 +72,8 @@ def _show(args: argparse.Namespace) -> int:
             f"guest {printable(args.guest)} has no annotation.", remedy="Add one with 'apvfio guest set'."
         )
     asked = _facts(request)
-    shown = {**asked, "criteria": request.criteria}
+    kind = SECURE_EXECUTION if request.secure else None
+    shown = {**asked, "secure_execution": None, "criteria": request.criteria, "launch_security": kind}
     lines = (
         f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}"
         for key, value in shown.items()
@@ -96,6 +98,7 @@ def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
     return {
         "guest": request.guest if request else guest,
         "uuid": request.guest_uuid if request else None,
+        "secure_execution": request.secure if request else None,
         "mdev": request.mdev if request else None,
         **lists,
         "criteria": criteria.as_option() if criteria else None,

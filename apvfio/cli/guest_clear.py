@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_binding, warn_of_saved
 from apvfio.cli.host_options import opened, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
@@ -50,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         edits = list(edit.lines()) if edit else []
         if edit:
             warn_of_saved(guest)
+        lease = live_guest.lease_of(system, guest) if scope.live and not args.keep_hostdev else None
+        if lease:
+            warn_of_binding(lease)
         taken = None
         if scope.live and not args.keep_hostdev:
             taken = _take(args, guest, system, edit)

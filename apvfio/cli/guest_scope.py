@@ -12,11 +12,13 @@ from apvfio.cli.host_options import add_if_state
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.xml_editor import difference
 from apvfio.model.errors import ApvfioError, RequestError, printable
+from apvfio.plan.secure_execution import lost_binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from apvfio.libvirt.guests import Guest
+    from apvfio.model.ledger import Lease
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +66,13 @@ def warn_of_saved(guest: Guest) -> None:
         remedy=f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
     )
     print_lines([f"apvfio: warning: {warning}"], sys.stderr)
+
+
+def warn_of_binding(lease: Lease) -> None:
+    """Say on standard error what a Secure Execution guest loses with all its queues."""
+    if lease.secure:
+        warning = f"guest {printable(lease.guest)}: {lost_binding(list(lease.matrix.queues()))}"
+        print_lines([f"apvfio: warning: {warning}."], sys.stderr)
 
 
 class DefinitionEdit(NamedTuple):

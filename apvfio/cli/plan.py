@@ -89,7 +89,8 @@ def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], li
 
 def describe(found: Plan) -> list[str]:
     """The plan in lines for a person."""
-    lines = [f"guest   {printable(found.request.guest)}"]
+    secure = " (Secure Execution)" if found.request.secure else ""
+    lines = [f"guest   {printable(found.request.guest)}{secure}"]
     if found.keeps is not None:
         has = "has no queues by apvfio" if found.keeps.empty else f"keeps {found.keeps} until it stops"
         lines.append(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from apvfio.cli.guest_scope import warn_of_binding
 from apvfio.cli.host_options import add_if_state, add_json, opened
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         state = state_of(found) if args.json else ""
         system = on_premise(found, args.if_state, state_of)
         uuid = _uuid(system, args.guest)
+        for lease in ledger_file.load(system.files, system.boot_id).of_guest(uuid):
+            warn_of_binding(lease)
         if args.dry_run:
             outcome = preview_release(system, uuid, force=args.force)
         else:

@@ -17,7 +17,7 @@ from apvfio.model.criteria import KEYLESS
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.master_keys import SeenKeys
-from apvfio.store import mkvps_file
+from apvfio.store import mkvps_file, mkvps_note
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -38,10 +38,10 @@ def read_keys(system: System, host: Host) -> CardFacts:
     with suppress(ApvfioError):
         before = mkvps_file.load(system.files)
     due = {queue: text for queue, text in shown.items() if _is_due(text, before.get(queue))}
-    if mkvps_file.add(system.files, due) and system.files.size(mkvps_file.MKVPS) > mkvps_file.FULL:
+    if mkvps_note.add(system.files, due) and system.files.size(mkvps_note.MKVPS) > mkvps_note.FULL:
         with system.lock():
             mkvps_file.tidy(system.files)
-    seen = mkvps_file.now()
+    seen = mkvps_note.now()
     texts = {queue: (reading.registers, reading.seen, False) for queue, reading in before.items()}
     texts |= {queue: (text, seen, True) for queue, text in shown.items() if parse_mkvps(text) is not None}
     keys = {
@@ -54,7 +54,7 @@ def read_keys(system: System, host: Host) -> CardFacts:
 
 def _is_due(text: str, before: Reading | None) -> bool:
     """Whether ``text``, what a queue shows now, is to be remembered."""
-    registers = mkvps_file.answered(text)
+    registers = mkvps_note.answered(text)
     if not registers or before is None or before.registers != registers:
         return bool(registers)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 CATALOGUE = {
     "kernel": ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
-    "apvfio": ("run-directory", "policy", "drains", "ledger", "lock", "s390-lock", "drift"),
+    "apvfio": ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
     "libvirt": (
         *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),
         *("other-hooks", "hook-seen"),
@@ -15,7 +15,8 @@ CATALOGUE = {
     "host": ("cards", "foreign-devices", "masks", "stored-masks"),
     "guests": (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),
-        *("absent", "held", "refused", "criteria", "cards-asked", "same-device", "same-queues", "start"),
+        *("secure-execution", "absent", "held", "refused", "criteria", "cards-asked", "same-device"),
+        *("same-queues", "start"),
     ),
 }
 CHECK_FAILED = "check-failed"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
-from apvfio.engine.plan_start import plan_with, require_criteria_met, with_offline_queues
+from apvfio.engine.plan_start import plan_with, with_offline_queues
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import bring_up_to_date, read_ledger, read_state
 from apvfio.engine.verify import readable, verify_device
@@ -28,18 +28,18 @@ from apvfio.model.ledger import ENDING, HELD, Lease, LiveChange
 from apvfio.model.progress import no_progress
 from apvfio.plan.live_change import LivePlan, held_lease, make_change
 from apvfio.plan.partial_return import limit_returns
+from apvfio.plan.secure_execution import lost_binding, to_bind
 from apvfio.plan.steps import pending_steps, reassignment_steps
 from apvfio.store import ledger_file
 from apvfio.store.policy_file import read_times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from apvfio.engine.state import State
     from apvfio.kernel.seam import Sysfs, System
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Ledger
-    from apvfio.model.matrix import Matrix
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.model.text import WarningText
@@ -48,37 +48,24 @@ _TURNS = 3
 """The device gets back what it had; what it no longer has is returned; what that leaves to do."""
 
 
-def plan_change(
-    system: System,
-    request: Request,
-    changer: Process,
-    *,
-    wanted: Matrix | None = None,
-    seen: State | None = None,
-) -> LivePlan:
-    """What `apply_change` would do now, or in the state ``seen``; changes nothing."""
-    return _plan(system, request, seen or read_state(system), changer, wanted)
+def plan_change(system: System, request: Request, changer: Process) -> LivePlan:
+    """What `apply_change` would do now; changes nothing."""
+    return _plan(system, request, read_state(system), changer)
 
 
 def apply_change(
-    system: System,
-    request: Request,
-    changer: Process,
-    annotation: str | None = None,
-    *,
-    wanted: Matrix | None = None,
+    system: System, request: Request, changer: Process, annotation: str | None = None
 ) -> LivePlan:
     """Give the running guest's device the queues that ``request`` names; on any error all goes back.
 
     The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
     for good with `commit` only; ``changer`` is the process that will say so. ``annotation`` is what the
-    guest's annotation must be if it is undone, None if that does not change. With ``wanted``, of all queues
-    that satisfy the request's criteria these are given; HostError if they do not satisfy them.
+    guest's annotation must be if it is undone, None if that does not change.
     """
     with system.lock():
         saved = ledger_file.load(system.files, system.boot_id)
         seen = read_state(system, saved)
-        found = _plan(system, request, seen, changer, wanted)
+        found = _plan(system, request, seen, changer)
         if found.idle:
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
@@ -163,9 +150,7 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
     return carry_out_rest(system, first, pace)
 
 
-def _plan(
-    system: System, request: Request, seen: State, changer: Process, wanted: Matrix | None = None
-) -> LivePlan:
+def _plan(system: System, request: Request, seen: State, changer: Process) -> LivePlan:
     lease = held_lease(request, seen.ledger)
 
     def make(named: Request, warned: tuple[WarningText, ...]) -> LivePlan:
@@ -173,19 +158,22 @@ def _plan(
             _require_configured(system.sysfs, named.matrix.adapters | lease.matrix.adapters, named.guest)
         facts = read_usage(system, seen.host, [named.matrix], seen.policy)
         found = make_change(named, seen.host, ledger, seen.policy, changer=changer, facts=facts)
+        if named.secure:
+            warned = (*warned, *_about_binding(found))
         plan = found.plan._replace(warnings=(*found.plan.warnings, *warned))
         return found._replace(plan=plan)
 
     # Criteria that are met move nothing.
     ledger = seen.ledger.with_last_given(lease.uuid, lease.matrix) if request.criteria else seen.ledger
-    if wanted is not None and request.criteria:
-        require_criteria_met(system, request, wanted, seen)
-        named = request._replace(matrix=wanted, criteria=None)
-        found = plan_with(system, named, seen, make)
-        # To be remembered as what its criteria were given.
-        asked = found.plan.request._replace(criteria=request.criteria)
-        return found._replace(plan=found.plan._replace(request=asked))
     return plan_with(system, request, seen._replace(ledger=ledger), make)
+
+
+def _about_binding(found: LivePlan) -> Iterator[WarningText]:
+    """What to warn of, in sentences, when a running Secure Execution guest is changed."""
+    if found.given_up:
+        yield lost_binding(found.given_up)
+    if found.gained:
+        yield to_bind(found.gained)
 
 
 def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:

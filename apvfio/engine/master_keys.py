@@ -16,7 +16,7 @@ from apvfio.model.cards import CardFacts
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.master_keys import SeenKeys
-from apvfio.store import mkvps_file
+from apvfio.store import mkvps_file, mkvps_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,8 +36,8 @@ def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn,
     asked = [queue for queue in queues if queue in host.drivers]
     hosts = [queue for queue in asked if host.drivers[queue] == HOST_DRIVER]
     shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in hosts}
-    mkvps_file.add(system.files, shown)
-    now = mkvps_file.now()
+    mkvps_note.add(system.files, shown)
+    now = mkvps_note.now()
     parsed = {queue: parse_mkvps(text) for queue, text in shown.items()}
     read = {queue: SeenKeys(keys, now, fresh=True) for queue, keys in parsed.items() if keys is not None}
     before = remembered_keys(system)
@@ -58,7 +58,7 @@ def remembered_keys(system: System) -> dict[Apqn, SeenKeys]:
 def tidy_keys(system: System) -> None:
     """Keep the file of remembered keys from growing with each look; takes the lock if it has to."""
     with suppress(ApvfioError):
-        if system.files.size(mkvps_file.MKVPS) > mkvps_file.FULL:
+        if system.files.size(mkvps_note.MKVPS) > mkvps_note.FULL:
             with system.lock():
                 mkvps_file.tidy(system.files)
 

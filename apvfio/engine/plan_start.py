@@ -11,7 +11,7 @@ from apvfio.model.host import BUS
 from apvfio.model.matrix import Apqn
 from apvfio.plan.availability import HeldByDeviceError
 from apvfio.plan.start_plan import make_plan
-from apvfio.store import mkvps_file
+from apvfio.store.mkvps_note import FULL, MKVPS, add
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from apvfio.model.cards import CardFacts
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
-    from apvfio.model.matrix import Matrix
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.model.text import WarningText
@@ -77,8 +76,10 @@ def with_offline_queues(plan: Plan, host: Host, system: System) -> Ledger:
 def remember_keys(system: System, queues: Iterable[Apqn]) -> None:
     """Remember the master keys of ``queues``, which will leave the host; under the lock."""
     shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in queues}
-    if mkvps_file.add(system.files, shown):
-        mkvps_file.tidy(system.files)
+    if add(system.files, shown) and system.files.size(MKVPS) > FULL:
+        from apvfio.store.mkvps_file import tidy  # noqa: PLC0415
+
+        tidy(system.files)
 
 
 def planned(
@@ -149,16 +150,6 @@ def _require_usable(sysfs: Sysfs, request: Request) -> None:
     from apvfio.plan.secure_execution import require_usable  # noqa: PLC0415
 
     require_usable(request, read_adapters(sysfs))
-
-
-def require_criteria_met(system: System, request: Request, matrix: Matrix, state: State) -> None:
-    """HostError unless the queues of ``matrix`` satisfy the criteria of ``request`` and are free."""
-    from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
-    from apvfio.plan.selection import require_met  # noqa: PLC0415
-
-    assert request.criteria
-    known = card_facts(system, request.criteria, state.host)
-    require_met(request, matrix, *state, known=known)
 
 
 def all_named(

@@ -72,7 +72,8 @@ class GuestStatus(NamedTuple):
         """What it asks for, in words."""
         if self.request is None:
             return "?" if self.error else "nothing"
-        return str(self.request.criteria or self.request.matrix)
+        secure = " (Secure Execution)" if self.request.secure else ""
+        return f"{self.request.criteria or self.request.matrix}{secure}"
 
     @property
     def now(self) -> str:

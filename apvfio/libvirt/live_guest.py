@@ -21,6 +21,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
 from apvfio.model.ledger import HELD, LiveChange
+from apvfio.plan.secure_execution import to_bind
 from apvfio.store.ledger_file import load
 from apvfio.store.processes import command_line, find_process, now, should_run
 from apvfio.store.system import on_this_machine
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest, Guests
     from apvfio.model.ledger import Lease
-    from apvfio.model.matrix import Matrix
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.plan.live_change import LivePlan
@@ -93,21 +93,14 @@ def plan(system: System, guest: Guest, request: Request) -> Plan | LivePlan:
     """What `give` would do now; changes nothing."""
     if lease_of(system, guest):
         return live_change.plan_change(system, request, this_process())
-    return preview_plan(system, request)
+    found = preview_plan(system, request)
+    if not request.secure:
+        return found
+    return found._replace(warnings=(*found.warnings, to_bind(list(found.request.matrix.queues()))))
 
 
-def give(
-    system: System,
-    guest: Guest,
-    request: Request,
-    annotation: str,
-    edit: Edit | None = None,
-    *,
-    wanted: Matrix | None = None,
-) -> None:
+def give(system: System, guest: Guest, request: Request, annotation: str, edit: Edit | None = None) -> None:
     """Give the running ``guest`` what ``request`` names, in place of what it has, and ``annotation``.
-
-    With ``wanted``, of all queues that satisfy its criteria it gets these.
 
     ``edit`` changes its definition as well. When this returns the guest has all that; on ApvfioError, from
     whichever of the steps, it has what it had, and annotation and definition are as they were.
@@ -117,7 +110,7 @@ def give(
     changed: LivePlan | None = None
     lease = lease_of(system, guest)
     if lease:
-        changed = live_change.apply_change(system, request, this_process(), life.annotation, wanted=wanted)
+        changed = live_change.apply_change(system, request, this_process(), life.annotation)
         if not changed.idle:
             lease = changed.plan.lease._replace(live_change=LiveChange(this_process(), life.annotation))
     else:

@@ -71,6 +71,8 @@ class Lease(NamedTuple):
     """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
     live_change: LiveChange | None = None
     """The live change that is under way, None if there is none."""
+    secure: bool = False
+    """Whether the guest is a Secure Execution guest, which loses more than others with its queues."""
 
     def rolled_back(self) -> Lease:
         """The lease on its way back to what it was `before`."""

@@ -15,7 +15,7 @@ from apvfio.model.errors import RequestError
 from apvfio.model.text import some_queues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from apvfio.model.cards import Card
     from apvfio.model.master_keys import SeenKeys
@@ -75,6 +75,22 @@ def shared_key_warnings(keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
                 f"{some_queues(queues)} are domains of one adapter with the same master key 0x{key}{when}, "
                 "which a Secure Execution guest must not be given: request one domain on several adapters"
             )
+
+
+def lost_binding(queues: Collection[Apqn]) -> WarningText:
+    """Return what to warn of, in a sentence, where a running guest loses ``queues``."""
+    return (
+        f"the Secure Execution guest loses what it has bound and associated with {some_queues(queues)}, "
+        "and must do both again when it has queues again"
+    )
+
+
+def to_bind(queues: Collection[Apqn]) -> WarningText:
+    """Return what to warn of, in a sentence, where a running guest gets ``queues``."""
+    return (
+        f"the Secure Execution guest must bind {some_queues(queues)}, and associate those in mode ep11, "
+        "before it can use them"
+    )
 
 
 def require_migratable(request: Request) -> None:

@@ -103,6 +103,7 @@ class Plan(NamedTuple):
         runner_up = self.runner_up
         return {
             "guest": self.request.guest,
+            "secure_execution": self.request.secure,
             "mdev": self.request.mdev,
             "queues": [str(queue) for queue in self.request.matrix.queues()],
             "mechanism": self.mechanism,
@@ -154,6 +155,7 @@ def make_plan(
         freed_by=chosen.name,
         state=STARTING,
         created=made,
+        secure=request.secure,
     )
     after = with_taken(ledger, lease, chosen, host)
     deferred = defer and bool(returning_queues(after, host))

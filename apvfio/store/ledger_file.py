@@ -108,6 +108,7 @@ def _lease_json(lease: Lease) -> dict[str, object]:
         "since": lease.since,
         **({"before": _before_json(lease.before)} if lease.before else {}),
         **({"expected": True} if lease.expected else {}),
+        **({"secure": True} if lease.secure else {}),
         **({"live_change": _live_change_json(lease.live_change)} if lease.live_change else {}),
     }
 
@@ -160,6 +161,7 @@ def _lease_from(item: object) -> Lease:
         before=_before_from(_get(item, "before", dict)) if "before" in item else None,
         expected=_get(item, "expected", bool) if "expected" in item else False,
         live_change=_live_change_from(_get(item, "live_change", dict)) if "live_change" in item else None,
+        secure=_get(item, "secure", bool) if "secure" in item else False,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease

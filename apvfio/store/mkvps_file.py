@@ -10,12 +10,11 @@ reads, has none of it.
 
 from __future__ import annotations
 
-import time
-
 from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
 from apvfio.model.matrix import Apqn
 from apvfio.model.typed import NamedTuple
+from apvfio.store.mkvps_note import BETWEEN, FULL, MKVPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,17 +22,8 @@ if TYPE_CHECKING:
 
     from apvfio.kernel.seam import Files
 
-MKVPS = "run/apvfio/mkvps"
-FULL = 1 << 20
-"""Bytes from which `tidy` writes the file anew: all queues of a full host take some 400 KiB."""
-_OVERFULL = 4 * FULL
-_TIME = "%Y-%m-%dT%H:%M:%S.000+00:00"
-"""As every ``--json`` writes times."""
 _TIME_LENGTH = len("2026-01-31T11:00:00.000+00:00")
 _LONGEST = 1000
-_UNANSWERED = ": - -"
-"""What a register ends with of which no card has told the state (cex:cca_mkvps_show, ep11_mkvps_show)."""
-_BETWEEN = "; "
 
 
 class Reading(NamedTuple):
@@ -45,11 +35,6 @@ class Reading(NamedTuple):
     """The lines of ``mkvps`` whose state was known."""
 
 
-def now() -> str:
-    """Return the time that it is, in the form of `Reading.seen`."""
-    return time.strftime(_TIME, time.gmtime())
-
-
 def load(files: Files) -> dict[Apqn, Reading]:
     """Return the last reading of each queue; ApvfioError if the file cannot be read."""
     found = {}
@@ -58,30 +43,8 @@ def load(files: Files) -> dict[Apqn, Reading]:
         name, _, registers = rest.partition(" ")
         queue = Apqn.parse(name)
         if queue and _is_time(seen) and registers.isprintable() and 0 < len(registers) <= _LONGEST:
-            found[queue] = Reading(seen, registers.replace(_BETWEEN, "\n"))
+            found[queue] = Reading(seen, registers.replace(BETWEEN, "\n"))
     return found
-
-
-def add(files: Files, texts: Mapping[Apqn, str]) -> bool:
-    """Remember ``texts``, what the ``mkvps`` of queues shows now, but for those that do not answer.
-
-    Returned is whether there was anything.
-    """
-    seen = now()
-    lines = []
-    for queue, text in texts.items():
-        registers = answered(text)
-        if registers:
-            lines.append(f"{seen} {queue} {registers.replace(chr(10), _BETWEEN)}\n")
-    with suppress(ApvfioError):
-        if lines and files.size(MKVPS) <= _OVERFULL:
-            files.append(MKVPS, "".join(lines))
-    return bool(lines)
-
-
-def answered(text: str) -> str:
-    """Return the lines of ``text``, the ``mkvps`` of a queue, whose register's state a card has told."""
-    return "\n".join(line for line in text.splitlines() if line and not line.endswith(_UNANSWERED))
 
 
 def tidy(files: Files) -> None:
@@ -102,7 +65,7 @@ def forget(files: Files, queues: Collection[Apqn] | None = None) -> dict[Apqn, R
 
 def _text(table: Mapping[Apqn, Reading]) -> str:
     lines = (
-        f"{seen} {queue} {registers.replace(chr(10), _BETWEEN)}\n"
+        f"{seen} {queue} {registers.replace(chr(10), BETWEEN)}\n"
         for queue, (seen, registers) in table.items()
     )
     return "".join(lines)

@@ -12,7 +12,6 @@ from apvfio.model.text import some_queues
 from apvfio.store.ledger_file import pending_json
 from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.columns import fold
-from apvfio.view.drain_report import drain_state_json, drains_lines
 from apvfio.view.matrix_text import matrix
 from apvfio.view.picture import Picture, picture
 
@@ -56,7 +55,6 @@ def status_report(found: Status) -> Report:
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
             *([("policy", printable(str(error), _LONGEST))] if error else []),
-            *drains_lines(found.drains),
         ),
         picture=_picture(found),
         leases=_leases(found.ledger),
@@ -82,8 +80,8 @@ def _kernel(host: Host) -> str:
 
 def _leases(ledger: Ledger) -> tuple[str, ...]:
     guests = [
-        f"guest {printable(lease.guest)}: {lease.matrix}; freed by {lease.freed_by}, {lease.state}, "
-        f"mdev {lease.mdev}"
+        f"guest {printable(lease.guest)}{_secure(lease)}: {lease.matrix}; freed by {lease.freed_by}, "
+        f"{lease.state}, mdev {lease.mdev}"
         for lease in ledger.leases.values()
     ]
     devices = [
@@ -92,6 +90,10 @@ def _leases(ledger: Ledger) -> tuple[str, ...]:
         for claim in ledger.claims.values()
     ]
     return (*(guests or ["no guest holds queues"]), *devices)
+
+
+def _secure(lease: Lease) -> str:
+    return " (Secure Execution)" if lease.secure else ""
 
 
 def _pending(ledger: Ledger) -> str:
@@ -142,7 +144,6 @@ def status_json(found: Status) -> dict[str, object]:
         "pending": pending_json(found.ledger),
         "pending_returns": [one.as_json() for one in found.pending],
         "drift": found.drift,
-        "drains": [drain_state_json(drain) for drain in found.drains],
         "policy_error": found.policy_error and found.policy_error.as_json(),
         "picture": _picture(found).as_json(),
     }
@@ -177,6 +178,7 @@ def lease_json(lease: Lease) -> dict[str, object]:
         "created": lease.created,
         "since": utc_of_boot_time(lease.since),
         "expected": lease.expected,
+        "secure_execution": lease.secure,
     }
 
 

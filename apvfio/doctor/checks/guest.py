@@ -11,10 +11,11 @@ from apvfio.doctor.checks.refusal import OWN_DEVICE, own_device, refusal, settin
 from apvfio.doctor.facts import BROKEN_DEFINITION, Unseen
 from apvfio.domain.request import HOSTDEV_XML
 from apvfio.domain.xml_editor import own_mdev
-from apvfio.model.errors import ApvfioError, Exit, printable
+from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import AP_MDEVS, BUS, UNBOUND
 from apvfio.model.request import Request
 from apvfio.model.text import count_queues, some_queues
+from apvfio.plan.secure_execution import shared_key_warnings
 from apvfio.plan.start_plan import ALREADY_FREE, Plan
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         yield ok("annotation", f"it asks for {request.criteria or request.matrix}")
     else:
         yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}")
+    if request.secure:
+        yield from _secure(guest.plan)
     yield from _cards(request, facts, words)
     yield _start(guest, request, facts, words)
 
@@ -110,6 +113,15 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         yield problem(
             "kvm", "it runs with KVM, and /dev/kvm is not there.", "Load the driver.", "modprobe kvm"
         )
+
+
+def _secure(plan: Plan | ApvfioError | None) -> Iterator[Check]:
+    """A Secure Execution guest; that it requests what it cannot use is the refusal of its start."""
+    if isinstance(plan, Plan):
+        for said in shared_key_warnings(plan.keys):
+            yield warning("secure-execution", f"{said}.", "")
+    if not isinstance(plan, RequestError):
+        yield ok("secure-execution", "it is a Secure Execution guest: it binds its queues after each start")
 
 
 def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
@@ -284,11 +296,16 @@ def _why_no_plan(facts: Facts) -> str:
     return unread[0] if unread else "the host could not be read"
 
 
+def _told_elsewhere(warning: str) -> bool:
+    """Whether a warning of a plan is told by another part of the sentence, or by another check."""
+    return "nobody asked for" in warning or "a Secure Execution guest must not" in warning
+
+
 def _what(plan: Plan) -> str:
     queues = f"{count_queues(len(list(plan.request.matrix.queues())))} ({plan.request.matrix})"
     lost = plan.chosen.collateral
     cost = f"; collateral queues: {some_queues(lost)}" if lost else ""
-    warnings = "".join(f"; {warning}" for warning in plan.warnings if "nobody asked for" not in warning)
+    warnings = "".join(f"; {warning}" for warning in plan.warnings if not _told_elsewhere(warning))
     if plan.freed_by == ALREADY_FREE:
         how = "which are free already"
     elif plan.chosen.name == "overrides":

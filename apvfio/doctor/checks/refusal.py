@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import of_error
 from apvfio.doctor.checks.host import in_somebodys_use, removing
 from apvfio.doctor.checks.kernel import clearing, strange
-from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, printable
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.model.host import BUS
 from apvfio.model.ids import format_list
-from apvfio.plan.availability import DrainedError
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
     """The check to which the refusal ``error`` of the guest's start belongs."""
     if isinstance(error, ConflictError):
         return _held(guest, request, error, facts, words)
-    if isinstance(error, DrainedError):
-        return of_error("refused", error, words.apvfio("drain", "--restore"))
+    if request.secure and isinstance(error, RequestError):
+        return of_error("secure-execution", error, words.apvfio("queues"))
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY))
     if request.criteria:

@@ -182,7 +182,8 @@ def _plan(system: System, request: Request, scene: State) -> Plan | ApvfioError:
         keys = known_keys(system, scene.host, plan.request.matrix.queues())
     except ApvfioError as error:
         return error
-    return plan._replace(warnings=(*plan.warnings, *key_warnings(plan.request, scene.ledger, keys)))
+    warnings = (*plan.warnings, *key_warnings(plan.request, scene.ledger, keys))
+    return plan._replace(warnings=warnings, keys=keys)
 
 
 def _outline(root: etree._Element) -> XmlFacts:

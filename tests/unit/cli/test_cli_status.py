@@ -109,6 +109,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
                 "state": "held",
                 "created": True,
                 "expected": False,
+                "secure_execution": False,
                 "running": None,
             }
         ],
@@ -122,7 +123,6 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
             }
         ],
         "drift": [],
-        "drains": [],
         "policy_error": None,
         "picture": {
             "adapters": [{"adapter": "00", "type": "CEX8A"}, {"adapter": "01", "type": "CEX8C"}],

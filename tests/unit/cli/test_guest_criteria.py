@@ -58,6 +58,7 @@ def test_set_and_show_by_property(
     assert json.loads(capsys.readouterr().out) == {
         "guest": "db1",
         "uuid": guest(1),
+        "secure_execution": False,
         "mdev": mdev(1),
         "adapters": None,
         "domains": None,

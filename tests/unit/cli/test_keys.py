@@ -12,7 +12,7 @@ import pytest
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
-from apvfio.store import mkvps_file
+from apvfio.store import mkvps_note
 from domain_xml import domain
 from hosts import a_request
 from simulated_host import SimulatedHost
@@ -66,7 +66,7 @@ def test_queues_status_and_plan_tell_the_time(
     host: SimulatedHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host.write(
-        mkvps_file.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n{THEN} 01.0001 AES CUR: valid 0x11\n"
+        mkvps_note.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n{THEN} 01.0001 AES CUR: valid 0x11\n"
     )
     seen = {"mkvps": [KEY], "seen": THEN, "source": "remembered"}
     for command in ("queues", "status"):
@@ -82,11 +82,11 @@ def test_queues_status_and_plan_tell_the_time(
 def test_status_asks_no_card(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     with host.opened() as system:
         system.kernel.state.queues[Apqn(1, 1)].mkvps = "AES CUR: valid 0x11"
-    before = host.read(mkvps_file.MKVPS)
+    before = host.read(mkvps_note.MKVPS)
     out(host, capsys, "status")
-    assert host.read(mkvps_file.MKVPS) == before
+    assert host.read(mkvps_note.MKVPS) == before
     out(host, capsys, "queues")
-    assert "01.0001 AES CUR: valid 0x11" in (host.read(mkvps_file.MKVPS) or "")
+    assert "01.0001 AES CUR: valid 0x11" in (host.read(mkvps_note.MKVPS) or "")
 
 
 def test_after_a_ceremony_the_old_key_counts_no_more(
@@ -123,7 +123,7 @@ def test_what_is_forgotten(
 ) -> None:
     document = json.loads(out(host, capsys, "keys", "forget", *words, "--json"))
     assert document["forgotten"] == forgotten
-    text = host.read(mkvps_file.MKVPS) or ""
+    text = host.read(mkvps_note.MKVPS) or ""
     assert not any(name in text for name in forgotten)
 
 
@@ -138,10 +138,10 @@ def test_what_is_forgotten(
 def test_what_is_no_command(
     host: SimulatedHost, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = host.read(mkvps_file.MKVPS)
+    before = host.read(mkvps_note.MKVPS)
     assert host.run("keys", "forget", *words) in (Exit.USAGE, Exit.REQUEST)
     assert says in capsys.readouterr().err
-    assert host.read(mkvps_file.MKVPS) == before
+    assert host.read(mkvps_note.MKVPS) == before
 
 
 def test_plan_says_which_keys_it_used(
@@ -155,7 +155,7 @@ def test_plan_says_which_keys_it_used(
     assert "keys    read now: 0a.0001\n" in out(host, capsys, "plan", "--xml", str(xml))
     # Nobody has them, and the host does not either: what is known is as old as the last look.
     host.write("sys/bus/ap/apmask", "-10")
-    host.write(mkvps_file.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n")
+    host.write(mkvps_note.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n")
     text = out(host, capsys, "plan", "--xml", str(xml))
     assert "keys    remembered since 2026-01-31T11:00:00Z: 0a.0001\n" in text
     assert (

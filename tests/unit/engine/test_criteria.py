@@ -25,7 +25,8 @@ from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.ledger_file import LEDGER
-from apvfio.store.mkvps_file import MKVPS, load
+from apvfio.store.mkvps_file import load
+from apvfio.store.mkvps_note import MKVPS
 from apvfio.store.policy_file import POLICY
 from apvfio.view.clock import utc
 from domain_xml import domain

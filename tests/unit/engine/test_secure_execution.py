@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from apvfio.domain.xml_editor import minimal_xml
 from apvfio.engine.live_change import plan_change
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
+from apvfio.engine.stop import release_guest
+from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.libvirt import hook
 from apvfio.migration import source
 from apvfio.migration.hosts import OtherHost
@@ -20,15 +23,16 @@ from apvfio.migration.source import Traveller
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError
 from apvfio.model.ids import IdSet
-from apvfio.model.matrix import Matrix
+from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import UNKNOWN
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from doctor_env import TEST_DRIVER, patient
 from domain_xml import MDEV, UUID, domain
-from hosts import a_matrix, guest, mdev
+from hosts import a_matrix, a_request, guest, mdev
 from lab.guest import guest_xml
 from memory_host import Machine
+from simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +197,107 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
             host.run("guest", "set", "se2", "--any", "mode=ep11", "--unchecked", "-c", TEST_DRIVER) == Exit.OK
         )
         assert "adapters='2'" in host.domain("se2").XMLDesc().replace('"', "'")
+
+
+KEY, OTHER = "ab" * 32, "cd" * 32
+
+
+def has_key(machine: Machine, adapter: int, domain_id: int, key: str) -> None:
+    machine.kernel.state.queues[Apqn(adapter, domain_id)].mkvps = f"WK CUR: valid 0x{key}\nWK NEW: empty -"
+
+
+def test_two_domains_of_one_adapter_with_one_key_are_warned_of(machine: Machine) -> None:
+    said = (
+        f"02.0001, 02.0002 are domains of one adapter with the same master key 0x{KEY[:32]}, which a Secure "
+        "Execution guest must not be given: request one domain on several adapters"
+    )
+    has_key(machine, 2, 1, KEY)
+    has_key(machine, 2, 2, OTHER)
+    both = request(ids("2", "1-2"))
+    assert said not in preview_plan(machine, both).warnings
+    has_key(machine, 2, 2, KEY)
+    assert said in preview_plan(machine, both).warnings
+    assert said not in preview_plan(machine, both._replace(secure=False)).warnings
+    assert said in preview_plan(machine, request(criteria('mode="ep11" adapters="1" domains="2"'))).warnings
+    # The start itself tells the audit log, and a remembered key is told as one.
+    start_guest(machine, request(ids("2")))
+    found = plan_change(machine, both, UNKNOWN)
+    assert any(
+        re.search(rf"same master key 0x{KEY[:32]} \(remembered since 20.*Z\), which", text)
+        for text in found.plan.warnings
+    )
+    release_guest(machine, UUID, force=True)
+    start_guest(machine, both)
+    assert "are domains of one adapter with the same master key" in machine.files.texts[AUDIT_LOG]
+
+
+def test_one_key_on_two_adapters_is_redundancy(machine: Machine) -> None:
+    machine.kernel.state.cards[3].hwtype = 14
+    for adapter in (2, 3):
+        has_key(machine, adapter, 1, KEY)
+    assert not [text for text in preview_plan(machine, request(ids("2-3"))).warnings if "must not" in text]
+
+
+def test_a_live_change_tells_what_is_to_be_bound(machine: Machine) -> None:
+    start_guest(machine, request(ids("2")))
+    warnings = plan_change(machine, request(ids("0", "1")), UNKNOWN).plan.warnings
+    assert warnings[-2:] == (
+        "the Secure Execution guest loses what it has bound and associated with 02.0001, and must do both "
+        "again when it has queues again",
+        "the Secure Execution guest must bind 00.0001, and associate those in mode ep11, before it can use "
+        "them",
+    )
+    assert machine.ledger.leases[MDEV.lower()].secure
+    plain = request(domain('<ap:matrix adapters="0" domains="1"/>'))
+    assert not [w for w in plan_change(machine, plain, UNKNOWN).plan.warnings if "Secure" in w]
+
+
+def test_a_release_tells_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = SimulatedHost(tmp_path)
+    host.start(request(ids("10")))
+    host.start(a_request("0", "1", 2))
+    assert host.run("status") == Exit.OK
+    assert "guest db1 (Secure Execution): adapters 10, domains 1" in capsys.readouterr().out
+    assert host.run("status", "--json") == Exit.OK
+    leases = json.loads(capsys.readouterr().out)["leases"]
+    assert {lease["guest"]: lease["secure_execution"] for lease in leases} == {"db1": True, "g2": False}
+    for words, said in (
+        (["release", "db1", "--dry-run"], True),
+        (["release", "db1"], True),
+        (["release", "g2"], False),
+    ):
+        assert host.run(*words) == Exit.OK
+        warned = "warning: guest db1: the Secure Execution guest loses" in capsys.readouterr().err
+        assert warned is said
+
+
+def test_the_guest_is_shown_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel = SimKernel.new()
+    for domain_id in (1, 2):
+        kernel.state.queues[Apqn(10, domain_id)].mkvps = f"WK CUR: valid 0x{KEY}\nWK NEW: empty -"
+    with patient(tmp_path, capsys, kernel) as host:
+        host.define_xml(
+            guest_xml("se1", a_matrix("10", "1-2"), mdev(1)).replace("</domain>", SECURE.decode())
+        )
+        for words, text in (
+            (["guest", "show", "se1"], "launch security s390-pv\n"),
+            (["guest", "list"], "(Secure Execution)"),
+            (["plan", "se1"], "guest   se1 (Secure Execution)"),
+        ):
+            capsys.readouterr()
+            assert host.run(*words, "--connect", TEST_DRIVER) == Exit.OK
+            assert text in capsys.readouterr().out
+        code, checks = host.examined("se1")
+        assert code == 0
+        found = [(one["state"], one["message"]) for one in checks if one["id"] == "secure-execution"]
+        assert found[0] == (
+            "warning",
+            f"0a.0001, 0a.0002 are domains of one adapter with the same master key 0x{KEY[:32]}, which a "
+            "Secure Execution guest must not be given: request one domain on several adapters.",
+        )
+        assert found[1][0] == "ok"
+        start = next(one for one in checks if one["id"] == "start")
+        assert "master key" not in start["message"] or "carry" in start["message"]
 
 
 def test_only_its_own_start_asks_the_cards(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from apvfio.migration.compare_queues import Equipment, compare, equipment_from, 
 from apvfio.model.errors import HostError
 from apvfio.model.matrix import Apqn
 from apvfio.sim.kernel import SimKernel
-from apvfio.store import mkvps_file
+from apvfio.store import mkvps_note
 from hosts import IBM_DOMAINS
 from memory_host import IBM_ADAPTERS, Machine
 
@@ -95,7 +95,7 @@ def test_it_is_read_from_a_host() -> None:
     machine = Machine(SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     held = Apqn(10, 1)
     machine.kernel.write("bus/ap/apmask", "-10")
-    machine.files.append(mkvps_file.MKVPS, f"{LONG_AGO} {held} WK CUR: valid 0xAA11\n")
+    machine.files.append(mkvps_note.MKVPS, f"{LONG_AGO} {held} WK CUR: valid 0xAA11\n")
     machine.kernel.state.queues[Apqn(1, 1)].mkvps = "AES CUR: valid 0xBB22"
     queues = [Apqn(0, 1), Apqn(1, 1), held, Apqn(7, 7)]
     found = read_equipment(machine, machine.host, queues)

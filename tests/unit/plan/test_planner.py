@@ -65,6 +65,7 @@ def test_json_is_what_the_contract_says() -> None:
     document = make_plan(a_request("0", "1"), a_host(), NO_LEASES, NO_POLICY).as_json()
     assert list(document) == [
         "guest",
+        "secure_execution",
         "mdev",
         "queues",
         "mechanism",

@@ -10,9 +10,10 @@ import pytest
 
 from apvfio.model.errors import ApvfioError
 from apvfio.model.matrix import Apqn
-from apvfio.store import mkvps_file
+from apvfio.store import mkvps_note
 from apvfio.store.files import RealFiles
-from apvfio.store.mkvps_file import FULL, MKVPS, Reading, add, forget, load, tidy
+from apvfio.store.mkvps_file import Reading, forget, load, tidy
+from apvfio.store.mkvps_note import FULL, MKVPS, add
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,4 +113,4 @@ def test_a_file_that_cannot_be_used_stops_nothing_but_a_command_about_it(
         load(files)
     with pytest.raises(ApvfioError):
         forget(files)
-    assert mkvps_file.now().endswith("+00:00")
+    assert mkvps_note.now().endswith("+00:00")
