@@ -52,7 +52,7 @@ _apvfio_words() {
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
-        --back --dry-run -n" ;;
+        --back --back-uri --dry-run -n" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
     queues) echo "--help --json --no-headings -n" ;;
     keys) echo "--help list forget" ;;
@@ -101,7 +101,7 @@ _apvfio_values() {
 _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
-        --control-domains | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | \
+        --control-domains | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
         --timeout | --svg | \
         --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
 PATIENCE = 120.0
 """Seconds; mdevctl may wait 99 s in ap-check for the lock of s390-tools."""
+
+_ENDING = 1.0
+"""Seconds that a program has to end when it is told to."""
 
 
 class ProgramError(Exception):
@@ -38,10 +42,12 @@ def run(
     stdin: bytes = b"",
     timeout: float = PATIENCE,
     more: Mapping[str, str] | None = None,
+    shielded: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end, however it ends, with ``more`` in its environment.
 
-    ProgramError if it cannot be started or takes longer than ``timeout`` seconds.
+    Ctrl-C at the terminal does not reach a ``shielded`` one. ProgramError if it cannot be started or takes
+    longer than ``timeout`` seconds.
     """
     command = words[0]
     try:
@@ -49,18 +55,38 @@ def run(
             command = find(command) or ""
         if not command:
             raise ProgramError(f"{words[0]} is not installed", 127)
-        return subprocess.run(  # noqa: S603  (a list, no shell)
-            [command, *words[1:]],
-            input=stdin,
-            capture_output=True,
-            env={**(more or {}), **ENVIRONMENT},
-            timeout=timeout,
-            check=False,
-        )
+        process = _begin([command, *words[1:]], {**(more or {}), **ENVIRONMENT}, shielded=shielded)
+        with process:
+            try:
+                output, errors = process.communicate(stdin, timeout)
+            except BaseException:
+                _end(process)
+                raise
+        return subprocess.CompletedProcess(words, process.returncode, output, errors)
     except (OSError, ValueError) as error:
         raise ProgramError(f"{command}: {getattr(error, 'strerror', None) or error}", 127) from None
     except subprocess.TimeoutExpired:
         raise ProgramError(f"{command} did not end within {timeout:.0f} s", 124) from None
+
+
+def _begin(words: Sequence[str], env: Mapping[str, str], *, shielded: bool) -> subprocess.Popen[bytes]:
+    # A child inherits which signals are blocked, and ssh leaves that as it is.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if shielded else ())
+    try:
+        return subprocess.Popen(  # noqa: S603  (a list, no shell)
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it, and let it put the terminal in order first, which ssh does not do if it is killed."""
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def ask(words: Sequence[str]) -> tuple[int, str]:

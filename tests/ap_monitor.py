@@ -15,6 +15,7 @@ import re
 import select
 import socket
 import sys
+from contextlib import suppress
 
 QEMU = "/usr/bin/qemu-system-s390x"
 STUBBORN = "/var/lib/libvirt/stubborn"
@@ -56,6 +57,13 @@ def _without_ap(argv: list[str]) -> tuple[list[str], set[str]]:
 
 def _stand_between(listening: socket.socket, qemu: socket.socket, devices: set[str]) -> None:
     held = b""  # what QEMU says while no daemon listens
+    while b"\n" not in held:
+        said = qemu.recv(65536)
+        if not said:
+            return
+        held += said
+    greeting, _, held = held.partition(b"\n")
+    again = False
     while True:
         ready = select.select([listening, qemu], [], [])[0]
         if qemu in ready:
@@ -65,44 +73,67 @@ def _stand_between(listening: socket.socket, qemu: socket.socket, devices: set[s
             held += said
         if listening in ready:
             libvirt = listening.accept()[0]
-            libvirt.sendall(held)
-            held = b""
-            if not _serve(libvirt, qemu, devices):
+            # A QEMU whose monitor is connected again begins as it did at first.
+            if not _serve(libvirt, qemu, devices, greeting + b"\n" + held, again=again):
                 return
+            held, again = b"", True
 
 
-def _serve(libvirt: socket.socket, qemu: socket.socket, devices: set[str]) -> bool:
-    """Until the daemon hangs up; False if QEMU has ended."""
+def _serve(
+    libvirt: socket.socket, qemu: socket.socket, devices: set[str], said: bytes, *, again: bool
+) -> bool:
+    """Until the daemon hangs up, or dies; False if QEMU has ended. ``said`` is what libvirt is told first."""
     asked = b""
-    while True:
-        ready = select.select([libvirt, qemu], [], [])[0]
-        if qemu in ready:
-            said = qemu.recv(65536)
-            if not said:
-                return False
-            libvirt.sendall(said)
-        if libvirt in ready:
-            said, fds, _, _ = socket.recv_fds(libvirt, 65536, 16)
-            if not said:
-                return True
-            asked += said
-            *lines, asked = asked.split(b"\n")
+    lists: set[str] = set()
+    with suppress(ConnectionError):
+        while True:
+            *lines, said = said.split(b"\n")
             for line in lines:
-                answer = _answer(line, devices)
-                if answer:
-                    libvirt.sendall(answer)
-                else:
-                    socket.send_fds(qemu, [line + b"\n"], fds)
-                    for fd in fds:
-                        os.close(fd)
-                    fds = []
+                libvirt.sendall(_with_devices(line, lists, devices) + b"\n")
+            ready = select.select([libvirt, qemu], [], [])[0]
+            if qemu in ready:
+                more = qemu.recv(65536)
+                if not more:
+                    return False
+                said += more
+            if libvirt in ready:
+                more, fds, _, _ = socket.recv_fds(libvirt, 65536, 16)
+                if not more:
+                    return True
+                *lines, asked = (asked + more).split(b"\n")
+                for line in lines:
+                    answer = _answer(line, devices, lists, again=again)
+                    if answer:
+                        libvirt.sendall(answer)
+                    else:
+                        socket.send_fds(qemu, [line + b"\n"], fds)
+                        for fd in fds:
+                            os.close(fd)
+                        fds = []
+    return True
 
 
-def _answer(line: bytes, devices: set[str]) -> bytes:
+def _with_devices(line: bytes, lists: set[str], devices: set[str]) -> bytes:
+    """An answer of QEMU's, with our devices in it if it lists all: libvirt asks when it is started again."""
+    if not lists or b'"return"' not in line:
+        return line
+    answer = json.loads(line)
+    if answer.get("id") not in lists:
+        return line
+    lists.discard(answer["id"])
+    answer["return"] += [{"name": name, "type": "child<vfio-ap>"} for name in sorted(devices)]
+    return json.dumps(answer).encode() + b"\r"
+
+
+def _answer(line: bytes, devices: set[str], lists: set[str], *, again: bool) -> bytes:
     """What to tell libvirt; nothing if QEMU shall."""
     asked = json.loads(line or b"{}")
     command, about = asked.get("execute"), asked.get("arguments") or {}
     name: str = about.get("id", "")
+    if command == "qmp_capabilities" and again:
+        return _line({"return": {}, "id": asked["id"]})
+    if command == "qom-list" and about.get("path") == "/machine/peripheral":
+        lists.add(asked["id"])
     if command == "device_add" and about.get("driver") == "vfio-ap":
         if os.path.exists(FULL):
             return _line(

@@ -42,6 +42,7 @@ def die(mover):
         took(mover)
     os.kill(os.getpid(), signal.SIGKILL)
 migrate._STEPS[step] = die
+migrate.Mover._plug_on_arrival = lambda mover: None
 from apvfio.cli.main import main
 sys.exit(main())
 """
@@ -114,7 +115,7 @@ class Pair:
         return [
             *("--root", tree(here), "migrate", "--connect", uri(here)),
             *("--at", at or f"{sys.executable} -m apvfio --root {tree(there)}"),
-            *("--migrate-uri", way or self.way()),
+            *("--migrate-uri", way or self.way(), "--back-uri", self.way()),
             *(NAME, uri(there), *words),
         ]
 

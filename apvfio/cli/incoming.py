@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
+from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_source import read_file
 from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.plan import describe
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
+from apvfio.install.installed_files import HOOK
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration import destination
-from apvfio.model.errors import Exit, printable
+from apvfio.model.errors import Exit, HostError, printable
+from apvfio.store.system import on_this_machine
 from apvfio.view.status_report import lease_json
+
+if TYPE_CHECKING:
+    from apvfio.kernel.seam import System
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,10 +49,28 @@ def run(args: argparse.Namespace) -> int:
             outcome = destination.give_up(system, xml, progress)
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
         elif args.dry_run:
+            _require_hook(system)
             preview = destination.preview(system, xml)
             print_result(args, preview.as_json(), describe(preview.plan))
         else:
-            lease = destination.expect(system, xml)
+            _require_hook(system)
+            lease = destination.expect(system, xml, abandoned=_reader_has_left)
             waits = f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}"
             print_result(args, lease_json(lease), [waits])
     return Exit.OK
+
+
+def _require_hook(system: System) -> None:
+    """HostError if nothing would return the guest's queues here when it stops."""
+    if on_this_machine(system) and not os.access(f"/{HOOK}", os.X_OK):
+        raise HostError(
+            "libvirt's hook, which returns a guest's queues when it stops, is not installed there.",
+            remedy="Run 'apvfio install' on that host.",
+        )
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads the answer any more: the other host has given up, or the way to it is cut."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

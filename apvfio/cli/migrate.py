@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -12,12 +11,15 @@ from typing import TYPE_CHECKING
 from apvfio.cli.host_options import add_connect, add_json, print_json, whole_number
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
-from apvfio.libvirt.guests import Guests
 from apvfio.migration import source, stages
 from apvfio.migration.address import parse_address
+from apvfio.migration.budget import Budget
+from apvfio.migration.daemon import Daemon
 from apvfio.migration.hosts import OtherHost
-from apvfio.migration.migrate import Mover
+from apvfio.migration.migrate import Ends, Mover
+from apvfio.migration.places import StrandedError
 from apvfio.migration.transfer import Terms, interruptible
+from apvfio.migration.transfer_process import TransferProcess
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.store.locks import Patience, own_lock
 from apvfio.store.system import RealSystem
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from apvfio.migration.hosts import Prospect
     from apvfio.migration.source import Traveller
 
+_SHORTEST_WAIT = 5
 _LONGEST_WAIT = 24 * 3600
 _LOCK = "run/apvfio/migrate-{}.lock"
 _TEXT = 300
@@ -38,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "migrate", help="migrate a running guest to another host that has queues for it"
     )
-    parser.add_argument("guest", metavar="GUEST", help="name of the running guest")
+    parser.add_argument("guest", metavar="GUEST", help="name or UUID of the running guest")
     parser.add_argument(
         "destination",
         metavar="DESTINATION",
@@ -49,13 +52,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--migrate-uri", metavar="URI", help="have libvirt send the guest's memory to URI")
     parser.add_argument(
+        "--back-uri", metavar="URI", help="have libvirt send the guest's memory to URI if it has to come back"
+    )
+    parser.add_argument(
         "--tls", action="store_true", help="encrypt the guest's memory on the way, with libvirt's TLS"
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
-        type=whole_number(1, _LONGEST_WAIT),
-        help="give up if unplugging the device, or moving the guest, takes longer",
+        type=whole_number(_SHORTEST_WAIT, _LONGEST_WAIT),
+        help="end within SECONDS, which include the way back of a guest that cannot be moved in time",
     )
     parser.add_argument(
         "--keep-definition",
@@ -78,52 +84,45 @@ def run(args: argparse.Namespace) -> int:
     if args.sim:
         raise UsageError("a simulated host in a file runs no guests.", remedy="Leave out --sim.")
     address = parse_address(args.destination, args.at)
-    system = RealSystem(args.root)
-    other = OtherHost(address.command)
+    budget = Budget(args.timeout)
     with (
-        own_lock(_lock(system, args.guest), Patience(0)),
-        Guests(args.connect) as here,
-        Guests(address.uri) as there,
+        TransferProcess() as ahead,
+        TransferProcess() as back,
+        Daemon(args.connect, budget) as here,
+        Daemon(address.uri, budget) as there,
         ProgressLine() as progress,
         interruptible(),
     ):
-        traveller = source.find(system, here, there, args.guest)
-        mover = Mover(
-            system,
-            here,
-            there,
-            other,
-            uuid=traveller.uuid,
-            letter=traveller.letter,
-            terms=Terms(args.migrate_uri, args.timeout, args.keep_definition, args.tls),
-            progress=progress,
-        )
+        name, uuid = source.identify(here, there, args.guest)
+        terms = Terms(args.migrate_uri, args.back_uri, args.keep_definition, args.tls)
+        ends = Ends(RealSystem(args.root), here, there, OtherHost(address.command, budget), ahead, back)
+        mover = Mover(ends, uuid=uuid, terms=terms, budget=budget, progress=progress)
         try:
-            return _run(args, system, traveller, mover, other)
+            with own_lock(os.path.join(args.root, _LOCK.format(uuid)), Patience(0)):
+                return _run(args, ends, mover)
+        except StrandedError as error:
+            raise error.for_guest(name) from None
         except ApvfioError as error:
-            raise error.for_guest(traveller.name) from None
+            raise mover.stranded(error).for_guest(name) from None
 
 
-def _lock(system: RealSystem, guest: str) -> str:
-    """The lock of one guest's migrations; its name, which may be anything, makes no path."""
-    digest = hashlib.sha256(guest.encode("utf-8", "surrogateescape")).hexdigest()
-    return os.path.join(system.root, _LOCK.format(digest[:32]))
-
-
-def _run(
-    args: argparse.Namespace, system: RealSystem, traveller: Traveller, mover: Mover, other: OtherHost
-) -> int:
+def _run(args: argparse.Namespace, ends: Ends, mover: Mover) -> int:
+    traveller = source.find(ends, args.guest, back=args.back)
+    mover.letter = traveller.letter
     seen = mover.see()
+    if seen.here.runs and seen.there.runs:
+        source.require_two_hosts(ends)
     steps = stages.stages_back(seen) if args.back else stages.stages_ahead(seen)
     prospect: Prospect | None = None
     warnings: list[str] = []
     if stages.MOVE in steps:
-        prospect, warnings = source.preview(system, traveller, other, other_keys=args.other_keys)
+        prospect, warnings = source.preview(ends.system, traveller, ends.other, other_keys=args.other_keys)
     if not args.json:
-        for warning in warnings:
-            print_lines([f"apvfio: warning: guest {printable(traveller.name)}: {warning}"], sys.stderr)
+        _warn(traveller, warnings)
     if not args.dry_run:
         (mover.go_back if args.back else mover.go)()
+        if not args.json:
+            _warn(traveller, mover.warnings)
     if args.json:
         print_json(
             {
@@ -133,7 +132,7 @@ def _run(
                 "stages": [{"stage": step, "message": stages.WORDS[step]} for step in steps],
                 "done": mover.done,
                 "plan": prospect.plan if prospect else None,
-                "warnings": warnings,
+                "warnings": [*warnings, *mover.warnings],
             }
         )
     elif args.dry_run:
@@ -142,6 +141,11 @@ def _run(
         where = "here" if args.back else f"at {printable(args.destination, _TEXT)}"
         print_lines([f"guest {printable(traveller.name)} runs {where} and has its queues"])
     return Exit.OK
+
+
+def _warn(traveller: Traveller, warnings: list[str]) -> None:
+    for warning in warnings:
+        print_lines([f"apvfio: warning: guest {printable(traveller.name)}: {warning}"], sys.stderr)
 
 
 def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) -> Iterator[str]:

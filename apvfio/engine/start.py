@@ -49,7 +49,7 @@ def start_guest(
     """
     with system.lock():
         if abandoned():
-            raise ApvfioError("the daemon that started it has died.", guest=request.guest)
+            raise ApvfioError("nothing waits for its start any more.", guest=request.guest)
         found = ledger_file.load(system.files, system.boot_id)
         try:
             state = read_state(system, found)

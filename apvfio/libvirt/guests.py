@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from apvfio.domain.xml_reader import NAMESPACE
-from apvfio.domain.xml_tree import etree
+from apvfio.domain.xml_tree import etree, parse_xml
 from apvfio.libvirt.time_limit import bounded
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
@@ -34,26 +37,40 @@ _CHANGE_PATIENCE = 30.0
 _REMOTE_PATIENCE = 60.0
 """Seconds for a connection to another host: a person may have to type a password."""
 _CLOSE_PATIENCE = 2.0
+_ABORT_PATIENCE = 1.0
+_KEEPALIVE = (5, 3)
+"""Seconds between questions whether the daemon is still there, and how many of them may stay unanswered."""
+
+
+def _no_limit() -> float:
+    return inf
 
 
 class Libvirt:
     """A connection to a libvirt daemon, through which every call goes; HostError if none can be had.
 
     libvirt's own calls wait without limit for a daemon that is frozen, and for a guest's hook. Here they are
-    bounded, and SIGINT ends them.
+    bounded, and SIGINT ends them. ``keepalive`` also closes the connection some 20 seconds after the daemon,
+    or the way to it, has become silent. ``limit`` returns how many seconds the next call may take at most.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, keepalive: bool = False, limit: Callable[[], float] = _no_limit) -> None:
         self.binding = _libvirt()
         self._uri = uri
+        self._limit = limit
         self._waiting = 0
         # libvirt prints every error to stderr itself unless told otherwise.
         self.binding.registerErrorHandler(lambda *_: None, None)
+        if keepalive:
+            _run_events(self.binding)
         seconds = PATIENCE if _is_local(uri) else _REMOTE_PATIENCE
         try:
             self.connection = self._bounded(lambda: self.binding.open(uri), seconds)
         except self.binding.libvirtError as error:
             raise self._no_answer(str(error).rstrip(".")) from None
+        if keepalive:
+            with suppress(self.binding.libvirtError):  # drivers within this process have none
+                self.connection.setKeepAlive(*_KEEPALIVE)
 
     def ask(self, call: Callable[[], T]) -> T:
         """What ``call``, a question, returns; HostError if there is no answer in time, or libvirtError."""
@@ -78,6 +95,8 @@ class Libvirt:
                 self._waiting -= 1
 
         self._waiting += 1
+        if seconds is not None:
+            seconds = min(seconds, self._limit())
         try:
             return bounded(counted, seconds, changing=changing)
         except TimeoutError as error:
@@ -89,10 +108,13 @@ class Libvirt:
 
 
 class Guests:
-    """The guests of a libvirt daemon, used in a ``with``; HostError if the daemon does not answer."""
+    """The guests of a libvirt daemon, used in a ``with``; HostError if the daemon does not answer.
 
-    def __init__(self, uri: str) -> None:
-        self._libvirt = Libvirt(uri)
+    ``keepalive`` and ``limit``: as with `Libvirt`.
+    """
+
+    def __init__(self, uri: str, *, keepalive: bool = False, limit: Callable[[], float] = _no_limit) -> None:
+        self._libvirt = Libvirt(uri, keepalive=keepalive, limit=limit)
         self._connection = self._libvirt.connection
 
     def __enter__(self) -> Guests:
@@ -101,7 +123,25 @@ class Guests:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._libvirt.close()
+
+    def host_uuid(self) -> str:
+        """The host's uuid, lower case, '' if it has none; HostError if the daemon does not answer."""
+        try:
+            capabilities: str = self._libvirt.ask(self._connection.getCapabilities)
+        except self._libvirt.binding.libvirtError as error:
+            sentence = f"libvirt does not describe its host: {str(error).rstrip('.')}."
+            raise HostError(sentence, remedy="Check that its daemon runs.") from None
+        return (parse_xml(capabilities.encode()).findtext("host/uuid") or "").lower()
+
+    def by_uuid(self, uuid: str) -> Guest | None:
+        """The guest ``uuid``, running or not; HostError if libvirt cannot tell."""
+        domain = self._if_known(lambda: self._connection.lookupByUUIDString(uuid))
+        return Guest(domain, self._libvirt) if domain else None
 
     def find(self, name: str) -> Guest:
         """The guest of that name; RequestError if there is none, HostError if libvirt cannot tell."""
@@ -140,6 +180,15 @@ class Guests:
             sentence = f"libvirt does not list its guests: {str(error).rstrip('.')}."
             raise HostError(sentence, remedy="Check that its daemon runs.") from None
         return sorted((Guest(domain, self._libvirt) for domain in domains), key=lambda guest: guest.name)
+
+
+class State(NamedTuple):
+    """What a guest does."""
+
+    active: bool
+    """Whether it has a QEMU process."""
+    halted: bool
+    """Whether a migration has stopped its processors, and perhaps left it like that; nobody paused it."""
 
 
 class Guest:
@@ -182,6 +231,21 @@ class Guest:
     def autostart(self) -> bool:
         """Whether libvirt starts it with the host."""
         return bool(self._asked(self._domain.autostart))
+
+    def state(self) -> State:
+        """What it does at this moment; ApvfioError, as with all that asks libvirt."""
+        state, reason = self._asked(self._domain.state)
+        stopped = (self._binding.VIR_DOMAIN_SHUTOFF, self._binding.VIR_DOMAIN_CRASHED)
+        halted = state == self._binding.VIR_DOMAIN_PAUSED and reason in (
+            self._binding.VIR_DOMAIN_PAUSED_UNKNOWN,
+            self._binding.VIR_DOMAIN_PAUSED_MIGRATION,
+            self._binding.VIR_DOMAIN_PAUSED_STARTING_UP,
+        )
+        return State(active=state not in stopped, halted=halted)
+
+    def is_migrating(self) -> bool:
+        """Whether libvirt is moving it, from here or to here."""
+        return bool(self._asked(self._domain.jobInfo)[0] != self._binding.VIR_DOMAIN_JOB_NONE)
 
     @property
     def saved(self) -> bool:
@@ -236,10 +300,27 @@ class Guest:
         extra = {self._binding.VIR_MIGRATE_PARAM_URI: route} if route else {}
         self._changed(lambda: self._domain.migrate3(there._connection, extra, flags), seconds=None)
 
+    def resume(self) -> None:
+        """Let its processors run again; ApvfioError if libvirt refuses."""
+        self._changed(self._domain.resume)
+
+    def destroy(self) -> None:
+        """End its QEMU at once; ApvfioError if libvirt refuses."""
+        self._changed(self._domain.destroy)
+
+    def undefine(self) -> None:
+        """Remove its definition, and leave what else libvirt keeps of it; ApvfioError if libvirt refuses."""
+        flags = self._binding.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        self._changed(lambda: self._domain.undefineFlags(flags))
+
+    def start_with_host(self) -> None:
+        """Have libvirt start it with the host; ApvfioError if libvirt refuses."""
+        self._changed(lambda: self._domain.setAutostart(1))
+
     def abort(self) -> None:
-        """End what libvirt is doing with it, such as a migration; nothing if that is over."""
+        """End what libvirt is doing with it, such as a migration, without waiting for long."""
         with suppress(ApvfioError):
-            self._changed(self._domain.abortJob)
+            self._changed(self._domain.abortJob, seconds=_ABORT_PATIENCE)
 
     def set_annotation(self, text: str, *, config: bool = False, live: bool = False) -> None:
         """Set its annotation to ``text``, as `annotation` makes it, or remove it for ''; ApvfioError."""
@@ -295,6 +376,18 @@ def _is_local(uri: str) -> bool:
         return not urlsplit(uri).netloc
     except ValueError:
         return True
+
+
+@cache
+def _run_events(binding: Any) -> None:
+    """Run libvirt's event loop, which keepalive needs, in a thread; no connection may exist before."""
+    binding.virEventRegisterDefaultImpl()
+
+    def run() -> None:
+        while True:
+            binding.virEventRunDefaultImpl()
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 def _libvirt() -> Any:

@@ -12,6 +12,11 @@ from apvfio.model.errors import UsageError, printable
 
 _LONGEST = 1000
 _BY_SSH = ("ssh", "libssh", "libssh2")
+_BOUNDED = [
+    *("-o", "ConnectTimeout=20"),
+    *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
+]
+"""ssh ends some 20 seconds after the other host, or the way to it, has become silent."""
 _DRIVER = "qemu"
 _PATH = "/system"
 # Never first a hyphen: ssh would take it for an option. The percent sign is of an IPv6 address' zone.
@@ -63,7 +68,7 @@ def _ssh(parts: SplitResult, port: int | None) -> list[str]:
     options = parse_qs(parts.query)
     if "command" in options:
         raise UsageError("the destination names an ssh of its own.", remedy=_HOW)
-    words = ["ssh", "-T", "-e", "none"]
+    words = ["ssh", "-T", "-e", "none", *_BOUNDED]
     for key in options.get("keyfile", [])[:1]:
         words += ["-i", key]
     if options.get("no_tty", ["0"])[0] != "0":

@@ -22,6 +22,8 @@ from apvfio.model.ledger import HELD
 from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from apvfio.engine.carry_out import Outcome
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease
@@ -50,21 +52,24 @@ def preview(system: System, xml: bytes) -> Preview:
     return Preview(plan, read_equipment(system, read_host(system.sysfs), queues))
 
 
-def expect(system: System, xml: bytes) -> Lease:
-    """Free the queues of the guest ``xml`` and make its device; again it does nothing.
+def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) -> Lease:
+    """Free the queues of the guest ``xml`` and create its mediated device; again it does nothing.
 
-    The errors are those of a start; ConflictError also if it runs here and holds other queues.
+    ``abandoned`` tells, once the lock is held, whether nobody waits for the answer any more. The errors are
+    those of a start; ConflictError also if the guest runs here and holds other queues.
     """
     request = _request(system, xml)
     held = _held(system, request.guest_uuid)
+    here = runs(system, request.guest_uuid)
     if held:
-        if held.mdev == request.mdev and (request.criteria or held.matrix == request.matrix):
+        same = held.mdev == request.mdev and (request.criteria or held.matrix == request.matrix)
+        if same and read_host(system.sysfs).mdevs.get(held.mdev) == held.matrix:
             return held
-        if runs(system, request.guest_uuid):
+        if here and not same:
             sentence = f"it runs here and holds {held.matrix} by way of {held.mdev}."
             remedy = "See 'apvfio status'."
             raise ConflictError(sentence, guest=request.guest, queues=held.matrix.queues(), remedy=remedy)
-    return start_guest(system, request, expected=True)
+    return start_guest(system, request, expected=not here, abandoned=abandoned)
 
 
 def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
 from apvfio.migration.compare_queues import Equipment, equipment_from
 from apvfio.model import errors
-from apvfio.model.errors import ApvfioError, HostError, printable
+from apvfio.model.errors import ApvfioError, Exit, HostError, printable
 from apvfio.model.matrix import Apqn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from apvfio.migration.budget import Budget
 
 _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
@@ -41,14 +44,24 @@ class Prospect(NamedTuple):
     equipment: dict[Apqn, Equipment]
 
 
+class Expectation(NamedTuple):
+    """What the destination holds for a guest."""
+
+    mdev: str
+    """The uuid of its mediated device, lower case."""
+    waits: bool
+    """Whether the destination still waits for the guest: libvirt's hook has not run for it there."""
+
+
 class OtherHost:
     """apvfio at the destination, run by ``command``; what it says counts as far as it is understood.
 
     A guest is named by its letter (`apvfio.domain.xml_editor.minimal_xml`).
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], budget: Budget) -> None:
         self._command = list(command)
+        self._budget = budget
 
     def preview(self, letter: bytes) -> Prospect:
         """What `expect` would do there; its refusal is raised as an error of the same kind."""
@@ -62,12 +75,13 @@ class OtherHost:
             raise self._strange("it has no plan")
         return Prospect(plan, equipment)
 
-    def expect(self, letter: bytes) -> str:
-        """Free its queues and make its device, whose uuid is returned; again it does nothing."""
-        mdev = self._ask([], letter).get("mdev")
+    def expect(self, letter: bytes) -> Expectation:
+        """Free its queues and create its mediated device; again it does nothing."""
+        answer = self._ask([], letter)
+        mdev, waits = answer.get("mdev"), answer.get("expected")
         if not isinstance(mdev, str) or not is_uuid(mdev):
             raise self._strange("it names no device")
-        return mdev.lower()
+        return Expectation(mdev.lower(), waits=bool(waits))
 
     def give_up(self, letter: bytes) -> None:
         """Return what is held for it, if anything is."""
@@ -76,20 +90,23 @@ class OtherHost:
     def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:
         words = [*self._command, "incoming", *options, "--json"]
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        seconds = min(_PATIENCE, self._budget.for_call())
         try:
-            done = programs.run(words, stdin=letter, timeout=_PATIENCE, more=kept)
+            done = programs.run(words, stdin=letter, timeout=seconds, more=kept, shielded=True)
         except programs.ProgramError as error:
             raise self._unreachable(str(error)) from None
-        try:
-            answer = json.loads(done.stdout) if len(done.stdout) <= _LIMIT else None
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
+        answer = _document(done.stdout) if len(done.stdout) <= _LIMIT else None
+        if answer is None:
             said = " ".join(done.stderr.decode("utf-8", "replace").split())
+            if done.returncode == Exit.USAGE and "incoming" in said:
+                raise self._strange("it does not know the command 'incoming'")
             raise self._unreachable(f"exit code {done.returncode}: {printable(said, _SAID) or 'no answer'}")
         if done.returncode:
             refused = answer.get("error")
-            raise _refusal(refused if isinstance(refused, dict) else {})
+            refused = refused if isinstance(refused, dict) else {}
+            if refused.get("kind") == "usage":
+                raise self._strange("it does not know the command 'incoming'")
+            raise _refusal(refused)
         return answer
 
     def _unreachable(self, why: str) -> HostError:
@@ -101,6 +118,20 @@ class OtherHost:
     def _strange(self, why: str) -> HostError:
         sentence = f"what apvfio at the destination answers is not understood: {why}."
         return HostError(sentence, remedy="Have the same version on both hosts.")
+
+
+def _document(output: bytes) -> dict[str, Any] | None:
+    """The JSON object that a command printed, perhaps after what a login prints; None if there is none."""
+    text = output.decode("utf-8", "replace")
+    starts = [0, *(match.start() for match in re.finditer(r"^\{", text, re.MULTILINE))]
+    for start in reversed(starts):
+        try:
+            found = json.loads(text[start:])
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
 
 
 def _refusal(error: dict[str, Any]) -> ApvfioError:

@@ -10,8 +10,9 @@ from apvfio.domain.xml_editor import minimal_xml
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import hotplug
 from apvfio.migration.compare_queues import compare, read_equipment
+from apvfio.migration.places import ABSENT, UNKNOWN, GuestPlaces, Presence, StrandedError
 from apvfio.migration.stages import runs_nowhere
-from apvfio.model.errors import ApvfioError, ConflictError, RequestError, printable
+from apvfio.model.errors import ApvfioError, ConflictError, RequestError, UsageError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.secure_execution import require_migratable
@@ -19,8 +20,10 @@ from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
-    from apvfio.libvirt.guests import Guest, Guests
+    from apvfio.libvirt.guests import Guest
+    from apvfio.migration.daemon import Daemon
     from apvfio.migration.hosts import OtherHost, Prospect
+    from apvfio.migration.migrate import Ends
     from apvfio.model.ledger import Lease
     from apvfio.model.text import WarningText
 
@@ -39,30 +42,66 @@ class Traveller(NamedTuple):
     """What it has here, empty if it runs at the destination."""
 
 
-def find(system: System, here: Guests, there: Guests, name: str) -> Traveller:
-    """The guest ``name``, which runs here, or at the destination if it was migrated before.
-
-    RequestError if it runs at neither; ConflictError if what it holds here is changing just now, or the
-    destination has another guest of that name.
-    """
-    guest = _running(here, name)
-    if guest is None:
-        guest = _running(there, name)
-        if guest is None:
-            raise runs_nowhere().for_guest(name)
-        return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), _device(guest)), Matrix())
+def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
+    """The name and the uuid of the guest of that name or uuid. StrandedError if they cannot be found."""
+    seen = GuestPlaces(Presence(UNKNOWN), Presence(UNKNOWN), lease_here=False)
     try:
-        _require_no_namesake(there, guest)
-        lease = _lease(system, guest)
-        device = hotplug.attached(guest)
-        if lease and device not in (None, lease.mdev):
-            raise ConflictError(
-                f"its device {device} was not given to it by apvfio.", remedy="Unplug that device first."
-            )
-        mdev, queues = (lease.mdev, lease.matrix) if lease else (None, Matrix())
-        return Traveller(name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues)
+        guest = here.find(name)
+        if guest:
+            return guest.name, guest.uuid
+        seen = seen._replace(here=Presence(ABSENT))
+        guest = there.find(name)
+        if guest:
+            return guest.name, guest.uuid
     except ApvfioError as error:
-        raise error.for_guest(name) from None
+        raise StrandedError(error, seen, moved=False) from None
+    sentence = f"libvirt knows no guest {printable(name)}, here or at the destination."
+    unknown = RequestError(sentence, remedy="See 'virsh list --all'.")
+    raise StrandedError(unknown, seen._replace(there=Presence(ABSENT)), moved=False)
+
+
+def find(ends: Ends, name: str, *, back: bool) -> Traveller:
+    """The guest of that name or uuid, wherever it runs, or is defined if it runs nowhere.
+
+    ConflictError if what it holds here is changing just now, or the
+    destination has another guest of that name. On the way ``back`` the destination need not answer.
+    """
+    guest = ends.here.find(name)
+    if guest and guest.active:
+        try:
+            return _running_here(ends, guest, back=back)
+        except ApvfioError as error:
+            raise error.for_guest(guest.name) from None
+    other = ends.there.find(name)
+    if other and other.active:
+        return Traveller(other.name, other.uuid, minimal_xml(other.xml(live=True), _device(other)), Matrix())
+    known = guest or other
+    if known is None:
+        raise runs_nowhere()
+    return Traveller(known.name, known.uuid, minimal_xml(known.xml()), Matrix())
+
+
+def _running_here(ends: Ends, guest: Guest, *, back: bool) -> Traveller:
+    if not back:
+        _require_no_namesake(ends.there, guest)
+    lease = _lease(ends.system, guest)
+    device = hotplug.attached(guest)
+    if lease and device not in (None, lease.mdev):
+        raise ConflictError(
+            f"its mediated device {device} was not created by apvfio.", remedy="Unplug that device first."
+        )
+    mdev, queues = (lease.mdev, lease.matrix) if lease else (_device(guest), Matrix())
+    return Traveller(guest.name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues)
+
+
+def require_two_hosts(ends: Ends) -> None:
+    """UsageError if the destination is this host."""
+    uuid = ends.here.guests().host_uuid()
+    if uuid and uuid == ends.there.guests().host_uuid():
+        raise UsageError(
+            "the destination is this host.",
+            remedy="Name another one; if it is another one, give each libvirtd a host_uuid of its own.",
+        )
 
 
 def preview(
@@ -88,20 +127,8 @@ def preview(
     return prospect, [*warnings, *(f"at the destination: {text}" for text in said)]
 
 
-def _find(guests: Guests, name: str) -> Guest | None:
-    try:
-        return guests.find(name)
-    except RequestError:
-        return None
-
-
-def _running(guests: Guests, name: str) -> Guest | None:
-    guest = _find(guests, name)
-    return guests.running(guest.uuid) if guest else None
-
-
-def _require_no_namesake(there: Guests, guest: Guest) -> None:
-    namesake = _find(there, guest.name)
+def _require_no_namesake(there: Daemon, guest: Guest) -> None:
+    namesake = there.find(guest.name)
     if namesake and namesake.uuid != guest.uuid:
         raise ConflictError(
             f"the destination has another guest of that name, {namesake.uuid}.", remedy="Rename one of them."

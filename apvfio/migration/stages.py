@@ -2,103 +2,147 @@
 """The steps of a migration, and those back, by where the guest is found to be. Pure.
 
 Nothing is noted down: where the guest runs, whether it has its device and who holds queues for it say
-how far a migration has come, so whoever finds one half done can finish it or go back.
+how far a migration has come, so a later command can finish a half-done migration or go back.
 
 The queues here stay the guest's until it runs at the destination, and those there are its own before it
-leaves. So neither the way there nor the way back can fail because somebody else took them.
+leaves. So neither the way there nor the way back can fail because another guest took them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from apvfio.model.errors import ConflictError, RequestError
+from apvfio.migration.places import ABSENT, HALTED, RUNS, UNKNOWN, GuestPlaces
+from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError
 
 EXPECT = "expect"
 UNPLUG = "unplug"
 MOVE = "move"
 PLUG = "plug"
+END_HERE = "end-here"
+END_THERE = "end-there"
 RETURN = "return"
 EXPECT_BACK = "expect-back"
 MOVE_BACK = "move-back"
+RESUME = "resume"
 PLUG_BACK = "plug-back"
 GIVE_UP = "give-up"
 
 WORDS = {
-    EXPECT: "destination: free its queues, make its device",
-    UNPLUG: "here: plug its device out; its queues stay its own",
+    EXPECT: "destination: free its queues, create its mediated device",
+    UNPLUG: "here: unplug its device; its queues stay its own",
     MOVE: "migrate it, running, with its definition",
     PLUG: "destination: plug its device in",
-    RETURN: "here: return its queues",
-    EXPECT_BACK: "here: free its queues, make its device",
+    END_HERE: "here: end the halted QEMU process that a migration left",
+    END_THERE: "destination: end the halted QEMU process that a migration left",
+    RETURN: "here: return its queues, and leave no definition",
+    EXPECT_BACK: "here: free its queues, create its mediated device",
     MOVE_BACK: "migrate it back",
+    RESUME: "here: let its processors run again",
     PLUG_BACK: "here: plug its device in",
     GIVE_UP: "destination: return the queues that were freed for it",
 }
 """Each step in words."""
 
 
-class GuestPlaces(NamedTuple):
-    """Where a guest is, and what it has there."""
-
-    here: bool
-    """Whether it runs here."""
-    there: bool
-    """Whether it runs at the destination."""
-    device_here: bool = False
-    device_there: bool = False
-    """Whether it has its device plugged in, here and there."""
-    lease_here: bool = False
-    """Whether apvfio holds queues for it here."""
-
-
 def stages_ahead(seen: GuestPlaces) -> list[str]:
     """The steps until the guest has its queues at the destination, none if it has.
 
-    ConflictError if it is on its way just now, RequestError if it runs nowhere or has no queues.
+    ConflictError if it is on both hosts, RequestError if it runs nowhere or has no queues, HostError if one
+    of the hosts does not answer.
     """
+    here, there = seen.here, seen.there
+    _require_answers(seen)
+    if there.runs:
+        _require_one_place(seen)
+        plug = [] if there.device else [EXPECT, PLUG]
+        end = [END_HERE] if here.state == HALTED else []
+        rest = [RETURN] if plug or end or seen.lease_here or seen.defined_here else []
+        return [*plug, *end, *rest]
+    if here.state == HALTED or (here.state == ABSENT and there.state == HALTED):
+        raise undecided(seen)
     _require_one_place(seen)
-    if seen.there:
-        rest = [RETURN] if seen.lease_here else []
-        return rest if seen.device_there else [EXPECT, PLUG, *rest]
     _require_lease(seen)
-    return [EXPECT, *([UNPLUG] if seen.device_here else []), MOVE, PLUG, RETURN]
+    end = [END_THERE] if there.state == HALTED else []
+    return [*end, EXPECT, *([UNPLUG] if here.device else []), MOVE, PLUG, RETURN]
 
 
-def stages_back(seen: GuestPlaces) -> list[str]:
+def stages_back(seen: GuestPlaces, *, asked: bool = True) -> list[str]:
     """The steps until the guest has its queues here, and nothing is held for it at the destination.
 
+    Where the guest runs here the destination need not answer. ``asked`` tells that the administrator wants
+    the guest here: then one that a migration has halted here, and that runs nowhere else, goes on here.
     The errors are those of `stages_ahead`; ConflictError also if it has arrived with its queues.
     """
-    _require_one_place(seen)
-    if seen.here:
-        _require_lease(seen)
-        return [*([] if seen.device_here else [PLUG_BACK]), GIVE_UP]
-    if seen.device_there:
-        raise ConflictError(
-            "it runs at the destination and has its queues there.", remedy="Migrate it from there."
+    here, there = seen.here, seen.there
+    end = [END_THERE] if there.state == HALTED else []
+    if here.device and not seen.lease_here:
+        raise _made_by_hand()
+    plug = [] if here.device else [PLUG_BACK] if seen.lease_here else [EXPECT_BACK, PLUG_BACK]
+    if here.runs:
+        _require_one_place(seen)
+        return [*plug, *end, GIVE_UP]
+    _require_answers(seen)
+    if there.runs:
+        if there.device:
+            raise ConflictError(
+                "it runs at the destination and has its queues there.", remedy="Migrate it from there."
+            )
+        return [*([END_HERE] if here.state == HALTED else []), EXPECT_BACK, MOVE_BACK, PLUG_BACK, GIVE_UP]
+    if here.state == HALTED:
+        if not asked:
+            raise undecided(seen)
+        return [*end, RESUME, *plug, GIVE_UP]
+    if there.state == HALTED:
+        raise undecided(seen)
+    return [GIVE_UP]
+
+
+def undecided(seen: GuestPlaces) -> ApvfioError:
+    """The error for a guest whose processors stand still wherever it is."""
+    if seen.here.state == HALTED:
+        return ConflictError(
+            "a migration that did not end has halted it.",
+            remedy="If it did not run at the destination, 'apvfio migrate --back' resumes it here.",
         )
-    return [EXPECT_BACK, MOVE_BACK, PLUG_BACK, GIVE_UP]
+    return ConflictError(
+        "a migration that did not end has halted it at the destination.",
+        remedy="Look there with 'virsh domstate --reason'; it may still be arriving.",
+    )
+
+
+def _require_answers(seen: GuestPlaces) -> None:
+    for presence in (seen.here, seen.there):
+        if presence.state == UNKNOWN:
+            sentence, remedy = presence.why, "Check that libvirt runs on both hosts, then try again."
+            raise HostError(sentence, remedy=remedy)
 
 
 def _require_lease(seen: GuestPlaces) -> None:
-    """Only a device that apvfio made can be found again by whoever goes on, or goes back."""
-    if not seen.lease_here and seen.device_here:
-        remedy = "Unplug that device, then migrate the guest with 'virsh migrate'."
-        raise ConflictError("its device was not given to it by apvfio.", remedy=remedy)
     if not seen.lease_here:
+        if seen.here.device:
+            raise _made_by_hand()
         raise RequestError("it has no AP queues.", remedy="Migrate it with 'virsh migrate'.")
 
 
+def _made_by_hand() -> ConflictError:
+    """Only a device that apvfio made can be found again by a command that goes on, or goes back."""
+    return ConflictError(
+        "its mediated device was not created by apvfio.",
+        remedy="Unplug that device, then migrate the guest with 'virsh migrate'.",
+    )
+
+
 def _require_one_place(seen: GuestPlaces) -> None:
-    if seen.here and seen.there:
-        sentence = "it is there both here and at the destination: somebody migrates it just now."
-        raise ConflictError(sentence, remedy="Try again when that has ended.")
-    if not (seen.here or seen.there):
+    if seen.here.state == seen.there.state == RUNS:
+        raise ConflictError(
+            "it runs here and at the destination.",
+            remedy="Find out which of them has the newer data, and end the other with 'virsh destroy'; "
+            "a lock manager (virtlockd, sanlock) or fencing prevents this.",
+        )
+    if seen.here.state == seen.there.state == ABSENT:
         raise runs_nowhere()
 
 
 def runs_nowhere() -> RequestError:
     """The error for a guest that runs neither here nor at the destination."""
-    remedy = "Only a guest that runs has queues; 'virsh migrate --offline' moves the definition of another."
-    return RequestError("it runs neither here nor at the destination.", remedy=remedy)
+    remedy = "Only a running guest has queues; 'virsh migrate --offline' moves the definition of another."
+    return RequestError("it is not running.", remedy=remedy)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,77 +14,83 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from apvfio.libvirt.guests import Guest, Guests
+    from apvfio.migration.budget import Budget
+    from apvfio.migration.transfer_process import Order, TransferProcess
 
 _BEAT = 0.2
+_ABORTING = 5.0
+"""Seconds that libvirt has to end a migration once it is told to."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Terms(NamedTuple):
-    """How a guest shall be migrated."""
+    """How a guest is to be migrated."""
 
     route: str | None = None
     """libvirt's migration URI, None for libvirt's own choice."""
-    patience: float | None = None
-    """Seconds that the guest may take to let go of its device, and as many to move; None for the usual."""
+    route_back: str | None = None
+    """The same for the way back."""
     keep_definition: bool = False
     """Whether the guest stays defined where it was, too."""
     encrypted: bool = False
 
 
-def transfer(guest: Guest, to: Guests, terms: Terms, *, undefine: bool) -> None:
-    """Move ``guest``, with its definition if it has one, which goes where it was if ``undefine``.
+def transfer(
+    process: TransferProcess,
+    order: Order,
+    budget: Budget,
+    *,
+    abort: Callable[[], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Have a guest moved.
 
-    ApvfioError if libvirt refuses or fails, if it takes too long, or if a signal ends it: the guest runs
-    where it was then, unless the end came too late.
+    ``meanwhile`` is called again and again until libvirt is done, ``abort`` if the move has to end before.
+    ApvfioError if libvirt refuses or fails, if the budget is used up, or if a signal ends it; where the guest
+    is then, `GuestPlaces` tell.
     """
-    persistent = guest.persistent
-    failed: list[Exception] = []
-    # Not the thread itself: Python takes it for ended when a signal interrupts who waits for it.
-    over = threading.Event()
-
-    def work() -> None:
-        try:
-            guest.migrate(
-                to,
-                route=terms.route,
-                persist=persistent,
-                undefine=persistent and undefine,
-                encrypted=terms.encrypted,
-            )
-        except Exception as error:  # raised again where it is waited for
-            failed.append(error)
-        finally:
-            over.set()
-
-    # libvirt's call blocks, and only from beside it can it be ended.
-    threading.Thread(target=work, daemon=True).start()
-    ended = _waited(over, guest.abort, terms.patience)
-    if failed:
-        raise ended or failed[0]
-
-
-def _waited(over: threading.Event, abort: Callable[[], None], patience: float | None) -> ApvfioError | None:
-    """Wait until a migration is ``over``, and ``abort`` it if that is due; why it was, if it was."""
-    deadline = time.monotonic() + patience if patience else None
+    process.begin(order)
     why: ApvfioError | None = None
-    while not over.is_set():
+    while why is None:
         try:
-            over.wait(_BEAT)
+            failed = process.answer(_BEAT)
+            if failed is not None:
+                break
+            meanwhile()
+            if budget.left() <= 0:
+                why = budget_is_over(budget)
         except InterruptionError as interrupted:
             why = interrupted
-        if not why and deadline and time.monotonic() > deadline:
-            why = ApvfioError(
-                f"moving it has taken longer than {patience:g} s.",
-                remedy="Give it more time with --timeout, or a faster way with --migrate-uri.",
-            )
-        if why:
-            abort()
-    return why
+    else:
+        failed = _ended(process, abort, budget)
+    if failed:
+        raise why or failed[0]
+
+
+def _ended(process: TransferProcess, abort: Callable[[], None], budget: Budget) -> list[ApvfioError]:
+    """End a move; none if it came to its end all the same."""
+    budget.turn_back()
+    # A part of the time is for the way back.
+    deadline = time.monotonic() + min(_ABORTING, budget.left() / 3)
+    while time.monotonic() < deadline:
+        abort()
+        failed = process.answer(_BEAT)
+        if failed is not None:
+            return failed
+    process.kill()
+    return [ApvfioError("libvirt did not end the migration.")]
+
+
+def budget_is_over(budget: Budget) -> ApvfioError:
+    """The error for a migration that takes too long."""
+    return ApvfioError(
+        f"the migration could not be completed within {budget.seconds or 0:g} s.",
+        remedy="Give it more time with --timeout, or a faster connection with --migrate-uri.",
+    )
 
 
 class InterruptionError(ApvfioError):
-    """Somebody has had enough."""
+    """A signal has ended a program."""
 
 
 def interruptible() -> AbstractContextManager[None]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from lab_env import MakeLab
 
-STAYS = "It runs here with its queues, and nothing is held at the destination."
+STAYS = "Nothing is held for it at the destination. It runs here with its queues."
+HERE_WITHOUT, THERE, THERE_WITHOUT, BOTH, UNCLEAR, NOWHERE = range(20, 26)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def arrived(pair: Pair, started: Standing) -> None:
 
 def failed(done: CompletedProcess[str], code: int, *says: str) -> None:
     """See a migration fail, and say why."""
-    assert (done.returncode, done.stdout) == (code, ""), done
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
     text = done.stderr.splitlines()[-1]
     assert text.startswith(f"apvfio: guest {NAME}: "), text
     assert all(part in text for part in says), text
@@ -137,7 +139,7 @@ def test_again_there_is_nothing_to_do(pair: Pair, started: Standing) -> None:
     done = pair.migrate("--json")
     assert (done.returncode, json.loads(done.stdout)["stages"]) == (0, [])
     arrived(pair, started)
-    failed(pair.migrate("--back"), Exit.CONFLICT, "has its queues there")
+    failed(pair.migrate("--back"), THERE, "has its queues there")
 
 
 def test_the_destination_has_no_queues_for_it(pair: Pair, started: Standing) -> None:
@@ -182,7 +184,7 @@ def test_its_queues_there_are_taken_after_the_plan(pair: Pair, started: Standing
 
 def test_it_does_not_let_go_of_its_device(pair: Pair, started: Standing) -> None:
     pair.here.run(["touch", "/var/lib/libvirt/stubborn"])
-    failed(pair.migrate("--timeout", "6"), Exit.FAILURE, f"not let go of its device {mdev(1)} in 6 s.", STAYS)
+    failed(pair.migrate("--timeout", "30"), Exit.FAILURE, f"not let go of its device {mdev(1)} in ", STAYS)
     assert pair.standing() == started
 
 
@@ -222,21 +224,38 @@ def test_the_device_cannot_be_plugged_in_there(pair: Pair, started: Standing) ->
     assert mdev(1) in pair.here.virsh("dumpxml", "--inactive", NAME).stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "timeout"])
-def test_it_is_interrupted_on_its_way(pair: Pair, started: Standing, how: object) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_interrupted_on_its_way(pair: Pair, started: Standing, how: signal.Signals) -> None:
     with hook_that_is_slow(pair.there, "90-slow", "prepare") as busy:
-        migration = pair.begin(*(["--timeout", "1"] if how == "timeout" else []))
+        migration = pair.begin()
         eventually(busy.there)
-        if isinstance(how, signal.Signals):
-            migration.send_signal(how)
+        migration.send_signal(how)
         with pytest.raises(Exception, match="timed out"):
             migration.wait(2)
-        busy.over()
         out, err = migration.communicate(timeout=60)
-    assert (migration.returncode, out) == (1, ""), err
-    assert ("was interrupted" if isinstance(how, signal.Signals) else "has taken longer than 1 s") in err
-    assert STAYS in err
+        busy.over()
+    assert (migration.returncode, out) == (UNCLEAR, ""), err
+    assert "it was interrupted" in err
+    assert "This host runs it, the destination could not be asked." in err
+    eventually(lambda: pair.standing()[2:], (True, False, True, False))
+    assert pair.migrate("--back").returncode == 0
     assert pair.standing() == started
+
+
+def test_it_ends_in_time_though_a_hook_hangs(pair: Pair, started: Standing) -> None:
+    """libvirt does not end a migration while a hook at the destination runs; its client has to leave."""
+    with hook_that_is_slow(pair.there, "90-slow", "prepare") as busy:
+        begun = time.monotonic()
+        migration = pair.begin("--timeout", "18")
+        eventually(busy.there)
+        out, err = migration.communicate(timeout=60)
+        took = time.monotonic() - begun
+        busy.over()
+    assert (migration.returncode, out) == (UNCLEAR, ""), err
+    assert "could not be completed within 18 s" in err
+    assert "This host runs it, the destination could not be asked." in err
+    assert took < 18 + 6  # with its own start and end, on a busy machine
+    eventually(lambda: pair.standing()[2:], (True, False, True, False))
 
 
 STEPS = ["expect", "unplug", "move", "plug"]
@@ -284,9 +303,7 @@ def test_killed_and_the_guest_ends(pair: Pair, started: Standing, step: str) -> 
     assert state(pair.here)[1:] == (0, False)
     if step != "move":
         done = pair.migrate("--back")
-        failed(done, Exit.REQUEST, "runs neither here nor at the destination")
-        assert pair.holder(pair.there) == {NAME: mdev(1)}
-        apvfio(pair.there, "release", NAME)
+        failed(done, NOWHERE, "it is not running. It runs neither here nor at the destination.")
     assert state(pair.there) == started.there
 
 
@@ -307,8 +324,8 @@ def test_killed_and_its_queues_here_are_taken(pair: Pair, started: Standing) -> 
     pair.here.virsh(*START, "thief")
     pair.there.run(["touch", "/var/lib/libvirt/full"])
     before = pair.standing()
-    failed(pair.migrate("--back"), Exit.CONFLICT, "are held by guest thief.")
-    failed(pair.migrate(), Exit.FAILURE, "Bus 'ap-bus' is full")
+    failed(pair.migrate("--back"), THERE_WITHOUT, "are held by guest thief.")
+    failed(pair.migrate(), THERE_WITHOUT, "Bus 'ap-bus' is full")
     assert pair.standing() == before
     pair.here.virsh("destroy", "thief")
     done = pair.migrate("--back")
@@ -321,7 +338,7 @@ def test_the_queues_here_cannot_come_home(pair: Pair, started: Standing) -> None
     try:
         with holding_our_lock(pair.here):
             done = pair.migrate()
-        failed(done, Exit.FAILURE, "was held by pid", "It runs at the destination and has its queues there.")
+        failed(done, THERE, "was held by pid", "It runs at the destination with its queues.")
         assert leases(pair.here) == {NAME: "held"}
         done = pair.migrate("--json")
         assert json.loads(done.stdout)["done"] == ["return"]
@@ -335,7 +352,8 @@ def test_two_at_once(pair: Pair, started: Standing) -> None:
         first = pair.begin()
         eventually(busy.there)
         second = pair.migrate()
-        assert second.returncode in (Exit.FAILURE, Exit.CONFLICT), second
+        assert second.returncode == HERE_WITHOUT, second
+        assert "was held by pid" in second.stderr
         busy.over()
         assert first.communicate(timeout=60)[1] != ""
     assert first.returncode == 0

@@ -18,6 +18,7 @@ from apvfio.engine.stop import release_guest
 from apvfio.events.audit_log import AUDIT_LOG
 from apvfio.libvirt import hook
 from apvfio.migration import source
+from apvfio.migration.budget import Budget
 from apvfio.migration.hosts import OtherHost
 from apvfio.migration.source import Traveller
 from apvfio.model.criteria import Criteria
@@ -164,7 +165,7 @@ def test_the_number_of_adapters_unless_it_is_named(text: str, adapters: int) -> 
 
 
 def test_it_is_not_migrated_nor_is_the_destination_asked(machine: Machine) -> None:
-    absent = OtherHost(["/nowhere/apvfio"])
+    absent = OtherHost(["/nowhere/apvfio"], Budget(None))
     plain = domain('<ap:matrix adapters="2" domains="1"/>')
     for xml, says in ((ids("2"), "QEMU cannot migrate one"), (plain, "does not answer")):
         start_guest(machine, request(xml))

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from apvfio.migration.address import parse_address
 from apvfio.model.errors import UsageError
 
-SSH = ["ssh", "-T", "-e", "none"]
+SSH = [
+    *("ssh", "-T", "-e", "none", "-o", "ConnectTimeout=20"),
+    *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
+]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from apvfio.migration.budget import Budget
 from apvfio.migration.hosts import OtherHost
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.matrix import Apqn
@@ -30,27 +31,27 @@ def there(tmp_path: Path) -> OtherHost:
     file = str(tmp_path / "host.json")
     create_sim(file, SimKernel.new(adapters=IBM_ADAPTERS, domains=IBM_DOMAINS))
     path = f"PYTHONPATH={environment()['PYTHONPATH']}"
-    return OtherHost(["env", path, sys.executable, "-m", "apvfio", "--sim", file])
+    return OtherHost(["env", path, sys.executable, "-m", "apvfio", "--sim", file], Budget(None))
 
 
 def answering(tmp_path: Path, text: str | bytes, code: int = 0) -> OtherHost:
     """A program that answers anything."""
     answer = tmp_path / "answer"
     answer.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return OtherHost(["sh", "-c", f"cat >/dev/null; cat {answer}; exit {code}"])
+    return OtherHost(["sh", "-c", f"cat >/dev/null; cat {answer}; exit {code}"], Budget(None))
 
 
 def test_the_real_program(there: OtherHost) -> None:
     prospect = there.preview(domain())
     assert prospect.plan["queues"] == [str(queue) for queue in prospect.equipment]
     assert prospect.equipment[Apqn(10, 1)].mode == "ep11"
-    assert there.expect(domain()) == MDEV.lower()
-    assert there.expect(domain()) == MDEV.lower()
+    assert there.expect(domain()).mdev == MDEV.lower()
+    assert there.expect(domain()).mdev == MDEV.lower()
     with pytest.raises(ConflictError, match=r"the destination refuses: .* are held by guest db1\.") as caught:
         there.preview(RIVAL)
     assert caught.value.remedy
     there.give_up(domain())
-    assert there.expect(RIVAL) == "0a0b0c0d-2222-4111-8111-111111111111"
+    assert there.expect(RIVAL).mdev == "0a0b0c0d-2222-4111-8111-111111111111"
 
 
 @pytest.mark.parametrize(
@@ -117,12 +118,14 @@ def test_a_refusal_is_of_its_kind(tmp_path: Path, document: object, kind: type[A
 def test_a_program_that_is_not_there() -> None:
     for words in (["/nowhere/apvfio"], ["apv\0fio"]):
         with pytest.raises(HostError, match="does not answer"):
-            OtherHost(words).expect(domain())
+            OtherHost(words, Budget(None)).expect(domain())
 
 
 def test_the_guest_is_told_on_standard_input_alone(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    host = OtherHost(["sh", "-c", f'cat >{told}; printf "%s " "$@" >{told}.words; exit 1', "sh"])
+    host = OtherHost(
+        ["sh", "-c", f'cat >{told}; printf "%s " "$@" >{told}.words; exit 1', "sh"], Budget(None)
+    )
     with pytest.raises(HostError):
         host.give_up(domain())
     assert told.read_bytes() == domain()

@@ -59,9 +59,12 @@ def test_no_entry_is_there_twice() -> None:
 
 def test_every_error_says_what_to_do() -> None:
     """But for those that quote somebody else, and those that nobody is there to read."""
-    others = {"libvirt refused: <>.", "the daemon that started it has died."}
+    others = {"libvirt refused: <>.", "nothing waits for its start any more."}
     completed = {
-        "it was interrupted.",  # migration says where the guest is
+        "it was interrupted.",  # migration says where the guest is,
+        "libvirt did not end the migration.",  # and what to do then
+        "the process that has libvirt move it was killed.",
+        "<>",
         "queues are moved by driver_override on this host.",  # the callout goes on
         "<>.",  # the doctor's checks have remedies of their own
         "<>: <>.",
