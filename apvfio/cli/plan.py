@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from apvfio.cli.guest_source import add_source, read_domain, read_domains
 from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.domain.request import request_of
+from apvfio.engine.master_keys import known_keys
 from apvfio.engine.plan_start import all_named
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look
@@ -18,15 +19,18 @@ from apvfio.model.errors import ApvfioError, Exit, RequestError, printable
 from apvfio.model.host import OVERRIDES
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.all_guests import plan_all_guests
+from apvfio.plan.key_warnings import dependence_warnings
 from apvfio.plan.start_plan import ALREADY_FREE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from apvfio.kernel.seam import System
+    from apvfio.model.host import Host
     from apvfio.model.master_keys import SeenKeys
     from apvfio.model.matrix import Apqn
     from apvfio.model.request import Request
+    from apvfio.model.text import WarningText
     from apvfio.plan.all_guests import AllGuests
     from apvfio.plan.options import Option
     from apvfio.plan.start_plan import Plan
@@ -69,9 +73,19 @@ def _run_all(args: argparse.Namespace) -> int:
         requests, unmet = all_named(system, requests, host, ledger, policy)
         facts = read_usage(system, host, [request.matrix for request in requests], policy)
         found = plan_all_guests(requests, host, ledger, policy, facts)
+        told = [said for request in found.guests for said in _about_keys(system, host, request)]
+    found = found._replace(warnings=(*found.warnings, *told))
     found = found._replace(errors=(*errors, *unmet, *found.errors))
     print_result(args, found.as_json(), all_guests_text(found))
     return Exit.OK
+
+
+def _about_keys(system: System, host: Host, request: Request) -> Iterator[WarningText]:
+    """What to warn of, in sentences that name the guest, if it depends on master keys."""
+    if request.secure or (request.criteria and request.criteria.mkvp):
+        keys = known_keys(system, host, request.matrix.queues())
+        for said in dependence_warnings(request, keys):
+            yield f"guest {printable(request.guest)}: {said}"
 
 
 def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], list[ApvfioError]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine import chzdev
 from apvfio.engine.carry_out import finish_ended
+from apvfio.engine.plan_start import remember_keys
 from apvfio.engine.state import look
 from apvfio.events import record
 from apvfio.kernel.apply import bind_queues, check, write
@@ -57,6 +58,7 @@ def change_masks(
         announce(change)
         if change.steps:
             progress(resetting([*change.lost, *change.returned]))
+        remember_keys(system, change.lost)
         _take(system.sysfs, change)
         # The pending returns change once the masks have: a change that failed leaves both as they were.
         if change.ledger != before.ledger:

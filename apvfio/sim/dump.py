@@ -23,6 +23,7 @@ from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import LINUX_6_1, LINUX_6_12, LINUX_7_2
 from apvfio.sim.state import Mdev, Queue, SimCard
 from apvfio.store import definitions, ledger_file
+from apvfio.store.mkvps_note import MKVPS
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ def dump(system: System, path: str, *, force: bool = False) -> Host:
     with open_sim(path) as copy:
         # Its leases are those of the copy's boot; no mdevctl will make a device there.
         ledger_file.save(copy.files, ledger._replace(boot_id=copy.boot_id, claims={}))
+        # Of a guest's queues nobody can read the master keys any more.
+        remembered = system.files.read(MKVPS)
+        if remembered:
+            copy.files.write(MKVPS, remembered)
     return host
 
 

@@ -162,3 +162,26 @@ def test_plan_says_which_keys_it_used(
         "warning the master key of 0a.0001 cannot be read now, and is the one remembered since "
         "2026-01-31T11:00:00Z: a key ceremony may have changed it\n"
     ) in text
+
+
+def test_a_change_of_the_masks_reads_them_too(
+    host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with host.opened() as system:
+        system.kernel.state.queues[Apqn(1, 1)].mkvps = "AES CUR: valid 0x1122334455667788"
+    out(host, capsys, "masks", "-a", "apmask=-1")
+    mode, read, owner, key = rows(out(host, capsys, "keys", "list"))["01.0001"]
+    assert (mode, owner, key) == ("cca", "free", "0x1122334455667788")
+    assert re.fullmatch(WHEN, read)
+
+
+def test_a_dumped_host_remembers_the_same(
+    host: SimulatedHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = rows(out(host, capsys, "keys", "list"))
+    copy = str(tmp_path / "copy.json")
+    out(host, capsys, "dump", copy)
+    host.path = copy
+    found = rows(out(host, capsys, "keys", "list"))
+    assert found["0a.0001"] == before["0a.0001"]
+    assert found["0a.0001"][1] != "now"

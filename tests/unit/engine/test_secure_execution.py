@@ -297,6 +297,10 @@ def test_the_guest_is_shown_as_one(tmp_path: Path, capsys: pytest.CaptureFixture
             "Secure Execution guest must not be given: request one domain on several adapters.",
         )
         assert found[1][0] == "ok"
+        capsys.readouterr()
+        assert host.run("plan", "--all", "--json", "--connect", TEST_DRIVER) == Exit.OK
+        (said,) = json.loads(capsys.readouterr().out)["warnings"]
+        assert said.startswith("guest se1: 0a.0001, 0a.0002 are domains of one adapter")
         start = next(one for one in checks if one["id"] == "start")
         assert "master key" not in start["message"] or "carry" in start["message"]
 
