@@ -90,6 +90,19 @@ def test_the_page_for_cockpit_has_a_package_of_its_own(package: Path, rpm_packag
     assert not [line for line in _said(*listing, str(ours)) if "/usr/share/cockpit" in line]
 
 
+@pytest.mark.parametrize("kind", ["deb", "rpm"])
+def test_a_package_has_all_manuals_pages_and_examples(package: Path, rpm_package: Path, kind: str) -> None:
+    """Whoever adds one has named it where setup and packages look."""
+    ours = {"deb": package, "rpm": rpm_package}[kind]
+    listing = {"deb": ("dpkg-deb", "--contents"), "rpm": ("rpm", "--query", "--list", "--package")}[kind]
+    paths = [line.split()[-1].removesuffix(".gz") for line in _said(*listing, str(ours))]
+    for place, source in (("/share/man/", "man"), ("/share/doc/", "docs"), ("/share/doc/", "examples")):
+        files = [path for path in _said("git", "-C", CHECKOUT, "ls-files", source) if path.count("/") == 1]
+        wanted = {os.path.basename(path) for path in files if not path.endswith("/demo")}
+        assert wanted
+        assert wanted <= {os.path.basename(path) for path in paths if place in path}
+
+
 def _said(*words: str) -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
 
