@@ -45,14 +45,15 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor log metrics queues keys plan guest cluster migrate incoming define undefine
-        masks mechanism reconcile release dump demo sim install uninstall" ;;
+    '') echo "--help --version --sim --root status doctor log metrics queues keys plan guest cluster migrate drain incoming
+        define undefine masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
         --back --back-uri --dry-run -n" ;;
+    drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
     queues) echo "--help --json --no-headings -n" ;;
     keys) echo "--help list forget" ;;
@@ -187,7 +188,7 @@ _apvfio() {
         _apvfio_list "$current" "$root" adapters
         return
         ;;
-    *' '--domains | *' '--control-domains | *' aqmask=')
+    *' '--domain | *' '--domains | *' '--control-domains | *' aqmask=')
         _apvfio_list "$current" "$root" domains
         return
         ;;

@@ -100,6 +100,10 @@ apvfio migrate db1 qemu+ssh://root@host2/system --back   # after it was interrup
 virsh dumpxml db1 | apvfio incoming --dry-run
 virsh dumpxml db1 | apvfio incoming
 virsh dumpxml db1 | apvfio incoming --give-up
+[drain]
+apvfio drain --adapter 0xa --dry-run    # who would move, and who must be stopped
+apvfio drain --adapter 0xa --yes
+apvfio drain --adapter 0xa --restore --yes   # after the change
 [reconcile]
 apvfio reconcile --dry-run
 apvfio reconcile

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
 from apvfio.model.errors import ConflictError
+from apvfio.model.policy import DRAINS
 from apvfio.store import ledger_file
 from apvfio.store.policy_file import POLICY, parse_policy
 from apvfio.store.system import RealSystem
@@ -33,7 +34,7 @@ def state_of(system: System | None, guest: Guest | None = None) -> str:
         parts += [read_host(system.sysfs), *_kept(ledger_file.load(system.files, system.boot_id))]
         policy = system.files.read(POLICY)
         parse_policy(policy)  # An error in it is the one to tell.
-        parts += [policy, system.files.read(persistent_masks.RULE)]
+        parts += [policy, system.files.read(persistent_masks.RULE), system.files.read(DRAINS)]
     if guest:
         parts += [guest.uuid, guest.active, guest.saved, guest.xml()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -31,7 +31,7 @@ _MODULES = (
         "mechanism",
         "migrate",
     ),
-    *("cluster", "incoming", "reconcile", "release", "install", "uninstall", "dump", "demo", "sim"),
+    *("cluster", "drain", "incoming", "reconcile", "release", "install", "uninstall", "dump", "demo", "sim"),
 )
 _COMMANDS = {name: name for name in _MODULES} | {"undefine": "define"}
 """The module of each command in `apvfio.cli`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 CATALOGUE = {
     "kernel": ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
-    "apvfio": ("run-directory", "policy", "ledger", "lock", "s390-lock", "drift"),
+    "apvfio": ("run-directory", "policy", "drains", "ledger", "lock", "s390-lock", "drift"),
     "libvirt": (
         *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),
         *("other-hooks", "hook-seen"),

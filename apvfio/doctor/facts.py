@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apvfio.install.checks import Finding
     from apvfio.install.file_changes import Found
     from apvfio.kernel.lszcrypt import ApDevice
+    from apvfio.model.drain import Drain
     from apvfio.model.host import Host
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Lease, Ledger
@@ -142,6 +143,8 @@ class StoreFacts(NamedTuple):
     """Whether something that is no directory has the name of /run/apvfio."""
     of_guest: Mapping[str, tuple[str, ...]] = {}
     """Those of the differences that are about the device of one guest, by the guest's uuid."""
+    drains: tuple[Drain, ...] = ()
+    """The drains that have not been restored."""
 
     @classmethod
     def unseen(cls, why: Unseen) -> StoreFacts:

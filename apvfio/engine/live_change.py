@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
-from apvfio.engine.plan_start import plan_with, with_offline_queues
+from apvfio.engine.plan_start import plan_with, require_criteria_met, with_offline_queues
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import bring_up_to_date, read_ledger, read_state
 from apvfio.engine.verify import readable, verify_device
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs, System
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.model.text import WarningText
@@ -48,24 +49,37 @@ _TURNS = 3
 """The device gets back what it had; what it no longer has is returned; what that leaves to do."""
 
 
-def plan_change(system: System, request: Request, changer: Process) -> LivePlan:
-    """What `apply_change` would do now; changes nothing."""
-    return _plan(system, request, read_state(system), changer)
+def plan_change(
+    system: System,
+    request: Request,
+    changer: Process,
+    *,
+    wanted: Matrix | None = None,
+    seen: State | None = None,
+) -> LivePlan:
+    """What `apply_change` would do now, or in the state ``seen``; changes nothing."""
+    return _plan(system, request, seen or read_state(system), changer, wanted)
 
 
 def apply_change(
-    system: System, request: Request, changer: Process, annotation: str | None = None
+    system: System,
+    request: Request,
+    changer: Process,
+    annotation: str | None = None,
+    *,
+    wanted: Matrix | None = None,
 ) -> LivePlan:
     """Give the running guest's device the queues that ``request`` names; on any error all goes back.
 
     The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
     for good with `commit` only; ``changer`` is the process that will say so. ``annotation`` is what the
-    guest's annotation must be if it is undone, None if that does not change.
+    guest's annotation must be if it is undone, None if that does not change. With ``wanted``, of all queues
+    that satisfy the request's criteria these are given; HostError if they do not satisfy them.
     """
     with system.lock():
         saved = ledger_file.load(system.files, system.boot_id)
         seen = read_state(system, saved)
-        found = _plan(system, request, seen, changer)
+        found = _plan(system, request, seen, changer, wanted)
         if found.idle:
             return found
         live = None if annotation is None else LiveChange(changer, annotation)
@@ -150,7 +164,9 @@ def _end(system: System, done: LivePlan, end: Callable[[Lease], Lease]) -> Outco
     return carry_out_rest(system, first, pace)
 
 
-def _plan(system: System, request: Request, seen: State, changer: Process) -> LivePlan:
+def _plan(
+    system: System, request: Request, seen: State, changer: Process, wanted: Matrix | None = None
+) -> LivePlan:
     lease = held_lease(request, seen.ledger)
 
     def make(named: Request, warned: tuple[WarningText, ...]) -> LivePlan:
@@ -165,6 +181,13 @@ def _plan(system: System, request: Request, seen: State, changer: Process) -> Li
 
     # Criteria that are met move nothing.
     ledger = seen.ledger.with_last_given(lease.uuid, lease.matrix) if request.criteria else seen.ledger
+    if wanted is not None and request.criteria:
+        require_criteria_met(system, request, wanted, seen)
+        named = request._replace(matrix=wanted, criteria=None)
+        found = plan_with(system, named, seen, make)
+        # To be remembered as what its criteria were given.
+        asked = found.plan.request._replace(criteria=request.criteria)
+        return found._replace(plan=found.plan._replace(request=asked))
     return plan_with(system, request, seen._replace(ledger=ledger), make)
 
 

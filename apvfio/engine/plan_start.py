@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from apvfio.model.cards import CardFacts
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
+    from apvfio.model.matrix import Matrix
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
     from apvfio.model.text import WarningText
@@ -150,6 +151,16 @@ def _require_usable(sysfs: Sysfs, request: Request) -> None:
     from apvfio.plan.secure_execution import require_usable  # noqa: PLC0415
 
     require_usable(request, read_adapters(sysfs))
+
+
+def require_criteria_met(system: System, request: Request, matrix: Matrix, state: State) -> None:
+    """HostError unless the queues of ``matrix`` satisfy the criteria of ``request`` and are free."""
+    from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
+    from apvfio.plan.selection import require_met  # noqa: PLC0415
+
+    assert request.criteria
+    known = card_facts(system, request.criteria, state.host)
+    require_met(request, matrix, *state, known=known)
 
 
 def all_named(

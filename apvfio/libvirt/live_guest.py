@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest, Guests
     from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Matrix
     from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.plan.live_change import LivePlan
@@ -99,8 +100,18 @@ def plan(system: System, guest: Guest, request: Request) -> Plan | LivePlan:
     return found._replace(warnings=(*found.warnings, to_bind(list(found.request.matrix.queues()))))
 
 
-def give(system: System, guest: Guest, request: Request, annotation: str, edit: Edit | None = None) -> None:
+def give(
+    system: System,
+    guest: Guest,
+    request: Request,
+    annotation: str,
+    edit: Edit | None = None,
+    *,
+    wanted: Matrix | None = None,
+) -> None:
     """Give the running ``guest`` what ``request`` names, in place of what it has, and ``annotation``.
+
+    With ``wanted``, of all queues that satisfy its criteria it gets these.
 
     ``edit`` changes its definition as well. When this returns the guest has all that; on ApvfioError, from
     whichever of the steps, it has what it had, and annotation and definition are as they were.
@@ -110,7 +121,7 @@ def give(system: System, guest: Guest, request: Request, annotation: str, edit: 
     changed: LivePlan | None = None
     lease = lease_of(system, guest)
     if lease:
-        changed = live_change.apply_change(system, request, this_process(), life.annotation)
+        changed = live_change.apply_change(system, request, this_process(), life.annotation, wanted=wanted)
         if not changed.idle:
             lease = changed.plan.lease._replace(live_change=LiveChange(this_process(), life.annotation))
     else:

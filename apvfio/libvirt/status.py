@@ -22,6 +22,7 @@ from apvfio.model.queue_states import NO_STATES, QueueStates
 from apvfio.plan.drift import drift_of_lease
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.pending_returns import pending_returns
+from apvfio.store.drain_file import load_drains
 from apvfio.store.ledger_file import load
 from apvfio.store.policy_file import read_policy
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apvfio.kernel.seam import System
+    from apvfio.model.drain import Drain
     from apvfio.model.host import Host
     from apvfio.model.ledger import Lease, Ledger
     from apvfio.model.master_keys import SeenKeys
@@ -52,6 +54,8 @@ class Status(NamedTuple):
     """Why the policy cannot be used, None if it can; ``policy`` is an empty one then."""
     keys: Mapping[Apqn, SeenKeys] = {}
     """The master keys that are remembered."""
+    drains: tuple[Drain, ...] = ()
+    """Empty if their file cannot be understood, which is a `policy_error`."""
 
     @property
     def mechanism(self) -> str:
@@ -90,6 +94,11 @@ def read_status(system: System, *, states: bool = True) -> Status:
         policy = read_policy(system.files)
     except ApvfioError as error:
         wrong = error
+    drains: tuple[Drain, ...] = ()
+    try:
+        drains = tuple(load_drains(system.files))
+    except ApvfioError as error:
+        wrong = wrong or error
     running = system.running_guests()
     return Status(
         host,
@@ -101,4 +110,5 @@ def read_status(system: System, *, states: bool = True) -> Status:
         read_states(system.sysfs, host) if states else NO_STATES,
         wrong,
         remembered_keys(system) if states else {},
+        drains,
     )

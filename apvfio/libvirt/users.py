@@ -17,6 +17,7 @@ from apvfio.store.definitions import defined_devices
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.status import Status
+    from apvfio.model.drain import Drain
     from apvfio.model.ids import IdSet
     from apvfio.model.ledger import Claim, Lease
     from apvfio.model.matrix import Apqn, Area, Matrix
@@ -81,6 +82,11 @@ class Users(NamedTuple):
     def reserved(self) -> list[Apqn]:
         """Its queues that the policy reserves for the host."""
         return [queue for queue in self.owners if self.found.policy.reserves(queue)]
+
+    @property
+    def drains(self) -> list[Drain]:
+        """The drains that concern it."""
+        return [drain for drain in self.found.drains if drain.area.overlaps(self.area)]
 
     @property
     def pending(self) -> list[PendingReturn]:

@@ -98,6 +98,13 @@ class Area(NamedTuple):
             self.everything or bool(self.adapters & matrix.adapters) or bool(self.domains & matrix.domains)
         )
 
+    def overlaps(self, other: Area) -> bool:
+        """Whether a queue can lie in both; an adapter and a domain always cross."""
+        if self.everything or other.everything:
+            return True
+        crossing = (self.adapters and other.domains) or (self.domains and other.adapters)
+        return bool(crossing or self.adapters & other.adapters or self.domains & other.domains)
+
     def queues_of(self, matrix: Matrix) -> list[Apqn]:
         """The queues of ``matrix`` that lie in the area."""
         return [queue for queue in matrix.queues() if self.holds(queue)]

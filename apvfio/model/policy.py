@@ -7,9 +7,11 @@ No annotation can override it: a guest says what it requests, the policy says wh
 from __future__ import annotations
 
 from apvfio.model.ids import NO_IDS, IdSet
-from apvfio.model.matrix import Apqn
+from apvfio.model.matrix import Apqn, Area
 from apvfio.model.typed import NamedTuple
 
+DRAINS = "etc/apvfio/drains.json"
+"""The file of the drains, which `apvfio.store.drain_file` reads where there is one."""
 REFUSE = "refuse"
 WARN = "warn"
 IGNORE = "ignore"
@@ -63,6 +65,8 @@ class Policy(NamedTuple):
     keep: Keep = Keep()
     busy: Busy = Busy()
     times: Times = Times()
+    drained: Area = Area()
+    """The queues that no guest gets until ``apvfio drain --restore``; the host need not keep them."""
 
     def reserves(self, queue: Apqn) -> bool:
         """Whether ``queue`` must stay with the host."""

@@ -94,8 +94,20 @@ def others(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
     return [matrix for uuid, matrix in host.mdevs.items() if uuid not in going]
 
 
+class DrainedError(PolicyError):
+    """Guests do not get a queue because its adapter or domain is drained for a planned change."""
+
+
 def require_unreserved(queues: Iterable[Apqn], policy: Policy) -> None:
-    """PolicyError if one of ``queues`` is reserved for the host."""
+    """PolicyError if one of ``queues`` is reserved for the host or drained."""
+    queues = list(queues)
+    drained = [queue for queue in queues if policy.drained.holds(queue)]
+    if drained:
+        raise DrainedError(
+            f"{some_queues(drained)} {'is' if len(drained) == 1 else 'are'} drained for a planned change.",
+            queues=drained,
+            remedy="Request other queues, or end the drain with 'apvfio drain --restore'.",
+        )
     reserved = [queue for queue in queues if policy.reserves(queue)]
     if reserved:
         raise PolicyError(

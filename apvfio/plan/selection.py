@@ -106,6 +106,19 @@ def _choose(
     return Matrix(IdSet(best.adapters), IdSet(best.domains), criteria.control_domains)
 
 
+def require_met(
+    request: Request, matrix: Matrix, host: Host, ledger: Ledger, policy: Policy, *, known: CardFacts
+) -> None:
+    """HostError unless every queue of ``matrix`` satisfies the request's criteria and is free or its own."""
+    ledger = ledger.with_ending(request.guest_uuid)
+    mechanism = mechanism_of(host, ledger, policy)
+    found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=())
+    if not found.queues.issuperset(matrix.queues()):
+        raise _impossible(
+            request, f"not all of {some_queues(list(matrix.queues()))} satisfy its criteria", found
+        )
+
+
 def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
     """What the guest might get again: what somebody assigned to its device already, what it had last."""
     to_remove = ledger.mdevs_to_remove()

@@ -50,7 +50,7 @@ def candidates(
     cards, story = _cards(request, criteria, known, host)
     left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
     conditions: list[tuple[str, Callable[[Apqn], str]]] = [
-        ("not kept for the host", lambda queue: _kept(queue, policy, kept)),
+        ("neither kept for the host nor drained", lambda queue: _kept(queue, policy, kept)),
         ("bound to cex4queue or free", lambda queue: _bound_elsewhere(queue, host, mechanism)),
         ("held by nobody", _holders(request, host, ledger)),
     ]
@@ -103,6 +103,8 @@ def _generation(card: Card) -> str:
 def _kept(queue: Apqn, policy: Policy, kept: Collection[Apqn]) -> str:
     if policy.reserves(queue):
         return "reserved"
+    if policy.drained.holds(queue):
+        return "drained"
     return "needed by the host" if queue in kept else ""
 
 

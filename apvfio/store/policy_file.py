@@ -8,7 +8,7 @@ from apvfio.model.host import MASKS, OVERRIDES
 from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn
-from apvfio.model.policy import IGNORE, REFUSE, WARN, Busy, Keep, Policy, Times
+from apvfio.model.policy import DRAINS, IGNORE, REFUSE, WARN, Busy, Keep, Policy, Times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,14 +20,25 @@ _LONGEST_SENTENCE = 300
 
 
 def read_policy(files: Files) -> Policy:
-    """The policy in force; RequestError names what is wrong with its file, FileError why none can be read."""
-    return parse_policy(files.read(POLICY))
+    """The policy in force, with what is drained.
+
+    RequestError names what is wrong with its file, FileError why none can be read; ApvfioError if the drains
+    cannot be understood.
+    """
+    policy = parse_policy(files.read(POLICY))
+    drains = files.read(DRAINS)
+    if drains is None:
+        return policy
+    # Only a host with a drain pays for its parser.
+    from apvfio.store.drain_file import drained_area, parse_drains  # noqa: PLC0415
+
+    return policy._replace(drained=drained_area(parse_drains(drains)))
 
 
 def read_times(files: Files) -> Times:
     """The policy's waits, or the usual ones where it cannot be used: no typo shall keep a guest's queues."""
     try:
-        return read_policy(files).times
+        return parse_policy(files.read(POLICY)).times
     except ApvfioError:
         return Times()
 

@@ -12,6 +12,7 @@ from apvfio.model.text import some_queues
 from apvfio.store.ledger_file import pending_json
 from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.columns import fold
+from apvfio.view.drain_report import drain_state_json, drains_lines
 from apvfio.view.matrix_text import matrix
 from apvfio.view.picture import Picture, picture
 
@@ -55,6 +56,7 @@ def status_report(found: Status) -> Report:
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
             *([("policy", printable(str(error), _LONGEST))] if error else []),
+            *drains_lines(found.drains),
         ),
         picture=_picture(found),
         leases=_leases(found.ledger),
@@ -144,6 +146,7 @@ def status_json(found: Status) -> dict[str, object]:
         "pending": pending_json(found.ledger),
         "pending_returns": [one.as_json() for one in found.pending],
         "drift": found.drift,
+        "drains": [drain_state_json(drain) for drain in found.drains],
         "policy_error": found.policy_error and found.policy_error.as_json(),
         "picture": _picture(found).as_json(),
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from apvfio.model.errors import printable
 from apvfio.model.text import count_queues, some_queues
 from apvfio.view.columns import fold
+from apvfio.view.drain_report import drain_state_json, drains_lines
 from apvfio.view.status_report import claim_json, queue_json, running_lease_json
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _parts(found: Users) -> Iterator[tuple[str, Iterable[str]]]:
     yield "mdevctl definitions", map(_definition, found.definitions)
     yield "used by the host", _used(found)
     yield "reserved", [some_queues(found.reserved)] if found.reserved else []
+    yield "drained", (value for _, value in drains_lines(found.drains))
     yield "pending returns", (f"{one}, {one.why}" for one in found.pending)
 
 
@@ -126,6 +128,7 @@ def users_json(found: Users) -> dict[str, object]:
             ],
         },
         "reserved": [str(queue) for queue in found.reserved],
+        "drains": [drain_state_json(drain) for drain in found.drains],
         "pending_returns": [one.as_json() for one in found.pending],
         "libvirt_error": found.libvirt_error and found.libvirt_error.as_json(),
     }

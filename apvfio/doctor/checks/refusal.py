@@ -11,6 +11,7 @@ from apvfio.doctor.checks.kernel import clearing, strange
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.model.host import BUS
 from apvfio.model.ids import format_list
+from apvfio.plan.availability import DrainedError
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
         return _held(guest, request, error, facts, words)
     if request.secure and isinstance(error, RequestError):
         return of_error("secure-execution", error, words.apvfio("queues"))
+    if isinstance(error, DrainedError):
+        return of_error("refused", error, words.apvfio("drain", "--restore"))
     if isinstance(error, PolicyError):
         return of_error("refused", error, words.edit(POLICY))
     if request.criteria:

@@ -9,8 +9,10 @@ from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen, known
 from apvfio.model.criteria import count
 from apvfio.model.errors import Exit
-from apvfio.model.policy import Policy
+from apvfio.model.ids import format_list
+from apvfio.model.policy import DRAINS, Policy
 from apvfio.model.text import count_queues, some_queues
+from apvfio.store.drain_file import DamagedDrainsError
 from apvfio.store.ledger_file import LEDGER, NewerLedgerError
 from apvfio.store.locks import S390_LOCK
 from apvfio.store.policy_file import POLICY
@@ -38,6 +40,7 @@ def judge_store(facts: Facts, words: Words) -> Iterator[Check]:
         yield of_error("run-directory", keeping.directory, *(aside if keeping.replaced else own))
     yield _policy(keeping, words)
     yield from _absent_reserved(facts)
+    yield from _drains(keeping, words)
     yield _ledger(keeping, words)
     if keeping.lock_holder:
         sentence = f"apvfio's lock is held by {keeping.lock_holder}: starts and stops wait for it."
@@ -52,6 +55,9 @@ def _policy(keeping: StoreFacts, words: Words) -> Check:
     if isinstance(policy, Unseen):
         if policy.hidden:
             return skipped("policy", ROOT_ONLY)
+        if isinstance(policy.error, DamagedDrainsError):
+            path = words.path(DRAINS)
+            return of_error("drains", policy.error, f"mv -T --backup=numbered {path} {path}.damaged")
         return of_error("policy", policy.error, words.edit(POLICY))
     return ok("policy", f"the policy /{POLICY} is in order, if there is one")
 
@@ -64,6 +70,20 @@ def _absent_reserved(facts: Facts) -> Iterator[Check]:
     if absent:
         sentence = f"/{POLICY} reserves {some_queues(absent)}, not on this host."
         yield warning("policy", sentence, "Check the policy, and whether an adapter is off.", queues=absent)
+
+
+def _drains(keeping: StoreFacts, words: Words) -> Iterator[Check]:
+    """What is drained is forgotten easily, and guests that name its queues do not start."""
+    for drain in keeping.drains:
+        area = ("--adapter", format_list(drain.area.adapters)), ("--domain", format_list(drain.area.domains))
+        named = [word for option, ids in area if ids for word in (option, ids)] or ["--all"]
+        command = words.apvfio("drain", "--restore", *named)
+        if drain.restoring:
+            sentence = f"the restore of the drain of {drain.area} was interrupted."
+            yield warning("drains", sentence, "Finish it.", command)
+        else:
+            sentence = f"{drain.area} is drained: no guest gets its queues."
+            yield warning("drains", sentence, "After the planned change, end the drain.", command)
 
 
 def _ledger(keeping: StoreFacts, words: Words) -> Check:

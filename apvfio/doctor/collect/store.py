@@ -9,15 +9,17 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, attempt, known
+from apvfio.doctor.facts import S390Lock, StoreFacts, Unseen, attempt, known, otherwise
 from apvfio.engine.differences import differences
+from apvfio.model.drain import Drain
 from apvfio.model.errors import HostError, printable
 from apvfio.model.host import ALL_BITS
 from apvfio.model.ledger import HELD, Ledger
 from apvfio.plan.drift import drift
 from apvfio.store import ledger_file, masks_file
+from apvfio.store.drain_file import load_drains
 from apvfio.store.locks import OWN_LOCK, S390_LOCK, has_ended
-from apvfio.store.policy_file import POLICY, parse_policy
+from apvfio.store.policy_file import read_policy
 from apvfio.store.processes import command_line
 from apvfio.store.safe_open import open_ordinary, require_private
 from apvfio.store.system import RealSystem
@@ -40,7 +42,8 @@ def look_at_store(system: System, host: Host | None) -> StoreFacts:
     return StoreFacts(
         directory=private.error if isinstance(private, Unseen) else None,
         replaced=os.path.lexists(directory) and (os.path.islink(directory) or not os.path.isdir(directory)),
-        policy=attempt(lambda: parse_policy(system.files.read(POLICY))),
+        policy=attempt(lambda: read_policy(system.files)),
+        drains=tuple(otherwise(lambda: load_drains(system.files), list[Drain]())),
         ledger=ledger,
         stored=attempt(lambda: masks_file.load(system.files)),
         lock_holder=_own_lock(os.path.join(root, OWN_LOCK)) if root else "",

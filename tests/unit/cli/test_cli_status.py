@@ -123,6 +123,7 @@ def test_json_is_what_the_contract_says(tmp_path: Path, capsys: pytest.CaptureFi
             }
         ],
         "drift": [],
+        "drains": [],
         "policy_error": None,
         "picture": {
             "adapters": [{"adapter": "00", "type": "CEX8A"}, {"adapter": "01", "type": "CEX8C"}],

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from apvfio.cli.main import main
+from apvfio.engine.drain import begin_drain
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
-from apvfio.model.matrix import Matrix
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Area, Matrix
 from command_line import PARSERS, options
 from domain_xml import MDEV, domain
 from hosts import a_lease, a_matrix, a_request, guest, mdev
@@ -61,6 +63,8 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("masks", ("--dry-run", "apmask=-1"), "masks_change"),
     ("masks", ("-p", "apmask=-1"), "masks_change"),
     ("mechanism", (), "mechanism"),
+    ("drain", ("--adapter", "0", "-n", *CONNECT), "drain"),
+    ("drain", ("--restore", "--yes", *CONNECT), "restore"),
     ("incoming", ("-n",), "incoming"),
     ("incoming", (), "lease"),
     ("incoming", ("--give-up",), "outcome"),
@@ -83,11 +87,13 @@ def libvirtd() -> Iterator[Driver]:
 
 @pytest.fixture
 def host(tmp_path: Path) -> SimulatedHost:
-    """Two guests run, one by a device that apvfio has not made; a claim's process and a change are over."""
+    """Two guests run, beside a device that apvfio has not made, and a domain that is not there is drained."""
     made = SimulatedHost(tmp_path)
     made.start(a_request("0", "1-2"))
     made.start(a_request("1", "4", 2))
     made.make_mdev(OWN_DEVICE, a_matrix("10", "4"))
+    with made.opened() as system:
+        begin_drain(system, Area(domains=IdSet([84])))
     return made
 
 

@@ -29,6 +29,7 @@ adapter 10 (0a): 4 queues
   mdevctl definitions     {mdev(2)}: adapters 10, domains 2; started at boot
   used by the host        none
   reserved                0a.0004
+  drained                 none
   pending returns         apmask 10, held by guest g1
 """
 DEFINITION = {

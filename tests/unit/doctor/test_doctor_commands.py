@@ -40,7 +40,7 @@ WORDS = {
     ("about", "plan"), ("about", "define --replace"), ("about", "guest set"),
     # Of the guest that was asked about, and never of another.
     ("virsh", "edit"), ("virsh", "shutdown"), ("virsh", "list"), ("virsh", "attach-device"),
-    ("edit", ""), ("echo", "1"), ("echo", ""),
+    ("apvfio", "drain"), ("edit", ""), ("echo", "1"), ("echo", ""),
 }  # fmt: skip
 
 

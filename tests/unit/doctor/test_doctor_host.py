@@ -255,7 +255,7 @@ def test_a_check_that_fails_is_a_finding(host: Patient, monkeypatch: pytest.Monk
 
     for where in (
         "checks.kernel.mechanism_of",
-        "collect.store.parse_policy",
+        "collect.store.read_policy",
         "collect.kernel.has_boot_masks",
         "collect.guests.parse_xml",
     ):

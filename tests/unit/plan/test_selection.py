@@ -195,7 +195,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             Policy(domains=IdSet([2])),
             IBM,
             "no rectangle of 1 adapter x 2 domains is among the 1 queue left (0a.0001): "
-            "mode ep11 leaves 0a; not kept for the host leaves 0a.0001: 0a.0002 reserved.",
+            "mode ep11 leaves 0a; neither kept for the host nor drained leaves 0a.0001: 0a.0002 reserved.",
         ),
         (
             Criteria("ep11"),

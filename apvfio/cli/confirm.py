@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asking before something dangerous is done."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from apvfio.model.errors import ApvfioError, UsageError
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the option ``--yes``."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def confirm(args: argparse.Namespace, question: str) -> None:
+    """Return if the user agrees, or has with ``--yes``.
+
+    ApvfioError if the answer is anything but yes, UsageError if there is no terminal to ask on.
+    """
+    if args.yes:
+        return
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError(
+            f"{args.command} asks before it changes anything, and standard input is no terminal.",
+            remedy="Add --yes, after a look at what --dry-run prints.",
+        )
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ApvfioError("the answer was not yes.", remedy="Nothing was changed.")
