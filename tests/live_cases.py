@@ -57,6 +57,18 @@ from apvfio.store.system import RealSystem
 hotplug.detach = lambda guest: os._exit(9)
 live_guest.take(RealSystem(), Guests("qemu:///system").find(sys.argv[1]))
 """
+_DRAIN_AND_DIE = """\
+import os, sys
+from apvfio.engine import live_change
+from apvfio.libvirt import drain
+from apvfio.libvirt.guests import Guests
+from apvfio.model.mask_grammar import parse_list
+from apvfio.model.matrix import Area
+from apvfio.store.system import RealSystem
+live_change.commit = lambda *_: os._exit(9)
+with Guests("qemu:///system") as guests:
+    drain.drain(RealSystem(), Area(domains=parse_list(sys.argv[1])), drain.by_uuid(guests.all()))
+"""
 _ACQUIRE_AND_DIE = """\
 import os, sys
 from apvfio.engine.start import start_guest
@@ -198,6 +210,67 @@ class LiveChanges(Hard):
     def python(self, env: DaemonEnv, script: str, device: str) -> Any:
         uuid = env.virsh("domuuid", "changed").stdout.strip()
         return env.run([env.python, "-c", script, "changed", uuid, device])
+
+
+class Drains(Hard):
+    """A running guest by criteria leaves a domain before a planned change, and gets it back after it."""
+
+    @pytest.fixture
+    def before(self, env: DaemonEnv) -> State:
+        return state(env)
+
+    @pytest.fixture
+    def device(self, env: DaemonEnv, before: State) -> str:
+        """A running guest with two domains of the only adapter in mode ep11; its device's uuid."""
+        env.define("moved", None, None)
+        apvfio(env, "guest", "set", "moved", "--any", "mode=ep11,domains=2")
+        env.virsh(*START, "moved")
+        (uuid,) = state(env).host.mdevs
+        assert state(env).host.mdevs == {uuid: a_matrix("10", "1-2")}
+        return uuid
+
+    @essential
+    def test_off_a_domain_and_back(self, env: DaemonEnv, before: State, device: str) -> None:
+        with recorded(env) as operations:
+            assert "moved guest moved" in apvfio(env, "drain", "--domain", "1", "--yes")
+            assert state(env).host.mdevs == {device: a_matrix("10", "2,4")}
+            assert guest_queues(env, device) == names("10", "2,4")
+            assert operations("moved") == []
+        env.define("named", a_matrix("0", "1"), mdev(2))
+        done = env.virsh(*START, "named", check=False)
+        assert (done.returncode, "00.0001 is drained for a planned change." in done.stderr) == (1, True)
+        apvfio(env, "reconcile")
+        assert guest_queues(env, device) == names("10", "2,4")
+        assert "moved back guest moved" in apvfio(env, "drain", "--restore", "--yes")
+        assert guest_queues(env, device) == names("10", "1-2")
+        assert status(env)["drift"] == []
+        env.virsh(*START, "named")
+        for name in ("named", "moved"):
+            env.virsh("destroy", name)
+        assert state(env) == before
+
+    def test_who_dies_in_the_midst_is_not_lost(self, env: DaemonEnv, before: State, device: str) -> None:
+        done = env.run([env.python, "-c", _DRAIN_AND_DIE, "1"])
+        assert done.returncode == 9, done.stderr
+        assert leases(env) == {"moved": "changing"}
+        apvfio(env, "drain", "--domain", "1", "--yes")
+        assert guest_queues(env, device) == names("10", "2,4")
+        apvfio(env, "drain", "--restore", "--yes")
+        assert guest_queues(env, device) == names("10", "1-2")
+        env.virsh("destroy", "moved")
+        assert state(env) == before
+
+    def test_a_guest_that_names_its_queues_must_be_stopped(self, env: DaemonEnv, before: State) -> None:
+        env.define("named", a_matrix("0", "1"), mdev(2))
+        env.virsh(*START, "named")
+        done = env.run([env.python, "-m", "apvfio", "drain", "--adapter", "0", "--yes"])
+        assert (done.returncode, "virsh shutdown named" in done.stdout) == (3, True)
+        env.virsh("destroy", "named")
+        assert "nobody uses adapter 0 (00)" in apvfio(env, "drain", "--adapter", "0", "--yes")
+        assert "virsh start named" in apvfio(env, "drain", "--restore", "--yes")
+        env.virsh(*START, "named")
+        env.virsh("destroy", "named")
+        assert state(env) == before
 
 
 class PluggedIn(Hard):

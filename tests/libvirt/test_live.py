@@ -35,6 +35,10 @@ class TestLiveChanges(live_cases.LiveChanges):
     """Adapters and domains come and go."""
 
 
+class TestDrains(live_cases.Drains):
+    """A guest by criteria is moved before a planned change, and back after it."""
+
+
 class TestInterrupted(live_cases.Interrupted):
     """What a killed command leaves is settled by the next reconcile."""
 

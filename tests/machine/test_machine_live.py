@@ -10,5 +10,9 @@ class TestLiveChanges(live_cases.LiveChanges):
     changes = (("0-1", "1-2,4"), ("1", "1-2,4"), ("10", "1,27"))
 
 
+class TestDrains(live_cases.Drains):
+    """A guest by criteria is moved before a planned change, and back after it."""
+
+
 class TestPluggedIn(live_cases.PluggedIn):
     """A device is plugged in and out."""
