@@ -11,7 +11,7 @@ CATALOGUE = {
         *("other-hooks", "hook-seen"),
     ),
     "tools": ("mdevctl", "s390-tools", "callouts", "ap-check"),
-    "units": ("files", "units", "deferred-returns"),
+    "units": ("files", "units", "deferred-returns", "libvirt-guests"),
     "host": ("cards", "foreign-devices", "masks", "stored-masks"),
     "guests": (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),

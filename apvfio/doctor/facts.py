@@ -199,6 +199,18 @@ class UnitFacts(NamedTuple):
     """Whether it watches; True for one that need not."""
 
 
+SUSPEND = "suspend"
+
+
+class GuestShutdown(NamedTuple):
+    """What libvirt-guests does with running guests when the host shuts down."""
+
+    action: str
+    """`SUSPEND`, or ``shutdown``."""
+    configuration: str
+    """The file that its script sources."""
+
+
 class MachineFacts(NamedTuple):
     """What is known only of this machine itself."""
 
@@ -216,6 +228,8 @@ class MachineFacts(NamedTuple):
     """For how many seconds something has been waiting for the unit; 0 for nothing."""
     ap_check: str
     """Where s390-tools' callout is, '' if it is not installed."""
+    guest_shutdown: GuestShutdown | None = None
+    """None if nothing is done: libvirt-guests is not installed or not enabled."""
 
 
 class DomainFacts(NamedTuple):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from apvfio.doctor.check import ok, skipped, warning
 from apvfio.doctor.checks.kernel import changeable
 from apvfio.doctor.checks.libvirt import STANDS_FOR_ANOTHER, of_findings
-from apvfio.doctor.facts import Unseen
+from apvfio.doctor.facts import SUSPEND, Unseen
 from apvfio.install.checks import aside
 from apvfio.install.file_changes import CHANGED, FOREIGN, NEW
 from apvfio.install.installed_files import HOOK
+from apvfio.model.errors import printable
 from apvfio.model.host import OVERRIDES
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from apvfio.doctor.remedies import Words
 
 _UNHEARD = 600
+_SHOWN = 4
 _INSTALL = "apvfio install"
 
 
@@ -56,6 +58,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
         return
     faults = [check for unit in machine.units for check in _unit(unit, packaged=machine.hook.packaged)]
     yield from faults or [ok("units", "the units are enabled, and none has failed")]
+    yield from _guest_shutdown(facts, machine)
     if machine.deferred_for > _UNHEARD:
         yield warning(
             "deferred-returns",
@@ -64,6 +67,24 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
             "systemctl start apvfio-reconcile.service",
             "journalctl -b -u apvfio-reconcile.service --no-pager",
         )
+
+
+def _guest_shutdown(facts: Facts, machine: MachineFacts) -> Iterator[Check]:
+    """A managed save needs a migration to a file, which QEMU refuses for a guest with a vfio-ap device."""
+    shutdown = machine.guest_shutdown
+    concerned = [
+        guest.domain.name for guest in facts.known_guests if guest.request is not None or guest.attached
+    ]
+    if shutdown is None or shutdown.action != SUSPEND or not concerned:
+        return
+    names = ", ".join(map(printable, concerned[:_SHOWN])) + (", ..." if len(concerned) > _SHOWN else "")
+    yield warning(
+        "libvirt-guests",
+        "when the host shuts down, libvirt-guests stores the memory of running guests (ON_SHUTDOWN=suspend), "
+        f"and libvirt cannot store that of a guest with AP queues: {names}.",
+        "Have libvirt-guests shut down all guests instead.",
+        f"echo ON_SHUTDOWN=shutdown >> {shutdown.configuration}",
+    )
 
 
 def _files(machine: MachineFacts) -> Iterator[Check]:

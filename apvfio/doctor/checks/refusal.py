@@ -31,10 +31,11 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
         return _held(guest, request, error, facts, words)
     if request.secure and isinstance(error, RequestError):
         return of_error("secure-execution", error, words.apvfio("queues"))
-    if isinstance(error, DrainedError):
-        return of_error("refused", error, words.apvfio("drain", "--restore"))
     if isinstance(error, PolicyError):
-        return of_error("refused", error, words.edit(POLICY))
+        drained = isinstance(error, DrainedError)
+        return of_error(
+            "refused", error, words.apvfio("drain", "--restore") if drained else words.edit(POLICY)
+        )
     if request.criteria:
         return of_error("criteria", error, words.apvfio("queues"))
     if isinstance(error, HostError) and facts.host:

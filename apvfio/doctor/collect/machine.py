@@ -13,6 +13,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from apvfio.doctor.collect.libvirt_guests import is_enabled, look_at_guest_shutdown
 from apvfio.doctor.facts import (
     SEEN,
     UNSEEN,
@@ -82,6 +83,7 @@ def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
         enforcing=otherwise(lambda: _text(_ENFORCING).strip(), "0") == "1",
         units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT))) if booted() else None,
         deferred_for=_waiting(system),
+        guest_shutdown=look_at_guest_shutdown() if booted() and is_enabled() else None,
         ap_check=next((path for path in _AP_CHECKS if os.access(path, os.X_OK)), ""),
     )
 

@@ -27,6 +27,7 @@ from apvfio.doctor.facts import (
     DomainFacts,
     Facts,
     GuestFacts,
+    GuestShutdown,
     HookFacts,
     KernelFacts,
     MachineFacts,
@@ -86,6 +87,9 @@ NONSENSE = Unseen(HostError("/sys/bus/ap/apmask makes no sense.", remedy="Look w
 NO_VFIO_AP = a_host(vfio_ap=False)
 OTHER = OtherHook("/etc/libvirt/hooks/qemu", "it is empty")
 FAILED = UNITS[0]._replace(failed=True)
+SUSPENDS = GuestShutdown("suspend", "/etc/default/libvirt-guests")
+PLAIN = GuestFacts(DomainFacts("db1", b""), XmlFacts(), None)
+REQUESTING = PLAIN._replace(request=a_request("0", "1"))
 CASES = [
     (with_kernel(host=NO_BUS, bus=False), "ap-bus", PROBLEM, "modprobe ap"),
     (with_kernel(host=NONSENSE), "ap-bus", PROBLEM, ""),
@@ -120,6 +124,12 @@ CASES = [
     (on(units=(UNITS[0]._replace(loaded=False),)), "units", WARNING, "apvfio install"),
     (on(units=(UNITS[0]._replace(enabled=False),)), "units", WARNING, "systemctl enable --now one.service"),
     (on(units=(FAILED,)), "units", WARNING, "journalctl -b -u one.service --no-pager"),
+    (
+        on(guest_shutdown=SUSPENDS)._replace(guests=(REQUESTING,)),
+        "libvirt-guests",
+        WARNING,
+        "echo ON_SHUTDOWN=shutdown >> /etc/default/libvirt-guests",
+    ),
     (on(deferred_for=900.0), "deferred-returns", WARNING, "systemctl start apvfio-reconcile.service"),
 ]  # fmt: skip
 
@@ -138,6 +148,8 @@ def test_what_is_well_is_not_told_of() -> None:
         with_keeping(s390_lock=S390Lock(0, "", 500)),
         with_keeping(s390_lock=S390Lock(0, "", 110)),
         on(hook=HookFacts("same", label="virt_hook_t"), enforcing=True),
+        on(guest_shutdown=SUSPENDS)._replace(guests=(PLAIN,)),
+        on(guest_shutdown=SUSPENDS._replace(action="shutdown"))._replace(guests=(REQUESTING,)),
         on(hook=HookFacts("same", label="etc_t")),
         on(units=None),
         on(found=(Found("usr/lib/x", SAME),)),

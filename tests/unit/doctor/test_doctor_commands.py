@@ -34,6 +34,8 @@ PROGRAMS = {
     # A device that no guest has or may want, and the host's setting for what was asked about.
     "mdevctl stop -u <>", "mkdir -p <>", "setsebool -P virt_hooks_unconfined on", "apvfio install",
     "apvfio install --python <>", "echo <> | <>",
+    # The last value that a file of the shell gives counts.
+    "echo ON_SHUTDOWN=shutdown >> <>",
 }  # fmt: skip
 WORDS = {
     ("apvfio", "queues"), ("apvfio", "masks"), ("apvfio", "mechanism"), ("apvfio", "reconcile"),
