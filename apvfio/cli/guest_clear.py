@@ -15,6 +15,7 @@ from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit
+from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
         edits = list(edit.lines()) if edit else []
         if edit:
             warn_of_saved(guest)
-        lease = live_guest.lease_of(system, guest) if scope.live and not args.keep_hostdev else None
-        if lease:
-            warn_of_binding(lease)
+        if scope.live and not args.keep_hostdev:
+            for lease in ledger_file.load(system.files, system.boot_id).of_guest(guest.uuid):
+                warn_of_binding(lease)
         taken = None
         if scope.live and not args.keep_hostdev:
             taken = _take(args, guest, system, edit)

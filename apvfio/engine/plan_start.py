@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from apvfio.engine.deferred import is_watched
 from apvfio.kernel.snapshot import in_use, is_set_offline, read_or
 from apvfio.kernel.usage import read_usage
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     Planned = TypeVar("Planned")
 
 TRIES = 32
+KEYS_PATIENCE = 2.0
+"""Seconds after which no more master keys are read before a take: chosen without a card to measure."""
 
 
 def plan_start(system: System, request: Request, state: State) -> Plan:
@@ -75,8 +79,16 @@ def with_offline_queues(plan: Plan, host: Host, system: System) -> Ledger:
 
 
 def remember_keys(system: System, queues: Iterable[Apqn]) -> None:
-    """Remember the master keys of ``queues``, which will leave the host; under the lock."""
-    shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in queues}
+    """Remember the master keys of ``queues``, which will leave the host; under the lock.
+
+    Cards that are slow to answer do not hold up a start: after `KEYS_PATIENCE` the rest is left out.
+    """
+    deadline = time.monotonic() + KEYS_PATIENCE
+    shown = {}
+    for queue in queues:
+        shown[queue] = read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "")
+        if time.monotonic() > deadline:
+            break
     if add(system.files, shown) and system.files.size(MKVPS) > FULL:
         from apvfio.store.mkvps_file import tidy  # noqa: PLC0415
 

@@ -49,6 +49,7 @@ class TestCommands:
         assert shown == {
             "guest": "web",
             "uuid": guest_uuid("web"),
+            "secure_execution": False,
             "mdev": mdev(5),
             "adapters": "10",
             "domains": "1-2",

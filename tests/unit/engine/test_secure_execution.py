@@ -272,6 +272,33 @@ def test_a_release_tells_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixt
         assert warned is said
 
 
+def test_clear_and_set_tell_what_a_running_guest_loses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = "the Secure Execution guest loses what it has bound and associated with 0a.0001, 0a.0002"
+    with patient(tmp_path, capsys) as host:
+        xml = guest_xml("se1", a_matrix("10", "1-2"), mdev(1)).replace("</domain>", SECURE.decode())
+        host.define_xml(xml)
+        host.domain("se1").create()
+        host.start(request(xml.encode()))
+        words = ["guest", "clear", "se1", "--dry-run", "--connect", TEST_DRIVER]
+        for more, said in (["--live"], True), ([], False), (["--live", "--keep-hostdev"], False):
+            capsys.readouterr()
+            assert host.run(*words, *more) == Exit.OK
+            assert (lost in capsys.readouterr().err) is said, more
+        words = ["guest", "set", "se1", "--adapters", "0", "--domains", "1-2", "--live", "--dry-run"]
+        assert host.run(*words, "--connect", TEST_DRIVER) == Exit.OK
+        out = capsys.readouterr().out
+        assert lost in out
+        assert "must bind 00.0001, 00.0002" in out
+        # One that was unplugged, or never had any, gets a device: all its queues are to be bound.
+        host.define_xml(guest_xml("se2").replace("</domain>", SECURE.decode()))
+        host.domain("se2").create()
+        words = ["guest", "set", "se2", "--adapters", "0", "--domains", "4", "--live", "--dry-run"]
+        assert host.run(*words, "--connect", TEST_DRIVER) == Exit.OK
+        assert "must bind 00.0004, and associate" in capsys.readouterr().out
+
+
 def test_the_guest_is_shown_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kernel = SimKernel.new()
     for domain_id in (1, 2):

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from unittest.mock import ANY
 
 import pytest
 
+from apvfio.engine import plan_start
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
@@ -64,6 +66,28 @@ def test_whatever_is_taken_is_asked_once_before_and_remembered(machine: Machine)
     assert len(shown) == len(taken) > 1
     assert set(load(machine.files)) == {Apqn(10, 1), Apqn(10, 2)} & set(taken)
     assert load(machine.files)[Apqn(10, 1)].registers == KEYS
+
+
+def test_a_card_that_is_slow_to_answer_holds_up_no_start(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_start, "KEYS_PATIENCE", 0.05)
+    asked = []
+    read = machine.sysfs.read
+
+    def slow(path: str) -> str:
+        if path.endswith("mkvps"):
+            asked.append(path)
+            time.sleep(0.03)
+        return read(path)
+
+    machine.sysfs.read = slow
+    start_guest(machine, a_request("10", "1"))
+    taken = [queue for queue, driver in machine.host.drivers.items() if driver == "vfio_ap"]
+    assert machine.host.mdevs
+    # The queue that was asked for comes first.
+    assert asked[0] == "bus/ap/devices/0a.0001/mkvps"
+    assert len(asked) == 2 < len(taken)
 
 
 def test_remembered_keys_are_shown_with_their_time(machine: Machine) -> None:
