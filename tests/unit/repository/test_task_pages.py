@@ -51,6 +51,7 @@ PAGES = [
     *sorted((CHECKOUT / "manuals").glob("*.8.md")),
 ]
 LINKED = [README, CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+EXAMPLES = [CHECKOUT / "examples" / name for name in ("apvfio.toml", "apvfio.rules.yml", "guest.xml")]
 ELSEWHERE = {
     "--live": "emulation has no bus to plug into; tests/machine",
     "apvfio demo": "unit/cli/test_cli.py",
@@ -69,6 +70,13 @@ STARTED = "apvfio release db1"
 """A block that begins with this command is about a guest that holds queues."""
 UNSTORED = "apvfio masks -p --remove"
 """A block that begins with this command is about a host on which both masks are stored."""
+
+
+UNCLEAR = re.compile(
+    r"\b(amiss|anew|besides|debts?|change hands|in the midst|is minded|is told|lets? go of"
+    r"|mend(s|ed)?|nobody asked|owed|promised?|promises|takes? home|which is none|wish(es)?|to be had)\b"
+)
+"""Words of which each has a term, or a plain word, that the pages use."""
 
 
 class Block(NamedTuple):
@@ -228,6 +236,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", [*LINKED, *EXAMPLES], ids=lambda page: page.name)
+def test_the_words_are_plain(page: Path) -> None:
+    """But for the sentences that docs/errors.md quotes."""
+    prose = re.sub(r"^- `.*`$", "", page.read_text(), flags=re.MULTILINE)
+    assert [found[0] for found in UNCLEAR.finditer(" ".join(prose.split()))] == []
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
