@@ -36,6 +36,7 @@ PAGES = [
             "masks",
             "mdevctl",
             "metrics",
+            "migrate",
             "operations",
             "performance",
             "procedure",
@@ -61,6 +62,7 @@ ELSEWHERE = {
     "install --package": "unit/install",
     "sim mount": "tests/fuse",
     "--root /mnt/host": "what the line before it mounts",
+    "apvfio migrate": "two hosts; unit/migration, tests/libvirt",
     "--version": "ends the interpreter; unit/cli/test_cli.py",
 }
 """What is parsed and not run here, and what runs it."""
