@@ -62,7 +62,6 @@ ELSEWHERE = {
     "install --package": "unit/install",
     "sim mount": "tests/fuse",
     "--root /mnt/host": "what the line before it mounts",
-    "apvfio migrate": "two hosts; unit/migration, tests/libvirt",
     "--version": "ends the interpreter; unit/cli/test_cli.py",
 }
 """What is parsed and not run here, and what runs it."""
