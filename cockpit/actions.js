@@ -39,34 +39,34 @@ function open({ command, tell, ...rest }) {
 export function showPlan(guest) {
     openPlan({
         title: cockpit.format(_("Starting $0"), called(guest)),
-        intro: _("What its start would do to this host as it is now. Nothing is changed."),
+        intro: _("What a start of the guest would do to this host now. Nothing is changed."),
         plan: async (_values, signal) => words.plan((await ask(["plan"], { name: guest, signal }))[0]),
     });
 }
 
-/** What a guest asks for; `row` is its line of `guest list`, null for a guest that is named in the dialog. */
+/** What a guest requests; `row` is its line of `guest list`, null for a guest that is named in the dialog. */
 export function setGuest(row, done) {
     const byId = values => values.how === "ids";
     const runs = row && row.state === "running";
     open({
-        title: row ? cockpit.format(_("What $0 asks for"), called(row.guest)) : _("Give a guest queues"),
+        title: row ? cockpit.format(_("Request of $0"), called(row.guest)) : _("Set a request"),
         done,
         fields: [
             ...(row ? [] : [{ name: "guest", label: _("Guest"), help: _("as libvirt calls it") }]),
-            { name: "how", label: _("It asks for"), kind: "choice", value: row && row.criteria ? "any" : "ids",
-              options: [["ids", _("adapters and domains by their ids")], ["any", _("any queues that are fit")]] },
+            { name: "how", label: _("It requests"), kind: "choice", value: row && row.criteria ? "any" : "ids",
+              options: [["ids", _("adapters and domains by their ids")], ["any", _("any queues with these properties")]] },
             { name: "adapters", label: _("Adapters"), value: row && row.adapters || "", when: byId,
-              help: _("ids and ranges: 0,0xa") },
+              help: _("decimal ids and ranges, hexadecimal with 0x: 0,0xa") },
             { name: "domains", label: _("Usage domains"), value: row && row.domains || "", when: byId,
-              help: _("ids and ranges: 1-2,4") },
-            { name: "any", label: _("Fit is"), value: row && row.criteria || "", when: values => !byId(values),
+              help: _("decimal ids and ranges, hexadecimal with 0x: 1-2,0x1b") },
+            { name: "any", label: _("Properties"), value: row && row.criteria || "", when: values => !byId(values),
               help: "mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x…" },
             { name: "control", label: _("Control domains"), value: row && row.control_domains || "",
               help: _("empty for none") },
-            ...(runs ? [{ name: "when", label: _("From when on"), kind: "choice", value: "config",
-                          options: [["config", _("its next start")], ["live", _("now, until it ends")],
-                                    ["both", _("now and for its next starts")]] }] : []),
-            { name: "unchecked", label: _("Even if this host could not start it as it is now"), kind: "check",
+            ...(runs ? [{ name: "when", label: _("Applies to"), kind: "choice", value: "config",
+                          options: [["config", _("the next start")], ["live", _("the running guest")],
+                                    ["both", _("both")]] }] : []),
+            { name: "unchecked", label: _("Even if this host cannot start it now"), kind: "check",
               when: values => !values.when || values.when === "config" },
         ],
         command: values => ({
@@ -83,18 +83,18 @@ export function setGuest(row, done) {
     });
 }
 
-/** A guest asks for nothing any more. */
+/** A guest requests nothing any more. */
 export function clearGuest(row, done) {
     open({
-        title: cockpit.format(_("$0 asks for nothing any more"), called(row.guest)),
+        title: cockpit.format(_("Remove the request of $0"), called(row.guest)),
         done,
         fields: row.state !== "running" ? [] : [
-            { name: "when", label: _("From when on"), kind: "choice", value: "config",
-              options: [["config", _("its next start")], ["live", _("now, until it ends")],
-                        ["both", _("now and for its next starts")]] }],
+            { name: "when", label: _("Applies to"), kind: "choice", value: "config",
+              options: [["config", _("the next start")], ["live", _("the running guest")],
+                        ["both", _("both")]] }],
         command: values => ({ argv: ["guest", "clear", ...scope(values.when)], name: row.guest }),
         tell: found => [
-            found.mdev && element("p", { class: "warning" }, cockpit.format(_("The running guest loses its device $0."), found.mdev)),
+            found.mdev && element("p", { class: "warning" }, cockpit.format(_("The running guest loses its mediated device $0."), found.mdev)),
             words.definition(found.definition),
         ],
         verb: _("Clear"),
@@ -109,9 +109,9 @@ function scope(when) {
 export function release(lease, done) {
     open({
         title: cockpit.format(_("Release the queues of $0"), called(lease.guest)),
-        intro: _("They are returned when the guest stops. This is for a guest whose end nobody has noticed."),
+        intro: _("A guest's queues are returned when it stops. Release them only if apvfio missed that stop."),
         done,
-        fields: [{ name: "force", label: _("Even if the guest still uses them: it loses them while it runs"), kind: "check" }],
+        fields: [{ name: "force", label: _("Even if the guest still uses them: the running guest loses them"), kind: "check" }],
         command: ({ force }) => ({ argv: ["release", ...(force ? ["--force"] : [])], name: lease.uuid }),
         tell: words.outcome,
         verb: _("Release"),
@@ -122,7 +122,7 @@ export function release(lease, done) {
 export function reconcile(done) {
     open({
         title: _("Reconcile"),
-        intro: _("Finishes what was broken off, and returns what nobody needs any more."),
+        intro: _("Completes or undoes interrupted changes, and makes the pending returns that are due."),
         done,
         command: () => ({ argv: ["reconcile"] }),
         tell: words.outcome,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guests that ask for something, as `apvfio guest list` tells them, and those that hold queues.
+// The guests that request something, as `apvfio guest list` tells them, and those that hold queues.
 
 import { clearGuest, release, setGuest, showPlan } from "./actions.js";
 import { button, element, fill, renew, section, table } from "./dom.js";
@@ -16,19 +16,19 @@ export class Guests {
     constructor(changed) {
         this.changed = changed;
         this.state = element("div", {});
-        this.list = element("div", {}, element("p", { class: "waiting" }, _("Asking libvirt for its guests…")));
+        this.list = element("div", {}, element("p", { class: "waiting" }, _("Waiting for libvirt…")));
         this.part = section("guests", _("Guests"),
-                            button(_("Give a guest queues…"), () => setGuest(null, changed), { class: "secondary change" }),
+                            button(_("Set a request…"), () => setGuest(null, changed), { class: "secondary change" }),
                             this.state, this.list);
     }
 
     show(rows) {
         if (!Array.isArray(rows))
             throw new TypeError("guests are a list");
-        const heads = [_("Guest"), _("State"), _("Asks for"), _("Its start"), ""];
+        const heads = [_("Guest"), _("State"), _("Requests"), _("Next start"), ""];
         renew(this.list, rows, () => [rows.length
             ? table(_("Guests"), heads, rows.map(row => this.line(row)))
-            : element("p", {}, _("No guest asks for queues."))]);
+            : element("p", {}, _("No guest requests queues."))]);
         renew(this.state, null, () => []);
     }
 
@@ -84,11 +84,11 @@ export class Leases {
     show({ leases, claims }) {
         renew(this.list, [leases, claims], () => [
             leases.length
-                ? table(_("Leases"), [_("Guest"), _("Queues"), _("Freed by"), _("State"), _("Device"), ""],
+                ? table(_("Leases"), [_("Guest"), _("Queues"), _("Freed by"), _("State"), _("Mediated device"), ""],
                         leases.map(lease => this.line(lease)))
                 : element("p", {}, _("No guest holds queues.")),
             ...claims.map(claim =>
-                element("p", {}, cockpit.format(_("mdevctl is starting the device $0."), claim.mdev))),
+                element("p", {}, cockpit.format(_("mdevctl is starting mediated device $0."), claim.mdev))),
         ]);
     }
 

@@ -40,11 +40,11 @@ export class Host {
         const returns = [pending.apmask && `apmask ${pending.apmask}`, pending.aqmask && `aqmask ${pending.aqmask}`,
                          overrides.length && `driver_override ${overrides.join(", ")}`].filter(text => text);
         fill(this.list, facts([
-            [_("Mechanism"), status.mechanism === "overrides" ? _("driver_override, each by itself") : _("the masks")],
+            [_("Mechanism"), status.mechanism === "overrides" ? _("overrides") : _("masks")],
             [_("apmask"), this.mask("apmask", apmask)],
             [_("aqmask"), this.mask("aqmask", aqmask)],
             [_("vfio_ap"), status.kernel.vfio_ap ? _("loaded") : element("span", { class: "warning" }, _("not loaded"))],
-            [_("Pending returns"), returns.join("; ") || _("nothing")],
+            [_("Pending returns"), returns.join("; ") || _("none")],
         ]));
     }
 

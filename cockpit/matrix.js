@@ -14,7 +14,7 @@ export class Matrix {
         this.grid = element("table", { class: "matrix", role: "grid", "aria-label": _("Adapters and usage domains"),
                                        on: { keydown: event => this.walk(event), focusin: event => this.tell(event),
                                              mouseover: event => this.tell(event) } });
-        this.told = element("p", { id: "told", "aria-live": "polite" }, _("Point at a queue to see what it is."));
+        this.told = element("p", { id: "told", "aria-live": "polite" }, _("Point at a queue to see its owner."));
         this.legend = element("ul", { id: "legend", "aria-label": _("Legend") });
         this.lost = element("p", { class: "warning" });
         this.parts = [element("div", { class: "scroll" }, this.grid), this.told, this.legend, this.lost];
@@ -79,7 +79,7 @@ export class Matrix {
 
 /** A place where there is no queue stays empty. */
 function paint(cell, name, entry, queue) {
-    const told = printable(queue ? described(queue, entry.text) : `${name}: ${_("there is no such queue")}`);
+    const told = printable(queue ? described(queue, entry.text) : `${name}: ${_("no such queue")}`);
     const look = entry ? PLAIN[entry.mark] || `hue-${entry.hue}` : "none";
     const state = queue && queue.state ? ` ${queue.state.replace(" ", "-")}` : "";
     if (cell.dataset.told === told && cell.textContent === (entry ? entry.mark : ""))

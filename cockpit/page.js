@@ -65,7 +65,7 @@ function show(status) {
 
 function drifted(sentencesOfDrift) {
     return element("div", { class: "alert warning", role: "status" },
-                   element("strong", {}, _("Not as it should be")), sentences(sentencesOfDrift, ""),
+                   element("strong", {}, _("Drift")), sentences(sentencesOfDrift, ""),
                    button(_("Reconcile…"), () => reconcile(changed), { class: "secondary change" }));
 }
 

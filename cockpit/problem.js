@@ -21,7 +21,7 @@ export class Problem extends Error {
 /** The command did not answer within `seconds`, and was ended. */
 export const noAnswer = (command, seconds, change) =>
     new Problem(cockpit.format(_("$0 gave no answer within $1 seconds."), command, seconds),
-                change ? unknown() : _("Check that libvirt's daemon and this host respond. The page asks again by itself."));
+                change ? unknown() : _("Check that libvirt's daemon and this host respond. The page tries again."));
 
 /** Somebody ended the command. */
 export const ended = (command, change) =>
@@ -30,7 +30,7 @@ export const ended = (command, change) =>
 /** An answer that is none, or that this page does not understand. */
 export const unreadable = (command, change) =>
     new Problem(cockpit.format(_("$0 gave an answer that this page cannot read."), command),
-                change ? unknown() : _("If this does not pass, install this page and apvfio in the same version."));
+                change ? unknown() : _("If this persists, install this page and apvfio in the same version."));
 
 /** What the channel's `failure` means; `text` is what the command printed. */
 export function explained(failure, text, command, change) {
@@ -38,17 +38,17 @@ export function explained(failure, text, command, change) {
     if (found && "error" in found)
         return told(found);
     if (failure.problem === "access-denied")
-        return new Problem(_("Only an administrator may do that."), _("Turn on administrative access, at the top of the page."));
+        return new Problem(_("Only an administrator may do this."), _("Turn on administrative access, at the top of the page."));
     if (failure.problem)
         return new Problem(cockpit.format(_("Cockpit could not run $0: $1"), command, cockpit.message(failure)),
                            change ? unknown() : _("Reload the page, and log in again if you are asked to."));
     if (failure.exit_signal)
         return new Problem(cockpit.format(_("$0 was killed (signal $1)."), command, failure.exit_signal),
-                           change ? unknown() : _("The page asks again by itself."));
+                           change ? unknown() : _("The page tries again."));
     // cockpit's own words name the command that bounds ours.
     const said = failure.message && !failure.message.startsWith("timeout ") ? failure.message : _("no message");
     if (NOT_RUN.includes(failure.exit_status))
-        return new Problem(cockpit.format(_("The command apvfio is not on this host, or cannot be run: $0"), said),
+        return new Problem(cockpit.format(_("The command apvfio is not installed, or cannot be run: $0"), said),
                            _("Install the package apvfio."));
     return new Problem(cockpit.format(_("$0 failed with exit status $1: $2"), command, failure.exit_status, said),
                        change ? unknown() : "");
@@ -75,5 +75,5 @@ export function parsed(text) {
 }
 
 function unknown() {
-    return _("The change may have been made in part. Close this dialog, see what the page shows, and reconcile if it says so.");
+    return _("The change may have been made in part. Close this dialog, check the state on the page, and reconcile if there is drift.");
 }

@@ -11,17 +11,17 @@ const _ = cockpit.gettext;
 const SHOWN = 32;
 const DOES = {
     remove: _("remove the mediated device"),
-    return: _("give back to the host"),
-    free: _("take from the host"),
+    return: _("return to the host"),
+    free: _("free for guests"),
     unbind: _("unbind the queue"),
-    probe: _("have the queue bound"),
-    offline: _("set offline, as it was"),
-    create: _("make the mediated device"),
-    assign: _("put queues into the device"),
+    probe: _("bind the queue"),
+    offline: _("set offline again"),
+    create: _("create the mediated device"),
+    assign: _("assign queues to the device"),
 };
 
 /** Up to 32 queues, and how many they are. */
-export function queues(list, none = _("nothing")) {
+export function queues(list, none = _("none")) {
     if (!list.length)
         return none;
     const shown = list.slice(0, SHOWN).join(", ") + (list.length > SHOWN ? ", …" : "");
@@ -50,7 +50,7 @@ export function unansweredBox(problem, since, last) {
 /** The writes to the kernel. */
 export function steps(list) {
     if (!list.length)
-        return element("p", {}, _("Nothing on this host has to change for it."));
+        return element("p", {}, _("This host does not have to change."));
     const title = cockpit.ngettext("$0 write to the kernel", "$0 writes to the kernel", list.length);
     return element("details", { open: list.length < 9 }, element("summary", {}, cockpit.format(title, list.length)),
                    element("ol", {}, ...list.map(step =>
@@ -60,35 +60,35 @@ export function steps(list) {
 /** What starting a guest does, or changing one that runs. */
 export function plan(found) {
     if (!found)
-        return [element("p", {}, _("Whether this host could start it is not asked."))];
+        return [element("p", {}, _("This host was not checked."))];
     return [
         facts([
             [_("Queues"), queues(found.queues)],
             ...(found.gained ? [[_("The guest gets"), queues(found.gained)]] : []),
             ...(found.given_up ? [[_("The guest gives up"), queues(found.given_up)]] : []),
-            [_("Way"), way(found)],
-            [_("The host loses besides"), element("span", { class: found.collateral.length ? "warning" : "" },
+            [_("Freed by"), freedBy(found)],
+            [_("Collateral queues"), element("span", { class: found.collateral.length ? "warning" : "" },
                                                   queues(found.collateral))],
-            ...(found.alternative ? [[_("Instead"), instead(found.alternative)]] : []),
+            ...(found.alternative ? [[_("Alternative"), alternative(found.alternative)]] : []),
         ]),
         sentences(found.warnings, "warning"),
         steps(found.steps),
-        found.chzdev.length ? element("p", {}, _("The change of the masks as a command: "),
+        found.chzdev.length ? element("p", {}, _("Equivalent chzdev command: "),
                                       ...found.chzdev.map(text => element("code", {}, text))) : null,
     ];
 }
 
-function way(found) {
+function freedBy(found) {
     if (found.mechanism === "overrides")
-        return _("driver_override, queue by queue");
+        return _("driver_override, queue by queue; no collateral queues");
     if (found.freed_by === "none")
-        return _("none needed: the host's drivers have none of these queues");
-    return found.freed_by === "adapters" ? _("free its adapters, in apmask") : _("free its domains, in aqmask");
+        return _("no mask change needed: the queues are already free");
+    return found.freed_by === "adapters" ? _("adapters (apmask)") : _("domains (aqmask)");
 }
 
-function instead(other) {
-    const what = other.freed_by === "adapters" ? _("to free its adapters would cost the host besides $0")
-        : _("to free its domains would cost the host besides $0");
+function alternative(other) {
+    const what = other.freed_by === "adapters" ? _("adapters; collateral queues: $0")
+        : _("domains; collateral queues: $0");
     return cockpit.format(what, queues(other.collateral));
 }
 
@@ -107,14 +107,14 @@ export function outcome(found) {
         sentences(found.seen, "warning"),
         steps(found.steps),
         left.length ? element("p", { class: "warning" },
-                              cockpit.format(_("Still pending, since others need it: $0"), left.join(", "))) : null,
+                              cockpit.format(_("Pending returns: $0"), left.join(", "))) : null,
     ];
 }
 
 /** What a change of the masks does. */
 export function masks(found) {
     if (!found.changed)
-        return [element("p", {}, _("The masks are so already."))];
+        return [element("p", {}, _("The masks have these values already."))];
     const now = [["active", _("The active $0 will be")], ["persistent", _("The stored $0 will be")]];
     return [
         facts([

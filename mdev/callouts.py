@@ -57,12 +57,12 @@ def parse_call(words: Sequence[str]) -> Call:
     options, values = words[::2], words[1::2]
     unknown = [option for option in options if option not in _OPTIONS]
     if unknown:
-        raise CallError(f"{unknown[0][:40]!r} is no option of mdevctl's callouts.")
+        raise CallError(f"{unknown[0][:40]!r} is not an option of mdevctl's callouts.")
     if sorted(options) != sorted(_OPTIONS) or len(values) != len(_OPTIONS):
         raise CallError(f"mdevctl's callouts are given each of {' '.join(_OPTIONS)} once, with a value.")
     call = Call(**{_OPTIONS[option]: value for option, value in zip(options, values)})
     if not is_uuid(call.uuid):
-        raise CallError(f"{call.uuid[:40]!r} is no uuid.")
+        raise CallError(f"{call.uuid[:40]!r} is not a UUID.")
     return call._replace(uuid=call.uuid.lower())
 
 

@@ -71,7 +71,7 @@ def parse_dump(text: str) -> dict[tuple[str, str], Definition]:
     except DefinitionError:
         raise
     except (AttributeError, TypeError, ValueError, RecursionError):
-        raise DefinitionError("it is no list of devices") from None
+        raise DefinitionError("it is not a list of devices") from None
     return dict(pairs)
 
 
@@ -96,5 +96,5 @@ def _attrs(found: object) -> Iterable[tuple[str, str]]:
             )
         ((name, value),) = attr.items()
         if not isinstance(value, str):
-            raise DefinitionError(f"its attribute {name[:40]!r} is no text")
+            raise DefinitionError(f"its attribute {name[:40]!r} is not text")
         yield name, value

@@ -57,7 +57,7 @@ class Mdevctl:
         try:
             return parse_dump(said)
         except DefinitionError as error:
-            raise MdevctlError(f"mdevctl list printed what cannot be understood: {error}") from None
+            raise MdevctlError(f"mdevctl list printed unexpected output: {error}") from None
 
     def undefine(self, parent: str, uuid: str) -> None:
         """Remove the definition of ``uuid``; a device that is there stays."""

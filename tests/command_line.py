@@ -15,5 +15,5 @@ COMMANDS = sorted(name for name in PARSERS if name not in ("", "cluster", "guest
 
 
 def options(name: str) -> set[str]:
-    """The options of a command, but for those that ask for help."""
+    """The options of a command, but for those that print help."""
     return {word for action in PARSERS[name]._actions for word in action.option_strings} - HELP

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HOOKS = "/etc/libvirt/hooks/qemu.d"
 OURS = f"{HOOKS}/50-apvfio"
 REQUESTED = a_matrix("0,10", "1-2")
-"""What most of the guests ask for."""
+"""What most of the guests request."""
 START = ("start", "--paused")
 _PATIENCE = 60.0
 essential = pytest.mark.essential

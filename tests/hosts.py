@@ -62,7 +62,7 @@ def a_matrix(adapters: str, domains: str) -> Matrix:
 
 
 def a_request(adapters: str, domains: str, n: int = 1) -> Request:
-    """What guest ``gN`` asks for."""
+    """What guest ``gN`` requests."""
     return Request(f"g{n}", guest(n), mdev(n), a_matrix(adapters, domains))
 
 

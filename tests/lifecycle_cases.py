@@ -144,7 +144,7 @@ class Lifecycle:
         env.define("odd", a_matrix("5", "1"), mdev(1))
         self.start_refused(env, "odd", "guest odd: this host has no adapter 5 (0x5); it has 0-1,10.")
         env.define("bare", a_matrix("0", "1"), None)
-        self.start_refused(env, "bare", "guest bare: it asks for AP queues but has no device to carry them.")
+        self.start_refused(env, "bare", "guest bare: it requests AP queues but has no mediated device.")
 
     @pytest.mark.essential
     def test_a_guest_can_start_again_and_again(self, env: GuestEnv) -> None:

@@ -302,7 +302,7 @@ class PluggedIn(Hard):
 
 
 class Interrupted(Hard):
-    """A live change ends before it is complete, and the next call settles it."""
+    """A live change ends before it is complete, and the next call completes or undoes it."""
 
     @essential
     def test_before_the_device_is_plugged_in(self, env: DaemonEnv) -> None:

@@ -132,10 +132,10 @@ def _as_json(one: GuestStatus, pairs: Sequence[Pair]) -> dict[str, object]:
     }
 
 
-_HEADINGS = ("GUEST", "STATE", "ASKS FOR", "NOW")
+_HEADINGS = ("GUEST", "STATE", "REQUEST", "NOW")
 _GAP = 2
 _NARROWEST = 12
-"""Columns below which what a guest asks for is not squeezed: each guest gets lines of its own then."""
+"""Columns below which what a guest requests is not squeezed: each guest gets lines of its own then."""
 _LONGEST_NAME = 30
 _SHOWN = 4
 
@@ -155,7 +155,7 @@ def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: 
     if pairs:
         yield ""
     for pair in pairs:
-        why = f"both want {some_queues(pair.queues, _SHOWN)}" if pair.queues else pair.why
+        why = f"both request {some_queues(pair.queues, _SHOWN)}" if pair.queues else pair.why
         both = f"{printable(pair.first)} and {printable(pair.second)} cannot run together: {why}"
         yield from fold(both, width)
 

@@ -45,12 +45,12 @@ class Scope(NamedTuple):
         scope = cls(args.config or not args.live, args.live)
         if scope.config and not guest.persistent:
             raise RequestError(
-                "it has no definition, and so no next start.",
+                "it is transient and has no next start to change.",
                 guest=guest.name,
                 remedy="Use --live, or define it first.",
             )
         if scope.live and not guest.active:
-            raise RequestError("it does not run.", guest=guest.name, remedy="Leave out --live.")
+            raise RequestError("it does not run.", guest=guest.name, remedy="Omit --live.")
         return scope
 
 
@@ -102,7 +102,9 @@ class DefinitionEdit(NamedTuple):
         """
         if guest.xml() != self.before:
             raise ApvfioError(
-                "its definition has changed meanwhile.", guest=guest.name, remedy="Look at it and try again."
+                "its definition was changed by another program.",
+                guest=guest.name,
+                remedy="Check it and try again.",
             )
         whole = guest.xml(secrets=True)
         changed = self.change(whole)

@@ -90,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
     """Show what would come of it, and do it."""
     asked = _asked(args)
     if args.unchecked and args.live:
-        raise UsageError("a guest that runs is not changed --unchecked.", remedy="Leave one of them out.")
+        raise UsageError("--unchecked and --live exclude each other.", remedy="Choose one of them.")
     if args.new_device and args.live:
         raise UsageError(
-            "a guest that runs keeps its mediated device.",
-            remedy="Leave out --live: the guest gets the new device at its next start.",
+            "a running guest keeps its mediated device.",
+            remedy="Omit --live: the guest gets the new device at its next start.",
         )
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
@@ -204,12 +204,10 @@ def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: 
 
 
 def _request(system: System, task: _Task) -> Request | None:
-    """What the guest will ask for; None if it will have no device, so that no host could start it."""
+    """What the guest will request; None if it will have no device, so that no host could start it."""
     xml = task.running or (task.edit.after if task.edit else b"")
     if task.running is None and parse_device(xml) is None:
-        _warn(
-            task.guest, "it asks for AP queues but has no device to carry them; without it, it does not start"
-        )
+        _warn(task.guest, "it requests AP queues but has no mediated device; without it, it does not start")
         return None
     request = parse_domain(xml)
     assert request

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system:
         here = is_host(args, system)
         if args.package and here:
-            raise UsageError("--package is for a tree.", remedy="Name it with --root DIR.")
+            raise UsageError("--package requires --root.", remedy="Add --root DIR.")
         known = manifest.load(system.files)
         choices = Choices(
             prefix,

@@ -146,7 +146,7 @@ def _queue(text: str) -> Apqn:
     queue = Apqn.parse(text.lower())
     if queue is None:
         raise argparse.ArgumentTypeError(
-            f"{printable(text)!r} is no queue: write it as lszcrypt does, 0a.001b"
+            f"{printable(text)!r} is not a queue: write it as lszcrypt does, 0a.001b"
         )
     return queue
 
@@ -173,7 +173,7 @@ def parse_time(text: str, now: datetime | None = None) -> float:
         return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(
-            f"{text[:40]!r} is no time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h, 3d for ago"
+            f"{text[:40]!r} is not a time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h (ago)"
         ) from None
 
 

@@ -75,7 +75,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 
 def _command_of(words: list[str]) -> str:
-    """Return the command that the ``words`` name, '' if that is unclear, or if help is asked for."""
+    """Return the command that the ``words`` name, '' if that is unclear, or if it requests help."""
     rest = iter(words)
     for word in rest:
         if word in ("--sim", "--root"):
@@ -115,11 +115,13 @@ def main(argv: list[str] | None = None) -> int:
 def _require_place(args: argparse.Namespace) -> None:
     if "" in (args.sim, args.root):
         # An unset variable in a script must not mean this machine.
-        raise UsageError("--sim and --root want a name, and an empty one is none.", remedy="Name it.")
+        raise UsageError(
+            "--sim and --root require a non-empty value.", remedy="Omit the option, or give it a value."
+        )
     if not os.path.isdir(args.root):
         raise UsageError(
-            f"--root is {printable(args.root)!r}, which is no directory.",
-            remedy="Make it, or mount a simulated host there.",
+            f"--root {printable(args.root)!r} is not a directory.",
+            remedy="Create it, or mount a simulated host there.",
         )
 
 

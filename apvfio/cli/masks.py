@@ -86,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
     if not args.spec and not args.remove:
         if args.dry_run or args.if_state:
             option = "--dry-run" if args.dry_run else "--if-state"
-            raise UsageError(f"{option} needs something to change.", remedy="See 'apvfio masks --help'.")
+            raise UsageError(f"{option} requires a change to make.", remedy="See 'apvfio masks --help'.")
         with opened(args) as system:
             return _show(system, args, active=active, persistent=persistent)
     edits = _edits(args.spec)
     removed = _removed(args.remove, edits)
     if removed and active:
-        raise UsageError("only a stored mask can be removed.", remedy="Add --persistent.")
+        raise UsageError("--remove removes stored masks only.", remedy="Add --persistent.")
     mask_edit = MaskEdit(**edits, active=active, persistent=persistent, removed=removed)
     with opened(args) as system:
         state = state_of(system) if args.json else ""
@@ -124,7 +124,7 @@ def _removed(names: list[str], edits: dict[str, MaskSpec | None]) -> frozenset[s
                 f"{printable(name)!r} is neither apmask nor aqmask.", remedy="See 'apvfio masks --help'."
             )
         if edits[name]:
-            raise UsageError(f"{name} is both given and removed.", remedy="Do one of it.")
+            raise UsageError(f"{name} is both changed and removed.", remedy="Do one or the other.")
     return frozenset(names)
 
 
@@ -198,7 +198,7 @@ def _as_json(masks: Iterable[IdSet | None]) -> dict[str, str | None]:
 
 
 def lszdev_lines(active: StoredMasks | None, persistent: StoredMasks | None) -> Iterator[str]:
-    """What ``lszdev --type ap`` prints; None for a configuration that is not asked for."""
+    """What ``lszdev --type ap`` prints; None for a configuration that is not requested."""
     yield "DEVICE TYPE ap"
     yield "  Description        : Cryptographic Adjunct Processor (AP) device"
     yield "  Modules            : ap"

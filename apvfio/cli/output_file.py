@@ -35,9 +35,9 @@ def write_text(path: str, text: str, mode: int = 0o600) -> None:
 def _mode(path: str, target: str, new: int) -> int:
     name = printable(path, _LONGEST)
     if not path:
-        raise UsageError("the name of the file is empty.", remedy="Name it.")
+        raise UsageError("the name of the file is empty.", remedy="Name a file.")
     if not os.path.isdir(os.path.dirname(target)):
-        raise HostError(f"{name} cannot be written: its directory is not there.", remedy="Make it first.")
+        raise HostError(f"{name} cannot be written: its directory does not exist.", remedy="Create it first.")
     try:
         found = os.lstat(target)
     except FileNotFoundError:
@@ -47,5 +47,5 @@ def _mode(path: str, target: str, new: int) -> int:
             f"{name} cannot be written: {error.strerror}.", remedy="Choose another place."
         ) from None
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{name} is no ordinary file.", remedy="Choose another name, or - to pipe it.")
+        raise UsageError(f"{name} is not a regular file.", remedy="Choose another name, or - to pipe it.")
     return stat.S_IMODE(found.st_mode) & 0o666 if found.st_uid == os.geteuid() else new

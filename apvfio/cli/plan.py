@@ -89,7 +89,7 @@ def _about_keys(system: System, host: Host, request: Request) -> Iterator[Warnin
 
 
 def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], list[ApvfioError]]:
-    """What all guests ask for, and what is wrong with the annotations of the others."""
+    """What all guests request, and what is wrong with the annotations of the others."""
     requests, errors = [], []
     for xml in documents:
         try:
@@ -104,27 +104,26 @@ def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], li
 def describe(found: Plan) -> list[str]:
     """The plan in lines for a person."""
     secure = " (Secure Execution)" if found.request.secure else ""
-    lines = [f"guest   {printable(found.request.guest)}{secure}"]
+    lines = [f"{'guest':<13}{printable(found.request.guest)}{secure}"]
     if found.keeps is not None:
         has = "has no queues by apvfio" if found.keeps.empty else f"keeps {found.keeps} until it stops"
         lines.append(
-            f"now     it runs and {has}; this is the plan of its next start, if nothing else changes"
+            f"{'now':<13}it runs and {has}; this is the plan of its next start, if nothing else changes"
         )
-    lines += [
-        f"mdev    {found.request.mdev}",
-        *([f"wish    {found.request.criteria}"] if found.request.criteria else []),
-        f"queues  {found.request.matrix}",
-        f"way     {_option_text(found)}",
+    rows = [
+        ("mdev", found.request.mdev),
+        *([("criteria", str(found.request.criteria))] if found.request.criteria else []),
+        ("queues", str(found.request.matrix)),
+        ("freed by", _option_text(found)),
+        *([("reason", found.preference_reason)] if found.preference_reason else []),
+        *([("alternative", _cost_text(found.runner_up))] if found.runner_up else []),
+        *(("master keys", text) for text in keys_text(found.keys)),
+        *(("warning", warning) for warning in found.warnings),
     ]
-    if found.preference_reason:
-        lines.append(f"because {found.preference_reason}")
-    if found.runner_up:
-        lines.append(f"instead {_cost_text(found.runner_up)}")
-    lines += [f"keys    {text}" for text in keys_text(found.keys)]
-    lines += [f"warning {warning}" for warning in found.warnings]
+    lines += [f"{label:<13}{text}" for label, text in rows]
     lines += ["", "steps:"]
     lines += [f"  {step.op:<7} echo {step.value} > /sys/{step.path}" for step in found.steps]
-    lines += [f"the mask changes as a command: {command}" for command in found.chzdev()]
+    lines += [f"equivalent chzdev command: {command}" for command in found.chzdev()]
     return lines
 
 
@@ -140,16 +139,16 @@ def keys_text(keys: Mapping[Apqn, SeenKeys]) -> Iterator[str]:
 
 def _option_text(found: Plan) -> str:
     if found.mechanism == OVERRIDES:
-        return "driver_override, queue by queue: the host loses no other"
+        return "driver_override, queue by queue; no collateral queues"
     if found.freed_by == ALREADY_FREE:
-        return "none needed: the host's drivers have none of these queues"
+        return "no mask change needed: the queues are already free"
     return _cost_text(found.chosen)
 
 
 def _cost_text(option: Option) -> str:
-    lost = ", ".join(map(str, option.collateral)) or "nothing"
+    lost = ", ".join(map(str, option.collateral)) or "none"
     bits = count(option.clear.size, "mask bit")
-    return f"free its {option.name}: {bits}; the host loses besides: {lost}"
+    return f"{option.name}: {bits}; collateral queues: {lost}"
 
 
 def all_guests_text(found: AllGuests) -> Iterator[str]:
@@ -157,7 +156,7 @@ def all_guests_text(found: AllGuests) -> Iterator[str]:
     for error in found.errors:
         yield f"cannot start: {error}"
     if not found.guests:
-        yield "no guest asks for queues that this host could give"
+        yield "no guest requests queues that this host has"
         return
     options = found.freed_by_guest
     for request in found.guests:
@@ -167,7 +166,7 @@ def all_guests_text(found: AllGuests) -> Iterator[str]:
     yield ""
     yield from _who_with_whom(found)
     yield from _cost(found)
-    yield from (f"warning {warning}" for warning in found.warnings)
+    yield from (f"warning: {warning}" for warning in found.warnings)
 
 
 def _who_with_whom(found: AllGuests) -> Iterator[str]:
@@ -175,24 +174,24 @@ def _who_with_whom(found: AllGuests) -> Iterator[str]:
         yield "all of them can run together"
     for one, other, queues in found.conflicts:
         what = some_queues(queues) if queues else "the same mediated device"
-        yield f"{printable(one)} and {printable(other)} cannot run together: both want {what}"
+        yield f"{printable(one)} and {printable(other)} cannot run together: both request {what}"
 
 
 def _cost(found: AllGuests) -> Iterator[str]:
     if found.joint_plan is None:
-        yield "no choice of ways leaves the host the queues that the policy reserves for it"
+        yield "no combination of options leaves the host the queues that the policy reserves for it"
         return
     if found.mechanism == OVERRIDES:
-        yield "the host loses no other queue: they are moved one by one, with driver_override"
+        yield "no collateral queues: driver_override moves single queues"
         return
     lost, least = found.joint_plan.collateral, found.joint_plan.least
     if not lost:
-        yield "the host loses no queue nobody asked for"
+        yield "the host loses no collateral queue"
     else:
-        proven = "no choice of ways loses fewer"
+        proven = "no combination of options loses fewer"
         if least < len(lost):
-            proven = f"too many guests to look at all choices, but none loses fewer than {least}"
-        yield f"the host loses {count_queues(len(lost))} nobody asked for: {some_queues(lost)}; {proven}"
+            proven = f"too many guests to compare all combinations, but none has fewer than {least}"
+        yield f"the host loses {count_queues(len(lost), 'collateral')}: {some_queues(lost)}; {proven}"
     if found.prefer:
         yield f'every order of starts ends there with prefer = "{found.prefer}" in the policy'
     else:

@@ -68,14 +68,20 @@ def run(args: argparse.Namespace) -> int:
         left: list[str] = []
         if args.dry_run:
             outcome = preview_reconcile(system)
-            settled = live_guest.differences(system)
+            live_changes = live_guest.differences(system)
         else:
             outcome = reconcile_host(system, hurry=args.defer, progress=progress)
-            settled, left = live_guest.settle_all(system)
+            live_changes, left = live_guest.reconcile_all(system)
         host = read_host(system.sysfs)
         waiting = [*left, *waits(system, outcome.ledger)]
     print_outcome(
-        outcome, host, as_json=args.json, dry_run=args.dry_run, state=state, settled=settled, waiting=waiting
+        outcome,
+        host,
+        as_json=args.json,
+        dry_run=args.dry_run,
+        state=state,
+        live_changes=live_changes,
+        waiting=waiting,
     )
     return Exit.OK
 
@@ -87,13 +93,13 @@ def print_outcome(
     as_json: bool,
     dry_run: bool = False,
     state: str = "",
-    settled: Sequence[str] = (),
+    live_changes: Sequence[str] = (),
     waiting: Sequence[str] = (),
 ) -> None:
     """Print the steps, taken or of a ``dry_run``, and what the host does not get back yet.
 
-    ``host`` is as it is now; the JSON has the ``state`` before the steps, if given. ``settled`` is what live
-    changes had left and what came of it, ``waiting`` what a later reconcile will do and why, in sentences.
+    ``host`` is as it is now; the JSON has the ``state`` before the steps, if given. ``live_changes`` says how
+    interrupted live changes ended, ``waiting`` what a later reconcile will do and why, in sentences.
     """
     left = _still_pending(outcome, host)
     if as_json:
@@ -106,7 +112,7 @@ def print_outcome(
                 "pending": pending_json(outcome.pending),
                 "pending_returns": [one.as_json() for one in left],
                 "deferred": outcome.deferred,
-                "settled": list(settled),
+                "live_changes": list(live_changes),
                 "waiting": list(waiting),
                 "state": state or None,
             }
@@ -120,11 +126,11 @@ def print_outcome(
     if outcome.deferred:
         print("the rest is left to apvfio-reconcile.service")
         return
-    for sentence in settled:
-        print(f"{'would settle' if dry_run else 'settled'}: {sentence}")
+    for sentence in live_changes:
+        print(f"{'would reconcile' if dry_run else 'reconciled'}: {sentence}")
     for sentence in waiting:
         print(f"waiting: {sentence}")
-    if not (outcome.steps or settled or waiting):
+    if not (outcome.steps or live_changes or waiting):
         print("nothing to do")
     for one in left:
         print(f"{'would still be' if dry_run else 'still'} pending: {one} ({one.why})")

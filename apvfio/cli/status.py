@@ -99,4 +99,4 @@ def _seconds(text: str) -> float:
         seconds = 0.0
     if _SHORTEST <= seconds <= _LONGEST:
         return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from {_SHORTEST} to {_LONGEST}")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from {_SHORTEST} to {_LONGEST}")

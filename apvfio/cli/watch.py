@@ -172,7 +172,7 @@ def _show(found: Found, args: argparse.Namespace, *, draws: bool) -> None:
 
 def _draw(shown: list[str], seconds: float) -> None:
     size = shutil.get_terminal_size()
-    heading = f"changed at {time.strftime('%H:%M:%S')}, looked at every {seconds:g} s; Ctrl-C ends"
+    heading = f"changed at {time.strftime('%H:%M:%S')}, checked every {seconds:g} s; Ctrl-C ends"
     lines = [cut(heading, size.columns), "", *shown]
     if len(lines) > size.lines > 1:
         more = f"... {len(lines) - size.lines + 1} more lines: a taller window shows them"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PREFIX = "ap-"
 """What the name of each utilization attribute of apvfio's begins with."""
 _OLDEST = 4
-"""The oldest generation that vfio_ap serves: whoever asks for a CEX4 or newer asks for any card."""
+"""The oldest generation that vfio_ap serves: whoever requests a CEX4 or newer requests any card."""
 _KEY_DIGITS = 16
 """Digits of a master key's pattern in the name of a class: the shortest pattern has as many."""
 
@@ -57,7 +57,7 @@ class QueueClass(NamedTuple):
 
 
 WHOLE_MODES = tuple(QueueClass(mode) for mode in MODES)
-"""The widest classes, which each host publishes whatever its guests ask for."""
+"""The widest classes, which each host publishes whatever its guests request."""
 
 
 def classes_of(request: Request) -> list[QueueClass]:

@@ -270,7 +270,7 @@ BROKEN_DEFINITION = "broken definition"
 
 
 class GuestFacts(NamedTuple):
-    """A guest, what it asks for, and what its start would do."""
+    """A guest, what it requests, and what its start would do."""
 
     domain: DomainFacts
     outline: XmlFacts

@@ -97,7 +97,7 @@ def _look(
             return read()
         except Exception as error:  # see `examine`
             failures.append(_failed(what, error))
-            return default(Unseen(ApvfioError(f"{what} could not be looked at.")))
+            return default(Unseen(ApvfioError(f"{what} could not be checked.")))
 
     here = on_this_machine(system)
     kernel = look("the kernel", lambda: look_at_kernel(system), KernelFacts.unseen)

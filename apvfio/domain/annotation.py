@@ -27,7 +27,7 @@ _MATRIX, _ANY = own("matrix"), own("any")
 
 
 def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criteria:
-    """The queues that the annotation ``<ap:guest>`` asks for; RequestError names attribute and fix.
+    """The queues that the annotation ``<ap:guest>`` requests; RequestError names attribute and fix.
 
     ``secure``: it is that of a Secure Execution guest, for which criteria have other defaults.
     """

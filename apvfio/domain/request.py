@@ -34,7 +34,7 @@ HOSTDEV_XML = (
 
 
 def parse_domain(xml: bytes) -> Request | None:
-    """What the domain ``xml`` asks for, None if it bears no annotation; RequestError if it makes no sense.
+    """What the domain ``xml`` requests, None if it bears no annotation; RequestError if it makes no sense.
 
     Whatever it has of apvfio's namespaces must be part of its annotation: nothing is ignored silently.
     """
@@ -77,7 +77,7 @@ def parse_device(xml: bytes) -> Request | None:
 
 
 def request_of(files: Files, xml: bytes) -> Request | None:
-    """What the domain ``xml`` asks for on the host with ``files``; None if it is none of our business.
+    """What the domain ``xml`` requests on the host with ``files``; None if it is none of our business.
 
     A definition beside an annotation must say the same: RequestError shows both if it does not.
     """
@@ -95,10 +95,10 @@ def request_of(files: Files, xml: bytes) -> Request | None:
         return asking._replace(matrix=defined, source=source) if defined else None
     if defined and request.criteria is None and defined != request.matrix:
         raise RequestError(
-            f"its annotation asks for {request.matrix}, mdevctl's definition of its device "
+            f"its annotation requests {request.matrix}, mdevctl's definition of its device "
             f"{request.mdev} for {defined}.",
             guest=request.guest,
-            remedy="Make them agree: 'apvfio undefine' and 'apvfio define' write the definition anew.",
+            remedy="Make them agree: 'apvfio undefine' and 'apvfio define' rewrite the definition.",
         )
     return request
 
@@ -123,20 +123,20 @@ def _annotation_of(domain: DomainXml) -> Element | None:
 
 def _uuid_of(domain: DomainXml) -> str:
     if not is_uuid(domain.uuid):
-        sentence = f"the domain XML has the uuid {printable(domain.uuid)!r}, which is none."
+        sentence = f"the domain XML has the invalid UUID {printable(domain.uuid)!r}."
         raise RequestError(sentence, remedy="Make one with uuidgen.")
     return domain.uuid.lower()
 
 
 def _mdev_of(domain: DomainXml) -> str:
     if not domain.addresses:
-        sentence = "it asks for AP queues but has no device to carry them."
+        sentence = "it requests AP queues but has no mediated device."
         raise RequestError(sentence, remedy=f"Add {HOSTDEV_XML.format('...')} to its <devices>.")
     uuid, *more = domain.addresses
     if more:
         raise RequestError("it has more than one vfio-ap device.", remedy="A guest can have one.")
     if not is_uuid(uuid):
-        sentence = f"its vfio-ap device has the uuid {printable(uuid)!r}, which is none."
+        sentence = f"its vfio-ap device has the invalid UUID {printable(uuid)!r}."
         raise RequestError(sentence, remedy="Make one with uuidgen.")
     return uuid.lower()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a domain's XML that say what a guest asks for, read by expat.
+"""The parts of a domain's XML that say what a guest requests, read by expat.
 
 Each start of a guest pays for this, and an XML library takes longer to load than all the rest does to run.
-Only what is asked for is kept, however large the domain is. It is read as UTF-8, as libvirt writes it;
+Only the requested parts are kept, however large the domain is. It is read as UTF-8, as libvirt writes it;
 whatever it declares, nothing else is opened, and a document type declaration is refused unread.
 """
 

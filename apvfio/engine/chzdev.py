@@ -43,7 +43,7 @@ def store(command: str, files: Files, change: MaskChange) -> None:
     if masks_file.load(files) != change.stored:
         raise ApvfioError(
             f"chzdev reported success, but /{persistent_masks.RULE} does not hold what it was given.",
-            remedy=f"Look at the file, and at '{' '.join(['chzdev --type ap -p', *words])}'.",
+            remedy=f"See the file, and the output of '{' '.join(['chzdev --type ap -p', *words])}'.",
         )
 
 

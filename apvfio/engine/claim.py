@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class MasksOnlyError(HostError):
-    """Queues were asked for by masks on a host that moves them by ``driver_override``."""
+    """Queues were requested by masks on a host that moves them by ``driver_override``."""
 
 
 def make_claim(

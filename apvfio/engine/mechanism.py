@@ -43,7 +43,7 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         changes = host.mechanism not in (None, mechanism)
         if ledger.claims and changes:
             raise ConflictError(
-                f"mdevctl is just starting the mediated device {next(iter(ledger.claims))}.",
+                f"mdevctl is starting the mediated device {next(iter(ledger.claims))}.",
                 remedy="Try again when that has ended.",
             )
         if ledger.leases and changes:

@@ -68,7 +68,7 @@ class Evidence:
         """
         for lease in leases:
             while self.holder(lease):
-                progress(f"waiting for guest {printable(lease.guest)} to let go of its mediated device")
+                progress(f"waiting for guest {printable(lease.guest)} to release its mediated device")
                 if time.monotonic() > deadline:
                     self.require_idle(lease)
                 time.sleep(_NAP)

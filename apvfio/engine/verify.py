@@ -38,5 +38,5 @@ def readable(error: ApvfioError | OSError) -> ApvfioError:
         return error
     return ApvfioError(
         f"reading back what was done failed: {error}.",
-        remedy="Perhaps an adapter went away meanwhile: see 'apvfio queues', then try again.",
+        remedy="An adapter may have disappeared: see 'apvfio queues', then try again.",
     )

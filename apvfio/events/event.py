@@ -67,7 +67,7 @@ KINDS = {
     STOPPED: Kind("{guest} no longer has {queues}", "d0ba0418969b48c2864206dde97ed75e"),
     REFUSED: Kind("{guest} was not started: {text}", "06e8c546e8a244668e96445548b37e47", WARNING),
     IGNORED: Kind(
-        "{guest} gets no queues: its mediated device {mdev} is not there, and it has neither an annotation "
+        "{guest} gets no queues: its mediated device {mdev} does not exist, and it has neither an annotation "
         "nor mdevctl's definition of that device",
         "992fd7b703804d76862fc9a4b7a2a75d",
         WARNING,
@@ -140,7 +140,7 @@ def from_line(line: str) -> Event:
     """The event of a line; ValueError if it is none, or one of a newer version."""
     item = json_text.loads(line)
     if not isinstance(item, dict) or item.get("v") != VERSION or _text(item, "kind") not in KINDS:
-        raise ValueError("it is no event of this version")
+        raise ValueError("it is not an event of this version")
     when, holds = item.get("time"), item.get("holds", 0)
     if not isinstance(when, (int, float)) or not isinstance(holds, int) or not 0 <= when < _END_OF_TIME:
         raise ValueError("it has no time")
@@ -164,7 +164,7 @@ def _ids(text: str) -> IdSet:
 def _text(item: Mapping[str, object], name: str) -> str:
     text = item.get(name, "")
     if not isinstance(text, str):
-        raise ValueError(f"its {name} is no text")
+        raise ValueError(f"its {name} is not text")
     return text
 
 

@@ -119,7 +119,7 @@ def has_cockpit() -> bool:
 def place_for_callout() -> str:
     """The one of `CALLOUTS` where this machine's mdevctl looks first; HostError if there is none."""
     if not has_mdevctl():
-        sentence = "mdevctl, which --callout is for, is not installed."
+        sentence = "mdevctl, which --callout requires, is not installed."
         raise HostError(sentence, remedy="Install it, or do without --callout.")
     found = programs.version("mdevctl", "--version")
     return CALLOUTS[1] if found and found < _CALLOUTS_IN_ORDER else CALLOUTS[0]
@@ -145,7 +145,9 @@ def _libvirt() -> Iterator[Finding]:
         return
     found = programs.version(name, "--version")
     if found is None:
-        yield Finding(False, f"{name} does not tell its version.", "See that it is 6.5 or newer.", "libvirt")
+        yield Finding(
+            False, f"{name} does not report its version.", "Check that it is 6.5 or newer.", "libvirt"
+        )
     elif found < _LEAST_LIBVIRT:
         shown = ".".join(map(str, found))
         sentence = f"libvirt {shown} does not run scripts in qemu.d."
@@ -166,16 +168,16 @@ def _interpreter(python: str) -> Iterator[Finding]:
         return
     program = os.path.realpath(python)
     if _confined() and os.path.dirname(program) not in _CONFINED:
-        sentence = f"AppArmor keeps libvirt's daemon from running {program}."
+        sentence = f"AppArmor prevents libvirt's daemon from running {program}."
         remedy = "Install apvfio for an interpreter in /usr/bin, and name that with --python."
         yield Finding(True, sentence, remedy, "apparmor", tuple(_for_another_interpreter()))
     if _reads(_SELINUX) == "1" and not (_reads(_UNCONFINED_HOOKS) or "").startswith("1"):
-        sentence = "SELinux is enforcing, and its policy may keep libvirt's hooks from starting programs."
+        sentence = "SELinux is enforcing, and its policy may prevent libvirt's hooks from starting programs."
         remedy = "If guests do not start, run 'setsebool -P virt_hooks_unconfined on'."
         yield Finding(False, sentence, remedy, "selinux", ("setsebool -P virt_hooks_unconfined on",))
     # No command: what is exposed may be anybody's home, or a directory that many share.
     for path in dict.fromkeys(filter(None, map(exposed, (python, program, text)))):
-        sentence = f"{path} belongs to others than root, or they may write it, and root runs what is there."
+        sentence = f"{path}, which root runs, is owned or writable by a user other than root."
         remedy = "Install apvfio where only root writes, such as /usr/lib/apvfio."
         yield Finding(False, sentence, remedy, "exposed")
 
@@ -247,7 +249,7 @@ def _other_hooks() -> Iterator[Finding]:
             yield Finding(True, sentence, "Keep libvirt from running it.", *place)
         elif name.endswith("~") or name.startswith("."):
             sentence = f"libvirt runs {path} like any other script there."
-            yield Finding(False, sentence, "If it is a left copy, keep libvirt from running it.", *place)
+            yield Finding(False, sentence, "If it is a leftover copy, disable it.", *place)
 
 
 def writable(scripts: list[str]) -> Iterator[Finding]:
@@ -257,7 +259,7 @@ def writable(scripts: list[str]) -> Iterator[Finding]:
         own = path.startswith(f"{HOOKS}/") and os.path.isfile(path) and not os.path.islink(path)
         yield Finding(
             False,
-            f"libvirt runs hooks as root, and others than root may write {path}.",
+            f"libvirt runs hooks as root, and users other than root can write {path}.",
             "See what is in it, then take that right away.",
             "exposed",
             (f"chown root {shlex.quote(path)}", f"chmod go-w {shlex.quote(path)}") if own else (),

@@ -71,12 +71,12 @@ def require_ours(found: Iterable[Found]) -> None:
     for path, state, item, _ in found:
         if item and state == OF_PACKAGE:
             raise ConflictError(
-                f"/{path} is left of the package apvfio, which is not installed.",
+                f"/{path} is left over from the package apvfio, which is not installed.",
                 remedy="Remove it, as 'apt-get purge apvfio' does, then install again.",
             )
         if item and state == FOREIGN:
             raise ConflictError(
-                f"/{path} is there and not apvfio's.", remedy="Move it away, then install again."
+                f"/{path} exists and does not belong to apvfio.", remedy="Move it away, then install again."
             )
 
 

@@ -17,22 +17,22 @@ MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
         "Stop the guest or remove the mediated device first.",
     ),
     (_MASK, errno.EINVAL): (
-        "a queue of this host has a driver_override, which shuts the masks",
+        "a queue of this host has a driver_override, which locks the masks",
         "Clear the overrides (see /sys/bus/ap/devices/*/driver_override) or use them throughout.",
     ),
     (("driver_override",), errno.EINVAL): (
-        "the AP masks of this host are in use, which shuts driver_override",
+        "the AP masks of this host are in use, which locks driver_override",
         "Return all bits to apmask and aqmask first.",
     ),
     (_ASSIGN, errno.EADDRNOTAVAIL): (
         "one of these queues still belongs to the host's drivers",
-        "Look at 'apvfio queues' for queues that are not bound to vfio_ap.",
+        "See 'apvfio queues' for queues that are not bound to vfio_ap.",
     ),
     (_ASSIGN, errno.EADDRINUSE): (
         "one of these queues is assigned to another mediated device",
-        "Look at 'apvfio status' for who holds it.",
+        "See 'apvfio status' for its holder.",
     ),
-    (_ASSIGN, errno.ENODEV): ("an id is larger than this host allows", "Look at 'apvfio queues'."),
+    (_ASSIGN, errno.ENODEV): ("an id is larger than this host allows", "See 'apvfio queues'."),
     (("create",), errno.EEXIST): (
         "a mediated device with this uuid exists already, or waits for its last user to be gone",
         "See who has /dev/vfio open, and try again when that has ended.",
@@ -60,7 +60,8 @@ HARMLESS = {
 def unreadable(error: OSError) -> HostError:
     """The error to raise when what every host with an AP bus has could not be read."""
     return HostError(
-        f"the AP bus of this host cannot be read: {error}.", remedy="Perhaps it changed meanwhile: try again."
+        f"the AP bus of this host cannot be read: {error}.",
+        remedy="It may have changed while it was read: try again.",
     )
 
 
@@ -70,7 +71,7 @@ def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostE
     if number in (errno.EACCES, errno.EPERM):
         return HostError(f"writing /sys/{path} is not permitted.", remedy="Run this as root.")
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return HostError(f"/sys/{path} is not there.", remedy="See whether the AP drivers are loaded.")
+        return HostError(f"/sys/{path} does not exist.", remedy="Check that the AP drivers are loaded.")
     if number == errno.ETIMEDOUT:
         return ConflictError(
             f"writing /sys/{path} has not ended: {error.strerror}.",

@@ -44,7 +44,7 @@ class Files(Protocol):
         """Replace the file atomically; missing directories are made with mode 0700."""
 
     def create(self, path: str) -> bool:
-        """Make an empty file, mode 0600; False if its directory is not there."""
+        """Make an empty file, mode 0600; False if its directory does not exist."""
 
     def append(self, path: str, text: str) -> None:
         """Add to the end of the file, in one write that is not waited for; made as `write` makes it."""

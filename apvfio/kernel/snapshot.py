@@ -37,7 +37,7 @@ def read_host(sysfs: Sysfs, *, overrides: bool = True) -> Host:
     """
     if not sysfs.exists(f"{BUS}/apmask"):
         raise HostError(
-            "this host has no AP bus (/sys/bus/ap/apmask is not there).",
+            "this host has no AP bus (/sys/bus/ap/apmask does not exist).",
             remedy="Load it with 'modprobe ap', or work on a simulated host with --sim FILE.",
         )
     try:
@@ -106,7 +106,7 @@ def read_matrix(sysfs: Sysfs, uuid: str) -> Matrix:
         control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
         return Matrix(*_parse_matrix(sysfs.read(f"{directory}/matrix")), control)
     except (RequestError, ValueError) as error:
-        raise _nonsense(f"/sys/{directory} tells no matrix: {error}") from None
+        raise _nonsense(f"/sys/{directory} has no valid matrix: {error}") from None
 
 
 def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each guest stands that asks for something, or has something: its lease and its next start."""
+"""Where each guest stands that requests something, or has something: its lease and its next start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class KnownGuest(NamedTuple):
     uuid: str
     active: bool
     request: Request | ApvfioError | None
-    """What its next start asks for, None for nothing; or what is wrong with it."""
+    """What its next start requests, None for nothing; or what is wrong with it."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
     saved: bool = False
@@ -49,7 +49,7 @@ class GuestStatus(NamedTuple):
     """Untrusted text."""
     state: str
     request: Request | None
-    """What its next start asks for; None if that is nothing, or makes no sense."""
+    """What its next start requests; None if that is nothing, or makes no sense."""
     lease: Lease | None
     error: ApvfioError | None
     """Why it could not start, though it does not run; or what is wrong with its annotation."""
@@ -69,7 +69,7 @@ class GuestStatus(NamedTuple):
 
     @property
     def asks(self) -> str:
-        """What it asks for, in words."""
+        """What it requests, in words."""
         if self.request is None:
             return "?" if self.error else "nothing"
         secure = " (Secure Execution)" if self.request.secure else ""
@@ -107,7 +107,7 @@ class GuestStatus(NamedTuple):
 
 
 def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestStatus], list[Pair]]:
-    """All ``guests`` that ask for, hold or run with something, and the pairs that cannot run together.
+    """All ``guests`` that request, hold or run with something, and the pairs that cannot run together.
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
     """
@@ -139,7 +139,7 @@ def _known(system: System, guest: Guest) -> KnownGuest:
 
 
 def _guest_status(system: System, seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
-    """Where the guest stands; None if it asks for nothing, holds nothing and runs with no vfio-ap device."""
+    """Where the guest stands; None if it requests nothing, holds nothing and runs with no vfio-ap device."""
     found = guest_status(seen, guest)
     if found and seen and found.request and not guest.active:
         error = seen.policy_error or _refusal(system, seen, found.request)

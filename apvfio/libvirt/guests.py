@@ -170,7 +170,7 @@ class Guests:
             if error.get_error_code() == self._libvirt.binding.VIR_ERR_NO_DOMAIN:
                 return None
             sentence = f"libvirt does not say whether the guest runs: {str(error).rstrip('.')}."
-            raise HostError(sentence, remedy="See whether its daemon runs.") from None
+            raise HostError(sentence, remedy="Check that its daemon runs.") from None
 
     def all(self) -> list[Guest]:
         """Every guest, running or not, by name; HostError if libvirt does not tell them."""

@@ -37,7 +37,7 @@ def require_replaceable(guest: Guest) -> None:
             f"its running configuration has {refusal_of(stray).clause}; "
             "libvirt replaces the annotation of a running guest only.",
             guest=guest.name,
-            remedy="Leave out --live: for its next start the rest is removed.",
+            remedy="Omit --live to remove the rest for the next start.",
         )
 
 
@@ -70,7 +70,7 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
     # Only QEMU's message that the unplugging has ended takes the device out of the guest's XML.
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:
-            sentence = f"it has not let go of its device {mdev} in {patience:g} s."
+            sentence = f"it did not release its mediated device {mdev} within {patience:g} s."
             raise ApvfioError(sentence, guest=guest.name, remedy="Look whether it responds, then try again.")
         time.sleep(_NAP)
     return mdev

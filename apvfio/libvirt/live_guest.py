@@ -2,8 +2,8 @@
 """A guest that runs is given queues, others than it has, or none: its device and its annotation together.
 
 Ledger and host are changed first, then libvirt changes the guest. The ledger has a `LiveChange` from the
-first write to the last. What libvirt refuses is undone; what a crash leaves, the next call settles
-(`settle_guest`): a guest that has its device keeps queues and annotation, one that has none loses both.
+first write to the last. What libvirt refuses is undone. After a crash the next call completes or undoes the
+change (`reconcile_guest`): a guest with its device keeps queues and annotation, one without loses both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def lease_of(system: System, guest: Guest) -> Lease | None:
     """What the running ``guest`` holds, None if nothing; ConflictError if its device is somebody else's."""
     if not guest.active:
         raise RequestError(
-            "it does not run.", guest=guest.name, remedy="Leave out --live: it is for its next start then."
+            "it does not run.", guest=guest.name, remedy="Omit --live to change its next start."
         )
     leases = load(system.files, system.boot_id).of_guest(guest.uuid)
     device = hotplug.attached(guest)
@@ -116,7 +116,7 @@ def give(
     ``edit`` changes its definition as well. When this returns the guest has all that; on ApvfioError, from
     whichever of the steps, it has what it had, and annotation and definition are as they were.
     """
-    settle_here(system, guest)
+    reconcile_here(system, guest)
     life = _Life.of(guest)
     changed: LivePlan | None = None
     lease = lease_of(system, guest)
@@ -159,13 +159,13 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
     Returned is the device's uuid if it had one; ``edit`` and errors are as with `give`. Once the device is
     out, the queues are returned whatever else fails.
     """
-    settle_here(system, guest)
+    reconcile_here(system, guest)
     life = _Life.of(guest)
     lease = lease_of(system, guest)
     if lease:
         lease = note_live(system, lease, LiveChange(this_process(), life.annotation))
         if lease is None:
-            raise ConflictError("what it holds is changing just now.", guest=guest.name, remedy="Try again.")
+            raise ConflictError("another call is changing its queues.", guest=guest.name, remedy="Try again.")
     back: Callable[[], None] | None = None
     try:
         guest.set_annotation("", live=True)
@@ -190,7 +190,7 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
     return device
 
 
-def unsettled(system: System) -> list[Lease]:
+def unreconciled(system: System) -> list[Lease]:
     """The leases of running guests that may lack their device, and those whose live change was left.
 
     The first are those of which no sign shows that the guest has it: libvirt knows better (`has_device`).
@@ -215,14 +215,14 @@ def _arrived(system: System, process: Process) -> bool:
     return on_this_machine(system) and b"-incoming" in command_line(process.pid)
 
 
-def settle_here(system: System, guest: Guest) -> None:
-    """Settle what an earlier live change of the running ``guest`` has left, before the next one."""
-    for lease in unsettled(system):
+def reconcile_here(system: System, guest: Guest) -> None:
+    """Complete or undo an earlier live change of the running ``guest`` before the next one."""
+    for lease in unreconciled(system):
         if lease.uuid == guest.uuid:
-            settle_guest(system, lease, guest)
+            reconcile_guest(system, lease, guest)
 
 
-def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
+def reconcile_guest(system: System, lease: Lease, guest: Guest | None) -> str:
     """Complete or undo what was left of a live change; what was done, in a sentence, '' if nothing was to do.
 
     ``guest`` is None where libvirt changes nothing: the guest has ended, or the host is not this machine.
@@ -235,7 +235,7 @@ def settle_guest(system: System, lease: Lease, guest: Guest | None) -> str:
         if guest:
             guest.set_annotation(lease.live_change.annotation, live=True)
         note_live(system, lease, None)
-        return f"{name}: an interrupted live change is settled; it has {lease.matrix}"
+        return f"{name}: an interrupted live change was completed; the guest has {lease.matrix}"
     mine: Lease | None = lease
     if lease.live_change is None:
         mine = note_live(system, lease, LiveChange(this_process(), ""))
@@ -262,7 +262,7 @@ def has_device(system: System, lease: Lease, guest: Guest | None) -> bool:
 
 def differences(system: System) -> list[str]:
     """How running guests differ from the ledger, in sentences, as far as libvirt answers."""
-    leases = unsettled(system)
+    leases = unreconciled(system)
     left = "a live change of it was interrupted: 'reconcile' completes or undoes it"
     found = [f"{_name(lease)}: {left}" for lease in leases if lease.live_change]
     unplugged = [lease for lease in leases if not lease.live_change]
@@ -274,14 +274,14 @@ def differences(system: System) -> list[str]:
     return found
 
 
-def settle_all(system: System) -> tuple[list[str], list[str]]:
-    """Settle all that live changes have left: what was done, and what could not be done, in sentences."""
-    done, left, leases = [], [], unsettled(system)
+def reconcile_all(system: System) -> tuple[list[str], list[str]]:
+    """Complete or undo interrupted live changes; what was done and what could not be, in sentences."""
+    done, left, leases = [], [], unreconciled(system)
     try:
         with _libvirt_of(system, leases) as guests:
             while leases:
                 guest = guests.running(leases[0].uuid) if guests else None
-                done.append(settle_guest(system, leases[0], guest))
+                done.append(reconcile_guest(system, leases[0], guest))
                 del leases[0]
     except ApvfioError as error:
         left = [f"{_name(lease)}: its live change: {error}" for lease in leases if lease.live_change]
@@ -346,7 +346,7 @@ def _require_attached(life: _Life, mdev: str) -> None:
 
 
 def _require_kept(system: System, life: _Life, mdev: str) -> None:
-    """The last look, after which the guest is on its own; what it finds lost is settled, and an error."""
+    """The last look, after which the guest is on its own; a lost device is reconciled, and an error."""
     lease = load(system.files, system.boot_id).leases.get(mdev)
     try:
         if lease is None or has_device(system, lease, life.guest) or not life.goes_on:
@@ -354,21 +354,23 @@ def _require_kept(system: System, life: _Life, mdev: str) -> None:
     except ApvfioError:
         return
     with suppress(ApvfioError):
-        settle_guest(system, lease, life.guest)
+        reconcile_guest(system, lease, life.guest)
     raise _unplugged(mdev).for_guest(life.guest.name)
 
 
 def _unplugged(mdev: str) -> ApvfioError:
-    sentence = f"its mediated device {mdev} was unplugged meanwhile."
+    sentence = f"its mediated device {mdev} was unplugged during the change."
     return ApvfioError(sentence, remedy="Find out who unplugs it, then try again.")
 
 
 def _ended() -> ApvfioError:
-    return ApvfioError("it was stopped meanwhile.", remedy="Start it, if it does not run, and try again.")
+    return ApvfioError(
+        "it was stopped during the change.", remedy="Start it, if it does not run, and try again."
+    )
 
 
 def _give_up(system: System, life: _Life, lease: Lease) -> None:
-    """The guest gets nothing, as before; what that fails at the next call settles."""
+    """The guest gets nothing, as before; the next call does what fails here."""
     with suppress(ApvfioError):
         if load(system.files, system.boot_id).leases.get(lease.mdev) != lease:
             return  # it ended with its life
@@ -380,7 +382,7 @@ def _give_up(system: System, life: _Life, lease: Lease) -> None:
 
 
 def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *, restored: bool) -> None:
-    """The guest gets back what it had; what that fails at the next call settles."""
+    """The guest gets back what it had; the next call does what fails here."""
     with suppress(ApvfioError):
         if not changed.idle:
             live_change.roll_back(system, changed)
@@ -388,6 +390,6 @@ def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *
         return
     with suppress(ApvfioError):
         if not has_device(system, lease, life.guest):
-            settle_guest(system, lease, life.guest)
+            reconcile_guest(system, lease, life.guest)
         elif restored:
             note_live(system, lease, None)

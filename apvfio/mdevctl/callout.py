@@ -153,8 +153,8 @@ def _definition(text: bytes) -> Definition:
         return parse(text.decode("utf-8", "replace"))
     except DefinitionError as error:
         raise RequestError(
-            f"what mdevctl says of it cannot be used: {error}.",
-            remedy="Look at it with 'mdevctl list --defined --dumpjson'.",
+            f"mdevctl's output about it cannot be used: {error}.",
+            remedy="See 'mdevctl list --defined --dumpjson'.",
         ) from None
 
 

@@ -43,7 +43,7 @@ def _of_device(lease: Lease, host: Host) -> Iterator[WarningText]:
     elif there != lease.matrix:
         yield (
             f"its mediated device {lease.mdev} holds {there} instead of "
-            f"{lease.matrix}. Undo the change, or change its annotation and start it anew."
+            f"{lease.matrix}. Undo the change, or change its annotation and start it again."
         )
 
 

@@ -35,11 +35,11 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
     """Define the guest's device; False if that is so already.
 
     One that is defined otherwise is a ConflictError, or with ``replace`` holds what the guest
-    asks for from now on; when it starts, and what others keep in it, stays.
+    requests from now on; when it starts, and what others keep in it, stays.
     """
     if request.criteria is not None:
         raise RequestError(
-            "it asks for queues by property, and a definition names queues.",
+            "it requests queues by criteria, but a definition needs ids.",
             guest=request.guest,
             remedy="Annotate it with <ap:matrix>.",
         )
@@ -50,7 +50,7 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
         return False
     if there and not replace:
         raise ConflictError(
-            f"its device {request.mdev} is defined with {matrix_of(there)}; it asks for {request.matrix}.",
+            f"its device {request.mdev} is defined with {matrix_of(there)}; it requests {request.matrix}.",
             guest=request.guest,
             remedy="Undefine it first, or define it with --replace.",
         )
@@ -65,7 +65,7 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
     if load_definition(system.files, request.mdev) != wanted:
         raise ApvfioError(
             f"/{AP_MDEVS.definition(request.mdev)} does not hold what was defined.",
-            remedy="Look at 'mdevctl list -d'.",
+            remedy="See 'mdevctl list -d'.",
         )
     return True
 
@@ -106,5 +106,5 @@ def _mdevctl(call: Callable[[Mdevctl], None]) -> None:
     except MdevctlError as error:
         raise HostError(
             f"{error}.",
-            remedy=f"See 'mdevctl list --defined', or mend a file in /{FOLDER} that is no definition.",
+            remedy=f"See 'mdevctl list --defined', or correct a file in /{FOLDER} that is not a definition.",
         ) from None

@@ -164,7 +164,7 @@ def _mkvp(texts: Mapping[str, str], where: str, mode: str) -> str:
         )
     if mode == KEYLESS:
         raise RequestError(
-            f"{where.format('mkvp')} asks for a master key, and accelerators have none.",
-            remedy="Leave mkvp out, or ask for the mode cca or ep11.",
+            f"{where.format('mkvp')} requires a master key, but accelerators have none.",
+            remedy="Leave mkvp out, or request the mode cca or ep11.",
         )
     return digits

@@ -51,7 +51,7 @@ def parse_list(text: str, what: str = "the list") -> IdSet:
     ids = NO_IDS
     for item in _items(text, what):
         if item.lstrip(_BLANKS)[:1] in _SIGNS:
-            raise _bad(text, what, f"{_shown(item)} has a sign where none may be")
+            raise _bad(text, what, f"{_shown(item)} must not have a sign")
         ids |= _range(item, text, what)
     return ids
 
@@ -68,7 +68,7 @@ def parse_mask_spec(text: str, what: str = "the mask") -> MaskSpec:
     changes = []
     for item in items:
         if item[0] not in _SIGNS:
-            raise _bad(text, what, f"{_shown(item)} lacks the sign that the first item has")
+            raise _bad(text, what, f"{_shown(item)} has no sign, unlike the first item")
         changes.append((item[0] == "+", _range(item[1:], text, what)))
     return MaskSpec(None, changes)
 

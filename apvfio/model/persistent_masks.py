@@ -81,6 +81,6 @@ def _parse_value(value: str) -> IdSet:
         return parse_hex(value[:_HEX_MASK], "it")
     except RequestError:
         raise RequestError(
-            f"/{RULE} stores a mask that is none: {value[:80]!r}.",
-            remedy="Mend the file, or remove it and store the masks anew.",
+            f"/{RULE} stores an invalid mask: {value[:80]!r}.",
+            remedy="Correct the file, or remove it and store the masks again.",
         ) from None

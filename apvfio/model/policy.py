@@ -18,7 +18,7 @@ IGNORE = "ignore"
 
 
 class Keep(NamedTuple):
-    """How many usable queues of each mode stay with the host, whatever guests ask for."""
+    """How many usable queues of each mode stay with the host, whatever guests request."""
 
     cca: int = 0
     ep11: int = 0
@@ -61,7 +61,7 @@ class Policy(NamedTuple):
     prefer: str = ""
     """Which option to free queues by, with the masks: ``adapters`` or ``domains``, '' for the cheaper."""
     over_provisioning: bool = False
-    """Whether guests may ask for adapters and domains that this host does not have (yet)."""
+    """Whether guests may request adapters and domains that this host does not have (yet)."""
     keep: Keep = Keep()
     busy: Busy = Busy()
     times: Times = Times()

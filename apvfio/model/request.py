@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What one guest asks for: the queues, and the mediated device that shall carry them."""
+    """What one guest requests: the queues, and the mediated device that shall carry them."""
 
     guest: str
     """The guest's name: untrusted text, for messages only."""

@@ -29,9 +29,9 @@ def some_queues(queues: Collection[Apqn], shown: int = _SHOWN) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def count_queues(n: int) -> str:
-    """``1 queue``, ``2 queues``."""
-    return f"{n} queue{'' if n == 1 else 's'}"
+def count_queues(n: int, kind: str = "") -> str:
+    """Return ``1 queue``, ``2 queues``, or with a ``kind`` ``2 collateral queues``."""
+    return f"{n} {kind}{' ' if kind else ''}queue{'' if n == 1 else 's'}"
 
 
 def decimal(number: int) -> str:

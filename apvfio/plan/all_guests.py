@@ -30,7 +30,7 @@ class Conflict(NamedTuple):
     first: str
     second: str
     queues: tuple[Apqn, ...]
-    """Those that both ask for; none if it is the mediated device that both name."""
+    """Those that both request; none if it is the mediated device that both name."""
 
 
 class AllGuests(NamedTuple):

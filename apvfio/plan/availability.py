@@ -40,7 +40,7 @@ class HeldByDeviceError(ConflictError):
 
 
 def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
-    """Whether the mdev is ours to make and remove; ConflictError if anything asked for is not free."""
+    """Whether the mdev is ours to make and remove; ConflictError if anything requested is not free."""
     require_no_rival(request, host, ledger)
     there = host.mdevs.get(request.mdev)
     if there is None or request.mdev in ledger.mdevs_to_remove():
@@ -48,8 +48,8 @@ def require_free(request: Request, host: Host, ledger: Ledger) -> bool:
     if there == request.matrix:
         return False
     raise HeldByDeviceError(
-        f"the mediated device {request.mdev} is there already, with {there} "
-        f"where {request.source} asks for {request.matrix}.",
+        f"the mediated device {request.mdev} already exists with {there}, "
+        f"but {request.source} requests {request.matrix}.",
         mdev=request.mdev,
         remedy="make the two agree.",
     )
@@ -65,16 +65,16 @@ def require_no_rival(request: Request, host: Host, ledger: Ledger) -> None:
             )
         if request.matrix.meets(lease.matrix):
             guest = f"guest {printable(lease.guest)}"
-            raise _overlap(request, lease.matrix, guest, "Stop that guest, or ask for other queues.")
+            raise _overlap(request, lease.matrix, guest, "Stop that guest, or request other queues.")
     for claim in ledger.claims.values():
         if claim.mdev == request.mdev:
             raise ConflictError(
-                f"the mediated device {request.mdev} is just being started by mdevctl "
+                f"the mediated device {request.mdev} is being started by mdevctl "
                 f"(process {claim.process.pid}).",
                 remedy="Try again when that has ended.",
             )
         if request.matrix.meets(claim.matrix):
-            device = f"the mediated device {claim.mdev}, which mdevctl is just starting"
+            device = f"the mediated device {claim.mdev}, which mdevctl is starting"
             raise _overlap(request, claim.matrix, device, "Try again later, or request other queues.")
     to_remove = ledger.mdevs_to_remove()
     for uuid, matrix in host.mdevs.items():

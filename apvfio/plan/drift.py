@@ -35,11 +35,11 @@ def drift(
     for lease in ledger.leases.values():
         who = f"guest {printable(lease.guest)}"
         if lease.state != HELD:
-            found.append(f"{who}: its {_under_way(lease)}, or was broken off and waits for 'reconcile'")
+            found.append(f"{who}: its {_under_way(lease)}, or was interrupted and waits for 'reconcile'")
             continue
         found += (f"{who}: {what}" for what in drift_of_lease(host, lease))
     found += (
-        f"the mediated device {uuid}: its start by mdevctl is under way, or was broken off and waits "
+        f"the mediated device {uuid}: its start by mdevctl is under way, or was interrupted and waits "
         "for 'reconcile'"
         for uuid in ledger.claims
     )

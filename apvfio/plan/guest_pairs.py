@@ -29,7 +29,7 @@ class Pair(NamedTuple):
     first: str
     second: str
     queues: tuple[Apqn, ...]
-    """Those that both ask for; none if that is not the reason."""
+    """Those that both request; none if that is not the reason."""
     why: str
 
 

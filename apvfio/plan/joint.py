@@ -3,7 +3,7 @@
 
 Each guest is freed by its adapters or by its domains; the host loses all its queues in an adapter or a
 domain that is cleared. Bits are shared between guests, so the cheapest option of each alone is not the
-cheapest for all. Kept adapters and kept domains share no queue that a guest asks for, and what they have in
+cheapest for all. Kept adapters and kept domains share no queue that a guest requests, and what they have in
 common is what the host keeps: branch and bound over the shorter side of the host, and for large hosts
 annealing, and a bound by eigenvalues.
 """
@@ -33,7 +33,7 @@ class JointPlan(NamedTuple):
     adapters: IdSet
     domains: IdSet
     collateral: tuple[Apqn, ...]
-    """Queues the host loses beside those that guests asked for."""
+    """Queues the host loses beside those that guests requested."""
     least: int
     """No choice loses fewer queues unasked; the same as these are, unless the search had to end before."""
 
@@ -49,7 +49,7 @@ def best_options(
     """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
 
     ``fixed`` holds the way of each guest that has one already (it runs, or its annotation says so).
-    Cost counts queues the host has now and nobody asked for, then bits to clear.
+    Cost counts queues the host has now and nobody requested, then bits to clear.
     """
     wanted = {queue for matrix in guests for queue in matrix.queues()}
     own = [q for q in host.drivers if host.masks_give_host(q)]

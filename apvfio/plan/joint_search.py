@@ -27,7 +27,7 @@ WALKS = 3
 
 
 class GuestIds(NamedTuple):
-    """The ids that one guest asks for."""
+    """The ids that one guest requests."""
 
     rows: int
     columns: int
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
     by_rows: list[bool | None]
     """For each guest whether it must be freed by its rows, None if that is open."""
     unwanted: list[tuple[int, int]]
-    """The host's queues that nobody asks for, by row and column."""
+    """The host's queues that nobody requests, by row and column."""
     reserved: list[tuple[int, int]]
     row_mask: int
     column_mask: int

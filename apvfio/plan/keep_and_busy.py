@@ -88,11 +88,11 @@ def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Usage) -> bool:
 
 
 def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Usage) -> None:
-    """PolicyError if the guest asks for queues that the host needs itself: no option can spare them."""
+    """PolicyError if the guest requests queues that the host needs itself: no option can spare them."""
     why, queues = refusals(objections(_asked(matrix, host), policy, facts))
     if why:
         remedy = "Ask for other queues, or change /etc/apvfio/apvfio.toml."
-        raise PolicyError(f"the host needs what it asks for: {why}.", queues=queues, remedy=remedy)
+        raise PolicyError(f"the host needs requested queues: {why}.", queues=queues, remedy=remedy)
 
 
 def objections(queues: Iterable[Apqn], policy: Policy, facts: Usage) -> Iterator[Objection]:
@@ -115,7 +115,7 @@ def objections(queues: Iterable[Apqn], policy: Policy, facts: Usage) -> Iterator
 
 
 def _asked(matrix: Matrix, host: Host) -> set[Apqn]:
-    """What the guest asks for that is the host's now."""
+    """What the guest requests that is the host's now."""
     return {queue for queue in matrix.queues() if host.drivers.get(queue) == HOST_DRIVER}
 
 

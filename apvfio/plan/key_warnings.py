@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def key_warnings(request: Request, ledger: Ledger, keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
-    """Warnings, in sentences, about what is known of the ``keys`` of the queues asked for."""
+    """Warnings, in sentences, about what is known of the ``keys`` of the queues requested."""
     keyed = [queue for queue, seen in keys.items() if seen.fresh and seen.mkvps]
     if keyed:
         one = len(keyed) == 1

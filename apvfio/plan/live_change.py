@@ -48,7 +48,7 @@ class LivePlan(NamedTuple):
 
     @property
     def idle(self) -> bool:
-        """Whether the guest has what it asks for."""
+        """Whether the guest has what it requests."""
         return self.plan.request.matrix == self.before.matrix
 
     def as_json(self) -> dict[str, object]:
@@ -67,7 +67,7 @@ def held_lease(request: Request, ledger: Ledger) -> Lease:
             continue
         if lease.state != HELD:
             raise ConflictError(
-                f"what it holds is {lease.state} just now.",
+                f"another call is changing its queues (lease state: {lease.state}).",
                 guest=request.guest,
                 remedy="Run 'apvfio reconcile', which ends what was interrupted, and try again.",
             )
@@ -79,7 +79,7 @@ def held_lease(request: Request, ledger: Ledger) -> Lease:
             )
         return lease
     raise ConflictError(
-        f"it runs and holds no queues by way of {request.mdev}.",
+        f"it runs, but holds no queues through mediated device {request.mdev}.",
         guest=request.guest,
         remedy="See 'apvfio status'.",
     )

@@ -136,10 +136,10 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
     wanted = mechanism_of(host, before.ledger, before.policy)
     if change.active != host.masks and host.mechanism is None and wanted == OVERRIDES:
-        yield "this host is to use driver_override, which stays shut until all mask bits are set again"
+        yield "this host is to use driver_override, which stays locked until all mask bits are set again"
     kept = before.ledger.pending - change.ledger.pending - change.active
     for name, ids in kept.named():
-        yield f"{mask_bits(name, ids)} will stay clear when its guests stop, as it is cleared by hand now"
+        yield f"{mask_bits(name, ids)} will stay clear when its guests stop, because this command clears it"
     cleared = host.masks - change.active
     for uuid, held in host.mdevs.items() if host.abilities.strict_return else ():
         stuck = MaskBits() if held.empty else cleared & MaskBits(held.adapters, held.domains)

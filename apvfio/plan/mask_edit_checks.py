@@ -88,7 +88,7 @@ def _require_masks(before: MasksBefore) -> None:
     if before.host.mechanism == OVERRIDES:
         raise HostError(
             f"the queues of this host are moved by driver_override ({some_queues(before.host.overrides)}), "
-            "which shuts the AP masks.",
+            "which locks the AP masks.",
             remedy="Clear the overrides first.",
         )
 

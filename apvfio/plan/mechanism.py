@@ -31,12 +31,12 @@ def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
 def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
     """What decides the mechanism, in words."""
     if host.overrides:
-        return f"driver_override is set for {some_queues(host.overrides)}, which shuts the masks"
+        return f"driver_override is set for {some_queues(host.overrides)}, which locks the masks"
     if not host.abilities.override:
         return "this kernel has no driver_override for AP queues"
     if host.mechanism == MASKS:
         cleared = [f"{name} lacks {ids}" for name, ids in (ALL_BITS - host.masks).named()]
-        return f"{' and '.join(cleared)}, which shuts driver_override"
+        return f"{' and '.join(cleared)}, which locks driver_override"
     if ledger.mechanism:
         return "chosen with 'apvfio mechanism' for this boot; nothing is in use"
     if policy.mechanism:

@@ -35,7 +35,7 @@ class Option(NamedTuple):
     clear: MaskBits
     """The bits still set that it clears."""
     collateral: tuple[Apqn, ...]
-    """Queues the host loses though nobody asked for them."""
+    """Queues that leave the host although no guest requested them."""
     reserved: tuple[Apqn, ...]
     """Those of the collateral that the policy reserves by name: with any, the option is closed."""
     stuck: int

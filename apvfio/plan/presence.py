@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host has what a guest asks for, or may get it where the policy allows to ask for more."""
+"""Whether a host has what a guest requests, or may get it where the policy allows to request more."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
     from apvfio.plan.selection_candidates import Candidates
 
-_REMEDY = "Ask for less in <any>, or see 'apvfio queues' for what there is."
+_REMEDY = "Request less in <any>, or see 'apvfio queues' for the host's queues."
 
 
 def choose_queues(
@@ -81,7 +81,7 @@ def _choose(
     mechanism = mechanism_of(host, ledger, policy)
     found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=kept | avoid)
     if not found.queues:
-        raise _impossible(request, "no queue satisfies all it asks for", found)
+        raise _impossible(request, "no queue satisfies the whole request", found)
     may_stay = {q for q in host.drivers if policy.reserves(q) or q in kept}
     grid = _grid(found, host, ledger, may_stay, by_masks=mechanism != OVERRIDES)
     for matrix in _before(request, host, ledger):

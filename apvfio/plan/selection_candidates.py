@@ -124,7 +124,7 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
         (f"held by guest {printable(lease.guest)}", lease.matrix) for lease in ledger.leases_and_before()
     ]
     holders += [
-        (f"promised to the mediated device {claim.mdev}", claim.matrix) for claim in ledger.claims.values()
+        (f"claimed for the mediated device {claim.mdev}", claim.matrix) for claim in ledger.claims.values()
     ]
     holders += [
         (f"held by the mediated device {uuid}", matrix)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan for one guest: may it have what it asks for, by which option, at what cost."""
+"""The plan for one guest: may it have what it requests, by which option, at what cost."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
         return self.ledger.leases[self.request.mdev]
 
     def taken(self, host: Host) -> list[Apqn]:
-        """The queues that leave the host's drivers, asked for or not."""
+        """The queues that leave the host's drivers, requested or not."""
         asked = [q for q in self.request.matrix.queues() if host.drivers.get(q) == HOST_DRIVER]
         return [*asked, *self.chosen.collateral]
 
@@ -217,7 +217,7 @@ def require_vfio_ap(host: Host) -> None:
     """HostError unless the driver is loaded."""
     if not host.vfio_ap:
         raise HostError(
-            f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} is not there).",
+            f"the vfio_ap driver is not loaded (/sys/{AP_MDEVS.parent} does not exist).",
             remedy="Load it with 'modprobe vfio_ap'.",
         )
 
@@ -240,8 +240,8 @@ def _preference(request: Request, policy: Policy) -> str:
 def warnings(request: Request, option: Option, host: Host, policy: Policy) -> Iterator[WarningText]:
     """What to warn of when the guest gets its queues by ``option``, in sentences."""
     if option.collateral:
-        lost = count_queues(len(option.collateral))
-        yield f"the host loses {lost} nobody asked for: {some_queues(option.collateral)}"
+        lost = count_queues(len(option.collateral), "collateral")
+        yield f"the host loses {lost}: {some_queues(option.collateral)}"
     yield from warnings_of(option)
     yield from not_there(request.matrix, host)
     # A single queue that is reserved but not there is a slip, or a card that is off.

@@ -191,7 +191,7 @@ class Bus:
         self._settle(apqn)
 
     def _settle(self, apqn: Apqn) -> None:
-        """A reset that was asked for happens to a queue that is bound, initiated and configured, unless
+        """A reset that was requested happens to a queue that is bound, initiated and configured, unless
         the machine has put it to standby since the last scan (que:ap_sm_event, ap_sm_reset)."""
         queue = self._state.queues[apqn]
         standby = apqn.adapter in self._state.hardware.standby

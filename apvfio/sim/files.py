@@ -248,7 +248,7 @@ class SimFiles:
         except OSError:
             return None
         if not isinstance(node, File):
-            raise _unusable(path, "it is no ordinary file")
+            raise _unusable(path, "it is not a regular file")
         return node.data.decode("utf-8", "replace")
 
     def write(self, path: str, text: str, mode: int = FILE_MODE) -> None:
@@ -263,7 +263,7 @@ class SimFiles:
         directory.entries[name] = File(mode, text.encode())
 
     def create(self, path: str) -> bool:
-        """Make an empty file, mode 0600; False if its directory is not there."""
+        """Make an empty file, mode 0600; False if its directory does not exist."""
         parent, _, name = path.rpartition("/")
         try:
             node = self._tree.directory(parent).entries.setdefault(name, File())
@@ -272,7 +272,7 @@ class SimFiles:
                 return False
             raise _unusable(path, str(error.strerror)) from error
         if not isinstance(node, File):
-            raise _unusable(path, "it is no ordinary file")
+            raise _unusable(path, "it is not a regular file")
         return True
 
     def append(self, path: str, text: str) -> None:

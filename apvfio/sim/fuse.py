@@ -39,7 +39,7 @@ def mount(path: str, directory: str, ready: Callable[[], None] = lambda: None) -
     directory = os.path.realpath(directory)
     path = os.path.realpath(path)
     if not os.path.isdir(directory):
-        raise UsageError(f"{directory} is no directory.", remedy="Make it, or name another.")
+        raise UsageError(f"{directory} is not a directory.", remedy="Create it, or name another.")
     if os.path.commonpath((path, directory)) == directory:
         raise UsageError(f"{directory} would cover {path}.", remedy="Mount it at another directory.")
     with open_sim_file(path) as file:
@@ -53,7 +53,7 @@ def load_library() -> Any:
     """Return the module mfusepy; HostError, with a remedy, if nothing can be mounted here."""
     if not os.path.exists("/dev/fuse"):
         raise HostError(
-            "/dev/fuse is not there.", remedy="Load the module fuse, or give the container that device."
+            "/dev/fuse does not exist.", remedy="Load the module fuse, or give the container that device."
         )
     try:
         # Not at the top: everything but the mount works without it.

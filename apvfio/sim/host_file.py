@@ -256,7 +256,7 @@ def _open(path: str) -> int:
         raise HostError(f"{path} cannot be read: {error.strerror}.", remedy="See to its rights.") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise RequestError(f"{path} is no ordinary file.", remedy="Name the file of a simulated host.")
+        raise RequestError(f"{path} is not a regular file.", remedy="Name the file of a simulated host.")
     return fd
 
 
@@ -278,7 +278,7 @@ def _still_named(path: str, fd: int) -> bool:
 
 def _read(path: str, fd: int) -> SimSystem:
     if os.fstat(fd).st_size > _SIZE_LIMIT:
-        sentence = f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so no simulated host."
+        sentence = f"{path} is larger than {_SIZE_LIMIT >> 20} MiB and so not a simulated host."
         raise RequestError(sentence, remedy="Make one with 'apvfio sim new'.")
     with open(os.dup(fd), "rb") as file:
         data = file.read()
@@ -286,7 +286,7 @@ def _read(path: str, fd: int) -> SimSystem:
         document = json.loads(data)
     except (ValueError, RecursionError):
         raise RequestError(
-            f"{path} is not JSON, and so no simulated host.", remedy="Make one with 'apvfio sim new'."
+            f"{path} is not JSON, and so not a simulated host.", remedy="Make one with 'apvfio sim new'."
         ) from None
     try:
         return SimSystem.from_json(document)

@@ -55,7 +55,7 @@ def unusable(where: str, why: str) -> RequestError:
 
 @cache
 def _kinds(cls: Callable[..., Any]) -> dict[str, Any]:
-    """The types of a dataclass' fields; asked for every queue, and slow to find out."""
+    """The types of a dataclass' fields; asked once for every queue, and slow to find out."""
     return get_type_hints(cls)
 
 
@@ -98,7 +98,7 @@ def _load_many(kind: Any, value: Any, where: str) -> Any:
 def _load_matrix(value: Any, where: str) -> Matrix:
     masks = _typed(dict, value, where)
     if not masks.keys() <= set(Matrix._fields):
-        raise unusable(where, "something is no part of a matrix")
+        raise unusable(where, "something is not part of a matrix")
     return Matrix(**{name: _load_ids(ids, f"{where}.{name}") for name, ids in masks.items()})
 
 
@@ -107,7 +107,7 @@ def _load_ids(value: Any, where: str) -> IdSet:
     try:
         return parse_list(text) if text else NO_IDS
     except ApvfioError:
-        raise unusable(where, f"{text[:40]!r} is no list of ids") from None
+        raise unusable(where, f"{text[:40]!r} is not a list of ids") from None
 
 
 def _load_key(kind: Any, key: str, where: str) -> Any:
@@ -117,12 +117,12 @@ def _load_key(kind: Any, key: str, where: str) -> Any:
         except ValueError:
             number = -1
         if not 0 <= number <= MAX_ID or key != f"{number:02x}":
-            raise unusable(where, f"{key[:40]!r} is no adapter")
+            raise unusable(where, f"{key[:40]!r} is not an adapter")
         return number
     if kind is Apqn:
         queue = Apqn.parse(key)
         if queue is None:
-            raise unusable(where, f"{key[:40]!r} is no queue")
+            raise unusable(where, f"{key[:40]!r} is not a queue")
         return queue
     return key
 

@@ -128,8 +128,8 @@ class Processes:
         made._ticks = saved.ticks
         for pid, process in saved.table.items():
             if not (pid.isascii() and pid.isdigit()):
-                raise json_fields.unusable("processes", f"{pid[:40]!r} is no pid")
+                raise json_fields.unusable("processes", f"{pid[:40]!r} is not a pid")
             if process.guest and not is_uuid(process.guest):
-                raise json_fields.unusable(f"processes.{pid}", f"{process.guest[:40]!r} is no uuid")
+                raise json_fields.unusable(f"processes.{pid}", f"{process.guest[:40]!r} is not a UUID")
             made.table[int(pid)] = process
         return made

@@ -88,7 +88,7 @@ class Queue:
     initiated: bool = False
     """Its device state has left UNINITIATED (que:_ap_queue_init_state)."""
     resetting: bool = False
-    """The bus has asked for a reset that has not happened yet (que:ap_sm_reset)."""
+    """The bus has requested a reset that has not happened yet (que:ap_sm_reset)."""
     interrupts: bool = False
     unusable: bool = False
     """Its last reset by vfio_ap failed (vops:_queue_passable)."""
@@ -180,7 +180,7 @@ class State:
         ):
             for name in names:
                 if name not in known:
-                    raise json_fields.unusable(f"kernel.{where}", f"{name[:40]!r} is no {what}")
+                    raise json_fields.unusable(f"kernel.{where}", f"{name[:40]!r} is not a valid {what}")
         for apqn in self.queues:
             if apqn.adapter not in self.cards:
                 raise json_fields.unusable("kernel.queues", f"{apqn} has no card")

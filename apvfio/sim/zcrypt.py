@@ -32,7 +32,7 @@ CARD_ANSWERS = {
     "cca": ("serialnr",),
     "ep11": ("API_ordinalnr", "FW_version", "op_modes", "serialnr"),
 }
-"""By mode: what a card is asked for, an empty line without an answer (cex:ep11_card_attrs)."""
+"""By mode: what a card is asked, an empty line without an answer (cex:ep11_card_attrs)."""
 
 
 def card_type(mode: str, hwtype: int) -> str:

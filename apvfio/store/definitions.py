@@ -35,7 +35,7 @@ def load_definition(files: Files, uuid: str) -> Definition | None:
         definition = parse(text)
     except DefinitionError as error:
         raise RequestError(
-            f"/{file} cannot be used: {error}.", remedy="Mend it with 'mdevctl modify'."
+            f"/{file} cannot be used: {error}.", remedy="Correct it with 'mdevctl modify'."
         ) from None
     return definition if definition.type == AP_MDEVS.name else None
 

@@ -120,13 +120,13 @@ def _ids(item: Any, key: str) -> IdSet:
 def _queue(name: str) -> Apqn:
     queue = Apqn.parse(name)
     if queue is None:
-        raise ValueError(f"{name[:40]!r} is no queue")
+        raise ValueError(f"{name[:40]!r} is not a queue")
     return queue
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{str(value)[:40]!r} is no text")
+        raise ValueError(f"{str(value)[:40]!r} is not text")
     return value
 
 

@@ -198,7 +198,7 @@ def _matrix_from(item: dict[str, Any]) -> Matrix:
 
 
 def _texts_from(item: dict[str, Any]) -> dict[Apqn, str]:
-    _expect(all(type(text) is str for text in item.values()), "what is kept of a queue is no text")
+    _expect(all(type(text) is str for text in item.values()), "the record of a queue is not text")
     return {_queue_from(name): text for name, text in item.items()}
 
 
@@ -217,7 +217,7 @@ def _last_given_from(item: dict[str, Any]) -> dict[str, Matrix]:
 def _queue_from(name: object) -> Apqn:
     queue = Apqn.parse(name) if isinstance(name, str) else None
     if queue is None:
-        raise ValueError(f"{str(name)[:40]!r} is no queue")
+        raise ValueError(f"{str(name)[:40]!r} is not a queue")
     return queue
 
 

@@ -76,7 +76,7 @@ def _queues(value: object) -> frozenset[Apqn]:
     for item in value:
         queue = Apqn.parse(item) if isinstance(item, str) else None
         if queue is None:
-            raise ValueError(f"has {str(item)!r}, which is no queue such as 01.001b")
+            raise ValueError(f"has {str(item)!r}, which is not a queue such as 01.001b")
         if queue in queues:
             raise ValueError(f"has {queue} twice")
         queues.append(queue)
@@ -121,4 +121,4 @@ def sections() -> Sections:
 
 def _bad(why: str) -> RequestError:
     end = "" if why.endswith("?") else "."
-    return RequestError(f"the policy /{POLICY} cannot be used: {why}{end}", remedy="Mend the file.")
+    return RequestError(f"the policy /{POLICY} cannot be used: {why}{end}", remedy="Correct the file.")

@@ -36,7 +36,7 @@ def open_ordinary(path: str, flags: int, mode: int = 0o600) -> int:
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(EINVAL, "it is no ordinary file", path)
+            raise OSError(EINVAL, "it is not a regular file", path)
         if flags & os.O_ACCMODE != os.O_RDONLY and found.st_nlink > 1:
             raise OSError(EMLINK, "it is the same file as another", path)
     except OSError:
@@ -128,7 +128,7 @@ def require_private(path: str) -> None:
     except OSError:
         return  # whoever wants something in it will hear of it
     if not stat.S_ISDIR(found.st_mode):
-        raise HostError(f"{path} cannot be used: it is no directory.", remedy="Remove it.")
+        raise HostError(f"{path} cannot be used: it is not a directory.", remedy="Remove it.")
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & _OTHERS_MAY_WRITE:
         raise HostError(
             f"{path} cannot be used: others may have put files into it, as it has mode "

@@ -70,7 +70,7 @@ def one_of(*words: str) -> Reader:
             return str(value)
         if len(words) == 2:
             raise ValueError(f"is {_shown(value)}, which is neither {words[0]} nor {words[1]}")
-        raise ValueError(f"is {_shown(value)}, which is none of {', '.join(words)}")
+        raise ValueError(f"is {_shown(value)}, which is not one of {', '.join(words)}")
 
     return read
 
@@ -80,7 +80,7 @@ def whole_number(least: int, most: int) -> Reader:
 
     def read(value: object) -> int:
         if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"is {_shown(value)}, which is no whole number from {least} to {most}")
+            raise ValueError(f"is {_shown(value)}, which is not a whole number from {least} to {most}")
         return value
 
     return read

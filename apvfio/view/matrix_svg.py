@@ -137,7 +137,7 @@ def _notes(drawing: Drawing, shown: Report) -> None:
     for heading, sentences, kind in (
         ("Leases", shown.leases, ""),
         ("Pending returns", (shown.pending,), ""),
-        ("Not as it should be", shown.drift, "warning"),
+        ("Drift", shown.drift, "warning"),
     ):
         if sentences:
             drawing.y += 6

@@ -128,7 +128,7 @@ def status(shown: Report, look: Look) -> Iterator[str]:
         yield from fold(sentence, width)
     if shown.drift:
         yield ""
-        for line in ("not as it should be:", *(f"  {sentence}" for sentence in shown.drift)):
+        for line in ("drift:", *(f"  {sentence}" for sentence in shown.drift)):
             yield from fold(line, width)
 
 

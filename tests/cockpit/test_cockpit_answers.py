@@ -74,7 +74,7 @@ class TestHanging:
         answers.spoil(GUESTS, HANGING)
         page = open_page(command=answers.command)
         page.until("#guests", "No answer since ")
-        assert "No guest asks for queues" not in page.text("#guests")
+        assert "No guest requests queues" not in page.text("#guests")
         before = answers.asked(GUESTS)
         page.until("#guests [role=alert] strong", "apvfio guest list gave no answer within 30 seconds.")
         # It is asked every 15 seconds; nobody is left behind.

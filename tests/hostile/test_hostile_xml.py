@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain XML as an attacker might have it defined: it is refused, or it asks for something that exists."""
+"""Domain XML as an attacker might have it defined: it is refused, or it requests something that exists."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def guest_uuid(name: str) -> str:
 
 
 def guest_xml(name: str, matrix: Matrix | None = None, mdev: str = "") -> str:
-    """The domain XML of a guest, with an annotation that asks for ``matrix``, and the device ``mdev``."""
+    """The domain XML of a guest, with an annotation that requests ``matrix``, and the device ``mdev``."""
     return f"""\
 <domain type='qemu'>
   <name>{escape(name)}</name>

@@ -248,7 +248,7 @@ def test_an_annotation_is_edited(ward: Ward) -> None:
 @pytest.mark.parametrize(
     ("requested", "device", "code", "name", "says"),
     [
-        (a_matrix("0", "1"), "", Exit.REQUEST, "device", "no device to carry them"),
+        (a_matrix("0", "1"), "", Exit.REQUEST, "device", "has no mediated device"),
         (None, mdev(1), Exit.REQUEST, "annotation", "not found"),
         (a_matrix("0,7", "1"), mdev(1), Exit.HOST, "absent", "no adapter 7"),
     ],

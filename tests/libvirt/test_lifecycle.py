@@ -84,7 +84,7 @@ class TestCommands:
         env.define("bare", None, None)
         done = env.apvfio("guest", "set", "bare", "--adapters", "1", "--domains", "1", "--no-hostdev")
         assert done.returncode == 0
-        assert "warning: guest bare: it asks for AP queues but has no device" in done.stderr
+        assert "warning: guest bare: it requests AP queues but has no mediated device" in done.stderr
         done = env.apvfio("plan", "bare", "--json")
         assert done.returncode == 6
         assert json.loads(done.stdout)["error"]["kind"] == "request"
@@ -137,9 +137,9 @@ class TestCommands:
 
         done = env.apvfio("guest", "set", "kept", "--adapters", "1", "--domains", "4")
         assert done.returncode == 0
-        assert "warning: guest kept: its annotation asks for adapters 1, domains 4" in done.stderr
+        assert "warning: guest kept: its annotation requests adapters 1, domains 4" in done.stderr
         answer = env.virsh("start", "kept", check=False)
-        assert "its annotation asks for adapters 1, domains 4" in answer.stderr
+        assert "its annotation requests adapters 1, domains 4" in answer.stderr
         assert "for adapters 0, domains 1-2" in answer.stderr
         assert env.apvfio("undefine", "kept").returncode == 0
         assert env.lab.run(["mdevctl", "list", "--defined"]).stdout.strip() == ""

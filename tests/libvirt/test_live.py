@@ -40,7 +40,7 @@ class TestDrains(live_cases.Drains):
 
 
 class TestInterrupted(live_cases.Interrupted):
-    """What a killed command leaves is settled by the next reconcile."""
+    """The next reconcile completes or undoes what a killed command has left."""
 
 
 class TestNotPluggedIn(live_cases.NotPluggedIn):

@@ -365,7 +365,7 @@ def test_libvirt_alone_cannot_do_it(pair: Pair, started: Standing) -> None:
     pair.here.virsh("detach-device", "--live", NAME, "/proc/self/fd/0", stdin=device())
     eventually(lambda: pair.standing().device_here, False)
     done = pair.virsh("migrate", "--live", NAME, uri(pair.there), "--migrateuri", pair.way())
-    assert "it asks for AP queues but has no device to carry them" in done.stderr
+    assert "it requests AP queues but has no mediated device" in done.stderr
     done = pair.migrate("--back")
     assert (done.returncode, pair.standing()) == (0, started), done.stderr
 

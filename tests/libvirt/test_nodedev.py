@@ -108,7 +108,7 @@ def test_a_node_device_that_is_replaced(env: LabEnv) -> None:
     assert there
     assert matrix_of(there) == a_matrix("10", "27")
     env.define("kept", ROW, mdev(1))
-    assert "it asks for adapters 0, domains 1-2" in env.apvfio("define", "kept").stderr
+    assert "it requests adapters 0, domains 1-2" in env.apvfio("define", "kept").stderr
     assert env.apvfio("define", "--replace", "kept").returncode == 0
     deadline = time.monotonic() + PATIENCE
     while held(env) != ROW:

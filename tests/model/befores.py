@@ -246,7 +246,7 @@ def overridden(machine: Machine) -> None:
 
 
 def ready_made(machine: Machine) -> None:
-    """mdevctl has made the device that guest 2 asks for, of queues that the administrator freed."""
+    """mdevctl has made the device that guest 2 requests, of queues that the administrator freed."""
     machine.kernel.write("bus/ap/apmask", "-1")
     foreign_device(machine, TWO.matrix, mdev(2))
 

@@ -69,7 +69,7 @@ def require_started(machine: Machine, request: Request) -> None:
 
 
 def require_changed(machine: Machine, before: Machine, request: Request, *, kept: bool) -> None:
-    """The guest that runs has what it asked for, or what it had."""
+    """The guest that runs has what it requested, or what it had."""
     lease, had = machine.ledger.leases.get(request.mdev), before.ledger.leases.get(request.mdev)
     require(f"{request.guest} has {lease} and had {had}", lease is not None and had is not None)
     assert lease

@@ -292,7 +292,7 @@ class World(Lives):
     # What an operation of apvfio's is made of.
 
     def request(self, n: int, asked: int) -> Request:
-        """What guest ``n`` asks for, one of the requests and then of the wishes."""
+        """What guest ``n`` requests, one of the requests and then of the wishes."""
         if asked < len(REQUESTS):
             return a_request(*REQUESTS[asked], n)
         return a_request("0", "1", n)._replace(matrix=Matrix(), criteria=CRITERIA[asked - len(REQUESTS)])

@@ -229,7 +229,7 @@ def test_a_broken_rule_file_ends_lszdev_with_an_assertion_and_is_named_here(
     assert host.run("lszdev", "--type", "ap", code=None).returncode == -signal.SIGABRT
     # It has left the lock behind.
     said = host.apvfio("masks", code=Exit.REQUEST).stderr
-    assert said.startswith(f"apvfio: /{persistent_masks.RULE} stores a mask that is none: {mask!r}.")
+    assert said.startswith(f"apvfio: /{persistent_masks.RULE} stores an invalid mask: {mask!r}.")
     host.apvfio("masks", "-a", "apmask=-0", code=Exit.REQUEST)
 
 

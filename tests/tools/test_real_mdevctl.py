@@ -119,7 +119,7 @@ def test_a_definition_is_changed_only_when_told_and_keeps_what_is_not_ours(host:
     document = json.loads(DEFINITIONS["row"]) | {"start": "auto", "owner": {"team": "db"}}
     host.system.files.write(FILE, json.dumps(document), 0o644)
     said = define(host, "cross", code=Exit.CONFLICT)
-    assert "is defined with adapters 0, domains 1-2; it asks for adapters 0,10, domains 4." in said
+    assert "is defined with adapters 0, domains 1-2; it requests adapters 0,10, domains 4." in said
     assert "--replace" in said
     assert host.system.files.read(FILE) == json.dumps(document)
     define(host, "row")

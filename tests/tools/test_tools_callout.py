@@ -72,7 +72,7 @@ def test_without_ap_check(mdevctl: Called) -> None:
     mdevctl("define", 1, device(["0x0"], ["1", "2"], "auto"))
     said = mdevctl("define", 2, device(["0x0"], ["2"], "auto"), code=1)
     assert f"APQN 0.2 is defined for autostart by {mdev(1)}." in said
-    assert "the host loses 2 queues nobody asked for" in mdevctl("start", 1)
+    assert "the host loses 2 collateral queues" in mdevctl("start", 1)
     assert mdevctl.now.mdevs == {mdev(1): ROW}
     assert mdevctl.ledger.pending == MaskBits(IdSet([0]), NO_IDS)
     assert not mdevctl.ledger.claims

@@ -52,16 +52,16 @@ def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         )
     if isinstance(request, ApvfioError):
         yield _unclear(guest, request, facts, words)
-        yield skipped("start", "what it asks for is not clear")
+        yield skipped("start", "what it requests is not clear")
         return
     yield from _xml(guest, facts, words)
     if request is None:
         yield _asks_nothing(guest, facts, words)
         return
     if guest.outline.annotated:
-        yield ok("annotation", f"it asks for {request.criteria or request.matrix}")
+        yield ok("annotation", f"it requests {request.criteria or request.matrix}")
     else:
-        yield ok("definition", f"mdevctl's definition of its device asks for {request.matrix}")
+        yield ok("definition", f"mdevctl's definition of its device requests {request.matrix}")
     if request.secure:
         yield from _secure(guest.plan)
     yield from _cards(request, facts, words)
@@ -111,7 +111,7 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         yield problem("cpu", sentence, "Take the feature out, or require it.", edit, code=Exit.REQUEST)
     if outline.kind == "kvm" and not facts.kernel.kvm:
         yield problem(
-            "kvm", "it runs with KVM, and /dev/kvm is not there.", "Load the driver.", "modprobe kvm"
+            "kvm", "it runs with KVM, and /dev/kvm does not exist.", "Load the driver.", "modprobe kvm"
         )
 
 
@@ -137,7 +137,7 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
         sentence = f"its mediated device {guest.attached} is gone, and its definition requests no queues."
         return _unrequested(guest, sentence, words)
     if not device:
-        return ok("start", "it asks for no AP queues, and starts without")
+        return ok("start", "it requests no AP queues, and starts without")
     holder = next((lease for lease in facts.leases if lease.mdev == device), None)
     if holder:
         sentence = f"its mediated device {device} is that of guest {printable(holder.guest)}."
@@ -172,7 +172,7 @@ def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -
         sentence = f"its mediated device {device}, which somebody else made, holds no queues ({matrix})."
         remedy = "Assign queues to the device, or annotate the guest."
         return problem("device", sentence, remedy, code=Exit.REQUEST)
-    return ok("start", f"it asks for nothing, and has a device that somebody else made, with {held}")
+    return ok("start", f"it requests nothing, and has a device that somebody else made, with {held}")
 
 
 def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
@@ -190,7 +190,7 @@ def _outlived(guest: GuestFacts, request: Request, facts: Facts) -> Lease | None
 
 
 def _cards(request: Request, facts: Facts, words: Words) -> Iterator[Check]:
-    """Adapters that it asks for and that do not work: it would get them as they are."""
+    """Adapters that it requests and that do not work: it would get them as they are."""
     for card in facts.kernel.cards:
         adapter = int(card.id, 16)
         if adapter not in request.matrix.adapters or card.status not in ("deconfig", "chkstop"):
@@ -298,7 +298,7 @@ def _why_no_plan(facts: Facts) -> str:
 
 def _told_elsewhere(warning: str) -> bool:
     """Whether a warning of a plan is told by another part of the sentence, or by another check."""
-    return "nobody asked for" in warning or "a Secure Execution guest must not" in warning
+    return "collateral" in warning or "a Secure Execution guest must not" in warning
 
 
 def _what(plan: Plan) -> str:

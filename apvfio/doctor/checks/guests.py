@@ -43,7 +43,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
         or guest.outline.uuid in holding
     ]
     if not concerned:
-        yield ok("guest", "no guest asks for AP queues")
+        yield ok("guest", "no guest requests AP queues")
     for guest in concerned:
         # A cold standby of a running guest is meant to wait: it is judged as if that had stopped.
         if isinstance(guest.plan, ApvfioError) and isinstance(guest.alone, Plan):

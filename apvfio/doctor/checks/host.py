@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CARD_FAULTS = {
     "deconfig": ("deconfigured", "Configure it on.", "config"),
-    "chkstop": ("check-stopped", "Have its hardware looked at (HMC, Support Element).", ""),
+    "chkstop": ("check-stopped", "Have its hardware checked (HMC, Support Element).", ""),
     "offline": ("set offline", "Set it online.", "online"),
 }
 """What a card's status means, what to do, and the attribute that 1 is written to for that."""

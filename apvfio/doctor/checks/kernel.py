@@ -52,7 +52,7 @@ def _bus(kernel: KernelFacts, unseen: Unseen) -> Check:
     error = unseen.error
     if kernel.machine not in ("", _IBM_Z):
         sentence = f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only."
-        return problem("ap-bus", sentence, "Look at a simulated host with --sim FILE.")
+        return problem("ap-bus", sentence, "Use a simulated host, with --sim FILE.")
     commands = () if kernel.bus else ("modprobe ap",)
     return problem("ap-bus", error.sentence, error.remedy, *commands)
 

@@ -112,7 +112,7 @@ def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts,
     if domains and not domains - partition.control_domains:
         return check._replace(
             sentence=f"this partition has domains {format_list(domains)} as control domains only, and the "
-            "guest asks for their queues.",
+            "guest requests their queues.",
             remedy="Assign them to the partition as usage domains (HMC), then have the bus look again.",
             commands=(scan,),
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests: what each asks for, and what its start would do."""
+"""Guests: what each requests, and what its start would do."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _without(scene: State, guests: set[str]) -> State:
 
 
 def _there(request: Request, host: Host) -> Matrix | None:
-    """What there is of the queues that it asks for, None if that is nothing."""
+    """What there is of the queues that it requests, None if that is nothing."""
     asked = request.matrix
     there = Matrix(
         asked.adapters & host.adapters,

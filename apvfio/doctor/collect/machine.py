@@ -156,7 +156,7 @@ def _fault(path: str) -> str:
     if head.startswith(b"\x7fELF"):
         return ""
     if not head.startswith(b"#!"):
-        return "it is no program and has no #! line" if head else "it is empty"
+        return "it is not a program and has no #! line" if head else "it is empty"
     words = head[2:].split(b"\n")[0].decode("utf-8", "replace").split(" ")
     return _interpreter_fault([word for word in words if word])
 
@@ -169,7 +169,7 @@ def _interpreter_fault(words: list[str]) -> str:
     by_name = os.path.basename(words[0]) == "env" and len(words) == 2
     missing = [words[0]] if not os.access(words[0], os.X_OK) else []
     missing += [words[1]] if by_name and not programs.find(words[1]) else []
-    return f"its interpreter {missing[0]} is not there" if missing else ""
+    return f"its interpreter {missing[0]} does not exist" if missing else ""
 
 
 def find_daemon(name: str | None) -> DaemonFacts | None:

@@ -58,8 +58,8 @@ def test_a_plan_changes_nothing_and_says_everything(
     assert main(["--sim", sim, "plan", "--xml", xml]) == Exit.OK
     out, err = said(capsys)
     assert err == ""
-    assert "way     free its adapters: 2 mask bits; the host loses besides: 00.001b, 0a.001b\n" in out
-    assert "instead free its domains: 3 mask bits; the host loses besides: 01.0001, 01.0002, 01.0004\n" in out
+    assert "freed by     adapters: 2 mask bits; collateral queues: 00.001b, 0a.001b\n" in out
+    assert "alternative  domains: 3 mask bits; collateral queues: 01.0001, 01.0002, 01.0004\n" in out
     assert "free    echo -0,-10 > /sys/bus/ap/apmask\n" in out
     assert "chzdev --type ap --active apmask=-0,-10\n" in out
     assert main(["--sim", sim, "plan", "--xml", xml, "--json"]) == Exit.OK

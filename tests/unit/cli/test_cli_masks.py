@@ -150,17 +150,17 @@ def test_what_a_guest_holds_does_not_get_stored(host: SimulatedHost) -> None:
     [
         (["apmask=9-1"], 6, "the range '9-1' runs backwards"),
         (["aqmask="], 6, "aqmask is '': it is empty"),
-        (["apmask=-1,2"], 6, "'2' lacks the sign"),
+        (["apmask=-1,2"], 6, "'2' has no sign"),
         (["bla=1"], 2, "'bla=1' is neither apmask=SPEC nor aqmask=SPEC"),
         (["apmask"], 2, "'apmask' is neither"),
         (["apmask=1", "apmask=2"], 2, "apmask is given twice"),
-        (["--dry-run"], 2, "--dry-run needs something to change"),
+        (["--dry-run"], 2, "--dry-run requires a change"),
         (["-p", "-r", "apmask"], 6, "no apmask is stored"),
         (["-p", "-r", "aqmask", "--remove", "apmask", "--dry-run"], 6, "no apmask and no aqmask is stored"),
-        (["-r", "apmask"], 2, "only a stored mask can be removed. Add --persistent."),
-        (["-a", "-r", "apmask"], 2, "only a stored mask can be removed"),
+        (["-r", "apmask"], 2, "--remove removes stored masks only. Add --persistent."),
+        (["-a", "-r", "apmask"], 2, "--remove removes stored masks only"),
         (["-p", "-r", "bla"], 2, "'bla' is neither apmask nor aqmask"),
-        (["-p", "-r", "apmask", "apmask=1"], 2, "apmask is both given and removed"),
+        (["-p", "-r", "apmask", "apmask=1"], 2, "apmask is both changed and removed"),
     ],
 )
 def test_what_cannot_be_understood_changes_nothing(
@@ -289,7 +289,7 @@ def test_a_bit_cleared_by_hand_stays_clear_after_its_guest(
     host.start(BY_ADAPTER_0)
     assert host.run("masks", "-a", spec) == 0
     told = capsys.readouterr()
-    assert "apmask 0 (00) will stay clear when its guests stop, as it is cleared by hand now" in told.err
+    assert "apmask 0 (00) will stay clear when its guests stop, because this command clears it" in told.err
     assert told.out.endswith("ap device type configured\n")
     with host.opened() as system:
         release_guest(system, BY_ADAPTER_0.guest_uuid)

@@ -29,8 +29,8 @@ def run(root: Path, *words: str) -> int:
         (["db1", "qemu+ssh://-oProxyCommand=reboot/system"], "no host that ssh can be given"),
         (["db1", "qemu+tcp://z15/system"], "does not say how to run apvfio there"),
         (["db1", NOBODY, "--at", "'"], "No closing quotation"),
-        (["db1", NOBODY, "--timeout", "0"], "no whole number from 5 to"),
-        (["db1", NOBODY, "--timeout", "\u0663"], "no whole number from 5 to"),
+        (["db1", NOBODY, "--timeout", "0"], "not a whole number from 5 to"),
+        (["db1", NOBODY, "--timeout", "\u0663"], "not a whole number from 5 to"),
         (["db1", NOBODY, "--back", "--dry-run"], "not allowed with argument"),
     ],
 )

@@ -181,7 +181,7 @@ def test_drift_is_told(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) 
     assert status(host, capsys)["drift"] == [f"guest g1: its mediated device {mdev(1)} is gone"]
     host.run("status")
     assert capsys.readouterr().out.endswith(
-        f"\n\nnot as it should be:\n  guest g1: its mediated device {mdev(1)} is gone\n"
+        f"\n\ndrift:\n  guest g1: its mediated device {mdev(1)} is gone\n"
     )
 
 

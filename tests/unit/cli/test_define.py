@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device as a definition of mdevctl: written, removed, asked for by a guest without annotation."""
+"""A device as a definition of mdevctl: written, removed, requested by a guest without annotation."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_definition_that_says_otherwise_is_not_replaced(
     with open_sim(sim) as system:
         system.files.write(FILE, DEFINITION)
     assert main(["--sim", sim, "define", "--xml", xml]) == Exit.CONFLICT
-    says = "is defined with adapters 0, domains 1-2, control domains 4; it asks for adapters 0,10"
+    says = "is defined with adapters 0, domains 1-2, control domains 4; it requests adapters 0,10"
     assert says in capsys.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_a_guest_without_annotation_starts_by_its_definition() -> None:
         (
             DEFINITION,
             domain(),
-            "guest db1: its annotation asks for adapters 0,10, domains 1-2,4,",
+            "guest db1: its annotation requests adapters 0,10, domains 1-2,4,",
         ),
         (
             "{",

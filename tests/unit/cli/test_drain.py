@@ -38,7 +38,7 @@ DRY = f"""\
 would drain adapter 10 (0a)
 would move guest any: it gives up 0a.0001, 0a.0002
     and gets 00.0001, 00.0002
-    warning: the host loses 1 queue nobody asked for: 00.0004
+    warning: the host loses 1 collateral queue: 00.0004
 guest db1 stays on 0a.0004: it requests its queues by id
     virsh -c {URI} shutdown db1
 """

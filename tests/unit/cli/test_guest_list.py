@@ -58,7 +58,7 @@ def test_each_with_its_state_and_whether_it_could_start(
         "three": ("shut off", True),
         "two": ("shut off", False),
     }
-    assert rows["bare"]["error"]["message"].startswith("it asks for AP queues but has no device")
+    assert rows["bare"]["error"]["message"].startswith("it requests AP queues but has no mediated device")
     assert rows["two"]["error"]["kind"] == "conflict"
     assert rows["four"]["error"]["message"].startswith("this host has no adapter 5")
     assert (rows["one"]["uuid"], rows["one"]["adapters"], rows["one"]["domains"]) == (guest(1), "0", "1-2")
@@ -81,11 +81,11 @@ def test_in_words(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureF
     libvirtd.define("two", 2, a_matrix("0-1", "2"), mdev(2))
     assert host.run("guest", "list", "-c", URI) == Exit.OK
     assert capsys.readouterr().out.splitlines() == [
-        "GUEST  STATE     ASKS FOR                 NOW",
+        "GUEST  STATE     REQUEST                  NOW",
         "one    running   adapters 0, domains 1-2  has its queues",
         "two    shut off  adapters 0-1, domains 2  00.0002 is held by guest g1",
         "",
-        "one and two cannot run together: both want 00.0002",
+        "one and two cannot run together: both request 00.0002",
     ]
 
 
@@ -210,7 +210,7 @@ def test_a_running_guest_whose_definition_asks_for_nothing_any_more(
     assert (row["state"], row["held"]) == ("running", ["00.0001", "00.0002"])
     assert row["now"] == "has adapters 0, domains 1-2, and will have none at its next start"
     host.run("guest", "list", "-c", URI)
-    assert "one    running  nothing   has adapters 0" in capsys.readouterr().out
+    assert "one    running  nothing  has adapters 0" in capsys.readouterr().out
 
 
 def test_a_stopped_guest_whose_queues_are_not_returned_yet(

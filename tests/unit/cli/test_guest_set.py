@@ -77,7 +77,7 @@ class TestSet:
         assert device_uuids(definition(domain).encode()) == {OWN}
         assert rest(definition(domain), mdev=OWN) == rest(before)
         assert "passwd='secret'" in definition(domain)
-        for shown in (f"mdev    {OWN}", "way     free its domains", "+    <ap:guest", "+    <hostdev"):
+        for shown in (f"mdev         {OWN}", "freed by     domains", "+    <ap:guest", "+    <hostdev"):
             assert shown in said.out
         assert "secret" not in said.out
         assert devices(host) == {}
@@ -119,7 +119,9 @@ class TestSet:
         domain = libvirtd.define("db1", 1)
         assert host.run("guest", "set", "db1", *IBM, "--no-hostdev", "-c", URI) == Exit.OK
         assert device_uuids(definition(domain).encode()) == set()
-        assert "warning: guest db1: it asks for AP queues but has no device" in capsys.readouterr().err
+        assert (
+            "warning: guest db1: it requests AP queues but has no mediated device" in capsys.readouterr().err
+        )
 
     def test_a_dry_run_shows_all_and_changes_nothing(
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
@@ -195,7 +197,7 @@ class TestSet:
 
         monkeypatch.setattr("apvfio.cli.guest_set.preview_start", plan)
         assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.FAILURE
-        assert "its definition has changed meanwhile" in capsys.readouterr().err
+        assert "its definition was changed by another program" in capsys.readouterr().err
         assert asked(libvirtd.connection.lookupByName("db1")) is None
 
 
@@ -225,7 +227,7 @@ class TestClones:
         assert (
             f"guest db1 has the mediated device {OWN} as well: guest db2 gets its own, {self.CLONES}" in said
         )
-        assert f"mdev    {self.CLONES}" in said
+        assert f"mdev         {self.CLONES}" in said
         assert (self.devices(original), self.devices(clone)) == ({OWN}, {self.CLONES})
         for domain in (original, clone):
             request = parse_domain(definition(domain).encode())
@@ -284,7 +286,7 @@ class TestClones:
     @pytest.mark.parametrize(
         ("words", "code", "says"),
         [
-            (("--new-device", "--live"), Exit.USAGE, "a guest that runs keeps its mediated device"),
+            (("--new-device", "--live"), Exit.USAGE, "a running guest keeps its mediated device"),
             (("--new-device", "--adapters", "0"), Exit.USAGE, "either --adapters and --domains, or --any"),
             (("--new-device",), Exit.REQUEST, "guest db1: it has no annotation. Name its queues"),
         ],
@@ -588,7 +590,7 @@ class TestLive:
     ) -> None:
         self.running(libvirtd, host).undefine()
         assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.REQUEST
-        assert "it has no definition, and so no next start" in capsys.readouterr().err
+        assert "it is transient and has no next start" in capsys.readouterr().err
         assert host.run("guest", "set", "db1", *IBM, "--live", "-c", URI) == Exit.OK
         assert self.live(libvirtd) == a_matrix("0,10", "1-2")
 
@@ -597,4 +599,4 @@ class TestLive:
     ) -> None:
         self.running(libvirtd, host)
         assert host.run("guest", "set", "db1", *IBM, "--live", "--unchecked", "-c", URI) == Exit.USAGE
-        assert "Leave one of them out" in capsys.readouterr().err
+        assert "Choose one of them" in capsys.readouterr().err

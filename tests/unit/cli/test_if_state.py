@@ -169,4 +169,4 @@ def test_what_is_no_state_is_said(
 
 def test_to_look_needs_no_state(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     error = told(host, capsys, "masks", "--if-state", "0" * 64, code=Exit.USAGE)
-    assert error["error"]["message"] == "--if-state needs something to change."
+    assert error["error"]["message"] == "--if-state requires a change to make."

@@ -152,14 +152,14 @@ def test_plan_says_which_keys_it_used(
     with host.opened() as system:
         system.kernel.state.queues[Apqn(10, 4)].mkvps = f"WK CUR: valid 0x{KEY}"
     host.run("release", "g1")
-    assert "keys    read now: 0a.0001\n" in out(host, capsys, "plan", "--xml", str(xml))
+    assert "master keys  read now: 0a.0001\n" in out(host, capsys, "plan", "--xml", str(xml))
     # Nobody has them, and the host does not either: what is known is as old as the last look.
     host.write("sys/bus/ap/apmask", "-10")
     host.write(mkvps_note.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n")
     text = out(host, capsys, "plan", "--xml", str(xml))
-    assert "keys    remembered since 2026-01-31T11:00:00Z: 0a.0001\n" in text
+    assert "master keys  remembered since 2026-01-31T11:00:00Z: 0a.0001\n" in text
     assert (
-        "warning the master key of 0a.0001 cannot be read now, and is the one remembered since "
+        "warning      the master key of 0a.0001 cannot be read now, and is the one remembered since "
         "2026-01-31T11:00:00Z: a key ceremony may have changed it\n"
     ) in text
 

@@ -81,7 +81,7 @@ def test_a_guests_life_and_what_an_administrator_did(
     assert shown(capsys) == [
         "guest g1 is to get 4 queues: adapters 0,10, domains 1-2, freed by its domains "
         "(freeing its adapters would cost 4 queues); "
-        "warning: the host loses 2 queues nobody asked for: 01.0001, 01.0002; "
+        "warning: the host loses 2 collateral queues: 01.0001, 01.0002; "
         "warning: the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)",
         "guest g1 has 4 queues: adapters 0,10, domains 1-2, freed by its domains",
         "guest g1 no longer has 4 queues: adapters 0,10, domains 1-2",
@@ -232,9 +232,9 @@ def test_a_name_is_no_command_to_the_terminal(
     [
         (["--follow", "--json"], "--follow and --json exclude each other. Choose one of them."),
         (["--follow", "--queue", "00.0001"], "--follow and --queue exclude each other. Choose one of them."),
-        (["--queue", "0"], "argument --queue: '0' is no queue: write it as lszcrypt does, 0a.001b"),
-        (["--since", "soon"], "argument --since: 'soon' is no time"),
-        (["--until", "2026-13-01"], "argument --until: '2026-13-01' is no time"),
+        (["--queue", "0"], "argument --queue: '0' is not a queue: write it as lszcrypt does, 0a.001b"),
+        (["--since", "soon"], "argument --since: 'soon' is not a time"),
+        (["--until", "2026-13-01"], "argument --until: '2026-13-01' is not a time"),
         (["db1"], "unrecognized arguments: db1"),
     ],
 )

@@ -65,7 +65,8 @@ def test_what_is_no_ordinary_file_is_left_alone(
         assert host.run("status", "--svg", str(tmp_path / name)) == Exit.USAGE
         said = capsys.readouterr().err
         assert (
-            said == f"apvfio: {tmp_path / name} is no ordinary file. Choose another name, or - to pipe it.\n"
+            said
+            == f"apvfio: {tmp_path / name} is not a regular file. Choose another name, or - to pipe it.\n"
         )
     assert host.run("status", "--svg", "/dev/full") == Exit.USAGE
     assert host.run("status", "--svg", "") == Exit.USAGE
@@ -78,7 +79,8 @@ def test_no_directory_is_made(
 ) -> None:
     assert host.run("status", "--svg", str(tmp_path / "no" / "such\n.svg")) == Exit.HOST
     assert (
-        "such?.svg cannot be written: its directory is not there. Make it first." in capsys.readouterr().err
+        "such?.svg cannot be written: its directory does not exist. Create it first."
+        in capsys.readouterr().err
     )
     assert not (tmp_path / "no").exists()
     assert host.run("status", "--svg", str(tmp_path / ("x" * 300))) == Exit.HOST

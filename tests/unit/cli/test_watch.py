@@ -50,7 +50,7 @@ def test_a_start_is_followed_live_and_nothing_is_drawn_in_between(host: Simulate
     with terminal("--sim", host.path, "status", "--watch", EVERY, lines=24) as shown:
         before = shown.until(lambda screen: "pending returns: nothing" in screen)
         assert re.match(
-            r"changed at \d\d:\d\d:\d\d, looked at every 0.1 s; Ctrl-C ends\n\nmechanism  masks\n", before
+            r"changed at \d\d:\d\d:\d\d, checked every 0.1 s; Ctrl-C ends\n\nmechanism  masks\n", before
         )
         assert shown.settle(1) == ""
         host.start(a_request("0,10", "1,2,4"))

@@ -74,7 +74,7 @@ def test_the_clock_that_was_changed_this_morning() -> None:
     ids=lambda text: ascii(text[:20]),
 )  # fmt: skip
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match=r"is no time: write 2026-01-31"):
+    with pytest.raises(ArgumentTypeError, match=r"is not a time: write 2026-01-31"):
         parse_time(text)
 
 

@@ -256,8 +256,8 @@ def test_kvm_is_for_its_own_guests_only() -> None:
         (b"echo\n", "no #! line"),
         (b"#!\n", "names no interpreter"),
         (b"#!/bin/sh\r\n", "carriage return"),
-        (b"#!/no/such\n", "/no/such is not there"),
-        (b"#!/usr/bin/env no-such\n", "no-such is not there"),
+        (b"#!/no/such\n", "/no/such does not exist"),
+        (b"#!/usr/bin/env no-such\n", "no-such does not exist"),
     ],
 )
 def test_scripts_that_cannot_be_started(

@@ -71,7 +71,7 @@ def repaired(host: Patient, fault: Found, who: str = "db1") -> None:
         ),
         ('<ap:matrix adapters="0,10" domains="1-2"/>', "<ap:any mode='fast'/>", "annotation", "'fast'"),
         ("<hostdev", "<hostdev hidden='1'", "", ""),
-        ("type='mdev' model='vfio-ap'", "type='mdev' model='vfio-ccw'", "device", "no device to carry them"),
+        ("type='mdev' model='vfio-ap'", "type='mdev' model='vfio-ccw'", "device", "has no mediated device"),
     ],
 )
 def test_xml_that_makes_no_sense(host: Patient, old: str, new: str, name: str, says: str) -> None:
@@ -101,7 +101,7 @@ def test_the_device_that_is_suggested_is_the_guests_own(host: Patient) -> None:
     host.define("db2", a_matrix("1", "1"), device="")
     uuids = set()
     for name in ("db1", "db2"):
-        (command,) = first(host, Exit.REQUEST, "device", "no device to carry them", name)["commands"]
+        (command,) = first(host, Exit.REQUEST, "device", "has no mediated device", name)["commands"]
         found = re.fullmatch(
             r"echo '(<hostdev .*uuid='\"'\"'(.*)'\"'\"'/></source></hostdev>)' \| "
             rf"virsh -c test:///default attach-device {name} /dev/stdin --config",
@@ -174,7 +174,7 @@ def test_a_device_that_somebody_else_made(host: Patient) -> None:
 def test_a_guest_without_any_of_it(host: Patient) -> None:
     host.define("db1", device="")
     assert host.examined("db1")[0] == 0
-    assert host.examined("db1")[1][-1]["message"] == "it asks for no AP queues, and starts without"
+    assert host.examined("db1")[1][-1]["message"] == "it requests no AP queues, and starts without"
 
 
 def test_a_guest_that_is_not_there(host: Patient) -> None:
@@ -252,7 +252,7 @@ def test_its_device_is_there_and_holds_something_else(host: Patient) -> None:
     host.define("db1", a_matrix("0", "1"))
     host.write("sys/bus/ap/apmask", "-0")
     host.make_mdev(mdev(1), a_matrix("0", "2"))
-    fault = first(host, Exit.CONFLICT, "held", "is there already")
+    fault = first(host, Exit.CONFLICT, "held", "already exists")
     host.carry_out(fault["commands"][0])
     assert host.examined("db1")[0] == 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a domain's XML asks for."""
+"""What a domain's XML requests."""
 
 from __future__ import annotations
 
@@ -166,11 +166,11 @@ def test_what_only_resembles_ours_is_not_ours(foreign: str) -> None:
 @pytest.mark.parametrize(
     ("xml", "says"),
     [
-        (domain(devices=""), "no device to carry them"),
-        (domain(devices=HOSTDEV.replace("vfio-ap", "vfio-ccw")), "no device to carry them"),
+        (domain(devices=""), "has no mediated device"),
+        (domain(devices=HOSTDEV.replace("vfio-ap", "vfio-ccw")), "has no mediated device"),
         (domain(devices=HOSTDEV * 2), "more than one"),
-        (domain(devices=HOSTDEV.replace(MDEV, "1-2")), "'1-2', which is none"),
-        (domain(devices=HOSTDEV.replace("uuid=", "slot=")), "'', which is none"),
+        (domain(devices=HOSTDEV.replace(MDEV, "1-2")), "invalid UUID '1-2'"),
+        (domain(devices=HOSTDEV.replace("uuid=", "slot=")), "invalid UUID ''"),
         (domain(matrix=""), "no <matrix>"),
         (domain('<ap:matrix domains="1"/>'), "no attribute adapters"),
         (domain('<ap:matrix adapters="1"/>'), "no attribute domains"),
@@ -180,7 +180,7 @@ def test_what_only_resembles_ours_is_not_ours(foreign: str) -> None:
             "domains of <matrix> is '9-1': the range '9-1' runs",
         ),
         (domain('<ap:matrix adapters="1" domains="256"/>'), "beyond 255"),
-        (domain('<ap:matrix adapters="-1" domains="2"/>'), "has a sign"),
+        (domain('<ap:matrix adapters="-1" domains="2"/>'), "must not have a sign"),
         (domain('<ap:matrix adapters="1" domains="2" control-domains="x"/>'), "control-domains of <matrix>"),
         (domain('<ap:matrix adapters="1" domains="2" mode="cca"/>'), "Invalid attribute mode"),
         (domain(MATRIX * 2), "does not fit its schema"),
@@ -249,7 +249,7 @@ def test_a_hostile_name_is_made_printable() -> None:
 
 def test_the_guests_uuid() -> None:
     assert guest_uuid(domain(uuid=UUID.upper())) == UUID
-    with pytest.raises(RequestError, match="which is none"):
+    with pytest.raises(RequestError, match="invalid UUID"):
         guest_uuid(domain(uuid="../x"))
 
 

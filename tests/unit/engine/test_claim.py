@@ -73,7 +73,7 @@ def vfio_queues(machine: Machine) -> int:
 
 def test_queues_are_freed_kept_and_returned(machine: Machine) -> None:
     before = machine.host
-    assert free(machine) == ("the host loses 2 queues nobody asked for: 00.0004, 00.001b",)
+    assert free(machine) == ("the host loses 2 collateral queues: 00.0004, 00.001b",)
     assert machine.sysfs.written == [("bus/ap/apmask", "-0")]
     assert machine.ledger.claims == {mdev(1): Claim(mdev(1), ROW, "adapters", MDEVCTL)}
     assert machine.ledger.pending == MaskBits(IdSet([0]), NO_IDS)
@@ -128,7 +128,7 @@ def test_promised_queues_are_nobody_elses(machine: Machine) -> None:
         start_guest(machine, a_request("0", "1", 2))
     with pytest.raises(ConflictError, match=f"00.0001, 00.0002 are held by the mediated device {mdev(1)}"):
         free(machine, n=3)
-    with pytest.raises(ConflictError, match=r"is just being started by mdevctl \(process 4242\)"):
+    with pytest.raises(ConflictError, match=r"is being started by mdevctl \(process 4242\)"):
         start_guest(machine, a_request("0", "1-2"))
     with pytest.raises(ConflictError, match=r"just being started by mdevctl \(process 4242\)"):
         free(machine, process=ANOTHER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests that ask for queues by property, on the simulated kernel."""
+"""Guests that request queues by property, on the simulated kernel."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     assert utc(time.time() - 60) <= found[Apqn(1, 1)].seen <= utc(time.time())
     # Those that do not answer are not remembered as keyless.
     assert found.keys() == {Apqn(1, 1), Apqn(1, 2)}
-    # Away from the host it cannot be read; another guest can ask for it all the same once it is free.
+    # Away from the host it cannot be read; another guest can request it all the same once it is free.
     release_guest(machine, guest(1))
     machine.kernel.write("bus/ap/aqmask", "-1")
     assert not machine.kernel.exists("bus/ap/devices/01.0001/mkvps")
@@ -226,11 +226,11 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     xml.write_bytes(domain('<ap:any mode="ep11" domains="2"/>'))
     assert host.run("plan", "--xml", str(xml)) == Exit.OK
     out = capsys.readouterr().out
-    assert "wish    any 1 adapter x 2 domains, ep11\nqueues  adapters 10, domains 1-2\n" in out
+    assert "criteria     any 1 adapter x 2 domains, ep11\nqueues       adapters 10, domains 1-2\n" in out
     assert host.run("plan", "--xml", str(xml), "--json") == Exit.OK
     assert json.loads(capsys.readouterr().out)["queues"] == ["0a.0001", "0a.0002"]
     assert host.run("define", "--xml", str(xml)) == Exit.REQUEST
-    assert "guest db1: it asks for queues by property" in capsys.readouterr().err
+    assert "guest db1: it requests queues by criteria" in capsys.readouterr().err
     xml.write_bytes(domain('<ap:any mode="ep11" adapters="2"/>'))
     assert host.run("plan", "--xml", str(xml)) == Exit.HOST
     assert "guest db1: no rectangle of 2 adapters x 1 domain" in capsys.readouterr().err
@@ -286,7 +286,7 @@ def test_a_key_of_zkey_beside_the_choice_is_chosen_around() -> None:
 
 def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     machine = a_machine()
-    # Of adapter 0 only 00.0002 is not spoken for; what it asks for itself may be refused one by one.
+    # Of adapter 0 only 00.0002 is not spoken for; what it requests itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
     assert start_guest(machine, asking(Criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
 

@@ -458,7 +458,7 @@ def test_reconcile_waits_for_the_bus(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert host.run("reconcile", "--wait", "0") == Exit.OK
     assert capsys.readouterr().err == "11/12 queues have a driver\n"
     assert host.run("reconcile", "--wait", "601") == Exit.USAGE
-    assert "'601' is no whole number from 0 to 600" in capsys.readouterr().err
+    assert "'601' is not a whole number from 0 to 600" in capsys.readouterr().err
 
 
 def test_a_host_without_the_bus_is_no_failure_of_the_unit(

@@ -201,7 +201,7 @@ class TestRefusals:
         start_guest(machine, BESIDE)
         machine.files.texts.pop("run/apvfio/ledger.json")
         said = self.refused(machine, "0-1", "1-2", ConflictError)
-        assert "it runs and holds no queues by way of" in said
+        assert "it runs, but holds no queues through mediated device" in said
 
     def test_a_reserved_queue(self, machine: Machine) -> None:
         machine.files.texts[POLICY] = '[reserve]\nqueues = ["01.0002"]'
@@ -217,7 +217,7 @@ class TestRefusals:
 
     def test_a_change_during_a_change(self, machine: Machine) -> None:
         a_change("10", "1-2")(machine)
-        assert "what it holds is changing just now" in self.refused(machine, "0,10", "1", ConflictError)
+        assert "another call is changing its queues" in self.refused(machine, "0,10", "1", ConflictError)
 
     def test_a_device_of_somebody_elses(self) -> None:
         machine = Machine()

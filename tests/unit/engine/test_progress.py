@@ -62,7 +62,7 @@ def test_a_release_tells_of_the_guest_that_does_not_let_go(
     said: list[str] = []
     with pytest.raises(ConflictError):
         release_guest(held, guest(1), progress=said.append)
-    asked = "waiting for guest g1 to let go of its mediated device"
+    asked = "waiting for guest g1 to release its mediated device"
     assert set(said[2:]) == {asked}
 
 

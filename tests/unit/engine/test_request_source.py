@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A refusal names the place where the queues were asked for: that is what its reader has to correct."""
+"""A refusal names the place where the queues were requested: that is what its reader has to correct."""
 
 from __future__ import annotations
 

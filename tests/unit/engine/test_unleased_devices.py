@@ -81,7 +81,7 @@ def test_a_running_guest_asks_for_more(machine: Machine) -> None:
 def test_it_is_the_guests_own_with_other_queues(machine: Machine) -> None:
     request = a_request("0", "1")._replace(mdev=THEIRS)
     error = refusal(lambda: preview_plan(machine, request))
-    assert f"the mediated device {THEIRS} is there already, with adapters 1, domains 4" in error.sentence
+    assert f"the mediated device {THEIRS} already exists with adapters 1, domains 4" in error.sentence
     assert error.remedy == (
         f"No guest uses it: remove it with 'mdevctl stop -u {THEIRS}', or make the two agree."
     )
@@ -90,9 +90,7 @@ def test_it_is_the_guests_own_with_other_queues(machine: Machine) -> None:
 def test_mdevctl_is_about_to_make_it(machine: Machine) -> None:
     make_claim(machine, mdev(5), a_matrix("0", "2"), Process(4242, 1))
     error = refusal(lambda: preview_plan(machine, a_request("0", "2")))
-    assert error.sentence == (
-        f"00.0002 is held by the mediated device {mdev(5)}, which mdevctl is just starting."
-    )
+    assert error.sentence == (f"00.0002 is held by the mediated device {mdev(5)}, which mdevctl is starting.")
     assert "stop" not in error.remedy.lower()
 
 

@@ -289,7 +289,7 @@ def test_what_is_not_ours_stays(root: Path, capsys: pytest.CaptureFixture[str], 
     make[how]()
     before = seen(target), os.listdir(root / "usr/lib")
     assert run(root, "install") == Exit.CONFLICT
-    assert f"/{HOOK} is there and not apvfio's. Move it away" in capsys.readouterr().err
+    assert f"/{HOOK} exists and does not belong to apvfio. Move it away" in capsys.readouterr().err
     assert run(root, "uninstall") == Exit.OK
     assert (seen(target), os.listdir(root / "usr/lib")) == before
     assert elsewhere.read_text() == f"# {MARK}\n"

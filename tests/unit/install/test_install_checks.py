@@ -152,7 +152,7 @@ def test_apparmor(machine: Programs, fs: FakeFilesystem) -> None:
     ((hinders, sentence),) = found(Choices(python="/opt/python/bin/python3"))
     assert (hinders, sentence) == (
         True,
-        "AppArmor keeps libvirt's daemon from running /opt/python/bin/python3.",
+        "AppArmor prevents libvirt's daemon from running /opt/python/bin/python3.",
     )
     profiles = fs.create_file("/sys/kernel/security/apparmor/profiles", contents="man_filter (enforce)\n")
     assert found(Choices(python="/opt/python/bin/python3")) == []
@@ -253,7 +253,7 @@ def test_a_machine_that_will_not_do_is_left_alone(
     machine.answers["virtqemud"] = (0, "virtqemud (libvirt) 11.3.0")
     del machine.answers["mdevctl"]
     assert main(["install", "--python", PYTHON, "--callout"]) == Exit.HOST
-    assert "mdevctl, which --callout is for, is not installed." in capsys.readouterr().err
+    assert "mdevctl, which --callout requires, is not installed." in capsys.readouterr().err
     assert not os.path.exists(f"/{HOOK}")
     assert not os.path.exists("/var/lib/apvfio")
 

@@ -100,7 +100,7 @@ def test_uninstall_takes_nothing_of_it(root: Path, capsys: Captured) -> None:
 
 def test_a_package_is_made_in_a_tree(capsys: Captured) -> None:
     assert main(["install", "--package"]) == Exit.USAGE
-    assert "--package is for a tree. Name it with --root DIR." in capsys.readouterr().err
+    assert "--package requires --root. Name it with --root DIR." in capsys.readouterr().err
 
 
 def test_a_callout_beside_a_package_is_all_that_goes(root: Path, capsys: Captured) -> None:
@@ -137,7 +137,7 @@ def test_what_a_removed_package_has_left_is_in_the_way(root: Path, capsys: Captu
     shutil.rmtree(root / "usr")
     capsys.readouterr()
     assert main(["--root", str(root), "install"]) == Exit.CONFLICT
-    assert f"/{HOOK} is left of the package apvfio, which is not installed." in capsys.readouterr().err
+    assert f"/{HOOK} is left over from the package apvfio, which is not installed." in capsys.readouterr().err
     (root / HOOK).unlink()
     (root / NOTIFIER).unlink()
     assert main(["--root", str(root), "install"]) == Exit.OK

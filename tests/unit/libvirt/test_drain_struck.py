@@ -226,7 +226,7 @@ def test_a_restore_given_again_goes_on(kind: str, stride: int) -> None:
 
 def require_settled(one: RunningGuest) -> None:
     reconcile_host(one.machine)
-    for lease in live_guest.unsettled(one.machine):
-        live_guest.settle_guest(one.machine, lease, cast("Guest", one))
+    for lease in live_guest.unreconciled(one.machine):
+        live_guest.reconcile_guest(one.machine, lease, cast("Guest", one))
     reconcile_host(one.machine)
     require_whole(one)

@@ -71,7 +71,11 @@ def test_a_guest_without_annotation_is_left_alone(machine: Machine) -> None:
     ("xml", "code", "says"),
     [
         (b"<domain", Exit.REQUEST, "apvfio: the domain XML is not well-formed"),
-        (domain(devices=""), Exit.REQUEST, "apvfio: guest db1: it asks for AP queues but has no device"),
+        (
+            domain(devices=""),
+            Exit.REQUEST,
+            "apvfio: guest db1: it requests AP queues but has no mediated device",
+        ),
         (
             domain('<ap:matrix adapters="7" domains="1"/>'),
             Exit.HOST,

@@ -32,7 +32,7 @@ def prepare(system: SimSystem, xml: str) -> int:
 def test_the_device_is_not_there_and_nothing_is_requested(system: SimSystem) -> None:
     assert prepare(system, guest_xml("db1", None, mdev(1))) == 0
     assert log(system) == [
-        f"guest db1 gets no queues: its mediated device {mdev(1)} is not there, and it has neither "
+        f"guest db1 gets no queues: its mediated device {mdev(1)} does not exist, and it has neither "
         "an annotation nor mdevctl's definition of that device"
     ]
 

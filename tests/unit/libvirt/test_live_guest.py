@@ -99,8 +99,8 @@ def settled(one: RunningGuest) -> None:
     one.machine = one.machine.process()
     one.answers = True
     reconcile_host(one.machine)
-    for lease in live_guest.unsettled(one.machine):
-        live_guest.settle_guest(one.machine, lease, _guest(one) if one.pid else None)
+    for lease in live_guest.unreconciled(one.machine):
+        live_guest.reconcile_guest(one.machine, lease, _guest(one) if one.pid else None)
     reconcile_host(one.machine)
 
 
@@ -109,7 +109,7 @@ def has(one: RunningGuest) -> Matrix | None:
     machine = one.machine
     assert not disagreements(machine)
     assert not still_pending(machine)
-    assert not live_guest.unsettled(machine)
+    assert not live_guest.unreconciled(machine)
     leases = list(machine.ledger.leases.values())
     devices = view(machine).mdevs
     if not one.plugged:

@@ -75,8 +75,8 @@ class TestProtocol:
             (words("pre", "start")[:-1], "each of"),
             (words("pre", "start")[:-2], "each of"),
             ([*words("pre", "start"), "-t", "x"], "each of"),
-            ([*words("pre", "start")[2:], "-x", "y"], "'-x' is no option"),
-            ([*words("pre", "start")[:-4], "-u", "1", "-p", "matrix"], "'1' is no uuid"),
+            ([*words("pre", "start")[2:], "-x", "y"], "'-x' is not an option"),
+            ([*words("pre", "start")[:-4], "-u", "1", "-p", "matrix"], "'1' is not a UUID"),
         ],
     )
     def test_what_is_no_call(self, given: list[str], says: str) -> None:
@@ -174,8 +174,7 @@ class TestStart:
         before = machine.host
         assert call(machine, "pre", "start", device(ROW)) == 0
         assert said() == (
-            f"apvfio: the mediated device {mdev(1)}: "
-            "the host loses 2 queues nobody asked for: 00.0004, 00.001b\n"
+            f"apvfio: the mediated device {mdev(1)}: the host loses 2 collateral queues: 00.0004, 00.001b\n"
         )
         assert machine.ledger.claims[mdev(1)].process == parent()
         make(machine, ROW)
@@ -202,7 +201,7 @@ class TestStart:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            (b"", "what mdevctl says of it cannot be used: it is not JSON."),
+            (b"", "mdevctl's output about it cannot be used: it is not JSON."),
             (b"\xff{", "it is not JSON"),
             (b'{"start": "manual"}', "it has no mdev_type"),
             (device(ROW).replace(b'"0x0"', b'"9-1"'), "the definition's assign_adapter is '9-1'"),

@@ -68,10 +68,10 @@ def test_a_guest_that_is_not_expected_does_not_arrive(
 ) -> None:
     before = machine.host
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
-    assert "has no device to carry them" in capfd.readouterr().err
+    assert "has no mediated device" in capfd.readouterr().err
     destination.expect(machine, domain(uuid="11111111-2222-4333-8444-555555555555"))
     assert hook.main(["db1", "prepare", "begin", "-"], machine, WITHOUT_DEVICE) == Exit.REQUEST
-    with pytest.raises(RequestError, match="no device"):
+    with pytest.raises(RequestError, match="no mediated device"):
         destination.expect(machine, WITHOUT_DEVICE)
     destination.give_up(machine, domain(uuid="11111111-2222-4333-8444-555555555555"), no_progress)
     assert machine.host == before
@@ -159,7 +159,7 @@ class TestCommand:
         self, sim: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for words, says in (
-            (["--dry-run"], "free its domains"),
+            (["--dry-run"], "alternative  domains: "),
             ([], f"adapters 0,10, domains 1-2,4 by way of {MDEV.lower()} wait for guest db1"),
             (["--give-up"], "remove"),
             (["--give-up"], "nothing to do"),

@@ -110,5 +110,8 @@ def test_what_is_told_of_a_guest_that_runs(tmp_path: Path, capsys: pytest.Captur
     assert running == {**before, "running": True, "keeps": ["00.0001", "00.0002"]}
     host.run(*words)
     out = capsys.readouterr().out
-    assert "now     it runs and keeps adapters 0, domains 1-2 until it stops; this is the plan of its" in out
+    assert (
+        "now          it runs and keeps adapters 0, domains 1-2 until it stops; this is the plan of its"
+        in out
+    )
     assert "remove" not in out

@@ -118,7 +118,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "cannot start: guest g3: this host has no adapter 9" in out
     assert 'g0: adapters 0, domains 1; free-by="adapters"' in out
     assert "all of them can run together" in out
-    assert "the host loses 1 queue nobody asked for: 00.001b; no choice of ways loses fewer" in out
+    assert "the host loses 1 collateral queue: 00.001b; no combination of options loses fewer" in out
     assert 'prefer = "adapters"' in out
     assert main([*words, "--json"]) == Exit.OK
     document = json.loads(capsys.readouterr().out)
@@ -141,12 +141,12 @@ def test_what_is_not_proven_is_not_called_the_least() -> None:
     requests = [a_request(a, d, n) for n, (a, d) in enumerate([("0", "1"), ("0", "2"), ("1", "4")])]
     found = plan_all_guests(requests, a_host(), NO_LEASES, Policy())
     assert found.joint_plan
-    assert any(line.endswith("; no choice of ways loses fewer") for line in all_guests_text(found))
+    assert any(line.endswith("; no combination of options loses fewer") for line in all_guests_text(found))
     doubtful = found._replace(joint_plan=found.joint_plan._replace(least=1))
     (line,) = (line for line in all_guests_text(doubtful) if "the host loses" in line)
-    assert line.endswith("none loses fewer than 1")
+    assert line.endswith("none has fewer than 1")
 
 
 def test_guests_that_ask_for_whole_adapters_cost_nothing_more() -> None:
     found = plan_all_guests([a_request("0", "1,2,4,27", 1)], a_host(), NO_LEASES, Policy())
-    assert "the host loses no queue nobody asked for" in list(all_guests_text(found))
+    assert "the host loses no collateral queue" in list(all_guests_text(found))

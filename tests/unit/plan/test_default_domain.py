@@ -163,7 +163,7 @@ def test_all_guests_at_once(machine: Machine, way: str) -> None:
     found = everyone(machine, *both)
     assert found.joint_plan
     assert LAST in found.warnings
-    assert f"warning {LAST}" in list(everyone_text(found))
+    assert f"warning: {LAST}" in list(everyone_text(found))
     machine.files.texts[POLICY] = way + FORBIDDEN
     found = everyone(machine, *both)
     assert (found.errors, found.joint_plan) == ((), None)

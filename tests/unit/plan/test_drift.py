@@ -63,8 +63,8 @@ def test_a_lease_does_not_need_aqmask_where_apmask_keeps_its_queues() -> None:
 def test_leases_between_states_are_told_of_and_not_looked_into() -> None:
     ledger = a_ledger(a_lease("0", "1", state=STARTING), a_lease("1", "1", 2, state=ENDING))
     assert drift(a_host(), ledger) == [
-        "guest g1: its start is under way, or was broken off and waits for 'reconcile'",
-        "guest g2: its end is under way, or was broken off and waits for 'reconcile'",
+        "guest g1: its start is under way, or was interrupted and waits for 'reconcile'",
+        "guest g2: its end is under way, or was interrupted and waits for 'reconcile'",
     ]
 
 

@@ -96,7 +96,7 @@ def test_a_queue_in_use_that_is_asked_for_closes_both_ways(machine: Machine, rul
     policy(machine, f'[busy]\n{rule} = "refuse"\n')
     use(machine, rule, ASKED)
     error = refusal(machine)
-    assert f"the host needs what it asks for: {ASKED}, {SAYS[rule]}." in str(error)
+    assert f"the host needs requested queues: {ASKED}, {SAYS[rule]}." in str(error)
     assert named(error) == [ASKED]
 
 
@@ -145,7 +145,7 @@ def test_queues_moved_one_by_one_are_those_asked_for(machine: Machine, rule: str
     use(machine, rule, ROW, COLUMN)
     assert plan(machine, a_request("0", "1-2")).chosen.name == BY_OVERRIDES
     use(machine, rule, ASKED)
-    assert f"the host needs what it asks for: {ASKED}, {SAYS[rule]}" in str(refusal(machine))
+    assert f"the host needs requested queues: {ASKED}, {SAYS[rule]}" in str(refusal(machine))
     policy(machine, f'mechanism = "overrides"\n[busy]\n{rule} = "warn"\n')
     assert plan(machine).warnings == (f"the host loses {ASKED}, {SAYS[rule]}",)
 
@@ -252,7 +252,7 @@ def test_a_guest_that_asks_for_too_many_itself(machine: Machine) -> None:
     policy(machine, "[keep]\naccel = 2\n")
     error = refusal(machine)
     assert (
-        "the host needs what it asks for: 00.0001, 00.0002, 00.0004, "
+        "the host needs requested queues: 00.0001, 00.0002, 00.0004, "
         "leaving the host 1 queue of mode accel where 2 must stay."
     ) in str(error)
     assert named(error) == ["00.0001", "00.0002", "00.0004"]

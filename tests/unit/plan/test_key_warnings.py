@@ -48,7 +48,7 @@ def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
 
 
 def test_whatever_is_taken_is_asked_once_before_and_remembered(machine: Machine) -> None:
-    """Also for a guest that asks for no key, and also queues that nobody asked for."""
+    """Also for a guest that requests no key, and also queues that nobody requested."""
     for domain in (1, 2):
         machine.kernel.state.queues[Apqn(10, domain)].mkvps = KEYS
     asked = []

@@ -36,7 +36,7 @@ def test_ibms_guest_on_ibms_host() -> None:
         ("assign", a_matrix("0,10", "1,2,4").as_ap_config()),
     ]
     assert plan.chzdev() == ["chzdev --type ap --active apmask=-0,-10"]
-    assert plan.warnings == ("the host loses 2 queues nobody asked for: 00.001b, 0a.001b",)
+    assert plan.warnings == ("the host loses 2 collateral queues: 00.001b, 0a.001b",)
     assert plan.ledger.pending == MaskBits(IdSet([0, 10]), NO_IDS)
     assert plan.lease.state == STARTING
 
@@ -136,7 +136,7 @@ def test_json_is_what_the_contract_says() -> None:
             NO_LEASES,
             NO_POLICY,
             ConflictError,
-            "is there already, with adapters 1, domains 2",
+            "already exists with adapters 1, domains 2",
         ),
         (
             a_request("0-1", "27"),

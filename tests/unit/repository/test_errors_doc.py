@@ -68,7 +68,7 @@ def test_every_error_says_what_to_do() -> None:
         "queues are moved by driver_override on this host.",  # the callout goes on
         "<>.",  # the doctor's checks have remedies of their own
         "<>: <>.",
-        "<> could not be looked at.",
+        "<> could not be checked.",
     }
     assert set(without_remedy()) == others | completed
 

@@ -175,7 +175,7 @@ def test_as_apvfios_files(tree: FileTree) -> None:
 
 def test_what_apvfio_must_not_follow_or_replace(tree: FileTree) -> None:
     files = SimFiles(tree)
-    with pytest.raises(HostError, match="/etc/link cannot be used: it is no ordinary file"):
+    with pytest.raises(HostError, match="/etc/link cannot be used: it is not a regular file"):
         files.read("etc/link")
     with pytest.raises(HostError, match="it is a directory"):
         files.write("etc/empty", "x")

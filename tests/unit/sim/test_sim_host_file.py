@@ -141,7 +141,10 @@ def test_a_file_taken_away_while_waiting_is_missing(sim: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda _: "not json", r"is not JSON, and so no simulated host\. Make one with 'apvfio sim new'\."),
+        (
+            lambda _: "not json",
+            r"is not JSON, and so not a simulated host\. Make one with 'apvfio sim new'\.",
+        ),
         (lambda _: "[" * 100_000, "is not JSON"),
         (lambda _: "[]", "it does not hold a simulated host"),
         (lambda _: '{"format": "else"}', "it does not hold a simulated host"),
@@ -170,7 +173,7 @@ def test_no_file_and_no_ordinary_file_are_refused(tmp_path: Path) -> None:
         open_sim(str(tmp_path / "none")).__enter__()
     os.mkfifo(tmp_path / "fifo")
     for name in ("fifo", "."):
-        with pytest.raises(RequestError, match="is no ordinary file"):
+        with pytest.raises(RequestError, match="is not a regular file"):
             open_sim(str(tmp_path / name)).__enter__()
     (tmp_path / "huge").write_bytes(b"")
     os.truncate(tmp_path / "huge", 65 << 20)

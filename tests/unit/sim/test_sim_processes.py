@@ -124,9 +124,9 @@ def test_there_and_back() -> None:
     ("document", "says"),
     [
         ([], "is not of type dict"),
-        ({"table": {"x": {"started": 1}}}, "'x' is no pid"),
+        ({"table": {"x": {"started": 1}}}, "'x' is not a pid"),
         ({"table": {"1": {}}}, "'started' is missing"),
-        ({"table": {"1": {"started": 1, "guest": "db1"}}}, "'db1' is no uuid"),
+        ({"table": {"1": {"started": 1, "guest": "db1"}}}, "'db1' is not a UUID"),
         ({"ticks": "1"}, "is not of type int"),
     ],
 )

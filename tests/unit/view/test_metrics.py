@@ -233,7 +233,7 @@ def test_no_link_is_followed(host: SimulatedHost, tmp_path: Path, capsys: pytest
     (tmp_path / "kept").write_text("kept")
     (tmp_path / "apvfio.prom").symlink_to("kept")
     assert host.run("metrics", "--output", str(tmp_path / "apvfio.prom")) == Exit.USAGE
-    assert "is no ordinary file" in capsys.readouterr().err
+    assert "is not a regular file" in capsys.readouterr().err
     assert (tmp_path / "kept").read_text() == "kept"
     assert host.run("metrics", "--output", str(tmp_path / "no" / "apvfio.prom")) == Exit.HOST
 
