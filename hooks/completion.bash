@@ -89,7 +89,7 @@ _apvfio_values() {
     case $1 in
     --color) echo "auto always never" ;;
     --remove | -r) echo "apmask aqmask" ;;
-    --kernel) echo "6.1 6.12 7.2" ;;
+    --kernel) echo "6.1 6.12 7.2 7.3" ;;
     --any) echo "mode=" ;;
     mode=) echo "accel cca ep11" ;;
     --prefix) echo "/usr /usr/local" ;;

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from apvfio.kernel.apply import write
+from apvfio.kernel.apply import scan
 from apvfio.model.host import BUS, HOST_DRIVER
 from apvfio.model.progress import no_progress
 
@@ -32,7 +32,7 @@ def wait_for_bus(sysfs: Sysfs, seconds: float, progress: Progress = no_progress)
     deadline = time.monotonic() + seconds
     # A write waits for the scan that is under way, or makes one; before the first it does nothing
     # (bus:ap_bus_force_rescan). A card is told of before its queues are found.
-    write(sysfs, f"{BUS}/scans", "1")
+    scan(sysfs)
     last, since = "", 0.0
     while True:
         now = time.monotonic()

@@ -42,6 +42,17 @@ def write(sysfs: Sysfs, path: str, value: str) -> None:
         raise refused(error, path, value) from None
 
 
+def scan(sysfs: Sysfs) -> None:
+    """Have the AP bus look for queues. A scan that takes long goes on by itself."""
+    path = f"{BUS}/scans"
+    try:
+        sysfs.write(path, "1")
+    except TimeoutError:
+        return
+    except OSError as error:
+        raise refused(error, path, "1") from None
+
+
 def check(sysfs: Sysfs, step: Step) -> None:
     """Read back what ``step`` wrote, and bind queues that a returned mask bit left without a driver."""
     if step.attribute in MASK_NAMES:

@@ -18,6 +18,8 @@ _CHUNK = 1 << 13
 """More than an attribute has: what is asked for is allocated."""
 REMOVE_PATIENCE = 10.0
 """Seconds for a device to go: the resets of its queues, begun together, take one or two."""
+SCAN_PATIENCE = 10.0
+"""Seconds for a scan of the AP bus, which asks the hardware about each queue."""
 
 
 class RealSysfs:
@@ -50,6 +52,9 @@ class RealSysfs:
         if path.endswith("/remove"):
             self._remove(path, data)
             return
+        if path.endswith("/scans"):
+            self._scan(path, data)
+            return
         fd = os.open(self._path(path), os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, data)
@@ -66,6 +71,13 @@ class RealSysfs:
         except TimeoutError as error:
             who = " and ".join(f"process {pid} ({printable(name)})" for pid, name in holders(device)[:3])
             raise TimeoutError(error.errno, f"{who or 'a process'} has it open", path) from None
+
+    def _scan(self, path: str, data: bytes) -> None:
+        # The writer waits for a scan under way, and from 7.3 on only SIGKILL ends that wait
+        # (bus:ap_bus_force_rescan): a child waits, so that SIGINT and SIGTERM still end this process.
+        from apvfio.mdev.watchdog import write_watched  # noqa: PLC0415
+
+        write_watched(self._path(path), data, SCAN_PATIENCE)
 
     def list(self, path: str) -> list[str]:
         return sorted(os.listdir(self._path(path)))

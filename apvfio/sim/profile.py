@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from apvfio.model.errors import RequestError
 
-LINUX_6_1, LINUX_6_12, LINUX_7_2 = "6.1", "6.12", "7.2"
+LINUX_6_1, LINUX_6_12, LINUX_7_2, LINUX_7_3 = "6.1", "6.12", "7.2", "7.3"
 NEWEST = LINUX_7_2
 
 
@@ -57,8 +57,11 @@ _LINUX_7_2 = _LINUX_6_12._replace(
     long_bools=True,
     bounded_matrix=True,
 )
-PROFILES = {profile.name: profile for profile in (_LINUX_6_1, _LINUX_6_12, _LINUX_7_2)}
-"""By version: Linux 6.1.192, 6.12.107 and 7.2.13."""
+_LINUX_7_3 = _LINUX_7_2._replace(name=LINUX_7_3)
+"""7.3-rc7 changes nothing of vfio_ap_drv.c, vfio_ap_ops.c and ap_queue.c. Who waits for a scan in a write to
+``scans`` is interrupted by SIGKILL only (bus:ap_bus_force_rescan); in the simulator nobody waits."""
+PROFILES = {profile.name: profile for profile in (_LINUX_6_1, _LINUX_6_12, _LINUX_7_2, _LINUX_7_3)}
+"""By version: Linux 6.1.192, 6.12.107, 7.2.13 and 7.3-rc7."""
 
 
 def profile_named(name: str) -> Profile:

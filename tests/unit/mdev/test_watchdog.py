@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from apvfio.engine.bus_wait import wait_for_bus
 from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.errnos import refused
 from apvfio.kernel.sysfs import RealSysfs
 from apvfio.mdev.watchdog import holders, write_watched
 from apvfio.model.errors import ConflictError
-from apvfio.model.host import AP_MDEVS
+from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER
 from apvfio.model.step import REMOVE, Step
 
 DEVICE = "0a0b0c0d-1111-4111-8111-111111111111"
@@ -128,6 +129,22 @@ def test_a_removal_that_does_not_end_names_who_holds_it(
     with pytest.raises(ConflictError, match=r"a process has it open.*apvfio reconcile") as failed:
         apply_steps(RealSysfs(str(tmp_path)), [Step(REMOVE, AP_MDEVS.remove(DEVICE), "1")])
     assert "Traceback" not in str(failed.value)
+    os.close(reader)
+
+
+def test_a_scan_that_does_not_end_holds_nobody(
+    full_pipe: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the bus goes on, and hears what there is by then."""
+    path, reader = full_pipe
+    bus = tmp_path / "sys" / BUS
+    (bus / "drivers" / HOST_DRIVER).mkdir(parents=True)
+    os.rename(path, bus / "scans")
+    (bus / "bindings").write_text("11/12\n")
+    monkeypatch.setattr("apvfio.kernel.sysfs.SCAN_PATIENCE", 0.1)
+    begun = time.monotonic()
+    assert wait_for_bus(RealSysfs(str(tmp_path)), 0.2) == "11/12"
+    assert time.monotonic() - begun < 5
     os.close(reader)
 
 

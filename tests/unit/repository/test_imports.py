@@ -78,6 +78,14 @@ def test_only_the_engine_changes_a_host(arrows: dict[str, set[str]]) -> None:
     assert writers == {"apvfio.kernel.apply"}
 
 
+def test_no_hook_waits_for_a_scan(arrows: dict[str, set[str]]) -> None:
+    """From Linux 7.3 on only SIGKILL interrupts that wait."""
+    assert importers(arrows, "apvfio.engine.bus_wait") == {"cli"}
+    scanners = {name for name, path in MODULES.items() if re.search(r"import .*\bscan\b", path.read_text())}
+    assert scanners == {"apvfio.engine.bus_wait"}
+    assert "apvfio.engine.bus_wait" not in hook_modules()
+
+
 def test_values_know_nothing_of_other_rooms(arrows: dict[str, set[str]]) -> None:
     known = {other for name, others in arrows.items() if name.startswith("apvfio.model.") for other in others}
     assert {other.split(".")[1] for other in known} == {"model", "mdev"}
