@@ -130,7 +130,12 @@ class Pair:
 
     def migrate(self, *words: str, back: bool = False, at: str = "", way: str = "") -> CompletedProcess[str]:
         """Run it to its end."""
-        return _run(["-m", "apvfio", *self.words(*words, back=back, at=at, way=way)])
+        return self.run(self.words(*words, back=back, at=at, way=way))
+
+    @staticmethod
+    def run(words: list[str]) -> CompletedProcess[str]:
+        """Run our command with ``words`` to its end."""
+        return _run(["-m", "apvfio", *words])
 
     def dies(self, step: str, when: str = "after") -> None:
         """Run it until it is killed, before or after ``step``."""

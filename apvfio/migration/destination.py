@@ -69,7 +69,8 @@ def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) 
             sentence = f"it runs here and holds {held.matrix} by way of {held.mdev}."
             remedy = "See 'apvfio status'."
             raise ConflictError(sentence, guest=request.guest, queues=held.matrix.queues(), remedy=remedy)
-    return start_guest(system, request, expected=not here, abandoned=abandoned)
+    awaited = held.expected if held else not here
+    return start_guest(system, request, expected=awaited, abandoned=abandoned)
 
 
 def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 _BEAT = 0.2
 _CLEANUP = 10.0
-"""Seconds that libvirt has to end what came to nothing, or to be there again."""
+"""Seconds that libvirt has to end what came to nothing,"""
+_RESTART = 3.0
+"""and to be there again."""
 
 
 class Ends(NamedTuple):
@@ -162,10 +164,16 @@ class Mover:
         return here
 
     def _settled(self) -> GuestPlaces:
-        """Where the guest is when libvirt has cleaned up behind a migration."""
-        deadline = self._deadline()
+        """Where the guest is when libvirt has cleaned up behind a migration.
+
+        A daemon that does not answer may just be starting again; for that the wait is short.
+        """
+        begun, deadline = time.monotonic(), self._deadline()
         seen = self.see()
         while not _is_clear(seen) and self._may_wait(deadline):
+            silent = UNKNOWN in (seen.here.state, seen.there.state)
+            if silent and time.monotonic() > begun + _RESTART:
+                break
             seen = self.see()
         return seen
 

@@ -134,3 +134,7 @@ class Lab:
     def kill(self, pid: int, number: int) -> None:
         """Send a signal to the process that is called ``pid`` in the lab."""
         self._namespace.kill(pid, number)
+
+    def pids(self, program: str) -> list[int]:
+        """The processes in the lab that run ``program``, as this process names them."""
+        return self._namespace.pids(program)

@@ -146,13 +146,23 @@ class Namespace:
 
         ProcessLookupError if it is not there.
         """
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            # It has just ended, or is none of ours.
-            with suppress(FileNotFoundError, PermissionError):
-                if self._is_inside(name) and _inner_pid(name) == pid:
-                    os.kill(int(name), number)
+        for outer in self.pids():
+            with suppress(FileNotFoundError):  # it has just ended
+                if _inner_pid(str(outer)) == pid:
+                    os.kill(outer, number)
                     return
         raise ProcessLookupError(pid)
+
+    def pids(self, program: str = "") -> list[int]:
+        """The processes inside, by their names outside; with ``program`` those that run it."""
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            # It has just ended, or is none of ours.
+            with suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+                exe = os.path.basename(os.readlink(f"/proc/{name}/exe")) if program else ""
+                if exe == program and self._is_inside(name):
+                    found.append(int(name))
+        return found
 
     def _is_inside(self, pid: str) -> bool:
         inside = os.stat(f"/proc/{self._pid}/ns/pid_for_children")

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Migrations in which a process dies, hangs or is interrupted at a random moment, whichever takes part.
+
+Each ends with an exit code that says where the guest is, and the same command, or ``--back``, brings it to
+an end within its time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from apvfio.migration.places import BOTH, EXIT_CODES, HERE_WITHOUT, NOWHERE, THERE, THERE_WITHOUT, UNCLEAR
+from daemon_env import REQUESTED, leases
+from hosts import mdev
+from lab.hook import hook_script
+from lab.namespace import environment
+from migration_env import NAME, Pair, Standing, tree, uri
+from migration_ssh import Ssh, children, missing, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab_env import MakeLab
+
+LIMIT = 40
+"""Seconds that a command may take."""
+GRACE = 8
+"""Seconds more for the interpreter's start and end on a busy machine."""
+QEMU = "qemu-system-s390x"
+SLOW = 4.0
+"""Within so many seconds of its start a migration is struck."""
+
+
+class Blow(NamedTuple):
+    """What strikes a migration."""
+
+    victim: str
+    number: int
+    after: float
+
+    def __str__(self) -> str:
+        return f"{signal.Signals(self.number).name} to {self.victim} after {self.after:.2f} s"
+
+
+VICTIMS = {
+    "migrate": (signal.SIGKILL, signal.SIGTERM, signal.SIGINT),
+    "group of migrate": (signal.SIGINT, signal.SIGKILL),
+    "transfer": (signal.SIGKILL, signal.SIGSTOP),
+    "incoming": (signal.SIGKILL, signal.SIGSTOP),
+    "libvirtd here": (signal.SIGKILL, signal.SIGSTOP),
+    "libvirtd there": (signal.SIGKILL, signal.SIGSTOP),
+    "qemu here": (signal.SIGKILL, signal.SIGSTOP),
+    "qemu there": (signal.SIGKILL, signal.SIGSTOP),
+    "ssh": (signal.SIGKILL, signal.SIGSTOP),
+    "sshd": (signal.SIGKILL, signal.SIGSTOP),
+    "link": (signal.SIGSTOP,),
+}
+
+
+def blow(seed: int) -> Blow:
+    choice = random.Random(seed)
+    victim = choice.choice(sorted(VICTIMS))
+    return Blow(victim, choice.choice(VICTIMS[victim]), choice.uniform(0.2, SLOW))
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
+    if reason := missing():
+        pytest.skip(reason)
+    with Ssh(tmp_path_factory.mktemp("ssh")) as ssh:
+        yield ssh
+
+
+@pytest.fixture(scope="module")
+def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
+    with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
+        pair = Pair(here, there)
+        yield pair
+        pair.end()
+
+
+@pytest.fixture
+def pair(two_labs: Pair) -> Iterator[Pair]:
+    before = two_labs.standing()
+    yield two_labs
+    for env in (two_labs.here, two_labs.there):
+        env.virsh("destroy", NAME, check=False)
+        if leases(env):  # of a guest that never came
+            env.run([env.python, "-m", "apvfio", "release", NAME])
+    two_labs.clean()
+    assert two_labs.standing() == before
+
+
+def words(pair: Pair, ssh: Ssh, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "apvfio", "--root", tree(pair.here), "migrate", "--connect", uri(pair.here)),
+        *("--at", ssh.at(pair.there), "--migrate-uri", pair.way(), "--back-uri", pair.way()),
+        *("--timeout", str(LIMIT), NAME, ssh.uri(pair.there), *more),
+    ]
+
+
+def begin(argv: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+class Strike:
+    """Strikes once, and puts in order what it stopped or killed."""
+
+    def __init__(self, pair: Pair, ssh: Ssh, process: subprocess.Popen[str]) -> None:
+        self._pair, self._ssh, self._process = pair, ssh, process
+        self._stopped: list[int] = []
+
+    def __call__(self, blow: Blow, choice: random.Random) -> bool:
+        """Whether there was such a process."""
+        if blow.victim == "group of migrate":
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, blow.number)
+                return True
+            return False
+        pids = self._victims(blow.victim)
+        if pids and blow.victim != "link":
+            pids = [choice.choice(pids)]
+        for pid in pids:
+            send(pid, blow.number)
+            if blow.number == signal.SIGSTOP:
+                self._stopped.append(pid)
+        return bool(pids)
+
+    def _victims(self, name: str) -> list[int]:
+        here, there, ssh = self._pair.here, self._pair.there, self._ssh
+        found: dict[str, Callable[[], list[int]]] = {
+            "migrate": lambda: [self._process.pid],
+            "transfer": lambda: children(self._process.pid)[:2],
+            "incoming": ssh.incoming,
+            "libvirtd here": lambda: here.lab.pids("libvirtd"),
+            "libvirtd there": lambda: there.lab.pids("libvirtd"),
+            "qemu here": lambda: here.lab.pids(QEMU),
+            "qemu there": lambda: there.lab.pids(QEMU),
+            "ssh": ssh.clients,
+            "sshd": ssh.sessions,
+            "link": lambda: [*ssh.sessions(), *ssh.clients()],
+        }
+        return found[name]()
+
+    def over(self) -> None:
+        """Let what was stopped go on, and start a daemon that was killed."""
+        for pid in self._stopped:
+            send(pid, signal.SIGCONT)
+        for env in (self._pair.here, self._pair.there):
+            env.start_daemon()  # unless it runs
+
+
+def place(seen: Standing) -> tuple[str, bool | None]:
+    if seen.runs_here and seen.runs_there:
+        return "both", None
+    if seen.runs_here:
+        return "here", seen.device_here
+    if seen.runs_there:
+        return "there", seen.device_there
+    return "nowhere", None
+
+
+MEANS = {
+    0: ("there", True),
+    EXIT_CODES[HERE_WITHOUT]: ("here", False),
+    EXIT_CODES[THERE]: ("there", True),
+    EXIT_CODES[THERE_WITHOUT]: ("there", False),
+    EXIT_CODES[BOTH]: ("both", None),
+    EXIT_CODES[NOWHERE]: ("nowhere", None),
+}
+
+
+def trial(pair: Pair, ssh: Ssh, seed: int) -> str:
+    """One migration that is struck, and the command that follows; what came of it, in words."""
+    struck = blow(seed)
+    pair.here.define_xml(NAME, pair.here.xml(NAME, REQUESTED, mdev(1)))
+    pair.here.virsh("start", NAME)
+    begun = time.monotonic()
+    process = begin(words(pair, ssh))
+    strike = Strike(pair, ssh, process)
+    try:
+        time.sleep(struck.after)
+        hit = process.poll() is None and strike(struck, random.Random(seed))
+        _, err = process.communicate(timeout=LIMIT + GRACE - (time.monotonic() - begun))
+        took = time.monotonic() - begun
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        strike.over()
+    code = process.returncode
+    story = f"seed {seed}: {struck}{'' if hit else ' (missed)'}: {told(code, took, err)}"
+    print(story)
+    settled(pair)
+    seen = pair.standing()
+    if code >= 0 and code != EXIT_CODES[UNCLEAR]:
+        meant = MEANS.get(code, ("here", True))
+        # A QEMU that is killed may have died after the command had looked.
+        if not struck.victim.startswith("qemu"):
+            assert place(seen) == meant, story
+    back = ["--back"] if seed % 2 else []
+    begun = time.monotonic()
+    again = begin(words(pair, ssh, *back))
+    _, err = again.communicate(timeout=LIMIT + GRACE)
+    code = again.returncode
+    story += f"\n   then {' '.join(back) or 'again'}: {told(code, time.monotonic() - begun, err)}"
+    print(story)
+    end = place(pair.standing())
+    unfinished = [EXIT_CODES[place] for place in (UNCLEAR, HERE_WITHOUT, THERE_WITHOUT)]
+    assert code not in unfinished, story
+    if code == 0:
+        assert end == (("here", True) if back else ("there", True)), story
+    else:
+        assert end == MEANS.get(code, ("here", True)), story
+    return story
+
+
+def told(code: int, took: float, err: str) -> str:
+    """How a command ended: its last line is the error."""
+    return f"code {code} after {took:.1f} s: {(err.strip().splitlines() or [''])[-1]}"
+
+
+def settled(pair: Pair) -> None:
+    """Wait until libvirt has come to an end with a migration."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        first = place(pair.standing())
+        time.sleep(0.5)
+        if first[0] != "both" and place(pair.standing()) == first:
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200))
+def test_struck_at_random(pair: Pair, ssh: Ssh, seed: int) -> None:
+    trial(pair, ssh, seed)
