@@ -266,7 +266,9 @@ class Drains(Hard):
         done = env.run([env.python, "-m", "apvfio", "drain", "--adapter", "0", "--yes"])
         assert (done.returncode, "virsh shutdown named" in done.stdout) == (3, True)
         env.virsh("destroy", "named")
-        assert "nobody uses adapter 0 (00)" in apvfio(env, "drain", "--adapter", "0", "--yes")
+        assert "no guest or mediated device has queues of adapter 0 (00)" in apvfio(
+            env, "drain", "--adapter", "0", "--yes"
+        )
         assert "virsh start named" in apvfio(env, "drain", "--restore", "--yes")
         env.virsh(*START, "named")
         env.virsh("destroy", "named")

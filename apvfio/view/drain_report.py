@@ -47,7 +47,8 @@ def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str
 def left_lines(plan: DrainPlan, words: Words) -> Iterator[str]:
     """Return the lines about who is left on the area, with the commands that take them off it."""
     if not (plan.stays or plan.strangers):
-        yield f"nobody else uses {plan.area}" if plan.moves else f"nobody uses {plan.area}"
+        other = "other " if plan.moves else ""
+        yield f"no {other}guest or mediated device has queues of {plan.area}"
         return
     for one in plan.stays:
         why = printable(one.why, _LONGEST)
