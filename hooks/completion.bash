@@ -61,13 +61,15 @@ _apvfio_words() {
     'keys forget') echo "--help --json --adapters --domains --all" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --json --connect -c --adapters --domains --any --control-domains --no-hostdev --new-device
+    'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --control-domains --no-hostdev --new-device
         --unchecked --config --live --dry-run --if-state" ;;
     'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
-    cluster) echo "--help offer guest" ;;
+    cluster) echo "--help offer publish priorities guest outlook" ;;
     'cluster offer') echo "--help --json --guests" ;;
+    'cluster publish') echo "--help --json --guests --node --dry-run -n" ;;
+    'cluster outlook' | 'cluster priorities') echo "--help --json" ;;
     'cluster guest') echo "--help --json --pcs --crm --xml" ;;
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
@@ -104,7 +106,7 @@ _apvfio_takes_value() {
     --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
         --control-domains | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
         --timeout | --svg | \
-        --output | --kernel | --prefix | --python | --remove | -r | --if-state) ;;
+        --output | --kernel | --node | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;
     esac
 }

@@ -29,7 +29,7 @@ def built(kind: str, place: Path) -> Path:
         [str(CHECKOUT / "packaging" / kind), str(place)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = place.glob(f"apvfio[_-]*.{kind}")
+    (found,) = place.glob(f"apvfio[_-][0-9]*.{kind}")
     return found
 
 

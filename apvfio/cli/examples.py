@@ -53,6 +53,7 @@ apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --control-domains 1-2,4
 apvfio guest set db1 --any mode=ep11,domains=2   # any two free queues
 apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # now, and at its next start
 apvfio guest set db1 --new-device   # db1 is a clone and has the device of its original
+apvfio guest set --xml guest.xml --any mode=ep11   # a guest that is started from a file
 [guest clear]
 apvfio guest clear db1 --dry-run
 apvfio guest clear db1
@@ -67,9 +68,17 @@ apvfio guest list --json
 [cluster]
 apvfio cluster offer
 apvfio cluster guest guest.xml
+apvfio cluster outlook
 [cluster offer]
 apvfio cluster offer            # for the guests in /etc/apvfio/guests
 apvfio cluster offer --guests .
+[cluster publish]
+apvfio cluster publish --dry-run
+apvfio cluster publish          # as ocf:apvfio:Queues does
+[cluster outlook]
+apvfio cluster outlook
+[cluster priorities]
+apvfio cluster priorities       # commands for crm_resource
 [cluster guest]
 apvfio cluster guest guest.xml          # commands for pcs
 apvfio cluster guest guest.xml --crm

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio.cli.guest_file import set_in_file
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
@@ -61,6 +62,10 @@ class _Task(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="guest that libvirt knows")
+    parser.add_argument(
+        "--xml", metavar="FILE", help="file with the domain XML of the guest, in place of GUEST"
+    )
     parser.add_argument("--adapters", metavar="LIST", help="adapters of the queues, such as 0,0xa")
     parser.add_argument("--domains", metavar="LIST", help="usage domains of the queues, such as 1-2,4")
     parser.add_argument(
@@ -96,6 +101,12 @@ def run(args: argparse.Namespace) -> int:
             "a running guest keeps its mediated device.",
             remedy="Omit --live: the guest gets the new device at its next start.",
         )
+    if bool(args.guest) == bool(args.xml):
+        raise UsageError(
+            "guest set takes either a guest's name or --xml FILE.", remedy="See 'apvfio guest set --help'."
+        )
+    if args.xml:
+        return set_in_file(args, lambda secure: _asked(args, secure=secure), _UNCHECKED)
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
         if args.any is not None and read_domain(guest.xml(live=guest.active and args.live)).secure:

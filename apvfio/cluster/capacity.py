@@ -45,9 +45,9 @@ def capacity(state: BareState, requests: Collection[Request]) -> dict[str, int]:
     left = there - {queue for _, queue in named}
     wanted = [one for request in requests for one in classes_of(request)]
     for one in {*WHOLE_MODES, *wanted}:
-        counts[one.attribute] = _at_most(
-            state, [queue for queue in left if one.holds(queue, state.known)], one.mode
-        )
+        members = [queue for queue in left if one.holds(queue, state.known)]
+        spare = _at_most(state, members, one.mode) // (one.adapters * one.domains)
+        counts[one.attribute] = min(one.count(members), spare)
     return dict(sorted(counts.items()))
 
 

@@ -4,19 +4,25 @@
 A class is a mode, a generation and a master key, the last two optional. A queue belongs to each class that
 it satisfies, and a guest consumes from its own class and from each wider one. So a class is never short of
 queues without the cluster noticing, and what a guest consumes does not depend on other guests.
+
+Queues alone do not say whether rectangles fit: three adapters in each of two domains are six queues, but no
+three guests can have two adapters in one domain each. So rows are classes, too: two adapters of one domain,
+two domains of one adapter, and so on, up to the size of the guest's rectangle.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.model.criteria import EP11, MODES, same_key
 from apvfio.plan.secure_execution import OLDEST_EP11
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from apvfio.model.cards import CardFacts
+    from apvfio.model.criteria import Criteria
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.request import Request
 
@@ -36,6 +42,9 @@ class QueueClass(NamedTuple):
     """The oldest card of the class, 0 for any."""
     mkvp: str = ""
     """The pattern of the master key, '' for any."""
+    adapters: int = 1
+    domains: int = 1
+    """The size of what is counted: a queue, or a row of several adapters or of several domains."""
 
     @property
     def attribute(self) -> str:
@@ -44,8 +53,19 @@ class QueueClass(NamedTuple):
             self.mode,
             f"cex{self.min_generation}" if self.min_generation else "",
             self.mkvp[:_KEY_DIGITS],
+            f"{self.adapters}x{self.domains}" if self.adapters * self.domains > 1 else "",
         ]
         return PREFIX + "-".join(filter(None, words))
+
+    def count(self, queues: Iterable[Apqn]) -> int:
+        """Return how many such rows ``queues``, all of the class, have at most, none with a queue twice."""
+        if self.adapters > 1:
+            return sum(n // self.adapters for n in Counter(queue.domain for queue in queues).values())
+        return sum(n // self.domains for n in Counter(queue.adapter for queue in queues).values())
+
+    def consumed(self, criteria: Criteria) -> int:
+        """Return how many such rows a rectangle for ``criteria``, which is of the class, has."""
+        return (criteria.adapters // self.adapters) * (criteria.domains // self.domains)
 
     def holds(self, queue: Apqn, known: CardFacts) -> bool:
         """Whether ``queue`` satisfies a request of the class."""
@@ -61,7 +81,7 @@ WHOLE_MODES = tuple(QueueClass(mode) for mode in MODES)
 
 
 def classes_of(request: Request) -> list[QueueClass]:
-    """Return the class of ``request`` and all wider ones, the widest first; none if it names its queues."""
+    """Return the class of ``request`` and all wider ones, queues before rows; none if it names its queues."""
     criteria = request.criteria
     if criteria is None:
         return []
@@ -70,7 +90,11 @@ def classes_of(request: Request) -> list[QueueClass]:
         oldest = max(oldest, OLDEST_EP11)
     generations = [0, *range(_OLDEST + 1, oldest + 1)]
     keys = ["", criteria.mkvp] if criteria.mkvp else [""]
-    return [QueueClass(criteria.mode, generation, key) for generation in generations for key in keys]
+    rows = [(1, 1), *((n, 1) for n in range(2, criteria.adapters + 1))]
+    rows += [(1, n) for n in range(2, criteria.domains + 1)]
+    return [
+        QueueClass(criteria.mode, oldest, key, *row) for row in rows for oldest in generations for key in keys
+    ]
 
 
 def named_attribute(queue: Apqn) -> str:
@@ -88,5 +112,4 @@ def utilization(request: Request) -> dict[str, int]:
     criteria = request.criteria
     if criteria is None:
         return dict.fromkeys((name for name, _ in named_queues(request.matrix)), 1)
-    queues = criteria.adapters * criteria.domains
-    return {one.attribute: queues for one in classes_of(request)}
+    return {one.attribute: one.consumed(criteria) for one in classes_of(request)}

@@ -63,6 +63,44 @@ def with_request(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
     return _text(domain)
 
 
+def with_request_in_file(xml: bytes, annotation: str | None, mdev: str | None) -> bytes:
+    """Return the text of a file that holds a domain, changed as `with_request` does.
+
+    What stands before and behind the domain, such as an XML declaration and comments, stays as it is.
+    """
+    begin, end = _root_bounds(xml)
+    return xml[:begin] + with_request(xml, annotation, mdev) + xml[end:]
+
+
+def _root_bounds(xml: bytes) -> tuple[int, int]:
+    """Return where the root element begins and ends; RequestError if ``xml`` is not well-formed."""
+    from xml.parsers import expat  # noqa: PLC0415
+
+    parse_xml(xml)
+    bounds = []
+    depth = 0
+    parser = expat.ParserCreate("utf-8")
+
+    def begins(*_: object) -> None:
+        nonlocal depth
+        if not depth:
+            bounds.append(parser.CurrentByteIndex)
+        depth += 1
+
+    def ends(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+        if not depth:
+            # Of an empty element, expat has the end already.
+            place = parser.CurrentByteIndex
+            bounds.append(xml.index(b">", place) + 1 if xml.startswith(b"</", place) else place)
+
+    parser.StartElementHandler, parser.EndElementHandler = begins, ends
+    parser.Parse(xml, True)
+    begin, end = bounds
+    return begin, end
+
+
 def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
     """What another host's apvfio needs of the domain ``xml``: name, uuid, annotation and device.
 

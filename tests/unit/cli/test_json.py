@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[2]
 WITH_JSON = {name for name in PARSERS if "--json" in options(name)}
-WITH_LIBVIRT = {"migrate": "libvirt/test_migrate.py"}
-"""Commands that need two real daemons, and the test that compares their output."""
+WITH_LIBVIRT = {
+    "migrate": "libvirt/test_migrate.py",
+    "cluster publish": "cluster/test_publishing.py",
+    "cluster outlook": "unit/cluster/test_outlook.py",
+    "cluster priorities": "unit/cluster/test_outlook.py",
+}
+"""Commands that need real daemons or programs, and the test that compares their output."""
 CONNECT = ("-c", URI)
 DB1 = "00000001-1111-4111-8111-111111111111"
 """The uuid that the driver gives to the first guest."""
@@ -113,7 +118,14 @@ def test_every_case_is_one_of_the_page_and_every_document_has_a_case() -> None:
     for name, _, kind in CASES:
         assert f"`{kind}`" in documents()[name]
     told = {kind for cell in documents().values() for kind in re.findall(r"`(\w+)`", cell)}
-    assert told == {kind for _, _, kind in CASES} | {"failure", "migration", "installation"}
+    assert told == {kind for _, _, kind in CASES} | {
+        "failure",
+        "migration",
+        "installation",
+        "publication",
+        "priorities",
+        "outlook",
+    }
 
 
 def test_every_type_is_there_and_used() -> None:

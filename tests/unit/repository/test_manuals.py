@@ -70,9 +70,10 @@ def test_the_pages_are_what_their_sources_make() -> None:
 
 def test_every_page_is_installed() -> None:
     """By 'apvfio install', and by pip from what setup.cfg names."""
-    assert sorted(MANUALS) == [path.name for path in PAGES]
+    own = [path.name for path in PAGES if not path.name.startswith("ocf_")]  # apvfio-pacemaker has the others
+    assert sorted(MANUALS) == own
     shipped = re.findall(r"^    man/(.*)$", (MAN.parent / "setup.cfg").read_text(), re.MULTILINE)
-    assert shipped == [path.name for path in PAGES]
+    assert shipped == own
 
 
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")

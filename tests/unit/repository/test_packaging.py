@@ -33,9 +33,18 @@ def test_every_shipped_file_is_named(setup: configparser.ConfigParser) -> None:
     """setuptools before 61 knows no patterns here."""
     listed = {place: sorted(names.split()) for place, names in setup["options.data_files"].items()}
     assert listed == {
-        f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (CHECKOUT / name).iterdir())
+        f"share/apvfio/{name}": sorted(f"{name}/{path.name}" for path in (CHECKOUT / name).glob("[!o]*"))
         for name in ("cockpit", "hooks", "man")
     }
+
+
+def test_each_agent_is_in_the_package_for_pacemaker() -> None:
+    rules = (CHECKOUT / "debian/rules").read_text()
+    for agent in sorted(path.name for path in (CHECKOUT / "pacemaker/ocf").iterdir()):
+        assert f"pacemaker/ocf/{agent} " in rules
+        assert f"%{{_prefix}}/lib/ocf/resource.d/apvfio/{agent}\n" in SPEC
+        assert f"ocf_apvfio_{agent}.7" in rules
+        assert f"%{{_mandir}}/man7/ocf_apvfio_{agent}.7*\n" in SPEC
 
 
 def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:
