@@ -77,7 +77,7 @@ def test_nothing_is_wrong(machine: Programs) -> None:
         ("virtqemud", (0, "virtqemud (libvirt) 6.4.9"), True, "libvirt 6.4.9 does not run scripts in qemu.d"),
         (PYTHON, (1, "Traceback\nModuleNotFoundError: No module named 'apvfio'"), True, "No module named"),
         (PYTHON, (127, ""), True, "cannot run apvfio: exit code 127"),
-        ("virtqemud", (0, "what"), False, "virtqemud does not tell its version"),
+        ("virtqemud", (0, "what"), False, "virtqemud does not report its version"),
         ("mdevctl", None, False, "mdevctl is not installed"),
         (
             "mdevctl",
@@ -133,7 +133,7 @@ def test_what_others_may_write_root_should_not_run(machine: Programs, path: str)
     mode = os.stat(path).st_mode
     os.chmod(path, mode | 0o020)
     ((hinders, sentence),) = found()
-    assert (hinders, sentence.startswith(f"{path} belongs to others than root")) == (False, True)
+    assert (hinders, sentence.startswith(f"{path}, which root runs, is owned or writable")) == (False, True)
     os.chmod(path, mode)
     os.chown(path, 1000, 0)
     assert len(found()) == 1

@@ -100,7 +100,7 @@ def test_uninstall_takes_nothing_of_it(root: Path, capsys: Captured) -> None:
 
 def test_a_package_is_made_in_a_tree(capsys: Captured) -> None:
     assert main(["install", "--package"]) == Exit.USAGE
-    assert "--package requires --root. Name it with --root DIR." in capsys.readouterr().err
+    assert "--package requires --root. Add --root DIR." in capsys.readouterr().err
 
 
 def test_a_callout_beside_a_package_is_all_that_goes(root: Path, capsys: Captured) -> None:
