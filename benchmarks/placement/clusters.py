@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cluster.guest_files import GuestFile
 from apvfio.cluster.offer import read_offer
-from apvfio.engine.start import start_guest
 from apvfio.model.criteria import Criteria
-from apvfio.model.errors import ApvfioError
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
@@ -37,16 +35,6 @@ class Cluster(NamedTuple):
     def offers(self) -> dict[str, Offer]:
         """Return what each host publishes."""
         return {name: read_offer(machine, self.guests) for name, machine in self.hosts.items()}
-
-    def granted(self, placement: dict[str, str]) -> list[str]:
-        """Return the guests that get their queues from the hook, on copies of the hosts."""
-        running = {name: machine.twin() for name, machine in self.hosts.items()}
-        found = []
-        for one in self.guests:
-            node = placement.get(one.name)
-            if node and one.request and _starts(running[node], one.request):
-                found.append(one.name)
-        return found
 
 
 def invent(hosts: int, guests: int, seed: int) -> Cluster:
@@ -83,11 +71,3 @@ def _guest(chance: random.Random, number: int) -> GuestFile:
     criteria = Criteria(mode, adapters, domains, mkvp=key[:16] if mode == "cca" else key)
     request = Request(f"g{number}", guest(number), mdev(number), Matrix(), criteria=criteria)
     return GuestFile(request.guest, f"/{request.guest}.xml", request)
-
-
-def _starts(machine: Machine, request: Request) -> bool:
-    try:
-        start_guest(machine, request)
-    except ApvfioError:
-        return False
-    return True

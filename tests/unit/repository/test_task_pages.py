@@ -62,6 +62,9 @@ ELSEWHERE = {
     "install --package": "unit/install",
     "sim mount": "tests/fuse",
     "--root /mnt/host": "what the line before it mounts",
+    "cluster publish": "a cluster; tests/cluster",
+    "cluster outlook": "Pacemaker; unit/cluster/test_outlook.py",
+    "cluster priorities": "Pacemaker; unit/cluster/test_outlook.py",
     "--version": "ends the interpreter; unit/cli/test_cli.py",
 }
 """What is parsed and not run here, and what runs it."""
