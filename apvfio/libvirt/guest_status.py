@@ -167,7 +167,9 @@ def _faults(seen: Status, lease: Lease | None, guest: KnownGuest) -> Iterable[st
             yield f"its mediated device {guest.device} is gone"
         return
     yield from seen.faults(lease)
-    if guest.device != lease.mdev:
+    if guest.device is None and lease.expected:
+        yield "its device is unplugged for a migration"
+    elif guest.device != lease.mdev:
         device = f"the device {guest.device}" if guest.device else "no device"
         yield f"it has {device} instead of {lease.mdev}"
 

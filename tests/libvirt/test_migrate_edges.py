@@ -69,6 +69,9 @@ def there_with(pair: Pair) -> bool:
 def test_the_way_back_needs_this_host_alone(pair: Pair, started: Standing) -> None:
     pair.dies("unplug")
     assert not pair.standing().device_here
+    assert "its device is unplugged for a migration" in pair.here.apvfio("guest", "list").stdout
+    assert "which 'apvfio migrate' has unplugged" in pair.here.apvfio("doctor", NAME).stdout
+    assert "it still runs" in pair.here.apvfio("release", NAME).stderr
     pair.there.crash_daemon()
     done = pair.migrate()
     assert done.returncode == WITHOUT

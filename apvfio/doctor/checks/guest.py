@@ -274,6 +274,11 @@ def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Wo
             remedy="Have the kernel bind what has no driver; the guest gets it while it runs.",
             commands=tuple(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
         )
+    if lease and lease.expected and not guest.attached:
+        sentence = "it runs without its device, which 'apvfio migrate' has unplugged."
+        return warning(
+            "start", sentence, "If no migration is under way, give that command again with --back."
+        )
     if device:
         return None
     # No command: whether a device can be plugged into it, only its QEMU knows.
