@@ -47,7 +47,8 @@ def most_guests(cluster: Cluster) -> int:
     solver.parameters.num_workers = 2
     if solver.solve(model) != cp_model.OPTIMAL:
         raise RuntimeError("the optimum is not proven")
-    return round(solver.objective_value)
+    placed: int = round(solver.objective_value)
+    return placed
 
 
 def rectangles(request: Request, machine: Machine) -> Iterator[list[Apqn]]:
