@@ -73,7 +73,7 @@ export function setGuest(row, done) {
             argv: ["guest", "set",
                    ...(byId(values) ? [`--adapters=${values.adapters}`, `--domains=${values.domains}`]
                        : [`--any=${values.any}`]),
-                   ...(values.control ? [`--control-domains=${values.control}`] : []),
+                   `--control-domains=${values.control}`,
                    ...scope(values.when),
                    ...(values.unchecked && (values.when || "config") === "config" ? ["--unchecked"] : [])],
             name: row ? row.guest : values.guest,
@@ -112,7 +112,7 @@ export function release(lease, done) {
         intro: _("A guest's queues are returned when it stops. Release them only if apvfio missed that stop."),
         done,
         fields: [{ name: "force", label: _("Even if the guest still uses them: the running guest loses them"), kind: "check" }],
-        command: ({ force }) => ({ argv: ["release", ...(force ? ["--force"] : [])], name: lease.uuid }),
+        command: ({ force }) => ({ argv: ["release", ...(force ? ["--force", "--yes"] : [])], name: lease.uuid }),
         tell: words.outcome,
         verb: _("Release"),
     });
@@ -144,7 +144,7 @@ export function changeMasks(done) {
                         ["persistent", _("stored for the next boot")]] },
         ],
         command: values => ({
-            argv: ["masks", ...["apmask", "aqmask"].filter(name => values[name]).map(name => `${name}=${values[name]}`),
+            argv: ["masks", "--yes", ...["apmask", "aqmask"].filter(name => values[name]).map(name => `${name}=${values[name]}`),
                    ...(values.scope === "both" ? [] : [`--${values.scope}`])],
         }),
         tell: words.masks,

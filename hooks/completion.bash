@@ -45,7 +45,7 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root status doctor log metrics queues keys plan guest cluster migrate drain incoming
+    '') echo "--help --version --sim --root --connect -c status doctor log metrics queues keys plan guest cluster migrate drain incoming
         define undefine masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
@@ -55,15 +55,16 @@ _apvfio_words() {
         --back --back-uri --dry-run -n" ;;
     drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
-    queues) echo "--help --json --no-headings -n" ;;
+    queues) echo "--help --json --no-headings" ;;
     keys) echo "--help list forget" ;;
     'keys list') echo "--help --json" ;;
     'keys forget') echo "--help --json --adapters --domains --all" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --control-domains --no-hostdev --new-device
-        --unchecked --config --live --dry-run --if-state" ;;
-    'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run --if-state" ;;
+    'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --control-domains --free-by
+        --no-hostdev --new-device --unchecked --config --live --dry-run -n --if-state" ;;
+    'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run -n
+        --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --connect -c --json" ;;
     cluster) echo "--help offer publish priorities guest outlook" ;;
@@ -73,10 +74,10 @@ _apvfio_words() {
     'cluster guest') echo "--help --json --pcs --crm --xml" ;;
     define) echo "--help --xml --connect -c --replace" ;;
     undefine) echo "--help --xml --connect -c" ;;
-    masks) echo "--help --active -a --persistent -p --remove -r --dry-run --if-state --json apmask= aqmask=" ;;
+    masks) echo "--help --active -a --persistent -p --remove -r --dry-run -n --yes -y --if-state --json apmask= aqmask=" ;;
     mechanism) echo "--help --json masks overrides" ;;
     reconcile) echo "--help --json --wait --defer --dry-run -n --if-state" ;;
-    release) echo "--help --json --force --dry-run -n --if-state" ;;
+    release) echo "--help --json --force --yes -y --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;
     sim) echo "--help new start stop kill mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
@@ -93,6 +94,7 @@ _apvfio_values() {
     --remove | -r) echo "apmask aqmask" ;;
     --kernel) echo "6.1 6.12 7.2 7.3" ;;
     --any) echo "mode=" ;;
+    --free-by) echo "adapters domains none" ;;
     mode=) echo "accel cca ep11" ;;
     --prefix) echo "/usr /usr/local" ;;
     --watch | *=) ;;
@@ -104,7 +106,7 @@ _apvfio_values() {
 _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
-        --control-domains | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
+        --control-domains | --free-by | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
         --timeout | --svg | \
         --output | --kernel | --node | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;

@@ -29,7 +29,9 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="change the running guest at once; with --config, change its next start as well",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
     add_if_state(parser)
 
 

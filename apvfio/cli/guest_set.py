@@ -15,7 +15,7 @@ from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.request import asked_in, parse_device, parse_domain, request_of
+from apvfio.domain.request import asked_in, free_by_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_editor import with_request
 from apvfio.domain.xml_reader import read_domain
 from apvfio.engine.preview import preview_start
@@ -24,9 +24,9 @@ from apvfio.libvirt import live_guest
 from apvfio.libvirt.device_conflicts import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
-from apvfio.model.criteria import parse_option
+from apvfio.model.criteria import Criteria, parse_option
 from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
-from apvfio.model.ids import NO_IDS
+from apvfio.model.ids import NO_IDS, format_list
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.text import count_queues, some_queues
@@ -39,11 +39,19 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.device_conflicts import OtherDevices
     from apvfio.libvirt.guests import Guest
-    from apvfio.model.criteria import Criteria
     from apvfio.model.request import Request
     from apvfio.plan.start_plan import Plan
 
 _UNCHECKED = "--unchecked sets it all the same."
+_NEITHER = "none"
+
+
+class _Asked(NamedTuple):
+    """What an annotation says."""
+
+    asked: Matrix | Criteria
+    free_by: str
+    """``adapters`` or ``domains``, '' if it leaves that open."""
 
 
 class _Task(NamedTuple):
@@ -51,8 +59,8 @@ class _Task(NamedTuple):
 
     guest: Guest
     scope: Scope
-    asked: Matrix | Criteria | None
-    """None if the annotation stays as it is."""
+    annotation: str | None
+    """The new annotation; None if it stays as it is."""
     edit: DefinitionEdit | None
     """Of the definition, if that is to change."""
     running: bytes | None
@@ -76,6 +84,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control-domains", metavar="LIST", help="control domains of the guest, such as 1-2,4"
     )
+    parser.add_argument(
+        "--free-by",
+        choices=("adapters", "domains", _NEITHER),
+        help="free the queues by adapters or by domains; none leaves the choice to apvfio",
+    )
     device = parser.add_mutually_exclusive_group()
     device.add_argument(
         "--no-hostdev", action="store_true", help="leave the guest's mediated device as it is, or missing"
@@ -93,9 +106,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what would come of it, and do it."""
-    asked = _asked(args)
     if args.unchecked and args.live:
         raise UsageError("--unchecked and --live exclude each other.", remedy="Choose one of them.")
+    for option in ("adapters", "domains", "control_domains"):  # before libvirt is asked anything
+        if getattr(args, option):
+            parse_list(getattr(args, option), f"--{option.replace('_', '-')}")
     if args.new_device and args.live:
         raise UsageError(
             "a running guest keeps its mediated device.",
@@ -109,10 +124,9 @@ def run(args: argparse.Namespace) -> int:
         return set_in_file(args, lambda secure: _asked(args, secure=secure), _UNCHECKED)
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
-        if args.any is not None and read_domain(guest.xml(live=guest.active and args.live)).secure:
-            asked = _asked(args, secure=True)
+        found = _asked(args, guest)
         with opened(args) as system:
-            task = _task(args, guest, asked, other_devices(guest, guests.all(), _seen(args, system)))
+            task = _task(args, guest, found, other_devices(guest, guests.all(), _seen(args, system)))
             _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
     return Exit.OK
 
@@ -125,33 +139,83 @@ def _seen(args: argparse.Namespace, system: System) -> State | None:
         raise error.adding(remedy=_UNCHECKED) from None
 
 
-def _asked(args: argparse.Namespace, *, secure: bool = False) -> Matrix | Criteria | None:
-    """What the options say; None if they leave the annotation as it is.
+def _asked(args: argparse.Namespace, guest: Guest) -> _Asked | None:
+    """Return the request that the options make of the present one; None if they leave it as it is.
 
-    ``secure``: for a Secure Execution guest.
+    Options that are not given keep what the annotation has: control domains, free-by, and either list of ids.
+    ``--any`` replaces the criteria if it names a mode, and changes the properties that it names if not.
     """
-    words = (args.any, args.adapters, args.domains, args.control_domains)
-    if args.new_device and words == (None,) * len(words):
+    lists, only_any = (args.adapters, args.domains), args.any is not None
+    if args.new_device and (args.any, *lists, args.control_domains, args.free_by) == (None,) * 5:
         return None
-    if args.any is None and args.adapters is not None and args.domains is not None:
-        return Matrix(
-            parse_list(args.adapters, "--adapters"),
-            parse_list(args.domains, "--domains"),
-            parse_list(args.control_domains, "--control-domains") if args.control_domains else NO_IDS,
-        )
-    if args.any is None or args.adapters is not None or args.domains is not None:
+    if only_any and lists != (None, None):
+        raise _incomplete()
+    now = _now(args, guest)
+    by_criteria = only_any or (lists == (None, None) and now is not None and isinstance(now.asked, Criteria))
+    if by_criteria and args.free_by in ("adapters", "domains"):
         raise UsageError(
-            "guest set takes either --adapters and --domains, or --any.",
-            remedy="See 'apvfio guest set --help'.",
+            "--free-by applies to a request by ids only.",
+            remedy="Omit --free-by, or request adapters and domains.",
         )
-    return parse_option(args.any, args.control_domains, secure=secure)
+    if by_criteria:
+        return _Asked(_criteria(args, guest, now.asked if now else None), "")
+    kept = now.asked if now and isinstance(now.asked, Matrix) else None
+    if None in lists and kept is None:
+        raise _incomplete()
+    control = args.control_domains
+    return _Asked(
+        Matrix(
+            kept.adapters if kept and args.adapters is None else parse_list(args.adapters, "--adapters"),
+            kept.domains if kept and args.domains is None else parse_list(args.domains, "--domains"),
+            (now.asked.control_domains if now else NO_IDS)
+            if control is None
+            else parse_list(control, "--control-domains")
+            if control
+            else NO_IDS,
+        ),
+        (now.free_by if now else "") if args.free_by is None else args.free_by.replace(_NEITHER, ""),
+    )
 
 
-def _task(
-    args: argparse.Namespace, guest: Guest, asked: Matrix | Criteria | None, others: OtherDevices
-) -> _Task:
+def _now(args: argparse.Namespace, guest: Guest) -> _Asked | None:
+    """Return the present request of what is to change; None without one, or to replace an invalid one."""
+    xml = guest.xml(live=args.live and not args.config) if guest.persistent or args.live else b""
+    try:
+        asked = asked_in(xml) if xml else None
+    except RequestError:
+        if (args.adapters and args.domains) or _names_mode(args.any or ""):
+            return None  # an invalid annotation is replaced
+        raise
+    return _Asked(asked, free_by_in(xml)) if asked else None
+
+
+def _criteria(args: argparse.Namespace, guest: Guest, now: Matrix | Criteria | None) -> Criteria:
+    control = args.control_domains
+    if control is None and now:
+        control = format_list(now.control_domains)
+    text = args.any or ""
+    if isinstance(now, Criteria) and not _names_mode(text):
+        given = {item.partition("=")[0].strip() for item in text.split(",")}
+        kept = [item for item in now.as_option().split(",") if item.partition("=")[0] not in given]
+        text = ",".join([*kept, *([text] if text else [])])
+    return parse_option(
+        text, control or None, secure=read_domain(guest.xml(live=guest.active and args.live)).secure
+    )
+
+
+def _names_mode(text: str) -> bool:
+    return any(item.partition("=")[0].strip() == "mode" for item in text.split(","))
+
+
+def _incomplete() -> UsageError:
+    return UsageError(
+        "guest set takes either --adapters and --domains, or --any.", remedy="See 'apvfio guest set --help'."
+    )
+
+
+def _task(args: argparse.Namespace, guest: Guest, found: _Asked | None, others: OtherDevices) -> _Task:
     scope = Scope.of(args, guest)
-    text = annotation(asked) if asked else None
+    text = annotation(found.asked, found.free_by) if found else None
     if text is None and asked_in(guest.xml()) is None:
         raise RequestError(
             "it has no annotation.",
@@ -167,7 +231,7 @@ def _task(
     if scope.live:
         require_replaceable(guest)
         running = with_request(guest.xml(live=True), text, None if now else device.uuid)
-    return _Task(guest, scope, asked, edit if scope.config else None, running, device)
+    return _Task(guest, scope, text, edit if scope.config else None, running, device)
 
 
 def _device(
@@ -210,8 +274,9 @@ def _do(args: argparse.Namespace, task: _Task, request: Request | None, system: 
             if task.edit:
                 _edit(task)
     else:
-        text = annotation(task.asked) if task.asked else ""
-        live_guest.give(system, task.guest, request, text, partial(_edit, task) if task.edit else None)
+        live_guest.give(
+            system, task.guest, request, task.annotation or "", partial(_edit, task) if task.edit else None
+        )
 
 
 def _request(system: System, task: _Task) -> Request | None:
@@ -235,7 +300,9 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
     try:
         return preview_start(system, request, runs=task.guest.active)
     except ApvfioError as error:
-        if task.asked is None:  # only the device changes: what the guest requests is as possible as before
+        if (
+            task.annotation is None
+        ):  # only the device changes: what the guest requests is as possible as before
             _warn(task.guest, f"it cannot start now: {error.clause}", error.remedy)
             return None
         raise error.adding(remedy=_UNCHECKED) from None
@@ -246,19 +313,20 @@ def _edit(task: _Task) -> Callable[[], None]:
     assert task.edit
     back = task.edit.make(task.guest)
     try:
-        _require_kept(task.guest, task.asked)
+        _require_kept(task)
     except ApvfioError:
         back()
         raise
     return back
 
 
-def _require_kept(guest: Guest, asked: Matrix | Criteria | None) -> None:
+def _require_kept(task: _Task) -> None:
     """ApvfioError unless libvirt has the annotation as it was given: it keeps one element of a namespace."""
-    why = "it has another"
+    guest, why = task.guest, "it has another"
     try:
-        kept = asked_in(guest.xml())
-        if kept and (asked is None or kept == asked):
+        xml = guest.xml()
+        kept = asked_in(xml)
+        if kept and task.annotation in (None, annotation(kept, free_by_in(xml))):
             return
     except RequestError as error:
         why = error.clause

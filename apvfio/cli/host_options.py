@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -93,12 +94,17 @@ def opened(args: argparse.Namespace) -> Iterator[System]:
         yield RealSystem(args.root)
 
 
+def default_uri() -> str:
+    """Return the libvirt daemon to connect to if the command line names none, as virsh chooses it."""
+    return os.environ.get("LIBVIRT_DEFAULT_URI") or DEFAULT_URI
+
+
 def add_connect(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the option ``--connect``."""
     parser.add_argument(
         "-c",
         "--connect",
         metavar="URI",
-        default=DEFAULT_URI,
-        help=f"connect to the libvirt daemon at URI (default: {DEFAULT_URI})",
+        default=default_uri(),
+        help=f"connect to the libvirt daemon at URI (default: {DEFAULT_URI}, or LIBVIRT_DEFAULT_URI)",
     )

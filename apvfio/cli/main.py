@@ -7,14 +7,17 @@ import argparse
 import io
 import json
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from apvfio._version import __version__
 from apvfio.cli.examples import EXAMPLES
+from apvfio.cli.host_options import default_uri
 from apvfio.cli.standard_streams import LEFT, OutputError
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable, unexpected
+from apvfio.model.similar import did_you_mean
 
 _MODULES = (
     *(
@@ -68,6 +71,13 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
         default=os.environ.get("APVFIO_ROOT") or "/",
         help="find /sys, /etc and /run below DIR, as of a mounted simulated host (environment: APVFIO_ROOT)",
     )
+    parser.add_argument(
+        "-c",
+        "--connect",
+        metavar="URI",
+        dest="uri",
+        help="connect to the libvirt daemon at URI; commands that use libvirt take this option as well",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in [_COMMANDS[command]] if command else _MODULES:
         import_module(f"apvfio.cli.{module}").add_parser(commands)
@@ -78,9 +88,9 @@ def _command_of(words: list[str]) -> str:
     """Return the command that the ``words`` name, '' if that is unclear, or if it requests help."""
     rest = iter(words)
     for word in rest:
-        if word in ("--sim", "--root"):
+        if word in ("--sim", "--root", "-c", "--connect"):
             next(rest, "")
-        elif not word.startswith(("--sim=", "--root=")):
+        elif not word.startswith(("--sim=", "--root=", "--connect=", "-c")):
             return word if word in _COMMANDS else ""
     return ""
 
@@ -94,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = build_parser(_command_of(words)).parse_args(words)
         _require_place(args)
+        _connect(args)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -125,6 +136,16 @@ def _require_place(args: argparse.Namespace) -> None:
         )
 
 
+def _connect(args: argparse.Namespace) -> None:
+    """Hand ``--connect`` before the command on to the command; UsageError if that does not use libvirt."""
+    if args.uri is None:
+        return
+    if not hasattr(args, "connect"):
+        raise UsageError(f"{args.command} does not use libvirt.", remedy="Omit --connect.")
+    if args.connect == default_uri():
+        args.connect = args.uri
+
+
 def _tell(error: ApvfioError, as_json: bool) -> int:
     """Print ``error``; its exit code. Where standard output fails, it is printed as a sentence."""
     if as_json and not isinstance(error, OutputError):
@@ -139,6 +160,8 @@ def _tell(error: ApvfioError, as_json: bool) -> int:
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     _Action = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     _Action = argparse._SubParsersAction
@@ -152,7 +175,24 @@ class Parser(argparse.ArgumentParser):
         self.register("action", "parsers", _Commands)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}.", remedy=f"See '{self.prog} --help'.")
+        raise UsageError(f"{message}.", remedy=f"{self._suggestion(message)}See '{self.prog} --help'.")
+
+    def _suggestion(self, message: str) -> str:
+        """Return what may have been meant by a word that argparse refuses, '' if that is not clear."""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        if choice:
+            return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
+        unknown = re.match(r"unrecognized arguments: (--[^ =]+)", message)
+        return did_you_mean(unknown[1], sorted(set(_options(self)))) if unknown else ""
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """All long options of ``parser`` and of the commands below it."""
+    for action in parser._actions:
+        yield from (option for option in action.option_strings if option.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _options(below)
 
 
 class _Commands(_Action):

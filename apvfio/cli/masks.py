@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from apvfio.cli.confirm import add_yes, confirm
 from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
@@ -73,7 +74,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="MASK",
         help="no longer store MASK, which is apmask or aqmask (with --persistent)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done; change nothing")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
+    add_yes(parser)
     add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -148,6 +152,9 @@ def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> Ma
         change = plan_masks(system, mask_edit)
         announce(change)
     else:
+        # No question is asked while the lock is held: a guest's start would wait for the answer.
+        if not args.yes and plan_masks(system, mask_edit).takes_last:
+            confirm(args, "No queue would stay with the host. Change the masks?")
         with ProgressLine() as progress:
             change = change_masks(system, mask_edit, announce, progress)
     if args.json:

@@ -42,7 +42,7 @@ _SESTAT = Column("SESTAT", 11)
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("queues", help="list cards and queues as lszcrypt -V does, with the owners")
-    parser.add_argument("-n", "--no-headings", action="store_true", help="omit the headings")
+    parser.add_argument("--no-headings", action="store_true", help="omit the headings")
     add_json(parser)
     parser.set_defaults(run=run)
 

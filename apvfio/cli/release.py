@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from apvfio.cli.confirm import add_yes, confirm
 from apvfio.cli.guest_scope import warn_of_binding
 from apvfio.cli.host_options import add_if_state, add_json, opened
 from apvfio.cli.if_state import on_premise, state_of
@@ -33,6 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
     )
+    add_yes(parser)
     add_if_state(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             outcome = preview_release(system, uuid, force=args.force)
         else:
+            if args.force:
+                confirm(args, f"Take the queues of guest {printable(args.guest)} even while it uses them?")
             with ProgressLine() as progress:
                 outcome = release_guest(system, uuid, force=args.force, progress=progress)
         host = read_host(system.sysfs)

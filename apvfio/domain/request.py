@@ -68,6 +68,13 @@ def asked_in(xml: bytes) -> Matrix | Criteria | None:
         raise error.for_guest(domain.name) from None
 
 
+def free_by_in(xml: bytes) -> str:
+    """Return ``free-by`` of the annotation in the domain ``xml``, '' for none; errors as `parse_domain`."""
+    domain = read_domain(xml)
+    annotation = _annotation_of(domain)
+    return free_by(annotation) if annotation else ""
+
+
 def parse_device(xml: bytes) -> Request | None:
     """A guest's vfio-ap device without any queues, None if it has none; for guests without annotation."""
     domain = read_domain(xml)

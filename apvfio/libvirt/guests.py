@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.domain.xml_tree import etree, parse_xml
 from apvfio.libvirt.time_limit import bounded
+from apvfio.mdev.devices import is_uuid
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, HostError, RequestError, printable
 from apvfio.model.ids import format_list
+from apvfio.model.similar import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,8 @@ _CHANGE_PATIENCE = 30.0
 _REMOTE_PATIENCE = 60.0
 """Seconds for a connection to another host: a person may have to type a password."""
 _CLOSE_PATIENCE = 2.0
+_ID_DIGITS = 9
+"""Of a running guest's id: libvirt's are C integers."""
 _ABORT_PATIENCE = 1.0
 _KEEPALIVE = (5, 3)
 """Seconds between questions whether the daemon is still there, and how many of them may stay unanswered."""
@@ -144,12 +148,22 @@ class Guests:
         return Guest(domain, self._libvirt) if domain else None
 
     def find(self, name: str) -> Guest:
-        """The guest of that name; RequestError if there is none, HostError if libvirt cannot tell."""
+        """Return the guest of that name, UUID or libvirt id, in this order.
+
+        RequestError if there is none, HostError if libvirt cannot tell.
+        """
         domain = None
         with suppress(UnicodeError):  # the words of a command need not be UTF-8
             domain = self._if_known(lambda: self._connection.lookupByName(name))
+        if domain is None and is_uuid(name.lower()):
+            domain = self._if_known(lambda: self._connection.lookupByUUIDString(name))
+        if domain is None and name.isascii() and name.isdigit() and len(name) <= _ID_DIGITS:
+            domain = self._if_known(lambda: self._connection.lookupByID(int(name)))
         if domain is None:
-            raise RequestError(f"libvirt knows no guest {printable(name)}.", remedy="See 'virsh list --all'.")
+            close = did_you_mean(name, [guest.name for guest in self.all()])
+            raise RequestError(
+                f"libvirt knows no guest {printable(name)}.", remedy=f"{close}See 'virsh list --all'."
+            )
         return Guest(domain, self._libvirt)
 
     def knows(self, uuid: str) -> bool:
@@ -357,7 +371,7 @@ class Guest:
             raise ApvfioError(f"libvirt refused: {str(error).rstrip('.')}.", guest=self.name) from None
 
 
-def annotation(asked: Matrix | Criteria) -> str:
+def annotation(asked: Matrix | Criteria, free_by: str = "") -> str:
     """The annotation as ``virDomainSetMetadata`` takes it: without the namespace, which libvirt adds."""
     root = etree.Element("guest")
     if isinstance(asked, Criteria):
@@ -366,6 +380,8 @@ def annotation(asked: Matrix | Criteria) -> str:
     attributes = {"adapters": format_list(asked.adapters), "domains": format_list(asked.domains)}
     if asked.control_domains:
         attributes["control-domains"] = format_list(asked.control_domains)
+    if free_by:
+        attributes["free-by"] = free_by
     etree.SubElement(root, "matrix", attributes)
     return etree.tostring(root, encoding="unicode")
 

@@ -101,7 +101,9 @@ def _range(item: str, text: str, what: str) -> IdSet:
     ends = [parse_id(number.lstrip(_BLANKS)) for number in ((first, last) if dash else (first, first))]
     low, high = ends
     if low is None or high is None:
-        raise _bad(text, what, f"{_shown(item)} is neither an id nor a range of ids")
+        raise _bad(
+            text, what, f"{_shown(item)} is neither an id nor a range of ids", _hexadecimal(first, last)
+        )
     if max(low, high) > MAX_ID:
         raise _bad(text, what, f"{_shown(item)} goes beyond {MAX_ID} (0xff)")
     if low > high:
@@ -113,8 +115,17 @@ def _shown(text: str) -> str:
     return repr(text[:_SHOWN])
 
 
-def _bad(text: str, what: str, why: str) -> RequestError:
+def _hexadecimal(*numbers: str) -> str:
+    """Return how to write the first of ``numbers`` that has hexadecimal digits without 0x, '' if none has."""
+    for number in numbers:
+        digits = number.strip().lower()
+        if digits and len(digits) <= _LONGEST and set(digits) <= set(_DIGITS) and parse_id(digits) is None:
+            return f"Hexadecimal ids need 0x: write 0x{digits.lstrip('0') or '0'} for {digits}. "
+    return ""
+
+
+def _bad(text: str, what: str, why: str, hint: str = "") -> RequestError:
     return RequestError(
         f"{what} is {_shown(text)}: {why}.",
-        remedy="Write ids and ranges such as 0,0xa,3-5.",
+        remedy=f"{hint}Write ids and ranges such as 0,0xa,3-5.",
     )

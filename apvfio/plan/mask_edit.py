@@ -82,6 +82,8 @@ class MaskChange(NamedTuple):
     """The writes to the kernel."""
     ledger: Ledger
     warnings: tuple[str, ...]
+    takes_last: bool = False
+    """Whether no queue stays with the host, now or after a boot."""
 
 
 def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
@@ -120,7 +122,12 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
         ledger=ledger,
         warnings=(),
     )
-    return change._replace(warnings=tuple(_warnings(mask_edit, before, change)))
+    left = [queues if active == now else [q for q in queues if active.give_host(q)]]
+    if stored != before.stored:
+        left.append([q for q in queues if stored.filled(ALL_BITS).give_host(q)])
+    return change._replace(
+        warnings=tuple(_warnings(mask_edit, before, change)), takes_last=bool(queues) and not all(left)
+    )
 
 
 def _decided(edit: MaskSpec | None) -> IdSet:

@@ -118,7 +118,7 @@ def test_a_device_in_use_is_not_released_without_force(
         system.kernel.attach_guest(MDEV.lower(), "vm")
     assert main(["--sim", sim, "release", "db1"]) == Exit.CONFLICT
     assert "guest db1: it still has 00.0001 and 5 more in use. Stop the guest first." in said(capsys)[1]
-    assert main(["--sim", sim, "release", "db1", "--force"]) == Exit.OK
+    assert main(["--sim", sim, "release", "db1", "--force", "--yes"]) == Exit.OK
 
 
 def test_reconcile_says_what_it_did_and_what_stays_pending(

@@ -96,7 +96,7 @@ def test_planning_on_the_copy_leaves_the_host_alone(host: SimulatedHost, tmp_pat
     copy = str(tmp_path / "copy.json")
     host.run("dump", copy)
     before = (tmp_path / "host.json").read_text()
-    assert main(["--sim", copy, "release", "--force", "g1"]) == 0
+    assert main(["--sim", copy, "release", "--force", "--yes", "g1"]) == 0
     with open_sim(copy) as system:
         assert read_host(system.sysfs).apmask == IdSet(range(256))
     assert (tmp_path / "host.json").read_text() == before

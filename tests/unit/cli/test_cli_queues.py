@@ -68,7 +68,7 @@ def test_owners_and_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     host.write("sys/bus/ap/drivers/cex4queue/unbind", "0a.001b")
     with host.opened() as system:
         system.kernel.configure(10, configured=False)
-    assert host.run("queues", "-n") == 0
+    assert host.run("queues", "--no-headings") == 0
     assert capsys.readouterr().out == FREED
 
 
@@ -148,7 +148,7 @@ def test_a_host_without_cards_has_an_empty_list(tmp_path: Path, capsys: pytest.C
 def test_a_guests_name_stays_on_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = SimulatedHost(tmp_path)
     host.start(a_request("0", "1")._replace(guest="a\n\x1b[2Jb"))
-    host.run("queues", "-n")
+    host.run("queues", "--no-headings")
     out = capsys.readouterr().out
     assert "guest a??[2Jb\n" in out
     assert len(out.splitlines()) == 15

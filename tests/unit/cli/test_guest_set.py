@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.domain.request import parse_domain
+from apvfio.domain.request import asked_in, free_by_in, parse_domain
 from apvfio.domain.xml_editor import device_uuids, own_mdev, own_mdevs
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import Guest
 from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.store.ledger_file import load
 from domain_xml import rest
@@ -106,6 +108,78 @@ class TestSet:
         running = parse_domain(libvirtd.guest("db1").xml(live=True))
         assert running
         assert running.matrix == a_matrix("0", "1-2")
+
+    @pytest.mark.parametrize(
+        ("before", "words", "after"),
+        [
+            ("--adapters 0,10 --domains 1 --control-domains 1-2", "--domains 2", ("0,10", "2", "1-2", "")),
+            ("--adapters 0 --domains 1 --free-by domains", "--control-domains 1", ("0", "1", "1", "domains")),
+            ("--adapters 0 --domains 1 --free-by domains", "--adapters 10", ("10", "1", "", "domains")),
+            ("--adapters 0 --domains 1 --free-by domains", "--free-by none", ("0", "1", "", "")),
+            ("--adapters 0 --domains 1 --control-domains 1", "--control-domains=", ("0", "1", "", "")),
+            ("--any mode=ep11 --control-domains 1", "--adapters 0 --domains 1", ("0", "1", "1", "")),
+        ],
+    )
+    def test_what_is_not_given_is_kept(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        before: str,
+        words: str,
+        after: tuple[str, str, str, str],
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        for options in (before, words):
+            assert host.run("guest", "set", "db1", *options.split(), "--unchecked", "-c", URI) == Exit.OK
+        xml = definition(domain).encode()
+        adapters, domains, control, free_by = after
+        kept = a_matrix(adapters, domains)._replace(
+            control_domains=parse_list(control) if control else NO_IDS
+        )
+        assert (asked_in(xml), free_by_in(xml)) == (kept, free_by)
+
+    @pytest.mark.parametrize(
+        ("words", "after"),
+        [
+            ("--any domains=2", Criteria("ep11", 2, 2, control_domains=IdSet([1]))),
+            ("--control-domains 2", Criteria("ep11", 2, 1, control_domains=IdSet([2]))),
+            ("--any mode=cca", Criteria("cca", control_domains=IdSet([1]))),
+        ],
+    )
+    def test_criteria_that_are_not_given_are_kept(
+        self, libvirtd: Driver, host: SimulatedHost, words: str, after: Criteria
+    ) -> None:
+        domain = libvirtd.define("db1", 1)
+        for options in ("--any mode=ep11,adapters=2 --control-domains 1", words):
+            assert host.run("guest", "set", "db1", *options.split(), "--unchecked", "-c", URI) == Exit.OK
+        assert asked(domain) == after
+
+    @pytest.mark.parametrize("words", ["", "--domains 1", "--any mode=ep11 --free-by domains"])
+    def test_an_incomplete_request(self, libvirtd: Driver, host: SimulatedHost, words: str) -> None:
+        before = definition(libvirtd.define("db1", 1))
+        assert host.run("guest", "set", "db1", *words.split(), "-c", URI) == Exit.USAGE
+        assert definition(libvirtd.connection.lookupByName("db1")) == before
+
+    def test_the_guest_is_named_by_its_uuid_or_id(self, libvirtd: Driver, host: SimulatedHost) -> None:
+        domain = libvirtd.define("db1", 1)
+        domain.create()
+        for name in (domain.UUIDString(), domain.UUIDString().upper(), str(domain.ID())):
+            assert host.run("guest", "set", name, *IBM, "-n", "-c", URI) == Exit.OK
+
+    def test_the_connection_is_named_before_the_command_or_by_the_environment(
+        self,
+        libvirtd: Driver,
+        host: SimulatedHost,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        libvirtd.define("db1", 1)
+        assert host.run("-c", URI, "guest", "set", "db1", *IBM, "-n") == Exit.OK
+        assert host.run("-c", URI, "queues") == Exit.USAGE
+        monkeypatch.setenv("LIBVIRT_DEFAULT_URI", URI)
+        assert host.run("guest", "set", "db1", *IBM, "-n") == Exit.OK
+        assert host.run("guest", "set", "bd1", *IBM, "-n") == Exit.REQUEST
+        assert "Did you mean db1? " in capsys.readouterr().err
 
     def test_a_device_that_is_there_stays(self, libvirtd: Driver, host: SimulatedHost) -> None:
         domain = libvirtd.define("db1", 1, device=mdev(1))
