@@ -184,7 +184,12 @@ def test_its_queues_there_are_taken_after_the_plan(pair: Pair, started: Standing
 
 def test_it_does_not_let_go_of_its_device(pair: Pair, started: Standing) -> None:
     pair.here.run(["touch", "/var/lib/libvirt/stubborn"])
-    failed(pair.migrate("--timeout", "30"), Exit.FAILURE, f"not let go of its device {mdev(1)} in ", STAYS)
+    failed(
+        pair.migrate("--timeout", "30"),
+        Exit.FAILURE,
+        f"did not release its mediated device {mdev(1)} within ",
+        STAYS,
+    )
     assert pair.standing() == started
 
 

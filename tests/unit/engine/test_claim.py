@@ -130,7 +130,7 @@ def test_promised_queues_are_nobody_elses(machine: Machine) -> None:
         free(machine, n=3)
     with pytest.raises(ConflictError, match=r"is being started by mdevctl \(process 4242\)"):
         start_guest(machine, a_request("0", "1-2"))
-    with pytest.raises(ConflictError, match=r"just being started by mdevctl \(process 4242\)"):
+    with pytest.raises(ConflictError, match=r"being started by mdevctl \(process 4242\)"):
         free(machine, process=ANOTHER)
     with pytest.raises(ConflictError, match="mdevctl is just starting the mediated device"):
         switch_mechanism(machine, OVERRIDES)

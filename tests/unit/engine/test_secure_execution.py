@@ -310,7 +310,7 @@ def test_the_guest_is_shown_as_one(tmp_path: Path, capsys: pytest.CaptureFixture
         for words, text in (
             (["guest", "show", "se1"], "launch security s390-pv\n"),
             (["guest", "list"], "(Secure Execution)"),
-            (["plan", "se1"], "guest   se1 (Secure Execution)"),
+            (["plan", "se1"], "guest        se1 (Secure Execution)"),
         ):
             capsys.readouterr()
             assert host.run(*words, "--connect", TEST_DRIVER) == Exit.OK

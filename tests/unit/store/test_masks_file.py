@@ -85,7 +85,7 @@ def test_the_file_is_read_as_lszdev_reads_it(text: str, stored: StoredMasks) -> 
 )
 def test_a_mask_that_is_none_is_named(value: str) -> None:
     # chzdev and lszdev abort here.
-    with pytest.raises(RequestError, match=r"/etc/udev/rules\.d/41-ap\.rules stores a mask that is none"):
+    with pytest.raises(RequestError, match=r"/etc/udev/rules\.d/41-ap\.rules stores an invalid mask"):
         parse_rule(f"ATTR{{../../bus/ap/aqmask}}={value}\n")
 
 

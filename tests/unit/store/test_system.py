@@ -122,7 +122,7 @@ def test_attributes_are_read_and_written_in_one_go(tmp_path: Path) -> None:
         (errno.EEXIST, "x/create", KernelRefusedError, "exists already"),
         (errno.EIO, "x/y", KernelRefusedError, "Input/output error (EIO)"),
         (errno.EACCES, "bus/ap/apmask", HostError, "Run this as root"),
-        (errno.ENOENT, "bus/ap/apmask", HostError, "is not there"),
+        (errno.ENOENT, "bus/ap/apmask", HostError, "does not exist"),
     ],
 )
 def test_an_errno_becomes_the_kernels_reason(
