@@ -27,13 +27,12 @@ from apvfio.store.safe_open import file_error, read_part, replace_whole
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from apvfio.cli.guest_request import Asked
     from apvfio.kernel.seam import System
-    from apvfio.model.criteria import Criteria
-    from apvfio.model.matrix import Matrix
     from apvfio.plan.start_plan import Plan
 
-    Asked = Callable[[bool], Matrix | Criteria | None]
-    """What the options say, for a Secure Execution guest or another."""
+    Requested = Callable[[bytes], Asked | None]
+    """The request that the options make of that in a domain's XML."""
 
 _SUFFIX = ".xml"
 _LIMIT = 16 << 20
@@ -59,7 +58,9 @@ class _Edit(NamedTuple):
             return
         if _read(self.path) != self.before:
             raise ConflictError(
-                f"{self.path} has changed meanwhile.", guest=self.guest, remedy="Look at it and try again."
+                f"{self.path} was changed by another program.",
+                guest=self.guest,
+                remedy="Check it and try again.",
             )
         try:
             found = os.stat(self.path)
@@ -69,7 +70,7 @@ class _Edit(NamedTuple):
             raise file_error(self.path, "written", error) from None
 
 
-def set_in_file(args: argparse.Namespace, asked: Asked, unchecked: str) -> int:
+def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> int:
     """Show what the request in the file ``--xml`` becomes, and write it; ``unchecked`` ends some remedies."""
     if args.live:
         raise UsageError("a file has no running guest to change.", remedy="Omit --live.")
@@ -90,10 +91,10 @@ def set_in_file(args: argparse.Namespace, asked: Asked, unchecked: str) -> int:
     return Exit.OK
 
 
-def _edit(args: argparse.Namespace, path: str, asked: Asked) -> _Edit:
+def _edit(args: argparse.Namespace, path: str, asked: Requested) -> _Edit:
     before = _read(path)
     domain = read_domain(before)
-    request = asked(domain.secure)
+    request = asked(before)
     if request is None and asked_in(before) is None:
         raise RequestError(
             "it has no annotation.",
@@ -102,7 +103,7 @@ def _edit(args: argparse.Namespace, path: str, asked: Asked) -> _Edit:
         )
     bare = parse_device(before)
     device = _device(args, path, guest_uuid(before), bare.mdev if bare else None)
-    text = annotation(request) if request else None
+    text = annotation(*request) if request else None
     return _Edit(path, before, with_request_in_file(before, text, device.new), domain.name, device)
 
 

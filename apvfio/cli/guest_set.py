@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_file import set_in_file
+from apvfio.cli.guest_request import NEITHER, requested
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
@@ -17,24 +18,21 @@ from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.request import asked_in, free_by_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_editor import with_request
-from apvfio.domain.xml_reader import read_domain
 from apvfio.engine.preview import preview_start
 from apvfio.engine.state import look
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.device_conflicts import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
-from apvfio.model.criteria import Criteria, parse_option
 from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
-from apvfio.model.ids import NO_IDS, format_list
 from apvfio.model.mask_grammar import parse_list
-from apvfio.model.matrix import Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.live_change import LivePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from apvfio.cli.guest_request import Asked
     from apvfio.engine.state import State
     from apvfio.kernel.seam import System
     from apvfio.libvirt.device_conflicts import OtherDevices
@@ -43,15 +41,6 @@ if TYPE_CHECKING:
     from apvfio.plan.start_plan import Plan
 
 _UNCHECKED = "--unchecked sets it all the same."
-_NEITHER = "none"
-
-
-class _Asked(NamedTuple):
-    """What an annotation says."""
-
-    asked: Matrix | Criteria
-    free_by: str
-    """``adapters`` or ``domains``, '' if it leaves that open."""
 
 
 class _Task(NamedTuple):
@@ -86,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--free-by",
-        choices=("adapters", "domains", _NEITHER),
+        choices=("adapters", "domains", NEITHER),
         help="free the queues by adapters or by domains; none leaves the choice to apvfio",
     )
     device = parser.add_mutually_exclusive_group()
@@ -121,10 +110,11 @@ def run(args: argparse.Namespace) -> int:
             "guest set takes either a guest's name or --xml FILE.", remedy="See 'apvfio guest set --help'."
         )
     if args.xml:
-        return set_in_file(args, lambda secure: _asked(args, secure=secure), _UNCHECKED)
+        return set_in_file(args, partial(requested, args), _UNCHECKED)
     with Guests(args.connect) as guests:
         guest = guests.find(args.guest)
-        found = _asked(args, guest)
+        defined = guest.persistent and (args.config or not args.live)
+        found = requested(args, guest.xml(live=guest.active and not defined))
         with opened(args) as system:
             task = _task(args, guest, found, other_devices(guest, guests.all(), _seen(args, system)))
             _checked(args, task, on_premise(system, args.if_state, partial(_state, args, guest)))
@@ -139,81 +129,7 @@ def _seen(args: argparse.Namespace, system: System) -> State | None:
         raise error.adding(remedy=_UNCHECKED) from None
 
 
-def _asked(args: argparse.Namespace, guest: Guest) -> _Asked | None:
-    """Return the request that the options make of the present one; None if they leave it as it is.
-
-    Options that are not given keep what the annotation has: control domains, free-by, and either list of ids.
-    ``--any`` replaces the criteria if it names a mode, and changes the properties that it names if not.
-    """
-    lists, only_any = (args.adapters, args.domains), args.any is not None
-    if args.new_device and (args.any, *lists, args.control_domains, args.free_by) == (None,) * 5:
-        return None
-    if only_any and lists != (None, None):
-        raise _incomplete()
-    now = _now(args, guest)
-    by_criteria = only_any or (lists == (None, None) and now is not None and isinstance(now.asked, Criteria))
-    if by_criteria and args.free_by in ("adapters", "domains"):
-        raise UsageError(
-            "--free-by applies to a request by ids only.",
-            remedy="Omit --free-by, or request adapters and domains.",
-        )
-    if by_criteria:
-        return _Asked(_criteria(args, guest, now.asked if now else None), "")
-    kept = now.asked if now and isinstance(now.asked, Matrix) else None
-    if None in lists and kept is None:
-        raise _incomplete()
-    control = args.control_domains
-    return _Asked(
-        Matrix(
-            kept.adapters if kept and args.adapters is None else parse_list(args.adapters, "--adapters"),
-            kept.domains if kept and args.domains is None else parse_list(args.domains, "--domains"),
-            (now.asked.control_domains if now else NO_IDS)
-            if control is None
-            else parse_list(control, "--control-domains")
-            if control
-            else NO_IDS,
-        ),
-        (now.free_by if now else "") if args.free_by is None else args.free_by.replace(_NEITHER, ""),
-    )
-
-
-def _now(args: argparse.Namespace, guest: Guest) -> _Asked | None:
-    """Return the present request of what is to change; None without one, or to replace an invalid one."""
-    xml = guest.xml(live=args.live and not args.config) if guest.persistent or args.live else b""
-    try:
-        asked = asked_in(xml) if xml else None
-    except RequestError:
-        if (args.adapters and args.domains) or _names_mode(args.any or ""):
-            return None  # an invalid annotation is replaced
-        raise
-    return _Asked(asked, free_by_in(xml)) if asked else None
-
-
-def _criteria(args: argparse.Namespace, guest: Guest, now: Matrix | Criteria | None) -> Criteria:
-    control = args.control_domains
-    if control is None and now:
-        control = format_list(now.control_domains)
-    text = args.any or ""
-    if isinstance(now, Criteria) and not _names_mode(text):
-        given = {item.partition("=")[0].strip() for item in text.split(",")}
-        kept = [item for item in now.as_option().split(",") if item.partition("=")[0] not in given]
-        text = ",".join([*kept, *([text] if text else [])])
-    return parse_option(
-        text, control or None, secure=read_domain(guest.xml(live=guest.active and args.live)).secure
-    )
-
-
-def _names_mode(text: str) -> bool:
-    return any(item.partition("=")[0].strip() == "mode" for item in text.split(","))
-
-
-def _incomplete() -> UsageError:
-    return UsageError(
-        "guest set takes either --adapters and --domains, or --any.", remedy="See 'apvfio guest set --help'."
-    )
-
-
-def _task(args: argparse.Namespace, guest: Guest, found: _Asked | None, others: OtherDevices) -> _Task:
+def _task(args: argparse.Namespace, guest: Guest, found: Asked | None, others: OtherDevices) -> _Task:
     scope = Scope.of(args, guest)
     text = annotation(found.asked, found.free_by) if found else None
     if text is None and asked_in(guest.xml()) is None:

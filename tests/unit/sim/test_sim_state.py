@@ -102,7 +102,7 @@ def test_two_kernels_share_nothing() -> None:
         ),
         (("queues", "00.0001"), "cex4queue", "in kernel.queues.00.0001 'cex4queue' is not of type dict"),
         (("mdevs", "x"), {"group": 0}, "in kernel.mdevs 'x' is not a valid uuid"),
-        (("mdevs", uuid(10).upper()), {"group": 0}, "is not a UUID"),
+        (("mdevs", uuid(10).upper()), {"group": 0}, "is not a valid uuid"),
         (("mdevs", uuid(1)), {}, "'group' is missing"),
         (("mdevs", uuid(1)), {"group": 0, "matrix": {"x": ""}}, "something is not part of a matrix"),
         (("mdevs", uuid(1)), {"group": 0, "matrix": {"domains": 1}}, "matrix.domains '1' is not of type str"),

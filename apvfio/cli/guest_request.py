@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The request that the options of ``guest set`` make of a guest's present one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+from apvfio.domain.request import asked_in, free_by_in
+from apvfio.domain.xml_reader import read_domain
+from apvfio.model.criteria import Criteria, parse_option
+from apvfio.model.errors import RequestError, UsageError
+from apvfio.model.ids import NO_IDS, format_list
+from apvfio.model.mask_grammar import parse_list
+from apvfio.model.matrix import Matrix
+
+NEITHER = "none"
+"""The value of ``--free-by`` that removes the attribute."""
+
+
+class Asked(NamedTuple):
+    """What an annotation says."""
+
+    asked: Matrix | Criteria
+    free_by: str
+    """``adapters`` or ``domains``, '' if it leaves that open."""
+
+
+def requested(args: argparse.Namespace, xml: bytes) -> Asked | None:
+    """Return the request that the options make of that in the domain ``xml``; None if they leave it as it is.
+
+    Options that are not given keep what the annotation has: control domains, free-by, and either list of ids.
+    ``--any`` replaces the criteria if it names a mode, and changes the properties that it names if not.
+    """
+    lists, only_any = (args.adapters, args.domains), args.any is not None
+    if args.new_device and (args.any, *lists, args.control_domains, args.free_by) == (None,) * 5:
+        return None
+    if only_any and lists != (None, None):
+        raise _incomplete()
+    now = _now(args, xml)
+    by_criteria = only_any or (lists == (None, None) and now is not None and isinstance(now.asked, Criteria))
+    if by_criteria and args.free_by in ("adapters", "domains"):
+        raise UsageError(
+            "--free-by applies to a request by ids only.",
+            remedy="Omit --free-by, or request adapters and domains.",
+        )
+    if by_criteria:
+        return Asked(_criteria(args, xml, now.asked if now else None), "")
+    kept = now.asked if now and isinstance(now.asked, Matrix) else None
+    if None in lists and kept is None:
+        raise _incomplete()
+    control = args.control_domains
+    return Asked(
+        Matrix(
+            kept.adapters if kept and args.adapters is None else parse_list(args.adapters, "--adapters"),
+            kept.domains if kept and args.domains is None else parse_list(args.domains, "--domains"),
+            (now.asked.control_domains if now else NO_IDS)
+            if control is None
+            else parse_list(control, "--control-domains")
+            if control
+            else NO_IDS,
+        ),
+        (now.free_by if now else "") if args.free_by is None else args.free_by.replace(NEITHER, ""),
+    )
+
+
+def _now(args: argparse.Namespace, xml: bytes) -> Asked | None:
+    """Return the present request of what is to change; None without one, or to replace an invalid one."""
+    try:
+        asked = asked_in(xml)
+    except RequestError:
+        if (args.adapters and args.domains) or _names_mode(args.any or ""):
+            return None  # an invalid annotation is replaced
+        raise
+    return Asked(asked, free_by_in(xml)) if asked else None
+
+
+def _criteria(args: argparse.Namespace, xml: bytes, now: Matrix | Criteria | None) -> Criteria:
+    control = args.control_domains
+    if control is None and now:
+        control = format_list(now.control_domains)
+    text = args.any or ""
+    if isinstance(now, Criteria) and not _names_mode(text):
+        given = {item.partition("=")[0].strip() for item in text.split(",")}
+        kept = [item for item in now.as_option().split(",") if item.partition("=")[0] not in given]
+        text = ",".join([*kept, *([text] if text else [])])
+    return parse_option(text, control or None, secure=read_domain(xml).secure)
+
+
+def _names_mode(text: str) -> bool:
+    return any(item.partition("=")[0].strip() == "mode" for item in text.split(","))
+
+
+def _incomplete() -> UsageError:
+    return UsageError(
+        "guest set takes either --adapters and --domains, or --any.", remedy="See 'apvfio guest set --help'."
+    )
