@@ -52,7 +52,7 @@ export class Matrix {
             const head = element("th", { scope: "row" }, adapter, element("small", {}, `${decimal(adapter)} ${type || ""}`));
             return element("tr", {}, head, ...cells);
         });
-        const corner = element("td", { class: "corner" }, _("adapter"), element("small", {}, _("domain →")));
+        const corner = element("td", { class: "corner" }, element("small", {}, _("domain →")), _("adapter ↓"));
         fill(this.grid, element("thead", {}, element("tr", {}, corner, ...heads)), element("tbody", {}, ...rows));
     }
 

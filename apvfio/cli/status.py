@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_area, add_connect, add_json, area_of, opened, print_result
 from apvfio.cli.output_file import write_text
 from apvfio.cli.terminal import add_color, look
 from apvfio.libvirt.status import read_status
-from apvfio.model.errors import Exit, UsageError
+from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.view.status_report import status as status_lines
 from apvfio.view.status_report import status_json, status_report
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from apvfio.view.matrix_text import Look
 
 _SECONDS = 1.0
+_LONGEST_NAME = 64
 _SHORTEST, _LONGEST = 0.1, 3600
 
 
@@ -70,10 +73,24 @@ def run(args: argparse.Namespace) -> int:
     if args.svg is not None:
         from apvfio.view.matrix_svg import svg  # noqa: PLC0415  most calls draw nothing
 
-        write_text(args.svg, svg(status_report(found)))
+        write_text(args.svg, svg(status_report(found), _place(args), _now()))
     else:
         print_result(args, status_json(found), status_lines(status_report(found), look(args.color)))
     return Exit.OK
+
+
+def _place(args: argparse.Namespace) -> str:
+    """Return the name of the host: this machine's, or that of the simulated host's file or directory."""
+    simulated = args.sim or (args.root if os.path.realpath(args.root) != "/" else "")
+    name = os.path.basename(os.path.abspath(simulated)) if simulated else os.uname().nodename
+    return printable(name, _LONGEST_NAME)
+
+
+def _now() -> str:
+    """Return the time in UTC; SOURCE_DATE_EPOCH stands in for it, for pictures that are reproducible."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = int(given) if given.isascii() and given.isdigit() else time.time()
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def _show_users(args: argparse.Namespace, area: Area) -> int:

@@ -32,10 +32,11 @@ _GROUP = 8
 _GAP = 6
 
 
-def svg(shown: Report) -> str:
-    """The picture, a document that tells the whole report."""
+def svg(shown: Report, place: str = "", when: str = "") -> str:
+    """Return the whole report as a picture; ``place`` names the host and ``when`` the time in its title."""
     drawing = Drawing()
-    _title(drawing, shown)
+    title = ", ".join([f"AP matrix of {place}" if place else "AP matrix", *([when] if when else [])])
+    _title(drawing, shown, title)
     _matrix(drawing, shown.picture)
     _legend(drawing, shown.picture)
     _notes(drawing, shown)
@@ -45,7 +46,7 @@ def svg(shown: Report) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="apvfio" {size} role="img" '
             'aria-labelledby="apvfio-title apvfio-description">',
-            '<title id="apvfio-title">AP matrix</title>',
+            f'<title id="apvfio-title">{escape(title)}</title>',
             f'<desc id="apvfio-description">{escape(_description(shown))}</desc>',
             f"<style>{style()}</style>",
             '<defs><pattern id="apvfio-hatch" width="6" height="6" patternUnits="userSpaceOnUse" '
@@ -69,8 +70,8 @@ def _description(shown: Report) -> str:
     )
 
 
-def _title(drawing: Drawing, shown: Report) -> None:
-    drawing.text(LEFT, "AP matrix", "title", down=26)
+def _title(drawing: Drawing, shown: Report, title: str) -> None:
+    drawing.text(LEFT, title, "title", down=26)
     drawing.y += 8
     for name, value in shown.facts:
         drawing.pair(name, value)
@@ -90,8 +91,10 @@ def _block(drawing: Drawing, drawn: Picture, domains: tuple[int, ...]) -> None:
     left = MARGIN
     places = [left + i * CELL + i // _GROUP * _GAP for i in range(len(domains))]
     drawing.y += 14
-    drawing.put(f'<text class="label" x="{LEFT}" y="{drawing.y}">adapter</text>')
-    drawing.put(f'<text class="label end" x="{left - 10}" y="{drawing.y}">domain</text>')
+    # Each word stands over the ids that it names: domains across, adapters down.
+    drawing.put(f'<text class="label" x="{left}" y="{drawing.y}">domain</text>')
+    drawing.y += 14
+    drawing.put(f'<text class="label end" x="{left - 10}" y="{drawing.y}">adapter</text>')
     for x, domain in zip(places, domains):
         drawing.put(f'<text class="id middle" x="{x + CELL // 2}" y="{drawing.y}">{domain:04x}</text>')
     if decimal(max(domains)):

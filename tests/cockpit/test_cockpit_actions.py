@@ -78,7 +78,7 @@ def test_a_lease_is_released(host: SimulatedHost, open_page: OpenPage) -> None:
     host.start(a_request("0,10", "1,2"))
     page = open_page(host.path)
     page.click("Release g1")
-    page.until("dialog", "They are returned when the guest stops.")
+    page.until("dialog", "queues are returned when it stops")
     page.click("Show plan", "dialog")
     page.until("dialog", f"echo 1 > /sys/{AP_MDEVS.remove(mdev(1))}")
     page.until("dialog", "echo +1-2 > /sys/bus/ap/aqmask")
@@ -95,7 +95,7 @@ def test_what_stays_pending_is_told(host: SimulatedHost, open_page: OpenPage) ->
     host.make_mdev(mdev(5), a_matrix("10", "27"))
     page = open_page(host.path)
     page.plan("Release g1")
-    page.until("dialog .plan", "Still pending, since others need it: apmask 10")
+    page.until("dialog .plan", "Pending returns: apmask 10")
 
 
 def test_an_action_that_fails_is_told_and_can_be_tried_again(

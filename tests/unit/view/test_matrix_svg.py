@@ -165,11 +165,30 @@ def ibms_host(directory: Path) -> SimulatedHost:
     return host
 
 
-def test_the_picture_in_the_manual_is_the_one_that_is_drawn(tmp_path: Path) -> None:
-    """If it shall look otherwise: write it anew with this command, and look at it."""
+def test_the_picture_in_the_manual_is_the_one_that_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To change the picture, write it again with this command, and look at it."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1769857200")
     host = ibms_host(tmp_path)
     assert host.run("status", "--svg", str(tmp_path / "status.svg")) == 0
     assert (tmp_path / "status.svg").read_text() == SHOWN.read_text()
+
+
+def test_the_axes_are_named_where_their_ids_are(tmp_path: Path) -> None:
+    """``adapter`` ends where the adapters' ids end; ``domain`` begins above the domains' ids."""
+    host = ibms_host(tmp_path)
+    assert host.run("status", "--svg", str(tmp_path / "status.svg")) == 0
+    root = etree.fromstring((tmp_path / "status.svg").read_bytes())
+    texts = {
+        "".join(text.itertext()): (number(text, "x"), number(text, "y"))
+        for text in root.iter(f"{SVG}text")
+        if (text.get("x") and "label" in text.get("class", "")) or "id" in text.get("class", "").split()
+    }
+    assert texts["adapter"][0] == texts["00"][0]
+    assert texts["domain"][0] < texts["0001"][0]
+    assert texts["domain"][1] < texts["0001"][1] == texts["adapter"][1] < texts["00"][1]
+    assert "AP matrix of host.json, 20" in lines(root)
 
 
 def test_text_and_drawing_have_the_same_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
