@@ -20,7 +20,8 @@ SLOW = {
 OTHERS = {
     "apvfio.model.cards", "apvfio.model.criteria", "apvfio.engine.rollback",
     "apvfio.store.definitions", "apvfio.events.queue_history", "apvfio.libvirt.guests",
-    "apvfio.kernel.lszcrypt",
+    "apvfio.kernel.lszcrypt", "apvfio.engine.master_keys", "apvfio.store.mkvps_file",
+    "apvfio.model.master_keys", "apvfio.plan.secure_execution",
     "apvfio.plan.selection", "apvfio.plan.drift", "apvfio.plan.key_warnings", "apvfio.plan.joint_search",
     "apvfio.plan.joint", "apvfio.sim", "apvfio.domain.xml_tree", "apvfio.mdev.definitions",
 }  # fmt: skip
