@@ -14,6 +14,10 @@ _SHARE = 3
 """What part of the limit is kept for the way back: a third,"""
 _RESERVE = 20.0
 """but no more than these seconds."""
+_LAST = 10
+"""What part of the limit is kept for the last questions, to which a host may not answer: a tenth,"""
+_AT_MOST = 3.0
+"""but no more than these seconds."""
 _BACK = 60.0
 """Seconds for the way back where there is no limit."""
 _CALL = 10.0
@@ -34,8 +38,11 @@ class Budget:
         self.returning = False
         """Whether the way back has begun."""
         self._clock = clock
-        self._end = inf if seconds is None else clock() + seconds
-        self._turn = self._end if seconds is None else self._end - min(seconds / _SHARE, _RESERVE)
+        self._end = self._turn = inf
+        if seconds is not None:
+            end = clock() + seconds
+            self._end = end - min(seconds / _LAST, _AT_MOST)
+            self._turn = end - min(seconds / _SHARE, _RESERVE)
 
     def left(self) -> float:
         """Seconds until the limit: on the way there until it is time to turn back; never negative."""

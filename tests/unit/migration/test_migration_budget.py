@@ -18,8 +18,10 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("seconds", "ahead"), [(30, 20), (15, 10), (60, 40), (600, 580)])
-def test_a_part_is_kept_for_the_way_back(seconds: float, ahead: float) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "ahead", "last"), [(30, 20, 3), (15, 10, 1.5), (60, 40, 3), (600, 580, 3)]
+)
+def test_a_part_is_kept_for_the_way_back(seconds: float, ahead: float, last: float) -> None:
     clock = Clock()
     budget = Budget(seconds, clock)
     assert budget.left() == pytest.approx(ahead)
@@ -27,7 +29,7 @@ def test_a_part_is_kept_for_the_way_back(seconds: float, ahead: float) -> None:
     clock.now += ahead
     assert budget.left() == 0
     budget.turn_back()
-    assert budget.left() == pytest.approx(seconds - ahead)
+    assert budget.left() == pytest.approx(seconds - ahead - last)
     clock.now += seconds
     assert budget.left() == 0
     assert budget.for_call() == 1  # where the guest is can still be asked
@@ -49,6 +51,6 @@ def test_turning_back_gives_no_more_time() -> None:
     clock = Clock()
     budget = Budget(30, clock)
     budget.turn_back(inf)
-    clock.now += 29
+    clock.now += 26
     budget.turn_back()
     assert budget.left() == pytest.approx(1)
