@@ -25,7 +25,7 @@ export class Guests {
     show(rows) {
         if (!Array.isArray(rows))
             throw new TypeError("guests are a list");
-        const heads = [_("Guest"), _("State"), _("Requests"), _("Next start"), ""];
+        const heads = [_("Guest"), _("State"), _("Request"), _("Next start"), ""];
         renew(this.list, rows, () => [rows.length
             ? table(_("Guests"), heads, rows.map(row => this.line(row)))
             : element("p", {}, _("No guest requests queues."))]);

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 POLICY = "etc/apvfio/apvfio.toml"
 _LONGEST_SENTENCE = 300
+_TABLES = ("[reserve]", "[keep]", "[busy]", "[time]")
 
 
 def read_policy(files: Files) -> Policy:
@@ -43,11 +44,19 @@ def read_times(files: Files) -> Times:
         return Times()
 
 
+def _sets_nothing(text: str) -> bool:
+    """Whether the file has comments and the names of tables only; what is not plain is left to the parser."""
+    lines = text.split("\n")
+    said = [line for line in lines if line and not line.startswith("#")]
+    plain = all(map(str.isprintable, lines))
+    return plain and len(set(said)) == len(said) and all(line in _TABLES for line in said)
+
+
 def parse_policy(text: str | None) -> Policy:
     """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
-    if text is None:
+    if text is None or _sets_nothing(text):
         return Policy()
-    # Most hosts have no such file: only those that have one pay for its parser.
+    # Most hosts have no such file, or that of the package: only those that set something pay for its parser.
     from apvfio.store.toml_table import TOP, read_settings  # noqa: PLC0415
 
     try:

@@ -15,6 +15,8 @@ from apvfio.install import checks
 from apvfio.install.installed_files import HOOK
 from apvfio.install.manifest import RECORD
 from apvfio.mdev import programs
+from apvfio.store import policy_file
+from apvfio.store.policy_file import POLICY
 
 CHECKOUT = Path(__file__).parents[3]
 SPEC = (CHECKOUT / "packaging/apvfio.spec").read_text()
@@ -45,6 +47,18 @@ def test_each_agent_is_in_the_package_for_pacemaker() -> None:
         assert f"%{{_prefix}}/lib/ocf/resource.d/apvfio/{agent}\n" in SPEC
         assert f"ocf_apvfio_{agent}.7" in rules
         assert f"%{{_mandir}}/man7/ocf_apvfio_{agent}.7*\n" in SPEC
+
+
+def test_the_packages_have_a_policy_that_sets_nothing() -> None:
+    """It is a configuration file, which no update replaces, and no start loads a parser for it."""
+    policy = (CHECKOUT / "examples/apvfio.toml").read_text()
+    assert policy_file._sets_nothing(policy)
+    assert not policy_file._sets_nothing(policy.replace("#mechanism", "mechanism"))
+    assert (
+        f"install -D -m 0644 examples/apvfio.toml debian/apvfio/{POLICY}\n"
+        in (CHECKOUT / "debian/rules").read_text()
+    )
+    assert "%config(noreplace) %{_sysconfdir}/apvfio/apvfio.toml\n" in SPEC
 
 
 def test_all_want_the_same_python(setup: configparser.ConfigParser) -> None:

@@ -183,9 +183,28 @@ def test_the_wait_for_the_lock_is_the_policys(tmp_path: Path) -> None:
 
 
 def test_python_before_3_11_needs_tomli(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parse_policy("[reserve]\n") == Policy()
+    assert parse_policy("[reserve]\nqueues = []\n") == Policy()
     for name in ("tomllib", "tomli"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(HostError, match="needs the module tomli to read TOML"):
-        parse_policy("[reserve]\n")
+        parse_policy("[reserve]\nqueues = []\n")
     assert parse_policy(None) == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("", False),
+        ("# what it says\n[keep]\n[time]\n\n", False),
+        ("[keep]\n[keep]\n", True),
+        ("[keeps]\n", True),
+        ("# a \x00\n", True),
+        ("  [keep]\r\n", False),
+    ],
+)
+def test_a_file_without_settings_is_judged_as_by_the_parser(text: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(RequestError):
+            parse_policy(text)
+    else:
+        assert parse_policy(text) == Policy()
