@@ -21,7 +21,8 @@ DIRECTORY = "etc/apvfio/guests"
 """Where the guests' XML is unless another directory is named."""
 _SUFFIX = ".xml"
 _LIMIT = 16 << 20
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_PLAIN = _FIRST | frozenset("0123456789-.")
 
 
 class GuestFile(NamedTuple):
@@ -65,10 +66,10 @@ def read_guest_file(files: Files, path: str) -> GuestFile:
 def _guest_file(files: Files, path: str, xml: bytes) -> GuestFile:
     name = _name(path)
     try:
-        if not name or not _PLAIN.issuperset(name):
+        if not _PLAIN.issuperset(name) or name[:1] not in _FIRST:
             raise RequestError(
-                f"{printable(path, 200)} has a name that no attribute of a node can have.",
-                remedy="Use letters, digits, '-', '_' and '.' only.",
+                f"{printable(path, 200)} has a name that no resource of a cluster can have.",
+                remedy="Use letters, digits, '-', '_' and '.' only, and begin with a letter.",
             )
         return GuestFile(name, path, request_of(files, xml))
     except ApvfioError as error:

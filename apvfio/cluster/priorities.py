@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from apvfio.cluster.cib import Published
     from apvfio.domain.xml_tree import etree
 
-_EXPONENT = 1.5
+_EXPONENT = 1.25
 
 
 def priorities(document: etree._Element) -> dict[str, int]:
@@ -38,7 +38,7 @@ def priorities(document: etree._Element) -> dict[str, int]:
 def _weight(guest: str, needs: Mapping[str, int], nodes: list[Published]) -> float:
     """Return how much choice the guest has: how many such guests the cluster could hold, by their size."""
     able = [one.utilization for one in nodes if one.attributes.get(eligibility_attribute(guest)) == "1"]
-    room = sum(min((_number(there.get(k)) / n for k, n in needs.items()), default=0.0) for there in able)
+    room = sum(min((_number(there.get(k)) // n for k, n in needs.items()), default=0) for there in able)
     size = float(max(needs.values(), default=0))
     return round(room * math.pow(size, _EXPONENT), 6)
 

@@ -89,10 +89,11 @@ def test_what_is_no_guest_is_told(tmp_path: Path) -> None:
         resource(plain)
     with pytest.raises(FileError, match="cannot be read"):
         resource(tmp_path / "missing.xml")
-    odd = tmp_path / "a b.xml"
-    odd.write_bytes(domain())
-    with pytest.raises(RequestError, match="has a name that no attribute"):
-        resource(odd)
+    for name in ("a b.xml", "1a.xml", "ä.xml", ".xml"):
+        odd = tmp_path / name
+        odd.write_bytes(domain())
+        with pytest.raises(RequestError, match="has a name that no resource"):
+            resource(odd)
 
 
 def test_guests_with_the_same_uuid_or_device_are_told(tmp_path: Path) -> None:
