@@ -66,7 +66,7 @@ _apvfio_words() {
     'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run -n
         --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
-    'guest list') echo "--help --connect -c --json" ;;
+    'guest list') echo "--help --all --connect -c --json" ;;
     cluster) echo "--help offer publish priorities guest outlook" ;;
     'cluster offer') echo "--help --json --guests" ;;
     'cluster publish') echo "--help --json --guests --node --dry-run -n" ;;

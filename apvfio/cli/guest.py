@@ -54,6 +54,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                 action="store_true",
                 help="show the request of the running guest, not that of its next start",
             )
+        elif name == "list":
+            parser.add_argument(
+                "--all", action="store_true", help="list the guests without AP queues as well"
+            )
         elif name == "set":
             guest_set.add_options(parser)
         elif name == "clear":
@@ -107,7 +111,7 @@ def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
 
 def _list(args: argparse.Namespace) -> int:
     with Guests(args.connect) as guests, opened(args) as system:
-        found, pairs = guest_statuses(system, guests.all())
+        found, pairs = guest_statuses(system, guests.all(), every=args.all)
     how = look("never")
     lines = guests_text(found, pairs, how.width if how.folds else None)
     print_result(args, [_as_json(one, pairs) for one in found], lines)

@@ -41,6 +41,11 @@ class KnownGuest(NamedTuple):
     saved: bool = False
     """Whether its next start restores a managed save."""
 
+    @property
+    def state(self) -> str:
+        """One of `RUNNING`, `SAVED` and `SHUT_OFF`."""
+        return RUNNING if self.active else SAVED if self.saved else SHUT_OFF
+
 
 class GuestStatus(NamedTuple):
     """One guest."""
@@ -106,8 +111,12 @@ class GuestStatus(NamedTuple):
         return f"has {self.lease.matrix}, and will have the other at its next start"
 
 
-def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestStatus], list[Pair]]:
+def guest_statuses(
+    system: System, guests: Iterable[Guest], *, every: bool = False
+) -> tuple[list[GuestStatus], list[Pair]]:
     """All ``guests`` that request, hold or run with something, and the pairs that cannot run together.
+
+    With ``every`` the guests without AP queues as well.
 
     Where the host cannot be asked, as it has no AP bus or is not this machine, that alone is left open.
     """
@@ -115,7 +124,12 @@ def guest_statuses(system: System, guests: Iterable[Guest]) -> tuple[list[GuestS
         seen: Status | None = read_status(system, states=False)
     except ApvfioError:
         seen = None
-    found = [one for one in (_guest_status(system, seen, _known(system, guest)) for guest in guests) if one]
+    found = []
+    for known in (_known(system, guest) for guest in guests):
+        one = _guest_status(system, seen, known)
+        if one is None and every:
+            one = GuestStatus(known.name, known.state, None, None, None, seen is not None)
+        found += [one] if one else []
     requests = [one.request for one in found if one.request]
     if seen is None or seen.policy_error or len(requests) < 2:
         return found, []
@@ -154,10 +168,9 @@ def guest_status(seen: Status | None, guest: KnownGuest) -> GuestStatus | None:
         return None
     error = guest.request if isinstance(guest.request, ApvfioError) else None
     request = None if isinstance(guest.request, ApvfioError) else guest.request
-    state = RUNNING if guest.active else SAVED if guest.saved else SHUT_OFF
     faults = tuple(_faults(seen, lease, guest)) if seen and guest.active else ()
     return GuestStatus(
-        guest.name, state, request, lease, error, seen is not None, faults, device=guest.device
+        guest.name, guest.state, request, lease, error, seen is not None, faults, device=guest.device
     )
 
 

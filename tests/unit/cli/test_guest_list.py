@@ -89,6 +89,17 @@ def test_in_words(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureF
     ]
 
 
+def test_guests_without_queues_are_listed_if_all_are(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    libvirtd.define("one", 1, a_matrix("0", "1"), mdev(1))
+    libvirtd.define("plain", 2)
+    assert host.run("guest", "list", "--all", "-c", URI) == Exit.OK
+    assert "plain  shut off  nothing                can start\n" in capsys.readouterr().out
+    assert host.run("guest", "list", "-c", URI) == Exit.OK
+    assert "plain" not in capsys.readouterr().out
+
+
 def test_two_that_would_leave_the_host_too_little(
     libvirtd: Driver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
