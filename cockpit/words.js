@@ -33,7 +33,7 @@ export function sentences(list, look) {
     return list.length ? element("ul", { class: look }, ...list.map(text => element("li", {}, text))) : null;
 }
 
-/** What went wrong, and what to do; `more` is said besides. An error of this page's own comes of an answer of another version. */
+/** What went wrong, and what to do; `more` follows. An error of this page's own means that the answer is from another version. */
 export function problemBox(problem, ...more) {
     const { message, remedy } = problem instanceof Problem ? problem : unreadable("apvfio");
     return element("div", { class: "alert danger", role: "alert" },

@@ -45,7 +45,7 @@ _apvfio_queues() {
 # What may follow the command and the verb $1.
 _apvfio_words() {
     case $1 in
-    '') echo "--help --version --sim --root --connect -c status doctor log metrics queues keys plan guest cluster migrate drain incoming
+    '') echo "--help --version --sim --root --connect -c status doctor log metrics queues keys policy plan guest cluster migrate drain incoming
         define undefine masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
@@ -56,6 +56,9 @@ _apvfio_words() {
     drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c" ;;
     incoming) echo "--help --json --dry-run -n --give-up" ;;
     queues) echo "--help --json --no-headings" ;;
+    policy) echo "--help show check" ;;
+    'policy show') echo "--help --json" ;;
+    'policy check') echo "--help" ;;
     keys) echo "--help list forget" ;;
     'keys list') echo "--help --json" ;;
     'keys forget') echo "--help --json --adapters --domains --all" ;;
@@ -172,7 +175,7 @@ _apvfio() {
         *)
             case $command in
             '') command=${COMP_WORDS[i]} ;;
-            guest | cluster | keys | sim) command="$command ${COMP_WORDS[i]}" ;;
+            guest | cluster | keys | policy | sim) command="$command ${COMP_WORDS[i]}" ;;
             *) arguments=$((arguments + 1)) ;;
             esac
             ;;

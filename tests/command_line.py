@@ -10,7 +10,7 @@ HELP = {"-h", "--help"}
 
 PARSERS = {command.name: command.parser for command in commands()}
 """By command and verb, as 'guest set'; '' is the program itself."""
-COMMANDS = sorted(name for name in PARSERS if name not in ("", "cluster", "guest", "keys", "sim"))
+COMMANDS = sorted(name for name in PARSERS if name not in ("", "cluster", "guest", "keys", "policy", "sim"))
 """Those that do something."""
 
 

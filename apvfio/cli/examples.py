@@ -30,6 +30,14 @@ apvfio metrics --output apvfio.prom    # for node_exporter's textfile collector
 apvfio queues
 apvfio queues --no-headings
 apvfio queues --json
+[policy]
+apvfio policy show
+apvfio policy check
+[policy show]
+apvfio policy show
+apvfio policy show --json
+[policy check]
+apvfio policy check             # after an edit
 [keys]
 apvfio keys list
 apvfio keys forget --domains 0x1b   # after a key ceremony

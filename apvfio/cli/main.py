@@ -27,6 +27,7 @@ _MODULES = (
         "metrics",
         "queues",
         "keys",
+        "policy",
         "plan",
         "guest",
         "define",

@@ -41,8 +41,8 @@ PAGE = (
 )
 _COMMANDS = (
     *("cluster", "define", "demo", "doctor", "drain", "dump", "guest", "incoming", "install", "keys"),
-    *("log", "masks", "mechanism", "metrics", "migrate", "plan", "queues", "reconcile", "release", "sim"),
-    *("status", "undefine", "uninstall"),
+    *("log", "masks", "mechanism", "metrics", "migrate", "plan", "policy", "queues", "reconcile", "release"),
+    *("sim", "status", "undefine", "uninstall"),
 )
 _OF_COMMANDS = tuple(f"apvfio-{command}.8" for command in _COMMANDS)
 MANUALS = ("apvfio.8", "apvfio.toml.5", *_OF_COMMANDS, "apvfio-annotation.7")

@@ -2,7 +2,7 @@
 """The cheapest rectangle of a given size in a grid of queues, of which only some may be used.
 
 For a given set of adapters the best domains are found one by one: freed by its adapters a
-rectangle costs what those adapters have besides it, so that the domains in which most of them
+rectangle costs the other queues of those adapters, so that the domains in which most of them
 have a queue of the host's are best; freed by its domains, each domain has its own price. The
 same holds the other way round. So the search goes through the sets of one side, that with
 fewer of them, and takes the other side greedily, and both ways to free are exact for every set.

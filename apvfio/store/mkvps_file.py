@@ -3,7 +3,7 @@
 
 One line for each reading: the time, the queue, and the registers that were shown, with semicolons between
 them. A reading is one line more, added by one write and without a lock; the last line of a queue counts.
-`forget` and `tidy` write the file anew, under the lock. What cannot be understood is left out, and what
+`forget` and `tidy` rewrite the file, under the lock. What cannot be understood is left out, and what
 cannot be written is not remembered: nothing here keeps a guest from starting. The ledger, which every start
 reads, has none of it.
 """

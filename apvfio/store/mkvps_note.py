@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MKVPS = "run/apvfio/mkvps"
 FULL = 1 << 20
-"""Bytes from which `tidy` writes the file anew: all queues of a full host take some 400 KiB."""
+"""Bytes from which `tidy` rewrites the file: all queues of a full host take some 400 KiB."""
 _OVERFULL = 4 * FULL
 _TIME = "%Y-%m-%dT%H:%M:%S.000+00:00"
 """As every ``--json`` writes times."""

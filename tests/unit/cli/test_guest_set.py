@@ -90,7 +90,7 @@ class TestSet:
         domain = libvirtd.define("db1", 1)
         host.run("guest", "set", "db1", *IBM, "-c", URI)
         once = definition(domain)
-        monkeypatch.setattr(Guest, "define", lambda *_: pytest.fail("it was defined anew"))
+        monkeypatch.setattr(Guest, "define", lambda *_: pytest.fail("it was defined again"))
         assert host.run("guest", "set", "db1", *IBM, "-c", URI) == Exit.OK
         assert definition(domain) == once
 

@@ -40,7 +40,7 @@ MAKE = "mkdir tree && "
 
 
 def words_of(line: str) -> list[str]:
-    """The words after ``apvfio``, without what a shell does besides."""
+    """The words after ``apvfio``, without what the shell itself does."""
     command = line.removeprefix(MAKE).removeprefix(PIPE)
     name, *words = shlex.split(command, comments=True)
     assert name == "apvfio"

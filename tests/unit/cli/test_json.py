@@ -52,6 +52,7 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("log", ("--queue", "00.0001"), "spans"),
     ("queues", (), "devices"),
     ("keys list", (), "keys"),
+    ("policy show", (), "policy"),
     ("keys forget", ("--all",), "keys_forgotten"),
     ("plan", ("--xml", "FILE"), "plan"),
     ("plan", ("--all", "--xml", "FILE"), "all_guests"),

@@ -257,7 +257,7 @@ class Followed:
         return self._process.stdout.readline()[21:].rstrip("\n")
 
     def end(self) -> tuple[int, str]:
-        """Ctrl-C; its exit code, and what it said besides."""
+        """Ctrl-C; its exit code, and what else it printed."""
         assert self._process.stdout
         assert self._process.stderr
         self._process.send_signal(signal.SIGINT)

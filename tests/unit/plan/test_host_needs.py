@@ -30,7 +30,7 @@ from memory_host import Machine
 NO_DEFAULT = {"bus/ap/ap_domain": "-1\n"}
 """A host without a default domain."""
 REQUESTED = a_request("0,0xa", "1,2,4")
-"""Freed by its adapters it takes 00.001b and 0a.001b besides, by its domains 01.0001, 01.0002 and 01.0004."""
+"""By adapters, the collateral queues are 00.001b and 0a.001b, by its domains 01.0001, 01.0002 and 01.0004."""
 ASKED = "00.0002"
 ROW = "0a.001b"
 """Collateral of the cheaper way, by adapters."""

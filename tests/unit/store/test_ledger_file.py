@@ -116,7 +116,7 @@ def test_a_newer_ledger_is_left_to_the_newer_program() -> None:
 
 
 def test_a_ledger_of_the_version_before_keeps_all_but_the_keys() -> None:
-    """Those had no time, and are read anew; whoever goes back finds a newer ledger, not a damaged one."""
+    """Those had no time, and are read again; a downgrade finds a newer ledger, not a damaged one."""
     before = broken({"version": 1, "last_seen_mkvps": {"0a.0001": ["ab" * 8]}})
     assert load(Paper(before), BOOT) == FULL
     assert VERSION > 1
