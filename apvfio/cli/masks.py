@@ -15,7 +15,7 @@ from apvfio.cli.terminal import print_lines
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
-from apvfio.model.errors import Exit, UsageError, printable
+from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.model.host import MASK_NAMES
 from apvfio.model.ids import format_list
 from apvfio.model.mask_grammar import parse_mask_spec
@@ -147,14 +147,16 @@ def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> Ma
     def announce(change: MaskChange) -> None:
         if not args.json:
             print_lines(_effects(change), sys.stderr)
+        if change.takes_last and not (args.dry_run or agreed):
+            raise ApvfioError("no queue would stay with the host.", remedy="Repeat the command with --yes.")
 
+    agreed = False
     if args.dry_run:
         change = plan_masks(system, mask_edit)
         announce(change)
     else:
         # No question is asked while the lock is held: a guest's start would wait for the answer.
-        if not args.yes and plan_masks(system, mask_edit).takes_last:
-            confirm(args, "No queue would stay with the host. Change the masks?")
+        agreed = args.yes or _agreed(system, mask_edit, args)
         with ProgressLine() as progress:
             change = change_masks(system, mask_edit, announce, progress)
     if args.json:
@@ -167,6 +169,19 @@ def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> Ma
         print(f"Configuring device type in the {scope} configuration only")
     print(f"ap device type {'' if change.changes else 'already '}configured")
     return change
+
+
+def _agreed(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> bool:
+    """Ask if no queue would stay with the host; whether that was asked, and the answer was yes."""
+    try:
+        last = plan_masks(system, mask_edit).takes_last
+    except ApvfioError:
+        return (
+            False  # leases that have ended are in the way, which the change removes; or the change fails, too
+        )
+    if last:
+        confirm(args, "No queue would stay with the host. Change the masks?")
+    return last
 
 
 def _effects(change: MaskChange) -> Iterator[str]:

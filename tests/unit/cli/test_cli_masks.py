@@ -10,6 +10,7 @@ import pytest
 
 from apvfio.engine.stop import release_guest
 from apvfio.model import persistent_masks
+from apvfio.model.errors import Exit
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
@@ -306,3 +307,15 @@ def test_a_persistent_change_leaves_pending_returns_alone(host: SimulatedHost) -
     host.start(BY_ADAPTER_0)
     assert host.run("masks", "-p", "apmask=-0") == 0
     assert pending(host) == {"apmask": "0", "aqmask": "", "overrides": {}}
+
+
+@pytest.mark.parametrize("scope", ["--active", "--persistent"])
+def test_the_last_queues_are_taken_with_yes_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scope: str
+) -> None:
+    host = SimulatedHost(tmp_path)
+    before = host.read("sys/bus/ap/apmask")
+    assert host.run("masks", "apmask=-0-255", scope) == Exit.USAGE
+    assert host.read("sys/bus/ap/apmask") == before
+    assert "asks before it changes anything" in capsys.readouterr().err
+    assert host.run("masks", "apmask=-0-255", scope, "--yes") == Exit.OK
