@@ -101,9 +101,10 @@ class Ssh:
             pid for pid in _descendants(self._sshd.pid) if (_words(pid)[:1] or [""])[0].startswith("sshd")
         ]
 
-    def incoming(self) -> list[int]:
-        """apvfio at the destination."""
-        return _pids(lambda words: "incoming" in words and "-m" in words)
+    @staticmethod
+    def incoming(env: LabEnv) -> list[int]:
+        """apvfio at the destination ``env``."""
+        return _pids(lambda words: {"incoming", tree(env)} <= set(words))
 
 
 def send(pid: int, number: int) -> None:

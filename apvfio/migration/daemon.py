@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from apvfio.libvirt.guests import Guest
     from apvfio.migration.budget import Budget
+
+_AT_ONCE = 1.0
+"""Seconds within which a broken connection is known to be broken."""
 
 
 class Daemon:
@@ -52,11 +56,14 @@ class Daemon:
         return self._guests
 
     def look(self, uuid: str) -> Presence:
-        """The guest at this host; a broken connection is made again, once."""
-        try:
-            return self._look(uuid)
-        except ApvfioError:
-            self.disconnect()
+        """The guest at this host. A broken connection is made again, once; a silent daemon is left alone."""
+        begun = time.monotonic()
+        found = self._looked(uuid)
+        if found.state == UNKNOWN and time.monotonic() - begun < _AT_ONCE:
+            found = self._looked(uuid)
+        return found
+
+    def _looked(self, uuid: str) -> Presence:
         try:
             return self._look(uuid)
         except ApvfioError as error:

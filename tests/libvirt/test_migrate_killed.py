@@ -148,7 +148,7 @@ class Strike:
         found: dict[str, Callable[[], list[int]]] = {
             "migrate": lambda: [self._process.pid],
             "transfer": lambda: children(self._process.pid)[:2],
-            "incoming": ssh.incoming,
+            "incoming": lambda: ssh.incoming(there),
             "libvirtd here": lambda: here.lab.pids("libvirtd"),
             "libvirtd there": lambda: there.lab.pids("libvirtd"),
             "qemu here": lambda: here.lab.pids(QEMU),
