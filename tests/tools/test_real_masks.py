@@ -155,11 +155,11 @@ def test_the_machines_own_rules_stay_as_they_are(host: ToolHost) -> None:
 
 
 def test_where_there_is_a_chzdev_it_stores(host: ToolHost) -> None:
-    done = host.apvfio("masks", "apmask=-0", "aqmask=-0-255")
+    done = host.apvfio("masks", "apmask=-0", "aqmask=-0-255", "--yes")
     assert done.stdout == "ap device type configured\n"
     assert masks_file.load(host.system.files) == (parse_list("1-255"), NO_IDS)
     assert host.apvfio("masks").stdout == host.masks()
-    host.apvfio("masks", "-p", "-r", "aqmask", "apmask=5")
+    host.apvfio("masks", "-p", "-r", "aqmask", "apmask=5", "--yes")
     assert masks_file.load(host.system.files) == (IdSet([5]), None)
     host.apvfio("masks", "-p", "-r", "apmask")
     assert host.system.files.read(persistent_masks.RULE) is None
