@@ -149,19 +149,19 @@ def _warn(traveller: Traveller, warnings: list[str]) -> None:
 
 
 def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) -> Iterator[str]:
-    yield f"guest   {printable(traveller.name)}"
+    yield f"guest                      {printable(traveller.name)}"
     if not traveller.queues.empty:
-        yield f"here    {traveller.queues}"
+        yield f"queues here                {traveller.queues}"
     if prospect:
         plan = prospect.plan
-        yield f"there   {', '.join(map(str, prospect.equipment)) or 'no queues'}"
-        lost = plan.get("collateral")
-        names = ", ".join(map(str, lost)) if isinstance(lost, list) else ""
-        option = printable(str(plan.get("freed_by")))
-        yield f"way     {option}; the host there loses besides: {names or 'nothing'}"
+        yield f"queues there               {', '.join(map(str, prospect.equipment)) or 'none'}"
+        yield f"freed by                   {printable(str(plan.get('freed_by')))}"
+        collateral = plan.get("collateral")
+        names = ", ".join(map(str, collateral)) if isinstance(collateral, list) else ""
+        yield f"collateral queues          {names or 'none'}"
         chzdev = plan.get("chzdev")
         for command in chzdev if isinstance(chzdev, list) else []:
-            yield f"mask    {printable(str(command), _TEXT)}"
+            yield f"equivalent chzdev command  {printable(str(command), _TEXT)}"
     yield "steps:"
     for step in steps:
         yield f"  {stages.WORDS[step]}"

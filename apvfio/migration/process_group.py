@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Children that Ctrl-C at the terminal does not reach: libvirt's ssh, whose end in the midst of a migration
-might leave the guest running on both hosts.
+"""Children that Ctrl-C at the terminal does not reach.
+
+Such a child is libvirt's ssh: if it ended at the moment a guest arrives, the guest might run on both hosts.
 
 A terminal sends SIGINT to its foreground process group, and libvirt gives its ssh the usual handlers and no
 group of its own. This process therefore belongs to another group while libvirt starts it, and that group is

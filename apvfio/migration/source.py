@@ -12,6 +12,7 @@ from apvfio.libvirt import hotplug
 from apvfio.migration.compare_queues import compare, read_equipment
 from apvfio.migration.places import ABSENT, UNKNOWN, GuestPlaces, Presence, StrandedError
 from apvfio.migration.stages import runs_nowhere
+from apvfio.migration.transfer import InterruptionError
 from apvfio.model.errors import ApvfioError, ConflictError, RequestError, UsageError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.matrix import Matrix
@@ -43,7 +44,10 @@ class Traveller(NamedTuple):
 
 
 def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
-    """The name and the uuid of the guest of that name or uuid. StrandedError if they cannot be found."""
+    """The name and the uuid of the guest of that name or uuid. StrandedError if they cannot be found.
+
+    An interruption is one of a program that has not begun.
+    """
     seen = GuestPlaces(Presence(UNKNOWN), Presence(UNKNOWN), lease_here=False)
     try:
         guest = here.find(name)
@@ -53,6 +57,8 @@ def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
         guest = there.find(name)
         if guest:
             return guest.name, guest.uuid
+    except InterruptionError:
+        raise KeyboardInterrupt from None
     except ApvfioError as error:
         raise StrandedError(error, seen, moved=False) from None
     sentence = f"libvirt knows no guest {printable(name)}, here or at the destination."

@@ -104,7 +104,7 @@ def test_there_and_back_again(pair: Pair, started: Standing) -> None:
 def test_what_would_be_done(pair: Pair, started: Standing) -> None:
     done = pair.migrate("--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "there   00.0001, 00.0002, 0a.0001, 0a.0002\n" in done.stdout
+    assert "queues there               00.0001, 00.0002, 0a.0001, 0a.0002\n" in done.stdout
     assert "migrate it, running" in done.stdout
     assert "cannot be read whether 0a.0001, 0a.0002 at the destination" in done.stderr
     assert pair.standing() == started

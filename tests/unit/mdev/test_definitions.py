@@ -61,7 +61,7 @@ def test_what_mdevctl_leaves_out_has_its_default() -> None:
         ('{"mdev_type": "t", "attrs": {}}', "not a list"),
         ('{"mdev_type": "t", "attrs": [5]}', "not one name and one value"),
         ('{"mdev_type": "t", "attrs": [{"a": "1", "b": "2"}]}', "not one name and one value"),
-        ('{"mdev_type": "t", "attrs": [{"a": 1}]}', "is no text"),
+        ('{"mdev_type": "t", "attrs": [{"a": 1}]}', "is not text"),
     ],
 )
 def test_other_texts_are_refused(text: str, says: str) -> None:
@@ -84,14 +84,14 @@ def test_a_dump_of_several_parents() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "no list of devices"),
-        ("3", "no list of devices"),
-        ("[3]", "no list of devices"),
-        ('[{"matrix": 3}]', "no list of devices"),
-        ('[{"matrix": [3]}]', "no list of devices"),
-        ("[" * 9999, "no list of devices"),
+        ("", "not a list of devices"),
+        ("3", "not a list of devices"),
+        ("[3]", "not a list of devices"),
+        ('[{"matrix": 3}]', "not a list of devices"),
+        ('[{"matrix": [3]}]', "not a list of devices"),
+        ("[" * 9999, "not a list of devices"),
         ('[{"matrix": [{"u1": 3}]}]', "not a JSON object"),
-        (TEXT, "no list of devices"),
+        (TEXT, "not a list of devices"),
     ],
 )
 def test_what_is_no_dump(text: str, says: str) -> None:
