@@ -79,7 +79,7 @@ def _show(args: argparse.Namespace) -> int:
     kind = SECURE_EXECUTION if request.secure else None
     shown = {**asked, "secure_execution": None, "criteria": request.criteria, "launch_security": kind}
     lines = (
-        f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST)}"
+        f"{key.replace('_', ' '):<16}{printable(str(value), _LONGEST) or 'none'}"
         for key, value in shown.items()
         if value is not None
     )

@@ -168,12 +168,23 @@ else:
     _Action = argparse._SubParsersAction
 
 
+_FIRST = {"--sim": "FILE", "--root": "DIR"}
+"""Options of ``apvfio`` itself that are often written behind a command."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one of our errors, so that ``--json`` holds for it too."""
 
     def __init__(self, **words: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **words)
         self.register("action", "parsers", _Commands)
+
+    def parse_known_args(self, *args: Any, **words: Any) -> Any:
+        """Refuse what a command does not know with the command's own help, not with that of ``apvfio``."""
+        found, unknown = super().parse_known_args(*args, **words)
+        if unknown and " " in self.prog:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}.", remedy=f"{self._suggestion(message)}See '{self.prog} --help'.")
@@ -184,6 +195,10 @@ class Parser(argparse.ArgumentParser):
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
         unknown = re.match(r"unrecognized arguments: (--[^ =]+)", message)
+        _, *command = self.prog.split()
+        if unknown and command and unknown[1] in _FIRST:
+            right = " ".join(["apvfio", unknown[1], _FIRST[unknown[1]], *command])
+            return f"Write it before the command: '{right}'. "
         return did_you_mean(unknown[1], sorted(set(_options(self)))) if unknown else ""
 
 

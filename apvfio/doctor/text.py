@@ -51,6 +51,8 @@ def _verdict(found: Examination, guest: str) -> str:
     n, who = len(found.problems), f"guest {printable(guest)}"
     if n:
         what = f"{n} problem{'' if n == 1 else 's'}"
+        if guest and any(check.state == SKIPPED and check.id == "guest" for check in found.checks):
+            return f"{what}, and {who} was not checked."
         return f"{what}: {who} does not get its queues." if guest else f"{what}."
     if any(check.state == SKIPPED and check.id in _DECISIVE for check in found.checks):
         return "No problems found, but not everything could be checked."

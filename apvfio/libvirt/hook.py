@@ -90,7 +90,10 @@ def _prepare(here: System, xml: bytes) -> None:
                 "a guest with AP queues can be started by the system's libvirt daemon only.",
                 remedy="Define it under qemu:///system.",
             )
-        start_guest(here, request, abandoned=daemon_has_died)
+        try:
+            start_guest(here, request, abandoned=daemon_has_died)
+        except ApvfioError as error:  # also one that is about the host, such as its policy
+            raise error.for_guest(request.guest) from None
     else:
         _note_ignored(here, xml)
 

@@ -68,7 +68,10 @@ def _connection(facts: Facts) -> Iterator[Check]:
     elif isinstance(facts.guests, Unseen):
         machine = facts.machine
         name = machine.daemon.name if machine and machine.daemon else "libvirtd"
-        commands = (f"systemctl start {name}",) if machine and machine.units is not None else ()
+        # Starting a daemon that runs and does not answer would do nothing.
+        runs = machine is not None and machine.daemon is not None
+        again = f"systemctl restart {name}" if runs else f"systemctl start {name}"
+        commands = (again,) if machine and machine.units is not None else ()
         yield of_error("connection", facts.guests.error, *commands)
     else:
         yield ok("connection", "libvirt's daemon answers")

@@ -235,7 +235,7 @@ def test_a_name_is_no_command_to_the_terminal(
         (["--queue", "0"], "argument --queue: '0' is not a queue: write it as lszcrypt does, 0a.001b"),
         (["--since", "soon"], "argument --since: 'soon' is not a time"),
         (["--until", "2026-13-01"], "argument --until: '2026-13-01' is not a time"),
-        (["db1"], "unrecognized arguments: db1"),
+        (["db1"], "unrecognized arguments: db1. See 'apvfio log --help'"),
     ],
 )
 def test_usage(host: SimulatedHost, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:

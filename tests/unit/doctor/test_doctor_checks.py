@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apvfio.doctor.check import PROBLEM, WARNING, Check
+from apvfio.doctor.check import PROBLEM, WARNING, Check, of_error, skipped
 from apvfio.doctor.checks.guest import judge_guest
 from apvfio.doctor.checks.host import judge_host
 from apvfio.doctor.checks.kernel import judge_kernel
@@ -40,6 +40,8 @@ from apvfio.doctor.facts import (
     XmlFacts,
 )
 from apvfio.doctor.remedies import Words
+from apvfio.doctor.run_checks import Examination
+from apvfio.doctor.text import lines
 from apvfio.install import checks as installation
 from apvfio.install.checks import Finding
 from apvfio.install.file_changes import NEW, SAME, Found
@@ -85,6 +87,8 @@ def test_nothing_is_wrong() -> None:
 NO_BUS = Unseen(HostError("this host has no AP bus.", remedy="Load it with 'modprobe ap'."))
 NONSENSE = Unseen(HostError("/sys/bus/ap/apmask makes no sense.", remedy="Look what this tree is."))
 NO_VFIO_AP = a_host(vfio_ap=False)
+SILENT = Unseen(HostError("libvirt does not answer.", remedy="Check that its daemon runs."))
+VIRTQEMUD = DaemonFacts("virtqemud", 7, 0.0)
 OTHER = OtherHook("/etc/libvirt/hooks/qemu", "it is empty")
 FAILED = UNITS[0]._replace(failed=True)
 SUSPENDS = GuestShutdown("suspend", "/etc/default/libvirt-guests")
@@ -108,6 +112,8 @@ CASES = [
     (with_keeping(s390_lock=S390Lock(7, "vi", 90)), "s390-lock", PROBLEM, "ps -fp 7"),
     (with_keeping(s390_lock=S390Lock(7, "chzdev -t ap", 90)), "s390-lock", PROBLEM, "ps -fp 7"),
     (with_keeping(s390_lock=S390Lock(0, "", 9)), "s390-lock", PROBLEM, "sleep 111"),
+    (on()._replace(guests=SILENT), "connection", PROBLEM, "systemctl start libvirtd"),
+    (on(daemon=VIRTQEMUD)._replace(guests=SILENT), "connection", PROBLEM, "systemctl restart virtqemud"),
     (on(hook=HookFacts("missing")), "hook", PROBLEM, "apvfio install"),
     (on(hook=HookFacts("changed")), "hook", WARNING, "apvfio install"),
     (on(hook=HookFacts("changed", packaged=True)), "hook", WARNING, ""),
@@ -132,6 +138,15 @@ CASES = [
     ),
     (on(deferred_for=900.0), "deferred-returns", WARNING, "systemctl start apvfio-reconcile.service"),
 ]  # fmt: skip
+
+
+def test_a_guest_that_libvirt_did_not_tell_of_is_not_judged() -> None:
+    """It may run, and have its queues."""
+    found = Examination(
+        (of_error("connection", SILENT.error), skipped("guest", "libvirt does not answer")),
+    )
+    assert list(lines(found, "db1"))[-1] == "1 problem, and guest db1 was not checked."
+    assert list(lines(found))[-1] == "1 problem."
 
 
 @pytest.mark.parametrize(("facts", "name", "state", "command"), CASES)

@@ -20,6 +20,7 @@ from apvfio.model.errors import Exit
 from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.ledger_file import LEDGER
+from apvfio.store.policy_file import POLICY
 from domain_xml import HOSTDEV, MDEV, UUID, domain
 from hosts import IBM_DOMAINS
 from lab.hook import hook_script
@@ -98,6 +99,17 @@ def test_only_prepare_refuses_and_nothing_has_changed(
     for operation in ("release", "reconnect"):
         assert call(machine, operation, xml) == Exit.OK
     assert machine.snapshot() == before
+
+
+def test_a_refusal_that_is_about_the_host_names_the_guest(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Else ``apvfio log --guest`` does not show it."""
+    machine.files.texts[POLICY] = "[reserve]\nqueue = []\n"
+    assert call(machine, "prepare", domain()) == Exit.REQUEST
+    assert capfd.readouterr().err.startswith("apvfio: guest db1: the policy ")
+    (event,) = filter(None, audit_log.read(machine.files))
+    assert event.guest == "db1"
 
 
 def test_a_damaged_ledger_stops_prepare_only(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
