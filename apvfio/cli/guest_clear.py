@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_binding, warn_of_saved
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, edited, warn_of_binding, warn_of_saved
 from apvfio.cli.host_options import opened, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guests
-from apvfio.model.errors import Exit
+from apvfio.model.errors import Exit, printable
 from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
                     guest.set_annotation("", live=True)
     done = "would lose" if args.dry_run else "has lost"
     lines = [*edits, *([f"the running guest {done} its device {taken}"] if taken else [])]
+    if edit:
+        lines += ["", edited(edit, printable(guest.name), dry_run=args.dry_run)]
     print_result(args, {"guest": guest.name, "mdev": taken, "definition": edits, "state": state}, lines)
     return Exit.OK
 

@@ -114,3 +114,10 @@ class DefinitionEdit(NamedTuple):
             return lambda: None
         guest.define(changed)
         return lambda: guest.define(whole)
+
+
+def edited(edit: DefinitionEdit, guest: str, *, dry_run: bool) -> str:
+    """Return what an edit does to the definition of ``guest``, or in a dry run would do, as a sentence."""
+    if not any(edit.lines()):
+        return f"the definition of guest {guest} is like this already"
+    return f"{'would change' if dry_run else 'changed'} the definition of guest {guest}"

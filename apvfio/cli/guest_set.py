@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_file import set_in_file
 from apvfio.cli.guest_request import NEITHER, requested
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, warn_of_saved
+from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, edited, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
@@ -24,7 +24,7 @@ from apvfio.libvirt import live_guest
 from apvfio.libvirt.device_conflicts import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
-from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError
+from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError, printable
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.live_change import LivePlan
@@ -175,9 +175,11 @@ def _checked(args: argparse.Namespace, task: _Task, system: System) -> None:
     request = None if args.unchecked else _request(system, task)
     plan = _plan(system, task, request) if request else None
     if not args.json:
-        print_lines(_lines(task, plan))
+        print_lines(_lines(task, plan, dry_run=args.dry_run))
     if not args.dry_run:
         _do(args, task, request, system)
+    if not args.json:
+        print_lines(["", *_outcome(task, dry_run=args.dry_run)])
     if args.json:
         edits = list(task.edit.lines()) if task.edit else []
         facts = {"guest": task.guest.name, "plan": plan and plan.as_json(), "definition": edits}
@@ -253,17 +255,26 @@ def _require_kept(task: _Task) -> None:
     )
 
 
-def _lines(task: _Task, plan: Plan | LivePlan | None) -> list[str]:
+def _lines(task: _Task, plan: Plan | LivePlan | None, *, dry_run: bool) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
     words = task.device.words(task.guest.name)
     shown = [words, ""] if words else []
-    shown += [] if plan is None else list(_described(plan))
+    shown += [] if plan is None else list(_described(plan, dry_run=dry_run))
     if plan is None and task.scope.config and task.guest.active and not task.scope.live:
         shown += ["", "it runs, and keeps what it has until its next start"]
     return [*shown, *([""] if shown and edits else []), *edits]
 
 
-def _described(plan: Plan | LivePlan) -> Iterator[str]:
+def _outcome(task: _Task, *, dry_run: bool) -> Iterator[str]:
+    """What was done, or would be."""
+    name = printable(task.guest.name)
+    if task.running is not None:
+        yield f"{'would change' if dry_run else 'changed'} the running guest {name}"
+    if task.edit:
+        yield edited(task.edit, name, dry_run=dry_run)
+
+
+def _described(plan: Plan | LivePlan, *, dry_run: bool) -> Iterator[str]:
     if not isinstance(plan, LivePlan):
         yield from describe(plan)
         return
@@ -271,7 +282,8 @@ def _described(plan: Plan | LivePlan) -> Iterator[str]:
         yield "it has these queues already"
         return
     yield from describe(plan.plan)
-    for what, queues in (("gets", plan.gained), ("gives up", plan.given_up)):
+    gets, gives = ("would get", "would give up") if dry_run else ("gets", "gives up")
+    for what, queues in ((gets, plan.gained), (gives, plan.given_up)):
         if queues:
             yield f"the guest {what} {count_queues(len(queues))}: {some_queues(queues)}"
 

@@ -21,7 +21,7 @@ from apvfio.events.journal import sentence
 from apvfio.events.queue_history import Span, spans
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn
-from apvfio.view.clock import utc
+from apvfio.view.clock import local, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -121,14 +121,14 @@ def _chosen(args: argparse.Namespace, found: Event | Span, begin: float, end: fl
 
 
 def _line(event: Event) -> str:
-    return f"{format_time(event.time)}  {sentence(event)}"
+    return f"{local(event.time)}  {sentence(event)}"
 
 
 def _span_lines(found: Iterable[Span]) -> Iterator[str]:
     yield f"{'FROM':<24}{'TO':<24}GUEST"
     for span in found:
-        begin = ("<= " if span.begun_before else "") + format_time(span.begin)
-        end = "still" if span.end is None else ("<= " if span.ended_before else "") + format_time(span.end)
+        begin = ("<= " if span.begun_before else "") + local(span.begin)
+        end = "still" if span.end is None else ("<= " if span.ended_before else "") + local(span.end)
         yield f"{begin:<24}{end:<24}{printable(span.guest, _LONGEST)}"
 
 
@@ -175,8 +175,3 @@ def parse_time(text: str, now: datetime | None = None) -> float:
         raise argparse.ArgumentTypeError(
             f"{text[:40]!r} is not a time: write 2026-01-31, '2026-01-31 12:00', 12:00, today, or 2h (ago)"
         ) from None
-
-
-def format_time(seconds: float) -> str:
-    """``2026-01-31 12:00:00``, in this machine's zone."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -113,7 +113,7 @@ def require_unreserved(queues: Iterable[Apqn], policy: Policy) -> None:
         raise PolicyError(
             f"{some_queues(reserved)} {'is' if len(reserved) == 1 else 'are'} reserved for the host.",
             queues=reserved,
-            remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+            remedy="Request other queues, or change /etc/apvfio/apvfio.toml.",
         )
 
 

@@ -91,7 +91,7 @@ def require_may_be_taken(matrix: Matrix, host: Host, policy: Policy, facts: Usag
     """PolicyError if the guest requests queues that the host needs itself: no option can spare them."""
     why, queues = refusals(objections(_asked(matrix, host), policy, facts))
     if why:
-        remedy = "Ask for other queues, or change /etc/apvfio/apvfio.toml."
+        remedy = "Request other queues, or change /etc/apvfio/apvfio.toml."
         raise PolicyError(f"the host needs requested queues: {why}.", queues=queues, remedy=remedy)
 
 

@@ -98,7 +98,7 @@ def _choose(
                 f"{some_queues(may_stay)}.",
                 guest=request.guest,
                 queues=may_stay,
-                remedy="Ask for other queues, or change /etc/apvfio/apvfio.toml.",
+                remedy="Request other queues, or change /etc/apvfio/apvfio.toml.",
             )
         size = f"{count(criteria.adapters, 'adapter')} x {count(criteria.domains, 'domain')}"
         left = f"{count_queues(len(found.queues))} left ({some_queues(found.queues)})"

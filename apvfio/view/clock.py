@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one clock of ``--json``: ISO 8601 in UTC, with the offset."""
+"""The clock of ``--json``, ISO 8601 in UTC with the offset, and that of text, in this machine's zone."""
 
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from functools import cache
 
 
@@ -11,6 +12,11 @@ def utc(seconds: float) -> str:
     """Return seconds since 1970 as ``2026-01-31T11:00:00.000+00:00``."""
     whole, thousandths = divmod(round(seconds * 1000), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{thousandths:03}+00:00"
+
+
+def local(seconds: float) -> str:
+    """Return seconds since 1970 as ``2026-01-31 12:00:00`` in this machine's zone, for a person."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def utc_of_boot_time(seconds: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from apvfio.model.errors import printable
 from apvfio.model.text import some_queues
-from apvfio.view.clock import utc
+from apvfio.view.clock import local, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +82,7 @@ def drains_lines(drains: Sequence[Drain]) -> Iterator[tuple[str, str]]:
     """Return a name and a value for each drain, for the status."""
     for drain in drains:
         state = "restore not finished: 'apvfio drain --restore' finishes it" if drain.restoring else ""
-        yield "drained", f"{drain.area} since {utc(drain.since)}{f'; {state}' if state else ''}"
+        yield "drained", f"{drain.area} since {local(drain.since)}{f'; {state}' if state else ''}"
 
 
 def drain_json(done: DrainPlan, left: DrainPlan, words: Words, *, dry_run: bool) -> dict[str, object]:

@@ -39,7 +39,7 @@ class Report(NamedTuple):
     leases: tuple[str, ...]
     """A sentence for each guest that holds queues, and each device that mdevctl makes; never empty."""
     pending: str
-    """The pending returns; ``nothing`` if there are none."""
+    """The pending returns with what holds them; ``nothing`` if there are none."""
     drift: tuple[str, ...]
     """A sentence for everything that is not as it should be."""
     keys: str = ""
@@ -60,7 +60,7 @@ def status_report(found: Status) -> Report:
         ),
         picture=_picture(found),
         leases=_leases(found.ledger),
-        pending=_pending(found.ledger),
+        pending="; ".join(printable(f"{one} ({one.why})", _LONGEST) for one in found.pending) or "nothing",
         # They may name drivers, and what a sysfs holds need not be the kernel's.
         drift=tuple(printable(sentence, _LONGEST) for sentence in found.drift),
         keys=_keys(found),
@@ -96,13 +96,6 @@ def _leases(ledger: Ledger) -> tuple[str, ...]:
 
 def _secure(lease: Lease) -> str:
     return " (Secure Execution)" if lease.secure else ""
-
-
-def _pending(ledger: Ledger) -> str:
-    parts = [f"{name} {ids}" for name, ids in ledger.pending.named()]
-    if ledger.overrides:
-        parts.append(f"driver_override of {some_queues(ledger.overrides)}")
-    return ", ".join(parts) or "nothing"
 
 
 def _keys(found: Status) -> str:

@@ -39,7 +39,7 @@ adapter  0001 0002 0004 001b
   ■  host, reserved by policy  1 queue
 
 guest g1: adapters 0,10, domains 1-2,4; freed by adapters, held, mdev 00000001-0000-4000-8000-000000000000
-pending returns: apmask 0,10
+pending returns: apmask 0,10 (held by guest g1)
 """
 
 
@@ -196,7 +196,9 @@ def test_pending_returns_on_both_sides(host: SimulatedHost, capsys: pytest.Captu
     host.start(a_request("0", "1,2,4", 1))
     host.start(a_request("1,10", "27", 2))
     host.run("status")
-    assert capsys.readouterr().out.splitlines()[-1] == "pending returns: apmask 0, aqmask 27"
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "pending returns: apmask 0 (held by guest g1); aqmask 27 (held by guest g2)"
+    )
 
 
 def test_pending_overrides(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +207,7 @@ def test_pending_overrides(host: SimulatedHost, capsys: pytest.CaptureFixture[st
     host.run("status")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "mechanism  overrides"
-    assert lines[-1] == "pending returns: driver_override of 00.0001, 00.0002"
+    assert lines[-1] == "pending returns: the driver_override of 00.0001, 00.0002 (held by guest g1)"
 
 
 def test_the_description_is_what_is_printed(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +221,7 @@ def test_guests_names_are_cleaned(host: SimulatedHost, capsys: pytest.CaptureFix
     host.run("status")
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert out.count("guest ?[2J?") == 2
+    assert out.count("guest ?[2J?") == 3
 
 
 def test_a_damaged_ledger_is_an_error(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

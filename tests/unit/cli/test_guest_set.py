@@ -197,6 +197,20 @@ class TestSet:
             "warning: guest db1: it requests AP queues but has no mediated device" in capsys.readouterr().err
         )
 
+    def test_the_last_line_says_what_was_done(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        libvirtd.define("db1", 1)
+        for words, last in (
+            (("set", "db1", *IBM, "--dry-run"), "would change the definition of guest db1"),
+            (("set", "db1", *IBM), "changed the definition of guest db1"),
+            (("set", "db1", *IBM), "the definition of guest db1 is like this already"),
+            (("clear", "db1", "--dry-run"), "would change the definition of guest db1"),
+            (("clear", "db1"), "changed the definition of guest db1"),
+        ):
+            assert host.run("guest", *words, "-c", URI) == Exit.OK
+            assert capsys.readouterr().out.splitlines()[-1] == last
+
     def test_a_dry_run_shows_all_and_changes_nothing(
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -594,9 +608,16 @@ class TestLive:
         assert self.live(libvirtd) == a_matrix("0-1", "2")
         assert asked(domain) == a_matrix("0-1", "2") if also else a_matrix("0", "1-2")
 
-    def test_a_dry_run(self, libvirtd: Driver, host: SimulatedHost) -> None:
+    def test_a_dry_run(
+        self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self.running(libvirtd, host)
         assert host.run("guest", "set", "db1", *IBM, "--live", "--config", "--dry-run", "-c", URI) == Exit.OK
+        out = capsys.readouterr().out
+        assert "the guest would get 2 queues: 0a.0001, 0a.0002" in out
+        assert out.endswith(
+            "\nwould change the running guest db1\nwould change the definition of guest db1\n"
+        )
         assert devices(host) == {mdev(1): a_matrix("0", "1-2")}
         assert self.live(libvirtd) == a_matrix("0", "1-2")
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.cli.log import format_time
 from apvfio.engine.stop import release_guest
 from apvfio.events import audit_log
 from apvfio.events.event import Event, to_line
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
-from apvfio.view.clock import utc
+from apvfio.view.clock import local, utc
 from hosts import a_matrix, a_request, guest, mdev
 from simulated_host import SimulatedHost
 
@@ -47,7 +46,7 @@ def event(minute: float, kind: str, n: int = 1, *, boot: str = BOOT, **more: Any
 
 
 def at(minute: float) -> str:
-    return format_time(NOON + minute * 60)
+    return local(NOON + minute * 60)
 
 
 def kept(host: SimulatedHost, *events: Event) -> None:
