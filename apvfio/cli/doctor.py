@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from apvfio.cli.guest_source import add_source, read_file
 from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.doctor.facts import DomainFacts
 from apvfio.domain.xml_reader import read_domain
 from apvfio.libvirt.guests import Guests
-from apvfio.model.errors import UsageError
+from apvfio.mdev.devices import is_uuid
+from apvfio.model.errors import ApvfioError, UsageError
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "doctor takes either a guest's name or --xml FILE.", remedy="See 'apvfio doctor --help'."
         )
-    guest = args.guest or ""
+    guest = _name(args.connect, args.guest) if args.guest else ""
     domains = _from_files(args.xml) if args.xml else None
     if domains and len(domains) == 1:
         guest = domains[0].name
@@ -43,6 +45,15 @@ def run(args: argparse.Namespace) -> int:
         found = examine(system, lambda: domains or _from_libvirt(args.connect), words, guest=guest)
     print_result(args, found.as_json(), lines(found, guest))
     return found.code
+
+
+def _name(uri: str, word: str) -> str:
+    """Return the name of the guest that has ``word`` for its UUID or id, otherwise ``word``."""
+    if word.isdigit() or is_uuid(word.lower()):
+        # That libvirt does not answer, or knows no such guest, is for the examination to find.
+        with suppress(ApvfioError), Guests(uri) as guests:
+            return guests.find(word).name
+    return word
 
 
 def _from_files(paths: list[str]) -> list[DomainFacts]:

@@ -14,6 +14,7 @@ from apvfio.domain.xml_editor import own_mdevs
 from apvfio.model.errors import ApvfioError, Exit, printable
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
+from apvfio.model.similar import did_you_mean
 from apvfio.model.text import some_queues
 from apvfio.plan.start_plan import Plan
 
@@ -82,7 +83,8 @@ def judge_one(facts: Facts, words: Words) -> Iterator[Check]:
         return
     if not facts.judged:
         sentence = f"libvirt knows no guest {printable(facts.named)}."
-        remedy = "See which there are."
+        close = did_you_mean(facts.named, [guest.domain.name for guest in facts.known_guests])
+        remedy = f"{close}See which there are."
         yield problem("guest", sentence, remedy, words.virsh("list", "", "--all"), code=Exit.REQUEST)
     for guest in facts.judged:
         yield from judge_guest(guest, facts, words)

@@ -66,7 +66,7 @@ def _cards(facts: Facts, words: Words) -> Iterator[Check]:
         switch = (words.echo("1", f"{BUS}/devices/card{card.id}/{attribute}"),) if attribute else ()
         yield warning("cards", f"adapter {card.id} ({int(card.id, 16)}) is {what}.", remedy, *switch)
     if kernel.cards and not faults:
-        yield ok("cards", "all adapters are on")
+        yield ok("cards", "all adapters are configured on, and online")
 
 
 def _unreadable(stored: Unseen, words: Words) -> Check:

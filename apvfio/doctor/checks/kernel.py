@@ -38,7 +38,7 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
         yield skipped("adapters", "without an AP bus there is nothing to see")
         return
     host = kernel.host
-    yield ok("ap-bus", f"the AP bus is there, {_names(host)}")
+    yield ok("ap-bus", f"the AP bus works, {_names(host)}")
     yield _adapters(kernel, host, words)
     yield from _drivers(facts, host, words)
     yield _vfio_ap(kernel, host, words)
@@ -63,7 +63,7 @@ def _names(host: Host) -> str:
 
 def _adapters(kernel: KernelFacts, host: Host, words: Words) -> Check:
     if host.drivers:
-        return ok("adapters", f"adapters {host.adapters}, domains {host.domains}")
+        return ok("adapters", f"the host has adapters {host.adapters} and domains {host.domains}")
     scan = words.echo("1", f"{BUS}/scans")
     assigned = kernel.partition
     if assigned.adapters and assigned.domains:

@@ -21,7 +21,7 @@ _HOOK = f"/{HOOK}"
 _LOOK_AGAIN = "Reload the daemon; running guests are not affected."
 _LABELS = ("virt_hook_t", "virt_hook_unconfined_exec_t", "bin_t")
 """Types that libvirt's daemon may be allowed to run (selinux-policy: virt.te, virt.fc)."""
-STANDS_FOR_ANOTHER = "this is not this machine's host, and only here programs can be asked"
+STANDS_FOR_ANOTHER = "only the host of this machine has programs that can be asked"
 
 
 def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
@@ -37,7 +37,9 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
     yield from _connection(facts)
     yield from _hook(machine)
     yield from of_findings(
-        machine, ("python", "apparmor", "selinux", "exposed"), {"python": "its interpreter has apvfio"}
+        machine,
+        ("python", "apparmor", "selinux", "exposed"),
+        {"python": "the hook's Python has apvfio"},
     )
     if machine.enforcing and machine.hook.label and machine.hook.label not in _LABELS:
         sentence = f"SELinux is enforcing, and {_HOOK} has the type {machine.hook.label}, not virt_hook_t."
@@ -140,4 +142,4 @@ def _known(machine: MachineFacts) -> Iterator[Check]:
         )
         yield warning("hook-seen", sentence, _LOOK_AGAIN, *_reload(machine))
     else:
-        yield ok("hook-seen", f"{daemon.name} knows that there are hooks")
+        yield ok("hook-seen", f"{daemon.name} runs its hooks")

@@ -34,7 +34,10 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
     if machine is None:
         yield skipped("mdevctl", STANDS_FOR_ANOTHER)
         return
-    well = {"mdevctl": "mdevctl is there", "s390-tools": "s390-tools, if they are there, get on with apvfio"}
+    well = {
+        "mdevctl": "mdevctl is installed",
+        "s390-tools": "no conflict with s390-tools",
+    }
     yield from of_findings(machine, ("mdevctl", "s390-tools", "callouts"), well)
     if machine.ap_check and facts.host and facts.host.mechanism == OVERRIDES:
         sentence = f"{machine.ap_check} refuses mdevctl's devices, as queues are freed by driver_override."

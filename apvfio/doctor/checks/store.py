@@ -59,7 +59,7 @@ def _policy(keeping: StoreFacts, words: Words) -> Check:
             path = words.path(DRAINS)
             return of_error("drains", policy.error, f"mv -T --backup=numbered {path} {path}.damaged")
         return of_error("policy", policy.error, words.edit(POLICY))
-    return ok("policy", f"the policy /{POLICY} is in order, if there is one")
+    return ok("policy", f"the policy /{POLICY} is valid, or there is none")
 
 
 def _absent_reserved(facts: Facts) -> Iterator[Check]:
@@ -142,7 +142,7 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     for sentence in found:
         yield warning("drift", f"{sentence}.", "Have it put in order.", words.apvfio("reconcile"))
     if not found and not judged:
-        yield ok("drift", "the host is what the ledger says")
+        yield ok("drift", "the host matches the ledger")
 
 
 def told_with_guests(facts: Facts) -> set[str]:

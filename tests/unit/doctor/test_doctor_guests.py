@@ -360,6 +360,16 @@ def test_a_guest_that_runs(host: Patient) -> None:
     assert checks[-1]["message"] == "it runs and has 1 queue: adapters 0, domains 1"
 
 
+def test_a_guest_is_named_as_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By UUID and by libvirt's id; a name that is nearly right gets a suggestion."""
+    with patient(tmp_path, capsys) as host:
+        host.define("db1", a_matrix("0", "1"))
+        assert host.examined("db1") == host.examined(guest_uuid("db1"))
+        host.domain("db1").create()
+        assert host.examined("db1") == host.examined(str(host.domain("db1").ID()))
+        assert "Did you mean db1? See which there are." in host.text("db11")
+
+
 def test_without_libvirt_a_simulated_host_is_examined_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
