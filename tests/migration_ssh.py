@@ -91,6 +91,16 @@ class Ssh:
         words = f"ssh -T {known} -i {self._directory}/key -p {self._port} root@127.0.0.1"
         return f"{words} {shlex.quote(remote)}"
 
+    def inventory(self) -> dict[str, str]:
+        """The variables by which Ansible connects to it."""
+        return {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": str(self._port),
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": f"{self._directory}/key",
+            "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o ControlMaster=no",
+        }
+
     def clients(self) -> list[int]:
         """The ssh processes that are connected."""
         return _pids(lambda words: words[:1] == ["ssh"] and str(self._port) in words)
