@@ -76,7 +76,7 @@ def test_lintian_finds_nothing(package: Path) -> None:
 def test_rpmlint_finds_nothing(rpm_package: Path) -> None:
     config = os.path.join(CHECKOUT, "packaging/rpmlint.toml")
     packages = list(map(str, rpm_package.parent.glob("*.rpm")))
-    assert len(packages) == 2
+    assert len(packages) == 3
     assert "0 errors, 0 warnings" in _said("rpmlint", "--config", config, *packages)[-1]
 
 
@@ -95,7 +95,9 @@ def test_a_package_has_all_manuals_pages_and_examples(package: Path, rpm_package
     """Whoever adds one has named it where setup and packages look."""
     ours = {"deb": package, "rpm": rpm_package}[kind]
     listing = {"deb": ("dpkg-deb", "--contents"), "rpm": ("rpm", "--query", "--list", "--package")}[kind]
-    paths = [line.split()[-1].removesuffix(".gz") for line in _said(*listing, str(ours))]
+    (agents,) = ours.parent.glob(f"apvfio-pacemaker*.{kind}")
+    lines = [line for package in (ours, agents) for line in _said(*listing, str(package))]
+    paths = [line.split()[-1].removesuffix(".gz") for line in lines]
     for place, source in (("/share/man/", "man"), ("/share/doc/", "docs"), ("/share/doc/", "examples")):
         files = [path for path in _said("git", "-C", CHECKOUT, "ls-files", source) if path.count("/") == 1]
         wanted = {os.path.basename(path) for path in files if not path.endswith("/demo")}
@@ -198,7 +200,7 @@ def test_a_stop_that_is_not_served_yet_is_served_before_the_removal(host: Comput
     assert host.did("cat", "/sys/bus/ap/apmask").strip() == f"0x{'f' * 64}"
     assert host.run("test", "-e", "/run/apvfio").returncode == 1
     host.did("dpkg", "--purge", "apvfio")
-    host.did("rm", "--recursive", "/etc/apvfio")
+    host.did("rm", "--recursive", "--force", "/etc/apvfio")
 
 
 @pytest.mark.parametrize("kind", ["deb", "rpm"])

@@ -283,7 +283,7 @@ def test_a_hook_that_others_may_write(ward: Ward) -> None:
     ward.shell("printf '#!/bin/sh\\n' >/etc/libvirt/hooks/qemu && chmod 0777 /etc/libvirt/hooks/qemu")
     code, fault = ward.first()
     assert (code, fault["id"], fault["state"]) == (0, "exposed", "warning")
-    assert "others than root may write /etc/libvirt/hooks/qemu" in fault["message"]
+    assert "users other than root can write /etc/libvirt/hooks/qemu" in fault["message"]
     ward.repair(fault)
     assert ward.shell("stat -c '%a %U' /etc/libvirt/hooks/qemu") == "755 root\n"
     ward.shell("rm /etc/libvirt/hooks/qemu")
