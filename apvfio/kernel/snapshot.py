@@ -106,7 +106,8 @@ def read_matrix(sysfs: Sysfs, uuid: str) -> Matrix:
         control = IdSet(int(line, 16) for line in sysfs.read(f"{directory}/control_domains").split())
         return Matrix(*_parse_matrix(sysfs.read(f"{directory}/matrix")), control)
     except (RequestError, ValueError) as error:
-        raise _nonsense(f"/sys/{directory} has no valid matrix: {error}") from None
+        why = error.clause if isinstance(error, RequestError) else error
+        raise _nonsense(f"/sys/{directory} has no valid matrix: {why}.") from None
 
 
 def read_guest_queues(sysfs: Sysfs, uuid: str, matrix: Matrix) -> set[Apqn] | None:
@@ -208,4 +209,4 @@ def _number(text: str, name: str) -> int:
 
 
 def _nonsense(sentence: str) -> HostError:
-    return HostError(sentence, remedy="No kernel says so: look what this tree is.")
+    return HostError(sentence, remedy="Unexpected content; check that --root names a valid sysfs tree.")

@@ -133,6 +133,6 @@ def parse_hex(text: str, what: str = "the mask") -> IdSet:
     if len(digits) != HEX_DIGITS or not set(digits.lower()) <= set(_DIGITS):
         raise RequestError(
             f"{what} reads {text[:_SHOWN]!r} where 64 hexadecimal digits belong.",
-            remedy="No kernel says so: look what this tree is.",
+            remedy="Unexpected content; check that --root names a valid sysfs tree.",
         )
     return IdSet.from_bits(int(f"{int(digits, 16):0{IDS}b}"[::-1], 2))

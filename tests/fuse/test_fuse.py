@@ -300,7 +300,7 @@ def test_the_host_is_watched_without_a_lock(host: Mounted) -> None:
 
 def test_what_cannot_be_mounted(place: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     file, tree = place
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         mount(str(file), str(tree / "none"))
     with pytest.raises(UsageError, match=r"would cover .*host\.json"):
         mount(str(file), str(file.parent))
@@ -308,7 +308,7 @@ def test_what_cannot_be_mounted(place: tuple[Path, Path], monkeypatch: pytest.Mo
     with pytest.raises(HostError, match=r"the FUSE library cannot be loaded\. Install libfuse3"):
         mount(str(file), str(tree))
     monkeypatch.setattr(os.path, "exists", lambda _: False)
-    with pytest.raises(HostError, match="/dev/fuse is not there"):
+    with pytest.raises(HostError, match="/dev/fuse does not exist"):
         mount(str(file), str(tree))
 
 

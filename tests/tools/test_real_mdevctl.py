@@ -172,7 +172,7 @@ def test_a_file_that_keeps_mdevctl_from_listing_is_told_before_anything_is_defin
     host.run("mdevctl", "list", "--defined", code=1)
     said = define(host, "row", code=Exit.HOST)
     assert said.startswith("apvfio: mdevctl list failed: expected ident at line 1 column 2.")
-    assert f"a file in /{FOLDER} that is no definition" in said
+    assert f"a file in /{FOLDER} that is not a definition" in said
     assert definition(host) is None
 
 
