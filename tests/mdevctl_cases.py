@@ -89,7 +89,9 @@ class MdevctlCases:
         mdevctl(env, "define", 1, device(["0x0"], ["1", "2"]))
         assert state(env) == before
         said = mdevctl(env, "start", 1)
-        assert said.startswith(f"00-apvfio: apvfio: the mediated device {mdev(1)}: the host loses 2 collateral queues")
+        assert said.startswith(
+            f"00-apvfio: apvfio: the mediated device {mdev(1)}: the host loses 2 collateral queues"
+        )
         assert mdevs(env) == {mdev(1): ROW}
         assert not ledger(env).claims
         assert ledger(env).pending == MaskBits(IdSet([0]), NO_IDS)
