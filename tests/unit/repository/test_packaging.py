@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from apvfio._version import __version__
 from apvfio.install import checks
 from apvfio.install.installed_files import HOOK
 from apvfio.install.manifest import RECORD
@@ -47,6 +48,11 @@ def test_each_agent_is_in_the_package_for_pacemaker() -> None:
         assert f"%{{_prefix}}/lib/ocf/resource.d/apvfio/{agent}\n" in SPEC
         assert f"ocf_apvfio_{agent}.7" in rules
         assert f"%{{_mandir}}/man7/ocf_apvfio_{agent}.7*\n" in SPEC
+
+
+def test_the_ansible_collection_has_the_same_version() -> None:
+    galaxy = CHECKOUT / "ansible/ansible_collections/apvfio/apvfio/galaxy.yml"
+    assert f"\nversion: {__version__}\n" in galaxy.read_text()
 
 
 def test_the_packages_have_a_policy_that_sets_nothing() -> None:
