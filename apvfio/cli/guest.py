@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     ):
         parser = verbs.add_parser(name, help=text)
         if name not in ("list", "set"):
-            parser.add_argument("guest", metavar="GUEST", help="name of the guest")
+            parser.add_argument("guest", metavar="GUEST", help="name, UUID or id of the guest")
         if name == "show":
             parser.add_argument(
                 "--live",

@@ -59,7 +59,7 @@ class _Task(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
-    parser.add_argument("guest", nargs="?", metavar="GUEST", help="guest that libvirt knows")
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name, UUID or id of the guest")
     parser.add_argument(
         "--xml", metavar="FILE", help="file with the domain XML of the guest, in place of GUEST"
     )

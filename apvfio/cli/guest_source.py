@@ -15,7 +15,7 @@ _XML_LIMIT = 16 << 20
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` GUEST, ``--xml`` and ``--connect``."""
-    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name of a guest that libvirt knows")
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name, UUID or id of the guest")
     parser.add_argument(
         "--xml",
         metavar="FILE",

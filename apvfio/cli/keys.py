@@ -132,8 +132,10 @@ def _table(rows: Iterable[_Row]) -> Iterator[str]:
 
 def _forgotten(gone: Iterable[Apqn], rows: Iterable[_Row]) -> Iterator[str]:
     queues = list(gone)
-    what = f": {some_queues(queues)}" if queues else ""
-    yield f"forgotten: what was remembered of {count_queues(len(queues))}{what}"
+    if queues:
+        yield f"forgot the keys of {count_queues(len(queues))}: {some_queues(queues)}"
+    else:
+        yield "no key of these queues was remembered"
     fresh = [row.queue for row in rows if row.keys]
     later = [row.queue for row in rows if not row.keys]
     if fresh:

@@ -193,6 +193,6 @@ def _cost(found: AllGuests) -> Iterator[str]:
             proven = f"too many guests to compare all combinations, but none has fewer than {least}"
         yield f"the host loses {count_queues(len(lost), 'collateral')}: {some_queues(lost)}; {proven}"
     if found.prefer:
-        yield f'every order of starts ends there with prefer = "{found.prefer}" in the policy'
+        yield f'to lose no more in any order of starts: prefer = "{found.prefer}" in the policy'
     else:
-        yield "every order of starts ends there with the free-by shown in each guest's annotation"
+        yield "to lose no more in any order of starts: the free-by above in each guest's annotation"

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from apvfio.model.ids import format_list
+
+if TYPE_CHECKING:
+    from apvfio.model.matrix import Area
 
 SYSTEM_URI = "qemu:///system"
 
@@ -31,6 +36,12 @@ class Words(NamedTuple):
         name = [f"--domain={guest}"] if guest.startswith("-") else [guest] if guest else []
         connect = [] if self.connect == SYSTEM_URI else ["-c", self.connect]
         return shlex.join(["virsh", *connect, verb, *name, *words])
+
+    def end_of_drain(self, area: Area) -> str:
+        """Restore one drain, and no other: its area is named as when it was drained."""
+        named = ("--adapter", format_list(area.adapters)), ("--domain", format_list(area.domains))
+        words = [word for option, ids in named if ids for word in (option, ids)] or ["--all"]
+        return self.apvfio("drain", "--restore", *words)
 
     def path(self, path: str) -> str:
         """A file of the host."""

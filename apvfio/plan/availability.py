@@ -106,7 +106,8 @@ def require_unreserved(queues: Iterable[Apqn], policy: Policy) -> None:
         raise DrainedError(
             f"{some_queues(drained)} {'is' if len(drained) == 1 else 'are'} drained for a planned change.",
             queues=drained,
-            remedy="Request other queues, or end the drain with 'apvfio drain --restore'.",
+            remedy="Request other queues, or end the drain: 'apvfio status' shows it, and "
+            "'apvfio drain --restore' ends all drains.",
         )
     reserved = [queue for queue in queues if policy.reserves(queue)]
     if reserved:

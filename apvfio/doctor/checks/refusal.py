@@ -11,10 +11,13 @@ from apvfio.doctor.checks.kernel import clearing, strange
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError, RequestError, printable
 from apvfio.model.host import BUS
 from apvfio.model.ids import format_list
+from apvfio.model.matrix import Apqn
 from apvfio.plan.availability import DrainedError
 from apvfio.store.policy_file import POLICY
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from apvfio.doctor.check import Check
     from apvfio.doctor.facts import Facts, GuestFacts
     from apvfio.doctor.remedies import Words
@@ -34,13 +37,21 @@ def refusal(guest: GuestFacts, request: Request, error: ApvfioError, facts: Fact
     if isinstance(error, PolicyError):
         drained = isinstance(error, DrainedError)
         return of_error(
-            "refused", error, words.apvfio("drain", "--restore") if drained else words.edit(POLICY)
+            "refused", error, *(_drains(error, facts, words) if drained else [words.edit(POLICY)])
         )
     if request.criteria:
         return of_error("criteria", error, words.apvfio("queues"))
     if isinstance(error, HostError) and facts.host:
         return _absent(guest, request, error, facts, words)
     return of_error("start", error)
+
+
+def _drains(error: ApvfioError, facts: Facts, words: Words) -> Iterator[str]:
+    """The commands that end the drains of these queues, and no other drain."""
+    queues = [Apqn._make(queue) for queue in error.queues]
+    for drain in facts.store.drains:
+        if any(map(drain.area.holds, queues)):
+            yield words.end_of_drain(drain.area)
 
 
 def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Facts, words: Words) -> Check:

@@ -9,7 +9,6 @@ from apvfio.doctor.check import of_error, ok, problem, skipped, warning
 from apvfio.doctor.facts import Unseen, known
 from apvfio.model.criteria import count
 from apvfio.model.errors import Exit
-from apvfio.model.ids import format_list
 from apvfio.model.policy import DRAINS, Policy
 from apvfio.model.text import count_queues, some_queues
 from apvfio.store.drain_file import DamagedDrainsError
@@ -75,9 +74,7 @@ def _absent_reserved(facts: Facts) -> Iterator[Check]:
 def _drains(keeping: StoreFacts, words: Words) -> Iterator[Check]:
     """What is drained is forgotten easily, and guests that name its queues do not start."""
     for drain in keeping.drains:
-        area = ("--adapter", format_list(drain.area.adapters)), ("--domain", format_list(drain.area.domains))
-        named = [word for option, ids in area if ids for word in (option, ids)] or ["--all"]
-        command = words.apvfio("drain", "--restore", *named)
+        command = words.end_of_drain(drain.area)
         if drain.restoring:
             sentence = f"the restore of the drain of {drain.area} was interrupted."
             yield warning("drains", sentence, "Finish it.", command)

@@ -85,6 +85,9 @@ class Rig:
         assert self.host.run("drain", "-c", URI, *words) == code
         return self._capsys.readouterr().out
 
+    def said(self) -> str:
+        return self._capsys.readouterr().out
+
     def json(self, *words: str, code: int = Exit.OK, kind: str = "drain") -> Any:
         found = json.loads(self.run(*words, "--json", code=code))
         require(kind, found)
@@ -138,8 +141,15 @@ def test_no_guest_starts_on_a_drained_queue_until_the_restore(rig: Rig) -> None:
     rig.run("--adapter", "10", "--yes")
     assert refusal(rig, ID_REQUEST) == (
         "guest db1: 0a.0004 is drained for a planned change. "
-        "Request other queues, or end the drain with 'apvfio drain --restore'."
+        "Request other queues, or end the drain: 'apvfio status' shows it, and 'apvfio drain --restore' "
+        "ends all drains."
     )
+    rig.run("--domain", "2", "--yes")
+    assert rig.host.run("doctor", "db1", "--json", "-c", URI) == Exit.POLICY
+    (refused,) = [one for one in json.loads(rig.said())["checks"] if one["id"] == "refused"]
+    # Not that of domain 2, which is somebody else's affair.
+    assert [" ".join(words.split()[3:]) for words in refused["commands"]] == ["drain --restore --adapter 10"]
+    rig.run("--domain", "2", "--restore", "--yes")
     rig.stop("any")
     assert started(rig, ANY_REQUEST).adapters == IdSet([0])
     with rig.host.opened() as system:

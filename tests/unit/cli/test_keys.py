@@ -97,16 +97,14 @@ def test_after_a_ceremony_the_old_key_counts_no_more(
         system.kernel.state.queues[Apqn(10, 1)].mkvps = f"WK CUR: valid 0x{OTHER}\nWK NEW: empty -"
     assert rows(out(host, capsys, "keys", "list"))["0a.0001"][-1] == f"0x{KEY}"
     said = out(host, capsys, "keys", "forget", "--domains", "1")
-    assert said == (
-        "forgotten: what was remembered of 1 queue: 0a.0001\ncannot be read now: 01.0001, 0a.0001\n"
-    )
+    assert said == ("forgot the keys of 1 queue: 0a.0001\ncannot be read now: 01.0001, 0a.0001\n")
     found = rows(out(host, capsys, "keys", "list"))
     assert found["0a.0001"][-1] == "unknown"
     assert found["0a.0002"][-1] == "none"
     assert host.run("release", "g1") == Exit.OK
     assert rows(out(host, capsys, "keys", "list"))["0a.0001"][1:] == ["now", "host", f"0x{OTHER}"]
     said = out(host, capsys, "keys", "forget", "0a.0001")
-    assert said == "forgotten: what was remembered of 1 queue: 0a.0001\nread again: 0a.0001\n"
+    assert said == "forgot the keys of 1 queue: 0a.0001\nread again: 0a.0001\n"
 
 
 @pytest.mark.parametrize(

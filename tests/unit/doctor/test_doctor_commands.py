@@ -9,7 +9,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[3]
 SOURCES = [*sorted((CHECKOUT / "apvfio/doctor/checks").glob("*.py")), CHECKOUT / "apvfio/install/checks.py"]
-MAKERS = ("apvfio", "about", "virsh", "edit", "echo")
+MAKERS = ("apvfio", "about", "end_of_drain", "virsh", "edit", "echo")
 """The methods of `Words`."""
 VERBS = re.compile(
     r"(apvfio|chmod|chown|echo|journalctl|kill|mdevctl|mkdir|modprobe|mv|ps|restorecon|rm|sed|setsebool|sh|sleep"
@@ -42,7 +42,7 @@ WORDS = {
     ("about", "plan"), ("about", "define --replace"), ("about", "guest set"),
     # Of the guest that was asked about, and never of another.
     ("virsh", "edit"), ("virsh", "shutdown"), ("virsh", "list"), ("virsh", "attach-device"),
-    ("apvfio", "drain"), ("edit", ""), ("echo", "1"), ("echo", ""),
+    ("end_of_drain", ""), ("edit", ""), ("echo", "1"), ("echo", ""),
 }  # fmt: skip
 
 
