@@ -21,7 +21,11 @@ _WARNING = "apvfio: warning: "
 def printed(module: AnsibleModule, words: Sequence[str]) -> typing.Any:
     """Return the document that apvfio prints, called with ``words``; end the module if the command fails."""
     command = [module.params["executable"], *words]
-    code, out, err = module.run_command(command, handle_exceptions=False)
+    try:
+        code, out, err = module.run_command(command, handle_exceptions=False)
+    except OSError as refused:
+        reason = f"{command[0]} cannot be run: {refused.strerror}."
+        module.fail_json(msg=f"{reason} Install apvfio on the target, or set the option executable.")
     try:
         document = json.loads(out)
     except ValueError:
