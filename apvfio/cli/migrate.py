@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "migrate", help="migrate a running guest to another host that has queues for it"
     )
-    parser.add_argument("guest", metavar="GUEST", help="name or UUID of the running guest")
+    parser.add_argument("guest", metavar="GUEST", help="name, UUID or id of the running guest")
     parser.add_argument(
         "destination",
         metavar="DESTINATION",
@@ -99,15 +99,15 @@ def run(args: argparse.Namespace) -> int:
         mover = Mover(ends, uuid=uuid, terms=terms, budget=budget, progress=progress)
         try:
             with own_lock(os.path.join(args.root, _LOCK.format(uuid)), Patience(0)):
-                return _run(args, ends, mover)
+                return _run(args, ends, mover, uuid)
         except StrandedError as error:
             raise error.for_guest(name) from None
         except ApvfioError as error:
             raise mover.stranded(error).for_guest(name) from None
 
 
-def _run(args: argparse.Namespace, ends: Ends, mover: Mover) -> int:
-    traveller = source.find(ends, args.guest, back=args.back)
+def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
+    traveller = source.find(ends, uuid, back=args.back)
     mover.letter = traveller.letter
     seen = mover.see()
     if seen.here.runs and seen.there.runs:

@@ -44,7 +44,9 @@ class Traveller(NamedTuple):
 
 
 def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
-    """The name and the uuid of the guest of that name or uuid. StrandedError if they cannot be found.
+    """The name and the uuid of the guest of that name, uuid or id on this host.
+
+    StrandedError if they cannot be found.
 
     An interruption is one of a program that has not begun.
     """
@@ -55,7 +57,8 @@ def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
             return guest.name, guest.uuid
         seen = seen._replace(here=Presence(ABSENT))
         guest = there.find(name)
-        if guest:
+        # Each host has ids of its own.
+        if guest and name.lower() in (guest.name.lower(), guest.uuid):
             return guest.name, guest.uuid
     except InterruptionError:
         raise KeyboardInterrupt from None
@@ -66,19 +69,19 @@ def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
     raise StrandedError(unknown, seen._replace(there=Presence(ABSENT)), moved=False)
 
 
-def find(ends: Ends, name: str, *, back: bool) -> Traveller:
-    """The guest of that name or uuid, wherever it runs, or is defined if it runs nowhere.
+def find(ends: Ends, uuid: str, *, back: bool) -> Traveller:
+    """The guest of that uuid, wherever it runs, or is defined if it runs nowhere.
 
     ConflictError if what it holds here is changing just now, or the
     destination has another guest of that name. On the way ``back`` the destination need not answer.
     """
-    guest = ends.here.find(name)
+    guest = ends.here.find(uuid)
     if guest and guest.active:
         try:
             return _running_here(ends, guest, back=back)
         except ApvfioError as error:
             raise error.for_guest(guest.name) from None
-    other = ends.there.find(name)
+    other = ends.there.find(uuid)
     if other and other.active:
         return Traveller(other.name, other.uuid, minimal_xml(other.xml(live=True), _device(other)), Matrix())
     known = guest or other
