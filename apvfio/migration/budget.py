@@ -20,7 +20,7 @@ _AT_MOST = 3.0
 """but no more than these seconds."""
 _BACK = 60.0
 """Seconds for the way back where there is no limit."""
-_CALL = 10.0
+_CALL = 5.0
 """Seconds for one question on the way back,"""
 _LEAST = 1.0
 """and how many of them it has at least."""

@@ -41,10 +41,10 @@ def test_without_a_limit_the_way_back_has_one() -> None:
     assert budget.left() == budget.for_call() == inf
     budget.turn_back()
     assert budget.left() == 60
-    assert budget.for_call() == 10
+    assert budget.for_call() == 5
     budget.turn_back(inf)  # libvirt moves it back
     assert budget.left() == inf
-    assert budget.for_call() == 10
+    assert budget.for_call() == 5
 
 
 def test_turning_back_gives_no_more_time() -> None:
