@@ -276,7 +276,7 @@ class Mover:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
             release_guest(self._system, self._uuid, progress=self._progress)
-        if self._other.expect(self.letter).waits:
+        if stages.MOVE in self.done and self._other.expect(self.letter).waits:
             raise HostError(
                 "libvirt's hook did not run at the destination, so nothing returns its queues when it stops.",
                 remedy="Run 'apvfio install' there.",

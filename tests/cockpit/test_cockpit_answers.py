@@ -228,7 +228,7 @@ class TestNonsense:
                 'echo \'{"error": {"message": "a\\u202eb\\u0007", "guest": "c\\u2066"}}\'; exit 1',
                 "guest c?: a?b?",
             ),
-            ("exec /nowhere/apvfio", "The command apvfio is not on this host, or cannot be run: "),
+            ("exec /nowhere/apvfio", "The command apvfio is not installed, or cannot be run: "),
         ],
     )
     def test_of_guests_is_on_their_card(
@@ -405,7 +405,7 @@ def test_a_dialog_without_fields_plans_again_too(
     host.write(f"sys/devices/vfio_ap/matrix/{device}/remove", "1")
     page = open_page(command=answers.command)
     page.click("Reconcile…")
-    page.until("dialog .plan", "give back to the host")
+    page.until("dialog .plan", "return to the host")
     host.start(a_request("1", "2", n=2))
     page.click("Reconcile", "dialog")
     page.until("dialog [role=alert] strong", "has changed since the plan was made.")

@@ -125,7 +125,7 @@ def test_drift_is_shown_and_reconciled(host: SimulatedHost, open_page: OpenPage)
     page = open_page(host.path)
     page.until("#drift", f"guest g1: its mediated device {mdev(1)} is gone")
     page.click("Reconcile…")
-    page.until("dialog", "give back to the host")
+    page.until("dialog", "return to the host")
     assert host.read("run/apvfio/ledger.json")
     assert status(host)["leases"]
     page.finish("Reconcile")

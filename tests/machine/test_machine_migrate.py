@@ -55,6 +55,15 @@ virtlogd -d -p /run/libvirt/virtlogd.pid
 exec libvirtd -d -p /run/libvirt/libvirtd.pid
 """
 SOCKETS = Path("/run/way")
+LATE = """\
+import sys
+from apvfio.migration import migrate
+migrate.Mover._plug_on_arrival = lambda mover: None
+from apvfio.cli.main import main
+sys.exit(main())
+"""
+"""The program, which plugs the device in when the guest has left: before, it would find this host's device."""
+STAYS = "Nothing is held for it at the destination. It runs here with its queues."
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +119,9 @@ def there(env: MachineEnv, *words: str, check: bool = True) -> CompletedProcess[
 def migrate(env: MachineEnv, at: list[str], *words: str, dies: str = "") -> CompletedProcess[str]:
     """Run the command, or until it is killed after a step."""
     way = f"unix://{SOCKETS}/{len(list(SOCKETS.iterdir()))}{dies[:1]}"
-    program = (
-        ["env", f"DIES={dies} after", sys.executable, "-c", DRIVER]
-        if dies
-        else [sys.executable, "-m", "apvfio"]
-    )
-    return env.run([*program, "migrate", "--migrate-uri", way, "--at", shlex.join(at), *words, NAME, URI])
+    program = ["env", f"DIES={dies} after", sys.executable, "-c", DRIVER if dies else LATE]
+    ways = ["--migrate-uri", way, "--back-uri", f"{way}b"]
+    return env.run([*program, "migrate", *ways, "--at", shlex.join(at), *words, NAME, URI])
 
 
 def simulated(env: MachineEnv) -> list[str]:
@@ -149,7 +155,7 @@ def test_it_comes_back_to_its_real_device(env: MachineEnv, started: None) -> Non
     done = migrate(env, simulated(env))
     assert done.returncode == 1, done
     assert f"mediated device '{mdev(1)}' not found" in done.stderr
-    assert "It runs here with its queues, and nothing is held at the destination." in done.stderr
+    assert STAYS in done.stderr
     assert state(env) == running
     assert mdev(1) in env.virsh("dumpxml", NAME).stdout
     assert NAME not in there(env, "list", "--all", "--name").stdout.split()
@@ -164,6 +170,6 @@ def test_it_stays_with_its_real_device(env: MachineEnv, started: None) -> None:
     finally:
         HOOK.write_text(OURS)
     assert done.returncode == 1, done
-    assert "It runs here with its queues, and nothing is held at the destination." in done.stderr
+    assert STAYS in done.stderr
     assert state(env) == running
     assert mdev(1) in env.virsh("dumpxml", NAME).stdout
