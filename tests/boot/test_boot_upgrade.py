@@ -181,7 +181,7 @@ def test_a_downgrade_loses_nothing_and_says_what_to_do(old: Computer) -> None:
     sentence = f"/run/apvfio/ledger.json was written by a newer apvfio (version {NEXT_LEDGER}). "
     answer = old.run("virsh", "start", "db2")
     assert answer.returncode == 1
-    assert one_sentence(answer.stderr, sentence), answer.stderr
+    assert one_sentence(answer.stderr, f"guest db2: {sentence}"), answer.stderr
     for command in (("status",), ("release", "db1"), ("reconcile",), ("uninstall", "--package")):
         answer = old.run("apvfio", *command)
         assert answer.returncode == 1

@@ -62,7 +62,7 @@ migrate.Mover._plug_on_arrival = lambda mover: None
 from apvfio.cli.main import main
 sys.exit(main())
 """
-"""The program, which plugs the device in when the guest has left: before, it would find this host's device."""
+"""The program, which plugs the device in when the guest has left: there is one kernel."""
 STAYS = "Nothing is held for it at the destination. It runs here with its queues."
 
 
