@@ -410,6 +410,6 @@ def test_a_dialog_without_fields_plans_again_too(
     page.click("Reconcile", "dialog")
     page.until("dialog [role=alert] strong", "has changed since the plan was made.")
     page.click("Show plan", "dialog")
-    page.until("dialog .plan", "Nothing on this host has to change for it.")
+    page.until("dialog .plan", "This host does not have to change.")
     page.finish("Reconcile")
     page.gone("#drift .alert")
