@@ -18,7 +18,7 @@ PATIENCE = 120.0
 """Seconds; mdevctl may wait 99 s in ap-check for the lock of s390-tools."""
 
 _ENDING = 1.0
-"""Seconds that a program has to end when it is told to."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 class ProgramError(Exception):

@@ -168,13 +168,12 @@ class Guests:
 
     def knows(self, uuid: str) -> bool:
         """Whether the guest ``uuid`` runs or is defined; HostError if libvirt cannot tell."""
-        return self._if_known(lambda: self._connection.lookupByUUIDString(uuid)) is not None
+        return self.by_uuid(uuid) is not None
 
     def running(self, uuid: str) -> Guest | None:
         """The guest ``uuid`` if it runs; HostError if libvirt cannot tell."""
-        domain = self._if_known(lambda: self._connection.lookupByUUIDString(uuid))
-        active = domain and self._if_known(domain.isActive)
-        return Guest(domain, self._libvirt) if active else None
+        guest = self.by_uuid(uuid)
+        return guest if guest and self._if_known(guest._domain.isActive) else None
 
     def _if_known(self, call: Callable[[], Any]) -> Any:
         """What ``call`` returns about a guest, None if libvirt knows no such guest."""

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from apvfio.libvirt import hotplug
 from apvfio.libvirt.guests import Guests
-from apvfio.mdev.devices import is_uuid
 from apvfio.migration.places import ABSENT, HALTED, RUNS, UNKNOWN, Presence
 from apvfio.migration.process_group import another_process_group
-from apvfio.model.errors import ApvfioError, HostError, RequestError
+from apvfio.model.errors import ApvfioError, RequestError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -108,10 +107,8 @@ class Daemon:
         return guest
 
     def find(self, name: str) -> Guest | None:
-        """The guest of that name or uuid; HostError if libvirt does not answer."""
+        """The guest of that name, uuid or id; HostError if libvirt does not answer."""
         try:
             return self.guests().find(name)
-        except HostError:
-            raise
         except RequestError:
-            return self.guests().by_uuid(name.lower()) if is_uuid(name) else None
+            return None

@@ -121,7 +121,7 @@ class OtherHost:
 
 
 def _document(output: bytes) -> dict[str, Any] | None:
-    """The JSON object that a command printed, perhaps after what a login prints; None if there is none."""
+    """Return the JSON object at the end of a command's output; a login may print text before it."""
     text = output.decode("utf-8", "replace")
     starts = [0, *(match.start() for match in re.finditer(r"^\{", text, re.MULTILINE))]
     for start in reversed(starts):

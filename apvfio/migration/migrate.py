@@ -75,7 +75,7 @@ class Mover:
         self._system, self._here, self._there, self._other = ends[:4]
         self._uuid = uuid
         self.letter = b""
-        """What both hosts are told of the guest; to be set before a step is taken."""
+        """The guest as both hosts need to know it (`minimal_xml`). Set it before the first step."""
         self._terms = terms
         self._budget = budget
         self._progress = progress
@@ -244,10 +244,8 @@ class Mover:
 
     def _plug_on_arrival(self) -> None:
         """Plug the device in as soon as the guest runs there: libvirt here may yet wait for its hooks."""
-        if stages.PLUG in self.done:
-            return
         there = self._there.look(self._uuid)
-        if there.runs:
+        if there.runs and not there.device:
             with suppress(ApvfioError):  # the step that follows says why
                 self._plug()
 

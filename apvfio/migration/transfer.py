@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _BEAT = 0.2
 _ABORTING = 5.0
-"""Seconds that libvirt has to end a migration once it is told to."""
+"""Seconds that libvirt has to abort a migration."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import HostError
+from lab.hook import hook_script
 from lab.lab import Lab
+from migration_env import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,15 @@ def made_lab(hook: str | None) -> Iterator[Lab]:
 def make_lab() -> MakeLab:
     """Makes labs with hooks of one's own."""
     return made_lab
+
+
+@pytest.fixture(scope="module")
+def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
+    """Two hosts between which guests can be migrated."""
+    with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
+        pair = Pair(here, there)
+        yield pair
+        pair.end()
 
 
 RECORDING_HOOK = """\

@@ -25,7 +25,6 @@ from daemon_env import (
 )
 from hosts import a_matrix, mdev
 from json_schema import require
-from lab.hook import hook_script
 from lifecycle_cases import state
 from migration_env import NAME, Pair, Standing, a_letter, tree, uri
 
@@ -34,18 +33,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import CompletedProcess
 
-    from lab_env import MakeLab
 
 STAYS = "Nothing is held for it at the destination. It runs here with its queues."
 HERE_WITHOUT, THERE, THERE_WITHOUT, BOTH, UNCLEAR, NOWHERE = range(20, 26)
-
-
-@pytest.fixture(scope="module")
-def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
-    with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
-        pair = Pair(here, there)
-        yield pair
-        pair.end()
 
 
 @pytest.fixture

@@ -23,17 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab_env import MakeLab
 
 WITHOUT, ARRIVED = EXIT_CODES[HERE_WITHOUT], EXIT_CODES[THERE]
-
-
-@pytest.fixture(scope="module")
-def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
-    with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
-        pair = Pair(here, there)
-        yield pair
-        pair.end()
 
 
 @pytest.fixture

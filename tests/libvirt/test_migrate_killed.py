@@ -21,7 +21,6 @@ import pytest
 from apvfio.migration.places import BOTH, EXIT_CODES, HERE_WITHOUT, NOWHERE, THERE, THERE_WITHOUT, UNCLEAR
 from daemon_env import REQUESTED, leases
 from hosts import mdev
-from lab.hook import hook_script
 from lab.namespace import environment
 from migration_env import NAME, Pair, Standing, tree, uri
 from migration_ssh import Ssh, children, missing, send
@@ -29,7 +28,6 @@ from migration_ssh import Ssh, children, missing, send
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab_env import MakeLab
 
 LIMIT = 40
 """Seconds that a command may take."""
@@ -78,14 +76,6 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
         pytest.skip(reason)
     with Ssh(tmp_path_factory.mktemp("ssh")) as ssh:
         yield ssh
-
-
-@pytest.fixture(scope="module")
-def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
-    with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
-        pair = Pair(here, there)
-        yield pair
-        pair.end()
 
 
 @pytest.fixture
