@@ -10,13 +10,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from apvfio.kernel.cards import parse_mkvps, read_adapters
-from apvfio.kernel.snapshot import read_or
+from apvfio.engine.master_keys import fresh_keys, keys_in, read_shown
+from apvfio.kernel.cards import read_adapters
 from apvfio.model.cards import CardFacts
 from apvfio.model.criteria import KEYLESS
 from apvfio.model.errors import ApvfioError
-from apvfio.model.host import BUS, HOST_DRIVER
-from apvfio.model.master_keys import SeenKeys
 from apvfio.store import mkvps_file, mkvps_note
 
 if TYPE_CHECKING:
@@ -32,8 +30,7 @@ def read_keys(system: System, host: Host) -> CardFacts:
     """Return the cards, and the master keys of each queue as last read; remember those that are new."""
     cards = read_adapters(system.sysfs)
     keyed = {adapter for adapter, card in cards.items() if card.mode not in ("", KEYLESS)}
-    asked = [q for q, driver in host.drivers.items() if driver == HOST_DRIVER and q.adapter in keyed]
-    shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in asked}
+    shown = read_shown(system, host, [queue for queue in host.drivers if queue.adapter in keyed])
     before: dict[Apqn, Reading] = {}
     with suppress(ApvfioError):
         before = mkvps_file.load(system.files)
@@ -41,15 +38,8 @@ def read_keys(system: System, host: Host) -> CardFacts:
     if mkvps_note.add(system.files, due) and system.files.size(mkvps_note.MKVPS) > mkvps_note.FULL:
         with system.lock():
             mkvps_file.tidy(system.files)
-    seen = mkvps_note.now()
-    texts = {queue: (reading.registers, reading.seen, False) for queue, reading in before.items()}
-    texts |= {queue: (text, seen, True) for queue, text in shown.items() if parse_mkvps(text) is not None}
-    keys = {
-        queue: SeenKeys(found, when, fresh)
-        for queue, (text, when, fresh) in texts.items()
-        if (found := parse_mkvps(text)) is not None and queue in host.drivers
-    }
-    return CardFacts(cards, keys)
+    known = {**keys_in(before), **fresh_keys(shown)}
+    return CardFacts(cards, {queue: keys for queue, keys in known.items() if queue in host.drivers})
 
 
 def _is_due(text: str, before: Reading | None) -> bool:

@@ -11,20 +11,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from apvfio.kernel.cards import parse_mkvps, read_adapters
-from apvfio.kernel.snapshot import read_or
+from apvfio.kernel.snapshot import shown_mkvps
 from apvfio.model.cards import CardFacts
 from apvfio.model.errors import ApvfioError
-from apvfio.model.host import BUS, HOST_DRIVER
+from apvfio.model.host import HOST_DRIVER
 from apvfio.model.master_keys import SeenKeys
 from apvfio.store import mkvps_file, mkvps_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from apvfio.kernel.seam import System
     from apvfio.model.criteria import Criteria
     from apvfio.model.host import Host
     from apvfio.model.matrix import Apqn
+    from apvfio.store.mkvps_file import Reading
 
 
 def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn, SeenKeys]:
@@ -34,25 +35,36 @@ def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn,
     answered.
     """
     asked = [queue for queue in queues if queue in host.drivers]
-    hosts = [queue for queue in asked if host.drivers[queue] == HOST_DRIVER]
-    shown = {queue: read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "") for queue in hosts}
+    shown = read_shown(system, host, asked)
     mkvps_note.add(system.files, shown)
+    known = {**remembered_keys(system), **fresh_keys(shown)}
+    return {queue: known[queue] for queue in asked if queue in known}
+
+
+def read_shown(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn, str]:
+    """Return what those of ``queues`` that the host has show of their keys, '' for one that has no file."""
+    mine = [queue for queue in queues if host.drivers.get(queue) == HOST_DRIVER]
+    return {queue: shown_mkvps(system.sysfs, queue) for queue in mine}
+
+
+def fresh_keys(shown: Mapping[Apqn, str]) -> dict[Apqn, SeenKeys]:
+    """Return the keys of the queues whose texts, ``shown`` just now, tell them."""
     now = mkvps_note.now()
     parsed = {queue: parse_mkvps(text) for queue, text in shown.items()}
-    read = {queue: SeenKeys(keys, now, fresh=True) for queue, keys in parsed.items() if keys is not None}
-    before = remembered_keys(system)
-    return {queue: keys for queue in asked if (keys := read.get(queue) or before.get(queue))}
+    return {queue: SeenKeys(keys, now, fresh=True) for queue, keys in parsed.items() if keys is not None}
 
 
 def remembered_keys(system: System) -> dict[Apqn, SeenKeys]:
     """Return what is remembered, without asking any card; nothing where that cannot be read."""
-    found = {}
     with suppress(ApvfioError):
-        for queue, reading in mkvps_file.load(system.files).items():
-            keys = parse_mkvps(reading.registers)
-            if keys is not None:
-                found[queue] = SeenKeys(keys, reading.seen)
-    return found
+        return keys_in(mkvps_file.load(system.files))
+    return {}
+
+
+def keys_in(readings: Mapping[Apqn, Reading]) -> dict[Apqn, SeenKeys]:
+    """Return the keys that remembered ``readings`` tell."""
+    parsed = {queue: parse_mkvps(reading.registers) for queue, reading in readings.items()}
+    return {queue: SeenKeys(keys, readings[queue].seen) for queue, keys in parsed.items() if keys is not None}
 
 
 def tidy_keys(system: System) -> None:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import time
 
 from apvfio.engine.deferred import is_watched
-from apvfio.kernel.snapshot import in_use, is_set_offline, read_or
+from apvfio.kernel.snapshot import in_use, is_set_offline, shown_mkvps
 from apvfio.kernel.usage import read_usage
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
-from apvfio.model.host import BUS
 from apvfio.model.matrix import Apqn
 from apvfio.plan.availability import HeldByDeviceError
 from apvfio.plan.start_plan import make_plan
@@ -86,7 +85,7 @@ def remember_keys(system: System, queues: Iterable[Apqn]) -> None:
     deadline = time.monotonic() + KEYS_PATIENCE
     shown = {}
     for queue in queues:
-        shown[queue] = read_or(system.sysfs, f"{BUS}/devices/{queue}/mkvps", "")
+        shown[queue] = shown_mkvps(system.sysfs, queue)
         if time.monotonic() > deadline:
             break
     if add(system.files, shown) and system.files.size(MKVPS) > FULL:

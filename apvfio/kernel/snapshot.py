@@ -136,6 +136,11 @@ def is_online(sysfs: Sysfs, queue: Apqn) -> bool:
     return read_or(sysfs, f"{BUS}/devices/{queue}/online", "1").strip() != "0"
 
 
+def shown_mkvps(sysfs: Sysfs, queue: Apqn) -> str:
+    """What ``queue`` shows of its master keys, '' if it has no such file; its card is asked."""
+    return read_or(sysfs, f"{BUS}/devices/{queue}/mkvps", "")
+
+
 def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether the administrator has set ``queue`` offline: one that is deconfigured reads so, too."""
     # Nearly all are online: one read for each of them.
