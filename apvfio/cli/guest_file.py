@@ -11,17 +11,18 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio.cli.guest_request import require_annotation
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
-from apvfio.domain.request import asked_in, guest_uuid, parse_device, parse_domain
+from apvfio.domain.request import guest_uuid, parse_device, parse_domain
 from apvfio.domain.xml_editor import device_uuids, difference, own_mdevs, with_request_in_file
 from apvfio.domain.xml_reader import read_domain
 from apvfio.engine.preview import preview_start
 from apvfio.libvirt.device_conflicts import DeviceChoice
 from apvfio.libvirt.guests import annotation
-from apvfio.model.errors import ApvfioError, ConflictError, Exit, RequestError, UsageError
+from apvfio.model.errors import ApvfioError, ConflictError, Exit, UsageError
 from apvfio.store.safe_open import file_error, read_part, replace_whole
 
 if TYPE_CHECKING:
@@ -95,12 +96,8 @@ def _edit(args: argparse.Namespace, path: str, asked: Requested) -> _Edit:
     before = _read(path)
     domain = read_domain(before)
     request = asked(before)
-    if request is None and asked_in(before) is None:
-        raise RequestError(
-            "it has no annotation.",
-            guest=domain.name,
-            remedy="Name its queues: --adapters and --domains, or --any.",
-        )
+    if request is None:
+        require_annotation(before, domain.name)
     bare = parse_device(before)
     device = _device(args, path, guest_uuid(before), bare.mdev if bare else None)
     text = annotation(*request) if request else None

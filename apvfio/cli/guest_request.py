@@ -64,6 +64,16 @@ def requested(args: argparse.Namespace, xml: bytes) -> Asked | None:
     )
 
 
+def require_annotation(xml: bytes, guest: str) -> None:
+    """RequestError if the domain ``xml`` of ``guest`` has no annotation that could stay as it is."""
+    if asked_in(xml) is None:
+        raise RequestError(
+            "it has no annotation.",
+            guest=guest,
+            remedy="Name its queues: --adapters and --domains, or --any.",
+        )
+
+
 def _now(args: argparse.Namespace, xml: bytes) -> Asked | None:
     """Return the present request of what is to change; None without one, or to replace an invalid one."""
     try:

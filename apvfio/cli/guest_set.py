@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_file import set_in_file
-from apvfio.cli.guest_request import NEITHER, requested
+from apvfio.cli.guest_request import NEITHER, requested, require_annotation
 from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, edited, warn_of_saved
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
@@ -132,12 +132,8 @@ def _seen(args: argparse.Namespace, system: System) -> State | None:
 def _task(args: argparse.Namespace, guest: Guest, found: Asked | None, others: OtherDevices) -> _Task:
     scope = Scope.of(args, guest)
     text = annotation(found.asked, found.free_by) if found else None
-    if text is None and asked_in(guest.xml()) is None:
-        raise RequestError(
-            "it has no annotation.",
-            guest=guest.name,
-            remedy="Name its queues: --adapters and --domains, or --any.",
-        )
+    if text is None:
+        require_annotation(guest.xml(), guest.name)
     now = attached(guest) if guest.active else None
     defined = parse_device(guest.xml()) if scope.config else None
     had = defined.mdev if defined else None

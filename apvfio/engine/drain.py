@@ -70,7 +70,7 @@ def begin_drain(system: System, area: Area) -> None:
         drains = load_drains(system.files)
         if all(drain.area != area for drain in drains):
             drains.append(Drain(area, int(time.time())))
-        save_drains(system.files, [_same(drain, area, restoring=False) for drain in drains])
+        save_drains(system.files, _changed(drains, area, lambda drain: drain._replace(restoring=False)))
 
 
 def note_moved(system: System, area: Area, guest: MovedGuest) -> None:
@@ -118,12 +118,11 @@ def end_drain(system: System, area: Area) -> None:
 
 def _change(system: System, area: Area, change: Callable[[Drain], Drain]) -> None:
     with system.lock():
-        drains = load_drains(system.files)
-        save_drains(system.files, [change(drain) if drain.area == area else drain for drain in drains])
+        save_drains(system.files, _changed(load_drains(system.files), area, change))
 
 
-def _same(drain: Drain, area: Area, *, restoring: bool) -> Drain:
-    return drain._replace(restoring=restoring) if drain.area == area else drain
+def _changed(drains: Iterable[Drain], area: Area, change: Callable[[Drain], Drain]) -> list[Drain]:
+    return [change(drain) if drain.area == area else drain for drain in drains]
 
 
 def _after(change: LivePlan, seen: State) -> State:

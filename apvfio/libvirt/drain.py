@@ -14,6 +14,7 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.live_guest import this_process
+from apvfio.libvirt.users import foreign_devices
 from apvfio.model.drain import MovedGuest
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import ENDING
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
     from apvfio.kernel.seam import System
     from apvfio.libvirt.guests import Guest
+    from apvfio.libvirt.users import ForeignDevice
     from apvfio.model.drain import Drain
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Apqn, Area, Matrix
-    from apvfio.model.process import Process
     from apvfio.model.request import Request
     from apvfio.plan.live_change import LivePlan
 
@@ -62,29 +63,21 @@ class Stays(NamedTuple):
     """Whether stopping it is what takes it off the queues."""
 
 
-class Stranger(NamedTuple):
-    """A mediated device of somebody else's that has queues of the area."""
-
-    mdev: str
-    queues: tuple[Apqn, ...]
-    process: Process | None
-    """Who has it open."""
-
-
 class DrainPlan(NamedTuple):
     """What a drain of an area does, or has left to do."""
 
     area: Area
     moves: tuple[Move, ...]
     stays: tuple[Stays, ...]
-    strangers: tuple[Stranger, ...]
+    devices: tuple[ForeignDevice, ...]
+    """Mediated devices of others that have queues of the area."""
     overrides: dict[Apqn, str]
     """The overrides that are cleared."""
 
     @property
     def is_done(self) -> bool:
         """Whether nobody is left on the area."""
-        return not (self.moves or self.stays or self.strangers)
+        return not (self.moves or self.stays or self.devices)
 
 
 class RestorePlan(NamedTuple):
@@ -127,9 +120,8 @@ def plan_drain(system: System, area: Area, running: dict[str, Guest]) -> DrainPl
             stays.append(_stays(lease, area, f"it cannot be moved: {change.clause}", must_stop=True))
         else:
             moves.append(Move(guest, request, lease, change))
-    return DrainPlan(
-        area, tuple(moves), tuple(stays), _strangers(system, area), engine.idle_overrides_of(system, area)
-    )
+    devices = foreign_devices(system, read_host(system.sysfs), load(system.files, system.boot_id), area)
+    return DrainPlan(area, tuple(moves), tuple(stays), devices, engine.idle_overrides_of(system, area))
 
 
 def drain(system: System, area: Area, running: dict[str, Guest]) -> tuple[DrainPlan, DrainPlan]:
@@ -244,15 +236,6 @@ def _stays_because(lease: Lease, guest: Guest | None, request: Request | None) -
 def _stays(lease: Lease, area: Area, why: str, *, must_stop: bool) -> Stays:
     queues = {queue for held in (lease, lease.before) if held for queue in area.queues_of(held.matrix)}
     return Stays(lease.guest, lease.uuid, tuple(sorted(queues)), why, must_stop)
-
-
-def _strangers(system: System, area: Area) -> tuple[Stranger, ...]:
-    leases = load(system.files, system.boot_id).leases
-    return tuple(
-        Stranger(uuid, tuple(area.queues_of(matrix)), system.opener(uuid))
-        for uuid, matrix in sorted(read_host(system.sysfs).mdevs.items())
-        if uuid not in leases and area.meets(matrix)
-    )
 
 
 def _back(system: System, area: Area, guest: Guest, lease: Lease, before: Matrix) -> tuple[Move | None, str]:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.libvirt.status import Status
     from apvfio.model.drain import Drain
+    from apvfio.model.host import Host
     from apvfio.model.ids import IdSet
-    from apvfio.model.ledger import Claim, Lease
+    from apvfio.model.ledger import Claim, Lease, Ledger
     from apvfio.model.matrix import Apqn, Area, Matrix
     from apvfio.model.owners import Owner
     from apvfio.model.process import Process
@@ -46,7 +47,7 @@ class ForeignDevice(NamedTuple):
     mdev: str
     matrix: Matrix
     process: Process | None
-    """Who has it open."""
+    """The process that has it open."""
 
 
 class Users(NamedTuple):
@@ -121,14 +122,19 @@ def read_users(system: System, area: Area, connect: str) -> Users:
         found=found,
         guests=guests,
         libvirt_error=error,
-        devices=tuple(
-            ForeignDevice(uuid, matrix, system.opener(uuid))
-            for uuid, matrix in sorted(found.host.mdevs.items())
-            if uuid not in found.ledger.leases and area.meets(matrix)
-        ),
+        devices=foreign_devices(system, found.host, found.ledger, area),
         definitions=tuple(device for device in defined_devices(system.files) if area.meets(device.matrix)),
         # Shown whether or not the policy minds.
         usage=usage_of(system, found.host, mine, Policy()),
+    )
+
+
+def foreign_devices(system: System, host: Host, ledger: Ledger, area: Area) -> tuple[ForeignDevice, ...]:
+    """Return the mediated devices without a lease that have queues of ``area``."""
+    return tuple(
+        ForeignDevice(uuid, matrix, system.opener(uuid))
+        for uuid, matrix in sorted(host.mdevs.items())
+        if uuid not in ledger.leases and area.meets(matrix)
     )
 
 

@@ -12,7 +12,8 @@ from apvfio.view.clock import local, utc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apvfio.libvirt.drain import DrainPlan, Move, RestorePlan, Stays, Stranger
+    from apvfio.libvirt.drain import DrainPlan, Move, RestorePlan, Stays
+    from apvfio.libvirt.users import ForeignDevice
     from apvfio.model.drain import Drain
 
 _LONGEST = 1000
@@ -46,7 +47,7 @@ def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str
 
 def left_lines(plan: DrainPlan, words: Words) -> Iterator[str]:
     """Return the lines about who is left on the area, with the commands that take them off it."""
-    if not (plan.stays or plan.strangers):
+    if not (plan.stays or plan.devices):
         other = "other " if plan.moves else ""
         yield f"no {other}guest or mediated device has queues of {plan.area}"
         return
@@ -54,9 +55,10 @@ def left_lines(plan: DrainPlan, words: Words) -> Iterator[str]:
         why = printable(one.why, _LONGEST)
         yield f"guest {printable(one.name)} stays on {some_queues(one.queues)}: {why}"
         yield from (f"    {printable(command, _LONGEST)}" for command in _stopping(one, words))
-    for device in plan.strangers:
+    for device in plan.devices:
+        queues = some_queues(plan.area.queues_of(device.matrix))
         opened = f", open in process {device.process.pid}" if device.process else ""
-        yield f"mediated device {device.mdev} stays on {some_queues(device.queues)}{opened}"
+        yield f"mediated device {device.mdev} stays on {queues}{opened}"
         yield f"    {_removing(device)}"
 
 
@@ -96,11 +98,11 @@ def drain_json(done: DrainPlan, left: DrainPlan, words: Words, *, dry_run: bool)
         "devices": [
             {
                 "mdev": device.mdev,
-                "queues": [str(queue) for queue in device.queues],
+                "queues": [str(queue) for queue in left.area.queues_of(device.matrix)],
                 "pid": device.process.pid if device.process else None,
                 "commands": [_removing(device)],
             }
-            for device in left.strangers
+            for device in left.devices
         ],
     }
 
@@ -167,5 +169,5 @@ def _stopping(one: Stays, words: Words) -> list[str]:
     return [words.virsh("shutdown", one.name)] if one.must_stop else []
 
 
-def _removing(device: Stranger) -> str:
+def _removing(device: ForeignDevice) -> str:
     return f"mdevctl stop -u {device.mdev}"
