@@ -32,7 +32,7 @@ class Source(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, known: list[Command]) -> Source:
-        """Read a source, whose title is as in "# apvfio-dump", or has a summary that its command has not."""
+        """Read a source. Its title names commands; without a summary after it, the command's help is that."""
         _, title, *parts = re.split(r"^##? ", path.read_text(), flags=re.MULTILINE)
         names, _, summary = title.strip().partition(" - ")
         found: list[Command] = []

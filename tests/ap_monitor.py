@@ -82,7 +82,7 @@ def _stand_between(listening: socket.socket, qemu: socket.socket, devices: set[s
 def _serve(
     libvirt: socket.socket, qemu: socket.socket, devices: set[str], said: bytes, *, again: bool
 ) -> bool:
-    """Until the daemon hangs up, or dies; False if QEMU has ended. ``said`` is what libvirt is told first."""
+    """Serve one connection of libvirt's, which gets ``said`` first; return False if QEMU has ended."""
     asked = b""
     lists: set[str] = set()
     with suppress(ConnectionError):

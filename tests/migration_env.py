@@ -86,6 +86,15 @@ class Pair:
             env.virsh("undefine", NAME, check=False)
             eventually(partial(leases, env), {})
 
+    def recover(self) -> None:
+        """Undo on both hosts what a cut-off migration, or a dead daemon, has left."""
+        for env in (self.here, self.there):
+            env.start_daemon()  # unless it runs
+            env.virsh("destroy", NAME, check=False)
+            if leases(env):  # of a guest that never came
+                env.run([env.python, "-m", "apvfio", "release", NAME])
+        self.clean()
+
     def start(self, requested: Matrix = REQUESTED) -> None:
         """Define the guest here, and start it."""
         self.here.define(NAME, requested, mdev(1))

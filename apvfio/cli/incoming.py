@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import select
+from functools import partial
 from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_source import read_file
@@ -15,6 +15,7 @@ from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
 from apvfio.install.installed_files import HOOK
 from apvfio.kernel.snapshot import read_host
+from apvfio.libvirt.hook import has_no_reader
 from apvfio.migration import destination
 from apvfio.model.errors import Exit, HostError, printable
 from apvfio.store.system import on_this_machine
@@ -22,6 +23,8 @@ from apvfio.view.status_report import lease_json
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
+
+_STANDARD_OUTPUT = 1
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             print_result(args, preview.as_json(), describe(preview.plan))
         else:
             _require_hook(system)
-            lease = destination.expect(system, xml, abandoned=_reader_has_left)
+            # The other host may have given up, or the connection to it may have broken.
+            lease = destination.expect(system, xml, abandoned=partial(has_no_reader, _STANDARD_OUTPUT))
             waits = f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}"
             print_result(args, lease_json(lease), [waits])
     return Exit.OK
@@ -67,10 +71,3 @@ def _require_hook(system: System) -> None:
             "libvirt's hook, which returns a guest's queues when it stops, is not installed there.",
             remedy="Run 'apvfio install' on that host.",
         )
-
-
-def _reader_has_left() -> bool:
-    """Whether nobody reads the answer any more: the other host has given up, or the way to it is cut."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))

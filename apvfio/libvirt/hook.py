@@ -157,8 +157,13 @@ def _opened(system: System | None) -> AbstractContextManager[System]:
 
 def daemon_has_died() -> bool:
     """Whether the daemon that called has died: nobody is left to read standard error."""
+    return has_no_reader(2)
+
+
+def has_no_reader(descriptor: int) -> bool:
+    """Whether the pipe that ``descriptor`` writes to has no reader any more."""
     poll = select.poll()
-    poll.register(2, 0)
+    poll.register(descriptor, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 

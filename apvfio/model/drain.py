@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drains: areas whose queues no guest gets, because an administrator is about to change them."""
+"""Drains: areas of queues that guests do not get while an administrator changes the hardware."""
 
 from __future__ import annotations
 

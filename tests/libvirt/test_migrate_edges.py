@@ -32,12 +32,7 @@ def pair(two_labs: Pair) -> Iterator[Pair]:
     """Two hosts on which all comes home in the end."""
     before = two_labs.standing()
     yield two_labs
-    for env in (two_labs.here, two_labs.there):
-        env.start_daemon()  # unless it runs
-        env.virsh("destroy", NAME, check=False)
-        if leases(env):
-            env.run([env.python, "-m", "apvfio", "release", NAME])
-    two_labs.clean()
+    two_labs.recover()
     assert two_labs.standing() == before
 
 

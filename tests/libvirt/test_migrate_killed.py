@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from apvfio.migration.places import BOTH, EXIT_CODES, HERE_WITHOUT, NOWHERE, THERE, THERE_WITHOUT, UNCLEAR
-from daemon_env import REQUESTED, leases
+from daemon_env import REQUESTED
 from hosts import mdev
 from lab.namespace import environment
 from migration_env import NAME, Pair, Standing, tree, uri
@@ -82,11 +82,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
 def pair(two_labs: Pair) -> Iterator[Pair]:
     before = two_labs.standing()
     yield two_labs
-    for env in (two_labs.here, two_labs.there):
-        env.virsh("destroy", NAME, check=False)
-        if leases(env):  # of a guest that never came
-            env.run([env.python, "-m", "apvfio", "release", NAME])
-    two_labs.clean()
+    two_labs.recover()
     assert two_labs.standing() == before
 
 

@@ -302,7 +302,7 @@ def _why_no_plan(facts: Facts) -> str:
 
 
 def _told_elsewhere(warning: str) -> bool:
-    """Whether a warning of a plan is told by another part of the sentence, or by another check."""
+    """Whether another part of the sentence, or another check, says the same as a plan's ``warning``."""
     return "collateral" in warning or "a Secure Execution guest must not" in warning
 
 

@@ -220,7 +220,7 @@ def test_two_domains_of_one_adapter_with_one_key_are_warned_of(machine: Machine)
     assert said in preview_plan(machine, both).warnings
     assert said not in preview_plan(machine, both._replace(secure=False)).warnings
     assert said in preview_plan(machine, request(criteria('mode="ep11" adapters="1" domains="2"'))).warnings
-    # The start itself tells the audit log, and a remembered key is told as one.
+    # The start writes the warning to the audit log, and names a remembered key as remembered.
     start_guest(machine, request(ids("2")))
     found = plan_change(machine, both, UNKNOWN)
     assert any(
