@@ -64,9 +64,13 @@ class SpoiltAnswers:
         return (self.directory / "asked").read_text().split().count(what)
 
     def running(self, what: str) -> list[int]:
-        """The spoilt commands of that kind that run."""
+        """The spoilt commands of that kind that run.
+
+        A child that a shell has forked has the shell's words until it runs its own program: it is no command.
+        """
         word = str(self.directory / what).encode()
-        return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and word in _words(pid)]
+        running = {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and word in _words(pid)}
+        return sorted(pid for pid in running if _parent(pid) not in {None, *running})
 
 
 def _words(pid: str) -> list[bytes]:
@@ -74,3 +78,10 @@ def _words(pid: str) -> list[bytes]:
         return Path("/proc", pid, "cmdline").read_bytes().split(b"\0")
     except OSError:  # it has ended meanwhile
         return []
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # it has ended meanwhile
+        return None
