@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
         system = on_premise(place, args.if_state, state_of)
         left: list[str] = []
         if args.dry_run:
-            outcome = preview_reconcile(system)
+            outcome, host = preview_reconcile(system)
             live_changes = live_guest.differences(system)
         else:
             outcome = reconcile_host(system, hurry=args.defer, progress=progress)
             live_changes, left = live_guest.reconcile_all(system)
-        host = read_host(system.sysfs)
+            host = read_host(system.sysfs)
         waiting = [*left, *waits(system, outcome.ledger)]
     print_outcome(
         outcome,
@@ -98,8 +98,8 @@ def print_outcome(
 ) -> None:
     """Print the steps, taken or of a ``dry_run``, and what the host does not get back yet.
 
-    ``host`` is as it is now; the JSON has the ``state`` before the steps, if given. ``live_changes`` says how
-    interrupted live changes ended, ``waiting`` what a later reconcile will do and why, in sentences.
+    ``host`` is as the steps leave it; the JSON has the ``state`` before the steps, if given. ``live_changes``
+    says how interrupted live changes ended, ``waiting`` what a later reconcile will do and why, in sentences.
     """
     left = _still_pending(outcome, host)
     if as_json:
@@ -138,7 +138,6 @@ def print_outcome(
 
 def _still_pending(outcome: Outcome, host: Host) -> list[PendingReturn]:
     """The returns still pending after ``outcome`` whose queues no guest needs, and what holds them up."""
-    pending, doomed = outcome.pending, outcome.ledger.mdevs_to_remove()
-    staying = {uuid: matrix for uuid, matrix in host.mdevs.items() if uuid not in doomed}
+    pending = outcome.pending
     rest = outcome.ledger._replace(pending=pending.pending, overrides=pending.overrides)
-    return pending_returns(host._replace(mdevs=staying), rest)
+    return pending_returns(host, rest)

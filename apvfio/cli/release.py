@@ -49,13 +49,13 @@ def run(args: argparse.Namespace) -> int:
         for lease in ledger_file.load(system.files, system.boot_id).of_guest(uuid):
             warn_of_binding(lease)
         if args.dry_run:
-            outcome = preview_release(system, uuid, force=args.force)
+            outcome, host = preview_release(system, uuid, force=args.force)
         else:
             if args.force:
                 confirm(args, f"Take the queues of guest {printable(args.guest)} even while it uses them?")
             with ProgressLine() as progress:
                 outcome = release_guest(system, uuid, force=args.force, progress=progress)
-        host = read_host(system.sysfs)
+            host = read_host(system.sysfs)
     print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)
     return Exit.OK
 

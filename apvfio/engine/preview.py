@@ -14,7 +14,7 @@ from apvfio.engine.state import State, read_ledger, read_state
 from apvfio.model.ledger import CHANGING, HELD
 from apvfio.model.matrix import Matrix
 from apvfio.plan.key_warnings import key_warnings
-from apvfio.plan.steps import after_stop, pending_steps, with_all_returned
+from apvfio.plan.steps import after_returns, after_stop, pending_steps
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
@@ -53,8 +53,11 @@ def preview_plan(system: System, request: Request, state: State | None = None) -
     return found._replace(warnings=warnings, keys=keys)
 
 
-def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> Outcome:
-    """The end of what the guest ``guest_uuid`` holds; ConflictError if it still has it, unless ``force``."""
+def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> tuple[Outcome, Host]:
+    """The end of what the guest ``guest_uuid`` holds, and the host then.
+
+    ConflictError if the guest still has it, unless ``force``.
+    """
     evidence = Evidence(system)
     host, found, ledger = read_ledger(system, evidence)
     for lease in () if force else found.of_guest(guest_uuid):
@@ -62,11 +65,13 @@ def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> 
     return _preview(ledger.with_ending(guest_uuid), host)
 
 
-def preview_reconcile(system: System) -> Outcome:
-    """The pending steps, and how the host differs from the ledger."""
+def preview_reconcile(system: System) -> tuple[Outcome, Host]:
+    """The pending steps and how the host differs from the ledger, and the host after the steps."""
     host, found, ledger = read_ledger(system)
-    return _preview(ledger, host)._replace(seen=tuple(differences(system, host, found)))
+    outcome, after = _preview(ledger, host)
+    return outcome._replace(seen=tuple(differences(system, host, found))), after
 
 
-def _preview(ledger: Ledger, host: Host) -> Outcome:
-    return Outcome(pending_steps(ledger, host), with_all_returned(ledger, host))
+def _preview(ledger: Ledger, host: Host) -> tuple[Outcome, Host]:
+    left, after = after_returns(ledger, host)
+    return Outcome(pending_steps(ledger, host), left), after

@@ -150,12 +150,11 @@ def with_all_returned(ledger: Ledger, host: Host) -> Ledger:
     return ledger.without_overrides(overrides)._replace(pending=ledger.pending - bits)
 
 
-def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
-    """The ledger and the host when the guest ``guest_uuid`` has stopped, for planning its next start.
+def after_returns(ledger: Ledger, host: Host) -> tuple[Ledger, Host]:
+    """The ledger and the host when all that can be returned now has been, the devices that go removed.
 
     What other devices keep from the host stays pending, as with `pending_steps`.
     """
-    ledger = ledger.with_ending(guest_uuid)
     left = with_all_returned(ledger, host)
     bits = ledger.pending - left.pending
     returned = {queue: before for queue, before in ledger.overrides.items() if queue not in left.overrides}
@@ -173,8 +172,15 @@ def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Hos
         else driver
         for queue, driver in host.drivers.items()
     }
+    return left, after._replace(drivers=drivers)
+
+
+def after_stop(ledger: Ledger, host: Host, guest_uuid: str) -> tuple[Ledger, Host]:
+    """The ledger and the host when the guest ``guest_uuid`` has stopped, for planning its next start."""
+    ledger = ledger.with_ending(guest_uuid)
+    left, after = after_returns(ledger, host)
     ended = [lease.mdev for lease in ledger.of_guest(guest_uuid)]
-    return left.without_leases(*ended), after._replace(drivers=drivers)
+    return left.without_leases(*ended), after
 
 
 def _back_offline(ledger: Ledger, host: Host, returns: MaskBits) -> Iterator[Step]:

@@ -184,9 +184,8 @@ HISTORIES = st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(acts, 
 
 @pytest.mark.parametrize("version", PROFILES)
 @settings(
-    max_examples=10,
+    max_examples=30,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=HISTORIES)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from apvfio.engine.preview import preview_reconcile
 from apvfio.engine.reconcile import reconcile_host
+from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS, OVERRIDES
 from apvfio.model.ledger import ENDING
@@ -103,8 +104,9 @@ def test_whatever_was_broken_off(
             name, change = words.split()
             system.sysfs.write(f"bus/ap/{name}", change)
     with host.opened() as system:
-        expected = preview_reconcile(system)
+        expected, after = preview_reconcile(system)
         done = reconcile_host(system)
+        assert after == read_host(system.sysfs)
     assert (bits(done.steps), done.seen) == (bits(expected.steps), expected.seen)
     assert (done.pending.pending, done.pending.overrides) == (
         expected.pending.pending,

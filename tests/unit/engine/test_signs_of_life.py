@@ -82,7 +82,8 @@ def test_release_refuses_and_names_guest_and_process(machine: Machine, says: str
             refused(machine, guest(1))
         assert str(caught.value) == f"guest g1: {says}. Stop the guest first."
     assert machine.snapshot() == before
-    assert preview_release(machine, guest(1), force=True).steps
+    outcome, _ = preview_release(machine, guest(1), force=True)
+    assert outcome.steps
     with suppress(ApvfioError):  # 6.1 waits until a device that is open is closed
         release_guest(machine, guest(1), force=True)
         assert not machine.host.mdevs
