@@ -4,7 +4,8 @@
 
 QEMU without KVM on IBM Z has no AP bus. This stands between libvirt and QEMU's monitor and answers, as a
 QEMU that has one would, what is about a vfio-ap device; all else, migration included, is QEMU's own.
-A device is not let go of while `STUBBORN` is there, and none is taken while `FULL` is.
+A device is not let go of while `STUBBORN` is there, and none is taken while `FULL` is. If the directory
+`WATCHED` is there, QEMU has a second monitor in it, named by its process id.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import suppress
 QEMU = "/usr/bin/qemu-system-s390x"
 STUBBORN = "/var/lib/libvirt/stubborn"
 FULL = "/var/lib/libvirt/full"
+WATCHED = "/var/lib/libvirt/watched"
 
 
 def main(argv: list[str]) -> None:
@@ -39,6 +41,8 @@ def main(argv: list[str]) -> None:
     ours.close()
     os.set_inheritable(qemus.fileno(), True)
     words[at] = f"socket,id=charmonitor,fd={qemus.fileno()}"
+    if os.path.isdir(WATCHED):
+        words += ["-qmp", f"unix:{WATCHED}/{os.getpid()},server=on,wait=off"]
     os.execv(QEMU, [QEMU, *words])
 
 

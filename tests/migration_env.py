@@ -69,8 +69,8 @@ class Pair:
         # QEMU, which is nobody in particular, makes the socket that its memory comes through.
         self._sockets.chmod(0o1777)
         self._numbers = itertools.count()
-        for env in (self.here, self.there):
-            _prepare(env)
+        for lab in (here, there):
+            make_migratable(lab)
 
     def end(self) -> None:
         """Leave nothing in the file system."""
@@ -182,14 +182,14 @@ def a_letter(name: str, requested: Matrix, env: LabEnv) -> str:
     return re.sub("<uuid>.*</uuid>", f"<uuid>{guest_uuid(name)}</uuid>", env.xml(name, requested, mdev(7)))
 
 
-def _prepare(env: LabEnv) -> None:
+def make_migratable(lab: Lab) -> None:
     """A libvirtd that is not the other one, and guests that devices can be plugged into."""
-    env.stop_daemon()
-    path = f"{env.lab.work}/etc/libvirt/libvirtd.conf"
+    lab.libvirtd.stop()
+    path = f"{lab.work}/etc/libvirt/libvirtd.conf"
     settings = f'{Path(path).read_text(encoding="utf-8")}host_uuid = "{uuid.uuid4()}"\n'
     write_file(path, settings.encode())
-    write_file(f"{env.lab.work}{EMULATOR}", (TESTS / "ap_monitor.py").read_bytes(), 0o755)
-    env.start_daemon()
+    write_file(f"{lab.work}{EMULATOR}", (TESTS / "ap_monitor.py").read_bytes(), 0o755)
+    lab.libvirtd.start()
 
 
 def _run(words: list[str], **more: str) -> CompletedProcess[str]:

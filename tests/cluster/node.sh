@@ -1,17 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# One node of a cluster, in namespaces of its own (mounts, network, names, processes): node.sh DIR CHECKOUT
+# One node of a cluster, in namespaces of its own (mounts, network, names, processes): node.sh DIR CHECKOUT NODE [lab]
+#
+# DIR has corosync.conf and hosts, and keeps what a node has on its disk. In a lab, /run and /proc are there already,
+# and there may be more for the node in DIR: bin, for /usr/bin, and ssh, in place of /etc/ssh.
 set -eu
 dir=$1
 checkout=$2
-node=n1
+node=$3
+lab=${4:-}
 
-mount -t proc proc /proc
 hostname "$node"
 ip link set lo up
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -p /run/crm /run/lock /run/resource-agents
+if [ -z "$lab" ]; then
+    mount -t proc proc /proc
+    mount -t tmpfs -o mode=0755 tmpfs /run
+fi
+mkdir -p /run/crm /run/lock /run/resource-agents /run/sshd
 chown hacluster:haclient /run/crm
 chmod 0750 /run/crm
 for path in /etc/corosync /var/lib/corosync /var/lib/pacemaker /var/log/corosync /var/log/pacemaker; do
@@ -22,43 +28,22 @@ done
 for path in blackbox cib cores pengine; do
     install -d -o hacluster -g haclient -m 0750 "/var/lib/pacemaker/$path"
 done
-cp -a /usr/lib/ocf/resource.d "$dir/"
-ln -s "$checkout/pacemaker/ocf" "$dir/resource.d/apvfio"
+if [ ! -d "$dir/resource.d" ]; then
+    cp -a /usr/lib/ocf/resource.d "$dir/"
+    ln -s "$checkout/pacemaker/ocf" "$dir/resource.d/apvfio"
+fi
 mount --bind "$dir/resource.d" /usr/lib/ocf/resource.d
-printf '127.0.0.1 localhost %s\n' "$node" >"$dir/hosts"
 mount --bind "$dir/hosts" /etc/hosts
-
-cat >/etc/corosync/corosync.conf <<END
-totem {
-  version: 2
-  cluster_name: apvfio
-  transport: knet
-  crypto_cipher: none
-  crypto_hash: none
-}
-system {
-  allow_knet_handle_fallback: yes
-  sched_rr: no
-  move_to_root_cgroup: no
-}
-logging {
-  to_syslog: no
-  to_logfile: yes
-  logfile: /var/log/corosync/corosync.log
-}
-quorum {
-  provider: corosync_votequorum
-}
-nodelist {
-  node {
-    name: $node
-    nodeid: 1
-    ring0_addr: 127.0.0.1
-  }
-}
-END
+if [ -d "$dir/bin" ]; then
+    mount -t overlay overlay -o "lowerdir=$dir/bin:/usr/bin" /usr/bin
+fi
+if [ -d "$dir/ssh" ]; then
+    mount --bind "$dir/ssh" /etc/ssh
+    /usr/sbin/sshd -D -e >"$dir/sshd.out" 2>&1 &
+fi
+cp "$dir/corosync.conf" /etc/corosync/
 corosync -f >"$dir/corosync.out" 2>&1 &
 sleep 1
 PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_logfacility=none pacemakerd -f >"$dir/pacemakerd.out" 2>&1 &
 touch "$dir/up"
-exec sleep infinity
+[ -n "$lab" ] || exec sleep infinity

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.mdev import programs
 from apvfio.model.errors import HostError
+from cluster.corosync import write_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 NAME = "n1"
-_SCRIPT = Path(__file__).with_name("node.sh")
+SCRIPT = Path(__file__).with_name("node.sh")
 _PROGRAMS = ("unshare", "nsenter", "corosync", "pacemakerd", "cibadmin", "crm_attribute", "crm_mon")
 _NAMESPACES = ("--mount", "--net", "--uts", "--pid", "--ipc")
 _PATIENCE = 60.0
@@ -40,7 +41,8 @@ class OneNode:
         if missing:
             raise HostError(f"not installed: {', '.join(missing)}.")
         words = ["unshare", *_NAMESPACES, "--propagation=private", "--fork", "--kill-child"]
-        words += [str(_SCRIPT), str(self.work), str(CHECKOUT)]
+        words += [str(SCRIPT), str(self.work), str(CHECKOUT), NAME]
+        write_configuration(self.work, {NAME: "127.0.0.1"})
         with (self.work / "node.out").open("wb") as log:
             self._outer = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:

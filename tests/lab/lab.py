@@ -100,6 +100,16 @@ class Lab:
             self._namespace.stop()
             shutil.rmtree(self.work, ignore_errors=True)
 
+    def cut_power(self) -> None:
+        """End it as a host that loses power: nothing is saved, and the lab is over."""
+        self._namespace.cut_power()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    @property
+    def network(self) -> int:
+        """The process whose network namespace is the lab's, for ip(8)."""
+        return self._namespace.network
+
     def install_hook(self, text: str) -> None:
         """Replace the hook. A daemon that had none when it started has to be restarted to see it."""
         write_file(f"{self.work}/{HOOK}", text.encode(), 0o755)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import apvfio
@@ -25,6 +26,7 @@ _UNSHARE = (
     "--mount",
     "--pid",
     "--net",
+    "--uts",
     "--propagation=private",
     "--mount-proc",
     "--fork",
@@ -107,6 +109,19 @@ class Namespace:
             first.wait()
         first.stdout.close()
 
+    def cut_power(self) -> None:
+        """Kill all processes inside at once, as a host ends that loses power: nothing is saved."""
+        first = self._first
+        assert first
+        with open(f"/proc/{first.pid}/task/{first.pid}/children", encoding="utf-8") as file:
+            inside = file.read().split()
+        first.kill()  # --kill-child takes the first process inside along, which ends after all the others
+        first.wait()
+        deadline = time.monotonic() + _END
+        while any(map(_is_alive, inside)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.stop()
+
     def path(self, inner: str) -> str:
         """How this process names the file that is called ``inner``, an absolute path, inside."""
         return f"/proc/{self._pid}/root{inner}"
@@ -121,7 +136,8 @@ class Namespace:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, to its end; TimeoutExpired, and it is killed, when that takes too long."""
         proc = f"/proc/{self._pid}/ns"
-        enter = [f"--mount={proc}/mnt", f"--net={proc}/net", f"--pid={proc}/pid_for_children"]
+        enter = [f"--mount={proc}/mnt", f"--net={proc}/net", f"--uts={proc}/uts"]
+        enter.append(f"--pid={proc}/pid_for_children")
         with subprocess.Popen(
             ["nsenter", *enter, "--", *argv],
             stdin=subprocess.PIPE,
@@ -174,6 +190,11 @@ class Namespace:
         return self._first is not None and self._first.poll() is None
 
     @property
+    def network(self) -> int:
+        """The process whose network namespace is that inside, for ip(8)."""
+        return self._pid
+
+    @property
     def _pid(self) -> int:
         if self._first is None:
             raise RuntimeError("the lab is not running")
@@ -185,6 +206,14 @@ def environment() -> dict[str, str]:
     directories = (apvfio.__file__, __file__)
     path = ":".join(os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in directories)
     return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "PYTHONPATH": path}
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _inner_pid(name: str) -> int:
