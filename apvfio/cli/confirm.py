@@ -23,7 +23,7 @@ def confirm(args: argparse.Namespace, question: str) -> None:
         return
     if not (sys.stdin and sys.stdin.isatty()):
         raise UsageError(
-            f"{args.command} asks before it changes anything, and standard input is no terminal.",
+            f"{args.command} asks for confirmation, but standard input is not a terminal.",
             remedy="Add --yes, after a look at what --dry-run prints.",
         )
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

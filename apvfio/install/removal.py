@@ -29,7 +29,9 @@ def require_unused(system: System, force: bool) -> None:
     if holding and not force:
         names = ", ".join(map(printable, holding[:_SOME])) + (", ..." if len(holding) > _SOME else "")
         raise ConflictError(
-            f"{'guest' if len(holding) == 1 else 'guests'} {names} would not return the queues held now.",
+            f"{'guest' if len(holding) == 1 else 'guests'} {names} "
+            f"{'holds' if len(holding) == 1 else 'hold'} queues, "
+            "which nothing returns after apvfio is removed.",
             remedy="Shut them down first ('apvfio release' if they do not run), or add --force.",
         )
 

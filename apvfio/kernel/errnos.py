@@ -17,11 +17,11 @@ MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
         "Stop the guest or remove the mediated device first.",
     ),
     (_MASK, errno.EINVAL): (
-        "a queue of this host has a driver_override, which locks the masks",
+        "a queue of this host has a driver_override, and while any has one, no mask can be changed",
         "Clear the overrides (see /sys/bus/ap/devices/*/driver_override) or use them throughout.",
     ),
     (("driver_override",), errno.EINVAL): (
-        "the AP masks of this host are in use, which locks driver_override",
+        "a bit of apmask or aqmask is clear, and while any is clear, no driver_override can be set",
         "Return all bits to apmask and aqmask first.",
     ),
     (_ASSIGN, errno.EADDRNOTAVAIL): (

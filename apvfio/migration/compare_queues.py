@@ -169,7 +169,7 @@ def _require_mode(
     had = sorted({one.mode or "of no known mode" for one in old})
     raise HostError(
         f"{queue} is {there[queue].mode or 'of no known mode'} at the destination, "
-        f"and what the guest has here is {' or '.join(had) or 'unknown'}.",
+        f"but the guest's queues here are {' or '.join(had) or 'unknown'}.",
         queues=strange,
         remedy="Choose a destination with the same kind of adapters, or ask for other queues.",
     )

@@ -46,8 +46,9 @@ def drift(
     found += _of_pending_returns(host, ledger, deferred=deferred)
     found += (
         f"{mask_bits(name, ids)} is clear, and no guest, mediated device or stored mask needs that: another "
-        f"program cleared it; 'apvfio masks --active {name}={format_change(NO_IDS, ids)}' sets it, "
-        f"'apvfio masks --active {name}={format_change(ids)}' keeps it clear"
+        "program cleared it; to set it again, run 'apvfio masks --active "
+        f"{name}={format_change(NO_IDS, ids)}'; "
+        f"to leave it clear on purpose, run 'apvfio masks --active {name}={format_change(ids)}'"
         for name, ids in cleared_by_others(host, ledger, intended).named()
     )
     return found
@@ -110,9 +111,12 @@ def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
 def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterator[WarningText]:
     restored = overrides_returned_by_others(ledger, host)
     if restored:
-        yield f"driver_override of {some_queues(restored)} is pending return but restored already"
+        yield (
+            f"driver_override of {some_queues(restored)} is recorded as a pending return, but is restored "
+            "already"
+        )
     for mask, ids in returned_by_others(ledger, host).named():
-        yield f"{mask_bits(mask, ids)} is pending return but set already"
+        yield f"{mask_bits(mask, ids)} is recorded as a pending return, but is set already"
     if deferred:
         return
     mdevs = list(host.mdevs.values())
@@ -122,6 +126,9 @@ def _of_pending_returns(host: Host, ledger: Ledger, *, deferred: bool) -> Iterat
         if any(True for _ in restore_steps(queue, before, host))
     ]
     if restorable:
-        yield f"driver_override of {some_queues(restorable)} is pending return: 'reconcile' restores it"
+        yield (
+            f"driver_override of {some_queues(restorable)} is a pending return that is due: 'reconcile' "
+            "restores it"
+        )
     for mask, ids in returnable(ledger, host, mdevs).named():
-        yield f"{mask_bits(mask, ids)} is pending return and can be returned: 'reconcile' does it"
+        yield f"{mask_bits(mask, ids)} is a pending return that is due: 'reconcile' sets it"

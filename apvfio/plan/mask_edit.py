@@ -143,7 +143,9 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
     wanted = mechanism_of(host, before.ledger, before.policy)
     if change.active != host.masks and host.mechanism is None and wanted == OVERRIDES:
-        yield "this host is to use driver_override, which stays locked until all mask bits are set again"
+        yield (
+            "this host is meant to use driver_override, which the kernel refuses until all mask bits are set"
+        )
     kept = before.ledger.pending - change.ledger.pending - change.active
     for name, ids in kept.named():
         yield f"{mask_bits(name, ids)} will stay clear when its guests stop, because this command clears it"
@@ -156,4 +158,4 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
         rows = zip(MASK_NAMES, mask_edit[:2], before.stored)
         unstored = [name for name, edit, ids in rows if ids is None and edit and edit.assigned is None]
         if unstored:
-            yield (f"no {' and no '.join(unstored)} is stored: what is active is changed and stored instead")
+            yield (f"no {' and no '.join(unstored)} is stored: the active value is changed and stored")

@@ -87,8 +87,9 @@ def weighed(loss: Loss, facts: Usage) -> list[WarningText]:
 def _require_masks(before: MasksBefore) -> None:
     if before.host.mechanism == OVERRIDES:
         raise HostError(
-            f"the queues of this host are moved by driver_override ({some_queues(before.host.overrides)}), "
-            "which locks the AP masks.",
+            f"driver_override is set for {some_queues(before.host.overrides)}, and while any is set, the "
+            "kernel "
+            "refuses mask changes.",
             remedy="Clear the overrides first.",
         )
 

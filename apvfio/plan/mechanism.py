@@ -7,7 +7,7 @@ from apvfio.model.errors import ConflictError, HostError
 from apvfio.model.host import ALL_BITS, HOST_DRIVER, MASKS, OVERRIDES
 from apvfio.model.matrix import covering
 from apvfio.model.step import RETURN, Step
-from apvfio.model.text import some_queues
+from apvfio.model.text import mask_bits, some_queues
 from apvfio.plan.overrides import restore_steps
 from apvfio.plan.steps import mask_steps
 
@@ -31,12 +31,15 @@ def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
 def mechanism_reason(host: Host, ledger: Ledger, policy: Policy) -> str:
     """What decides the mechanism, in words."""
     if host.overrides:
-        return f"driver_override is set for {some_queues(host.overrides)}, which locks the masks"
+        return (
+            f"driver_override is set for {some_queues(host.overrides)}, and while any is set, the kernel "
+            "refuses mask changes"
+        )
     if not host.abilities.override:
         return "this kernel has no driver_override for AP queues"
     if host.mechanism == MASKS:
-        cleared = [f"{name} lacks {ids}" for name, ids in (ALL_BITS - host.masks).named()]
-        return f"{' and '.join(cleared)}, which locks driver_override"
+        cleared = " and ".join(mask_bits(name, ids) for name, ids in (ALL_BITS - host.masks).named())
+        return f"clear mask bits: {cleared}; while any is clear, the kernel refuses driver_override"
     if ledger.mechanism:
         return "chosen with 'apvfio mechanism' for this boot; nothing is in use"
     if policy.mechanism:
@@ -57,7 +60,8 @@ def steps_to_mechanism(mechanism: str, host: Host) -> list[Step]:
         return list(_left_behind(host))
     if host.mdevs:
         raise ConflictError(
-            f"the mediated device {min(host.mdevs)} is in use, and the mechanism is the whole host's.",
+            f"the mediated device {min(host.mdevs)} exists, and the mechanism can be switched only while "
+            "there is none.",
             remedy="Stop all guests with AP queues and remove their devices first.",
         )
     if mechanism == OVERRIDES:

@@ -63,8 +63,9 @@ def require_all_there(matrix: Matrix, host: Host) -> None:
     absent = absent_queues(matrix, host)
     if absent:
         raise HostError(
-            f"this host has no queue {some_queues(absent)}, and over-provisioning is impossible "
-            "with driver_override, which a queue that is not there does not have.",
+            f"this host has no queue {some_queues(absent)}, and by driver_override a guest can get only "
+            "queues "
+            "that the host has.",
             queues=absent,
             remedy="Ask for queues that are there, or change to the masks with 'apvfio mechanism masks'.",
         )

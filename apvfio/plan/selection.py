@@ -173,4 +173,4 @@ def _opened(lines: Iterable[Line]) -> list[Line]:
 
 
 def _impossible(request: Request, what: str, found: Candidates) -> ApvfioError:
-    return HostError(f"{what}: {'; '.join(found.story)}.", guest=request.guest, remedy=_REMEDY)
+    return HostError(f"{what}; {'; '.join(found.story)}.", guest=request.guest, remedy=_REMEDY)

@@ -50,13 +50,13 @@ def candidates(
     cards, story = _cards(request, criteria, known, host)
     left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
     conditions: list[tuple[str, Callable[[Apqn], str]]] = [
-        ("neither kept for the host nor drained", lambda queue: _kept(queue, policy, kept)),
-        ("bound to cex4queue or free", lambda queue: _bound_elsewhere(queue, host, mechanism)),
-        ("held by nobody", _holders(request, host, ledger)),
+        ("neither reserved nor drained", lambda queue: _kept(queue, policy, kept)),
+        ("bound to cex4queue or vfio_ap", lambda queue: _bound_elsewhere(queue, host, mechanism)),
+        ("held by no other guest or device", _holders(request, host, ledger)),
     ]
     if criteria.mkvp:
         conditions.append(
-            (f"master key 0x{criteria.mkvp}", lambda queue: _key_differs(queue, criteria, known))
+            (f"with master key 0x{criteria.mkvp}", lambda queue: _key_differs(queue, criteria, known))
         )
     for condition, fault in conditions:
         if not left:
@@ -64,7 +64,7 @@ def candidates(
         faults = {queue: fault(queue) for queue in left}
         if any(faults.values()):
             left = [queue for queue in left if not faults[queue]]
-            story.append(f"{condition} leaves {some_queues(left, _SHOWN) or 'none'}: {_grouped(faults)}")
+            story.append(f"queues {condition}: {some_queues(left, _SHOWN) or 'none'} ({_grouped(faults)})")
     return Candidates(frozenset(left), tuple(story))
 
 
@@ -72,23 +72,24 @@ def _cards(request: Request, criteria: Criteria, known: CardFacts, host: Host) -
     """The adapters whose card will do, and what the conditions on cards left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
     left = {adapter: card for adapter, card in cards.items() if card.mode == criteria.mode}
-    there = _named(left) or "none: " + (", ".join(f"{a:02x} is {cards[a].mode or 'neither'}" for a in cards))
-    story = [f"mode {criteria.mode} leaves {there if cards else 'none: there are no cards'}"]
+    others = ", ".join(f"{a:02x} is {cards[a].mode or 'of unknown mode'}" for a in cards)
+    there = _named(left) or f"none ({others or 'there are no cards'})"
+    story = [f"adapters in mode {criteria.mode}: {there}"]
     conditions: list[tuple[str, Callable[[Card], str]]] = [
-        ("working order", lambda card: card.fault),
+        ("in working order", lambda card: card.fault),
         (
-            f"generation >= {criteria.min_generation}",
+            f"of generation {criteria.min_generation} or later",
             lambda card: _generation(card) if card.generation < criteria.min_generation else "",
         ),
-        *([("Secure Execution", unusable)] if request.secure else []),
+        *([("for Secure Execution", unusable)] if request.secure else []),
     ]
     for condition, fault in conditions:
         out = {adapter: fault(card) for adapter, card in left.items() if fault(card)}
         if out:
             left = {adapter: card for adapter, card in left.items() if adapter not in out}
             why = ", ".join(f"{adapter:02x} is {fault}" for adapter, fault in sorted(out.items())[:_SHOWN])
-            more = f" and {len(out) - _SHOWN} more likewise" if len(out) > _SHOWN else ""
-            story.append(f"{condition} leaves {_named(left) or 'none'}: {why}{more}")
+            more = f", and {len(out) - _SHOWN} more" if len(out) > _SHOWN else ""
+            story.append(f"adapters {condition}: {_named(left) or 'none'} ({why}{more})")
     return set(left), story
 
 
@@ -137,13 +138,13 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
 def _key_differs(queue: Apqn, criteria: Criteria, known: CardFacts) -> str:
     seen = known.keys.get(queue)
     if seen is None:
-        return "of unknown key, as it was never read while the host had the queue"
+        return "key unknown, as it was never read while the host had the queue"
     if any(same_key(criteria.mkvp, key) for key in seen.mkvps):
         return ""
-    when = "" if seen.fresh else f" at {seen.when}"
+    when = "" if seen.fresh else f" when read at {seen.when}"
     if not seen.mkvps:
-        return f"without a valid key{when}"
-    return f"with {' and '.join(f'0x{key}' for key in seen.mkvps)}{when}"
+        return f"no valid key{when}"
+    return f"{' and '.join(f'0x{key}' for key in seen.mkvps)}{when}"
 
 
 def _grouped(faults: dict[Apqn, str]) -> str:
@@ -151,5 +152,5 @@ def _grouped(faults: dict[Apqn, str]) -> str:
     for queue, fault in faults.items():
         if fault:
             groups.setdefault(fault, []).append(queue)
-    shown = [f"{some_queues(queues, _SHOWN)} {fault}" for fault, queues in list(groups.items())[:_SHOWN]]
-    return ", ".join(shown) + (" and others" if len(groups) > _SHOWN else "")
+    shown = [f"{fault}: {some_queues(queues, _SHOWN)}" for fault, queues in list(groups.items())[:_SHOWN]]
+    return "; ".join(shown) + ("; and others" if len(groups) > _SHOWN else "")

@@ -76,7 +76,7 @@ def restore_lines(plans: Sequence[RestorePlan], words: Words, *, dry_run: bool) 
             again = "would set again" if dry_run else "set again"
             yield f"{again}, where the queue is there: driver_override of {some_queues(plan.drain.overrides)}"
         for name in plan.start_again:
-            yield f"guest {printable(name)} was to be stopped and does not run"
+            yield f"guest {printable(name)} had to stop for the drain and is shut off; to start it:"
             yield f"    {printable(words.virsh('start', name), _LONGEST)}"
 
 

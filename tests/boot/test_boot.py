@@ -240,7 +240,10 @@ class TestBoot:
         command = os.path.join(os.path.dirname(sys.executable), "apvfio")
         answer = host.run(command, "uninstall")
         assert (answer.returncode, status(host)) == (3, now)
-        assert "guests db1, kept, stored would not return the queues held now" in answer.stderr
+        assert (
+            "guests db1, kept, stored hold queues, which nothing returns after apvfio is removed"
+            in answer.stderr
+        )
         assert installation(host) == there
         assert host.unit("apvfio-reconcile.path", "ActiveState") == "active"
         # What is handed over now nobody takes up, until the last reconcile does.

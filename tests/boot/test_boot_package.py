@@ -149,7 +149,7 @@ def test_from_installation_to_purge(host: Computer) -> None:
 
     answer = host.run("dpkg", "--remove", "apvfio")
     assert answer.returncode != 0
-    assert "guest db1 would not return the queues held now" in answer.stderr
+    assert "guest db1 holds queues, which nothing returns after apvfio is removed" in answer.stderr
     assert _pending(host) == "0,10"
     host.did("dpkg", "--install", "/apvfio.deb")  # an upgrade, while the guest runs
     assert _pending(host) == "0,10"

@@ -140,7 +140,7 @@ def test_reconcile_says_what_it_did_and_what_stays_pending(
     assert said(capsys)[0].splitlines()[1:] == ["would return  echo +0 > /sys/bus/ap/apmask"]
     assert main(["--sim", sim, "reconcile"]) == Exit.OK
     assert said(capsys)[0].splitlines() == [
-        "seen: apmask 0 (00) is pending return and can be returned: 'reconcile' does it",
+        "seen: apmask 0 (00) is a pending return that is due: 'reconcile' sets it",
         "return  echo +0 > /sys/bus/ap/apmask",
     ]
 

@@ -131,7 +131,7 @@ def test_an_unstored_base_is_the_active_mask_and_that_is_said(
     capsys.readouterr()
     assert host.run("masks", "-p", "apmask=-4", "aqmask=1") == 0
     assert capsys.readouterr().err == (
-        "apvfio: warning: no apmask is stored: what is active is changed and stored instead\n"
+        "apvfio: warning: no apmask is stored: the active value is changed and stored\n"
     )
     with host.opened() as system:
         assert masks_file.load(system.files) == persistent_masks.StoredMasks(
@@ -317,5 +317,5 @@ def test_the_last_queues_are_taken_with_yes_only(
     before = host.read("sys/bus/ap/apmask")
     assert host.run("masks", "apmask=-0-255", scope) == Exit.USAGE
     assert host.read("sys/bus/ap/apmask") == before
-    assert "asks before it changes anything" in capsys.readouterr().err
+    assert "asks for confirmation" in capsys.readouterr().err
     assert host.run("masks", "apmask=-0-255", scope, "--yes") == Exit.OK

@@ -40,7 +40,10 @@ def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.Captur
     sim = a_sim(tmp_path)
     assert shown(sim, capsys).startswith("masks: nothing is in use; chzdev,")
     write(sim, "bus/ap/apmask", "-3,-5")
-    assert shown(sim, capsys) == "masks: apmask lacks 3,5, which locks driver_override\n"
+    assert shown(sim, capsys) == (
+        "masks: clear mask bits: apmask 3,5 (03, 05); while any is clear, the kernel refuses "
+        "driver_override\n"
+    )
     *changes, mode = shown(sim, capsys, "overrides").splitlines()
     assert changes == [
         "set apmask 3,5 (03, 05), which was clear",
@@ -48,7 +51,10 @@ def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.Captur
     ]
     assert mode.startswith("overrides: chosen with 'apvfio mechanism'")
     write(sim, "bus/ap/devices/00.0001/driver_override", "vfio_ap")
-    assert shown(sim, capsys) == "overrides: driver_override is set for 00.0001, which locks the masks\n"
+    assert (
+        shown(sim, capsys) == "overrides: driver_override is set for 00.0001, and while any is set, "
+        "the kernel refuses mask changes\n"
+    )
     assert shown(sim, capsys, "masks").splitlines()[0] == "cleared the driver_override of 00.0001"
     with open_sim(sim) as system:
         assert system.sysfs.read("bus/ap/devices/00.0001/driver_override") == "\n"
@@ -61,8 +67,8 @@ def test_a_host_with_a_device_stays_as_it_is(tmp_path: Path, capsys: pytest.Capt
     write(sim, AP_MDEVS.create, mdev(1))
     write(sim, f"{AP_MDEVS.device(mdev(1))}/ap_config", a_matrix("0", "1").as_ap_config())
     assert main(["--sim", sim, "mechanism", "overrides"]) == Exit.CONFLICT
-    assert f"the mediated device {mdev(1)} is in use" in capsys.readouterr().err
-    assert shown(sim, capsys, "masks").startswith("masks: apmask lacks 0")
+    assert f"the mediated device {mdev(1)} exists" in capsys.readouterr().err
+    assert shown(sim, capsys, "masks").startswith("masks: clear mask bits: apmask 0 (00);")
 
 
 def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +110,10 @@ def test_a_switch_says_what_moves_and_what_is_forgotten(
     command = restore.split("'")[3].split()
     assert main(["--sim", sim, *command[1:]]) == Exit.OK
     capsys.readouterr()
-    assert shown(sim, capsys) == "masks: apmask lacks 0,10 and aqmask lacks 27, which locks driver_override\n"
+    assert shown(sim, capsys) == (
+        "masks: clear mask bits: apmask 0,10 (00, 0a) and aqmask 27 (001b); while any is clear, the "
+        "kernel refuses driver_override\n"
+    )
     assert main(["--sim", sim, "log", "--json"]) == Exit.OK
     said = [event["message"] for event in json.loads(capsys.readouterr().out)]
     assert "masks changed by hand: apmask +0,+10; aqmask +27, by 'apvfio mechanism overrides'" in said

@@ -128,6 +128,9 @@ def test_guests_by_criteria_move_and_come_back(rig: Rig) -> None:
     assert rig.holds(ANY) == a_matrix("0", "1-2")
     rig.stop("db1")
     assert rig.json("--adapter", "10", "--yes")["stays"] == []
+    assert rig.run("--restore", "--dry-run").endswith(
+        f"guest db1 had to stop for the drain and is shut off; to start it:\n    virsh -c {URI} start db1\n"
+    )
 
     (ended,) = rig.json("--restore", "--yes", kind="restore")["drains"]
     assert [move["gained"] for move in ended["moves"]] == [["0a.0001", "0a.0002"]]

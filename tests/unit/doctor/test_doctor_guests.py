@@ -312,7 +312,7 @@ def test_overrides_need_every_queue(host: Patient) -> None:
     host.define("db1", a_matrix("0,5", "1"))
     assert host.examined("db1")[0] == 0
     assert host.run("mechanism", "overrides") == 0
-    first(host, Exit.HOST, "absent", "over-provisioning is impossible")
+    first(host, Exit.HOST, "absent", "by driver_override a guest can get only queues")
 
 
 def test_guests_that_exclude_each_other(host: Patient) -> None:

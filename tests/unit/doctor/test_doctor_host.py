@@ -243,7 +243,7 @@ def test_a_pending_return_that_is_due(host: Patient) -> None:
         bits = ledger.pending._replace(apmask=IdSet([10]))
         ledger_file.save(system.files, ledger._replace(pending=bits))
     (fault,) = faults(host.examined()[1])
-    assert (fault["id"], "is pending return" in fault["message"]) == ("drift", True)
+    assert (fault["id"], "is a pending return" in fault["message"]) == ("drift", True)
     for command in fault["commands"]:
         host.carry_out(command)
     assert faults(host.examined()[1]) == []

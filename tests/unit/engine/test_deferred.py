@@ -539,4 +539,4 @@ def test_what_nobody_has_taken_up_is_a_difference(slow: SlowMachine) -> None:
     stop_guest(slow, guest(1))
     slow.clock.now += 601
     (found,) = differences(slow, slow.host, slow.ledger)
-    assert found.startswith("apmask 0,10 (00, 0a) is pending return")
+    assert found.startswith("apmask 0,10 (00, 0a) is a pending return")

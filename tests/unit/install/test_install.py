@@ -317,7 +317,9 @@ def test_guests_that_hold_queues_keep_it(root: Path, capsys: pytest.CaptureFixtu
     ledger_file.save(system.files, ledger)
     (root / "run/apvfio/deferred").mkdir()
     assert run(root, "uninstall") == Exit.CONFLICT
-    assert "guests g1, g2 would not return the queues held now." in capsys.readouterr().err
+    assert (
+        "guests g1, g2 hold queues, which nothing returns after apvfio is removed." in capsys.readouterr().err
+    )
     assert (root / HOOK).exists()
     assert run(root, "uninstall", "--force") == Exit.OK
     assert not (root / HOOK).exists()

@@ -124,7 +124,7 @@ def test_before_its_removal_a_package_takes_the_callout_out(root: Path, capsys: 
     ledger_file.save(system.files, a_ledger(a_lease("0", "1", 1))._replace(boot_id=system.boot_id))
     with_callout = files(root)
     assert main(["--root", str(root), "uninstall", "--package"]) == Exit.CONFLICT
-    assert "guest g1 would not return the queues held now." in capsys.readouterr().err
+    assert "guest g1 holds queues, which nothing returns after apvfio is removed." in capsys.readouterr().err
     assert files(root) == with_callout
     ledger_file.save(system.files, a_ledger()._replace(boot_id=system.boot_id))
     assert main(["--root", str(root), "uninstall", "--package"]) == Exit.OK

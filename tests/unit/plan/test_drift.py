@@ -71,8 +71,8 @@ def test_leases_between_states_are_told_of_and_not_looked_into() -> None:
 def test_a_pending_return_that_somebody_else_did() -> None:
     ledger = NO_LEASES._replace(pending=MaskBits(IdSet([0]), IdSet([1])))
     assert drift(a_host(apmask=ADAPTER_0_FREED), ledger) == [
-        "aqmask 1 (0001) is pending return but set already",
-        "apmask 0 (00) is pending return and can be returned: 'reconcile' does it",
+        "aqmask 1 (0001) is recorded as a pending return, but is set already",
+        "apmask 0 (00) is a pending return that is due: 'reconcile' sets it",
     ]
 
 
@@ -110,10 +110,10 @@ def test_pending_overrides() -> None:
     host, ledger = an_override_lease("00.0001")
     free = host._replace(mdevs={})
     assert drift(free, ledger._replace(leases={})) == [
-        "driver_override of 00.0002 is pending return but restored already",
-        "driver_override of 00.0001 is pending return: 'reconcile' restores it",
+        "driver_override of 00.0002 is recorded as a pending return, but is restored already",
+        "driver_override of 00.0001 is a pending return that is due: 'reconcile' restores it",
     ]
     # While somebody's device holds the queue it cannot go back, and that is as it should be.
     assert drift(host, ledger._replace(leases={})) == [
-        "driver_override of 00.0002 is pending return but restored already",
+        "driver_override of 00.0002 is recorded as a pending return, but is restored already",
     ]

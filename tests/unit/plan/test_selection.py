@@ -169,7 +169,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM,
-            "mode ep11 leaves 0a; generation >= 8 leaves none: 0a is CEX7.",
+            "adapters in mode ep11: 0a; adapters of generation 8 or later: none (0a is CEX7).",
         ),
         (
             Criteria("ep11"),
@@ -177,16 +177,23 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM,
-            "mode ep11 leaves none: 00 is accel, 01 is cca.",
+            "; adapters in mode ep11: none (00 is accel, 01 is cca).",
         ),
-        (Criteria("ep11"), a_host(), NO_LEASES, NO_POLICY, CardFacts({}), "leaves none: there are no cards."),
+        (
+            Criteria("ep11"),
+            a_host(),
+            NO_LEASES,
+            NO_POLICY,
+            CardFacts({}),
+            "adapters in mode ep11: none (there are no cards).",
+        ),
         (
             Criteria("ep11"),
             a_host(),
             NO_LEASES,
             NO_POLICY,
             CardFacts({10: Card("ep11", 8, "deconfigured")}),
-            "working order leaves none: 0a is deconfigured.",
+            "adapters in working order: none (0a is deconfigured).",
         ),
         (
             Criteria("ep11", domains=2),
@@ -194,8 +201,8 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             Policy(domains=IdSet([2])),
             IBM,
-            "no rectangle of 1 adapter x 2 domains is among the 1 queue left (0a.0001): "
-            "mode ep11 leaves 0a; neither kept for the host nor drained leaves 0a.0001: 0a.0002 reserved.",
+            "no rectangle of 1 adapter x 2 domains is among the 1 queue left (0a.0001); "
+            "adapters in mode ep11: 0a; queues neither reserved nor drained: 0a.0001 (reserved: 0a.0002).",
         ),
         (
             Criteria("ep11"),
@@ -203,7 +210,8 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM,
-            "bound to cex4queue or free leaves none: 0a.0001 bound to no driver, 0a.0002 bound to cex9queue.",
+            "queues bound to cex4queue or vfio_ap: none (bound to no driver: 0a.0001; bound to cex9queue: "
+            "0a.0002).",
         ),
         (
             Criteria("ep11"),
@@ -211,7 +219,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             a_ledger(a_lease("10", "2", 2)),
             NO_POLICY,
             IBM,
-            f"leaves none: 0a.0001 held by the mediated device {mdev(7)}, 0a.0002 held by guest g2.",
+            f"none (held by the mediated device {mdev(7)}: 0a.0001; held by guest g2: 0a.0002).",
         ),
         (
             Criteria("ep11", mkvp=KEY),
@@ -219,7 +227,8 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM._replace(keys={Apqn(10, 1): fresh()}),
-            "leaves none: 0a.0001 without a valid key, 0a.0002 of unknown key",
+            "none (no valid key: 0a.0001; key unknown, as it was never read while the host had the queue: "
+            "0a.0002).",
         ),
         (
             Criteria("ep11", mkvp=KEY),
@@ -227,7 +236,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM._replace(keys={Apqn(10, 1): fresh(OTHER_KEY), Apqn(10, 2): fresh(OTHER_KEY)}),
-            f"master key 0x{KEY} leaves none: 0a.0001, 0a.0002 with 0x{OTHER_KEY}.",
+            f"queues with master key 0x{KEY}: none (0x{OTHER_KEY}: 0a.0001, 0a.0002).",
         ),
         (
             Criteria("ep11", mkvp=KEY),
@@ -237,8 +246,8 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             IBM._replace(
                 keys={Apqn(10, 1): SeenKeys((OTHER_KEY,), LONG_AGO), Apqn(10, 2): SeenKeys((), LONG_AGO)}
             ),
-            f"leaves none: 0a.0001 with 0x{OTHER_KEY} at 1970-01-01T00:00:00Z, "
-            "0a.0002 without a valid key at 1970-01-01T00:00:00Z.",
+            f"none (0x{OTHER_KEY} when read at 1970-01-01T00:00:00Z: 0a.0001; "
+            "no valid key when read at 1970-01-01T00:00:00Z: 0a.0002).",
         ),
         (
             Criteria("ep11"),
@@ -246,7 +255,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             NO_LEASES,
             NO_POLICY,
             IBM,
-            "leaves none: 0a.0001, 0a.0002 kept for 'none' by driver_override.",
+            "none (kept for 'none' by driver_override: 0a.0001, 0a.0002).",
         ),
     ],
 )
