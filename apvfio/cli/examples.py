@@ -145,7 +145,7 @@ apvfio sim new host.json
 apvfio --sim host.json status
 [sim new]
 apvfio sim new host.json
-apvfio sim new lpar.json --kernel 6.12 --adapters 00-01=cca,0a=ep11 --domains 1-2,0x1b
+apvfio sim new lpar.json --kernel 6.12 --adapters 0-1=cca,0xa=ep11 --domains 1-2,0x1b
 apvfio --sim lpar.json queues
 [sim start]
 apvfio sim start host.json guest.xml

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from apvfio.domain.request import guest_uuid, parse_device
 from apvfio.domain.xml_reader import read_domain
 from apvfio.libvirt import hook
 from apvfio.model.errors import ConflictError, Exit, HostError, RequestError, UsageError, printable
-from apvfio.model.ids import MAX_ID, NO_IDS
+from apvfio.model.ids import NO_IDS
 from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
 
     from apvfio.sim.host_file import SimSystem
 
-_ADAPTERS = "00=accel,01=cca,0a=ep11"
+_ADAPTERS = "0=accel,1=cca,0xa=ep11"
 _DOMAINS = "1,2,4,0x1b"
 """The host of the examples in IBM's documentation."""
 _MODES = ("accel", "cca", "ep11")
-_ADAPTER = re.compile(r"(?:0x)?([0-9a-f]{1,2})(?:-(?:0x)?([0-9a-f]{1,2}))?=(\w+)", re.IGNORECASE)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,7 +62,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--adapters",
         default=_ADAPTERS,
         metavar="LIST",
-        help=f"adapters in hexadecimal with their modes, such as 00-03=cca (default: {_ADAPTERS})",
+        help=f"adapters with their modes, such as 0-3=cca,0xa=ep11 (default: {_ADAPTERS})",
     )
     new.add_argument(
         "--domains", default=_DOMAINS, metavar="LIST", help=f"usage domains (default: {_DOMAINS})"
@@ -156,24 +154,22 @@ def _mount(args: argparse.Namespace) -> int:
 
 
 def parse_adapters(text: str) -> dict[int, str]:
-    """Adapters and their modes, as in ``00-03=cca,0a=ep11``; UsageError if it is not that."""
+    """Adapters and their modes, as in ``0-3=cca,0xa=ep11``.
+
+    UsageError if an item is not a range and a mode, RequestError if the ids make no sense.
+    """
     adapters: dict[int, str] = {}
     for item in filter(None, text.split(",")):
-        match = _ADAPTER.fullmatch(item.strip())
-        if not match:
+        ids, equals, mode = item.partition("=")
+        if not equals:
             raise _bad(item, "is not an adapter and its mode")
-        low = int(match[1], 16)
-        high = int(match[2] or match[1], 16)
-        mode = match[3].lower()
-        if mode not in _MODES:
+        if mode.strip().lower() not in _MODES:
             raise _bad(item, f"has no mode out of {', '.join(_MODES)}")
-        if not low <= high <= MAX_ID:
-            raise _bad(item, "runs backwards")
-        adapters.update(dict.fromkeys(range(low, high + 1), mode))
+        adapters.update(dict.fromkeys(parse_list(ids.strip(), "--adapters"), mode.strip().lower()))
     return adapters
 
 
 def _bad(item: str, why: str) -> UsageError:
     return UsageError(
-        f"{item[:40]!r} in --adapters {why}.", remedy="Write hexadecimal ids, as in 00=accel,01-03=cca."
+        f"{item[:40]!r} in --adapters {why}.", remedy="Write ids with modes, as in 0=accel,1-3=cca,0xa=ep11."
     )

@@ -96,7 +96,7 @@ def _second() -> Iterator[None]:
 def started(env: MachineEnv, _second: None) -> Iterator[None]:
     """A running guest with its queues, and a simulated destination; in the end all is home."""
     before = state(env)
-    words = ["--adapters", "00=accel,01=cca,0a=ep11", "--domains", ",".join(map(str, IBM_DOMAINS)), "--force"]
+    words = ["--adapters", "0=accel,1=cca,0xa=ep11", "--domains", ",".join(map(str, IBM_DOMAINS)), "--force"]
     done = env.run([env.python, "-m", "apvfio", "sim", "new", str(SIM), *words])
     assert done.returncode == 0, done.stderr
     env.define(NAME, REQUESTED, mdev(1))
