@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _VERSION = {
-    "crm_feature_set": "3.16.2",
+    "crm_feature_set": "3.16.1",
     "validate-with": "pacemaker-3.8",
     "epoch": "1",
     "num_updates": "0",

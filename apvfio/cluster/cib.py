@@ -74,8 +74,8 @@ def published(cib: etree._Element, node: str) -> Published:
     found = [one for one in cib.iterfind("configuration/nodes/node") if one.get("uname") == node]
     states = [one for one in cib.iterfind("status/node_state") if one.get("uname") == node]
     return Published(
-        dict(_pairs(found, "utilization/nvpair")),
-        dict(_pairs(states, "transient_attributes/instance_attributes/nvpair")),
+        dict(pairs(found, "utilization/nvpair")),
+        dict(pairs(states, "transient_attributes/instance_attributes/nvpair")),
     )
 
 
@@ -90,7 +90,8 @@ def set_attribute(name: str, value: str | None) -> None:
     run(["attrd_updater", "--name", name, *(["--delete"] if value is None else ["--update", value])])
 
 
-def _pairs(elements: Sequence[etree._Element], path: str) -> Iterator[tuple[str, str]]:
+def pairs(elements: Sequence[etree._Element], path: str) -> Iterator[tuple[str, str]]:
+    """The names and values of the nvpair elements at ``path`` below ``elements``."""
     for element in elements:
         for pair in element.iterfind(path):
             yield pair.get("name") or "", pair.get("value") or ""

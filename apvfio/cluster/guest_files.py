@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import request_of
@@ -35,6 +36,8 @@ class GuestFile(NamedTuple):
     """None if the guest has no annotation, or its file no guest."""
     error: ApvfioError | None = None
     """Why there is no request, unless the guest simply has none."""
+    digest: str = ""
+    """The SHA-256 of the file, in hexadecimal digits; '' if it cannot be read."""
 
 
 def read_guest_files(files: Files, directory: str | None) -> list[GuestFile]:
@@ -63,17 +66,23 @@ def read_guest_file(files: Files, path: str) -> GuestFile:
         return GuestFile(_name(path), path, None, file_error(path, "read", error))
 
 
+def digest_of(guests: Sequence[GuestFile]) -> str:
+    """Return what tells two hosts whether their files are the same: twelve hexadecimal digits."""
+    lines = sorted(f"{guest.name} {guest.digest}\n" for guest in guests)
+    return sha256("".join(lines).encode()).hexdigest()[:12]
+
+
 def _guest_file(files: Files, path: str, xml: bytes) -> GuestFile:
-    name = _name(path)
+    name, digest = _name(path), sha256(xml).hexdigest()
     try:
         if not _PLAIN.issuperset(name) or name[:1] not in _FIRST:
             raise RequestError(
                 f"{printable(path, 200)} has a name that no resource of a cluster can have.",
                 remedy="Use letters, digits, '-', '_' and '.' only, and begin with a letter.",
             )
-        return GuestFile(name, path, request_of(files, xml))
+        return GuestFile(name, path, request_of(files, xml), digest=digest)
     except ApvfioError as error:
-        return GuestFile(name, path, None, error)
+        return GuestFile(name, path, None, error, digest)
 
 
 def _name(path: str) -> str:

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from apvfio.cluster import cib
-from apvfio.cluster.resource import AGENT
+from apvfio.cluster.configuration import guest_primitives, online_nodes
 from apvfio.domain.xml_tree import etree
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_STANDARD, _PROVIDER, _TYPE = AGENT
 _DOWN = {"in_ccm": "false", "crmd": "offline", "join": "down", "expected": "down"}
 
 
@@ -62,14 +58,6 @@ def outlook(document: etree._Element) -> Outlook:
     return Outlook(now, tuple(_failure(document, node, now) for node in sorted(online_nodes(document))))
 
 
-def online_nodes(document: etree._Element) -> Iterator[str]:
-    """The nodes in the CIB that are members of the cluster."""
-    for state in document.iterfind("status/node_state"):
-        # Since Pacemaker 2.1.7 it is the time at which the node came online, 0 if it has not.
-        if state.get("crmd", "offline") not in ("offline", "false", "0"):
-            yield state.get("uname") or ""
-
-
 def simulate(document: etree._Element) -> Placement:
     """Return where Pacemaker would run the guests in the CIB ``document``."""
     text = cib.run(["crm_simulate", "--xml-pipe", "--run", "--output-as=xml"], etree.tostring(document))
@@ -78,8 +66,7 @@ def simulate(document: etree._Element) -> Placement:
 
 def placement(document: etree._Element, result: etree._Element) -> Placement:
     """Return where the guests run after the actions that crm_simulate has printed as ``result``."""
-    guests = list(guests_of(document))
-    nodes = dict.fromkeys(guests, "")
+    nodes = dict.fromkeys((guest.get("id") or "" for guest in guest_primitives(document)), "")
     for resource in result.iterfind("cluster_status/resources//resource"):
         name, node = resource.get("id") or "", resource.find("node")
         if name in nodes and node is not None:
@@ -90,14 +77,6 @@ def placement(document: etree._Element, result: etree._Element) -> Placement:
             goal = action.get("dest") or action.get("node") or ""
             nodes[name] = "" if action.get("action") == "stop" else goal
     return Placement(nodes)
-
-
-def guests_of(document: etree._Element) -> Iterator[str]:
-    """The guests with AP queues among the resources of the CIB."""
-    for primitive in document.iterfind("configuration/resources//primitive"):
-        found = (primitive.get("class"), primitive.get("provider"), primitive.get("type"))
-        if found == (_STANDARD, _PROVIDER, _TYPE):
-            yield primitive.get("id") or ""
 
 
 def without_node(document: etree._Element, node: str) -> etree._Element:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from apvfio.cluster.cib import published
+from apvfio.cluster.cib import pairs, published
 from apvfio.cluster.classes import PREFIX
+from apvfio.cluster.configuration import guest_primitives
 from apvfio.cluster.offer import eligibility_attribute
-from apvfio.cluster.outlook import guests_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,11 @@ def priorities(document: etree._Element) -> dict[str, int]:
     """Return the priority of each guest in the CIB ``document``, from 1 for those to be placed last."""
     names = [node.get("uname") or "" for node in document.iterfind("configuration/nodes/node")]
     nodes = [published(document, name) for name in names]
-    weights = {guest: _weight(guest, _utilization(document, guest), nodes) for guest in guests_of(document)}
+    weights = {
+        name: _weight(name, _utilization(guest), nodes)
+        for guest in guest_primitives(document)
+        if (name := guest.get("id") or "")
+    }
     ranks = {weight: rank for rank, weight in enumerate(sorted(set(weights.values()), reverse=True), 1)}
     return {guest: ranks[weight] for guest, weight in weights.items()}
 
@@ -47,8 +51,7 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else 0
 
 
-def _utilization(document: etree._Element, guest: str) -> dict[str, int]:
+def _utilization(guest: etree._Element) -> dict[str, int]:
     """Return what the guest consumes of apvfio's attributes, others' left out."""
-    path = f"configuration/resources//primitive[@id='{guest}']/utilization/nvpair"
-    pairs = ((pair.get("name") or "", _number(pair.get("value"))) for pair in document.iterfind(path))
-    return {name: number for name, number in pairs if number and name.startswith(PREFIX)}
+    found = ((name, _number(value)) for name, value in pairs([guest], "utilization/nvpair"))
+    return {name: number for name, number in found if number and name.startswith(PREFIX)}

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio._version import __version__
 from apvfio.cluster import cib
 from apvfio.cluster.classes import PREFIX
+from apvfio.cluster.guest_files import digest_of
 from apvfio.cluster.offer import eligibility_attribute, read_offer
 from apvfio.model.errors import ApvfioError, printable
 
@@ -26,6 +28,10 @@ UTILIZATION = "utilization"
 ATTRIBUTE = "attribute"
 PROBLEM = "apvfio_problem"
 """The node attribute with the sentence that says what is wrong with the publisher or a guest's file."""
+FILES = "apvfio_files"
+"""The node attribute that is the same on two hosts whose files of the guests are the same."""
+VERSION = "apvfio_version"
+"""The node attribute with apvfio's version."""
 _LONGEST = 250
 
 
@@ -50,16 +56,19 @@ def changes(offer: Offer, before: Published) -> list[Change]:
     As long as the file of a guest makes no sense, or there is none, nothing is removed: a directory that is
     not mounted must not take the guests' queues away.
     """
-    problem = {PROBLEM: text} if (text := problem_of(offer)) else {}
+    problem = problem_of(offer)
     sound = bool(offer.guests) and not problem
+    host = {FILES: digest_of([one.guest for one in offer.guests]), VERSION: __version__}
+    if problem:
+        host[PROBLEM] = problem
     utilization = {name: str(count) for name, count in offer.utilization.items()}
     known = {name: value for name, value in before.utilization.items() if name.startswith(PREFIX)}
     own = {k: v for k, v in before.attributes.items() if k.startswith(eligibility_attribute(""))}
-    old = {k: v for k, v in before.attributes.items() if k == PROBLEM}
+    old = {k: v for k, v in before.attributes.items() if k in (PROBLEM, FILES, VERSION)}
     return [
         *_differences(UTILIZATION, known, utilization, remove=sound),
         *_differences(ATTRIBUTE, own, offer.attributes, remove=sound),
-        *_differences(ATTRIBUTE, old, problem, remove=True),
+        *_differences(ATTRIBUTE, old, host, remove=True),
     ]
 
 

@@ -13,6 +13,9 @@ CATALOGUE = {
     "tools": ("mdevctl", "s390-tools", "callouts", "ap-check"),
     "units": ("files", "units", "deferred-returns", "libvirt-guests"),
     "host": ("cards", "foreign-devices", "masks", "stored-masks"),
+    "cluster": (
+        *("cluster", "fencing", "placement", "publisher", "published", "cluster-guest", "cluster-ssh"),
+    ),
     "guests": (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),
         *("secure-execution", "absent", "held", "refused", "criteria", "cards-asked", "same-device"),

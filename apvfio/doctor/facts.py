@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeAlias
 
+    from apvfio.cluster.configuration import Configuration
+    from apvfio.cluster.guest_files import GuestFile
     from apvfio.install.checks import Finding
     from apvfio.install.file_changes import Found
     from apvfio.kernel.lszcrypt import ApDevice
@@ -295,6 +297,20 @@ class GuestFacts(NamedTuple):
     """What a guest that says nothing of its queues was last given, as ledger and audit log know."""
 
 
+class ClusterFacts(NamedTuple):
+    """The Pacemaker cluster of which the host is a node."""
+
+    node: str
+    """This host's name there, '' if that is not known."""
+    configuration: Seen[Configuration]
+    files: tuple[GuestFile, ...] = ()
+    """The files that the guests' resources name, as they are on this host."""
+    answers: Mapping[str, str] | None = None
+    """By node why it cannot be reached by ssh, '' if it can; None if only root can tell."""
+    manager: str = ""
+    """``pcs`` or ``crm``, whichever is installed; '' for neither."""
+
+
 class Facts(NamedTuple):
     """All of it."""
 
@@ -313,6 +329,8 @@ class Facts(NamedTuple):
     """Whether mdevctl is installed on the host; False where nobody can tell."""
     named: str = ""
     """The guest that was asked about, '' if all are."""
+    cluster: ClusterFacts | None = None
+    """None where the host is no node of a cluster with such guests."""
 
     @property
     def host(self) -> Host | None:

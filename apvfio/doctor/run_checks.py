@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from apvfio.doctor.catalogue import CHECK_FAILED
 from apvfio.doctor.check import PROBLEM, Check, warning
+from apvfio.doctor.checks.cluster import judge_cluster
 from apvfio.doctor.checks.guests import judge_guests, judge_one
 from apvfio.doctor.checks.host import judge_host
 from apvfio.doctor.checks.kernel import judge_kernel
 from apvfio.doctor.checks.libvirt import judge_libvirt
 from apvfio.doctor.checks.machine import judge_tools, judge_units
 from apvfio.doctor.checks.store import judge_store
+from apvfio.doctor.collect.cluster import look_at_cluster
 from apvfio.doctor.collect.guests import look_at_guests
 from apvfio.doctor.collect.kernel import look_at_kernel
 from apvfio.doctor.collect.machine import look_at_machine
@@ -47,6 +49,7 @@ _JUDGES: tuple[tuple[str, Judge], ...] = (
     ("the tools", judge_tools),
     ("the units", judge_units),
     ("the host", judge_host),
+    ("the cluster", judge_cluster),
 )
 
 
@@ -122,6 +125,7 @@ def _look(
         rights=os.geteuid() == 0,
         mdevctl=here and has_mdevctl(),
         named=named,
+        cluster=look("the cluster", lambda: look_at_cluster(system.files) if here else None, lambda _: None),
     )
 
 

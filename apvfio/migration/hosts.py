@@ -25,7 +25,6 @@ _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
 _LIMIT = 8 << 20
 _SAID = 300
-# What ssh needs to find its keys and to ask for a password.
 _KEPT = ("HOME", "USER", "LOGNAME", "TERM", "DISPLAY", "SSH_AUTH_SOCK", "SSH_ASKPASS", "KRB5CCNAME")
 _KINDS = {
     kind.kind: kind
@@ -34,6 +33,11 @@ _KINDS = {
         *(errors.HostError, errors.RequestError, errors.UsageError),
     )
 }
+
+
+def ssh_environment() -> dict[str, str]:
+    """Return the part of the environment with which ssh finds its keys and asks for a password."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 class Prospect(NamedTuple):
@@ -89,7 +93,7 @@ class OtherHost:
 
     def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:
         words = [*self._command, "incoming", *options, "--json"]
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        kept = ssh_environment()
         seconds = min(_PATIENCE, self._budget.for_call())
         try:
             done = programs.run(words, stdin=letter, timeout=seconds, more=kept, shielded=True)

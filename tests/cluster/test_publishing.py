@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
+from apvfio._version import __version__
+from apvfio.cluster.guest_files import digest_of, read_guest_files
 from cluster.node import Node, node
 from cluster.one_node import NAME
 from json_schema import require
+from memory_host import Machine
 
 _QUIET = 12.0
 """Seconds in which there are two looks or more."""
@@ -34,6 +38,8 @@ def test_publish_writes_what_has_changed_only(node: Node) -> None:
         **dict.fromkeys(("ap-accel", "ap-cca", "ap-ep11"), "4"),
         "ap-ep11-1x2": "2",
         "apvfio-db1": "1",
+        "apvfio_version": __version__,
+        "apvfio_files": digest_of(read_guest_files(Machine().files, str(node.guests))),
     }
     node.wait(lambda: "apvfio-db1" in node.attributes(), "the attribute")
     assert json.loads(node.run(*words))["changes"] == []
@@ -67,3 +73,15 @@ def test_the_end_of_the_agent_takes_nothing_away(node: Node) -> None:
         lambda: "running on" not in node.run("crm_resource", "--resource", "queues", "--locate"), "its stop"
     )
     assert node.attributes()["apvfio-db1"] == "1"
+
+
+def test_the_doctor_examines_the_cluster(node: Node) -> None:
+    """It asks the cluster itself; that this machine has no AP bus is another matter."""
+    words = [sys.executable, "-m", "apvfio", "doctor", "--json"]
+    document = json.loads(node.run(*words, check=False))
+    require("doctor", document)
+    checks = {check["id"]: check for check in document["checks"] if check["group"] == "cluster"}
+    assert checks["cluster"]["message"] == "this host is a node of a cluster with 1 node"
+    assert checks["fencing"]["message"].startswith("fencing is switched off")
+    assert checks["publisher"]["message"].startswith("resource queues is no clone")
+    assert checks["published"]["state"] == "ok"
