@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from apvfio.doctor.facts import ClusterFacts, Facts
     from apvfio.doctor.remedies import Words
 
-_SET_OPTION = ("crm_attribute", "--type", "crm_config", "--name")
 _COUNTING = ("utilization", "balanced", "minimal")
 """The values of placement-strategy with which Pacemaker counts what nodes have and guests use."""
 _PUBLISHER = "ocf:apvfio:Queues op monitor interval=10s timeout=30s"
@@ -64,17 +63,16 @@ def judge_cluster(facts: Facts, words: Words) -> Iterator[Check]:
 
 def _fencing(cluster: Configuration) -> Check:
     if not cluster.has_fencing:
-        on = (
-            (shlex.join([*_SET_OPTION, "stonith-enabled", "--update", "true"]),)
-            if cluster.fence_devices
-            else ()
-        )
         sentence = (
             "fencing is switched off: when a node is lost, its guests may still run there while Pacemaker "
             "starts them on another host."
         )
-        remedy = "Switch it on." if on else "Configure a fence device, and then switch fencing on."
-        return warning("fencing", sentence, remedy, *on)
+        # Pacemaker may then fence a node at once: that is for the administrator to time.
+        on = "set stonith-enabled to true. Nodes that are not online may be fenced then."
+        remedy = (
+            f"When that may be, {on}" if cluster.fence_devices else f"Configure a fence device. Then {on}"
+        )
+        return warning("fencing", sentence, remedy)
     if not cluster.fence_devices:
         sentence = "no fence device is configured: Pacemaker starts no guest."
         return problem("fencing", sentence, "Configure one, for example with the agent fence_ibmz.")
@@ -88,8 +86,8 @@ def _placement(cluster: Configuration) -> Check:
         f"placement-strategy is {printable(cluster.placement_strategy)}: Pacemaker does not count queues, "
         "and tries to start more guests on a host than it has queues for."
     )
-    command = shlex.join([*_SET_OPTION, "placement-strategy", "--update", "utilization"])
-    return warning("placement", sentence, "Change it. Guests may be moved to other hosts then.", command)
+    remedy = "Set placement-strategy to utilization. Pacemaker may then move guests to other hosts."
+    return warning("placement", sentence, remedy)
 
 
 def _publisher(cluster: Configuration, manager: str) -> Check:
@@ -171,8 +169,8 @@ def _guest(guest: GuestResource, file: GuestFile | None, words: Words) -> Iterat
         found.append(warning("cluster-guest", sentence, again, show))
     if not guest.is_retried:
         sentence = "it has no failure-timeout: after a refused start it is never started on that host again."
-        option = ("crm_resource", "--resource", guest.name, "--meta", "--set-parameter", "failure-timeout")
-        command = shlex.join([*option, "--parameter-value", "120s"])
+        option = "--meta --set-parameter failure-timeout --parameter-value 120s"
+        command = f"crm_resource --resource {shlex.quote(guest.name)} {option}"
         found.append(warning("cluster-guest", sentence, "Set one.", command))
     for check in found or [ok("cluster-guest", "its resource is as its file asks")]:
         yield check._replace(guest=guest.name)
@@ -190,10 +188,10 @@ def _ways(found: ClusterFacts) -> Iterator[Check]:
                 f"no guest can be migrated to node {name}, since ssh does not reach apvfio there: {why}."
             )
             remedy = "Let root run this without a question. Do the same on the other node."
-            command = shlex.join(["ssh", "-o", "BatchMode=yes", f"root@{node}", "apvfio", "--version"])
+            command = f"ssh -o BatchMode=yes {shlex.quote(f'root@{node}')} apvfio --version"
             yield warning("cluster-ssh", sentence, remedy, command)
     if found.answers and not any(found.answers.values()):
-        yield ok("cluster-ssh", "ssh reaches apvfio on all other nodes that are online")
+        yield ok("cluster-ssh", "all other nodes that are online can be reached by ssh")
 
 
 def _named(names: Iterable[str]) -> str:

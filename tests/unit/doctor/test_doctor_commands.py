@@ -12,8 +12,8 @@ SOURCES = [*sorted((CHECKOUT / "apvfio/doctor/checks").glob("*.py")), CHECKOUT /
 MAKERS = ("apvfio", "about", "end_of_drain", "virsh", "edit", "echo")
 """The methods of `Words`."""
 VERBS = re.compile(
-    r"(apvfio|chmod|chown|echo|journalctl|kill|mdevctl|mkdir|modprobe|mv|ps|restorecon|rm|sed|setsebool|sh|sleep"
-    r"|sysctl|systemctl|systemd-\w+|test|touch|udevadm|virsh) (?!is )"
+    r"(apvfio|chmod|chown|crm|crm_\w+|echo|journalctl|kill|mdevctl|mkdir|modprobe|mv|pcs|ps|restorecon|rm|sed|setsebool|sh|sha256sum"
+    r"|sleep|ssh|sysctl|systemctl|systemd-\w+|test|touch|udevadm|virsh) (?!is )"
 )
 
 PROGRAMS = {
@@ -25,7 +25,12 @@ PROGRAMS = {
     "systemctl reload <>", "kill -HUP <>",
     # They look, or wait.
     "journalctl -b -u <> --no-pager", "journalctl -b -u apvfio-reconcile.service --no-pager", "ps -fp <>",
-    "sleep <>",
+    "sleep <>", "sha256sum <>/*.xml", "crm_mon -1", "ssh -o BatchMode=yes <> apvfio --version",
+    # What is published starts nothing that is not configured to start, and moves nothing.
+    "pcs resource create queues <> clone interleave=true", "crm configure primitive queues <>",
+    "pcs resource clone {0} interleave=true", "crm configure clone {0}-clone {0} meta interleave=true",
+    # A start that was refused is tried again.
+    "crm_resource --resource <> <>",
     # One file of libvirt's hooks, or the directory of apvfio's own state, and neither if it is a link.
     "chmod 0755 <>", "chmod a-x <>", "chmod go-w <>", "chown root <>", "chmod 0700 <>", "restorecon -v <>",
     # Nothing is deleted: it gets a name that nothing reads.
@@ -39,6 +44,7 @@ PROGRAMS = {
 }  # fmt: skip
 WORDS = {
     ("apvfio", "queues"), ("apvfio", "masks"), ("apvfio", "mechanism"), ("apvfio", "reconcile"),
+    ("apvfio", "cluster"), ("apvfio", "guest"),
     ("about", "plan"), ("about", "define --replace"), ("about", "guest set"),
     # Of the guest that was asked about, and never of another.
     ("virsh", "edit"), ("virsh", "shutdown"), ("virsh", "list"), ("virsh", "attach-device"),
