@@ -61,7 +61,7 @@ _apvfio_words() {
     'policy check') echo "--help" ;;
     keys) echo "--help list forget" ;;
     'keys list') echo "--help --json" ;;
-    'keys forget') echo "--help --json --adapters --domains --all" ;;
+    'keys forget') echo "--help --json --adapters --domains --all --dry-run -n" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
     'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --control-domains --free-by
@@ -75,10 +75,10 @@ _apvfio_words() {
     'cluster publish') echo "--help --json --guests --node --dry-run -n" ;;
     'cluster outlook' | 'cluster priorities') echo "--help --json" ;;
     'cluster guest') echo "--help --json --pcs --crm --xml" ;;
-    define) echo "--help --xml --connect -c --replace" ;;
-    undefine) echo "--help --xml --connect -c" ;;
+    define) echo "--help --xml --connect -c --replace --dry-run -n" ;;
+    undefine) echo "--help --xml --connect -c --dry-run -n" ;;
     masks) echo "--help --active -a --persistent -p --remove -r --dry-run -n --yes -y --if-state --json apmask= aqmask=" ;;
-    mechanism) echo "--help --json masks overrides" ;;
+    mechanism) echo "--help --json --dry-run -n masks overrides" ;;
     reconcile) echo "--help --json --wait --defer --dry-run -n --if-state" ;;
     release) echo "--help --json --force --yes -y --dry-run -n --if-state" ;;
     dump) echo "--help --force" ;;

@@ -27,6 +27,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     ):
         parser = commands.add_parser(name, help=text)
         add_source(parser)
+        parser.add_argument(
+            "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+        )
         parser.set_defaults(run=run)
         if run is _define:
             parser.add_argument(
@@ -58,8 +61,9 @@ def _define(args: argparse.Namespace) -> int:
         raise RequestError(f"{what} has no annotation.", remedy="Add one with 'apvfio guest set'.")
     _require_own(args, request)
     with opened(args) as system:
-        done = define(system, request, replace=args.replace)
-    print(f"{request.mdev} {'is' if done else 'was'} defined{'' if done else ' already'}: {request.matrix}")
+        done = define(system, request, replace=args.replace, dry_run=args.dry_run)
+    what = f"mediated device {request.mdev} of guest {printable(request.guest)}: {request.matrix}"
+    print(f"{_verb(args, done, 'define', 'already defined:')} {what}")
     return Exit.OK
 
 
@@ -70,6 +74,13 @@ def _undefine(args: argparse.Namespace) -> int:
         raise RequestError(f"{what} has no vfio-ap device.", remedy="Name another guest.")
     _require_own(args, request)
     with opened(args) as system:
-        done = undefine(system, request.mdev)
-    print(f"{request.mdev} {'is no longer' if done else 'was not'} defined ({printable(request.guest)})")
+        done = undefine(system, request.mdev, dry_run=args.dry_run)
+    what = f"mediated device {request.mdev} of guest {printable(request.guest)}"
+    print(f"{_verb(args, done, 'undefine', 'not defined:')} {what}")
     return Exit.OK
+
+
+def _verb(args: argparse.Namespace, done: bool, verb: str, otherwise: str) -> str:
+    if not done:
+        return otherwise
+    return f"would {verb}" if args.dry_run else f"{verb}d"

@@ -45,6 +45,7 @@ apvfio keys forget --domains 0x1b   # after a key ceremony
 apvfio keys list
 apvfio keys list --json
 [keys forget]
+apvfio keys forget 0a.001b --dry-run
 apvfio keys forget 0a.001b
 apvfio keys forget --domains 0x1b
 [plan]
@@ -92,6 +93,7 @@ apvfio cluster guest guest.xml          # commands for pcs
 apvfio cluster guest guest.xml --crm
 apvfio cluster guest guest.xml --xml    # for cibadmin
 [define]
+apvfio define db1 --dry-run
 apvfio define db1
 apvfio define db1 --replace     # after its annotation has changed
 apvfio define --xml guest.xml
@@ -106,6 +108,7 @@ apvfio masks aqmask=+1-2,-4 --active     # now only
 apvfio masks --persistent --remove apmask
 [mechanism]
 apvfio mechanism
+apvfio mechanism overrides --dry-run # what would change
 apvfio mechanism overrides           # free single queues, if the kernel can
 apvfio mechanism masks
 [migrate]

@@ -82,7 +82,7 @@ def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> i
         state = look(system) if args.json else ""
         plan = None if args.unchecked else _plan(checked, edit.after, unchecked)
         if not args.json:
-            print_lines(_lines(edit, plan))
+            print_lines(_lines(edit, plan, dry_run=args.dry_run))
         if not args.dry_run:
             with checked.lock() if args.if_state else nullcontext():
                 edit.write()
@@ -158,8 +158,8 @@ def _plan(system: System, xml: bytes, unchecked: str) -> Plan | None:
         raise error.adding(remedy=unchecked) from None
 
 
-def _lines(edit: _Edit, plan: Plan | None) -> Iterator[str]:
-    words = edit.device.words(edit.guest)
+def _lines(edit: _Edit, plan: Plan | None, *, dry_run: bool) -> Iterator[str]:
+    words = edit.device.words(edit.guest, dry_run=dry_run)
     if words:
         yield from (words, "")
     if plan:

@@ -253,7 +253,7 @@ def _require_kept(task: _Task) -> None:
 
 def _lines(task: _Task, plan: Plan | LivePlan | None, *, dry_run: bool) -> list[str]:
     edits = list(task.edit.lines()) if task.edit else []
-    words = task.device.words(task.guest.name)
+    words = task.device.words(task.guest.name, dry_run=dry_run)
     shown = [words, ""] if words else []
     shown += [] if plan is None else list(_described(plan, dry_run=dry_run))
     if plan is None and task.scope.config and task.guest.active and not task.scope.live:

@@ -79,13 +79,17 @@ def is_host(args: argparse.Namespace, system: System) -> bool:
 def show(work: Work, args: argparse.Namespace) -> None:
     if args.json:
         return
+    would = "would " if args.dry_run else ""
     for path, state, item, kept in work.found:
         verb = _VERBS[CHANGED if item else OBSOLETE] if kept else _VERBS[state]
-        print(f"{verb:<7} /{path}" + (f"   # edited since its installation: kept as /{kept}" if kept else ""))
+        print(
+            f"{would}{verb:<7} /{path}"
+            + (f"   # edited since its installation: kept as /{kept}" if kept else "")
+        )
     for path in work.directories:
-        print(f"remove  /{path}   # if it is empty")
+        print(f"{would}remove  /{path}   # if it is empty")
     for command in (*work.before, *work.after):
-        print(f"run     {command}   # {command.why}")
+        print(f"{would}run     {command}   # {command.why}")
     if work.nothing:
         print("nothing to do")
     for when, commands in work.package.items():

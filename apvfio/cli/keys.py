@@ -7,7 +7,7 @@ import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.host_options import add_json, opened, print_result
-from apvfio.engine.master_keys import forget_keys, known_keys, tidy_keys
+from apvfio.engine.master_keys import forget_keys, known_keys, remembered_queues, tidy_keys
 from apvfio.kernel.cards import read_adapters
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.criteria import KEYLESS
@@ -65,6 +65,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     forget.add_argument("--adapters", metavar="LIST", help="all queues of these adapters, as 0,0xa")
     forget.add_argument("--domains", metavar="LIST", help="all queues of these domains, as 1-2,4")
     forget.add_argument("--all", action="store_true", help="all queues")
+    forget.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
     for parser, run in ((show, _list), (forget, _forget)):
         add_json(parser)
         parser.set_defaults(run=run)
@@ -81,10 +84,11 @@ def _list(args: argparse.Namespace) -> int:
 def _forget(args: argparse.Namespace) -> int:
     meant = _meant(args)
     with opened(args) as system:
-        gone = forget_keys(system, meant)
+        gone = remembered_queues(system, meant) if args.dry_run else forget_keys(system, meant)
         rows = _rows(system, meant)
-    lines = _forgotten(gone, rows)
+    lines = _forgotten(gone, rows, dry_run=args.dry_run)
     document = {
+        "dry_run": args.dry_run,
         "forgotten": [str(queue) for queue in sorted(gone)],
         "queues": [row.as_json() for row in rows],
     }
@@ -130,15 +134,16 @@ def _table(rows: Iterable[_Row]) -> Iterator[str]:
     return (line.rstrip() for line in table([*map(Column, headings, widths)], words))
 
 
-def _forgotten(gone: Iterable[Apqn], rows: Iterable[_Row]) -> Iterator[str]:
+def _forgotten(gone: Iterable[Apqn], rows: Iterable[_Row], *, dry_run: bool) -> Iterator[str]:
     queues = list(gone)
     if queues:
-        yield f"forgot the keys of {count_queues(len(queues))}: {some_queues(queues)}"
+        verb = "would forget" if dry_run else "forgot"
+        yield f"{verb} the keys of {count_queues(len(queues))}: {some_queues(queues)}"
     else:
-        yield "no key of these queues was remembered"
-    fresh = [row.queue for row in rows if row.keys]
-    later = [row.queue for row in rows if not row.keys]
+        yield f"no key of these queues {'is' if dry_run else 'was'} remembered"
+    fresh = [row.queue for row in rows if row.keys and row.keys.fresh]
+    later = [row.queue for row in rows if not (row.keys and row.keys.fresh)]
     if fresh:
-        yield f"read again: {some_queues(fresh)}"
+        yield f"{'can be read again' if dry_run else 'read again'}: {some_queues(fresh)}"
     if later:
         yield f"cannot be read now: {some_queues(later)}"

@@ -146,7 +146,7 @@ def _show(system: System, args: argparse.Namespace, *, active: bool, persistent:
 def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> MaskChange:
     def announce(change: MaskChange) -> None:
         if not args.json:
-            print_lines(_effects(change), sys.stderr)
+            print_lines(_effects(change, dry_run=args.dry_run), sys.stderr)
         if change.takes_last and not (args.dry_run or agreed):
             raise ApvfioError("no queue would stay with the host.", remedy="Repeat the command with --yes.")
 
@@ -184,13 +184,14 @@ def _agreed(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> bo
     return last
 
 
-def _effects(change: MaskChange) -> Iterator[str]:
+def _effects(change: MaskChange, *, dry_run: bool) -> Iterator[str]:
     """What a change does to the host, for standard error: chzdev's own words go to standard output."""
-    for verb, queues in (("loses", change.lost), ("gets", change.returned)):
+    loses, gets = ("would lose", "would get") if dry_run else ("loses", "gets")
+    for verb, queues in ((loses, change.lost), (gets, change.returned)):
         if queues:
             yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues, _SHOWN)}"
     if change.steps and not (change.lost or change.returned):
-        yield "apvfio: no queue changes hands"
+        yield f"apvfio: no queue {'would change' if dry_run else 'changes'} hands"
     yield from (f"apvfio: warning: {warning}" for warning in change.warnings)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.progress import ProgressLine
-from apvfio.engine.mechanism import switch_mechanism
+from apvfio.engine.mechanism import preview_switch, switch_mechanism
 from apvfio.engine.state import look
-from apvfio.model.errors import Exit
+from apvfio.model.errors import Exit, UsageError
 from apvfio.model.host import MASK_NAMES, MASKS, OVERRIDES
 from apvfio.model.ids import format_change, format_list
 from apvfio.model.text import count_queues, mask_bits, some_queues
@@ -33,15 +33,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         choices=(MASKS, OVERRIDES),
         help="switch to this mechanism until the next boot; only while there is no AP mediated device",
     )
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show it, after switching it if asked to."""
+    if args.dry_run and not args.mechanism:
+        raise UsageError("--dry-run requires a change to make.", remedy="See 'apvfio mechanism --help'.")
     done = None
     with opened(args) as system:
-        if args.mechanism:
+        if args.dry_run:
+            done = preview_switch(system, args.mechanism)
+        elif args.mechanism:
             with ProgressLine() as progress:
                 done = switch_mechanism(system, args.mechanism, progress=progress)
         host, ledger, policy = look(system)
@@ -50,8 +57,12 @@ def run(args: argparse.Namespace) -> int:
         "reason": mechanism_reason(host, ledger, policy),
         "overrides_possible": host.abilities.override,
     }
-    lines = [*(_lines(done) if done else ()), f"{facts['mechanism']}: {facts['reason']}"]
-    print_result(args, {**facts, "change": done and _changed(done)}, lines)
+    lines = list(_lines(done, dry_run=args.dry_run)) if done else []
+    if args.dry_run:
+        lines = lines or [f"would switch to {args.mechanism}, which changes no mask and no queue"]
+    else:
+        lines.append(f"{facts['mechanism']}: {facts['reason']}")
+    print_result(args, {**facts, "dry_run": args.dry_run, "change": done and _changed(done)}, lines)
     return Exit.OK
 
 
@@ -63,16 +74,19 @@ def _changed(done: MechanismChange) -> dict[str, object]:
     }
 
 
-def _lines(done: MechanismChange) -> Iterator[str]:
-    """What the change did, and the command that undoes it."""
+def _lines(done: MechanismChange, *, dry_run: bool) -> Iterator[str]:
+    """What the change did, or in a dry run would do, and the command that undoes it."""
+    would, was = ("would ", "is") if dry_run else ("", "was")
     masks = [(name, ids) for name, ids in _opened_masks(done) if ids]
     for name, ids in masks:
-        yield f"set {mask_bits(name, ids)}, which was clear"
+        yield f"{would}set {mask_bits(name, ids)}, which {was} clear"
     if done.before.overrides and not done.after.overrides:
-        yield f"cleared the driver_override of {some_queues(done.before.overrides)}"
+        verb = "would clear" if dry_run else "cleared"
+        yield f"{verb} the driver_override of {some_queues(done.before.overrides)}"
     moved = _moved(done)
     if moved:
-        yield f"moved {count_queues(len(moved))} to another driver: {some_queues(moved)}"
+        verb = "would move" if dry_run else "moved"
+        yield f"{verb} {count_queues(len(moved))} to another driver: {some_queues(moved)}"
     if masks:
         words = " ".join(f"{name}={format_change(ids)}" for name, ids in masks)
         yield (

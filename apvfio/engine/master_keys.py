@@ -75,6 +75,11 @@ def tidy_keys(system: System) -> None:
                 mkvps_file.tidy(system.files)
 
 
+def remembered_queues(system: System, meant: Callable[[Apqn], bool]) -> list[Apqn]:
+    """Return the queues that `forget_keys` would forget; ApvfioError. Nothing is changed."""
+    return sorted(queue for queue in mkvps_file.load(system.files) if meant(queue))
+
+
 def forget_keys(system: System, meant: Callable[[Apqn], bool]) -> list[Apqn]:
     """Forget what is remembered of the queues that are ``meant``, and return them; ApvfioError."""
     with system.lock():

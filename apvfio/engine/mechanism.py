@@ -12,14 +12,17 @@ from apvfio.kernel.apply import apply_steps
 from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import ConflictError, printable
 from apvfio.model.host import MASK_NAMES, VFIO_DRIVER, Host
+from apvfio.model.ledger import ENDING
 from apvfio.model.progress import FOR_THE_LOCK, no_progress
 from apvfio.model.text import resetting
-from apvfio.plan.mechanism import steps_to_mechanism
-from apvfio.plan.steps import without_returned
+from apvfio.plan.mechanism import host_after_switch, steps_to_mechanism
+from apvfio.plan.steps import after_returns, without_returned
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
+    from apvfio.model.ledger import Ledger
     from apvfio.model.progress import Progress
+    from apvfio.model.step import Step
 
 
 class MechanismChange(NamedTuple):
@@ -27,6 +30,15 @@ class MechanismChange(NamedTuple):
 
     before: Host
     after: Host
+
+
+def preview_switch(system: System, mechanism: str) -> MechanismChange:
+    """What `switch_mechanism` would do now; the errors are its errors. Nothing is changed."""
+    before, _, ledger = read_ledger(system)
+    ended = [lease.mdev for lease in ledger.leases.values() if lease.state == ENDING]
+    ledger, host = after_returns(ledger, before)
+    _steps(mechanism, host, ledger.without_leases(*ended))
+    return MechanismChange(before, host_after_switch(mechanism, host))
 
 
 def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_progress) -> MechanismChange:
@@ -40,18 +52,7 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         progress("")
         finish_ended(system)
         host, found, ledger = read_ledger(system)
-        changes = host.mechanism not in (None, mechanism)
-        if ledger.claims and changes:
-            raise ConflictError(
-                f"mdevctl is starting the mediated device {next(iter(ledger.claims))}.",
-                remedy="Try again when that has ended.",
-            )
-        if ledger.leases and changes:
-            lease = next(iter(ledger.leases.values()))
-            raise ConflictError(
-                f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first."
-            )
-        steps = steps_to_mechanism(mechanism, host)
+        steps = _steps(mechanism, host, ledger)
         if steps:
             progress(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         apply_steps(system.sysfs, steps)
@@ -64,3 +65,17 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         if masks:
             record.note_masks(system, f"{'; '.join(masks)}, by 'apvfio mechanism {mechanism}'")
         return MechanismChange(host, after)
+
+
+def _steps(mechanism: str, host: Host, ledger: Ledger) -> list[Step]:
+    """The steps to the ``mechanism``; ConflictError while somebody needs queues by the other one."""
+    changes = host.mechanism not in (None, mechanism)
+    if ledger.claims and changes:
+        raise ConflictError(
+            f"mdevctl is starting the mediated device {next(iter(ledger.claims))}.",
+            remedy="Try again when that has ended.",
+        )
+    if ledger.leases and changes:
+        lease = next(iter(ledger.leases.values()))
+        raise ConflictError(f"guest {printable(lease.guest)} holds queues.", remedy="Stop all guests first.")
+    return steps_to_mechanism(mechanism, host)

@@ -35,16 +35,18 @@ class DeviceChoice(NamedTuple):
         """The uuid to write into the definition, None if that stays as it is."""
         return None if self.uuid == self.before else self.uuid
 
-    def words(self, guest: str) -> str:
-        """What to report about the device of ``guest`` if it is replaced, else ''."""
+    def words(self, guest: str, *, dry_run: bool) -> str:
+        """What to report about the device of ``guest`` if it is, or would be, replaced, else ''."""
         if self.before is None or self.new is None:
             return ""
         if self.shared_with:
             return (
                 f"guest {printable(self.shared_with)} has the mediated device {self.before} as well: "
-                f"guest {printable(guest)} gets its own, {self.uuid}"
+                f"guest {printable(guest)} {'would get' if dry_run else 'gets'} its own, {self.uuid}"
             )
-        return f"the mediated device {self.before} is replaced with {self.uuid}"
+        return (
+            f"the mediated device {self.before} {'would be' if dry_run else 'is'} replaced with {self.uuid}"
+        )
 
     def as_json(self) -> dict[str, object]:
         """The choice as ``guest set --json`` prints it."""

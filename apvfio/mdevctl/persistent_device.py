@@ -31,8 +31,8 @@ def definition_of(matrix: Matrix) -> Definition:
     return Definition(AP_MDEVS.name, MANUAL, attrs)
 
 
-def define(system: System, request: Request, *, replace: bool = False) -> bool:
-    """Define the guest's device; False if that is so already.
+def define(system: System, request: Request, *, replace: bool = False, dry_run: bool = False) -> bool:
+    """Define the guest's device, or in a dry run only check that; False if that is so already.
 
     One that is defined otherwise is a ConflictError, or with ``replace`` holds what the guest
     requests from now on; when it starts, and what others keep in it, stays.
@@ -54,6 +54,8 @@ def define(system: System, request: Request, *, replace: bool = False) -> bool:
             guest=request.guest,
             remedy="Undefine it first, or define it with --replace.",
         )
+    if dry_run:
+        return True
     wanted = definition_of(request.matrix)
     if there:
         wanted = there._replace(attrs=wanted.attrs)
@@ -89,10 +91,15 @@ def _have_defined(system: System, mdev: str, wanted: Definition, there: Definiti
         raise
 
 
-def undefine(system: System, mdev: str) -> bool:
-    """Remove the definition of the device; False if there is none. A device that is there stays."""
+def undefine(system: System, mdev: str, *, dry_run: bool = False) -> bool:
+    """Remove the definition of the device; False if there is none. A device that is there stays.
+
+    In a dry run the definition stays, too.
+    """
     if load_definition(system.files, mdev) is None:
         return False
+    if dry_run:
+        return True
     if on_this_machine(system):
         _mdevctl(lambda command: command.undefine(PARENT, mdev))
     else:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from apvfio.model.errors import ConflictError, HostError
-from apvfio.model.host import ALL_BITS, HOST_DRIVER, MASKS, OVERRIDES
+from apvfio.model.host import ALL_BITS, HOST_DRIVER, MASKS, OVERRIDES, VFIO_DRIVER
 from apvfio.model.matrix import covering
 from apvfio.model.step import RETURN, Step
 from apvfio.model.text import mask_bits, some_queues
@@ -68,6 +68,19 @@ def steps_to_mechanism(mechanism: str, host: Host) -> list[Step]:
         return list(mask_steps(RETURN, ALL_BITS - host.masks))
     cleared = (step for queue in sorted(host.overrides) for step in restore_steps(queue, "", host))
     return [*cleared, *_left_behind(host)]
+
+
+def host_after_switch(mechanism: str, host: Host) -> Host:
+    """The host as it will be after the `steps_to_mechanism`, for a preview."""
+    if host.mechanism == mechanism:
+        return host
+    held = covering(host.mdevs.values())
+    by_masks = host.mechanism == MASKS
+    drivers = {
+        queue: driver if held(queue) or (by_masks and driver != VFIO_DRIVER) else HOST_DRIVER
+        for queue, driver in host.drivers.items()
+    }
+    return host._replace(apmask=ALL_BITS.apmask, aqmask=ALL_BITS.aqmask, overrides={}, drivers=drivers)
 
 
 def _left_behind(host: Host) -> Iterator[Step]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.cli.main import main
+from apvfio.kernel.snapshot import read_host
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
 from apvfio.sim.host_file import create_sim, open_sim
@@ -34,6 +35,60 @@ def write(sim: str, path: str, text: str) -> None:
 def shown(sim: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(["--sim", sim, "mechanism", *words]) == Exit.OK
     return capsys.readouterr().out
+
+
+def state(sim: str) -> dict[str, str | None]:
+    with open_sim(sim) as system:
+        queues = [name for name in system.sysfs.list("bus/ap/devices") if "." in name]
+        return {
+            **{name: system.sysfs.read(f"bus/ap/{name}") for name in ("apmask", "aqmask")},
+            **{str(queue): driver for queue, driver in read_host(system.sysfs).drivers.items()},
+            **{f"{n} override": system.sysfs.read(f"bus/ap/devices/{n}/driver_override") for n in queues},
+        }
+
+
+@pytest.mark.parametrize("target", ["overrides", "masks"])
+@pytest.mark.parametrize(
+    "writes",
+    [
+        [],
+        [("apmask", "-0,-10")],
+        [("aqmask", "-27")],
+        [("devices/00.0001/driver_override", "vfio_ap")],
+        [
+            ("devices/00.0001/driver_override", "vfio_ap"),
+            ("drivers/cex4queue/unbind", "00.0001"),
+            ("drivers_probe", "00.0001"),
+        ],
+    ],
+)
+def test_a_dry_run_says_what_the_switch_will_do(
+    writes: list[tuple[str, str]], target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sim = a_sim(tmp_path)
+    for path, text in writes:
+        write(sim, f"bus/ap/{path}", text)
+    before = state(sim)
+    lines = shown(sim, capsys, target, "--dry-run").splitlines()
+    foretold = json.loads(shown(sim, capsys, target, "-n", "--json"))
+    assert state(sim) == before
+    done = json.loads(shown(sim, capsys, target, "--json"))
+    assert (foretold["dry_run"], done["dry_run"]) == (True, False)
+    assert foretold["change"] == done["change"]
+    assert all(line.startswith(("would ", "'apvfio mechanism masks'")) for line in lines)
+    assert (lines == [f"would switch to {target}, which changes no mask and no queue"]) == (
+        state(sim) == before
+    )
+
+
+def test_a_dry_run_is_refused_as_the_switch_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sim = a_sim(tmp_path)
+    assert main(["--sim", sim, "mechanism", "-n"]) == Exit.USAGE
+    assert "--dry-run requires a change to make" in capsys.readouterr().err
+    write(sim, "bus/ap/apmask", "-0")
+    write(sim, AP_MDEVS.create, mdev(1))
+    assert main(["--sim", sim, "mechanism", "overrides", "-n"]) == Exit.CONFLICT
+    assert f"the mediated device {mdev(1)} exists" in capsys.readouterr().err
 
 
 def test_a_host_is_switched_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +133,7 @@ def test_an_older_kernel_has_masks_only(tmp_path: Path, capsys: pytest.CaptureFi
         "mechanism": "masks",
         "reason": "this kernel has no driver_override for AP queues",
         "overrides_possible": False,
+        "dry_run": False,
         "change": None,
     }
     assert main(["--sim", sim, "mechanism", "overrides"]) == Exit.HOST

@@ -51,7 +51,10 @@ def call(machine: Machine, operation: str, document: bytes) -> int:
 def test_a_device_is_defined_once_and_undefined(
     sim: str, xml: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for said in ("is defined: adapters 0,10, domains 1-2,4", "was defined already"):
+    for said in (
+        f"defined mediated device {MDEV.lower()} of guest db1: adapters 0,10, domains 1-2,4",
+        "already defined: mediated",
+    ):
         assert main(["--sim", sim, "define", "--xml", xml]) == Exit.OK
         assert said in capsys.readouterr().out
     with open_sim(sim) as system:
@@ -61,9 +64,26 @@ def test_a_device_is_defined_once_and_undefined(
         assert definition.attrs[:2] == (("assign_adapter", "0x0"), ("assign_adapter", "0xa"))
         assert matrix_of(definition) == a_matrix("0,10", "1-2,4")
         assert autostarted(system.files) == {}
-    for said in ("is no longer defined (db1)", "was not defined"):
+    for said in (f"undefined mediated device {MDEV.lower()} of guest db1", "not defined: mediated device"):
         assert main(["--sim", sim, "undefine", "--xml", xml]) == Exit.OK
         assert said in capsys.readouterr().out
+
+
+def test_a_dry_run_defines_and_removes_nothing(
+    sim: str, xml: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = f"mediated device {MDEV.lower()} of guest db1"
+    assert main(["--sim", sim, "define", "--dry-run", "--xml", xml]) == Exit.OK
+    assert capsys.readouterr().out == f"would define {device}: adapters 0,10, domains 1-2,4\n"
+    with open_sim(sim) as system:
+        assert load_definition(system.files, MDEV.lower()) is None
+        system.files.write(FILE, DEFINITION)
+    assert main(["--sim", sim, "define", "-n", "--xml", xml]) == Exit.CONFLICT
+    assert main(["--sim", sim, "define", "-n", "--replace", "--xml", xml]) == Exit.OK
+    assert main(["--sim", sim, "undefine", "-n", "--xml", xml]) == Exit.OK
+    assert capsys.readouterr().out.splitlines()[1] == f"would undefine {device}"
+    with open_sim(sim) as system:
+        assert system.files.read(FILE) == DEFINITION
 
 
 @pytest.mark.parametrize(
@@ -106,7 +126,7 @@ def test_with_replace_it_is_and_what_is_not_ours_stays(
         kept = json.loads(DEFINITION) | {"start": "auto", "note": ["ours"]}
         system.files.write(FILE, json.dumps(kept))
     assert main(["--sim", sim, "define", "--replace", "--xml", xml]) == Exit.OK
-    assert "is defined: adapters 0,10, domains 1-2,4" in capsys.readouterr().out
+    assert "defined mediated device" in capsys.readouterr().out
     with open_sim(sim) as system:
         definition = load_definition(system.files, MDEV.lower())
     assert definition
@@ -206,4 +226,4 @@ def test_a_clone_does_not_touch_the_definition_of_its_original(
             assert f"guest clone: its mediated device {own_mdev(guest(1))} is that of guest db1. " in said
             assert "'apvfio guest set clone --new-device'" in said
         assert main(["--sim", sim, "undefine", "db1", "-c", URI]) == Exit.OK
-        assert "is no longer defined (db1)" in capsys.readouterr().out
+        assert "undefined mediated device" in capsys.readouterr().out

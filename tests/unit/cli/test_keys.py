@@ -107,6 +107,18 @@ def test_after_a_ceremony_the_old_key_counts_no_more(
     assert said == "forgot the keys of 1 queue: 0a.0001\nread again: 0a.0001\n"
 
 
+def test_a_dry_run_forgets_nothing(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
+    out(host, capsys, "keys", "list")
+    before = host.read(mkvps_note.MKVPS)
+    said = out(host, capsys, "keys", "forget", "--domains", "1", "--dry-run")
+    assert said == "would forget the keys of 1 queue: 0a.0001\ncannot be read now: 01.0001, 0a.0001\n"
+    assert host.read(mkvps_note.MKVPS) == before
+    document = json.loads(out(host, capsys, "keys", "forget", "05.0005", "-n", "--json"))
+    assert document == {"dry_run": True, "forgotten": [], "queues": []}
+    said = out(host, capsys, "keys", "forget", "05.0005", "-n")
+    assert said == "no key of these queues is remembered\n"
+
+
 @pytest.mark.parametrize(
     ("words", "forgotten"),
     [
