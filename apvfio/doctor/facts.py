@@ -160,6 +160,7 @@ class HookFacts(NamedTuple):
     state: str
     """``missing``, ``link``, ``irregular``, ``foreign``, ``not executable``, ``changed`` or ``same``."""
     packaged: bool = False
+    """Whether the package apvfio brings it to this host, or has brought it."""
     label: str = ""
     """Its SELinux type, '' where there is none."""
 
@@ -232,6 +233,8 @@ class MachineFacts(NamedTuple):
     """Where s390-tools' callout is, '' if it is not installed."""
     guest_shutdown: GuestShutdown | None = None
     """None if nothing is done: libvirt-guests is not installed or not enabled."""
+    reinstall: str = ""
+    """The command that puts the files of the package apvfio back; '' if it is not a package, or not known."""
 
 
 class DomainFacts(NamedTuple):

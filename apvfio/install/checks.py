@@ -29,6 +29,12 @@ _PROFILES = "/sys/kernel/security/apparmor/profiles"
 _SELINUX = "/sys/fs/selinux/enforce"
 _CONFINED = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 """Where libvirt's AppArmor profile lets the daemon start programs (usr.sbin.libvirtd, PUx)."""
+_REINSTALL = {
+    "apt-get": "apt-get install -y --reinstall -o Dpkg::Options::=--force-confmiss apvfio",
+    "dnf": "dnf reinstall -y apvfio",
+    "zypper": "zypper --non-interactive install --force apvfio",
+}
+"""By program, the command that puts back a package's files; dpkg has to be told to do so below /etc."""
 HOOK_PROGRAM = "apvfio.libvirt.hook"
 LEAST_PYTHON = (3, 9)
 _TRY_HOOK = (
@@ -91,6 +97,11 @@ def aside(path: str, directory: str) -> str:
 def not_run(path: str, *, link: bool) -> str:
     """The command that keeps libvirt from running the script ``path``; what a link names is not touched."""
     return aside(path, "/etc/libvirt") if link else f"chmod a-x {shlex.quote(path)}"
+
+
+def reinstall_command() -> str:
+    """The command that puts back the files of the package apvfio, also those in /etc; '' if unknown."""
+    return next((command for program, command in _REINSTALL.items() if programs.find(program)), "")
 
 
 def daemon() -> str | None:

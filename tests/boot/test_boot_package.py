@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -168,6 +169,43 @@ def test_from_installation_to_purge(host: Computer) -> None:
     host.did("dpkg", "--purge", "apvfio")
     assert _files(host) == before
     assert host.unit("apvfio-reconcile.path", "LoadState") == "not-found"
+
+
+def _repaired(host: Computer, name: str) -> None:
+    """Paste the doctor's remedy for the check ``name``, which then is well."""
+    checks = json.loads(host.run("apvfio", "doctor", "--json").stdout)["checks"]
+    (fault,) = [check for check in checks if (check["id"], check["state"] != "ok") == (name, True)]
+    assert fault["commands"]
+    for command in fault["commands"]:
+        host.did("sh", "-c", command)
+    assert _problems(host) == []
+
+
+def test_the_doctors_remedies_beside_the_package(host: Computer, package: Path) -> None:
+    """'apvfio install' is refused there; the package manager puts its own files back, from a repository."""
+    host.did("dpkg", "--install", "/apvfio.deb")
+    index = subprocess.run(
+        ["dpkg-deb", "--field", str(package)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    size, data = package.stat().st_size, package.read_bytes()
+    fields = f"{index}\nFilename: ./apvfio.deb\nSize: {size}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
+    host.write("/repository/apvfio.deb", data)
+    host.write("/repository/Packages", fields.encode())
+    host.did("sh", "-c", "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    host.write("/etc/apt/sources.list.d/own.list", b"deb [trusted=yes] file:/repository ./\n")
+    host.did("apt-get", "update")
+    host.did("sh", "-c", f"printf '#!/bin/sh\\nexit 0\\n' >{HOOK}")
+    _repaired(host, "hook")
+    assert host.did("cat", "/etc/libvirt/50-apvfio.not-ours") == "#!/bin/sh\nexit 0\n"
+    for damage in (f"rm {HOOK}", f"mv {HOOK} /etc/kept; ln -s /etc/kept {HOOK}", f"echo '# more' >>{HOOK}"):
+        host.did("sh", "-c", damage)
+        _repaired(host, "hook")
+    host.did("sh", "-c", "echo '# more' >>/etc/mdevctl.d/scripts.d/notifiers/50-apvfio")
+    _repaired(host, "files")
+    host.virsh("start", "db1")
+    host.virsh("destroy", "db1")
+    until(lambda: _pending(host) == "")
+    host.did("sh", "-c", "rm -r /etc/libvirt/*.not-ours* /etc/mdevctl.d/scripts.d/*.not-ours* /etc/kept")
 
 
 def test_nothing_of_the_package_goes_with_the_callout(host: Computer) -> None:

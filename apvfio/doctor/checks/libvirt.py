@@ -59,7 +59,10 @@ def of_findings(machine: MachineFacts, names: Iterable[str], well: dict[str, str
     for name in names:
         found = [finding for finding in machine.findings if finding.id == name]
         for one in found:
-            yield Check(name, PROBLEM if one.hinders else WARNING, one.sentence, one.remedy, one.commands)
+            # Beside the package that command is refused.
+            again = machine.hook.packaged and any(c.startswith("apvfio install") for c in one.commands)
+            commands = tuple(put_back(machine)) if again else one.commands
+            yield Check(name, PROBLEM if one.hinders else WARNING, one.sentence, one.remedy, commands)
         if not found and name in well:
             yield Check(name, OK, well[name])
 
@@ -81,9 +84,13 @@ def _connection(facts: Facts) -> Iterator[Check]:
 
 def _hook(machine: MachineFacts) -> Iterator[Check]:
     hook = machine.hook
-    again = "apvfio install"
+    again = list(put_back(machine))
+    how = "Reinstall the package." if hook.packaged else "Install it again."
+    if hook.packaged:
+        # What is missing comes back; dpkg keeps what somebody has changed.
+        again += _reload(machine)
     if hook.state == "missing":
-        yield problem("hook", f"libvirt's hook {_HOOK} is not installed.", "Install it.", again)
+        yield problem("hook", f"libvirt's hook {_HOOK} is not installed.", how, *again)
     elif hook.state == "not executable":
         yield problem(
             "hook",
@@ -96,20 +103,30 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
         yield problem(
             "hook",
             f"{_HOOK} is not apvfio's.",
-            "Move it out of that directory and install apvfio's hook.",
+            f"Move it out of that directory. {how}",
             aside(_HOOK, "/etc/libvirt"),
-            again,
+            *again,
             code=Exit.CONFLICT,
         )
     elif hook.state == "link":
         sentence = f"{_HOOK} is a symbolic link: the daemon may not reach its target."
-        yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), again)
+        yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), *again)
     elif hook.state == "changed":
-        command = () if hook.packaged else (again,)
-        remedy = "Reinstall the package." if hook.packaged else "Install it again."
-        yield warning("hook", f"{_HOOK} is not the one of this version of apvfio.", remedy, *command)
+        first = [aside(_HOOK, "/etc/libvirt")] if hook.packaged and again else []
+        yield warning("hook", f"{_HOOK} is not the one of this version of apvfio.", how, *first, *again)
     else:
         yield ok("hook", f"{_HOOK} is installed")
+
+
+def put_back(machine: MachineFacts) -> Iterator[str]:
+    """The command that puts missing files of apvfio in their places.
+
+    Beside the package 'apvfio install' is refused.
+    """
+    if not machine.hook.packaged:
+        yield "apvfio install"
+    elif machine.reinstall:
+        yield machine.reinstall
 
 
 def _others(machine: MachineFacts) -> Iterator[Check]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.doctor.check import ok, skipped, warning
 from apvfio.doctor.checks.kernel import changeable
-from apvfio.doctor.checks.libvirt import STANDS_FOR_ANOTHER, of_findings
+from apvfio.doctor.checks.libvirt import STANDS_FOR_ANOTHER, of_findings, put_back
 from apvfio.doctor.facts import SUSPEND, Unseen
 from apvfio.install.checks import aside
 from apvfio.install.file_changes import CHANGED, FOREIGN, NEW
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _UNHEARD = 600
 _SHOWN = 4
-_INSTALL = "apvfio install"
 
 
 def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
@@ -59,7 +58,7 @@ def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
     if machine.units is None:
         yield skipped("units", "systemd does not run here; the hook does all the work itself")
         return
-    faults = [check for unit in machine.units for check in _unit(unit, packaged=machine.hook.packaged)]
+    faults = [check for unit in machine.units for check in _unit(unit, machine)]
     yield from faults or [ok("units", "the units are enabled, and none has failed")]
     yield from _guest_shutdown(facts, machine)
     if machine.deferred_for > _UNHEARD:
@@ -102,21 +101,25 @@ def _files(machine: MachineFacts) -> Iterator[Check]:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             remedy = "Reinstall the package." if machine.hook.packaged else "Install again."
             # Not beside it: mdevctl runs whatever is in the directory of its scripts.
-            first = [aside(path, os.path.dirname(os.path.dirname(path))) for path in paths]
-            first = first if state == FOREIGN else []
-            commands = [*first, *([] if machine.hook.packaged else [_INSTALL])]
+            again = list(put_back(machine))
+            # A package manager keeps what somebody has changed below /etc.
+            kept = [p for p in paths if state == FOREIGN or (state == CHANGED and _is_kept(p, machine))]
+            first = [aside(path, os.path.dirname(os.path.dirname(path))) for path in kept]
+            commands = [*first, *again] if again or state == FOREIGN else []
             yield warning("files", f"{paths[0]}{more}: {what}.", remedy, *commands)
     if all(found.state not in (NEW, CHANGED, FOREIGN) for found in others):
         yield ok("files", "units, rules and manuals are installed")
 
 
-def _unit(unit: UnitFacts, *, packaged: bool) -> Iterator[Check]:
+def _is_kept(path: str, machine: MachineFacts) -> bool:
+    return machine.hook.packaged and path.startswith("/etc/")
+
+
+def _unit(unit: UnitFacts, machine: MachineFacts) -> Iterator[Check]:
     if not unit.loaded:
         sentence = f"systemd does not know {unit.name}."
-        remedy = f"{'Reinstall the package' if packaged else 'Install it'}, or reload systemd."
-        yield warning(
-            "units", sentence, remedy, *(() if packaged else (_INSTALL,)), "systemctl daemon-reload"
-        )
+        remedy = f"{'Reinstall the package' if machine.hook.packaged else 'Install it'}, or reload systemd."
+        yield warning("units", sentence, remedy, *put_back(machine), "systemctl daemon-reload")
     elif not unit.enabled or not unit.active:
         what = "not enabled" if not unit.enabled else "not running"
         yield warning("units", f"{unit.name} is {what}.", "Enable it.", f"systemctl enable --now {unit.name}")

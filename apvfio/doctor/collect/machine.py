@@ -29,7 +29,7 @@ from apvfio.doctor.facts import (
 )
 from apvfio.engine import deferred
 from apvfio.install import checks
-from apvfio.install.file_changes import CHANGED, EDITED, SAME, Found, look
+from apvfio.install.file_changes import CHANGED, EDITED, SAME, Found, look, packaged
 from apvfio.install.installed_files import (
     CALLOUT,
     CALLOUTS,
@@ -69,14 +69,15 @@ _SECOND = 1.0
 def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
     """What there is on this machine; ``system`` must be it."""
     text = otherwise(partial(_text, f"/{HOOK}"), "")
-    choices = _choices(text)
+    of_package = PACKAGED in text or otherwise(partial(packaged, "/"), False)
+    choices = _choices(text, of_package=of_package)
     found = attempt(lambda: tuple(_installed(choices)))
     daemon = find_daemon(checks.daemon())
     other_hooks = tuple(look_at_other_hooks())
     return MachineFacts(
         findings=tuple(checks.check(choices)),
         found=found,
-        hook=look_at_hook(text, found),
+        hook=look_at_hook(text, found, of_package=of_package),
         other_hooks=other_hooks,
         daemon=daemon,
         hook_seen=has_seen_hook(daemon, other_hooks, ledger) if daemon else SEEN,
@@ -84,11 +85,12 @@ def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
         units=tuple(map(_unit, (PREPARE_UNIT, PATH_UNIT, RECONCILE_UNIT))) if booted() else None,
         deferred_for=_waiting(system),
         guest_shutdown=look_at_guest_shutdown() if booted() and is_enabled() else None,
+        reinstall=checks.reinstall_command() if of_package else "",
         ap_check=next((path for path in _AP_CHECKS if os.access(path, os.X_OK)), ""),
     )
 
 
-def _choices(hook: str) -> Choices:
+def _choices(hook: str, *, of_package: bool) -> Choices:
     """How apvfio was installed here, as its files show."""
     python = re.search(r"^python=(/\S+)$", hook, re.MULTILINE)
     packages = re.search(r"^packages=(/\S+)$", hook, re.MULTILINE)
@@ -98,9 +100,9 @@ def _choices(hook: str) -> Choices:
         python=python[1] if python else sys.executable,
         notifier=checks.has_mdevctl(),
         # Packages have the page in one of its own.
-        cockpit=checks.has_cockpit() and PACKAGED not in hook,
+        cockpit=checks.has_cockpit() and not of_package,
         callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
-        packaged=PACKAGED in hook,
+        packaged=of_package,
         packages=packages[1] if packages else "",
     )
 
@@ -121,13 +123,13 @@ def _unmarked(text: str) -> str:
     )
 
 
-def look_at_hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
+def look_at_hook(text: str, found: Seen[tuple[Found, ...]], *, of_package: bool = False) -> HookFacts:
     """Return the state of the installed hook; ``text`` is its content, ``found`` the installed files."""
     path = f"/{HOOK}"
     try:
         mode = os.lstat(path).st_mode
     except OSError:
-        return HookFacts("missing")
+        return HookFacts("missing", of_package)
     state = "link" if stat.S_ISLNK(mode) else "" if stat.S_ISREG(mode) else "irregular"
     if state == "link" and not os.path.exists(path):
         state = "missing"
@@ -140,7 +142,7 @@ def look_at_hook(text: str, found: Seen[tuple[Found, ...]]) -> HookFacts:
         files = () if isinstance(found, Unseen) else found
         same = any(f.path == HOOK and f.state == SAME for f in files)
         state = "same" if same else "changed"
-    return HookFacts(state, PACKAGED in text, label.split(":")[2] if label.count(":") > 1 else "")
+    return HookFacts(state, of_package, label.split(":")[2] if label.count(":") > 1 else "")
 
 
 def look_at_other_hooks() -> Iterator[OtherHook]:

@@ -44,7 +44,7 @@ from apvfio.doctor.run_checks import Examination
 from apvfio.doctor.text import lines
 from apvfio.install import checks as installation
 from apvfio.install.checks import Finding
-from apvfio.install.file_changes import NEW, SAME, Found
+from apvfio.install.file_changes import CHANGED, NEW, SAME, Found
 from apvfio.install.installed_files import HOOK
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.ids import NO_IDS, IdSet
@@ -231,6 +231,48 @@ def test_a_foreign_hook_is_not_made_executable(tmp_path: Any, monkeypatch: pytes
         (tmp_path / "hook").write_text(text)
         monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
         assert look.look_at_hook(text, ()).state == state
+
+
+REINSTALL = "apt-get install --reinstall apvfio"
+ASIDE = f"mv -T --backup=numbered /{HOOK} /etc/libvirt/50-apvfio.not-ours"
+
+
+@pytest.mark.parametrize(
+    ("state", "before"),
+    [
+        ("missing", ()),
+        ("foreign", (ASIDE,)),
+        ("irregular", (ASIDE,)),
+        ("link", (ASIDE,)),
+        ("changed", (ASIDE,)),
+    ],
+)
+def test_beside_the_package_nothing_is_installed(state: str, before: tuple[str, ...]) -> None:
+    """'apvfio install' would be refused."""
+    hook = HookFacts(state, packaged=True)
+    daemon = DaemonFacts("libvirtd", 7, 0.0)
+    fault = next(one for one in faults(on(hook=hook, reinstall=REINSTALL, daemon=daemon)) if one.id == "hook")
+    assert fault.commands == (*before, REINSTALL, "systemctl reload libvirtd")
+    assert fault.remedy.endswith(("Reinstall the package.", "Put the file itself there."))
+
+
+def test_a_changed_file_of_the_package_below_etc_is_moved_away() -> None:
+    """dpkg would keep it."""
+    notifier, unit = "etc/mdevctl.d/scripts.d/notifiers/50-apvfio", "usr/lib/systemd/system/x.service"
+    found = tuple(Found(path, CHANGED) for path in (notifier, unit))
+    hook = HookFacts("same", packaged=True)
+    (fault,) = faults(on(found=found, hook=hook, reinstall=REINSTALL))
+    assert fault.commands == (
+        f"mv -T --backup=numbered /{notifier} /etc/mdevctl.d/scripts.d/50-apvfio.not-ours",
+        REINSTALL,
+    )
+
+
+def test_what_an_installation_would_solve_the_package_does() -> None:
+    finding = Finding(True, "it cannot run.", "Install it.", "python", ("apvfio install",))
+    hook = HookFacts("same", packaged=True)
+    (fault,) = faults(on(findings=(finding,), hook=hook, reinstall=REINSTALL))
+    assert fault.commands == (REINSTALL,)
 
 
 @pytest.mark.parametrize(
