@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 CATALOGUE = {
-    "kernel": ("ap-bus", "adapters", "drivers", "vfio-ap", "vfio", "mechanism", "overrides"),
+    "kernel": (
+        *("ap-bus", "adapters", "drivers", "vfio-ap", "guest-matrix", "vfio", "mechanism", "overrides"),
+    ),
     "apvfio": ("run-directory", "policy", "drains", "ledger", "lock", "s390-lock", "drift"),
     "libvirt": (
         *("libvirt", "connection", "hook", "python", "hook-label", "selinux", "apparmor", "exposed"),

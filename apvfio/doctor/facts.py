@@ -103,6 +103,8 @@ class KernelFacts(NamedTuple):
     """The mediated devices that a guest has attached, or a process has open."""
     bus: bool = True
     """Whether the AP bus is there, even if what it says cannot be read."""
+    guest_matrix: bool = True
+    """Whether mediated devices have the file ``guest_matrix``; True also if nothing tells."""
 
     @property
     def mixed(self) -> bool:

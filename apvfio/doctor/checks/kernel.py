@@ -42,6 +42,12 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
     yield _adapters(kernel, host, words)
     yield from _drivers(facts, host, words)
     yield _vfio_ap(kernel, host, words)
+    if host.vfio_ap and not kernel.guest_matrix:
+        sentence = (
+            "mediated devices of this kernel have no file guest_matrix: apvfio cannot check which queues a "
+            "guest would see, and every start of a guest with queues fails."
+        )
+        yield problem("guest-matrix", sentence, "Boot Linux 6.0 or later.")
     if not kernel.vfio_node:
         sentence = "/dev/vfio/vfio, which libvirt needs for mediated devices, is missing."
         yield problem("vfio", sentence, "Load the driver.", "modprobe vfio")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ from apvfio.doctor.facts import (
 from apvfio.engine.differences import has_boot_masks
 from apvfio.install.checks import lacks_module
 from apvfio.kernel.lszcrypt import read_cards
-from apvfio.kernel.snapshot import in_use, read_host
-from apvfio.model.host import BUS, HOST_DRIVER
+from apvfio.kernel.snapshot import in_use, read_host, read_or
+from apvfio.model.host import AP_MDEVS, BUS, HOST_DRIVER
 from apvfio.model.ids import NO_IDS, parse_hex
 from apvfio.store.system import on_this_machine
 
@@ -42,6 +43,7 @@ _MODPROBE = (
 """modprobe.d(5)."""
 _VFIO_NODE = "/dev/vfio/vfio"
 _KVM = "/dev/kvm"
+_SYMBOLS = "/proc/kallsyms"
 
 
 def look_at_kernel(system: System) -> KernelFacts:
@@ -69,7 +71,27 @@ def look_at_kernel(system: System) -> KernelFacts:
         if there
         else frozenset(),
         bus=sysfs.exists(f"{BUS}/apmask"),
+        guest_matrix=has_guest_matrix(sysfs, there, _SYMBOLS if here else "") if there else True,
     )
+
+
+def has_guest_matrix(sysfs: Sysfs, host: Host, symbols: str) -> bool:
+    """Whether mediated devices of ``host`` have the file ``guest_matrix``; True also if nothing tells.
+
+    A device shows it; else the list of features does, which is younger than the file; else the kernel's
+    ``symbols``, a path, have the function (vops:guest_matrix_show), and those of the module at all.
+    """
+    devices = [AP_MDEVS.device(uuid) for uuid in host.mdevs]
+    if devices:
+        return any(sysfs.exists(f"{device}/guest_matrix") for device in devices)
+    features = read_or(sysfs, f"{AP_MDEVS.parent}/features", "").split()
+    if features or not symbols or not host.vfio_ap:
+        return not features or "guest_matrix" in features
+    with suppress(OSError), open(symbols, encoding="ascii", errors="replace") as file:
+        names = {words[2] for words in map(str.split, file) if len(words) > 2}
+        ours = any(name.startswith("vfio_ap_mdev_") for name in names)
+        return not ours or "guest_matrix_show" in names
+    return True
 
 
 def _mask(sysfs: Sysfs, name: str) -> IdSet:

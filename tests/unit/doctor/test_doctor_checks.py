@@ -100,6 +100,7 @@ CASES = [
     (with_kernel(host=NO_BUS, machine="x86_64"), "ap-bus", PROBLEM, ""),
     (with_kernel(vfio_node=False), "vfio", PROBLEM, "modprobe vfio"),
     (with_kernel(host=NO_VFIO_AP), "vfio-ap", PROBLEM, "modprobe vfio_ap"),
+    (with_kernel(guest_matrix=False), "guest-matrix", PROBLEM, ""),
     (with_kernel(host=NO_VFIO_AP, module=NO_MODULE), "vfio-ap", PROBLEM, ""),
     (
         with_kernel(host=NO_VFIO_AP, module=BLACKLISTED, blocked_by="/etc/modprobe.d/a.conf: install"),
