@@ -59,10 +59,13 @@ export function setGuest(row, done) {
               help: _("decimal ids and ranges, hexadecimal with 0x: 0,0xa") },
             { name: "domains", label: _("Usage domains"), value: row && row.domains || "", when: byId,
               help: _("decimal ids and ranges, hexadecimal with 0x: 1-2,0x1b") },
-            { name: "any", label: _("Properties"), value: row && row.criteria || "", when: values => !byId(values),
-              help: "mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x…" },
+            { name: "any", label: _("Properties"), value: row && row.criteria && row.criteria.any || "",
+              when: values => !byId(values), help: "mode=ep11,adapters=2,domains=1,min-generation=7,mkvp=0x…" },
+            { name: "cards", label: _("Kinds of adapters"), when: values => !byId(values),
+              value: row && row.criteria ? row.criteria.cards.join("; ") : "",
+              help: _("only if the guest needs several, then without mode above: mode=cca,adapters=2; mode=ep11,adapters=1") },
             { name: "control", label: _("Control domains"), value: row && row.control_domains || "",
-              help: _("empty for none") },
+              help: _("empty for none; with properties, usage for the domains that the guest gets") },
             ...(runs ? [{ name: "when", label: _("Applies to"), kind: "choice", value: "config",
                           options: [["config", _("the next start")], ["live", _("the running guest")],
                                     ["both", _("both")]] }] : []),
@@ -72,7 +75,7 @@ export function setGuest(row, done) {
         command: values => ({
             argv: ["guest", "set",
                    ...(byId(values) ? [`--adapters=${values.adapters}`, `--domains=${values.domains}`]
-                       : [`--any=${values.any}`]),
+                       : [`--any=${values.any}`, ...kinds(values.cards).map(one => `--cards=${one}`)]),
                    `--control-domains=${values.control}`,
                    ...scope(values.when),
                    ...(values.unchecked && (values.when || "config") === "config" ? ["--unchecked"] : [])],
@@ -82,6 +85,9 @@ export function setGuest(row, done) {
         verb: _("Set"),
     });
 }
+
+/** The kinds of adapters in a text with semicolons between them. */
+const kinds = text => text.split(";").map(one => one.trim()).filter(one => one);
 
 /** A guest requests nothing any more. */
 export function clearGuest(row, done) {

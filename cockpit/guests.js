@@ -52,7 +52,13 @@ export class Guests {
 function asked(row) {
     if (!requests(row))
         return row.error ? element("span", { class: "warning" }, row.error.message) : _("nothing");
-    return row.criteria ? cockpit.format(_("any $0"), row.criteria) : matrix(row);
+    return row.criteria ? criteria(row) : matrix(row);
+}
+
+/** Criteria and control domains in words. */
+function criteria({ criteria: { any, cards }, control_domains: control }) {
+    const text = cockpit.format(_("any $0"), [any, ...cards].join("; "));
+    return control ? cockpit.format(_("$0, control domains $1"), text, control) : text;
 }
 
 /** Whether its request is known: it may have none, or one that makes no sense. */

@@ -64,7 +64,7 @@ _apvfio_words() {
     'keys forget') echo "--help --json --adapters --domains --all --dry-run -n" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
-    'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --control-domains --free-by
+    'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --cards --control-domains --free-by
         --no-hostdev --new-device --unchecked --config --live --dry-run -n --if-state" ;;
     'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run -n
         --if-state" ;;
@@ -96,7 +96,7 @@ _apvfio_values() {
     --color) echo "auto always never" ;;
     --remove | -r) echo "apmask aqmask" ;;
     --kernel) echo "6.1 6.12 7.2 7.3" ;;
-    --any) echo "mode=" ;;
+    --any | --cards) echo "mode=" ;;
     --free-by) echo "adapters domains none" ;;
     mode=) echo "accel cca ep11" ;;
     --prefix) echo "/usr /usr/local" ;;
@@ -108,7 +108,7 @@ _apvfio_values() {
 # Whether the word after the option $1 is its value.
 _apvfio_takes_value() {
     case $1 in
-    --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | \
+    --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | --cards | \
         --control-domains | --free-by | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
         --timeout | --svg | \
         --output | --kernel | --node | --prefix | --python | --remove | -r | --if-state) ;;

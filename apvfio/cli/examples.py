@@ -60,6 +60,7 @@ apvfio guest set db1 --adapters 0,0xa --domains 1-2,4
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --dry-run
 apvfio guest set db1 --adapters 0,0xa --domains 1-2,4 --control-domains 1-2,4
 apvfio guest set db1 --any mode=ep11,domains=2   # any two free queues
+apvfio guest set db1 --cards mode=cca,adapters=1 --cards mode=ep11,adapters=1   # in one domain
 apvfio guest set db1 --adapters 0 --domains 1-2 --live --config   # now, and at its next start
 apvfio guest set db1 --new-device   # db1 is a clone and has the device of its original
 apvfio guest set --xml guest.xml --any mode=ep11   # a guest that is started from a file

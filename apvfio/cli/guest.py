@@ -14,7 +14,6 @@ from apvfio.domain.xml_reader import SECURE_EXECUTION
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit, RequestError, printable
-from apvfio.model.ids import format_list
 from apvfio.model.matrix import Matrix
 from apvfio.model.text import some_queues
 from apvfio.view.columns import columns, cut, fold, padded
@@ -96,7 +95,7 @@ def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
     criteria = request.criteria if request else None
     lists: dict[str, str | None] = dict.fromkeys(Matrix._fields)
     if request and criteria:
-        lists["control_domains"] = format_list(criteria.control_domains)
+        lists["control_domains"] = criteria.control
     elif request:
         lists |= request.matrix.lists()
     return {
@@ -105,7 +104,7 @@ def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
         "secure_execution": request.secure if request else None,
         "mdev": request.mdev if request else None,
         **lists,
-        "criteria": criteria.as_option() if criteria else None,
+        "criteria": criteria.as_json() if criteria else None,
     }
 
 

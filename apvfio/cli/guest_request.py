@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from apvfio.domain.request import asked_in, free_by_in
 from apvfio.domain.xml_reader import read_domain
-from apvfio.model.criteria import Criteria, parse_option
+from apvfio.model.criteria import USAGE, Criteria
+from apvfio.model.criteria_texts import CARD_ATTRIBUTES, option_texts, parse_options
 from apvfio.model.errors import RequestError, UsageError
-from apvfio.model.ids import NO_IDS, format_list
+from apvfio.model.ids import NO_IDS, IdSet, format_list
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 
@@ -31,14 +32,17 @@ def requested(args: argparse.Namespace, xml: bytes) -> Asked | None:
 
     Options that are not given keep what the annotation has: control domains, free-by, and either list of ids.
     ``--any`` replaces the criteria if it names a mode, and changes the properties that it names if not.
+    ``--cards`` replaces the kinds of adapters.
     """
-    lists, only_any = (args.adapters, args.domains), args.any is not None
-    if args.new_device and (args.any, *lists, args.control_domains, args.free_by) == (None,) * 5:
+    lists, by_properties = (args.adapters, args.domains), args.any is not None or bool(args.cards)
+    if args.new_device and (args.any, args.cards, *lists, args.control_domains, args.free_by) == (None,) * 6:
         return None
-    if only_any and lists != (None, None):
+    if by_properties and lists != (None, None):
         raise _incomplete()
     now = _now(args, xml)
-    by_criteria = only_any or (lists == (None, None) and now is not None and isinstance(now.asked, Criteria))
+    by_criteria = by_properties or (
+        lists == (None, None) and now is not None and isinstance(now.asked, Criteria)
+    )
     if by_criteria and args.free_by in ("adapters", "domains"):
         raise UsageError(
             "--free-by applies to a request by ids only.",
@@ -49,19 +53,27 @@ def requested(args: argparse.Namespace, xml: bytes) -> Asked | None:
     kept = now.asked if now and isinstance(now.asked, Matrix) else None
     if None in lists and kept is None:
         raise _incomplete()
-    control = args.control_domains
+    domains = kept.domains if kept and args.domains is None else parse_list(args.domains, "--domains")
     return Asked(
         Matrix(
             kept.adapters if kept and args.adapters is None else parse_list(args.adapters, "--adapters"),
-            kept.domains if kept and args.domains is None else parse_list(args.domains, "--domains"),
-            (now.asked.control_domains if now else NO_IDS)
-            if control is None
-            else parse_list(control, "--control-domains")
-            if control
-            else NO_IDS,
+            domains,
+            _control(args, now, domains),
         ),
         (now.free_by if now else "") if args.free_by is None else args.free_by.replace(NEITHER, ""),
     )
+
+
+def _control(args: argparse.Namespace, now: Asked | None, domains: IdSet) -> IdSet:
+    """The control domains of a request by ids, which has these usage ``domains``."""
+    control = args.control_domains
+    if control == USAGE:
+        return domains
+    if control is not None:
+        return parse_list(control, "--control-domains") if control else NO_IDS
+    if now is None:
+        return NO_IDS
+    return now.asked.control_of(domains) if isinstance(now.asked, Criteria) else now.asked.control_domains
 
 
 def require_annotation(xml: bytes, guest: str) -> None:
@@ -79,7 +91,7 @@ def _now(args: argparse.Namespace, xml: bytes) -> Asked | None:
     try:
         asked = asked_in(xml)
     except RequestError:
-        if (args.adapters and args.domains) or _names_mode(args.any or ""):
+        if (args.adapters and args.domains) or args.cards or _names_mode(args.any or ""):
             return None  # an invalid annotation is replaced
         raise
     return Asked(asked, free_by_in(xml)) if asked else None
@@ -88,13 +100,29 @@ def _now(args: argparse.Namespace, xml: bytes) -> Asked | None:
 def _criteria(args: argparse.Namespace, xml: bytes, now: Matrix | Criteria | None) -> Criteria:
     control = args.control_domains
     if control is None and now:
-        control = format_list(now.control_domains)
-    text = args.any or ""
+        control = now.control if isinstance(now, Criteria) else format_list(now.control_domains)
+    text, cards = args.any or "", args.cards or []
     if isinstance(now, Criteria) and not _names_mode(text):
-        given = {item.partition("=")[0].strip() for item in text.split(",")}
-        kept = [item for item in now.as_option().split(",") if item.partition("=")[0] not in given]
-        text = ",".join([*kept, *([text] if text else [])])
-    return parse_option(text, control or None, secure=read_domain(xml).secure)
+        text, cards = _merged(now, text, cards)
+    return parse_options(text, cards, control or None, secure=read_domain(xml).secure)
+
+
+def _merged(now: Criteria, text: str, cards: list[str]) -> tuple[str, list[str]]:
+    """The values of ``--any`` and ``--cards`` for the present criteria with what these say changed."""
+    kept = option_texts(now.as_option())
+    if cards:
+        kept = {name: value for name, value in kept.items() if name not in CARD_ATTRIBUTES}
+    given = option_texts(text)
+    if len(now.cards) > 1 and not cards:
+        cards = [kind.as_option() for kind in now.cards]
+        wrong = [name for name in given if name in CARD_ATTRIBUTES]
+        if wrong:
+            raise UsageError(
+                f"the guest requests several kinds of adapters, and {wrong[0]} of --any does not say of "
+                "which.",
+                remedy="Name all kinds with --cards, or replace them with --any and a mode.",
+            )
+    return ",".join(f"{name}={value}" for name, value in {**kept, **given}.items()), cards
 
 
 def _names_mode(text: str) -> bool:
@@ -103,5 +131,6 @@ def _names_mode(text: str) -> bool:
 
 def _incomplete() -> UsageError:
     return UsageError(
-        "guest set takes either --adapters and --domains, or --any.", remedy="See 'apvfio guest set --help'."
+        "guest set takes either --adapters and --domains, or --any and --cards.",
+        remedy="See 'apvfio guest set --help'.",
     )

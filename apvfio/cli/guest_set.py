@@ -24,6 +24,7 @@ from apvfio.libvirt import live_guest
 from apvfio.libvirt.device_conflicts import DeviceChoice, new_device, other_devices, sharer
 from apvfio.libvirt.guests import Guests, annotation
 from apvfio.libvirt.hotplug import attached, require_replaceable
+from apvfio.model.criteria import USAGE
 from apvfio.model.errors import ApvfioError, Exit, RequestError, UsageError, printable
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.text import count_queues, some_queues
@@ -71,7 +72,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="properties of the queues, in place of their ids, such as mode=ep11,adapters=2,domains=1",
     )
     parser.add_argument(
-        "--control-domains", metavar="LIST", help="control domains of the guest, such as 1-2,4"
+        "--cards",
+        metavar="CRITERIA",
+        action="append",
+        help="properties of one kind of adapters, such as mode=cca,adapters=2; give it once for each kind",
+    )
+    parser.add_argument(
+        "--control-domains",
+        metavar="LIST",
+        help="control domains of the guest, such as 1-2,4; usage for the domains that it gets",
     )
     parser.add_argument(
         "--free-by",
@@ -98,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if args.unchecked and args.live:
         raise UsageError("--unchecked and --live exclude each other.", remedy="Choose one of them.")
     for option in ("adapters", "domains", "control_domains"):  # before libvirt is asked anything
-        if getattr(args, option):
+        if getattr(args, option) and (option, getattr(args, option)) != ("control_domains", USAGE):
             parse_list(getattr(args, option), f"--{option.replace('_', '-')}")
     if args.new_device and args.live:
         raise UsageError(

@@ -51,7 +51,7 @@ class _Row(NamedTuple):
     def words(self) -> list[str]:
         """Return the columns."""
         read = (_NOW if self.keys.fresh else self.keys.when) if self.keys else _NEVER
-        shown = " ".join(f"0x{key}" for key in self.keys.mkvps) or "none" if self.keys else "unknown"
+        shown = " ".join(map(str, self.keys.keys)) or "none" if self.keys else "unknown"
         return [str(self.queue), self.mode, read, printable(str(self.owner), _LONGEST_OWNER), shown]
 
 

@@ -82,7 +82,7 @@ def _run_all(args: argparse.Namespace) -> int:
 
 def _about_keys(system: System, host: Host, request: Request) -> Iterator[WarningText]:
     """What to warn of, in sentences that name the guest, if it depends on master keys."""
-    if request.secure or (request.criteria and request.criteria.mkvp):
+    if request.secure or (request.criteria and request.criteria.names_keys):
         keys = known_keys(system, host, request.matrix.queues())
         for said in dependence_warnings(request, keys):
             yield f"guest {printable(request.guest)}: {said}"

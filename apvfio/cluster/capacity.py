@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cluster.classes import WHOLE_MODES, classes_of, named_queues
@@ -12,7 +13,7 @@ from apvfio.plan.keep_and_busy import refused_queues
 from apvfio.plan.mechanism import mechanism_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from apvfio.model.cards import CardFacts
     from apvfio.model.host import Host, Usage
@@ -45,9 +46,7 @@ def capacity(state: BareState, requests: Collection[Request]) -> dict[str, int]:
     left = there - {queue for _, queue in named}
     wanted = [one for request in requests for one in classes_of(request)]
     for one in {*WHOLE_MODES, *wanted}:
-        members = [queue for queue in left if one.holds(queue, state.known)]
-        spare = _at_most(state, members, one.mode) // (one.adapters * one.domains)
-        counts[one.attribute] = min(one.count(members), spare)
+        counts[one.attribute] = one.available(left, state.known, partial(_at_most, state))
     return dict(sorted(counts.items()))
 
 
@@ -67,9 +66,8 @@ def available_queues(state: BareState, devices: Collection[str]) -> set[Apqn]:
     }
 
 
-def _at_most(state: BareState, queues: Iterable[Apqn], mode: str) -> int:
+def _at_most(state: BareState, queues: Collection[Apqn], mode: str) -> int:
     """Return how many of ``queues``, all of ``mode``, guests can have at a time: the host keeps some."""
-    queues = list(queues)
     keep: int = getattr(state.policy.keep, mode)
     usable = [queue for queue, its in state.usage.usable.items() if its == mode]
     # Queues that the host does not use, such as those set offline, do not count for what it keeps.

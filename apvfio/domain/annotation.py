@@ -23,7 +23,7 @@ _BLANKS = " \t\r\n"
 """White space to XML, which is less than to Python."""
 _LISTS = ("adapters", "domains", "control-domains")
 _FREE_BY = ("adapters", "domains")
-_MATRIX, _ANY = own("matrix"), own("any")
+_MATRIX, _ANY, _CARDS = own("matrix"), own("any"), own("cards")
 
 
 def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criteria:
@@ -38,9 +38,10 @@ def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criter
         found = Matrix(*(_ids(matrix, name) for name in _LISTS))
     elif criteria:
         # Most guests name their queues.
-        from apvfio.model.criteria import parse_criteria  # noqa: PLC0415
+        from apvfio.model.criteria_texts import parse_criteria  # noqa: PLC0415
 
-        found = parse_criteria(criteria.attributes, secure=secure)
+        cards = [one.attributes for one in criteria.all(_CARDS)]
+        found = parse_criteria(criteria.attributes, cards, secure=secure)
     else:
         raise _invalid("the annotation has no <matrix>")
     for why in _faults(guest):
@@ -75,20 +76,37 @@ def _faults(guest: Element) -> Iterator[str]:
     for name in guest.attributes:
         yield f"Invalid attribute {_shown(name)} for element guest"
     asked, *more = guest.children
-    for unexpected in [*([] if _attributes(asked.tag) else [asked]), *asked.children, *more]:
+    inner = asked.children
+    if inner and asked.tag == _ANY:
+        yield from _faults_of_cards(asked)
+        inner = [child for child in inner if child.tag != _CARDS]
+    for unexpected in [*([] if _attributes(asked.tag) else [asked]), *inner, *more]:
         yield f"Did not expect element {_shown(unexpected.tag)} there"
-    for name, value in asked.attributes.items():
-        if not _allowed(asked.tag, name, value):
-            yield f"Invalid attribute {_shown(name)} for element {_shown(asked.tag)}"
+    yield from _faults_of_attributes(asked)
+
+
+def _faults_of_cards(asked: Element) -> Iterator[str]:
+    for cards in asked.all(_CARDS):
+        if cards.text.strip(_BLANKS):
+            yield "Did not expect text in element cards content"
+        for unexpected in cards.children:
+            yield f"Did not expect element {_shown(unexpected.tag)} there"
+        yield from _faults_of_attributes(cards)
+
+
+def _faults_of_attributes(element: Element) -> Iterator[str]:
+    for name, value in element.attributes.items():
+        if not _allowed(element.tag, name, value):
+            yield f"Invalid attribute {_shown(name)} for element {_shown(element.tag)}"
 
 
 def _attributes(tag: str) -> tuple[str, ...]:
     """The attributes of an element that requests queues; none if ``tag`` is another element's."""
-    if tag != _ANY:
+    if tag not in (_ANY, _CARDS):
         return (*_LISTS, "free-by") if tag == _MATRIX else ()
-    from apvfio.model.criteria import ATTRIBUTES  # noqa: PLC0415
+    from apvfio.model.criteria_texts import ATTRIBUTES, CARD_ATTRIBUTES  # noqa: PLC0415
 
-    return ATTRIBUTES
+    return ATTRIBUTES if tag == _ANY else CARD_ATTRIBUTES
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:

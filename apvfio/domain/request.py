@@ -8,7 +8,8 @@ The annotation is an element of libvirt's ``<metadata>``::
     </ap:guest>
 
 Instead of ``<ap:matrix>`` it may hold criteria, ``<ap:any mode="ep11" adapters="2" domains="1"/>``:
-see `apvfio.model.criteria`.
+of one kind of adapters, or
+``<ap:cards>`` for each of several kinds: see `apvfio.model.criteria`.
 """
 
 from __future__ import annotations

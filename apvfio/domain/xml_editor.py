@@ -194,10 +194,14 @@ def _qualified(annotation: str) -> etree._Element:
     """The annotation in its namespace, as libvirt shows it."""
     bare = etree.fromstring(annotation)
     made = etree.Element(f"{{{NAMESPACE}}}{bare.tag!s}", nsmap={PREFIX: NAMESPACE})
+    _add_qualified(made, bare)
+    return made
+
+
+def _add_qualified(made: etree._Element, bare: etree._Element) -> None:
     for child in bare:
         attributes = {str(name): str(value) for name, value in child.attrib.items()}
-        etree.SubElement(made, f"{{{NAMESPACE}}}{child.tag!s}", attributes)
-    return made
+        _add_qualified(etree.SubElement(made, f"{{{NAMESPACE}}}{child.tag!s}", attributes), child)
 
 
 def _hostdev(mdev: str) -> etree._Element:

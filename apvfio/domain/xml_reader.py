@@ -188,8 +188,8 @@ def _matters(above: list[Element], tag: str, attributes: dict[str, str]) -> bool
         return tag == "hostdev" and all(attributes.get(name) == value for name, value in _VFIO_AP.items())
     if len(above) == 2:
         return above[1].tag == "metadata" and tag == _ANNOTATION
-    # An annotation's grandchildren are a fault, and what is in them makes it none the worse.
-    return len(above) <= 4
+    # An annotation's great-grandchildren are a fault, and what is in them makes it none the worse.
+    return len(above) <= 5
 
 
 class _Reader:

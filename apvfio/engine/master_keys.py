@@ -88,8 +88,10 @@ def forget_keys(system: System, meant: Callable[[Apqn], bool]) -> list[Apqn]:
 
 
 def card_facts(system: System, criteria: Criteria, host: Host) -> CardFacts:
-    """Return what ``criteria`` asks about: the cards, and if it names a key what is known of keys."""
+    """Return what ``criteria`` asks about: the cards, and of those that need a certain key their keys."""
     cards = read_adapters(system.sysfs)
-    fit = {adapter for adapter, card in cards.items() if card.mode == criteria.mode}
-    queues = [queue for queue in host.drivers if queue.adapter in fit] if criteria.mkvp else []
+    modes = {kind.mode for kind in criteria.cards if kind.keys}
+    queues = [
+        queue for queue in host.drivers if queue.adapter in cards and cards[queue.adapter].mode in modes
+    ]
     return CardFacts(cards, known_keys(system, host, queues) if queues else {})

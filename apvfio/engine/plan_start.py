@@ -121,7 +121,7 @@ def planned(
     from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 
-    watched = known is None and (request.secure or bool(criteria.mkvp))
+    watched = known is None and (request.secure or criteria.names_keys)
     known = known or card_facts(system, criteria, host)
     kept: frozenset[Apqn] = frozenset()
     avoid: frozenset[Apqn] = frozenset()

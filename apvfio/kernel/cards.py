@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from apvfio.kernel.lszcrypt import read_cards
 from apvfio.model.cards import Card
+from apvfio.model.master_keys import MasterKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def read_adapters(sysfs: Sysfs) -> dict[int, Card]:
     }
 
 
-def parse_mkvps(text: str) -> tuple[str, ...] | None:
-    """The patterns in ``mkvps``, in its order, without 0x (cex:cca_mkvps_show, ep11_mkvps_show).
+def parse_mkvps(text: str) -> tuple[MasterKey, ...] | None:
+    """The keys in ``mkvps``, in its order (cex:cca_mkvps_show, ep11_mkvps_show).
 
     None where every register is shown without a state: nobody has answered.
     """
@@ -42,5 +43,6 @@ def parse_mkvps(text: str) -> tuple[str, ...] | None:
         words = rest.split()
         answered |= bool(words) and words[0] != _NO_ANSWER
         if register in _CURRENT and len(words) == 2 and words[0] == "valid":
-            found.append(words[1].lower().removeprefix("0x"))
+            pattern = words[1].lower().removeprefix("0x")
+            found.append(MasterKey(register.partition(" ")[0].lower(), pattern))
     return tuple(found) if answered else None

@@ -374,7 +374,9 @@ def annotation(asked: Matrix | Criteria, free_by: str = "") -> str:
     """The annotation as ``virDomainSetMetadata`` takes it: without the namespace, which libvirt adds."""
     root = etree.Element("guest")
     if isinstance(asked, Criteria):
-        etree.SubElement(root, "any", asked.attributes())
+        criteria = etree.SubElement(root, "any", asked.attributes())
+        for cards in asked.children():
+            etree.SubElement(criteria, "cards", cards)
         return etree.tostring(root, encoding="unicode")
     attributes = {"adapters": format_list(asked.adapters), "domains": format_list(asked.domains)}
     if asked.control_domains:

@@ -1,80 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
 """Criteria: the queues that a guest needs, requested by their properties instead of their ids.
 
-The words are those of pvapconfig, which picks queues inside a secure-execution guest.
+The words are those of pvapconfig, which picks queues inside a secure-execution guest. How they are read is in
+`apvfio.model.criteria_texts`.
 """
 
 from __future__ import annotations
 
-from apvfio.model.errors import RequestError, printable
-from apvfio.model.ids import IDS, NO_IDS, IdSet, format_list
-from apvfio.model.mask_grammar import parse_list
+from apvfio.model.ids import NO_IDS, IdSet, format_list
 from apvfio.model.typed import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
+
+    from apvfio.model.master_keys import MasterKey
 
 CCA = "cca"
 EP11 = "ep11"
 MODES = ("accel", CCA, EP11)
 """What a Crypto Express adapter can be set up as."""
 KEYLESS = "accel"
-_SECURE_ADAPTERS = 2
-"""How many adapters a Secure Execution guest gets in mode ep11 unless it says so: redundancy is the same
-master key on separate adapters, never in two domains of one (ibm.com/docs: linuxonibm/lxse,
-lxse_c_ep11_reqs)."""
-_MKVP_DIGITS = (16, 32, 64)
-"""CCA's AES and APKA, CCA's ASYM or the half of EP11's that counts, and EP11's whole pattern."""
+REGISTERS = {KEYLESS: (), CCA: ("aes", "apka", "asym"), EP11: ("wk",)}
+"""For each mode the registers with the current master keys (cex:cca_mkvps_show, ep11_mkvps_show)."""
+ANY_REGISTER = ""
+SAME = "same"
+DISTINCT = "distinct"
+USAGE = "usage"
+"""The control domains are the domains that the guest gets."""
+CONTROL = "control-domains"
 _EP11_HALF = 32
-_MAX_GENERATION = 99
-_EXAMPLE = 'Write <ap:any mode="ep11" adapters="2" domains="1"/>.'
-_OPTION_EXAMPLE = "Write --any mode=ep11,adapters=2,domains=1."
-
-ATTRIBUTES = ("mode", "adapters", "domains", "min-generation", "mkvp", "control-domains")
 
 
-class Criteria(NamedTuple):
-    """How many adapters and domains, and what every queue of their rectangle must be like."""
+class CardCriteria(NamedTuple):
+    """How many adapters of one kind, and what each must be like."""
 
     mode: str
     adapters: int = 1
-    domains: int = 1
     min_generation: int = 0
     """The oldest card that will do: 7 for a CEX7S; 0 for any."""
-    mkvp: str = ""
-    """A master key's verification pattern in lower-case hexadecimal digits without 0x, '' for any."""
+    generations: str = ""
+    """`SAME` if all adapters must be of one generation, `DISTINCT` if no two may be; '' for either."""
+    keys: tuple[MasterKey, ...] = ()
+    """The current master keys that each queue must have. The register is `ANY_REGISTER` where any will do."""
+
+    @property
+    def mkvps(self) -> list[str]:
+        """The verification patterns of the keys."""
+        return [key.mkvp for key in self.keys]
+
+    def meets(self, keys: Collection[MasterKey]) -> bool:
+        """Whether a queue with these current master ``keys`` has all that are required."""
+        return all(any(_is(wanted, key) for key in keys) for wanted in self.keys)
+
+    def attributes(self) -> dict[str, str]:
+        """The attributes of ``<ap:cards>`` that stand for it; those with their default are left out."""
+        texts = {"mode": self.mode, "adapters": str(self.adapters)}
+        if self.min_generation:
+            texts["min-generation"] = str(self.min_generation)
+        if self.generations:
+            texts["generations"] = self.generations
+        return {**texts, **{_attribute(key.register): f"0x{key.mkvp}" for key in self.keys}}
+
+    def as_option(self) -> str:
+        """Return what ``--cards`` takes for it."""
+        return _as_option(self.attributes())
+
+    @property
+    def size(self) -> str:
+        """How many adapters in which mode, in words."""
+        return count(self.adapters, f"{self.mode} adapter")
+
+    @property
+    def details(self) -> list[str]:
+        """What else each must be like, in words."""
+        words = [f"CEX{self.min_generation} or newer"] if self.min_generation else []
+        if self.generations:
+            words.append("of one generation" if self.generations == SAME else "of distinct generations")
+        return words + [key_words(key) for key in self.keys]
+
+    def __str__(self) -> str:
+        details = ", ".join(self.details)
+        return f"{self.size} ({details})" if details else self.size
+
+
+class Criteria(NamedTuple):
+    """What every queue of a guest's rectangle must be like: kinds of adapters, which share the domains."""
+
+    cards: tuple[CardCriteria, ...]
+    domains: int = 1
     control_domains: IdSet = NO_IDS
+    control_usage: bool = False
+    """Whether the guest controls the domains that it gets, in place of ``control_domains``."""
+
+    @property
+    def adapters(self) -> int:
+        """How many adapters in all."""
+        return sum(cards.adapters for cards in self.cards)
+
+    @property
+    def names_keys(self) -> bool:
+        """Whether any queue must have a certain master key."""
+        return any(cards.keys for cards in self.cards)
+
+    @property
+    def control(self) -> str:
+        """The control domains as the annotation has them, '' for none."""
+        return USAGE if self.control_usage else format_list(self.control_domains)
+
+    def control_of(self, domains: IdSet) -> IdSet:
+        """The control domains of a guest that gets these ``domains``."""
+        return domains if self.control_usage else self.control_domains
 
     def attributes(self) -> dict[str, str]:
         """The attributes of ``<ap:any>`` that stand for it; those with their default are left out."""
-        texts = {"mode": self.mode, "adapters": str(self.adapters), "domains": str(self.domains)}
-        if self.min_generation:
-            texts["min-generation"] = str(self.min_generation)
-        if self.mkvp:
-            texts["mkvp"] = f"0x{self.mkvp}"
-        if self.control_domains:
-            texts["control-domains"] = format_list(self.control_domains)
-        return texts
+        alone = self.cards[0].attributes() if len(self.cards) == 1 else {}
+        first = {name: text for name, text in alone.items() if name in ("mode", "adapters")}
+        texts: dict[str, str] = {**first, "domains": str(self.domains), **alone}
+        return {**texts, CONTROL: self.control} if self.control else texts
+
+    def children(self) -> list[dict[str, str]]:
+        """The attributes of each ``<ap:cards>`` in it; none if those of ``<ap:any>`` say all."""
+        return [cards.attributes() for cards in self.cards] if len(self.cards) > 1 else []
 
     def as_option(self) -> str:
         """Return what ``--any`` takes for it: all but the control domains, which have their own option."""
-        return ",".join(f"{key}={text}" for key, text in self.attributes().items() if key != ATTRIBUTES[-1])
+        return _as_option({key: text for key, text in self.attributes().items() if key != CONTROL})
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as every ``--json`` prints it: the values of ``--any`` and of each ``--cards``."""
+        return {
+            "any": self.as_option(),
+            "cards": [cards.as_option() for cards in self.cards] if len(self.cards) > 1 else [],
+        }
 
     def __str__(self) -> str:
-        words = [f"any {count(self.adapters, 'adapter')} x {count(self.domains, 'domain')}", self.mode]
-        if self.min_generation:
-            words.append(f"CEX{self.min_generation} or newer")
-        if self.mkvp:
-            words.append(f"master key 0x{self.mkvp}")
-        if self.control_domains:
-            words.append(f"control domains {self.control_domains}")
+        domains = count(self.domains, "domain")
+        if len(self.cards) == 1:
+            (cards,) = self.cards
+            words = [f"any {count(cards.adapters, 'adapter')} x {domains}", cards.mode, *cards.details]
+        else:
+            words = [f"any {' + '.join(map(str, self.cards))} x {domains}"]
+        if self.control:
+            whose = "those it gets" if self.control_usage else self.control_domains
+            words.append(f"control domains {whose}")
         return ", ".join(words)
 
 
 def count(n: int, what: str) -> str:
     """``1 adapter``, ``2 adapters``."""
     return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def key_words(key: MasterKey) -> str:
+    """``master key 0x12``, or ``AES master key 0x12`` where the register matters."""
+    register = f"{key.register.upper()} " if key.register else ""
+    return f"{register}master key 0x{key.mkvp}"
 
 
 def same_key(wanted: str, pattern: str) -> bool:
@@ -88,83 +169,13 @@ def same_key(wanted: str, pattern: str) -> bool:
     return len(wanted) == len(pattern) and wanted == pattern
 
 
-def parse_criteria(texts: Mapping[str, str], *, secure: bool = False) -> Criteria:
-    """The criteria that the attributes of ``<any>`` stand for; RequestError names attribute and fix.
-
-    ``secure``: for a Secure Execution guest, which gets two adapters in mode ep11 if it names no number.
-    """
-    return _parse(texts, "the attribute {} of <any>", _EXAMPLE, secure=secure)
+def _is(wanted: MasterKey, key: MasterKey) -> bool:
+    return wanted.register in (ANY_REGISTER, key.register) and same_key(wanted.mkvp, key.mkvp)
 
 
-def parse_option(text: str, control_domains: str | None, *, secure: bool = False) -> Criteria:
-    """The criteria in ``--any mode=ep11,adapters=2``; RequestError names key and fix.
-
-    ``secure`` as with `parse_criteria`.
-    """
-    texts = {} if control_domains is None else {"control-domains": control_domains}
-    for item in text.split(","):
-        key, equals, value = item.partition("=")
-        key = key.strip()
-        if not equals or key not in ATTRIBUTES[:-1]:
-            known = ", ".join(ATTRIBUTES[:-1])
-            raise RequestError(
-                f"--any has {printable(item)!r}, and knows only {known}, each with = and a value.",
-                remedy=_OPTION_EXAMPLE,
-            )
-        if key in texts:
-            raise RequestError(f"--any has {key} twice.", remedy="Leave one out.")
-        texts[key] = value.strip()
-    return _parse(texts, "{} of --any", _OPTION_EXAMPLE, secure=secure)
+def _attribute(register: str) -> str:
+    return f"mkvp-{register}" if register else "mkvp"
 
 
-def _parse(texts: Mapping[str, str], where: str, example: str, *, secure: bool) -> Criteria:
-    mode = texts.get("mode")
-    mode = mode and mode.strip()
-    if mode not in MODES:
-        what = where.format("mode")
-        is_what = "is missing" if mode is None else f"is {printable(mode)!r}"
-        raise RequestError(f"{what} {is_what}; it must be accel, cca or ep11.", remedy=example)
-    control = texts.get("control-domains")
-    return Criteria(
-        mode=mode,
-        adapters=_number(texts, "adapters", where, IDS)
-        or (_SECURE_ADAPTERS if secure and mode == EP11 else 1),
-        domains=_number(texts, "domains", where, IDS) or 1,
-        min_generation=_number(texts, "min-generation", where, _MAX_GENERATION),
-        mkvp=_mkvp(texts, where, mode),
-        control_domains=NO_IDS if control is None else parse_list(control, where.format("control-domains")),
-    )
-
-
-def _number(texts: Mapping[str, str], name: str, where: str, most: int) -> int:
-    """The number, 0 if it is not given."""
-    text = texts.get(name)
-    if text is None:
-        return 0
-    digits = text.strip()
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 4 and 1 <= int(digits) <= most):
-        raise RequestError(
-            f"{where.format(name)} is {printable(text)!r}.",
-            remedy=f"Write a decimal number from 1 to {most}"
-            + (", such as 7 for CEX7S." if name == "min-generation" else ": a count, not an id."),
-        )
-    return int(digits)
-
-
-def _mkvp(texts: Mapping[str, str], where: str, mode: str) -> str:
-    text = texts.get("mkvp")
-    if text is None:
-        return ""
-    digits = text.strip().lower().removeprefix("0x")
-    if len(digits) not in _MKVP_DIGITS or not set(digits) <= set("0123456789abcdef"):
-        raise RequestError(
-            f"{where.format('mkvp')} is {printable(text)!r}.",
-            remedy="Write a master key verification pattern of 16, 32 or 64 hexadecimal digits, "
-            "as 'lszcrypt -V' and the queue's mkvps show it.",
-        )
-    if mode == KEYLESS:
-        raise RequestError(
-            f"{where.format('mkvp')} requires a master key, but accelerators have none.",
-            remedy="Leave mkvp out, or request the mode cca or ep11.",
-        )
-    return digits
+def _as_option(texts: dict[str, str]) -> str:
+    return ",".join(f"{key}={text}" for key, text in texts.items())

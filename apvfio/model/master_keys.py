@@ -14,15 +14,32 @@ REMEMBERED = "remembered"
 _SECONDS = len("2026-01-31T11:00:00")
 
 
+class MasterKey(NamedTuple):
+    """A current master key, or one that is required."""
+
+    register: str
+    """``aes``, ``apka`` or ``asym`` in mode cca, ``wk`` in mode ep11."""
+    mkvp: str
+    """Its verification pattern in lower-case hexadecimal digits, without 0x."""
+
+    def __str__(self) -> str:
+        return f"{self.register} 0x{self.mkvp}"
+
+
 class SeenKeys(NamedTuple):
     """What one queue had."""
 
-    mkvps: tuple[str, ...]
-    """The patterns of the valid current master keys, lower case, without 0x; none if it had no key."""
+    keys: tuple[MasterKey, ...]
+    """The valid current master keys; none if it had no key."""
     seen: str
     """When they were read, as every ``--json`` writes times."""
     fresh: bool = False
     """Whether they were read just now, and so are what the queue has."""
+
+    @property
+    def mkvps(self) -> tuple[str, ...]:
+        """The patterns of the keys."""
+        return tuple([key.mkvp for key in self.keys])
 
     @property
     def source(self) -> str:
@@ -36,8 +53,9 @@ class SeenKeys(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """Return them as every ``--json`` prints them."""
-        return {"mkvps": list(self.mkvps), "seen": self.seen, "source": self.source}
+        mkvps = {key.register: key.mkvp for key in self.keys}
+        return {"mkvps": mkvps, "seen": self.seen, "source": self.source}
 
     def __str__(self) -> str:
-        keys = " ".join(f"0x{key}" for key in self.mkvps) or "no valid key"
+        keys = " ".join(map(str, self.keys)) or "no valid key"
         return f"{keys}, {'read now' if self.fresh else f'remembered since {self.when}'}"

@@ -49,8 +49,13 @@ def dependence_warnings(request: Request, keys: Mapping[Apqn, SeenKeys]) -> Iter
 
     It names a key, and one that is remembered proves nothing; or its queues' keys must differ.
     """
-    old = {queue: seen for queue, seen in keys.items() if not seen.fresh}
-    if request.criteria and request.criteria.mkvp and old:
+    named = [cards for cards in request.criteria.cards if cards.keys] if request.criteria else []
+    old = {
+        queue: seen
+        for queue, seen in keys.items()
+        if not seen.fresh and any(cards.meets(seen.keys) for cards in named)
+    }
+    if old:
         since = min(old.values(), key=lambda seen: seen.seen).when
         yield (
             f"the master key of {some_queues(old)} cannot be read now, and is the one remembered "

@@ -48,7 +48,7 @@ def require_usable(request: Request, cards: Mapping[int, Card]) -> None:
     if not request.secure:
         return
     if request.criteria:
-        if request.criteria.mode == CCA:
+        if any(cards.mode == CCA for cards in request.criteria.cards):
             raise _unusable("queues in CCA mode", request.guest)
         return
     for adapter in request.matrix.adapters:

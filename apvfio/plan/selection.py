@@ -21,7 +21,8 @@ from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.text import count_queues, some_queues
 from apvfio.plan.mechanism import mechanism_of
 from apvfio.plan.selection_candidates import candidates
-from apvfio.plan.selection_rectangle import Line, cheapest
+from apvfio.plan.selection_generations import cheapest_of_generations, is_met
+from apvfio.plan.selection_rectangle import Line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def choose_queues(
     before any that is remembered.
     """
     criteria = request.criteria
-    if criteria and criteria.mkvp:
+    if criteria and criteria.names_keys:
         read = {queue: seen for queue, seen in known.keys.items() if seen.fresh}
         if len(read) < len(known.keys):
             with suppress(HostError, PolicyError):
@@ -80,19 +81,20 @@ def _choose(
     ledger = ledger.with_ending(request.guest_uuid)
     mechanism = mechanism_of(host, ledger, policy)
     found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=kept | avoid)
-    if not found.queues:
-        raise _impossible(request, "no queue satisfies the whole request", found)
+    for cards, queues, reasons in zip(criteria.cards, found.kinds, found.stories):
+        if not queues:
+            which = f"request for {cards.size}" if len(criteria.cards) > 1 else "whole request"
+            raise _impossible(request, f"no queue satisfies the {which}; {'; '.join(reasons)}")
     may_stay = {q for q in host.drivers if policy.reserves(q) or q in kept}
     grid = _grid(found, host, ledger, may_stay, by_masks=mechanism != OVERRIDES)
     for matrix in _before(request, host, ledger):
-        if _still_good(matrix, criteria, found, *grid):
-            return matrix._replace(control_domains=criteria.control_domains)
-    rows, columns = grid
-    best = cheapest(
-        rows, columns, criteria.adapters, criteria.domains, policy.prefer if mechanism != OVERRIDES else ""
-    )
+        if _still_good(matrix, criteria, found, *grid, known=known):
+            return matrix._replace(control_domains=criteria.control_of(matrix.domains))
+    prefer = policy.prefer if mechanism != OVERRIDES else ""
+    best = cheapest_of_generations(*grid, criteria, known, prefer)
     if best is None:
-        if cheapest(_opened(rows), _opened(columns), criteria.adapters, criteria.domains):
+        rows, columns = grid
+        if cheapest_of_generations(_opened(rows), _opened(columns), criteria, known):
             raise PolicyError(
                 "all queues that satisfy it could be freed only with queues that must stay with the host: "
                 f"{some_queues(may_stay)}.",
@@ -100,10 +102,11 @@ def _choose(
                 queues=may_stay,
                 remedy="Request other queues, or change /etc/apvfio/apvfio.toml.",
             )
-        size = f"{count(criteria.adapters, 'adapter')} x {count(criteria.domains, 'domain')}"
         left = f"{count_queues(len(found.queues))} left ({some_queues(found.queues)})"
-        raise _impossible(request, f"no rectangle of {size} is among the {left}", found)
-    return Matrix(IdSet(best.adapters), IdSet(best.domains), criteria.control_domains)
+        size, story = _size(criteria), _story(criteria, found)
+        raise _impossible(request, f"no rectangle of {size} is among the {left}; {story}")
+    domains = IdSet(best.domains)
+    return Matrix(IdSet(best.adapters), domains, criteria.control_of(domains))
 
 
 def require_met(
@@ -113,10 +116,11 @@ def require_met(
     ledger = ledger.with_ending(request.guest_uuid)
     mechanism = mechanism_of(host, ledger, policy)
     found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=())
-    if not found.queues.issuperset(matrix.queues()):
-        raise _impossible(
-            request, f"not all of {some_queues(list(matrix.queues()))} satisfy its criteria", found
-        )
+    assert request.criteria
+    if not is_met(matrix, request.criteria, found.kinds, known):
+        story = _story(request.criteria, found)
+        which = some_queues(list(matrix.queues()))
+        raise _impossible(request, f"{which} do not satisfy its criteria; {story}")
 
 
 def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
@@ -128,15 +132,18 @@ def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
 
 
 def _still_good(
-    matrix: Matrix, criteria: Criteria, found: Candidates, adapters: list[Line], domains: list[Line]
+    matrix: Matrix,
+    criteria: Criteria,
+    found: Candidates,
+    adapters: list[Line],
+    domains: list[Line],
+    *,
+    known: CardFacts,
 ) -> bool:
     rows = [line for line in adapters if line.id in matrix.adapters]
     columns = [line for line in domains if line.id in matrix.domains]
     is_open = not (any(line.closed for line in rows) and any(line.closed for line in columns))
-    size = (len(matrix.adapters), len(matrix.domains))
-    return (
-        size == (criteria.adapters, criteria.domains) and is_open and found.queues.issuperset(matrix.queues())
-    )
+    return is_open and is_met(matrix, criteria, found.kinds, known)
 
 
 def _grid(
@@ -146,14 +153,21 @@ def _grid(
     hosts = {queue for queue in host.drivers if by_masks and host.masks_give_host(queue)}
     closed = hosts & may_stay
     loads = Counter(queue.adapter for lease in ledger.active_leases() for queue in lease.matrix.queues())
-    masks, parts = host.masks if by_masks else MaskBits(), (found.queues, hosts, closed)
-    rows = _lines(masks.apmask, *map(_by_line, parts))
-    columns = _lines(masks.aqmask, *map(_by_line, map(_turned, parts)))
+    masks = host.masks if by_masks else MaskBits()
+    rows = _lines(masks.apmask, list(map(_by_line, found.kinds)), _by_line(hosts), _by_line(closed))
+    turned = [list(_turned(queues)) for queues in (*found.kinds, hosts, closed)]
+    *usable, its_hosts, its_closed = map(_by_line, turned)
+    columns = _lines(masks.aqmask, usable, its_hosts, its_closed)
     return [line._replace(load=loads[line.id]) for line in rows], columns
 
 
-def _lines(mask: IdSet, usable: dict[int, int], hosts: dict[int, int], closed: dict[int, int]) -> list[Line]:
-    return [Line(i, usable[i], hosts.get(i, 0), i in mask, i in closed) for i in sorted(usable)]
+def _lines(
+    mask: IdSet, usable: list[dict[int, int]], hosts: dict[int, int], closed: dict[int, int]
+) -> list[Line]:
+    return [
+        Line(i, tuple([one.get(i, 0) for one in usable]), hosts.get(i, 0), i in mask, i in closed)
+        for i in sorted({i for one in usable for i in one})
+    ]
 
 
 def _by_line(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
@@ -172,5 +186,19 @@ def _opened(lines: Iterable[Line]) -> list[Line]:
     return [line._replace(closed=False) for line in lines]
 
 
-def _impossible(request: Request, what: str, found: Candidates) -> ApvfioError:
-    return HostError(f"{what}; {'; '.join(found.story)}.", guest=request.guest, remedy=_REMEDY)
+def _size(criteria: Criteria) -> str:
+    adapters = count(criteria.adapters, "adapter")
+    if len(criteria.cards) > 1:
+        adapters = f"({' + '.join(cards.size for cards in criteria.cards)})"
+    return f"{adapters} x {count(criteria.domains, 'domain')}"
+
+
+def _story(criteria: Criteria, found: Candidates) -> str:
+    stories = ["; ".join(story) for story in found.stories]
+    if len(stories) == 1:
+        return stories[0]
+    return "; ".join(f"for {cards.size}: {story}" for cards, story in zip(criteria.cards, stories))
+
+
+def _impossible(request: Request, what: str) -> ApvfioError:
+    return HostError(f"{what}.", guest=request.guest, remedy=_REMEDY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from apvfio.model.criteria import same_key
+from apvfio.model.criteria import key_words
 from apvfio.model.errors import printable
 from apvfio.model.host import HOST_DRIVER, OVERRIDES, UNBOUND, VFIO_DRIVER
 from apvfio.model.text import some_queues
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from apvfio.model.cards import Card, CardFacts
-    from apvfio.model.criteria import Criteria
+    from apvfio.model.criteria import CardCriteria
     from apvfio.model.host import Host
     from apvfio.model.ledger import Ledger
     from apvfio.model.matrix import Apqn, Matrix
     from apvfio.model.policy import Policy
     from apvfio.model.request import Request
+
+    _Condition = tuple[str, Callable[[Apqn], str]]
+    """A condition in words, and what returns the fault of a queue, '' if it satisfies it."""
 
 _SHOWN = 4
 
@@ -29,9 +32,15 @@ _SHOWN = 4
 class Candidates(NamedTuple):
     """The queues that satisfy every condition, and the story of how they came to be so few."""
 
-    queues: frozenset[Apqn]
-    story: tuple[str, ...]
-    """For each condition that ruled something out, what it left and why, in words."""
+    kinds: tuple[frozenset[Apqn], ...]
+    """For each kind of adapters those that would do for it."""
+    stories: tuple[tuple[str, ...], ...]
+    """For each kind, and each condition that ruled something out, what it left and why, in words."""
+
+    @property
+    def queues(self) -> frozenset[Apqn]:
+        """Those that would do for any kind."""
+        return frozenset().union(*self.kinds)
 
 
 def candidates(
@@ -47,17 +56,31 @@ def candidates(
     """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
     criteria = request.criteria
     assert criteria
-    cards, story = _cards(request, criteria, known, host)
-    left = [queue for queue in sorted(host.drivers) if queue.adapter in cards]
-    conditions: list[tuple[str, Callable[[Apqn], str]]] = [
+    conditions: list[_Condition] = [
         ("neither reserved nor drained", lambda queue: _kept(queue, policy, kept)),
         ("bound to cex4queue or vfio_ap", lambda queue: _bound_elsewhere(queue, host, mechanism)),
         ("held by no other guest or device", _holders(request, host, ledger)),
     ]
-    if criteria.mkvp:
+    if criteria.control_usage and host.control_domains is not None:
+        control = host.control_domains
         conditions.append(
-            (f"with master key 0x{criteria.mkvp}", lambda queue: _key_differs(queue, criteria, known))
+            (
+                "of domains that the host controls",
+                lambda queue: "" if queue.domain in control else "domain not controlled",
+            )
         )
+    found = [_of_kind(cards, conditions, known, host, secure=request.secure) for cards in criteria.cards]
+    return Candidates(tuple(queues for queues, _ in found), tuple(story for _, story in found))
+
+
+def _of_kind(
+    cards: CardCriteria, conditions: list[_Condition], known: CardFacts, host: Host, *, secure: bool
+) -> tuple[frozenset[Apqn], tuple[str, ...]]:
+    adapters, story = _cards(cards, known, host, secure=secure)
+    left = [queue for queue in sorted(host.drivers) if queue.adapter in adapters]
+    if cards.keys:
+        condition = f"with {' and '.join(map(key_words, cards.keys))}"
+        conditions = [*conditions, (condition, lambda queue: _key_differs(queue, cards, known))]
     for condition, fault in conditions:
         if not left:
             break
@@ -65,24 +88,27 @@ def candidates(
         if any(faults.values()):
             left = [queue for queue in left if not faults[queue]]
             story.append(f"queues {condition}: {some_queues(left, _SHOWN) or 'none'} ({_grouped(faults)})")
-    return Candidates(frozenset(left), tuple(story))
+    return frozenset(left), tuple(story)
 
 
-def _cards(request: Request, criteria: Criteria, known: CardFacts, host: Host) -> tuple[set[int], list[str]]:
+def _cards(wanted: CardCriteria, known: CardFacts, host: Host, *, secure: bool) -> tuple[set[int], list[str]]:
     """The adapters whose card will do, and what the conditions on cards left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
-    left = {adapter: card for adapter, card in cards.items() if card.mode == criteria.mode}
+    left = {adapter: card for adapter, card in cards.items() if card.mode == wanted.mode}
     others = ", ".join(f"{a:02x} is {cards[a].mode or 'of unknown mode'}" for a in cards)
     there = _named(left) or f"none ({others or 'there are no cards'})"
-    story = [f"adapters in mode {criteria.mode}: {there}"]
+    story = [f"adapters in mode {wanted.mode}: {there}"]
+    oldest = wanted.min_generation
     conditions: list[tuple[str, Callable[[Card], str]]] = [
         ("in working order", lambda card: card.fault),
         (
-            f"of generation {criteria.min_generation} or later",
-            lambda card: _generation(card) if card.generation < criteria.min_generation else "",
+            f"of generation {oldest} or later",
+            lambda card: _generation(card) if card.generation < oldest else "",
         ),
-        *([("for Secure Execution", unusable)] if request.secure else []),
+        *([("for Secure Execution", unusable)] if secure else []),
     ]
+    if wanted.generations:
+        conditions.append(("of known generation", lambda card: "" if card.generation else _generation(card)))
     for condition, fault in conditions:
         out = {adapter: fault(card) for adapter, card in left.items() if fault(card)}
         if out:
@@ -135,16 +161,16 @@ def _holders(request: Request, host: Host, ledger: Ledger) -> Callable[[Apqn], s
     return lambda queue: next((who for who, matrix in holders if matrix.holds(queue)), "")
 
 
-def _key_differs(queue: Apqn, criteria: Criteria, known: CardFacts) -> str:
+def _key_differs(queue: Apqn, wanted: CardCriteria, known: CardFacts) -> str:
     seen = known.keys.get(queue)
     if seen is None:
         return "key unknown, as it was never read while the host had the queue"
-    if any(same_key(criteria.mkvp, key) for key in seen.mkvps):
+    if wanted.meets(seen.keys):
         return ""
     when = "" if seen.fresh else f" when read at {seen.when}"
-    if not seen.mkvps:
+    if not seen.keys:
         return f"no valid key{when}"
-    return f"{' and '.join(f'0x{key}' for key in seen.mkvps)}{when}"
+    return f"{' and '.join(map(str, seen.keys))}{when}"
 
 
 def _grouped(faults: dict[Apqn, str]) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cluster.guest_files import GuestFile
 from apvfio.cluster.offer import read_offer
-from apvfio.model.criteria import Criteria
+from apvfio.model.criteria import ANY_REGISTER, CardCriteria, Criteria
 from apvfio.model.ids import IdSet
+from apvfio.model.master_keys import MasterKey
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
@@ -68,6 +69,7 @@ def _guest(chance: random.Random, number: int) -> GuestFile:
     mode = chance.choice(_MODES)
     adapters, domains = chance.choice(_SIZES)
     key = chance.choice((*KEYS, "", "")) if mode != "accel" else ""
-    criteria = Criteria(mode, adapters, domains, mkvp=key[:16] if mode == "cca" else key)
+    keys = (MasterKey(ANY_REGISTER, key[:16] if mode == "cca" else key),) if key else ()
+    criteria = Criteria((CardCriteria(mode, adapters, keys=keys),), domains)
     request = Request(f"g{number}", guest(number), mdev(number), Matrix(), criteria=criteria)
     return GuestFile(request.guest, f"/{request.guest}.xml", request)

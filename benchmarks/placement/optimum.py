@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ortools.sat.python import cp_model
 
-from apvfio.cluster.classes import classes_of
+from apvfio.cluster.classes import QueueClass, classes_of
 from apvfio.cluster.keys import read_keys
 from benchmarks.placement.clusters import all_requests
 
@@ -57,7 +57,7 @@ def rectangles(request: Request, machine: Machine) -> Iterator[list[Apqn]]:
     assert criteria
     host = machine.host
     known = read_keys(machine, host)
-    own = classes_of(request)
+    own = [one for one in classes_of(request) if isinstance(one, QueueClass)]
     usable = {queue for queue in host.drivers if all(one.holds(queue, known) for one in own)}
     for adapters in combinations(host.adapters, criteria.adapters):
         for domains in combinations(host.domains, criteria.domains):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apvfio.model.criteria import parse_option
+from apvfio.model.criteria_texts import parse_options
 from apvfio.model.errors import Exit, RequestError
 from apvfio.model.ids import ALL_IDS, NO_IDS, IdSet, format_hex, format_list, parse_hex
 from apvfio.model.mask_grammar import parse_list, parse_mask_spec
@@ -95,10 +95,11 @@ def test_a_mask_of_the_kernels_that_is_changed_is_another_mask_or_none(
 
 
 @trying(100)
-@given(hostile, st.none() | hostile)
-def test_criteria_as_an_option(text: str, control: str | None) -> None:
-    refusal(lambda: parse_option(text, control))
-    refusal(lambda: parse_option(f"mode=cca,{text}", control))
+@given(hostile, st.lists(hostile, max_size=2), st.none() | hostile)
+def test_criteria_as_options(text: str, cards: list[str], control: str | None) -> None:
+    refusal(lambda: parse_options(text, cards, control))
+    refusal(lambda: parse_options(f"mode=cca,{text}", (), control))
+    refusal(lambda: parse_options("", [f"mode=ep11,adapters=1,{one}" for one in cards], control))
 
 
 def policy_refused(machine: Machine, text: str) -> bool:

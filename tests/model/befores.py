@@ -10,7 +10,6 @@ from unittest import mock
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.mdevctl.persistent_device import define
-from apvfio.model.criteria import Criteria
 from apvfio.model.host import AP_MDEVS, MASKS, OVERRIDES
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS
 from apvfio.model.mask_grammar import parse_list
@@ -18,6 +17,7 @@ from apvfio.model.matrix import Matrix
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import IBM_DOMAINS, a_matrix, a_request, guest, mdev
 from memory_host import IBM_ADAPTERS, Killed, Machine
 from model.clock import Clock
@@ -75,7 +75,7 @@ TWO = a_request("1", "4", 2)
 BESIDE = a_request("1", "1-2", 2)
 ANEW = a_request("1", "4", 1)
 CONTROLLING = TWO._replace(matrix=Matrix(parse_list("1"), parse_list("4,27"), parse_list("1,4")))
-BY_CRITERIA = TWO._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
+BY_CRITERIA = TWO._replace(matrix=Matrix(), criteria=a_criteria("ep11", adapters=1, domains=2))
 FOREIGN = mdev(9)
 
 

@@ -30,13 +30,13 @@ from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING
 from apvfio.model.mask_grammar import parse_mask_spec
 from apvfio.model.matrix import Matrix
 from apvfio.plan.mask_edit import MaskEdit
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import a_request, guest, mdev
 from memory_host import Killed, Machine
 from model import rivals
@@ -91,7 +91,7 @@ REQUESTS = (
     ("5", "1"),
     ("3", "4,9"),
 )
-CRITERIA = (Criteria("cca"), Criteria("ep11", domains=2), Criteria("cca", adapters=2))
+CRITERIA = (a_criteria("cca"), a_criteria("ep11", domains=2), a_criteria("cca", adapters=2))
 
 
 class World(Lives):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OMITTED: dict[str, Any] = {
     **dict.fromkeys(
-        ("name", "xml", "adapters", "domains", "criteria", "control_domains", "free_by", "connect")
+        ("name", "xml", "adapters", "domains", "criteria", "cards", "control_domains", "free_by", "connect")
     ),
     "state": "present",
     "hostdev": "auto",
@@ -59,6 +59,12 @@ def test_a_file_and_criteria() -> None:
     args = parsed(xml="/g/db1.xml", criteria="mode=ep11", hostdev="keep", dry_run=True)
     assert (args.guest, args.xml, args.any) == (None, "/g/db1.xml", "mode=ep11")
     assert (args.no_hostdev, args.dry_run) == (True, True)
+
+
+def test_several_kinds_of_adapters() -> None:
+    kinds = ["mode=cca,adapters=2", "mode=ep11,adapters=1"]
+    args = parsed(name="db1", criteria="domains=1", cards=kinds, control_domains="usage")
+    assert (args.any, args.cards, args.control_domains) == ("domains=1", kinds, "usage")
 
 
 @pytest.mark.parametrize("hostdev", ["auto", "keep", "remove"])

@@ -14,7 +14,6 @@ import pytest
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import IdSet
@@ -24,6 +23,7 @@ from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.store import ledger_file
 from apvfio.store.processes import now
+from criteria import a_criteria
 from hosts import a_matrix, mdev
 from json_schema import require
 from libvirt_test_driver import URI, Driver, driver
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-EP11 = Criteria("ep11", adapters=1, domains=2)
+EP11 = a_criteria("ep11", adapters=1, domains=2)
 ANY, BY_ID = 1, 2
 DRY = f"""\
 would drain adapter 10 (0a)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.domain.request import parse_domain
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
+from criteria import a_criteria
 from hosts import guest, mdev
 from libvirt_test_driver import URI, Driver, driver
 from simulated_host import SimulatedHost
@@ -49,7 +49,7 @@ def test_set_and_show_by_property(
     assert capsys.readouterr().err == ""
     found = request(libvirtd)
     assert found
-    assert found.criteria == Criteria("cca", 2, 1, 7)
+    assert found.criteria == a_criteria("cca", 2, 1, 7)
     assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert f"criteria        {WORDS}\n" in out
@@ -63,8 +63,62 @@ def test_set_and_show_by_property(
         "adapters": None,
         "domains": None,
         "control_domains": "",
-        "criteria": OPTION,
+        "criteria": {"any": OPTION, "cards": []},
     }
+
+
+CCA, EP11 = f"mode=cca,adapters=2,mkvp-aes=0x{'1' * 16}", "mode=ep11,adapters=1,min-generation=8"
+
+
+def test_several_kinds_of_adapters(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def given(*words: str) -> tuple[object, object]:
+        assert host.run("guest", "set", "db1", *words, "--unchecked", "-c", URI) == Exit.OK
+        capsys.readouterr()
+        assert host.run("guest", "show", "db1", "--json", "-c", URI) == Exit.OK
+        shown = json.loads(capsys.readouterr().out)
+        return shown["criteria"], shown["control_domains"]
+
+    domains = {"any": "domains=2", "cards": [CCA, EP11]}
+    assert given("--any", "domains=2", "--cards", CCA, "--cards", EP11) == (domains, "")
+    # What is not named stays.
+    assert given("--control-domains=usage") == (domains, "usage")
+    assert given("--any", "domains=1") == ({**domains, "any": "domains=1"}, "usage")
+    fewer = {"any": "domains=1", "cards": ["mode=cca,adapters=1", EP11]}
+    assert given("--cards", "mode=cca,adapters=1", "--cards", EP11) == (fewer, "usage")
+    found = request(libvirtd)
+    assert found
+    assert host.run("guest", "set", "db1", "--new-device", "--unchecked", "-c", URI) == Exit.OK
+    again = request(libvirtd)
+    assert again
+    assert again.criteria == found.criteria
+    assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
+    out = capsys.readouterr().out
+    assert "any 1 cca adapter + 1 ep11 adapter (CEX8 or newer) x 1 domain, control domains those it" in out
+    # One kind alone is written without <cards>, and a mode replaces all kinds.
+    assert given("--cards", EP11)[0] == {
+        "any": "mode=ep11,adapters=1,domains=1,min-generation=8",
+        "cards": [],
+    }
+    assert given("--any", "adapters=2")[0] == {
+        "any": "mode=ep11,adapters=2,domains=1,min-generation=8",
+        "cards": [],
+    }
+    assert given("--cards", CCA, "--cards", EP11)[0] == {**domains, "any": "domains=1"}
+    simple = {"any": "mode=accel,adapters=1,domains=1", "cards": []}
+    assert given("--any", "mode=accel", "--control-domains=") == (simple, "")
+
+
+def test_ids_in_place_of_criteria_keep_the_control_domains(libvirtd: Driver, host: SimulatedHost) -> None:
+    words = ("--any", "mode=cca", "--control-domains", "usage")
+    assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
+    ids = ("--adapters", "1", "--domains", "1-2")
+    for more in ((), ("--control-domains", "4"), ("--control-domains", "usage")):
+        assert host.run("guest", "set", "db1", *ids, *more, "-c", URI) == Exit.OK
+        found = request(libvirtd)
+        assert found
+        assert str(found.matrix.control_domains) == ("4" if "4" in more else "1-2")
 
 
 def test_control_domains_beside_criteria(libvirtd: Driver, host: SimulatedHost) -> None:
@@ -103,6 +157,12 @@ def test_nothing_to_show(libvirtd: Driver, host: SimulatedHost, capsys: pytest.C
         (["--adapters", "1"], Exit.USAGE, "either --adapters and --domains, or --any"),
         (["--any", "mode=ep11", "--domains", "1"], Exit.USAGE, "either --adapters and --domains"),
         (["--any", "mode=none"], Exit.REQUEST, "mode of --any is 'none'"),
+        (["--cards", CCA, "--domains", "1"], Exit.USAGE, "either --adapters and --domains"),
+        (["--cards", CCA, "--any", "mode=cca"], Exit.REQUEST, "mode of --any cannot stand beside --cards"),
+        (["--cards", CCA, "--cards", "mode=ep11"], Exit.REQUEST, "adapters of --cards is missing"),
+        (["--cards", "mode=cca,domains=1"], Exit.REQUEST, "--cards has 'domains=1', and knows only mode"),
+        (["--cards", "mode=cca,adapters=1,mkvp-wk=1"], Exit.REQUEST, "names the register wk"),
+        (["--any", "mode=cca", "--control-domains", "usages"], Exit.REQUEST, "neither an id nor a range"),
     ],
 )
 def test_words_that_make_no_sense(
@@ -116,3 +176,14 @@ def test_words_that_make_no_sense(
     assert host.run("guest", "set", "db1", *words, "-c", URI) == code
     assert says in capsys.readouterr().err
     assert request(libvirtd) is None
+
+
+def test_a_property_of_one_kind_among_several(
+    libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("guest", "set", "db1", "-c", URI)
+    assert host.run(*words, "--cards", CCA, "--cards", EP11, "--unchecked") == Exit.OK
+    before = request(libvirtd)
+    assert host.run(*words, "--any", "adapters=2") == Exit.USAGE
+    assert "adapters of --any does not say of which. Name all kinds with --cards" in capsys.readouterr().err
+    assert request(libvirtd) == before

@@ -10,10 +10,10 @@ import pytest
 
 from apvfio.cli.guest import guests_text
 from apvfio.libvirt.guest_status import guest_statuses
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.view.columns import columns
+from criteria import a_criteria
 from hosts import a_matrix, a_request, guest, mdev
 from libvirt_test_driver import URI, Driver, driver
 from simulated_host import SimulatedHost
@@ -45,7 +45,7 @@ def test_each_with_its_state_and_whether_it_could_start(
     libvirtd.define("one", 1, a_matrix("0", "1-2"), mdev(1)).create()
     host.start(a_request("0", "1-2", 1))
     libvirtd.define("two", 2, a_matrix("0-1", "2"), mdev(2))
-    libvirtd.define("three", 3, Criteria("ep11"), mdev(3))
+    libvirtd.define("three", 3, a_criteria("ep11"), mdev(3))
     libvirtd.define("four", 4, a_matrix("5", "1"), mdev(4))
     libvirtd.define("bare", 5, a_matrix("1", "1"))
     libvirtd.define("plain", 6)
@@ -63,7 +63,7 @@ def test_each_with_its_state_and_whether_it_could_start(
     assert rows["four"]["error"]["message"].startswith("this host has no adapter 5")
     assert (rows["one"]["uuid"], rows["one"]["adapters"], rows["one"]["domains"]) == (guest(1), "0", "1-2")
     assert (rows["three"]["criteria"], rows["three"]["adapters"]) == (
-        "mode=ep11,adapters=1,domains=1",
+        {"any": "mode=ep11,adapters=1,domains=1", "cards": []},
         None,
     )
     assert {name: row["conflicts"] for name, row in rows.items()} == {
@@ -165,7 +165,7 @@ def test_no_guest(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureF
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 132, None])
 def test_wide_and_narrow_terminals(libvirtd: Driver, host: SimulatedHost, width: int | None) -> None:
     libvirtd.define("a-guest-with-a-rather-long-name-of-its-own", 1, a_matrix("0-1,10", "1-2,4,27"), mdev(1))
-    libvirtd.define("二", 2, Criteria("ep11", 2, 2, 7), mdev(2))
+    libvirtd.define("二", 2, a_criteria("ep11", 2, 2, 7), mdev(2))
     libvirtd.define("three", 3, a_matrix("5", "1"), mdev(3))
     guests = [libvirtd.guest(name) for name in libvirtd.names()]
     with host.opened() as system:

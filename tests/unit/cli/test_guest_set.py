@@ -21,6 +21,7 @@ from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Matrix
 from apvfio.store.ledger_file import load
+from criteria import a_criteria
 from domain_xml import rest
 from hosts import a_matrix, a_request, guest, mdev
 from libvirt_test_driver import URI, Driver, definition, driver
@@ -141,9 +142,9 @@ class TestSet:
     @pytest.mark.parametrize(
         ("words", "after"),
         [
-            ("--any domains=2", Criteria("ep11", 2, 2, control_domains=IdSet([1]))),
-            ("--control-domains 2", Criteria("ep11", 2, 1, control_domains=IdSet([2]))),
-            ("--any mode=cca", Criteria("cca", control_domains=IdSet([1]))),
+            ("--any domains=2", a_criteria("ep11", 2, 2, control_domains=IdSet([1]))),
+            ("--control-domains 2", a_criteria("ep11", 2, 1, control_domains=IdSet([2]))),
+            ("--any mode=cca", a_criteria("cca", control_domains=IdSet([1]))),
         ],
     )
     def test_criteria_that_are_not_given_are_kept(
@@ -185,7 +186,7 @@ class TestSet:
         domain = libvirtd.define("db1", 1, device=mdev(1))
         assert host.run("guest", "set", "db1", "--any", "mode=ep11", "-c", URI) == Exit.OK
         assert device_uuids(definition(domain).encode()) == {mdev(1)}
-        assert asked(domain) == Criteria("ep11")
+        assert asked(domain) == a_criteria("ep11")
 
     def test_without_a_device(
         self, libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]
@@ -361,14 +362,14 @@ class TestClones:
         assert definition(clone) == before.replace(OWN, self.CLONES)
 
     def test_a_new_device_for_any_guest(self, libvirtd: Driver, host: SimulatedHost) -> None:
-        domain = libvirtd.define("db1", 1, Criteria("ep11"), mdev(7))
+        domain = libvirtd.define("db1", 1, a_criteria("ep11"), mdev(7))
         seen = [mdev(7)]
         for _ in range(3):
             assert host.run("guest", "set", "db1", "--new-device", "-c", URI) == Exit.OK
             (now,) = self.devices(domain)
             assert now != seen[-1]
             seen.append(now)
-            assert asked(domain) == Criteria("ep11")
+            assert asked(domain) == a_criteria("ep11")
         assert seen[1] == seen[3] == OWN
 
     @pytest.mark.parametrize(

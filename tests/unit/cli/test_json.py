@@ -14,11 +14,11 @@ import pytest
 
 from apvfio.cli.main import main
 from apvfio.engine.drain import begin_drain
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Area, Matrix
 from command_line import PARSERS, options
+from criteria import a_criteria
 from domain_xml import MDEV, domain
 from hosts import a_lease, a_matrix, a_request, guest, mdev
 from json_schema import PLAIN, documents, faults, require, schema
@@ -86,7 +86,7 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
 def libvirtd() -> Iterator[Driver]:
     with driver() as made:
         made.define("db1", 1, a_matrix("0", "1"), mdev(1))
-        made.define("any", 2, Criteria("ep11"), mdev(2))
+        made.define("any", 2, a_criteria("ep11"), mdev(2))
         made.define("bare", 3, a_matrix("1", "1"))
         yield made
 

@@ -54,11 +54,11 @@ def test_what_a_guest_has_is_remembered_and_the_hosts_is_read(
     found = rows(out(host, capsys, "keys", "list"))
     # Adapter 0 is an accelerator.
     assert {name[:2] for name in found} == {"01", "0a"}
-    mode, read, *owner, key = found["0a.0001"]
-    assert (mode, owner, key) == ("ep11", ["guest", "g1"], f"0x{KEY}")
+    mode, read, *owner, register, key = found["0a.0001"]
+    assert (mode, owner, register, key) == ("ep11", ["guest", "g1"], "wk", f"0x{KEY}")
     assert re.fullmatch(WHEN, read)
     assert found["0a.0002"][-1] == "none"
-    assert found["01.0001"] == ["cca", "now", "host", "0x1122334455667788"]
+    assert found["01.0001"] == ["cca", "now", "host", "aes", "0x1122334455667788"]
     assert found["01.0002"] == ["cca", "never", "host", "unknown"]
 
 
@@ -68,7 +68,7 @@ def test_queues_status_and_plan_tell_the_time(
     host.write(
         mkvps_note.MKVPS, f"{THEN} 0a.0001 WK CUR: valid 0x{KEY}\n{THEN} 01.0001 AES CUR: valid 0x11\n"
     )
-    seen = {"mkvps": [KEY], "seen": THEN, "source": "remembered"}
+    seen = {"mkvps": {"wk": KEY}, "seen": THEN, "source": "remembered"}
     for command in ("queues", "status"):
         document = json.loads(out(host, capsys, command, "--json"))
         queues = document["queues"] if command == "status" else document
@@ -102,7 +102,7 @@ def test_after_a_ceremony_the_old_key_counts_no_more(
     assert found["0a.0001"][-1] == "unknown"
     assert found["0a.0002"][-1] == "none"
     assert host.run("release", "g1") == Exit.OK
-    assert rows(out(host, capsys, "keys", "list"))["0a.0001"][1:] == ["now", "host", f"0x{OTHER}"]
+    assert rows(out(host, capsys, "keys", "list"))["0a.0001"][1:] == ["now", "host", "wk", f"0x{OTHER}"]
     said = out(host, capsys, "keys", "forget", "0a.0001")
     assert said == "forgot the keys of 1 queue: 0a.0001\nread again: 0a.0001\n"
 
@@ -180,8 +180,8 @@ def test_a_change_of_the_masks_reads_them_too(
     with host.opened() as system:
         system.kernel.state.queues[Apqn(1, 1)].mkvps = "AES CUR: valid 0x1122334455667788"
     out(host, capsys, "masks", "-a", "apmask=-1")
-    mode, read, owner, key = rows(out(host, capsys, "keys", "list"))["01.0001"]
-    assert (mode, owner, key) == ("cca", "free", "0x1122334455667788")
+    mode, read, owner, register, key = rows(out(host, capsys, "keys", "list"))["01.0001"]
+    assert (mode, owner, register, key) == ("cca", "free", "aes", "0x1122334455667788")
     assert re.fullmatch(WHEN, read)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import Exit
 from apvfio.model.host import AP_MDEVS
+from criteria import a_criteria
 from hosts import a_matrix, a_request, guest, mdev
 from libvirt_test_driver import URI, Driver, driver
 from simulated_host import SimulatedHost
@@ -45,7 +45,7 @@ def libvirtd() -> Iterator[Driver]:
         made.define("db1", 1, a_matrix("0,10", "1"), mdev(1))
         made.define("db2", 2, None, mdev(2))
         made.define("db3", 3, a_matrix("1", "1"), mdev(3))
-        made.define("any", 4, Criteria("ep11"), mdev(4))
+        made.define("any", 4, a_criteria("ep11"), mdev(4))
         yield made
 
 

@@ -30,6 +30,7 @@ from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import guest, mdev
 from memory_host import Machine
 
@@ -64,7 +65,7 @@ def criteria() -> st.SearchStrategy[Criteria]:
         keys = st.just("") if mode == "accel" else st.sampled_from(["", *KEYS])
         sizes = st.integers(1, 2)
         drawn = st.tuples(sizes, sizes, st.sampled_from([0, 0, 7, 9]), keys)
-        return drawn.map(lambda parts: Criteria(mode, *parts))
+        return drawn.map(lambda parts: a_criteria(mode, *parts))
 
     return st.sampled_from(["accel", "cca", "ep11"]).flatmap(of_mode)
 

@@ -18,6 +18,7 @@ from apvfio.model.errors import FileError, RequestError
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
+from criteria import a_criteria
 from domain_xml import HOSTDEV, domain
 from hosts import a_request, guest, mdev
 from memory_host import Machine
@@ -35,14 +36,14 @@ def consumed(criteria: Criteria, *, secure: bool = False) -> Mapping[str, int]:
 
 
 def test_a_guest_consumes_from_its_class_and_from_each_wider_one() -> None:
-    assert consumed(Criteria("cca")) == {"ap-cca": 1}
-    assert consumed(Criteria("ep11", adapters=2, domains=3, min_generation=4)) == {
+    assert consumed(a_criteria("cca")) == {"ap-cca": 1}
+    assert consumed(a_criteria("ep11", adapters=2, domains=3, min_generation=4)) == {
         "ap-ep11": 6,
         "ap-ep11-2x1": 3,
         "ap-ep11-1x2": 2,
         "ap-ep11-1x3": 2,
     }
-    assert consumed(Criteria("ep11", domains=1, min_generation=6, mkvp=KEY)) == {
+    assert consumed(a_criteria("ep11", domains=1, min_generation=6, mkvp=KEY)) == {
         "ap-ep11": 1,
         f"ap-ep11-{KEY[:16]}": 1,
         "ap-ep11-cex5": 1,
@@ -50,7 +51,7 @@ def test_a_guest_consumes_from_its_class_and_from_each_wider_one() -> None:
         "ap-ep11-cex6": 1,
         f"ap-ep11-cex6-{KEY[:16]}": 1,
     }
-    assert "ap-ep11-cex8" in consumed(Criteria("ep11"), secure=True)
+    assert "ap-ep11-cex8" in consumed(a_criteria("ep11"), secure=True)
     assert utilization(a_request("0,10", "27")) == {"ap-00-001b": 1, "ap-0a-001b": 1}
 
 

@@ -279,7 +279,9 @@ def test_queues_that_the_host_needs(host: Patient, policy: str, files: dict[str,
 REQUESTED = DB1.replace('<ap:matrix adapters="0,10" domains="1-2"/>', '<ap:any mode="ep11" adapters="{}"{}/>')
 
 
-@pytest.mark.parametrize(("adapters", "more"), [("2", ""), ("1", ' mkvp="0x0123456789abcdef"')])
+@pytest.mark.parametrize(
+    ("adapters", "more"), [("2", ""), ("1", ' mkvp="0x0123456789abcdef0123456789abcdef"')]
+)
 def test_criteria_that_nothing_satisfies(host: Patient, adapters: str, more: str) -> None:
     host.define_xml(REQUESTED.format(adapters, more))
     first(host, Exit.HOST, "criteria", "")

@@ -14,8 +14,8 @@ from apvfio.domain.request import parse_domain
 from apvfio.domain.xml_editor import device_uuids, difference, own_mdev, with_request, without_request
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import RequestError
+from criteria import a_criteria
 from domain_xml import rest
 from hosts import a_matrix, guest, mdev
 from libvirt_test_driver import definition, driver
@@ -30,7 +30,7 @@ def test_the_uuid_is_made_of_the_guests() -> None:
 
 
 def test_a_definition_gets_both_and_loses_both() -> None:
-    for asked in (a_matrix("0,10", "1-2"), Criteria("ep11", adapters=2)):
+    for asked in (a_matrix("0,10", "1-2"), a_criteria("ep11", adapters=2)):
         edited = with_request(BARE, annotation(asked), mdev(1))
         request = parse_domain(edited)
         assert request

@@ -8,12 +8,15 @@ import pytest
 from apvfio.domain.request import guest_uuid, parse_domain
 from apvfio.domain.xml_reader import NAMESPACE
 from apvfio.libvirt.guests import annotation
-from apvfio.model.criteria import Criteria, parse_option, same_key
+from apvfio.model.criteria import CardCriteria, Criteria, same_key
+from apvfio.model.criteria_texts import parse_options
 from apvfio.model.errors import Exit, RequestError
 from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_list
+from apvfio.model.master_keys import MasterKey
 from apvfio.model.matrix import Matrix
 from apvfio.model.request import Request
+from criteria import a_criteria
 from domain_xml import ANY, HOSTDEV, MATRIX, MDEV, UUID, domain
 
 
@@ -42,20 +45,115 @@ def test_control_domains_and_any_prefix() -> None:
 @pytest.mark.parametrize(
     ("text", "requested"),
     [
-        ('mode="ep11"', Criteria("ep11")),
-        ('mode="accel" adapters="2" domains=" 256 "', Criteria("accel", 2, 256)),
+        ('mode="ep11"', a_criteria("ep11")),
+        ('mode="accel" adapters="2" domains=" 256 "', a_criteria("accel", 2, 256)),
         (
             'mode="cca" min-generation="7" control-domains="0-3"',
-            Criteria("cca", 1, 1, 7, "", parse_list("0-3")),
+            a_criteria("cca", 1, 1, 7, "", parse_list("0-3")),
         ),
-        ('mode="cca" mkvp="0XABCDEF0123456789"', Criteria("cca", mkvp="abcdef0123456789")),
-        (f'mode="ep11" mkvp="{"Ab" * 32}"', Criteria("ep11", mkvp="ab" * 32)),
+        ('mode="cca" mkvp="0XABCDEF0123456789"', a_criteria("cca", mkvp="abcdef0123456789")),
+        (f'mode="ep11" mkvp="{"Ab" * 32}"', a_criteria("ep11", mkvp="ab" * 32)),
+        (
+            f'mode="cca" mkvp-asym="{"0" * 32}" mkvp-aes="0x{"1" * 16}" generations=" distinct "',
+            Criteria(
+                (
+                    CardCriteria(
+                        "cca",
+                        generations="distinct",
+                        keys=(MasterKey("aes", "1" * 16), MasterKey("asym", "0" * 32)),
+                    ),
+                )
+            ),
+        ),
+        ('mode="cca" control-domains=" usage"', a_criteria("cca")._replace(control_usage=True)),
     ],
 )
 def test_queues_asked_for_by_property(text: str, requested: Criteria) -> None:
     assert parse_domain(domain(f"<ap:any {text}/>")) == Request(
         "db1", UUID, MDEV.lower(), Matrix(), criteria=requested
     )
+
+
+SEVERAL = Criteria(
+    (
+        CardCriteria("cca", 2, keys=(MasterKey("aes", "1" * 16),)),
+        CardCriteria("ep11", 1, 8, "same", (MasterKey("wk", "2" * 64),)),
+    ),
+    domains=2,
+    control_usage=True,
+)
+
+
+def test_several_kinds_of_adapters() -> None:
+    annotated = domain(
+        '<ap:any domains="2" control-domains="usage">'
+        f'<ap:cards mode="cca" adapters="2" mkvp-aes="0x{"1" * 16}"/>'
+        f'<ap:cards mode="ep11" adapters="1" min-generation="8" generations="same" mkvp-wk="{"2" * 64}"/>'
+        "</ap:any>"
+    )
+    request = parse_domain(annotated)
+    assert request
+    assert request.criteria == SEVERAL
+    assert str(SEVERAL) == (
+        f"any 2 cca adapters (AES master key 0x{'1' * 16}) + 1 ep11 adapter (CEX8 or newer, "
+        f"of one generation, WK master key 0x{'2' * 64}) x 2 domains, control domains those it gets"
+    )
+    alone = parse_domain(domain('<ap:any domains="2"><ap:cards mode="cca" adapters="3"/></ap:any>'))
+    assert alone
+    assert alone.criteria == a_criteria("cca", 3, 2)
+
+
+CARDS = '<ap:any domains="1"><ap:cards mode="cca" adapters="2"/>{}</ap:any>'
+
+
+@pytest.mark.parametrize(
+    ("inside", "says"),
+    [
+        (
+            CARDS.format('<ap:cards adapters="1"/>'),
+            "mode of <cards> is missing; it must be accel,",
+        ),
+        (CARDS.format('<ap:cards mode="des" adapters="1"/>'), "mode of <cards> is 'des'"),
+        (
+            CARDS.format('<ap:cards mode="ep11"/>'),
+            "adapters of <cards> is missing: each kind",
+        ),
+        (
+            CARDS.replace("domains", 'mode="cca" domains').format(""),
+            "mode of <any> cannot stand beside <cards>",
+        ),
+        (CARDS.replace("domains", "adapters").format(""), "adapters of <any> cannot stand beside <cards>"),
+        (CARDS.format('<ap:cards mode="cca" adapters="255"/>'), "<cards> requests 257 adapters in all"),
+        (
+            CARDS.format('<ap:cards mode="cca" adapters="1" mkvp-wk="1"/>'),
+            "mkvp-wk of <cards> names the register wk, which adapters in mode cca do not have",
+        ),
+        (
+            CARDS.format(f'<ap:cards mode="cca" adapters="1" mkvp-asym="{"1" * 16}"/>'),
+            "and a pattern of the register asym has 32 hexadecimal digits",
+        ),
+        (
+            CARDS.format(f'<ap:cards mode="ep11" adapters="1" mkvp="{"1" * 16}"/>'),
+            "and a pattern of mode ep11 has 32 or 64 hexadecimal digits",
+        ),
+        (
+            CARDS.format(f'<ap:cards mode="cca" adapters="1" mkvp="{"1" * 16}" mkvp-aes="{"1" * 16}"/>'),
+            "mkvp of <cards> and mkvp-aes exclude each other",
+        ),
+        (CARDS.format('<ap:cards mode="accel" adapters="1" mkvp="1"/>'), "but accelerators have none"),
+        (CARDS.format('<ap:cards mode="cca" adapters="1" generations="x"/>'), "must be same or distinct"),
+        (CARDS.format('<ap:cards mode="cca" adapters="1" domains="1"/>'), "Invalid attribute domains for"),
+        (CARDS.format('<ap:cards mode="cca" adapters="1">x</ap:cards>'), "text in element cards"),
+        (CARDS.format('<ap:cards mode="cca" adapters="1"><ap:x/></ap:cards>'), "expect element x there"),
+        (CARDS.format("x"), "text in element any"),
+        (CARDS.format("<ap:card/>"), "Did not expect element card there"),
+    ],
+)
+def test_kinds_of_adapters_that_make_no_sense(inside: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_domain(domain(inside))
+    assert says in str(caught.value)
+    assert caught.value.remedy
 
 
 def test_the_way_to_free_the_queues_may_be_named() -> None:
@@ -196,7 +294,7 @@ def test_what_only_resembles_ours_is_not_ours(foreign: str) -> None:
         (domain('<ap:any mode="cca" adapters="1,2"/>'), "a count, not an id"),
         (domain('<ap:any mode="cca" min-generation="CEX7"/>'), "min-generation of <any> is 'CEX7'"),
         (domain('<ap:any mode="cca" mkvp="0x12"/>'), "mkvp of <any> is '0x12'"),
-        (domain(f'<ap:any mode="cca" mkvp="{"xy" * 8}"/>'), "16, 32 or 64 hexadecimal digits"),
+        (domain(f'<ap:any mode="cca" mkvp="{"xy" * 8}"/>'), "16 or 32 hexadecimal digits"),
         (domain(f'<ap:any mode="accel" mkvp="{"12" * 8}"/>'), "accelerators have none"),
         (domain('<ap:any mode="cca" control-domains="9-1"/>'), "control-domains of <any>"),
         (domain(MATRIX + "<ap:more/>"), "does not fit its schema"),
@@ -260,7 +358,9 @@ def test_what_is_given_to_libvirt_is_what_is_read_back() -> None:
     assert request.matrix == requested
 
 
-@pytest.mark.parametrize("requested", [Criteria("accel"), Criteria("ep11", 2, 3, 7, "ab" * 16, IdSet([255]))])
+@pytest.mark.parametrize(
+    "requested", [a_criteria("accel"), a_criteria("ep11", 2, 3, 7, "ab" * 16, IdSet([255])), SEVERAL]
+)
 def test_criteria_given_to_libvirt_are_what_is_read_back(requested: Criteria) -> None:
     request = parse_domain(given(annotation(requested)))
     assert request is not None
@@ -268,18 +368,20 @@ def test_criteria_given_to_libvirt_are_what_is_read_back(requested: Criteria) ->
 
 
 def test_criteria_in_words_and_on_the_command_line() -> None:
-    requested = parse_option(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 8}", "0,1")
-    assert requested == Criteria("ep11", 2, 1, 7, "ab" * 8, IdSet([0, 1]))
+    requested = parse_options(f"mode=ep11, adapters=2,min-generation=7,mkvp=0x{'AB' * 16}", (), "0,1")
+    assert requested == a_criteria("ep11", 2, 1, 7, "ab" * 16, IdSet([0, 1]))
     assert str(requested) == (
-        f"any 2 adapters x 1 domain, ep11, CEX7 or newer, master key 0x{'ab' * 8}, control domains 0-1"
+        f"any 2 adapters x 1 domain, ep11, CEX7 or newer, master key 0x{'ab' * 16}, control domains 0-1"
     )
-    assert str(parse_option("mode=accel", None)) == "any 1 adapter x 1 domain, accel"
+    shared, *kinds = SEVERAL.as_option(), *(kind.as_option() for kind in SEVERAL.cards)
+    assert parse_options(shared, kinds, SEVERAL.control) == SEVERAL
+    assert str(parse_options("mode=accel")) == "any 1 adapter x 1 domain, accel"
 
 
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("", "--any has ''"),
+        ("", "mode of --any is missing"),
         ("ep11", "--any has 'ep11'"),
         ("mode=ep11,serial=1", "knows only mode, adapters"),
         ("mode=ep11,mode=cca", "--any has mode twice"),
@@ -289,7 +391,7 @@ def test_criteria_in_words_and_on_the_command_line() -> None:
 )
 def test_criteria_on_the_command_line_that_make_no_sense(option: str, says: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parse_option(option, None)
+        parse_options(option)
     assert says in str(caught.value)
     assert caught.value.remedy
 

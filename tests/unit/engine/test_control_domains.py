@@ -19,7 +19,6 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.kernel.usage import read_usage
 from apvfio.libvirt import hook
 from apvfio.migration import destination
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, Exit, HostError
 from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_list
@@ -30,6 +29,7 @@ from apvfio.plan.start_plan import make_plan
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from domain_xml import MDEV, domain
 from hosts import IBM_DOMAINS, NO_LEASES, a_host, a_matrix, a_request, mdev
 from libvirt_test_driver import URI, driver
@@ -71,7 +71,7 @@ def wanting(control: str, adapters: str = "0", domains: str = "1", n: int = 1) -
 def by_criteria(control: str) -> Request:
     return a_request("0", "1")._replace(
         matrix=a_matrix("0", "1")._replace(adapters=IdSet()),
-        criteria=Criteria("cca", control_domains=parse_list(control)),
+        criteria=a_criteria("cca", control_domains=parse_list(control)),
     )
 
 

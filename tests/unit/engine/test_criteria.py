@@ -29,6 +29,7 @@ from apvfio.store.mkvps_file import load
 from apvfio.store.mkvps_note import MKVPS
 from apvfio.store.policy_file import POLICY
 from apvfio.view.clock import utc
+from criteria import a_criteria
 from domain_xml import domain
 from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
@@ -59,17 +60,17 @@ def load_key(machine: Machine, queue: Apqn, key: str = KEY) -> None:
 def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> None:
     machine = a_machine(profile)
     before = machine.host
-    wanted = Criteria("ep11", adapters=2, control_domains=IdSet([1]))
+    wanted = a_criteria("ep11", adapters=2, control_domains=IdSet([1]))
     found = start_guest(machine, asking(wanted))
     assert found.matrix == Matrix(IdSet([0, 1]), IdSet([0]), IdSet([1]))
     assert machine.host.mdevs == {mdev(1): found.matrix}
     # A second guest is given others; when the first has gone, it is not tempted by the lower ids.
-    other = start_guest(machine, asking(Criteria("ep11"), 2)).matrix
+    other = start_guest(machine, asking(a_criteria("ep11"), 2)).matrix
     assert not list(other.overlap(found.matrix).queues())
     for n in (1, 2):
         release_guest(machine, guest(n))
     assert machine.host == before
-    assert start_guest(machine, asking(Criteria("ep11"), 2)).matrix == other
+    assert start_guest(machine, asking(a_criteria("ep11"), 2)).matrix == other
     assert json.loads(machine.files.texts[LEDGER])["last_given"][guest(1)] == {
         "adapters": "0-1",
         "domains": "0",
@@ -80,19 +81,19 @@ def test_a_guest_gets_queues_of_a_kind_and_the_same_ones_again(profile: str) -> 
 def test_a_boot_forgets_what_guests_had() -> None:
     machine = a_machine()
     start_guest(machine, a_request("0", "0", 2))
-    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    assert start_guest(machine, asking(a_criteria("ep11"))).matrix == a_matrix("0", "1")
     fresh = a_machine()
     fresh.files.texts = dict(machine.files.texts)
     fresh.boot_id = "another"
-    assert start_guest(fresh, asking(Criteria("ep11"))).matrix == a_matrix("0", "0")
+    assert start_guest(fresh, asking(a_criteria("ep11"))).matrix == a_matrix("0", "0")
 
 
 def test_starting_twice_is_starting_once() -> None:
     machine = a_machine()
-    start_guest(machine, asking(Criteria("ep11", 2, 2)))
+    start_guest(machine, asking(a_criteria("ep11", 2, 2)))
     before = machine.snapshot()
     machine.sysfs.written.clear()
-    start_guest(machine, asking(Criteria("ep11", 2, 2)))
+    start_guest(machine, asking(a_criteria("ep11", 2, 2)))
     assert machine.sysfs.written == []
     assert machine.snapshot() == before
 
@@ -101,7 +102,7 @@ def test_what_a_guest_had_is_remembered_only_when_it_has_started() -> None:
     machine = a_machine()
     machine.faults.arm(3, lambda: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        start_guest(machine, asking(Criteria("ep11")))
+        start_guest(machine, asking(a_criteria("ep11")))
     assert machine.ledger.last_given == {}
     machine.faults.arm(0, lambda: None)
     reconcile_host(machine)
@@ -112,7 +113,7 @@ def test_a_master_key_is_read_while_the_host_has_the_queue_and_remembered() -> N
     machine = a_machine()
     load_key(machine, Apqn(1, 1))
     load_key(machine, Apqn(1, 2), "00" * 16)
-    wanted = Criteria("ep11", mkvp=KEY)
+    wanted = a_criteria("ep11", mkvp=KEY)
     assert preview_plan(machine, asking(wanted)).request.matrix == a_matrix("1", "1")
     assert machine.files.texts.keys() == {MKVPS}
     start_guest(machine, asking(wanted))
@@ -141,7 +142,7 @@ def test_a_key_that_was_never_read_is_unknown() -> None:
     machine = a_machine(domains=1)
     machine.kernel.write("bus/ap/apmask", "-0,-1")
     with pytest.raises(HostError, match=r"key unknown, .*: 00\.0000, 01\.0000"):
-        start_guest(machine, asking(Criteria("ep11", mkvp=KEY)))
+        start_guest(machine, asking(a_criteria("ep11", mkvp=KEY)))
 
 
 def test_no_key_is_read_for_criteria_that_name_none_but_those_of_the_queues_chosen(
@@ -156,41 +157,41 @@ def test_no_key_is_read_for_criteria_that_name_none_but_those_of_the_queues_chos
         return machine.kernel.read(path)
 
     monkeypatch.setattr(machine.sysfs, "read", read)
-    preview_plan(machine, asking(Criteria("ep11")))
+    preview_plan(machine, asking(a_criteria("ep11")))
     assert [path for path in asked if path.endswith("mkvps")] == ["bus/ap/devices/00.0000/mkvps"]
 
 
 def test_the_generation_of_the_cards() -> None:
     machine = a_machine()
     machine.kernel.state.cards[0].hwtype = 13
-    assert preview_plan(machine, asking(Criteria("ep11", min_generation=8))).request.matrix == a_matrix(
+    assert preview_plan(machine, asking(a_criteria("ep11", min_generation=8))).request.matrix == a_matrix(
         "1", "0"
     )
-    assert preview_plan(machine, asking(Criteria("ep11", min_generation=7))).request.matrix == a_matrix(
+    assert preview_plan(machine, asking(a_criteria("ep11", min_generation=7))).request.matrix == a_matrix(
         "0", "0"
     )
     before = machine.snapshot()
     with pytest.raises(
         HostError, match=r"guest g1: .*generation 9 or later: none \(00 is CEX7, 01 is CEX8\)\."
     ):
-        start_guest(machine, asking(Criteria("ep11", min_generation=9)))
+        start_guest(machine, asking(a_criteria("ep11", min_generation=9)))
     assert machine.snapshot() == before
 
 
 def test_cards_that_do_not_work_are_left_out() -> None:
     machine = a_machine()
     machine.kernel.write("devices/ap/card00/config", "0")
-    assert preview_plan(machine, asking(Criteria("ep11"))).request.matrix == a_matrix("1", "0")
+    assert preview_plan(machine, asking(a_criteria("ep11"))).request.matrix == a_matrix("1", "0")
 
 
 def test_where_queues_move_one_by_one() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = 'mechanism = "overrides"\n'
     before = machine.host
-    found = start_guest(machine, asking(Criteria("ep11", 2, 2)))
+    found = start_guest(machine, asking(a_criteria("ep11", 2, 2)))
     assert found.matrix == a_matrix("0-1", "0-1")
     assert machine.host.overrides.keys() == set(found.matrix.queues())
-    assert start_guest(machine, asking(Criteria("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
+    assert start_guest(machine, asking(a_criteria("ep11", 2), 2)).matrix == a_matrix("0-1", "2")
     for n in (1, 2):
         release_guest(machine, guest(n))
     assert machine.host == before
@@ -199,27 +200,27 @@ def test_where_queues_move_one_by_one() -> None:
 def test_what_the_policy_keeps_for_the_host_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts[POLICY] = '[reserve]\nqueues = ["00.0000"]\n'
-    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    assert start_guest(machine, asking(a_criteria("ep11"))).matrix == a_matrix("0", "1")
     # Freed by its domain it costs the host two of six, by its adapter three.
     machine = a_machine()
     machine.files.texts[POLICY] = "[keep]\nep11 = 4\n"
-    assert preview_plan(machine, asking(Criteria("ep11"))).freed_by == "domains"
+    assert preview_plan(machine, asking(a_criteria("ep11"))).freed_by == "domains"
     machine.files.texts[POLICY] = "[keep]\nep11 = 5\n"
     with pytest.raises(PolicyError, match=r"guest g1: .* the host 4 queues of mode ep11 where 5 must stay"):
-        start_guest(machine, asking(Criteria("ep11")))
+        start_guest(machine, asking(a_criteria("ep11")))
 
 
 def test_a_queue_that_a_key_of_zkey_needs_is_chosen_around() -> None:
     machine = a_machine()
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "1")
+    assert start_guest(machine, asking(a_criteria("ep11"))).matrix == a_matrix("0", "1")
 
 
 def test_a_device_that_another_guest_has_is_a_conflict() -> None:
     machine = a_machine()
-    start_guest(machine, asking(Criteria("ep11"), 2))
+    start_guest(machine, asking(a_criteria("ep11"), 2))
     with pytest.raises(ConflictError, match="is held by guest g2"):
-        start_guest(machine, asking(Criteria("ep11"))._replace(mdev=mdev(2)))
+        start_guest(machine, asking(a_criteria("ep11"))._replace(mdev=mdev(2)))
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,7 +275,7 @@ def test_a_dumped_host_keeps_its_keys_and_generations(tmp_path: Path) -> None:
     assert host.run("dump", copy) == Exit.OK
     host.path = copy
     with host.opened() as system:
-        assert preview_plan(system, asking(Criteria("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
+        assert preview_plan(system, asking(a_criteria("ep11", mkvp=KEY))).request.matrix == a_matrix("1", "1")
         assert system.sysfs.read("devices/ap/card00/type") == "CEX7P\n"
 
 
@@ -282,7 +283,7 @@ def test_a_key_of_zkey_beside_the_choice_is_chosen_around() -> None:
     machine = a_machine()
     # Needed on both ways to free 00.0000: its adapter's and its domain's neighbour.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0001,02.0000\nvolumes=/dev/dasdb:crypt\n"
-    assert start_guest(machine, asking(Criteria("ep11"))).matrix == a_matrix("0", "2")
+    assert start_guest(machine, asking(a_criteria("ep11"))).matrix == a_matrix("0", "2")
     assert machine.host.drivers[Apqn(0, 1)] == machine.host.drivers[Apqn(2, 0)] == "cex4queue"
 
 
@@ -290,7 +291,7 @@ def test_a_queue_it_shall_not_have_may_go_with_it() -> None:
     machine = a_machine()
     # Of adapter 0 only 00.0002 is not spoken for; what it requests itself may be refused one by one.
     machine.files.texts["etc/zkey/repository/vol1.info"] = "apqns=00.0000,00.0001\nvolumes=/dev/dasdb:crypt\n"
-    assert start_guest(machine, asking(Criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
+    assert start_guest(machine, asking(a_criteria("ep11", domains=2))).matrix == a_matrix("1", "0-1")
 
 
 @pytest.mark.parametrize(
@@ -311,5 +312,5 @@ def test_a_refusal_of_every_choice_ends_with_the_first(
         raise PolicyError(f"refusal {len(refused)}.", queues=[queue for queue in queues if queue])
 
     with pytest.raises(PolicyError, match=r"refusal 1\."):
-        planned(machine, asking(Criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
+        planned(machine, asking(a_criteria("ep11")), State(machine.host, machine.ledger, Policy()), make)
     assert len(refused) == tries

@@ -12,7 +12,6 @@ from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_guest_queues
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, PolicyError
 from apvfio.model.host import AP_MDEVS
 from apvfio.model.ledger import CHANGING, HELD
@@ -22,6 +21,7 @@ from apvfio.model.process import Process
 from apvfio.plan.live_change import LivePlan
 from apvfio.sim.processes import SimProcess
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import a_matrix, a_request, guest, mdev
 from memory_host import Killed, Machine
 from model.befores import BESIDE, ONE, cells
@@ -166,7 +166,7 @@ def test_nothing_to_change_moves_nothing(machine: Machine) -> None:
 
 
 def test_criteria_that_are_satisfied_move_nothing(machine: Machine) -> None:
-    requested = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=2))
+    requested = ONE._replace(matrix=Matrix(), criteria=a_criteria("ep11", adapters=1, domains=2))
     live_change.commit(machine, a_change("10", "1-2")(machine))
     before = view(machine)
     assert live_change.apply_change(machine, requested, ME).idle
@@ -174,7 +174,7 @@ def test_criteria_that_are_satisfied_move_nothing(machine: Machine) -> None:
 
 
 def test_criteria_choose_what_the_guest_lacks(machine: Machine) -> None:
-    requested = ONE._replace(matrix=Matrix(), criteria=Criteria("ep11", adapters=1, domains=3))
+    requested = ONE._replace(matrix=Matrix(), criteria=a_criteria("ep11", adapters=1, domains=3))
     live_change.commit(machine, live_change.apply_change(machine, requested, ME))
     matrix = view(machine).mdevs[mdev(1)]
     assert (str(matrix.adapters), len(matrix.domains)) == ("10", 3)

@@ -21,13 +21,13 @@ from apvfio.migration import source
 from apvfio.migration.budget import Budget
 from apvfio.migration.hosts import OtherHost
 from apvfio.migration.source import Traveller
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError
 from apvfio.model.ids import IdSet
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.process import UNKNOWN
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
+from criteria import a_criteria
 from doctor_env import TEST_DRIVER, patient
 from domain_xml import MDEV, UUID, domain
 from hosts import a_matrix, a_request, guest, mdev
@@ -134,7 +134,7 @@ def test_a_running_guest_is_given_nothing_else(machine: Machine) -> None:
 
 def test_criteria_leave_out_older_cards_and_spread_over_two(machine: Machine) -> None:
     asked = request(criteria('mode="ep11"'))
-    assert asked.criteria == Criteria("ep11", adapters=2)
+    assert asked.criteria == a_criteria("ep11", adapters=2)
     with pytest.raises(
         HostError,
         match=r"no rectangle",

@@ -19,7 +19,6 @@ from apvfio.engine.start import start_guest
 from apvfio.libvirt import drain as draining
 from apvfio.libvirt import live_guest
 from apvfio.libvirt.guests import Guest, annotation
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import ApvfioError
 from apvfio.model.host import OVERRIDES
 from apvfio.model.ids import IdSet
@@ -29,6 +28,7 @@ from apvfio.model.policy import DRAINS
 from apvfio.model.request import Request
 from apvfio.sim.kernel import SimKernel
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import guest, mdev
 from memory_host import Killed, Machine
 from model.crashes import Fault
@@ -38,7 +38,7 @@ from running_guests import RunningGuest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CRITERIA = Criteria("ep11", adapters=1, domains=2)
+CRITERIA = a_criteria("ep11", adapters=1, domains=2)
 CARD = Area(adapters=IdSet([0]))
 KINDS = ("6.1", "7.2", OVERRIDES)
 LIMIT = 400

@@ -13,7 +13,6 @@ from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.state import look
 from apvfio.kernel.usage import read_usage
-from apvfio.model.criteria import Criteria
 from apvfio.model.errors import HostError, PolicyError
 from apvfio.model.ids import IdSet
 from apvfio.model.mask_grammar import parse_mask_spec
@@ -23,6 +22,7 @@ from apvfio.plan.mask_edit import MaskEdit
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import PROFILES
 from apvfio.store.policy_file import POLICY
+from criteria import a_criteria
 from hosts import a_request
 from memory_host import IBM_ADAPTERS, Machine
 
@@ -143,7 +143,7 @@ def test_a_mask_change(machine: Machine) -> None:
 
 def test_criteria_leave_it_to_the_host_if_they_must(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-0,-10")
-    request = a_request("0", "1")._replace(matrix=Matrix(), criteria=Criteria("cca"))
+    request = a_request("0", "1")._replace(matrix=Matrix(), criteria=a_criteria("cca"))
     assert plan(machine, request).request.matrix.domains == IdSet([1])
     machine.files.texts[POLICY] = FORBIDDEN
     assert plan(machine, request).request.matrix.domains == IdSet([2])

@@ -17,14 +17,16 @@ from apvfio.model.errors import ApvfioError, HostError, PolicyError
 from apvfio.model.host import Host, MaskBits
 from apvfio.model.ids import ALL_IDS, IdSet
 from apvfio.model.ledger import BY_ADAPTERS, BY_DOMAINS, ENDING, Ledger
-from apvfio.model.master_keys import SeenKeys
+from apvfio.model.master_keys import MasterKey, SeenKeys
 from apvfio.model.matrix import Apqn, Matrix
 from apvfio.model.policy import Policy
 from apvfio.model.request import Request
 from apvfio.plan.options import free_options
 from apvfio.plan.selection import choose_queues
+from apvfio.plan.selection_assignment import Kind
 from apvfio.plan.selection_rectangle import Line, cheapest
 from apvfio.plan.start_plan import make_plan
+from criteria import a_criteria
 from hosts import BOOT, IBM_DOMAINS, NO_LEASES, a_host, a_lease, a_ledger, a_matrix, guest, mdev
 
 NO_POLICY = Policy()
@@ -34,7 +36,7 @@ LONG_AGO = "1970-01-01T00:00:00.000+00:00"
 
 
 def fresh(*keys: str) -> SeenKeys:
-    return SeenKeys(keys, LONG_AGO, fresh=True)
+    return SeenKeys(tuple(MasterKey("wk", key) for key in keys), LONG_AGO, fresh=True)
 
 
 ALL_EP11 = CardFacts({adapter: Card("ep11", 8) for adapter in range(256)})
@@ -58,19 +60,19 @@ def chosen(
 
 def test_one_queue_of_a_mode() -> None:
     # Freed by its domain 0a.0001 costs 00.0001 and 01.0001, by its adapter three queues.
-    assert chosen(Criteria("ep11"), known=IBM) == a_matrix("10", "1")
-    assert chosen(Criteria("cca", control_domains=IdSet([7])), known=IBM) == Matrix(
+    assert chosen(a_criteria("ep11"), known=IBM) == a_matrix("10", "1")
+    assert chosen(a_criteria("cca", control_domains=IdSet([7])), known=IBM) == Matrix(
         IdSet([1]), IdSet([1]), IdSet([7])
     )
 
 
 def test_a_whole_adapter_costs_nobody_anything() -> None:
-    assert chosen(Criteria("ep11", domains=4), known=IBM) == Matrix(IdSet([10]), IBM_DOMAINS)
+    assert chosen(a_criteria("ep11", domains=4), known=IBM) == Matrix(IdSet([10]), IBM_DOMAINS)
 
 
 def test_queues_that_are_free_already_are_taken_first() -> None:
-    assert chosen(Criteria("ep11"), a_host(apmask=ALL_IDS - IdSet([1]))) == a_matrix("1", "1")
-    assert chosen(Criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4]))) == a_matrix("0", "4")
+    assert chosen(a_criteria("ep11"), a_host(apmask=ALL_IDS - IdSet([1]))) == a_matrix("1", "1")
+    assert chosen(a_criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4]))) == a_matrix("0", "4")
 
 
 def test_spread_over_the_cards_that_serve_least() -> None:
@@ -79,67 +81,69 @@ def test_spread_over_the_cards_that_serve_least() -> None:
         aqmask=ALL_IDS - IdSet([1, 2]), mdevs={mdev(2): a_matrix("0", "1"), mdev(3): a_matrix("1", "1")}
     )
     # 10.1 is free and nobody uses card 10.
-    assert chosen(Criteria("ep11"), host, ledger) == a_matrix("10", "1")
-    assert chosen(Criteria("ep11", adapters=2), host, ledger) == a_matrix("0,10", "2")
+    assert chosen(a_criteria("ep11"), host, ledger) == a_matrix("10", "1")
+    assert chosen(a_criteria("ep11", adapters=2), host, ledger) == a_matrix("0,10", "2")
 
 
 def test_where_queues_move_one_by_one_only_the_load_and_the_ids_count() -> None:
     policy = Policy(mechanism="overrides")
-    assert chosen(Criteria("ep11", 2, 2), policy=policy) == a_matrix("0-1", "1-2")
+    assert chosen(a_criteria("ep11", 2, 2), policy=policy) == a_matrix("0-1", "1-2")
     host = a_host(overrides={Apqn(0, 1): "none", Apqn(1, 1): "vfio_ap"})
-    assert chosen(Criteria("ep11"), host) == a_matrix("0", "2")
+    assert chosen(a_criteria("ep11"), host) == a_matrix("0", "2")
 
 
 def test_what_a_guest_had_it_gets_again() -> None:
     before = NO_LEASES.with_last_given(guest(1), a_matrix("1", "4"))
-    assert chosen(Criteria("ep11"), ledger=before) == a_matrix("1", "4")
+    assert chosen(a_criteria("ep11"), ledger=before) == a_matrix("1", "4")
     # Of another size, of another mode, held, or reserved: not.
-    assert chosen(Criteria("ep11", domains=2), ledger=before) == a_matrix("0", "1-2")
-    assert chosen(Criteria("ep11"), ledger=before, known=IBM) == a_matrix("10", "1")
+    assert chosen(a_criteria("ep11", domains=2), ledger=before) == a_matrix("0", "1-2")
+    assert chosen(a_criteria("ep11"), ledger=before, known=IBM) == a_matrix("10", "1")
     taken = before.with_lease(a_lease("1", "4", 2, BY_DOMAINS))
-    assert chosen(Criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4])), taken) == a_matrix("0", "4")
-    assert chosen(Criteria("ep11"), ledger=before, policy=Policy(domains=IdSet([4]))) == a_matrix("0", "1")
+    assert chosen(a_criteria("ep11"), a_host(aqmask=ALL_IDS - IdSet([4])), taken) == a_matrix("0", "4")
+    assert chosen(a_criteria("ep11"), ledger=before, policy=Policy(domains=IdSet([4]))) == a_matrix("0", "1")
     # Free, but to be freed only with reserved queues.
     policy = Policy(frozenset([Apqn(0, 4), Apqn(1, 1)]))
-    assert chosen(Criteria("ep11"), ledger=before, policy=policy) == a_matrix("0", "2")
+    assert chosen(a_criteria("ep11"), ledger=before, policy=policy) == a_matrix("0", "2")
 
 
 def test_what_somebody_assigned_to_its_device_it_gets() -> None:
     host = a_host(apmask=ALL_IDS - IdSet([1]), mdevs={mdev(1): a_matrix("1", "27")})
-    assert chosen(Criteria("ep11"), host) == a_matrix("1", "27")
+    assert chosen(a_criteria("ep11"), host) == a_matrix("1", "27")
 
 
 def test_its_own_lease_of_an_earlier_life_is_no_obstacle() -> None:
     host = a_host(IdSet([1]), IdSet([1]), aqmask=ALL_IDS - IdSet([1]), mdevs={mdev(1): a_matrix("1", "1")})
-    assert chosen(Criteria("ep11"), host, a_ledger(a_lease("1", "1", 1, BY_DOMAINS))) == a_matrix("1", "1")
+    assert chosen(a_criteria("ep11"), host, a_ledger(a_lease("1", "1", 1, BY_DOMAINS))) == a_matrix("1", "1")
     ended = a_ledger(a_lease("1", "1", 2, BY_DOMAINS, ENDING))
-    assert chosen(Criteria("ep11"), host._replace(mdevs={mdev(2): a_matrix("1", "1")}), ended) == a_matrix(
+    assert chosen(a_criteria("ep11"), host._replace(mdevs={mdev(2): a_matrix("1", "1")}), ended) == a_matrix(
         "1", "1"
     )
 
 
 def test_the_policys_way_comes_before_the_costs() -> None:
     # By its domain 1 it costs two queues, by its adapter three.
-    assert chosen(Criteria("ep11"), policy=Policy(prefer="adapters")) == a_matrix("0", "1")
+    assert chosen(a_criteria("ep11"), policy=Policy(prefer="adapters")) == a_matrix("0", "1")
     host = a_host(IdSet([0, 1]), IdSet([1, 2, 3]))
     reserved = frozenset([Apqn(0, 3)])
-    assert chosen(Criteria("ep11"), host, policy=Policy(reserved, prefer="adapters")) == a_matrix("1", "1")
+    assert chosen(a_criteria("ep11"), host, policy=Policy(reserved, prefer="adapters")) == a_matrix("1", "1")
     everywhere = frozenset([Apqn(0, 3), Apqn(1, 3)])
-    assert chosen(Criteria("ep11"), host, policy=Policy(everywhere, prefer="adapters")) == a_matrix("0", "1")
+    assert chosen(a_criteria("ep11"), host, policy=Policy(everywhere, prefer="adapters")) == a_matrix(
+        "0", "1"
+    )
 
 
 def test_the_policys_reserve_closes_ways() -> None:
     host = a_host(IdSet([0, 1]), IdSet([1, 2]))
     # 00.0001 reserved: domain 1 and adapter 0 are closed, so 01.* by adapter 1 or *.0002 by domain 2.
     policy = Policy(frozenset([Apqn(0, 1)]))
-    assert chosen(Criteria("ep11"), host, policy=policy) == a_matrix("0", "2")
+    assert chosen(a_criteria("ep11"), host, policy=policy) == a_matrix("0", "2")
     with pytest.raises(PolicyError, match="could be freed only with queues that must stay") as caught:
-        chosen(Criteria("ep11"), host, policy=Policy(frozenset([Apqn(0, 1), Apqn(1, 2)])))
+        chosen(a_criteria("ep11"), host, policy=Policy(frozenset([Apqn(0, 1), Apqn(1, 2)])))
     assert set(caught.value.queues) == {Apqn(0, 1), Apqn(1, 2)}
 
 
 def test_a_master_key() -> None:
-    wanted = Criteria("ep11", mkvp=KEY)
+    wanted = a_criteria("ep11", mkvp=KEY)
     keys = {Apqn(a, d): fresh(OTHER_KEY) for a in (0, 1, 10) for d in IBM_DOMAINS}
     known = ALL_EP11._replace(keys={**keys, Apqn(1, 4): fresh(KEY + "00" * 16)})
     assert chosen(wanted, known=known) == a_matrix("1", "4")
@@ -148,8 +152,8 @@ def test_a_master_key() -> None:
 
 
 def test_a_key_that_was_read_comes_before_any_that_is_remembered() -> None:
-    wanted = Criteria("ep11", mkvp=KEY)
-    remembered = {Apqn(0, d): SeenKeys((KEY,), LONG_AGO) for d in IBM_DOMAINS}
+    wanted = a_criteria("ep11", mkvp=KEY)
+    remembered = {Apqn(0, d): SeenKeys((MasterKey("wk", KEY),), LONG_AGO) for d in IBM_DOMAINS}
     known = ALL_EP11._replace(keys=remembered)
     assert chosen(wanted, known=known) == a_matrix("0", "1")
     assert chosen(wanted, known=known._replace(keys={**remembered, Apqn(10, 27): fresh(KEY)})) == a_matrix(
@@ -157,6 +161,7 @@ def test_a_key_that_was_read_comes_before_any_that_is_remembered() -> None:
     )
 
 
+REMEMBERED = SeenKeys((MasterKey("wk", OTHER_KEY),), LONG_AGO)
 SMALL = a_host(IdSet([10]), IdSet([1, 2]))
 
 
@@ -164,7 +169,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
     ("wanted", "host", "ledger", "policy", "known", "says"),
     [
         (
-            Criteria("ep11", min_generation=8),
+            a_criteria("ep11", min_generation=8),
             a_host(),
             NO_LEASES,
             NO_POLICY,
@@ -172,7 +177,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "adapters in mode ep11: 0a; adapters of generation 8 or later: none (0a is CEX7).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             a_host(IdSet([0, 1])),
             NO_LEASES,
             NO_POLICY,
@@ -180,7 +185,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "; adapters in mode ep11: none (00 is accel, 01 is cca).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             a_host(),
             NO_LEASES,
             NO_POLICY,
@@ -188,7 +193,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "adapters in mode ep11: none (there are no cards).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             a_host(),
             NO_LEASES,
             NO_POLICY,
@@ -196,7 +201,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "adapters in working order: none (0a is deconfigured).",
         ),
         (
-            Criteria("ep11", domains=2),
+            a_criteria("ep11", domains=2),
             SMALL,
             NO_LEASES,
             Policy(domains=IdSet([2])),
@@ -205,7 +210,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "adapters in mode ep11: 0a; queues neither reserved nor drained: 0a.0001 (reserved: 0a.0002).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             SMALL._replace(drivers={Apqn(10, 1): "", Apqn(10, 2): "cex9queue"}),
             NO_LEASES,
             NO_POLICY,
@@ -214,7 +219,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "0a.0002).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             SMALL._replace(mdevs={mdev(7): a_matrix("10", "1")}),
             a_ledger(a_lease("10", "2", 2)),
             NO_POLICY,
@@ -222,7 +227,7 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             f"none (held by the mediated device {mdev(7)}: 0a.0001; held by guest g2: 0a.0002).",
         ),
         (
-            Criteria("ep11", mkvp=KEY),
+            a_criteria("ep11", mkvp=KEY),
             SMALL,
             NO_LEASES,
             NO_POLICY,
@@ -231,26 +236,29 @@ SMALL = a_host(IdSet([10]), IdSet([1, 2]))
             "0a.0002).",
         ),
         (
-            Criteria("ep11", mkvp=KEY),
+            a_criteria("ep11", mkvp=KEY),
             SMALL,
             NO_LEASES,
             NO_POLICY,
             IBM._replace(keys={Apqn(10, 1): fresh(OTHER_KEY), Apqn(10, 2): fresh(OTHER_KEY)}),
-            f"queues with master key 0x{KEY}: none (0x{OTHER_KEY}: 0a.0001, 0a.0002).",
+            f"queues with master key 0x{KEY}: none (wk 0x{OTHER_KEY}: 0a.0001, 0a.0002).",
         ),
         (
-            Criteria("ep11", mkvp=KEY),
+            a_criteria("ep11", mkvp=KEY),
             SMALL,
             NO_LEASES,
             NO_POLICY,
             IBM._replace(
-                keys={Apqn(10, 1): SeenKeys((OTHER_KEY,), LONG_AGO), Apqn(10, 2): SeenKeys((), LONG_AGO)}
+                keys={
+                    Apqn(10, 1): SeenKeys((MasterKey("wk", OTHER_KEY),), LONG_AGO),
+                    Apqn(10, 2): SeenKeys((), LONG_AGO),
+                }
             ),
-            f"none (0x{OTHER_KEY} when read at 1970-01-01T00:00:00Z: 0a.0001; "
+            f"none (wk 0x{OTHER_KEY} when read at 1970-01-01T00:00:00Z: 0a.0001; "
             "no valid key when read at 1970-01-01T00:00:00Z: 0a.0002).",
         ),
         (
-            Criteria("ep11"),
+            a_criteria("ep11"),
             SMALL._replace(overrides=dict.fromkeys(SMALL.drivers, "none")),
             NO_LEASES,
             NO_POLICY,
@@ -277,7 +285,7 @@ def test_a_full_host_with_cards_that_all_differ_is_searched_in_time() -> None:
     gone = {Apqn(a, 3 * a + k) for a in range(16) for k in range(3)}
     host = full._replace(drivers={q: d for q, d in full.drivers.items() if q not in gone})
     started = time.monotonic()
-    found = chosen(Criteria("ep11", 8, 40), host)
+    found = chosen(a_criteria("ep11", 8, 40), host)
     assert time.monotonic() - started < 20
     assert (len(found.adapters), len(found.domains)) == (8, 40)
     assert all(queue in host.drivers for queue in found.queues())
@@ -285,9 +293,9 @@ def test_a_full_host_with_cards_that_all_differ_is_searched_in_time() -> None:
 
 def test_a_search_that_is_too_long_ends_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apvfio.plan.selection_rectangle.LIMIT", 50)
-    adapters = [Line(a, (1 << 20) - 1 - (1 << a)) for a in range(20)]
-    domains = [Line(d, (1 << 20) - 1 - (1 << d)) for d in range(20)]
-    found = cheapest(adapters, domains, 10, 10)
+    adapters = [Line(a, ((1 << 20) - 1 - (1 << a),)) for a in range(20)]
+    domains = [Line(d, ((1 << 20) - 1 - (1 << d),)) for d in range(20)]
+    found = cheapest(adapters, domains, [Kind(10)], 10)
     assert found is not None
     assert not set(found.adapters) & set(found.domains)
 
@@ -324,7 +332,7 @@ def test_no_rectangle_costs_the_host_less(
         for domains in itertools.combinations(range(5), width)
         if (price := priced(matrix := Matrix(IdSet(adapters), IdSet(domains)), situation))
     }
-    wanted = Criteria("ep11", height, width)
+    wanted = a_criteria("ep11", height, width)
     try:
         found = choose_queues(asking(wanted), host, ledger, policy, known=known)
     except ApvfioError:
@@ -362,8 +370,10 @@ def test_the_kernels_text_of_keys() -> None:
         "APKA NEW: empty 0x0000000000000000\nAPKA CUR: invalid 0x2222222222222222\nAPKA OLD: - -\n"
         "ASYM NEW: - -\nASYM CUR: valid 0x" + "A1" * 16 + "\nASYM OLD: - -\n"
     )
-    assert parse_mkvps(text) == ("7ff81bb1a3b2da2f", "a1" * 16)
-    assert parse_mkvps("WK CUR: valid 0x" + "Ef" * 32 + "\nWK NEW: empty -\n") == ("ef" * 32,)
+    assert parse_mkvps(text) == (MasterKey("aes", "7ff81bb1a3b2da2f"), MasterKey("asym", "a1" * 16))
+    assert parse_mkvps("WK CUR: valid 0x" + "Ef" * 32 + "\nWK NEW: empty -\n") == (
+        MasterKey("wk", "ef" * 32),
+    )
     assert parse_mkvps("WK CUR: uninitialized -\nWK NEW: empty -\n") == ()
     assert parse_mkvps("WK CUR: - -\nWK NEW: - -\n") is None
     assert parse_mkvps("") is None

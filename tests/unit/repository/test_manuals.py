@@ -16,12 +16,15 @@ from apvfio.domain.annotation import parse_annotation
 from apvfio.domain.xml_reader import read_domain
 from apvfio.install.installed_files import MANUALS
 from apvfio.migration.places import EXIT_CODES as PLACE_CODES
-from apvfio.model.criteria import Criteria
+from apvfio.model.criteria import CardCriteria, Criteria
 from apvfio.model.errors import RequestError
+from apvfio.model.ids import IdSet
+from apvfio.model.master_keys import MasterKey
 from apvfio.model.matrix import Apqn
 from apvfio.model.policy import Policy
 from apvfio.store.policy_file import parse_policy, sections
 from command_line import COMMANDS, PARSERS, options
+from criteria import a_criteria
 from exit_codes import EXIT_CODES
 from manuals.pages import MAN, SOURCES, pages
 
@@ -52,9 +55,9 @@ def section(name: str, title: str) -> str:
     return str(found)
 
 
-def example(name: str) -> str:
-    """The only example of a page."""
-    return section(name, "EXAMPLES").partition(".EX\n")[2].partition(".EE\n")[0]
+def examples(name: str) -> list[str]:
+    """The examples of a page."""
+    return [part.partition(".EE\n")[0] for part in section(name, "EXAMPLES").split(".EX\n")[1:]]
 
 
 def page_of(command: str) -> str:
@@ -160,13 +163,19 @@ def test_every_part_of_the_annotation_is_in_its_manual() -> None:
 
 
 def test_the_examples_of_policy_and_annotation_are_good() -> None:
-    policy = example("apvfio.toml.5")
+    (policy,) = examples("apvfio.toml.5")
     assert parse_policy(policy).queues == {Apqn(1, 27)}
-    metadata = f"<domain><metadata>{example('apvfio-annotation.7')}</metadata></domain>"
-    (annotation,) = read_domain(metadata.encode()).annotations
-    found = parse_annotation(annotation)
-    assert isinstance(found, Criteria)
-    assert (found.mode, found.adapters, found.domains) == ("ep11", 2, 1)
+    found = []
+    for shown in examples("apvfio-annotation.7"):
+        metadata = f"<domain><metadata>{shown}</metadata></domain>"
+        (annotation,) = read_domain(metadata.encode()).annotations
+        found.append(parse_annotation(annotation))
+    keys = (MasterKey("aes", "7ff81bb1a3b2da2f"),)
+    kinds = (CardCriteria("cca", 2, keys=keys), CardCriteria("ep11"))
+    assert found == [
+        a_criteria("ep11", 2, 1, 7, control_domains=IdSet([4])),
+        Criteria(kinds, control_usage=True),
+    ]
 
 
 _KEY = re.compile(

@@ -12,6 +12,7 @@ REQUEST_OPTIONS = {
     "adapters": "--adapters",
     "domains": "--domains",
     "criteria": "--any",
+    "cards": "--cards",
     "control_domains": "--control-domains",
     "free_by": "--free-by",
 }
@@ -48,9 +49,10 @@ def guest_words(params: Mapping[str, typing.Any], *, dry_run: bool) -> list[str]
     A parameter that is None adds no word: the command then keeps what the guest has.
     """
     words = ["guest", "set" if params["state"] == "present" else "clear", "--json"]
-    words += [
-        f"{option}={params[name]}" for name, option in REQUEST_OPTIONS.items() if params[name] is not None
-    ]
+    for name, option in REQUEST_OPTIONS.items():
+        given = params[name]
+        if given is not None:
+            words += [f"{option}={value}" for value in (given if isinstance(given, list) else [given])]
     if params["hostdev"] != "auto":
         words.append(DEVICE_OPTIONS[params["state"], params["hostdev"]])
     words += [f"--{scope}" for scope in params["scope"]]

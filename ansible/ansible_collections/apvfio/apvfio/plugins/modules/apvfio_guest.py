@@ -36,8 +36,16 @@ options:
   criteria:
     description: Properties of the queues, in place of their ids, such as V(mode=ep11,domains=2).
     type: str
+  cards:
+    description:
+      - Properties of each kind of adapters if the guest needs several kinds, such as V(mode=cca,adapters=2).
+      - All kinds share the domains, of which O(criteria) then has the number, such as V(domains=1).
+    type: list
+    elements: str
   control_domains:
-    description: Control domains of the guest, such as V(1-2,4). An empty text removes them.
+    description:
+      - Control domains of the guest, such as V(1-2,4). An empty text removes them.
+      - V(usage) are the domains that the guest gets.
     type: str
   free_by:
     description: Free the queues by adapters or by domains. V(none) leaves the choice to apvfio.
@@ -97,6 +105,15 @@ EXAMPLES = r"""
     xml: /etc/apvfio/guests/db1.xml
     criteria: mode=ep11,domains=2
 
+- name: Two CCA adapters and one EP11 adapter in one domain, which the guest may administer
+  apvfio.apvfio.apvfio_guest:
+    name: db2
+    criteria: domains=1
+    cards:
+      - mode=cca,adapters=2
+      - mode=ep11,adapters=1
+    control_domains: usage
+
 - name: No queues for web
   apvfio.apvfio.apvfio_guest:
     name: web
@@ -152,6 +169,7 @@ def main() -> None:
             "adapters": {"type": "str"},
             "domains": {"type": "str"},
             "criteria": {"type": "str"},
+            "cards": {"type": "list", "elements": "str"},
             "control_domains": {"type": "str"},
             "free_by": {"type": "str", "choices": ["adapters", "domains", "none"]},
             "hostdev": {"type": "str", "choices": ["auto", "keep", "new", "remove"], "default": "auto"},
@@ -165,7 +183,13 @@ def main() -> None:
             "connect": {"type": "str"},
             "executable": {"type": "path", "default": EXECUTABLE},
         },
-        mutually_exclusive=[("name", "xml"), ("criteria", "adapters"), ("criteria", "domains")],
+        mutually_exclusive=[
+            ("name", "xml"),
+            ("criteria", "adapters"),
+            ("criteria", "domains"),
+            ("cards", "adapters"),
+            ("cards", "domains"),
+        ],
         required_one_of=[("name", "xml")],
         supports_check_mode=True,
     )
