@@ -93,11 +93,11 @@ def test_a_card_that_is_slow_to_answer_holds_up_no_start(
 def test_remembered_keys_are_shown_with_their_time(machine: Machine) -> None:
     machine.kernel.state.queues[Apqn(10, 1)].mkvps = KEYS
     assert preview_plan(machine, a_request("10", "1")).as_json()["master_keys"] == {
-        "0a.0001": {"mkvps": ["ab" * 32], "seen": ANY, "source": "read"}
+        "0a.0001": {"mkvps": {"wk": "ab" * 32}, "seen": ANY, "source": "read"}
     }
     start_guest(machine, a_request("10", "1"))
     found = preview_plan(machine, a_request("10", "1"))
     assert found.as_json()["master_keys"] == {
-        "0a.0001": {"mkvps": ["ab" * 32], "seen": ANY, "source": "remembered"}
+        "0a.0001": {"mkvps": {"wk": "ab" * 32}, "seen": ANY, "source": "remembered"}
     }
     assert not any("carries master keys" in text for text in found.warnings)
