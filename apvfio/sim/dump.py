@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.kernel.cards import MODES
+from apvfio.kernel.device_migration import migrates_devices
 from apvfio.kernel.lszcrypt import read_inventory
 from apvfio.kernel.snapshot import in_use, read_default_domain, read_guest_queues, read_host
 from apvfio.model.errors import RequestError
@@ -20,7 +21,7 @@ from apvfio.model.persistent_masks import RULE
 from apvfio.plan.presence import absent_control_domains
 from apvfio.sim.host_file import create_sim, open_sim
 from apvfio.sim.kernel import SimKernel
-from apvfio.sim.profile import LINUX_6_1, LINUX_6_12, LINUX_7_2
+from apvfio.sim.profile import DRAFT_MIGRATION, LINUX_6_1, LINUX_6_12, LINUX_7_2
 from apvfio.sim.state import Mdev, Queue, SimCard
 from apvfio.store import definitions, ledger_file
 from apvfio.store.mkvps_note import MKVPS
@@ -81,6 +82,8 @@ def simulated(sysfs: Sysfs, host: Host) -> SimKernel:
 
 
 def _profile(sysfs: Sysfs, host: Host) -> str:
+    if migrates_devices(sysfs):
+        return DRAFT_MIGRATION
     if host.abilities.strict_return or host.abilities.override:
         return LINUX_7_2
     return LINUX_6_12 if sysfs.exists(f"{BUS}/features") else LINUX_6_1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from apvfio.model.ids import MAX_ID, IdSet
-from apvfio.sim import json_fields, modules
+from apvfio.sim import json_fields, modules, vfio_state
 from apvfio.sim.bus import Rules
 from apvfio.sim.profile import NEWEST
 from apvfio.sim.state import Hardware, State
@@ -16,6 +16,8 @@ from apvfio.sim.tree import Tree
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from apvfio.sim.vfio_state import DeviceState
 
 IBM_ADAPTERS = {0: "accel", 1: "cca", 10: "ep11"}
 IBM_DOMAINS = IdSet([1, 2, 4, 0x1B])
@@ -105,6 +107,14 @@ class SimKernel(Tree):
     def detach_guest(self, uuid: str) -> None:
         """The process that has the mediated device open closes it, or ends; ENODEV if none has."""
         self._rules.vfio.close(uuid)
+
+    def save_device(self, uuid: str) -> DeviceState:
+        """What the kernel hands over of a migrating guest's mediated device; OSError as it answers."""
+        return vfio_state.save(self._rules, uuid)
+
+    def load_device(self, uuid: str, state: DeviceState) -> None:
+        """Give an incoming guest's mediated device the ``state`` of its source; OSError as it answers."""
+        vfio_state.load(self._rules, uuid, state)
 
     # JSON.
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from apvfio.model.errors import RequestError
 
 LINUX_6_1, LINUX_6_12, LINUX_7_2, LINUX_7_3 = "6.1", "6.12", "7.2", "7.3"
+DRAFT_MIGRATION = "draft-migration"
+"""7.3 with the draft of vfio_ap's live migration, which no Linux has."""
 NEWEST = LINUX_7_2
 
 
@@ -37,6 +39,8 @@ class Profile(NamedTuple):
     """``matrix`` stops at a page's end instead of writing beyond it (vops:vfio_ap_mdev_matrix_show)."""
     asks_to_let_go: bool = False
     """Removing an open mediated device asks QEMU to close it (vops:vfio_ap_mdev_request)."""
+    migratable: bool = False
+    """A device's state can be taken to another host, which ``features`` of the matrix device tells."""
 
 
 _LINUX_6_1 = Profile(LINUX_6_1)
@@ -60,8 +64,11 @@ _LINUX_7_2 = _LINUX_6_12._replace(
 _LINUX_7_3 = _LINUX_7_2._replace(name=LINUX_7_3)
 """7.3-rc7 changes nothing of vfio_ap_drv.c, vfio_ap_ops.c and ap_queue.c. Who waits for a scan in a write to
 ``scans`` is interrupted by SIGKILL only (bus:ap_bus_force_rescan); in the simulator nobody waits."""
-PROFILES = {profile.name: profile for profile in (_LINUX_6_1, _LINUX_6_12, _LINUX_7_2, _LINUX_7_3)}
-"""By version: Linux 6.1.192, 6.12.107, 7.2.13 and 7.3-rc7."""
+_DRAFT_MIGRATION = _LINUX_7_3._replace(name=DRAFT_MIGRATION, migratable=True)
+PROFILES = {
+    profile.name: profile for profile in (_LINUX_6_1, _LINUX_6_12, _LINUX_7_2, _LINUX_7_3, _DRAFT_MIGRATION)
+}
+"""By version: Linux 6.1.192, 6.12.107, 7.2.13 and 7.3-rc7; and that draft."""
 
 
 def profile_named(name: str) -> Profile:

@@ -135,7 +135,8 @@ def _parent(rules: Rules) -> SysDirectory:
         "uevent": uevent("DRIVER=vfio_ap"),
     }
     if rules.profile.ap_config:
-        entries["features"] = shows(lambda: "guest_matrix hotplug ap_config")
+        migratable = " migratable" if rules.profile.migratable else ""
+        entries["features"] = shows(lambda: f"guest_matrix hotplug ap_config{migratable}")
     mdevs = rules.state.mdevs
     return SysDirectory(
         entries, mdevs.keys, lambda name: (lambda: _mdev(rules, name)) if name in mdevs else None

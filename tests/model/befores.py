@@ -51,7 +51,10 @@ class Cell(NamedTuple):
 
 def cells() -> Iterator[Cell]:
     """Every kind of host there is; a kernel that behaves as an older one is not another kind."""
-    kinds = {profile._replace(name=""): name for name, profile in reversed(list(PROFILES.items()))}
+    kinds = {
+        profile._replace(name="", migratable=False): name
+        for name, profile in reversed(list(PROFILES.items()))
+    }
     for profile, name in reversed(list(kinds.items())):
         yield Cell(name, MASKS, BY_ADAPTERS)
         yield Cell(name, MASKS, BY_DOMAINS)

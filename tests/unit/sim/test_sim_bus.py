@@ -535,7 +535,7 @@ def test_an_adapter_comes_deconfigured(kernel: SimKernel) -> None:
         (lambda k: k.set_domains(IdSet([1]), IdSet([28])), "domain 28 goes beyond"),
         (
             lambda _: SimKernel.new("5.4"),
-            r"kernel '5.4' cannot be simulated. Choose one of 6.1, 6.12, 7.2, 7.3",
+            r"kernel '5.4' cannot be simulated. Choose one of 6.1, 6.12, 7.2, 7.3, draft-migration",
         ),
         (lambda _: SimKernel.new(adapters={0: ""}), "adapter 0x00 has the mode ''"),
         (lambda _: SimKernel.new(max_adapter=300), "id 300 goes beyond the largest possible id, 255"),
