@@ -82,6 +82,8 @@ def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
         pace.progress(resetting([queue for matrix in gone.values() for queue in matrix.queues()]))
     _take(sysfs, removals, pace, len(removals))
     host = host._replace(mdevs={k: v for k, v in host.mdevs.items() if k not in gone})
+    if ledger.moving():  # its end makes the returns
+        return Outcome(removals, without_what_is_over(ledger, read_host(sysfs), removals))
 
     going = returning_queues(ledger, host)
     deferred = pace.defers(len(going))

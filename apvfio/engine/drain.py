@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from apvfio.engine.kernel_move import require_still
 from apvfio.engine.live_change import plan_change
 from apvfio.engine.state import State, read_ledger, read_state
 from apvfio.kernel.apply import apply_steps
@@ -89,6 +90,7 @@ def clear_overrides(system: System, area: Area) -> dict[Apqn, str]:
     """Clear the overrides of ``area`` that nobody needs and others have set; return them all."""
     with system.lock():
         host, _, ledger = read_ledger(system)
+        require_still(ledger)
         drains = load_drains(system.files)
         cleared = {}
         for i, drain in enumerate(drains):
@@ -112,6 +114,8 @@ def end_drain(system: System, area: Area) -> None:
         host, _, ledger = read_ledger(system)
         for drain in drains:
             if drain.area == area:
+                if drain.overrides:
+                    require_still(ledger)
                 apply_steps(system.sysfs, set_again_steps(drain.overrides, host, ledger))
         save_drains(system.files, [drain for drain in drains if drain.area != area])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine import chzdev
 from apvfio.engine.carry_out import finish_ended
+from apvfio.engine.kernel_move import require_still
 from apvfio.engine.plan_start import remember_keys
 from apvfio.engine.state import look
 from apvfio.events import record
@@ -55,6 +56,8 @@ def change_masks(
         progress("")
         finish_ended(system)
         before, change = _plan(system, mask_edit)
+        if change.steps:
+            require_still(before.ledger)
         announce(change)
         if change.steps:
             progress(resetting([*change.lost, *change.returned]))

@@ -26,6 +26,9 @@ def changed_lease(
     still starting, since the call that started it has died and libvirt has counted that as a failed start.
     No lease ends while something shows that its guest has the device.
     """
+    if lease.kernel_move and not system.lives(lease.kernel_move):
+        settled = lease.settled(host.mdevs.get(lease.mdev))
+        return changed_lease(system, settled, host, signs, stopped) or settled
     gone, died = lease.mdev not in host.mdevs, lease.state == STARTING
     lost = gone and lease.state in (HELD, CHANGING)
     # A guest that runs has nothing of a start that died while it made the device.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
+from apvfio.engine.kernel_move import require_still
 from apvfio.engine.plan_start import plan_with, require_criteria_met, with_offline_queues
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import bring_up_to_date, read_ledger, read_state
@@ -79,6 +80,7 @@ def apply_change(
     with system.lock():
         saved = ledger_file.load(system.files, system.boot_id)
         seen = read_state(system, saved)
+        require_still(seen.ledger)
         found = _plan(system, request, seen, changer, wanted)
         if found.idle:
             return found

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from apvfio.engine.carry_out import finish_ended
-from apvfio.engine.start import beginning
 from apvfio.events import record
 from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError
@@ -27,7 +26,7 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
         for lease in found.of_guest(guest_uuid):
             if lease.expected and lease.state == HELD and not any(stop.ends(lease) for stop in stopped):
                 # It has as long from now to come up as any other guest.
-                arriving = lease._replace(expected=False, since=beginning(guest_uuid, stopped))
+                arriving = lease._replace(expected=False, since=stop_records.beginning(guest_uuid, stopped))
                 ledger = ledger.with_lease(arriving)
         if ledger != found:
             record.save(system, ledger, found)

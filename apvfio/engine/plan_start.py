@@ -46,6 +46,10 @@ def plan_start(system: System, request: Request, state: State) -> Plan:
         # Only where something is pending is it worth to ask.
         defer = bool(ledger.pending or ledger.overrides) and is_watched(system.files)
         found = make_plan(named, host, ledger, policy, usage, defer=defer)
+        if ledger.moving():
+            from apvfio.engine.kernel_move import without_moves  # noqa: PLC0415
+
+            found = without_moves(found, host)
         return found._replace(warnings=(*found.warnings, *warned)) if warned else found
 
     return plan_with(system, request, state, make)

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 def waits(system: System, ledger: Ledger) -> list[str]:
     """For which guests that hold queues a reconcile waits, in sentences."""
+    found = [
+        f"guest {printable(lease.guest)}: while the kernel migrates it, masks and overrides are held still; "
+        "the end of that migration makes the returns"
+        for lease in ledger.moving()
+    ]
     if not system.knows_processes:
-        return []
+        return found
     here, signs, stopped = now(), Evidence(system), ended(system)
-    found = []
     for lease in ledger.leases.values():
         holder = signs.holder(lease, complete=stopped(lease))
         guest = f"guest {printable(lease.guest)}"

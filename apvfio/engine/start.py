@@ -18,11 +18,10 @@ from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING, ENDING, HELD
 from apvfio.store import ledger_file, stop_records
 from apvfio.store.policy_file import read_times
-from apvfio.store.processes import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from apvfio.engine.state import State
     from apvfio.kernel.seam import System
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from apvfio.model.ledger import Lease, Ledger, LiveChange
     from apvfio.model.request import Request
     from apvfio.plan.start_plan import Plan
-    from apvfio.store.stop_records import Stop
 
 
 def start_guest(
@@ -51,6 +49,12 @@ def start_guest(
         if abandoned():
             raise ApvfioError("nothing waits for its start any more.", guest=request.guest)
         found = ledger_file.load(system.files, system.boot_id)
+        held = found.leases.get(request.mdev)
+        if held and held.kernel_move and not (expected or live):
+            from apvfio.engine.kernel_move import arrive  # noqa: PLC0415
+
+            if lease := arrive(system, found, request):
+                return lease
         try:
             state = read_state(system, found)
             plan = _plan(system, request, state)
@@ -105,20 +109,11 @@ def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
     if any(other.state == ENDING for other in ledger.leases.values()):
         ledger = without_what_is_over(ledger, read_host(system.sysfs), plan.steps)
     # Before this life begins: what remains are records that cannot be removed.
-    since = beginning(plan.lease.uuid, stop_records.forget_served(system, ledger))
+    since = stop_records.beginning(plan.lease.uuid, stop_records.forget_served(system, ledger))
     lease = plan.lease._replace(state=HELD, since=since, expected=expected)
     ledger = ledger.with_lease(lease).with_holder(lease)
     # Only now: a choice that failed to work shall not be made again.
     return ledger.with_last_given(lease.uuid, lease.matrix) if plan.request.criteria else ledger
-
-
-def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
-    """Return when a life of the guest begins that begins now, in seconds since the boot.
-
-    That is after each of the recorded ``stops``, none of which must end it.
-    """
-    earlier = [stop.seconds + 1 for stop in stops if stop.uuid == guest_uuid and not stop.boot]
-    return max([now(), *earlier])
 
 
 def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError) -> None:

@@ -73,11 +73,18 @@ class Lease(NamedTuple):
     """The live change that is under way, None if there is none."""
     secure: bool = False
     """Whether the guest is a Secure Execution guest, which loses more than others with its queues."""
+    kernel_move: Process | None = None
+    """The process that sees to the guest's migration by the kernel, to here or from here."""
 
     def rolled_back(self) -> Lease:
         """The lease on its way back to what it was `before`."""
         assert self.before
         return self._replace(matrix=self.before.matrix, freed_by=self.before.freed_by, before=None)
+
+    def settled(self, device: Matrix | None) -> Lease:
+        """The lease after a migration by the kernel; ``device`` is what its mediated device has, if any."""
+        matrix = self.matrix if device is None or device.empty else device
+        return self._replace(kernel_move=None, matrix=matrix)
 
     def committed(self) -> Lease:
         """The lease with its change for good, or back from one."""
@@ -192,6 +199,10 @@ class Ledger(NamedTuple):
     def active_leases(self) -> list[Lease]:
         """The leases that are not about to end."""
         return [lease for lease in self.leases.values() if lease.state != ENDING]
+
+    def moving(self) -> list[Lease]:
+        """The leases of guests that the kernel migrates, for which masks and overrides are held still."""
+        return [lease for lease in self.leases.values() if lease.kernel_move and lease.state != ENDING]
 
     def leases_and_before(self) -> list[Lease]:
         """The leases not about to end, and as leases of their own what those being changed were before."""

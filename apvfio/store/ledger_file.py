@@ -109,6 +109,7 @@ def _lease_json(lease: Lease) -> dict[str, object]:
         **({"before": _before_json(lease.before)} if lease.before else {}),
         **({"expected": True} if lease.expected else {}),
         **({"secure": True} if lease.secure else {}),
+        **({"kernel_move": lease.kernel_move._asdict()} if lease.kernel_move else {}),
         **({"live_change": _live_change_json(lease.live_change)} if lease.live_change else {}),
     }
 
@@ -162,6 +163,7 @@ def _lease_from(item: object) -> Lease:
         expected=_get(item, "expected", bool) if "expected" in item else False,
         live_change=_live_change_from(_get(item, "live_change", dict)) if "live_change" in item else None,
         secure=_get(item, "secure", bool) if "secure" in item else False,
+        kernel_move=_process_from(_get(item, "kernel_move", dict)) if "kernel_move" in item else None,
     )
     _expect(not lease.matrix.empty, "a lease has no queues")
     return lease

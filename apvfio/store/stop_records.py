@@ -20,7 +20,7 @@ from apvfio.store.processes import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease, Ledger
@@ -89,6 +89,15 @@ def forget(system: System, guest_uuid: str) -> None:
     for stop in of_guest(system, guest_uuid):
         with suppress(ApvfioError):
             system.files.remove(stop.path)
+
+
+def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
+    """Return when a life of the guest begins that begins now, in seconds since the boot.
+
+    That is after each of the recorded ``stops``, none of which must end it.
+    """
+    earlier = [stop.seconds + 1 for stop in stops if stop.uuid == guest_uuid and not stop.boot]
+    return max([now(), *earlier])
 
 
 def forget_served(system: System, ledger: Ledger) -> list[Stop]:
