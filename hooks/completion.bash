@@ -52,9 +52,9 @@ _apvfio_words() {
     log) echo "--help --json --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
-        --back --back-uri --dry-run -n" ;;
+        --by-kernel --back --back-uri --dry-run -n" ;;
     drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c" ;;
-    incoming) echo "--help --json --dry-run -n --give-up" ;;
+    incoming) echo "--help --json --dry-run -n --give-up --hold" ;;
     queues) echo "--help --json --no-headings" ;;
     policy) echo "--help show check" ;;
     'policy show') echo "--help --json" ;;
@@ -95,10 +95,11 @@ _apvfio_values() {
     case $1 in
     --color) echo "auto always never" ;;
     --remove | -r) echo "apmask aqmask" ;;
-    --kernel) echo "6.1 6.12 7.2 7.3" ;;
+    --kernel) echo "6.1 6.12 7.2 7.3 draft-migration" ;;
     --any | --cards) echo "mode=" ;;
     --free-by) echo "adapters domains none" ;;
     mode=) echo "accel cca ep11" ;;
+    --by-kernel) echo "never auto only" ;;
     --prefix) echo "/usr /usr/local" ;;
     --watch | *=) ;;
     *) _apvfio_takes_value "$1" ;;
@@ -109,7 +110,7 @@ _apvfio_values() {
 _apvfio_takes_value() {
     case $1 in
     --sim | --root | --xml | --connect | -c | --color | --adapter | --adapters | --domain | --domains | --any | --cards | \
-        --control-domains | --free-by | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | \
+        --control-domains | --free-by | --guest | --guests | --queue | --since | --until | --wait | --at | --migrate-uri | --back-uri | --by-kernel | \
         --timeout | --svg | \
         --output | --kernel | --node | --prefix | --python | --remove | -r | --if-state) ;;
     *) return 1 ;;

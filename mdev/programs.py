@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import IO
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
@@ -51,10 +52,7 @@ def run(
     """
     command = words[0]
     try:
-        if "/" not in command:
-            command = find(command) or ""
-        if not command:
-            raise ProgramError(f"{words[0]} is not installed", 127)
+        command = _path(command)
         process = _begin([command, *words[1:]], {**(more or {}), **ENVIRONMENT}, shielded=shielded)
         with process:
             try:
@@ -69,12 +67,39 @@ def run(
         raise ProgramError(f"{command} did not end within {timeout:.0f} s", 124) from None
 
 
-def _begin(words: Sequence[str], env: Mapping[str, str], *, shielded: bool) -> subprocess.Popen[bytes]:
+def start(words: Sequence[str], *, more: Mapping[str, str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a command that Ctrl-C at the terminal does not reach, with pipes to and from it.
+
+    ``more`` is added to its environment, and its standard error goes to ``errors``. ProgramError if it cannot
+    be started.
+    """
+    command = _path(words[0])
+    try:
+        return _begin([command, *words[1:]], {**more, **ENVIRONMENT}, shielded=True, errors=errors)
+    except (OSError, ValueError) as error:
+        raise ProgramError(f"{command}: {getattr(error, 'strerror', None) or error}", 127) from None
+
+
+def _path(command: str) -> str:
+    """The path of ``command``, which may be a path already; ProgramError if it is not installed."""
+    path = command if "/" in command else find(command)
+    if not path:
+        raise ProgramError(f"{command} is not installed", 127)
+    return path
+
+
+def _begin(
+    words: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    shielded: bool,
+    errors: IO[bytes] | int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
     # A child inherits which signals are blocked, and ssh leaves that as it is.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if shielded else ())
     try:
         return subprocess.Popen(  # noqa: S603  (a list, no shell)
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

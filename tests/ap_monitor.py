@@ -6,6 +6,9 @@ QEMU without KVM on IBM Z has no AP bus. This stands between libvirt and QEMU's 
 QEMU that has one would, what is about a vfio-ap device; all else, migration included, is QEMU's own.
 A device is not let go of while `STUBBORN` is there, and none is taken while `FULL` is. If the directory
 `WATCHED` is there, QEMU has a second monitor in it, named by its process id.
+
+It migrates a guest with its device, as a QEMU would that knows the draft of vfio_ap's live migration, except
+that nothing of the device travels; while `BLOCKED` is there it names a reason why not, as today's QEMU does.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ QEMU = "/usr/bin/qemu-system-s390x"
 STUBBORN = "/var/lib/libvirt/stubborn"
 FULL = "/var/lib/libvirt/full"
 WATCHED = "/var/lib/libvirt/watched"
+BLOCKED = "/var/lib/libvirt/blocked"
+REASON = "VFIO migration is not supported in kernel"
 
 
 def main(argv: list[str]) -> None:
@@ -88,12 +93,12 @@ def _serve(
 ) -> bool:
     """Serve one connection of libvirt's, which gets ``said`` first; return False if QEMU has ended."""
     asked = b""
-    lists: set[str] = set()
+    asks: dict[str, str] = {}
     with suppress(ConnectionError):
         while True:
             *lines, said = said.split(b"\n")
             for line in lines:
-                libvirt.sendall(_with_devices(line, lists, devices) + b"\n")
+                libvirt.sendall(_with_ours(line, asks, devices) + b"\n")
             ready = select.select([libvirt, qemu], [], [])[0]
             if qemu in ready:
                 more = qemu.recv(65536)
@@ -106,7 +111,7 @@ def _serve(
                     return True
                 *lines, asked = (asked + more).split(b"\n")
                 for line in lines:
-                    answer = _answer(line, devices, lists, again=again)
+                    answer = _answer(line, devices, asks, again=again)
                     if answer:
                         libvirt.sendall(answer)
                     else:
@@ -117,19 +122,26 @@ def _serve(
     return True
 
 
-def _with_devices(line: bytes, lists: set[str], devices: set[str]) -> bytes:
-    """An answer of QEMU's, with our devices in it if it lists all: libvirt asks when it is started again."""
-    if not lists or b'"return"' not in line:
+def _with_ours(line: bytes, asks: dict[str, str], devices: set[str]) -> bytes:
+    """An answer of QEMU's, with what is ours to tell in it if ``asks`` has its question.
+
+    That are our devices in a list of all, for which libvirt asks when it is started again, and what keeps a
+    guest with a device from being migrated.
+    """
+    if not asks or b'"return"' not in line:
         return line
     answer = json.loads(line)
-    if answer.get("id") not in lists:
+    question = asks.pop(answer.get("id"), "")
+    if question == "qom-list":
+        answer["return"] += [{"name": name, "type": "child<vfio-ap>"} for name in sorted(devices)]
+    elif question == "query-migrate" and devices and os.path.exists(BLOCKED):
+        answer["return"].setdefault("blocked-reasons", []).append(REASON)
+    else:
         return line
-    lists.discard(answer["id"])
-    answer["return"] += [{"name": name, "type": "child<vfio-ap>"} for name in sorted(devices)]
     return json.dumps(answer).encode() + b"\r"
 
 
-def _answer(line: bytes, devices: set[str], lists: set[str], *, again: bool) -> bytes:
+def _answer(line: bytes, devices: set[str], asks: dict[str, str], *, again: bool) -> bytes:
     """What to tell libvirt; nothing if QEMU shall."""
     asked = json.loads(line or b"{}")
     command, about = asked.get("execute"), asked.get("arguments") or {}
@@ -137,7 +149,9 @@ def _answer(line: bytes, devices: set[str], lists: set[str], *, again: bool) -> 
     if command == "qmp_capabilities" and again:
         return _line({"return": {}, "id": asked["id"]})
     if command == "qom-list" and about.get("path") == "/machine/peripheral":
-        lists.add(asked["id"])
+        asks[asked["id"]] = command
+    if command == "query-migrate":
+        asks[asked["id"]] = command
     if command == "device_add" and about.get("driver") == "vfio-ap":
         if os.path.exists(FULL):
             return _line(

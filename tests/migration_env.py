@@ -79,7 +79,7 @@ class Pair:
     def clean(self) -> None:
         """End and forget the guest on both hosts, and what was planted there."""
         for env in (self.here, self.there):
-            for planted in ("stubborn", "full"):
+            for planted in ("stubborn", "full", "blocked"):
                 env.run(["rm", "-f", f"/var/lib/libvirt/{planted}"])
             env.clean()
             env.virsh("destroy", NAME, check=False)

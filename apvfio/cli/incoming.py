@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,15 +18,21 @@ from apvfio.cli.reconcile import print_outcome
 from apvfio.install.installed_files import HOOK
 from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt.hook import has_no_reader
+from apvfio.libvirt.live_guest import this_process
 from apvfio.migration import destination
+from apvfio.migration.hold import END_OF_LETTER
 from apvfio.model.errors import Exit, HostError, printable
 from apvfio.store.system import on_this_machine
 from apvfio.view.status_report import lease_json
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import System
+    from apvfio.model.progress import Progress
 
+_STANDARD_INPUT = 0
 _STANDARD_OUTPUT = 1
+_PIECE = 1 << 16
+_LONGEST_LETTER = 16 << 20
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,17 +48,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="return the queues that are held for the guest, which does not come",
     )
+    what.add_argument(
+        "--hold",
+        action="store_true",
+        help="also hold masks and overrides still until standard input ends: the kernel migrates the guest",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Free the queues, preview that, or return them."""
-    xml = read_file("-")
+    xml = _letter() if args.hold else read_file("-")
     with opened(args) as system, ProgressLine() as progress:
         if args.give_up:
             outcome = destination.give_up(system, xml, progress)
             print_outcome(outcome, read_host(system.sysfs), as_json=args.json)
+        elif args.hold:
+            _require_hook(system)
+            _hold(system, xml, progress)
         elif args.dry_run:
             _require_hook(system)
             preview = destination.preview(system, xml)
@@ -62,6 +78,30 @@ def run(args: argparse.Namespace) -> int:
             waits = f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}"
             print_result(args, lease_json(lease), [waits])
     return Exit.OK
+
+
+def _letter() -> bytes:
+    """What standard input has before `END_OF_LETTER`, without waiting for its end."""
+    text = b""
+    while END_OF_LETTER not in text and len(text) <= _LONGEST_LETTER:
+        more = os.read(_STANDARD_INPUT, _PIECE)
+        if not more:
+            break
+        text += more
+    return text.partition(END_OF_LETTER)[0]
+
+
+def _hold(system: System, xml: bytes, progress: Progress) -> None:
+    """Hold masks and overrides still until the other host lets go, or is gone."""
+    lease = destination.hold(system, xml, this_process(), abandoned=partial(has_no_reader, _STANDARD_OUTPUT))
+    try:
+        with suppress(OSError):  # nobody listens any more
+            # One line, which the other host reads while this waits.
+            print(json.dumps(lease_json(lease)), flush=True)
+        while os.read(_STANDARD_INPUT, _PIECE):
+            pass
+    finally:
+        destination.let_go(system, lease.uuid, progress)
 
 
 def _require_hook(system: System) -> None:

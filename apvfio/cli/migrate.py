@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from apvfio.cli.host_options import add_connect, add_json, print_json, whole_number
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.terminal import print_lines
-from apvfio.migration import source, stages
+from apvfio.migration import by_kernel, source, stages
 from apvfio.migration.address import parse_address
 from apvfio.migration.budget import Budget
 from apvfio.migration.daemon import Daemon
 from apvfio.migration.hosts import OtherHost
 from apvfio.migration.migrate import Ends, Mover
 from apvfio.migration.places import StrandedError
-from apvfio.migration.transfer import Terms, interruptible
+from apvfio.migration.transfer import InterruptionError, Terms, interruptible
 from apvfio.migration.transfer_process import TransferProcess
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable
 from apvfio.store.locks import Patience, own_lock
@@ -71,6 +71,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--other-keys", action="store_true", help="migrate even if the other host has different master keys"
     )
+    parser.add_argument(
+        "--by-kernel",
+        choices=by_kernel.WAYS,
+        default=by_kernel.NEVER,
+        help="experimental: have the kernel migrate the guest's device, so that it keeps its queues on the "
+        "way; auto: if that is possible; only: or refuse (default: never)",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--back", action="store_true", help="bring back a guest whose migration was interrupted")
     how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
@@ -115,9 +122,18 @@ def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
     steps = stages.stages_back(seen) if args.back else stages.stages_ahead(seen)
     prospect: Prospect | None = None
     warnings: list[str] = []
+    why_unplugged: str | None = None
     if stages.MOVE in steps:
-        prospect, warnings = source.preview(ends.system, traveller, ends.other, other_keys=args.other_keys)
+        prospect, warnings, why_unplugged = _preview_move(
+            args, ends, traveller, attached=bool(seen.here.device)
+        )
+    if prospect and why_unplugged is None:
+        mover.letter, mover.by_kernel = by_kernel.letter(traveller), traveller.queues
+        steps = stages.stages_ahead(seen, by_kernel=True)
     if not args.json:
+        if why_unplugged and args.by_kernel != by_kernel.NEVER:
+            said = f"queues are unplugged for the move: {why_unplugged}"
+            print_lines([f"apvfio: guest {printable(traveller.name)}: {said}"], sys.stderr)
         _warn(traveller, warnings)
     if not args.dry_run:
         (mover.go_back if args.back else mover.go)()
@@ -131,6 +147,8 @@ def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
                 "destination": args.destination,
                 "stages": [{"stage": step, "message": stages.WORDS[step]} for step in steps],
                 "done": mover.done,
+                "by_kernel": mover.by_kernel is not None,
+                "why_unplugged": why_unplugged,
                 "plan": prospect.plan if prospect else None,
                 "warnings": [*warnings, *mover.warnings],
             }
@@ -141,6 +159,23 @@ def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
         where = "here" if args.back else f"at {printable(args.destination, _TEXT)}"
         print_lines([f"guest {printable(traveller.name)} runs {where} and has its queues"])
     return Exit.OK
+
+
+def _preview_move(
+    args: argparse.Namespace, ends: Ends, traveller: Traveller, *, attached: bool
+) -> tuple[Prospect, list[str], str | None]:
+    """What the destination would do, what to warn of, and why queues are unplugged, None if they are not."""
+    why = by_kernel.UNASKED
+    if args.by_kernel != by_kernel.NEVER:
+        try:
+            return (*by_kernel.preview(ends, traveller, attached=attached), None)
+        except InterruptionError:
+            raise
+        except ApvfioError as error:
+            if args.by_kernel == by_kernel.ONLY:
+                raise by_kernel.insisted(error) from None
+            why = error.clause
+    return (*source.preview(ends.system, traveller, ends.other, other_keys=args.other_keys), why)
 
 
 def _warn(traveller: Traveller, warnings: list[str]) -> None:

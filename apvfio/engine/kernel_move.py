@@ -8,12 +8,14 @@ still for as long as that process lives. Guests may stop meanwhile; their queues
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 from apvfio.engine.carry_out import carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
 from apvfio.engine.state import read_ledger
 from apvfio.events import record
 from apvfio.kernel.snapshot import read_matrix
-from apvfio.model.contexts import suppress
 from apvfio.model.errors import ApvfioError, ConflictError, printable
 from apvfio.model.ledger import HELD
 from apvfio.model.progress import no_progress
@@ -22,7 +24,6 @@ from apvfio.plan.partial_return import limit_returns
 from apvfio.plan.steps import pending_steps
 from apvfio.store import stop_records
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from apvfio.engine.carry_out import Outcome
     from apvfio.kernel.seam import System
@@ -66,7 +67,7 @@ def begin_move(system: System, guest_uuid: str, matrix: Matrix, mover: Process) 
         host, found, ledger = read_ledger(system)
         lease = next((one for one in ledger.of_guest(guest_uuid) if one.state == HELD), None)
         if lease is None or lease.matrix != matrix or host.mdevs.get(lease.mdev) != matrix:
-            raise ConflictError("its queues have changed.", remedy="Try again.")
+            raise ConflictError("its queues have changed since they were compared.", remedy="Try again.")
         busy = [one.guest for one in ledger.leases.values() if one.live_change or one.state != HELD]
         if busy or ledger.claims:
             who = f"guest {printable(busy[0])}" if busy else "a mediated device"

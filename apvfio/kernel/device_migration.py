@@ -6,15 +6,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apvfio.kernel.snapshot import read_or
+from apvfio.model.errors import HostError
 from apvfio.model.host import AP_MDEVS
 
 if TYPE_CHECKING:
     from apvfio.kernel.seam import Sysfs
 
-FEATURES = f"{AP_MDEVS.parent}/features"
-MIGRATABLE = "migratable"
+_FEATURES = f"{AP_MDEVS.parent}/features"
+_MIGRATABLE = "migratable"
 
 
 def migrates_devices(sysfs: Sysfs) -> bool:
-    """Whether vfio_ap names `MIGRATABLE` among its features; no version number tells it."""
-    return MIGRATABLE in read_or(sysfs, FEATURES, "").split()
+    """Whether vfio_ap names "migratable" among its features; no version number tells it."""
+    return _MIGRATABLE in read_or(sysfs, _FEATURES, "").split()
+
+
+def not_migratable(where: str, remedy: str) -> HostError:
+    """The error for a host, as ``where`` calls it, whose kernel does not."""
+    return HostError(f"{where} has no migratable in /sys/{_FEATURES}.", remedy=remedy)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import threading
 from contextlib import suppress
 from functools import cache
@@ -260,6 +262,21 @@ class Guest:
         """Whether libvirt is moving it, from here or to here."""
         return bool(self._asked(self._domain.jobInfo)[0] != self._binding.VIR_DOMAIN_JOB_NONE)
 
+    def migration_blockers(self) -> list[str]:
+        """Why QEMU would not migrate it now, in QEMU's words; ApvfioError if it does not answer.
+
+        libvirt passes the question on, and marks the running guest as tainted by it (custom-monitor).
+        """
+        qemu = _libvirt("libvirt_qemu")
+        asked = '{"execute": "query-migrate"}'
+        text: str = self._asked(lambda: qemu.qemuMonitorCommand(self._domain, asked, 0))
+        try:
+            reasons = json.loads(text)["return"].get("blocked-reasons", [])
+            return [str(reason) for reason in reasons]
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+            sentence = "QEMU's answer about its migration is not understood."
+            raise ApvfioError(sentence, guest=self.name, remedy="Omit --by-kernel.") from None
+
     @property
     def saved(self) -> bool:
         """Whether its next start restores what ``virsh managedsave`` stored, with the XML of then."""
@@ -407,10 +424,9 @@ def _run_events(binding: Any) -> None:
     threading.Thread(target=run, daemon=True).start()
 
 
-def _libvirt() -> Any:
+def _libvirt(module: str = "libvirt") -> Any:
     try:
-        import libvirt  # noqa: PLC0415  40 ms that only the commands on guests spend
+        return importlib.import_module(module)  # 40 ms that only the commands on guests spend
     except ImportError:
         sentence = "libvirt's Python binding is not installed."
         raise HostError(sentence, remedy="Install python3-libvirt (Debian) or libvirt-python.") from None
-    return libvirt

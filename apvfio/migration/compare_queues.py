@@ -124,13 +124,17 @@ class _Comparison:
 
 
 def compare(
-    here: Mapping[Apqn, Equipment], there: Mapping[Apqn, Equipment], *, other_keys: bool = False
+    here: Mapping[Apqn, Equipment],
+    there: Mapping[Apqn, Equipment],
+    *,
+    other_keys: bool = False,
+    remedy: str = "Load the same master keys there, or say --other-keys.",
 ) -> list[WarningText]:
     """What to warn of, in sentences, when a guest gets the queues ``there`` in place of those ``here``.
 
-    A queue stands in for the one of its own name, or if there is none for any. HostError if a
-    queue is of a mode that the guest has not, or has other master keys, unless ``other_keys``. Where keys
-    are remembered ones, the sentence says so.
+    A queue stands in for the one of its own name, or if there is none for any. HostError if a queue is of a
+    mode that the guest has not, or has other master keys, unless ``other_keys``; ``remedy`` is for those.
+    Where keys are remembered ones, the sentence says so.
     """
     found = _Comparison()
     for queue, new in there.items():
@@ -140,9 +144,7 @@ def compare(
     about_keys = _about_keys(found.different, found.keyless) + found.basis
     if other and not other_keys:
         sentence = f"{about_keys}, so the guest's keys would not work there."
-        raise HostError(
-            sentence, queues=other, remedy="Load the same master keys there, or say --other-keys."
-        )
+        raise HostError(sentence, queues=other, remedy=remedy)
     warnings = [about_keys] if other else []
     if found.alike and found.basis:
         warnings.append(

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.domain.request import guest_uuid, parse_device, request_of
 from apvfio.domain.xml_editor import minimal_xml
+from apvfio.engine.kernel_move import begin_move, end_move
 from apvfio.engine.preview import preview_plan
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
+from apvfio.kernel.device_migration import migrates_devices, not_migratable
 from apvfio.kernel.snapshot import read_host
 from apvfio.migration.compare_queues import Equipment, read_equipment
 from apvfio.model.errors import ConflictError, RequestError
+from apvfio.model.ids import IdSet, format_list
 from apvfio.model.ledger import HELD
+from apvfio.model.progress import no_progress
 from apvfio.store import ledger_file
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from apvfio.kernel.seam import System
     from apvfio.model.ledger import Lease
     from apvfio.model.matrix import Apqn
+    from apvfio.model.process import Process
     from apvfio.model.progress import Progress
     from apvfio.model.request import Request
     from apvfio.plan.start_plan import Plan
@@ -38,18 +43,30 @@ class Preview(NamedTuple):
 
     plan: Plan
     equipment: dict[Apqn, Equipment]
+    migratable: bool
+    """Whether the kernel here takes a guest with its device."""
+    control_domains: IdSet | None
+    """The control domains of this host; None if the kernel does not tell."""
 
     def as_json(self) -> dict[str, object]:
         """For the host it comes from."""
         queues = {str(queue): one.as_json() for queue, one in self.equipment.items()}
-        return {"plan": self.plan.as_json(), "equipment": queues}
+        controls = self.control_domains
+        return {
+            "plan": self.plan.as_json(),
+            "equipment": queues,
+            "migratable": self.migratable,
+            "control_domains": None if controls is None else format_list(controls),
+        }
 
 
 def preview(system: System, xml: bytes) -> Preview:
     """What `expect` would do for the guest ``xml``; changes nothing. The errors are those of a start."""
     plan = preview_plan(system, _request(system, xml))
     queues = plan.request.matrix.queues()
-    return Preview(plan, read_equipment(system, read_host(system.sysfs), queues))
+    host = read_host(system.sysfs)
+    equipment = read_equipment(system, host, queues)
+    return Preview(plan, equipment, migrates_devices(system.sysfs), host.control_domains)
 
 
 def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) -> Lease:
@@ -71,6 +88,23 @@ def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) 
             raise ConflictError(sentence, guest=request.guest, queues=held.matrix.queues(), remedy=remedy)
     awaited = held.expected if held else not here
     return start_guest(system, request, expected=awaited, abandoned=abandoned)
+
+
+def hold(system: System, xml: bytes, mover: Process, *, abandoned: Callable[[], bool] = bool) -> Lease:
+    """The same as `expect` for a guest that the kernel brings with its device.
+
+    Until `let_go`, or until the process ``mover`` has ended, masks and overrides are held still here.
+    """
+    if not migrates_devices(system.sysfs):
+        raise not_migratable("its kernel", "Migrate the guest without --by-kernel.")
+    lease = expect(system, xml, abandoned=abandoned)
+    begin_move(system, lease.uuid, lease.matrix, mover)
+    return lease
+
+
+def let_go(system: System, guest_uuid: str, progress: Progress = no_progress) -> Outcome:
+    """Masks and overrides may change again; a guest that has come is recorded with what it brought."""
+    return end_move(system, guest_uuid, progress)
 
 
 def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:

@@ -6,13 +6,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.mdev import programs
 from apvfio.mdev.devices import is_uuid
 from apvfio.migration.compare_queues import Equipment, equipment_from
+from apvfio.migration.hold import Hold
 from apvfio.model import errors
-from apvfio.model.errors import ApvfioError, Exit, HostError, printable
+from apvfio.model.errors import ApvfioError, Exit, HostError, RequestError, printable
+from apvfio.model.ids import NO_IDS, IdSet
+from apvfio.model.mask_grammar import parse_list
 from apvfio.model.matrix import Apqn
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 300.0
 """Seconds for one command there: some hundred queues may be reset one after the other."""
+_ENDING = 5.0
+"""Seconds for a process there that has closed its output."""
 _LIMIT = 8 << 20
 _SAID = 300
 _KEPT = ("HOME", "USER", "LOGNAME", "TERM", "DISPLAY", "SSH_AUTH_SOCK", "SSH_ASKPASS", "KRB5CCNAME")
@@ -46,6 +52,10 @@ class Prospect(NamedTuple):
     plan: dict[str, Any]
     """As ``plan --json`` prints it, by whatever apvfio is there."""
     equipment: dict[Apqn, Equipment]
+    migratable: bool = False
+    """Whether its kernel takes a guest with its device; False for an apvfio that does not say so."""
+    control_domains: IdSet | None = None
+    """The control domains that it has; None if it does not say so."""
 
 
 class Expectation(NamedTuple):
@@ -77,7 +87,12 @@ class OtherHost:
         plan = answer.get("plan")
         if not isinstance(plan, dict):
             raise self._strange("it has no plan")
-        return Prospect(plan, equipment)
+        control_domains = answer.get("control_domains")
+        try:
+            controls = _ids(control_domains) if isinstance(control_domains, str) else None
+        except RequestError as error:
+            raise self._strange(error.clause) from None
+        return Prospect(plan, equipment, answer.get("migratable") is True, controls)
 
     def expect(self, letter: bytes) -> Expectation:
         """Free its queues and create its mediated device; again it does nothing."""
@@ -87,25 +102,62 @@ class OtherHost:
             raise self._strange("it names no device")
         return Expectation(mdev.lower(), waits=bool(waits))
 
+    def hold(self, letter: bytes) -> Hold:
+        """The same for a guest that comes with its device; masks and overrides are held still there."""
+        with tempfile.TemporaryFile() as errors:
+            try:
+                held = Hold(
+                    [*self._command, "incoming", "--hold", "--json"], letter, ssh_environment(), errors
+                )
+            except programs.ProgramError as error:
+                raise self._unreachable(str(error)) from None
+            seconds = min(_PATIENCE, self._budget.for_call())
+            try:
+                answer = held.answer(seconds)
+                if answer is None:
+                    code = held.end(_ENDING)
+                    errors.seek(0)
+                    self._judge(code if code is not None else -1, held.output, errors.read(_LIMIT))
+                    raise self._strange("it holds nothing still")
+            except TimeoutError:
+                held.end(0)
+                command = printable(self._command[0])
+                raise self._unreachable(f"{command} did not answer within {seconds:.0f} s") from None
+            except BaseException:
+                held.end(0)
+                raise
+        return held
+
+    def let_go(self, held: Hold) -> None:
+        """End that: masks and overrides may change there again. HostError if it is not known whether."""
+        code = held.end(min(_PATIENCE, self._budget.for_call()))
+        if code is None:
+            raise self._unreachable("it did not end in time")
+        if code:
+            self._judge(code, held.output, b"")
+
     def give_up(self, letter: bytes) -> None:
         """Return what is held for it, if anything is."""
         self._ask(["--give-up"], letter)
 
     def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:
         words = [*self._command, "incoming", *options, "--json"]
-        kept = ssh_environment()
         seconds = min(_PATIENCE, self._budget.for_call())
         try:
-            done = programs.run(words, stdin=letter, timeout=seconds, more=kept, shielded=True)
+            done = programs.run(words, stdin=letter, timeout=seconds, more=ssh_environment(), shielded=True)
         except programs.ProgramError as error:
             raise self._unreachable(str(error)) from None
-        answer = _document(done.stdout) if len(done.stdout) <= _LIMIT else None
+        return self._judge(done.returncode, done.stdout, done.stderr)
+
+    def _judge(self, code: int, output: bytes, errors: bytes) -> dict[str, Any]:
+        """What a command that has ended answered; its refusal is raised as an error of the same kind."""
+        answer = _document(output) if len(output) <= _LIMIT else None
         if answer is None:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split())
-            if done.returncode == Exit.USAGE and "incoming" in said:
+            said = " ".join(errors.decode("utf-8", "replace").split())
+            if code == Exit.USAGE and "incoming" in said:
                 raise self._strange("it does not know the command 'incoming'")
-            raise self._unreachable(f"exit code {done.returncode}: {printable(said, _SAID) or 'no answer'}")
-        if done.returncode:
+            raise self._unreachable(f"exit code {code}: {printable(said, _SAID) or 'no answer'}")
+        if code:
             refused = answer.get("error")
             refused = refused if isinstance(refused, dict) else {}
             if refused.get("kind") == "usage":
@@ -122,6 +174,10 @@ class OtherHost:
     def _strange(self, why: str) -> HostError:
         sentence = f"what apvfio at the destination answers is not understood: {why}."
         return HostError(sentence, remedy="Have the same version on both hosts.")
+
+
+def _ids(text: str) -> IdSet:
+    return parse_list(text, "control_domains") if text else NO_IDS
 
 
 def _document(output: bytes) -> dict[str, Any] | None:

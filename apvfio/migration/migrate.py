@@ -13,9 +13,11 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from apvfio.engine.kernel_move import begin_move, end_move
 from apvfio.engine.migration_lease import await_device
 from apvfio.engine.stop import release_guest
 from apvfio.libvirt import hotplug
+from apvfio.libvirt.live_guest import this_process
 from apvfio.migration import destination, stages
 from apvfio.migration.places import ABSENT, HALTED, UNKNOWN, GuestPlaces, Presence, StrandedError
 from apvfio.migration.transfer import budget_is_over, transfer, uninterrupted
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from apvfio.libvirt.guests import Guest
     from apvfio.migration.budget import Budget
     from apvfio.migration.daemon import Daemon
+    from apvfio.migration.hold import Hold
     from apvfio.migration.hosts import OtherHost
     from apvfio.migration.transfer import Terms
     from apvfio.migration.transfer_process import TransferProcess
     from apvfio.model.ledger import Lease
+    from apvfio.model.matrix import Matrix
     from apvfio.model.progress import Progress
 
 _BEAT = 0.2
@@ -76,6 +80,10 @@ class Mover:
         self._uuid = uuid
         self.letter = b""
         """The guest as both hosts need to know it (`minimal_xml`). Set it before the first step."""
+        self.by_kernel: Matrix | None = None
+        """The queues of a guest that the kernel takes along with its device; set it before the first step."""
+        self._holds_here = False
+        self._hold_there: Hold | None = None
         self._terms = terms
         self._budget = budget
         self._progress = progress
@@ -102,13 +110,14 @@ class Mover:
         """Take the guest to the destination; on any error it goes back. StrandedError says where it is."""
         seen = self.see()
         try:
-            self._take(stages.stages_ahead(seen))
+            self._take(stages.stages_ahead(seen, by_kernel=self.by_kernel is not None))
         except Exception as caught:  # whatever it is, the guest does not stay half way
             error = caught if isinstance(caught, ApvfioError) else unexpected(caught)
             self._budget.turn_back()
             with uninterrupted():
+                self._let_go()
                 # One that was there already when this began shall come back only if somebody asks for it.
-                if stages.PLUG not in self.done and not seen.there.runs:
+                if not _HAS_QUEUES_THERE.intersection(self.done) and not seen.there.runs:
                     error = self._gone_back(error)
                 raise self.stranded(error) from None
 
@@ -215,16 +224,42 @@ class Mover:
         patience = min(hotplug.PATIENCE, max(0.0, self._budget.left() - 1))
         hotplug.detach(self._here.running(self._uuid), patience=patience)
 
+    def _expect_same(self) -> None:
+        assert self.by_kernel
+        begin_move(self._system, self._uuid, self.by_kernel, this_process())
+        self._holds_here = True
+        self._hold_there = self._other.hold(self.letter)
+
+    def _let_go(self) -> None:
+        """Masks and overrides may change again on both hosts; what fails is a warning."""
+        held, self._hold_there = self._hold_there, None
+        if held:
+            try:
+                self._other.let_go(held)
+            except ApvfioError as error:
+                self.warnings.append(f"{error.clause}; {_LATER}")
+        if self._holds_here:
+            self._holds_here = False
+            try:
+                end_move(self._system, self._uuid, self._progress)
+            except ApvfioError as error:
+                self.warnings.append(f"{error.clause}; 'apvfio reconcile' makes the returns that are pending")
+
+    def _move_by_kernel(self) -> None:
+        self._move_with(lambda: None)
+        self._let_go()
+
     def _move(self) -> None:
+        self._move_with(self._plug_on_arrival)
+
+    def _move_with(self, meanwhile: Callable[[], None]) -> None:
         guest = self._here.running(self._uuid)
         self._known_there = self._there.guests().knows(self._uuid)
         self._autostart = guest.persistent and guest.autostart
         self._moved = True
         order = self._order(guest, self._there, undefine=not self._terms.keep_definition)
         try:
-            transfer(
-                self._ends.ahead, order, self._budget, abort=guest.abort, meanwhile=self._plug_on_arrival
-            )
+            transfer(self._ends.ahead, order, self._budget, abort=guest.abort, meanwhile=meanwhile)
         except ApvfioError:
             if self._settled_here().runs or not self._settled().there.runs:
                 raise
@@ -274,7 +309,7 @@ class Mover:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
             release_guest(self._system, self._uuid, progress=self._progress)
-        if stages.MOVE in self.done and self._other.expect(self.letter).waits:
+        if _MOVES.intersection(self.done) and self._other.expect(self.letter).waits:
             raise HostError(
                 "libvirt's hook did not run at the destination, so nothing returns its queues when it stops.",
                 remedy="Run 'apvfio install' there.",
@@ -338,10 +373,16 @@ def _is_clear(seen: GuestPlaces) -> bool:
 
 _AT_THE_OTHER_HOST = (stages.END_THERE, stages.GIVE_UP)
 """Steps of the way back that need not succeed."""
+_MOVES = frozenset([stages.MOVE, stages.MOVE_BY_KERNEL])
+_HAS_QUEUES_THERE = frozenset([stages.PLUG, stages.MOVE_BY_KERNEL])
+"""Steps after which the guest does not come back: it has what it needs."""
+_LATER = "the destination holds its masks and overrides still until the process there has ended"
 _STEPS: dict[str, Callable[[Mover], None]] = {
     stages.EXPECT: Mover._expect,
+    stages.EXPECT_SAME: Mover._expect_same,
     stages.UNPLUG: Mover._unplug,
     stages.MOVE: Mover._move,
+    stages.MOVE_BY_KERNEL: Mover._move_by_kernel,
     stages.PLUG: Mover._plug,
     stages.END_HERE: Mover._end_here,
     stages.END_THERE: Mover._end_there,

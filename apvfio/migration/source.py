@@ -41,6 +41,8 @@ class Traveller(NamedTuple):
     """What either host needs to know of it."""
     queues: Matrix
     """What it has here, empty if it runs at the destination."""
+    mdev: str = ""
+    """The uuid of its mediated device here, '' if it has none or runs at the destination."""
 
 
 def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
@@ -100,7 +102,7 @@ def _running_here(ends: Ends, guest: Guest, *, back: bool) -> Traveller:
             f"its mediated device {device} was not created by apvfio.", remedy="Unplug that device first."
         )
     mdev, queues = (lease.mdev, lease.matrix) if lease else (_device(guest), Matrix())
-    return Traveller(guest.name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues)
+    return Traveller(guest.name, guest.uuid, minimal_xml(guest.xml(live=True), mdev), queues, mdev or "")
 
 
 def require_two_hosts(ends: Ends) -> None:

@@ -14,8 +14,10 @@ from apvfio.migration.places import ABSENT, HALTED, RUNS, UNKNOWN, GuestPlaces
 from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError
 
 EXPECT = "expect"
+EXPECT_SAME = "expect-same"
 UNPLUG = "unplug"
 MOVE = "move"
+MOVE_BY_KERNEL = "move-by-kernel"
 PLUG = "plug"
 END_HERE = "end-here"
 END_THERE = "end-there"
@@ -28,8 +30,11 @@ GIVE_UP = "give-up"
 
 WORDS = {
     EXPECT: "destination: free its queues, create its mediated device",
+    EXPECT_SAME: "destination: free the very same queues, create its mediated device; "
+    "both hosts hold masks and overrides still",
     UNPLUG: "here: unplug its device; its queues stay its own",
     MOVE: "migrate it, running, with its definition",
+    MOVE_BY_KERNEL: "migrate it, running, with its device and its definition",
     PLUG: "destination: plug its device in",
     END_HERE: "here: end the halted QEMU process that a migration left",
     END_THERE: "destination: end the halted QEMU process that a migration left",
@@ -43,9 +48,10 @@ WORDS = {
 """Each step in words."""
 
 
-def stages_ahead(seen: GuestPlaces) -> list[str]:
+def stages_ahead(seen: GuestPlaces, *, by_kernel: bool = False) -> list[str]:
     """The steps until the guest has its queues at the destination, none if it has.
 
+    With ``by_kernel`` the kernel takes the device of a guest that has it here along.
     ConflictError if it is on both hosts, RequestError if it runs nowhere or has no queues, HostError if one
     of the hosts does not answer.
     """
@@ -62,6 +68,8 @@ def stages_ahead(seen: GuestPlaces) -> list[str]:
     _require_one_place(seen)
     _require_lease(seen)
     end = [END_THERE] if there.state == HALTED else []
+    if by_kernel and here.device:
+        return [*end, EXPECT_SAME, MOVE_BY_KERNEL, RETURN]
     return [*end, EXPECT, *([UNPLUG] if here.device else []), MOVE, PLUG, RETURN]
 
 

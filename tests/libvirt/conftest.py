@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import HostError
+from apvfio.sim.kernel import SimKernel
+from apvfio.sim.profile import DRAFT_MIGRATION
 from lab.hook import hook_script
 from lab.lab import Lab
 from migration_env import Pair
@@ -29,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def made_lab(hook: str | None) -> Iterator[Lab]:
+def made_lab(hook: str | None, kernel: SimKernel | None = None) -> Iterator[Lab]:
     """A lab; where there can be none the test is skipped, but in CI it fails."""
-    lab = Lab(hook)
+    lab = Lab(hook, kernel=kernel)
     try:
         lab.__enter__()
     except HostError as error:
@@ -54,6 +56,19 @@ def make_lab() -> MakeLab:
 def two_labs(make_lab: MakeLab) -> Iterator[Pair]:
     """Two hosts between which guests can be migrated."""
     with make_lab(hook_script()) as here, make_lab(hook_script()) as there:
+        pair = Pair(here, there)
+        yield pair
+        pair.end()
+
+
+@pytest.fixture(scope="module")
+def two_draft_labs() -> Iterator[Pair]:
+    """The same with the kernel's draft of live migration on both hosts."""
+    kernels = (SimKernel.new(DRAFT_MIGRATION) for _ in range(2))
+    with (
+        made_lab(hook_script(), next(kernels)) as here,
+        made_lab(hook_script(), next(kernels)) as there,
+    ):
         pair = Pair(here, there)
         yield pair
         pair.end()

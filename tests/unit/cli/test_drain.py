@@ -187,7 +187,7 @@ def test_a_domain_and_all(rig: Rig) -> None:
 def test_a_guest_that_was_started_since_stays_where_it_is(rig: Rig) -> None:
     rig.run("--adapter", "10", "--yes", code=Exit.CONFLICT)
     rig.stop("any")
-    with mock.patch("apvfio.engine.start.now", return_value=now() + 1):
+    with mock.patch("apvfio.store.stop_records.now", return_value=now() + 1):
         rig.start("any")
     moved = rig.holds(ANY)
     (ended,) = rig.json("--restore", "--yes", kind="restore")["drains"]

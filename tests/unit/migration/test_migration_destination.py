@@ -149,7 +149,9 @@ class TestCommand:
         self, sim: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert self.run(monkeypatch, sim, "--dry-run", "--json") == Exit.OK
-        assert set(json.loads(capsys.readouterr().out)) == {"plan", "equipment"}
+        assert set(json.loads(capsys.readouterr().out)) == {
+            *("plan", "equipment", "migratable", "control_domains"),
+        }
         assert self.run(monkeypatch, sim, "--json") == Exit.OK
         assert json.loads(capsys.readouterr().out)["mdev"] == MDEV.lower()
         assert self.run(monkeypatch, sim, "--give-up", "--json") == Exit.OK

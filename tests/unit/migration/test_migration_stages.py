@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 NO, SILENT = Presence(ABSENT), Presence(UNKNOWN, why="libvirt does not answer.")
 WITH, WITHOUT = Presence(RUNS, "device"), Presence(RUNS)
 LEFT, LEFT_WITHOUT = Presence(HALTED, "device"), Presence(HALTED)
+BY_KERNEL = partial(stages_ahead, by_kernel=True)
+WAYS = (stages_ahead, BY_KERNEL, stages_back)
 EVERY = [
     GuestPlaces(*facts)
     for facts in product(
@@ -47,6 +50,24 @@ EVERY = [
 )
 def test_ahead(seen: GuestPlaces, steps: str) -> None:
     assert stages_ahead(seen) == steps.split()
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps"),
+    [
+        (GuestPlaces(WITH, NO, lease_here=True), "expect-same move-by-kernel return"),
+        (
+            GuestPlaces(WITH, LEFT_WITHOUT, lease_here=True),
+            "end-there expect-same move-by-kernel return",
+        ),
+        # Unplugged by an earlier command it has nothing that the kernel could take along.
+        (GuestPlaces(WITHOUT, NO, lease_here=True), "expect move plug return"),
+        (GuestPlaces(NO, WITHOUT, lease_here=True), "expect plug return"),
+        (GuestPlaces(NO, WITH, lease_here=True), "return"),
+    ],
+)
+def test_by_the_kernel(seen: GuestPlaces, steps: str) -> None:
+    assert BY_KERNEL(seen) == steps.split()
 
 
 @pytest.mark.parametrize(
@@ -111,8 +132,10 @@ def after(seen: GuestPlaces, step: str) -> GuestPlaces:
     here, there = seen.here, seen.there
     return {
         stages.EXPECT: seen,
+        stages.EXPECT_SAME: seen,
         stages.UNPLUG: seen._replace(here=plugged(here, None)),
         stages.MOVE: seen._replace(here=NO, there=here),
+        stages.MOVE_BY_KERNEL: seen._replace(here=NO, there=here, lease_here=False),
         stages.PLUG: seen._replace(there=plugged(there, "device")),
         stages.END_HERE: seen._replace(here=NO, lease_here=False),
         stages.END_THERE: seen._replace(there=NO),
@@ -125,10 +148,13 @@ def after(seen: GuestPlaces, step: str) -> GuestPlaces:
     }[step]
 
 
-@pytest.mark.parametrize("way", [stages_ahead, stages_back])
+@pytest.mark.parametrize("way", [stages_ahead, BY_KERNEL, stages_back])
 @pytest.mark.parametrize("seen", EVERY)
 def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: GuestPlaces, way: object) -> None:
-    """Cut off after any step and begun again it comes to the same end; no guest moves with its device."""
+    """Cut off after any step and begun again it comes to the same end.
+
+    No guest moves with its device, unless the kernel takes that along.
+    """
     assert callable(way)
     try:
         steps = way(seen)
@@ -142,11 +168,12 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: GuestPlaces
         for step in way(now):
             assert step != stages.MOVE or not now.here.device
             assert step != stages.MOVE_BACK or not now.there.device
+            assert step != stages.MOVE_BY_KERNEL or now.here.device
             now = after(now, step)
         ends.add(now._replace(lease_here=False, defined_here=False))
     assert len(ends) == 1
     end = ends.pop()
-    if way is stages_ahead:
+    if way is not stages_back:
         assert (end.here, end.there) == (NO, WITH)
     else:
         assert end.here in (WITH, NO)
@@ -154,7 +181,7 @@ def test_from_wherever_a_course_is_cut_off_it_leads_to_its_end(seen: GuestPlaces
 
 
 def test_every_step_has_words() -> None:
-    steps = (step for seen in EVERY for way in (stages_ahead, stages_back) for step in _steps(way, seen))
+    steps = (step for seen in EVERY for way in WAYS for step in _steps(way, seen))
     assert set(stages.WORDS) == set(steps)
 
 

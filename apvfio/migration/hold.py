@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apvfio at the destination for as long as the kernel migrates a guest to there.
+
+The process there holds the destination's masks and overrides still while it lives. It lives until its
+standard input ends: if the process here dies, or the connection breaks, the destination is let go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+from apvfio.mdev import programs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+END_OF_LETTER = b"\0"
+"""Behind the letter on standard input: no XML has this byte."""
+_LIMIT = 1 << 20
+_LEAVING = 1.0
+
+
+class Hold:
+    """The process, begun for the guest of one letter. ProgramError if it cannot be started."""
+
+    def __init__(
+        self, words: Sequence[str], letter: bytes, more: Mapping[str, str], errors: IO[bytes]
+    ) -> None:
+        """``more`` is added to its environment; what it says to standard error goes to ``errors``."""
+        self._process = programs.start(words, more=more, errors=errors)
+        self.output = b""
+        """All that it has printed so far."""
+        assert self._process.stdin
+        with suppress(OSError):  # it has ended, which `answer` tells
+            self._process.stdin.write(letter + END_OF_LETTER)
+            self._process.stdin.flush()
+
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """The first line that is a JSON object; None if it ends, or says too much, without one.
+
+        TimeoutError if neither happens in time.
+        """
+        assert self._process.stdout
+        deadline = time.monotonic() + seconds
+        while len(self.output) <= _LIMIT:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            said = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not said:
+                break
+            self.output += said
+            for line in self.output.split(b"\n")[:-1]:  # a login may print text before it
+                with suppress(ValueError, RecursionError):
+                    found = json.loads(line)
+                    if isinstance(found, dict):
+                        return found
+        return None
+
+    def end(self, seconds: float) -> int | None:
+        """Let the destination go; its exit code, None if it has not ended after ``seconds``."""
+        assert self._process.stdin
+        assert self._process.stdout
+        with suppress(OSError):
+            self._process.stdin.close()
+        try:
+            code: int | None = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LEAVING)
+            code = None
+        self._process.stdout.close()
+        return code
