@@ -66,7 +66,7 @@ _apvfio_words() {
     guest) echo "--help set clear show list" ;;
     'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --cards --control-domains --free-by
         --no-hostdev --new-device --unchecked --config --live --dry-run -n --if-state" ;;
-    'guest clear') echo "--help --json --connect -c --keep-hostdev --remove-hostdev --config --live --dry-run -n
+    'guest clear') echo "--help --json --connect -c --xml --keep-hostdev --remove-hostdev --config --live --dry-run -n
         --if-state" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
     'guest list') echo "--help --all --connect -c --json" ;;

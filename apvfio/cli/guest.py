@@ -45,9 +45,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ("list", _list, "list the guests that request queues, and whether they can start"),
     ):
         parser = verbs.add_parser(name, help=text)
-        if name not in ("list", "set"):
-            parser.add_argument("guest", metavar="GUEST", help="name, UUID or id of the guest")
         if name == "show":
+            parser.add_argument("guest", metavar="GUEST", help="name, UUID or id of the guest")
             parser.add_argument(
                 "--live",
                 action="store_true",

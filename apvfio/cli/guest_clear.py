@@ -8,7 +8,17 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, edited, warn_of_binding, warn_of_saved
+from apvfio.cli.guest_file import clear_in_file
+from apvfio.cli.guest_scope import (
+    DefinitionEdit,
+    Scope,
+    add_guest_or_file,
+    add_scope,
+    edited,
+    require_guest_or_file,
+    warn_of_binding,
+    warn_of_saved,
+)
 from apvfio.cli.host_options import opened, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.domain.xml_editor import device_uuids, own_mdevs, without_request
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
+    add_guest_or_file(parser)
     device = parser.add_mutually_exclusive_group()
     device.add_argument(
         "--keep-hostdev",
@@ -40,6 +51,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show what goes, and take it out."""
+    require_guest_or_file(args)
+    if args.xml:
+        return clear_in_file(args)
     with Guests(args.connect) as guests, opened(args) as place:
         guest = guests.find(args.guest)
         scope = Scope.of(args, guest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio guest set --xml FILE``: annotation and device in a file, for guests that start from one."""
+"""``apvfio guest set|clear --xml FILE``: annotation and device in a file, for guests that start from one."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import argparse
 import hashlib
 import os
 import stat
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_request import require_annotation
-from apvfio.cli.host_options import opened, print_json
+from apvfio.cli.host_options import opened, print_json, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.request import guest_uuid, parse_device, parse_domain
-from apvfio.domain.xml_editor import device_uuids, difference, own_mdevs, with_request_in_file
+from apvfio.domain.xml_editor import (
+    device_uuids,
+    difference,
+    own_mdevs,
+    with_request_in_file,
+    without_request_in_file,
+)
 from apvfio.domain.xml_reader import read_domain
 from apvfio.engine.preview import preview_start
 from apvfio.libvirt.device_conflicts import DeviceChoice
 from apvfio.libvirt.guests import annotation
-from apvfio.model.errors import ApvfioError, ConflictError, Exit, UsageError
+from apvfio.model.errors import ApvfioError, ConflictError, Exit
 from apvfio.store.safe_open import file_error, read_part, replace_whole
 
 if TYPE_CHECKING:
@@ -73,8 +79,6 @@ class _Edit(NamedTuple):
 
 def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> int:
     """Show what the request in the file ``--xml`` becomes, and write it; ``unchecked`` ends some remedies."""
-    if args.live:
-        raise UsageError("a file has no running guest to change.", remedy="Omit --live.")
     edit = _edit(args, os.path.realpath(args.xml), asked)
     with opened(args) as system:
         look = partial(_state, edit, unchecked=args.unchecked)
@@ -89,6 +93,29 @@ def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> i
     if args.json:
         facts = {"guest": edit.guest, "plan": plan and plan.as_json(), "definition": edit.lines()}
         print_json({**facts, "device": edit.device.as_json(), "state": state})
+    return Exit.OK
+
+
+def clear_in_file(args: argparse.Namespace) -> int:
+    """Show what goes of the request in the file ``--xml``, and take it out."""
+    path = os.path.realpath(args.xml)
+    before = _read(path)
+    domain, devices = read_domain(before), set[str]()
+    if args.remove_hostdev:
+        devices = device_uuids(before)
+    elif not args.keep_hostdev:  # what was there before has a uuid of somebody's choice
+        devices = set().union(*(own_mdevs(guest_uuid(xml)) for xml in (before, *_guests_beside(path))))
+    after = without_request_in_file(before, devices)
+    edit = _Edit(path, before, after, domain.name, DeviceChoice(None, None))
+    with opened(args) as system:
+        look = partial(_state, edit, unchecked=True)
+        checked = on_premise(system, args.if_state, look)
+        state = look(system) if args.json else ""
+        if not args.dry_run:
+            with checked.lock() if args.if_state else nullcontext():
+                edit.write()
+    facts = {"guest": edit.guest, "mdev": None, "definition": edit.lines(), "state": state}
+    print_result(args, facts, edit.lines() or ["nothing to change"])
     return Exit.OK
 
 
@@ -123,16 +150,21 @@ def _device(args: argparse.Namespace, path: str, uuid: str, had: str | None) -> 
 
 def _devices_beside(path: str) -> dict[str, str]:
     """The mediated devices in the other files of the directory, and the name of a guest with each."""
-    directory, own = os.path.split(path)
     found: dict[str, str] = {}
+    for xml in _guests_beside(path):
+        found |= dict.fromkeys(device_uuids(xml), read_domain(xml).name)
+    return found
+
+
+def _guests_beside(path: str) -> Iterator[bytes]:
+    """The domains in the other files of the directory."""
+    directory, own = os.path.split(path)
     for name in sorted(os.listdir(directory)):
         if name.endswith(_SUFFIX) and name != own:
-            try:
+            with suppress(ApvfioError):  # no guest, or none that could start
                 xml = _read(os.path.join(directory, name))
-                found |= dict.fromkeys(device_uuids(xml), read_domain(xml).name)
-            except ApvfioError:
-                continue  # no guest, or none that could start
-    return found
+                read_domain(xml)
+                yield xml
 
 
 def _read(path: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from apvfio.cli.host_options import add_if_state
 from apvfio.cli.terminal import print_lines
 from apvfio.domain.xml_editor import difference
-from apvfio.model.errors import ApvfioError, RequestError, printable
+from apvfio.model.errors import ApvfioError, RequestError, UsageError, printable
 from apvfio.plan.secure_execution import lost_binding
 
 if TYPE_CHECKING:
@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 
     from apvfio.libvirt.guests import Guest
     from apvfio.model.ledger import Lease
+
+
+def add_guest_or_file(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the argument GUEST and ``--xml`` in its place."""
+    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name, UUID or id of the guest")
+    parser.add_argument(
+        "--xml", metavar="FILE", help="file with the domain XML of the guest, in place of GUEST"
+    )
+
+
+def require_guest_or_file(args: argparse.Namespace) -> None:
+    """Raise UsageError unless the command is given either a guest or a file, and no file is changed live."""
+    verb = f"guest {args.verb}"
+    if bool(args.guest) == bool(args.xml):
+        sentence = f"{verb} takes either a guest's name or --xml FILE."
+        raise UsageError(sentence, remedy=f"See 'apvfio {verb} --help'.")
+    if args.xml and args.live:
+        raise UsageError("a file has no running guest to change.", remedy="Omit --live.")
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:

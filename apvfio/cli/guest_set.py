@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.guest_file import set_in_file
 from apvfio.cli.guest_request import NEITHER, requested, require_annotation
-from apvfio.cli.guest_scope import DefinitionEdit, Scope, add_scope, edited, warn_of_saved
+from apvfio.cli.guest_scope import (
+    DefinitionEdit,
+    Scope,
+    add_guest_or_file,
+    add_scope,
+    edited,
+    require_guest_or_file,
+    warn_of_saved,
+)
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
@@ -60,10 +68,7 @@ class _Task(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the verb."""
-    parser.add_argument("guest", nargs="?", metavar="GUEST", help="name, UUID or id of the guest")
-    parser.add_argument(
-        "--xml", metavar="FILE", help="file with the domain XML of the guest, in place of GUEST"
-    )
+    add_guest_or_file(parser)
     parser.add_argument("--adapters", metavar="LIST", help="adapters of the queues, such as 0,0xa")
     parser.add_argument("--domains", metavar="LIST", help="usage domains of the queues, such as 1-2,4")
     parser.add_argument(
@@ -114,10 +119,7 @@ def run(args: argparse.Namespace) -> int:
             "a running guest keeps its mediated device.",
             remedy="Omit --live: the guest gets the new device at its next start.",
         )
-    if bool(args.guest) == bool(args.xml):
-        raise UsageError(
-            "guest set takes either a guest's name or --xml FILE.", remedy="See 'apvfio guest set --help'."
-        )
+    require_guest_or_file(args)
     if args.xml:
         return set_in_file(args, partial(requested, args), _UNCHECKED)
     with Guests(args.connect) as guests:

@@ -72,6 +72,12 @@ def with_request_in_file(xml: bytes, annotation: str | None, mdev: str | None) -
     return xml[:begin] + with_request(xml, annotation, mdev) + xml[end:]
 
 
+def without_request_in_file(xml: bytes, mdevs: Collection[str]) -> bytes:
+    """Return the text of a file that holds a domain, changed as `without_request` does."""
+    begin, end = _root_bounds(xml)
+    return xml[:begin] + without_request(xml, mdevs) + xml[end:]
+
+
 def _root_bounds(xml: bytes) -> tuple[int, int]:
     """Return where the root element begins and ends; RequestError if ``xml`` is not well-formed."""
     from xml.parsers import expat  # noqa: PLC0415
@@ -218,8 +224,10 @@ def _metadata(domain: etree._Element) -> etree._Element:
     made = etree.Element("metadata")
     before = [child for child in domain if child.tag in _BEFORE_METADATA]
     if before:
-        made.tail = before[-1].tail
+        space = before[-1].tail
         before[-1].addnext(made)
+        # lxml puts it before the text behind the other element.
+        before[-1].tail = made.tail = space
     else:
         domain.insert(0, made)
     return made

@@ -87,7 +87,6 @@ def test_a_name_or_a_value_is_never_an_option() -> None:
         {"state": "absent", "hostdev": "new"},
         {"state": "absent", "adapters": "0"},
         {"state": "absent", "unchecked": True},
-        {"state": "absent", "xml": "/g/db1.xml"},
         {"state": "absent", "hostdev": "keep", "scope": ["live"]},
     ],
 )
@@ -96,7 +95,11 @@ def test_parameters_that_exclude_each_other(params: dict[str, Any]) -> None:
 
 
 def test_parameters_that_go_together() -> None:
-    for params in ({"hostdev": "new"}, {"adapters": "0"}, {"state": "absent", "hostdev": "keep"}):
+    together: list[dict[str, Any]] = [
+        *({"hostdev": "new"}, {"adapters": "0"}, {"state": "absent", "hostdev": "keep"}),
+        {"state": "absent", "xml": "/g/db1.xml"},
+    ]
+    for params in together:
         assert contradiction(OMITTED | params) == ""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``guest set --xml FILE``: what it writes, what of the file stays, and what it refuses."""
+"""``guest set`` and ``guest clear`` of a file (``--xml``): what is written, what stays, what is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def test_the_request_is_written_and_all_else_stays(host: SimulatedHost, file: Pa
         b"<?xml version='1.0' encoding='UTF-8'?>\n<!-- db1 > web, kept by hand -->\n<domain"
     )
     assert text.endswith(b"</domain>\n<!-- the end -->\n")
-    assert b"  <!-- two processors -->\n  <vcpu>2</vcpu>\n" in text
+    assert b"</uuid>\n  <metadata>\n    <ap:" in text
+    assert b"  </metadata>\n  <!-- two processors -->\n  <vcpu>2</vcpu>\n" in text
     assert rest(text, mdev=request.mdev).replace("<devices></devices>", "") == rest(PLAIN.encode()).replace(
         "<devices></devices>", ""
     )
@@ -169,3 +170,61 @@ def test_the_bounds_of_the_domain_are_found_in_any_text() -> None:
         assert made.endswith(("</domain>" + after).encode())
     empty = with_request_in_file(b"<!-- a --><domain/>\n", None, None)
     assert empty == b"<!-- a --><domain/>\n"
+
+
+def clear_in(host: SimulatedHost, file: Path, *words: str) -> int:
+    return host.run("guest", "clear", "--xml", str(file), *words)
+
+
+def test_set_and_clear_leave_the_file_as_it_was(
+    host: SimulatedHost, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert set_in(host, file) == Exit.OK
+    with_request = file.read_text()
+    capsys.readouterr()
+    assert clear_in(host, file, "--dry-run", "--json") == Exit.OK
+    found = json.loads(capsys.readouterr().out)
+    require("guest_clear", found)
+    assert any(line.startswith("-") and "ap:matrix" in line for line in found["definition"])
+    assert file.read_text() == with_request
+    assert clear_in(host, file, "--if-state", found["state"]) == Exit.OK
+    assert rest(file.read_bytes()) == rest(PLAIN.encode())
+    assert file.read_text() == PLAIN.replace("'kvm'", '"kvm"')
+    inode = file.stat().st_ino
+    assert clear_in(host, file) == Exit.OK
+    assert "nothing to change" in capsys.readouterr().out
+    assert file.stat().st_ino == inode
+
+
+def test_a_device_goes_if_apvfio_has_chosen_it(host: SimulatedHost, file: Path) -> None:
+    file.write_bytes(domain())
+    assert clear_in(host, file) == Exit.OK
+    device = parse_device(file.read_bytes())
+    assert device, "somebody else chose its UUID"
+    assert device.mdev == MDEV.lower()
+    assert clear_in(host, file, "--remove-hostdev") == Exit.OK
+    assert parse_device(file.read_bytes()) is None
+    # A copy has the device of its original.
+    file.write_text(PLAIN)
+    assert set_in(host, file) == Exit.OK
+    copy = file.parent / "copy.xml"
+    copy.write_text(file.read_text().replace(UUID, "11111111-2222-4333-8444-555555555555"))
+    assert clear_in(host, copy, "--keep-hostdev") == Exit.OK
+    assert parse_device(copy.read_bytes())
+    assert clear_in(host, copy) == Exit.OK
+    assert parse_device(copy.read_bytes()) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "guest clear takes either a guest's name or --xml FILE"),
+        (("--xml", "f.xml", "db1"), "guest clear takes either a guest's name or --xml FILE"),
+        (("--xml", "f.xml", "--live"), "a file has no running guest"),
+    ],
+)
+def test_what_clear_refuses(
+    host: SimulatedHost, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert host.run("guest", "clear", *words) == Exit.USAGE
+    assert said in capsys.readouterr().err

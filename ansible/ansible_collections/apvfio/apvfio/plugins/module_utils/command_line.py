@@ -34,7 +34,7 @@ def contradiction(params: Mapping[str, typing.Any]) -> str:
         return f"state={state} and hostdev={hostdev} exclude each other."
     if state == "present":
         return ""
-    given = [name for name in (*REQUEST_OPTIONS, "unchecked", "xml") if params[name]]
+    given = [name for name in (*REQUEST_OPTIONS, "unchecked") if params[name]]
     if given:
         return f"state=absent and {given[0]} exclude each other."
     if hostdev == "keep" and "live" in scope:
