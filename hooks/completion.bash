@@ -49,7 +49,7 @@ _apvfio_words() {
         define undefine masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
     doctor) echo "--help --json --xml --connect -c" ;;
-    log) echo "--help --json --guest --queue --since --until --follow -f" ;;
+    log) echo "--help --json --connect -c --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
         --by-kernel --back --back-uri --dry-run -n" ;;
@@ -224,7 +224,7 @@ _apvfio() {
     _apvfio_offer "$current" $words
     [[ $current != -* && $arguments = 0 ]] || command=''
     case $command in
-    doctor | plan | migrate | define | undefine | 'guest set' | 'guest clear' | 'guest show')
+    status | doctor | plan | migrate | define | undefine | 'guest set' | 'guest clear' | 'guest show')
         mapfile -t names < <(_apvfio_guests "$uri")
         _apvfio_offer "$current" "${names[@]}"
         ;;

@@ -10,6 +10,7 @@ apvfio status                   # the owner of each queue
 apvfio doctor db1               # find out why it does not start
 [status]
 apvfio status
+apvfio status db1               # everything about one guest
 apvfio status --watch           # follow changes until Ctrl-C
 apvfio status --svg host.svg    # a picture for a browser
 apvfio status --json

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from apvfio.cli import guest_clear, guest_set
@@ -14,15 +15,14 @@ from apvfio.domain.xml_reader import SECURE_EXECUTION
 from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.libvirt.guests import Guests
 from apvfio.model.errors import Exit, RequestError, printable
-from apvfio.model.matrix import Matrix
-from apvfio.model.text import some_queues
 from apvfio.view.columns import columns, cut, fold, padded
+from apvfio.view.guest_report import why_apart
+from apvfio.view.guests_json import guest_json, request_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apvfio.libvirt.guest_status import GuestStatus
-    from apvfio.model.request import Request
     from apvfio.plan.guest_pairs import Pair
 
 
@@ -73,7 +73,7 @@ def _show(args: argparse.Namespace) -> int:
         raise RequestError(
             f"guest {printable(args.guest)} has no annotation.", remedy="Add one with 'apvfio guest set'."
         )
-    asked = _facts(request)
+    asked = request_json(request)
     kind = SECURE_EXECUTION if request.secure else None
     shown = {**asked, "secure_execution": None, "criteria": request.criteria, "launch_security": kind}
     lines = (
@@ -85,53 +85,13 @@ def _show(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _facts(request: Request | None, guest: str = "") -> dict[str, object]:
-    """Return a guest's request as ``guest show --json`` and ``guest list --json`` print it.
-
-    None stands for no request, or one that makes no sense, of ``guest``. Which queues fit criteria is decided
-    at each start.
-    """
-    criteria = request.criteria if request else None
-    lists: dict[str, str | None] = dict.fromkeys(Matrix._fields)
-    if request and criteria:
-        lists["control_domains"] = criteria.control
-    elif request:
-        lists |= request.matrix.lists()
-    return {
-        "guest": request.guest if request else guest,
-        "uuid": request.guest_uuid if request else None,
-        "secure_execution": request.secure if request else None,
-        "mdev": request.mdev if request else None,
-        **lists,
-        "criteria": criteria.as_json() if criteria else None,
-    }
-
-
 def _list(args: argparse.Namespace) -> int:
     with Guests(args.connect) as guests, opened(args) as system:
         found, pairs = guest_statuses(system, guests.all(), every=args.all)
     how = look("never")
     lines = guests_text(found, pairs, how.width if how.folds else None)
-    print_result(args, [_as_json(one, pairs) for one in found], lines)
+    print_result(args, [guest_json(one, pairs) for one in found], lines)
     return Exit.OK
-
-
-def _as_json(one: GuestStatus, pairs: Sequence[Pair]) -> dict[str, object]:
-    rivals = [
-        pair.second if pair.first == one.name else pair.first
-        for pair in pairs
-        if one.name in (pair.first, pair.second)
-    ]
-    return {
-        **_facts(one.request, one.name),
-        "state": one.state,
-        "can_start": one.can_start,
-        "error": one.error and one.error.as_json(),
-        "held": [str(queue) for queue in one.lease.matrix.queues()] if one.lease else [],
-        "faults": list(one.faults),
-        "now": one.now,
-        "conflicts": rivals,
-    }
 
 
 _HEADINGS = ("GUEST", "STATE", "REQUEST", "NOW")
@@ -139,7 +99,6 @@ _GAP = 2
 _NARROWEST = 12
 """Columns below which what a guest requests is not squeezed: each guest gets lines of its own then."""
 _LONGEST_NAME = 30
-_SHOWN = 4
 
 
 def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: int | None) -> Iterator[str]:
@@ -157,9 +116,18 @@ def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: 
     if pairs:
         yield ""
     for pair in pairs:
-        why = f"both request {some_queues(pair.queues, _SHOWN)}" if pair.queues else pair.why
-        both = f"{printable(pair.first)} and {printable(pair.second)} cannot run together: {why}"
+        names = f"{printable(pair.first)} and {printable(pair.second)}"
+        both = f"{names} cannot run together: {why_apart(pair)}"
         yield from fold(both, width)
+    troubled = next((one.name for one in standings if one.faults), None)
+    if troubled is not None:
+        yield ""
+        yield from fold(f"when that happened: {_log_of(troubled)}", width)
+
+
+def _log_of(guest: str) -> str:
+    """The command that shows what happened to ``guest``."""
+    return f"'apvfio log {shlex.quote(printable(f'--guest={guest}'))}'"
 
 
 def _table(rows: list[tuple[str, str, str, str]], width: int | None) -> Iterator[str]:

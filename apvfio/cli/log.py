@@ -13,15 +13,16 @@ from datetime import time as time_of_day
 from math import inf
 from typing import TYPE_CHECKING
 
-from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.cli.host_options import add_connect, add_json, opened, print_result
 from apvfio.cli.terminal import print_lines
 from apvfio.events import audit_log
 from apvfio.events.event import Event
-from apvfio.events.journal import sentence
 from apvfio.events.queue_history import Span, spans
+from apvfio.libvirt.one_guest import guest_in_log
 from apvfio.model.errors import Exit, UsageError, printable
 from apvfio.model.matrix import Apqn
 from apvfio.view.clock import local, utc
+from apvfio.view.events import event_json, event_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "log", help="show the events of the audit log, or the guests that had a queue"
     )
     parser.add_argument(
-        "--guest", metavar="GUEST", help="show only the events of this guest, given by name or UUID"
+        "--guest", metavar="GUEST", help="show only the events of this guest, given by name, UUID or id"
     )
     parser.add_argument(
         "--queue", metavar="APQN", type=_queue, help="show the guests that had this queue, and when"
@@ -53,6 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-f", "--follow", action="store_true", help="then print events as they happen, until Ctrl-C"
     )
+    add_connect(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -64,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--follow and {other} exclude each other.", remedy="Choose one of them.")
     with opened(args) as system:
         kept, size = _kept(system.files), system.files.size(audit_log.AUDIT_LOG)
+    if args.guest is not None:
+        # A name may have been that of several guests.
+        args.guest = guest_in_log(args.guest, kept, args.connect) or args.guest
     if args.queue:
         found = [
             span
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print_result(args, [_span_json(span) for span in found], _span_lines(found))
         return Exit.OK
     chosen = [event for event in kept if _chosen(args, event, event.time, event.time)]
-    print_result(args, [_event_json(event) for event in chosen], map(_line, chosen))
+    print_result(args, [event_json(event) for event in chosen], map(event_line, chosen))
     if args.follow:
         with suppress(KeyboardInterrupt):
             _follow(args, kept[-1:], size)
@@ -105,7 +110,7 @@ def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
             # A file that was full is the second now.
             recent = [event for event in audit_log.read(system.files, newest=2) if event]
         fresh, size, last = _behind(last, recent), now, recent[-1:]
-        print_lines(_line(event) for event in fresh if _chosen(args, event, event.time, event.time))
+        print_lines(event_line(event) for event in fresh if _chosen(args, event, event.time, event.time))
 
 
 def _behind(last: list[Event], events: list[Event]) -> list[Event]:
@@ -120,21 +125,12 @@ def _chosen(args: argparse.Namespace, found: Event | Span, begin: float, end: fl
     return begin <= args.until and args.since <= end and args.guest in (None, found.guest, found.uuid)
 
 
-def _line(event: Event) -> str:
-    return f"{local(event.time)}  {sentence(event)}"
-
-
 def _span_lines(found: Iterable[Span]) -> Iterator[str]:
     yield f"{'FROM':<24}{'TO':<24}GUEST"
     for span in found:
         begin = ("<= " if span.begun_before else "") + local(span.begin)
         end = "still" if span.end is None else ("<= " if span.ended_before else "") + local(span.end)
         yield f"{begin:<24}{end:<24}{printable(span.guest, _LONGEST)}"
-
-
-def _event_json(event: Event) -> dict[str, object]:
-    item = {name: value for name, value in event._asdict().items() if name not in ("matrix", "holds")}
-    return {**item, "time": utc(event.time), **event.matrix.lists(), "message": sentence(event)}
 
 
 def _span_json(span: Span) -> dict[str, object]:

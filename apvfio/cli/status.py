@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio status``: who has which queue, pending returns, and where the host differs from the ledger."""
+"""``apvfio status``: who has which queue, pending returns, drift; all about one guest, or one adapter."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ _SHORTEST, _LONGEST = 0.1, 3600
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser("status", help="show the owner of each queue, and the pending returns")
+    parser.add_argument(
+        "guest", nargs="?", metavar="GUEST", help="show this guest alone: its name, UUID or id"
+    )
     add_color(parser)
     add_json(parser)
     parser.add_argument(
@@ -53,17 +56,21 @@ def run(args: argparse.Namespace) -> int:
     """Show it."""
     area = area_of(args)
     given = {
+        "GUEST": args.guest is not None,
         "--json": args.json,
         "--svg": args.svg is not None,
         "--watch": args.watch,
         "--adapter": args.adapter is not None,
         "--domain": args.domain is not None,
     }
-    forms = [name for name, there in given.items() if there and not (area and name == "--json")]
+    one = area or args.guest is not None
+    forms = [name for name, there in given.items() if there and not (one and name == "--json")]
     if len(forms) > 1 and forms != ["--json", "--watch"]:
         raise UsageError(f"{forms[0]} and {forms[1]} exclude each other.", remedy="Choose one of them.")
     if area:
         return _show_users(args, area)
+    if args.guest is not None:
+        return _show_guest(args)
     if args.watch:
         from apvfio.cli.watch import watch  # noqa: PLC0415  nothing else needs it
 
@@ -101,6 +108,19 @@ def _show_users(args: argparse.Namespace, area: Area) -> int:
         found = read_users(system, area, args.connect)
     how = look("never")
     print_result(args, users_json(found), users(found, how.width if how.folds else None))
+    return Exit.OK
+
+
+def _show_guest(args: argparse.Namespace) -> int:
+    from apvfio.doctor.remedies import Words  # noqa: PLC0415  most calls need none of them
+    from apvfio.libvirt.one_guest import read_guest  # noqa: PLC0415
+    from apvfio.view.guest_report import one_guest_json, one_guest_lines  # noqa: PLC0415
+
+    with opened(args) as system:
+        found = read_guest(system, args.guest, args.connect)
+    how = look("never")
+    words = Words(args.sim or "", args.root, args.connect)
+    print_result(args, one_guest_json(found), one_guest_lines(found, words, how.width if how.folds else None))
     return Exit.OK
 
 

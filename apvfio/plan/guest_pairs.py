@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
 
 _SAME_DEVICE = "both name the same mediated device"
-_HOST = "no choice of ways leaves the host what it needs"
+_HOST = "the host would keep too few queues"
 
 
 class Pair(NamedTuple):

@@ -24,6 +24,11 @@ def utc_of_boot_time(seconds: int) -> str | None:
     return utc(_boot() + seconds) if seconds else None
 
 
+def local_of_boot_time(seconds: int) -> str:
+    """Return `local` of a time in seconds since the boot, '' for 0, which stands for no time."""
+    return local(_boot() + seconds) if seconds else ""
+
+
 @cache
 def _boot() -> float:
     # Once per process: two readings differ a little, and a lease's time must not.

@@ -110,7 +110,7 @@ def test_two_that_would_leave_the_host_too_little(
     assert host.run("guest", "list", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
     assert out.count("can start\n") == 2
-    assert "one and two cannot run together: no choice of ways leaves the host what it needs" in out
+    assert "one and two cannot run together: the host would keep too few queues" in out
 
 
 def test_the_same_device(libvirtd: Driver, host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
