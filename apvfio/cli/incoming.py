@@ -101,7 +101,10 @@ def _hold(system: System, xml: bytes, progress: Progress) -> None:
         while os.read(_STANDARD_INPUT, _PIECE):
             pass
     finally:
-        destination.let_go(system, lease.uuid, progress)
+        outcome = destination.let_go(system, lease.uuid, progress)
+    for left in outcome.ledger.of_guest(lease.uuid):
+        with suppress(OSError):
+            print(json.dumps(lease_json(left)), flush=True)
 
 
 def _require_hook(system: System) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.engine.carry_out import finish_ended
-from apvfio.engine.kernel_move import require_still
 from apvfio.engine.state import read_ledger
 from apvfio.events import record
 from apvfio.kernel.apply import apply_steps
@@ -54,8 +53,6 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
         finish_ended(system)
         host, found, ledger = read_ledger(system)
         steps = _steps(mechanism, host, ledger)
-        if steps:
-            require_still(ledger)
         if steps:
             progress(resetting([queue for queue, driver in host.drivers.items() if driver == VFIO_DRIVER]))
         apply_steps(system.sysfs, steps)

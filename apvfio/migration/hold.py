@@ -57,25 +57,32 @@ class Hold:
             if not said:
                 break
             self.output += said
-            for line in self.output.split(b"\n")[:-1]:  # a login may print text before it
-                with suppress(ValueError, RecursionError):
-                    found = json.loads(line)
-                    if isinstance(found, dict):
-                        return found
+            if found := self._answers():
+                return found[0]
         return None
 
     def end(self, seconds: float) -> int | None:
         """Let the destination go; its exit code, None if it has not ended after ``seconds``."""
-        assert self._process.stdin
-        assert self._process.stdout
-        with suppress(OSError):
-            self._process.stdin.close()
+        if self._process.returncode is not None:
+            return self._process.returncode
         try:
-            code: int | None = self._process.wait(seconds)
+            # It closes standard input first.
+            self.output += self._process.communicate(timeout=seconds)[0]
         except subprocess.TimeoutExpired:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_LEAVING)
-            code = None
-        self._process.stdout.close()
-        return code
+                self._process.communicate(timeout=_LEAVING)
+            return None
+        return self._process.returncode
+
+    def last_answer(self) -> dict[str, Any] | None:
+        """The last line that is a JSON object, None if there is none: when it has ended, what it left."""
+        return next(reversed(self._answers()), None)
+
+    def _answers(self) -> list[dict[str, Any]]:
+        """Each whole line that is a JSON object; a login may print text before."""
+        found = []
+        for line in self.output.split(b"\n")[:-1]:
+            with suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return [answer for answer in found if isinstance(answer, dict)]

@@ -128,13 +128,17 @@ class OtherHost:
                 raise
         return held
 
-    def let_go(self, held: Hold) -> None:
-        """End that: masks and overrides may change there again. HostError if it is not known whether."""
+    def let_go(self, held: Hold) -> bool:
+        """End that: masks and overrides may change there again; whether the destination waits for the guest.
+
+        HostError if that is not known.
+        """
         code = held.end(min(_PATIENCE, self._budget.for_call()))
         if code is None:
             raise self._unreachable("it did not end in time")
         if code:
             self._judge(code, held.output, b"")
+        return bool((held.last_answer() or {}).get("expected"))
 
     def give_up(self, letter: bytes) -> None:
         """Return what is held for it, if anything is."""

@@ -84,6 +84,8 @@ class Mover:
         """The queues of a guest that the kernel takes along with its device; set it before the first step."""
         self._holds_here = False
         self._hold_there: Hold | None = None
+        self._waited_for = False
+        """Whether the destination still waited for the guest when the hold there ended."""
         self._terms = terms
         self._budget = budget
         self._progress = progress
@@ -235,7 +237,7 @@ class Mover:
         held, self._hold_there = self._hold_there, None
         if held:
             try:
-                self._other.let_go(held)
+                self._waited_for = self._other.let_go(held)
             except ApvfioError as error:
                 self.warnings.append(f"{error.clause}; {_LATER}")
         if self._holds_here:
@@ -309,7 +311,10 @@ class Mover:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
             release_guest(self._system, self._uuid, progress=self._progress)
-        if _MOVES.intersection(self.done) and self._other.expect(self.letter).waits:
+        # What the kernel has brought need not be what the letter says.
+        if stages.MOVE in self.done:
+            self._waited_for = self._other.expect(self.letter).waits
+        if self._waited_for:
             raise HostError(
                 "libvirt's hook did not run at the destination, so nothing returns its queues when it stops.",
                 remedy="Run 'apvfio install' there.",
@@ -373,7 +378,6 @@ def _is_clear(seen: GuestPlaces) -> bool:
 
 _AT_THE_OTHER_HOST = (stages.END_THERE, stages.GIVE_UP)
 """Steps of the way back that need not succeed."""
-_MOVES = frozenset([stages.MOVE, stages.MOVE_BY_KERNEL])
 _HAS_QUEUES_THERE = frozenset([stages.PLUG, stages.MOVE_BY_KERNEL])
 """Steps after which the guest does not come back: it has what it needs."""
 _LATER = "the destination holds its masks and overrides still until the process there has ended"
