@@ -146,9 +146,9 @@ class Pair:
         """Run our command with ``words`` to its end."""
         return _run(["-m", "apvfio", *words])
 
-    def dies(self, step: str, when: str = "after") -> None:
+    def dies(self, step: str, when: str = "after", *words: str) -> None:
         """Run it until it is killed, before or after ``step``."""
-        done = _run(["-c", DRIVER, *self.words()], DIES=f"{step} {when}")
+        done = _run(["-c", DRIVER, *self.words(*words)], DIES=f"{step} {when}")
         assert done.returncode == -signal.SIGKILL, done.stderr
 
     def begin(self, *words: str) -> subprocess.Popen[str]:

@@ -36,12 +36,15 @@ def expect_arrival(system: System, guest_uuid: str) -> bool:
 
 
 def await_device(system: System, guest_uuid: str, *, awaits: bool) -> None:
-    """Record that the guest's device is out for a migration, and its lease stays, or that this is over."""
+    """Record that the guest's device is out for a migration, and its lease stays, or that this is over.
+
+    Nor does the kernel migrate it then.
+    """
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
         ledger = found
         for lease in found.of_guest(guest_uuid):
             if lease.state == HELD:
-                ledger = ledger.with_lease(lease._replace(expected=awaits))
+                ledger = ledger.with_lease(lease._replace(expected=awaits, kernel_move=None))
         if ledger != found:
             record.save(system, ledger, found)

@@ -383,3 +383,13 @@ def test_other_queues_than_it_has(pair: Pair) -> None:
     assert done.returncode == 0, done.stderr
     assert state(pair.there).host.mdevs[mdev(1)].overlap(a_matrix("10", "1")).empty
     pair.there.virsh("destroy", "owner")
+
+
+def test_no_kernel_takes_its_device_along(pair: Pair, started: Standing) -> None:
+    """Only a draft does: whoever insists is refused, others are told why the queues are unplugged."""
+    why = "this host has no migratable in /sys/devices/vfio_ap/matrix/features"
+    failed(pair.migrate("--by-kernel", "only"), Exit.HOST, f"the kernel cannot migrate it: {why}.")
+    assert pair.standing() == started
+    done = pair.migrate("--by-kernel", "auto")
+    assert (done.returncode, f"queues are unplugged for the move: {why}\n" in done.stderr) == (0, True), done
+    arrived(pair, started)
