@@ -111,17 +111,17 @@ export function outcome(found) {
     ];
 }
 
-/** What a change of the masks does. */
+/** What a change of the masks would do. */
 export function masks(found) {
     if (!found.changed)
         return [element("p", {}, _("The masks have these values already."))];
-    const now = [["active", _("The active $0 will be")], ["persistent", _("The stored $0 will be")]];
+    const now = [["active", _("The active $0 would be")], ["persistent", _("The stored $0 would be")]];
     return [
         facts([
             ...now.flatMap(([key, text]) => Object.entries(found[key] || {}).map(([name, ids]) =>
                 [cockpit.format(text, name), ids === null ? _("not stored") : ids || _("empty")])),
-            [_("The host loses"), element("span", { class: found.freed.length ? "warning" : "" }, queues(found.freed))],
-            [_("The host gets"), queues(found.returned)],
+            [_("The host would lose"), element("span", { class: found.freed.length ? "warning" : "" }, queues(found.freed))],
+            [_("The host would get"), queues(found.returned)],
         ]),
         sentences(found.warnings, "warning"),
         steps(found.steps),

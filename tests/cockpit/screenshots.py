@@ -58,7 +58,7 @@ def _take(page: Page, theme: str) -> None:
     _save(page, f"cockpit-{theme}.png", "main")
     if theme == "light":
         page.plan("Change the masks…", apmask="-0xb", scope="active")
-        page.until("dialog", "The host loses")
+        page.until("dialog", "The host would lose")
         _save(page, "cockpit-plan.png", "dialog")
         page.click("Cancel", "dialog")
 

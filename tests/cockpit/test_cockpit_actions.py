@@ -103,7 +103,7 @@ def test_an_action_that_fails_is_told_and_can_be_tried_again(
 ) -> None:
     page = open_page(host.path)
     page.plan("Change the masks…", apmask="-0xa", scope="active")
-    page.until("dialog .plan", "The host loses")
+    page.until("dialog .plan", "The host would lose")
     # Between plan and deed somebody reserves it.
     host.write("etc/apvfio/apvfio.toml", "[reserve]\nqueues = 7\n")
     page.click("Change", "dialog")

@@ -138,7 +138,7 @@ class TestHanging:
         answers.spoil(DEED, HANGING)
         page = open_page(command=answers.command)
         page.plan("Change the masks…", apmask="-1", scope="active")
-        page.until("dialog .plan", "The host loses")
+        page.until("dialog .plan", "The host would lose")
         page.click("Change", "dialog")
         page.until("dialog .plan", "Working since ")
         page.eventually(lambda: bool(answers.running(DEED)))
@@ -148,7 +148,7 @@ class TestHanging:
         ends(page, answers, DEED)
         answers.repair(DEED)
         page.plan_anew()
-        page.until("dialog .plan", "The host loses")
+        page.until("dialog .plan", "The host would lose")
         page.finish("Change")
         page.until("#host", "0,2-255")
 
@@ -297,7 +297,7 @@ class TestNonsense:
         page = open_page(command=answers.command)
         page.plan("Change the masks…", apmask="-1", scope="active")
         if what == DEED:
-            page.until("dialog .plan", "The host loses")
+            page.until("dialog .plan", "The host would lose")
             page.click("Change", "dialog")
             if not said:  # what it has done it need not say
                 page.gone("dialog")
@@ -306,7 +306,7 @@ class TestNonsense:
         assert page.js("return document.querySelector('dialog button.primary').disabled")
         answers.repair(what)
         page.plan_anew()
-        page.until("dialog .plan", "The host loses")
+        page.until("dialog .plan", "The host would lose")
         page.finish("Change")
         with host.opened() as system:
             assert system.sysfs.read("bus/ap/apmask").startswith("0xbf")
@@ -371,7 +371,7 @@ class TestOrder:
         page.js("for (const one of document.querySelectorAll('#host button')) { one.click(); one.click() }")
         assert page.js("return document.querySelectorAll('dialog').length") == 1
         page.plan_anew(apmask="-1", scope="active")
-        page.until("dialog .plan", "The host loses")
+        page.until("dialog .plan", "The host would lose")
         page.js("const one = document.querySelector('dialog button.primary'); one.click(); one.click()")
         page.gone("dialog")
         assert answers.asked(DEED) == 1
@@ -382,7 +382,7 @@ def test_a_plan_made_on_another_state_is_refused(
 ) -> None:
     page = open_page(command=answers.command)
     page.plan("Change the masks…", apmask="-1", scope="active")
-    page.until("dialog .plan", "The host loses")
+    page.until("dialog .plan", "The host would lose")
     # Another administrator, in another session.
     assert host.run("masks", "-a", "aqmask=-100") == 0
     page.click("Change", "dialog")
@@ -391,7 +391,7 @@ def test_a_plan_made_on_another_state_is_refused(
     with host.opened() as system:
         assert system.sysfs.read("bus/ap/apmask").strip() == "0x" + "f" * 64
     page.plan_anew()
-    page.until("dialog .plan", "The active aqmask will be")
+    page.until("dialog .plan", "The active aqmask would be")
     page.finish("Change")
     page.until("#host", "0,2-255")
 
