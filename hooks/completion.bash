@@ -48,12 +48,12 @@ _apvfio_words() {
     '') echo "--help --version --sim --root --connect -c status doctor log metrics queues keys policy plan guest cluster migrate drain incoming
         define undefine masks mechanism reconcile release dump demo sim install uninstall" ;;
     status) echo "--help --json --color --watch --svg --adapter --domain --connect -c" ;;
-    doctor) echo "--help --json --xml --connect -c" ;;
+    doctor) echo "--help --json --xml --connect -c --color" ;;
     log) echo "--help --json --connect -c --guest --queue --since --until --follow -f" ;;
     metrics) echo "--help --output" ;;
     migrate) echo "--help --json --connect -c --at --migrate-uri --tls --timeout --keep-definition --other-keys
-        --by-kernel --back --back-uri --dry-run -n" ;;
-    drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c" ;;
+        --by-kernel --back --back-uri --dry-run -n --quiet -q --verbose -v" ;;
+    drain) echo "--help --json --adapter --domain --all --restore --dry-run -n --yes -y --connect -c --quiet -q --verbose -v" ;;
     incoming) echo "--help --json --dry-run -n --give-up --hold" ;;
     queues) echo "--help --json --no-headings" ;;
     policy) echo "--help show check" ;;
@@ -61,32 +61,33 @@ _apvfio_words() {
     'policy check') echo "--help" ;;
     keys) echo "--help list forget" ;;
     'keys list') echo "--help --json" ;;
-    'keys forget') echo "--help --json --adapters --domains --all --dry-run -n" ;;
+    'keys forget') echo "--help --json --adapters --domains --all --dry-run -n --quiet -q" ;;
     plan) echo "--help --json --xml --connect -c --all" ;;
     guest) echo "--help set clear show list" ;;
     'guest set') echo "--help --json --xml --connect -c --adapters --domains --any --cards --control-domains --free-by
-        --no-hostdev --new-device --unchecked --config --live --dry-run -n --if-state" ;;
+        --no-hostdev --new-device --unchecked --config --live --dry-run -n --if-state --quiet -q --verbose -v" ;;
     'guest clear') echo "--help --json --connect -c --xml --keep-hostdev --remove-hostdev --config --live --dry-run -n
-        --if-state" ;;
+        --if-state --quiet -q --verbose -v" ;;
     'guest show') echo "--help --connect -c --live --json" ;;
-    'guest list') echo "--help --all --connect -c --json" ;;
+    'guest list') echo "--help --all --connect -c --json --color" ;;
     cluster) echo "--help offer publish priorities guest outlook" ;;
     'cluster offer') echo "--help --json --guests" ;;
-    'cluster publish') echo "--help --json --guests --node --dry-run -n" ;;
+    'cluster publish') echo "--help --json --guests --node --dry-run -n --quiet -q" ;;
     'cluster outlook' | 'cluster priorities') echo "--help --json" ;;
     'cluster guest') echo "--help --json --pcs --crm --xml" ;;
-    define) echo "--help --xml --connect -c --replace --dry-run -n" ;;
-    undefine) echo "--help --xml --connect -c --dry-run -n" ;;
-    masks) echo "--help --active -a --persistent -p --remove -r --dry-run -n --yes -y --if-state --json apmask= aqmask=" ;;
-    mechanism) echo "--help --json --dry-run -n masks overrides" ;;
-    reconcile) echo "--help --json --wait --defer --dry-run -n --if-state" ;;
-    release) echo "--help --json --force --yes -y --dry-run -n --if-state" ;;
+    define) echo "--help --xml --connect -c --replace --dry-run -n --quiet -q" ;;
+    undefine) echo "--help --xml --connect -c --dry-run -n --quiet -q" ;;
+    masks) echo "--help --active -a --persistent -p --remove -r --dry-run -n --yes -y --if-state --json --quiet -q --verbose -v apmask=
+        aqmask=" ;;
+    mechanism) echo "--help --json --dry-run -n masks overrides --quiet -q --verbose -v" ;;
+    reconcile) echo "--help --json --wait --defer --dry-run -n --if-state --quiet -q --verbose -v" ;;
+    release) echo "--help --json --force --yes -y --dry-run -n --if-state --quiet -q --verbose -v" ;;
     dump) echo "--help --force" ;;
     sim) echo "--help new start stop kill mount" ;;
     'sim new') echo "--help --kernel --adapters --domains --control-domains --no-vfio-ap --force" ;;
     'sim start' | 'sim stop' | 'sim kill' | 'sim mount') echo "--help" ;;
-    install) echo "--help --prefix --dry-run -n --json --callout --package --python" ;;
-    uninstall) echo "--help --dry-run -n --json --force --package" ;;
+    install) echo "--help --prefix --dry-run -n --json --callout --package --python --quiet -q" ;;
+    uninstall) echo "--help --dry-run -n --json --force --package --quiet -q" ;;
     esac
 }
 

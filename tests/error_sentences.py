@@ -32,7 +32,6 @@ _REASONS = {
 """What becomes the reason in an error's sentence, or all of it, and how the command ends then."""
 _WARNING_TYPE = "WarningText"
 """What a function is annotated with that makes warnings, alone or among others."""
-_PRINTED = "warning: "
 """What a function prints that warns by itself."""
 
 
@@ -110,9 +109,9 @@ def makes_warnings(function: ast.FunctionDef) -> bool:
 
 
 def prints_warnings(function: ast.FunctionDef) -> bool:
-    """Whether it prints a text that says so."""
-    texts = (node.value for node in ast.walk(function) if isinstance(node, ast.Constant))
-    return any(isinstance(text, str) and text.endswith(_PRINTED) for text in texts)
+    """Whether it prints one, by `apvfio.cli.terminal.warn`."""
+    calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
+    return any(isinstance(call.func, ast.Name) and call.func.id == "warn" for call in calls)
 
 
 def _warnings(tree: ast.Module, reader: Reader) -> Iterator[Sentence]:

@@ -8,6 +8,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.cli.verbosity import add_quiet
 from apvfio.cluster import cib
 from apvfio.cluster.guest_files import DIRECTORY, read_guest_file, read_guest_files
 from apvfio.cluster.offer import read_offer
@@ -38,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_guests(publish)
     publish.add_argument("--node", metavar="NAME", help="the name of this host in the cluster")
     publish.add_argument("-n", "--dry-run", action="store_true", help="show what would be published")
+    add_quiet(publish)
     add_json(publish)
     publish.set_defaults(run=_publish)
     outlook = verbs.add_parser("outlook", help="show for each node which guests would stop if it failed")

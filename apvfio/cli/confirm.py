@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from apvfio.cli.verbosity import console
 from apvfio.model.errors import ApvfioError, UsageError
 
 
@@ -26,6 +27,6 @@ def confirm(args: argparse.Namespace, question: str) -> None:
             f"{args.command} asks for confirmation, but standard input is not a terminal.",
             remedy="Add --yes, after a look at what --dry-run prints.",
         )
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{question} [y/N] ", end="", file=console(args), flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ApvfioError("the answer was not yes.", remedy="Nothing was changed.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.guest_source import add_source, read_domain
 from apvfio.cli.host_options import opened
+from apvfio.cli.verbosity import add_quiet
 from apvfio.domain.request import parse_device, parse_domain
 from apvfio.libvirt.device_conflicts import made_for
 from apvfio.libvirt.guests import Guests
@@ -30,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser.add_argument(
             "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
         )
+        add_quiet(parser)
         parser.set_defaults(run=run)
         if run is _define:
             parser.add_argument(

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from functools import partial
 
 from apvfio.cli.guest_source import add_source, read_file
 from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.cli.terminal import add_color, look
+from apvfio.doctor.check import PROBLEM, WARNING
 from apvfio.doctor.facts import DomainFacts
 from apvfio.domain.xml_reader import read_domain
 from apvfio.libvirt.guests import Guests
 from apvfio.mdev.devices import is_uuid
 from apvfio.model.errors import ApvfioError, UsageError
+from apvfio.view.paint import RED, YELLOW, painted
+
+_COLORS = {PROBLEM: RED, WARNING: YELLOW}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,6 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "doctor", help="find out why guests do not get their queues; changes nothing"
     )
     add_source(parser)
+    add_color(parser, "problems and warnings")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -43,8 +50,12 @@ def run(args: argparse.Namespace) -> int:
     words = Words(args.sim or "", args.root, args.connect)
     with opened(args) as system:
         found = examine(system, lambda: domains or _from_libvirt(args.connect), words, guest=guest)
-    print_result(args, found.as_json(), lines(found, guest))
+    print_result(args, found.as_json(), lines(found, guest, partial(_painted, look(args.color).color)))
     return found.code
+
+
+def _painted(on: bool, text: str, state: str) -> str:
+    return painted(text, _COLORS[state], on=on) if state in _COLORS else text
 
 
 def _name(uri: str, word: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from apvfio.cli.confirm import add_yes, confirm
 from apvfio.cli.host_options import add_area, add_connect, add_json, area_of, opened, print_result
 from apvfio.cli.terminal import print_lines
+from apvfio.cli.verbosity import add_verbosity, console
 from apvfio.doctor.remedies import Words
 from apvfio.libvirt.drain import (
     by_uuid,
@@ -53,6 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done; change nothing")
     add_yes(parser)
     add_connect(parser)
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -82,6 +84,8 @@ def _drain(args: argparse.Namespace, system: System, area: Area) -> int:
             print_lines(drain_lines(planned, words, dry_run=True), sys.stderr)
         confirm(args, f"Drain {area}?")
         done, left = drain(system, area, running)
+    if args.quiet and not left.is_done:
+        print_lines(left_lines(left, words), console(args))
     lines = [*drain_lines(done, words, dry_run=False), *left_lines(left, words)]
     print_result(args, drain_json(done, left, words, dry_run=False), lines)
     return Exit.OK if left.is_done else Exit.CONFLICT

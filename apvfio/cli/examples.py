@@ -129,10 +129,11 @@ apvfio drain --adapter 0xa --restore --yes   # after the change
 [reconcile]
 apvfio reconcile --dry-run
 apvfio reconcile
+apvfio reconcile --quiet          # in a script
 apvfio reconcile --wait 60 --defer   # as at boot
 [release]
 apvfio release db1 --dry-run
-apvfio release db1
+apvfio release db1 --verbose      # each write to the kernel
 [install]
 apvfio install --dry-run
 apvfio install

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli import guest_clear, guest_set
 from apvfio.cli.host_options import add_connect, add_json, opened, print_result
-from apvfio.cli.terminal import look
+from apvfio.cli.terminal import add_color, look
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.domain.request import parse_domain
 from apvfio.domain.xml_reader import SECURE_EXECUTION
 from apvfio.libvirt.guest_status import guest_statuses
@@ -18,12 +19,14 @@ from apvfio.model.errors import Exit, RequestError, printable
 from apvfio.view.columns import columns, cut, fold, padded
 from apvfio.view.guest_report import why_apart
 from apvfio.view.guests_json import guest_json, request_json
+from apvfio.view.paint import RED, YELLOW, painted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apvfio.libvirt.guest_status import GuestStatus
     from apvfio.plan.guest_pairs import Pair
+    from apvfio.view.matrix_text import Look
 
 
 _LONGEST = 200
@@ -56,11 +59,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             parser.add_argument(
                 "--all", action="store_true", help="list the guests without AP queues as well"
             )
+            add_color(parser, "problems")
         elif name == "set":
             guest_set.add_options(parser)
         elif name == "clear":
             guest_clear.add_options(parser)
         add_connect(parser)
+        if name in ("set", "clear"):
+            add_verbosity(parser)
         add_json(parser)
         parser.set_defaults(run=run)
 
@@ -88,8 +94,7 @@ def _show(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     with Guests(args.connect) as guests, opened(args) as system:
         found, pairs = guest_statuses(system, guests.all(), every=args.all)
-    how = look("never")
-    lines = guests_text(found, pairs, how.width if how.folds else None)
+    lines = guests_text(found, pairs, look(args.color))
     print_result(args, [guest_json(one, pairs) for one in found], lines)
     return Exit.OK
 
@@ -101,14 +106,27 @@ _NARROWEST = 12
 _LONGEST_NAME = 30
 
 
-def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], width: int | None) -> Iterator[str]:
-    """A table if it fits into ``width`` columns, lines for each guest if not; then who bars whom."""
+class _Row(NamedTuple):
+    """A guest in the table."""
+
+    name: str
+    state: str
+    asks: str
+    now: str
+    color: str
+    """Of what there is to say of it now: that of a problem, of a warning, or ''."""
+
+
+def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], look: Look) -> Iterator[str]:
+    """A table if it fits into the terminal, lines for each guest if not; then who bars whom."""
+    width = look.width if look.folds else None
     rows = [
-        (
+        _Row(
             cut(printable(one.name), _LONGEST_NAME),
             one.state,
             printable(one.asks, 200),
             printable(one.now, 300),
+            (RED if one.faults else YELLOW if one.error else "") if look.color else "",
         )
         for one in standings
     ]
@@ -130,22 +148,24 @@ def _log_of(guest: str) -> str:
     return f"'apvfio log {shlex.quote(printable(f'--guest={guest}'))}'"
 
 
-def _table(rows: list[tuple[str, str, str, str]], width: int | None) -> Iterator[str]:
+def _table(rows: list[_Row], width: int | None) -> Iterator[str]:
     names, states, asks = (max(columns(row[i]) for row in (_HEADINGS, *rows)) for i in range(3))
     left = names + states + asks + 3 * _GAP
     widest = max(columns(row[3]) for row in (_HEADINGS, *rows))
     if width is not None and left + min(widest, 2 * _NARROWEST) > width:
         yield from _lines(rows, width)
         return
-    for row in (_HEADINGS, *rows):
+    for row in (_Row(*_HEADINGS, ""), *rows):
         head = f"{padded(row[0], names + _GAP)}{padded(row[1], states + _GAP)}{padded(row[2], asks + _GAP)}"
-        folded = list(fold(row[3], None if width is None else width - left, 0))
+        rest = fold(row.now, None if width is None else width - left, 0)
+        folded = [painted(line, row.color, on=bool(row.color)) for line in rest]
         yield head + folded[0]
         yield from (" " * left + line for line in folded[1:])
 
 
-def _lines(rows: list[tuple[str, str, str, str]], width: int) -> Iterator[str]:
-    for name, state, asks, now in rows:
-        yield from fold(f"{name}, {state}", width)
-        yield from fold(f"    {asks}", width, 6)
-        yield from fold(f"    {now}", width, 6)
+def _lines(rows: list[_Row], width: int) -> Iterator[str]:
+    for row in rows:
+        yield from fold(f"{row.name}, {row.state}", width)
+        yield from fold(f"    {row.asks}", width, 6)
+        for line in fold(f"    {row.now}", width, 6):
+            yield painted(line, row.color, on=bool(row.color))

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.host_options import add_if_state
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.terminal import warn
 from apvfio.domain.xml_editor import difference
 from apvfio.model.errors import ApvfioError, RequestError, UsageError, printable
 from apvfio.plan.secure_execution import lost_binding
@@ -85,14 +84,14 @@ def warn_of_saved(guest: Guest) -> None:
         guest=guest.name,
         remedy=f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
     )
-    print_lines([f"apvfio: warning: {warning}"], sys.stderr)
+    warn(str(warning))
 
 
 def warn_of_binding(lease: Lease) -> None:
     """Say on standard error what a Secure Execution guest loses with all its queues."""
     if lease.secure:
         warning = f"guest {printable(lease.guest)}: {lost_binding(list(lease.matrix.queues()))}"
-        print_lines([f"apvfio: warning: {warning}."], sys.stderr)
+        warn(f"{warning}.")
 
 
 class DefinitionEdit(NamedTuple):

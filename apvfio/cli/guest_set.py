@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +22,7 @@ from apvfio.cli.guest_scope import (
 from apvfio.cli.host_options import opened, print_json
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.plan import describe
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.terminal import print_lines, warn
 from apvfio.domain.request import asked_in, free_by_in, parse_device, parse_domain, request_of
 from apvfio.domain.xml_editor import with_request
 from apvfio.engine.preview import preview_start
@@ -297,4 +296,4 @@ def _described(plan: Plan | LivePlan, *, dry_run: bool) -> Iterator[str]:
 
 def _warn(guest: Guest, what: str, remedy: str = "") -> None:
     warning = RequestError(f"{what}.", guest=guest.name, remedy=remedy)
-    print_lines([f"apvfio: warning: {warning}"], sys.stderr)
+    warn(str(warning))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from apvfio.cli.terminal import print_lines
+from apvfio.cli.verbosity import announced
 from apvfio.libvirt.guests import DEFAULT_URI
 from apvfio.model.ids import NO_IDS
 from apvfio.model.mask_grammar import parse_list
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from apvfio.kernel.seam import System
+    from apvfio.sim.host_file import SimSystem
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +91,15 @@ def opened(args: argparse.Namespace) -> Iterator[System]:
         from apvfio.sim.host_file import open_sim  # noqa: PLC0415
 
         with open_sim(args.sim) as system:
-            yield system
+            yield _announced(system, args)
     else:
-        yield RealSystem(args.root)
+        yield _announced(RealSystem(args.root), args)
+
+
+def _announced(system: RealSystem | SimSystem, args: argparse.Namespace) -> System:
+    if getattr(args, "verbose", False):
+        system.sysfs = announced(system.sysfs)
+    return system
 
 
 def default_uri() -> str:

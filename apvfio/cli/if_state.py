@@ -57,7 +57,11 @@ def on_premise(system: System, expected: str | None, look: Callable[[System], st
 
     require()
     # A simulated host is locked from the look to the end of the change.
-    return _Premised(system.root, require) if isinstance(system, RealSystem) else system
+    if not isinstance(system, RealSystem):
+        return system
+    premised = _Premised(system.root, require)
+    premised.sysfs = system.sysfs
+    return premised
 
 
 class _Premised(RealSystem):

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.host_options import add_json, print_json
+from apvfio.cli.verbosity import add_quiet, console
 from apvfio.install.checks import Finding
 from apvfio.install.file_changes import CHANGED, FOREIGN, NEW, OBSOLETE, SAME, Found
 from apvfio.install.reload_commands import Command
@@ -66,6 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
     )
+    add_quiet(parser)
     add_json(parser)
 
 
@@ -107,7 +109,7 @@ def end(work: Work, args: argparse.Namespace, failed: list[str]) -> int:
         for note in work.notes:
             print(f"note    {note}")
         for sentence in failed:
-            print(f"apvfio: {sentence}", file=sys.stderr)
+            print(f"apvfio: {sentence}", file=console(args))
     return Exit.FAILURE if failed else Exit.OK
 
 

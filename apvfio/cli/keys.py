@@ -7,6 +7,7 @@ import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
 from apvfio.cli.host_options import add_json, opened, print_result
+from apvfio.cli.verbosity import add_quiet
 from apvfio.engine.master_keys import forget_keys, known_keys, remembered_queues, tidy_keys
 from apvfio.kernel.cards import read_adapters
 from apvfio.kernel.snapshot import read_host
@@ -68,6 +69,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     forget.add_argument(
         "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
     )
+    add_quiet(forget)
     for parser, run in ((show, _list), (forget, _forget)):
         add_json(parser)
         parser.set_defaults(run=run)

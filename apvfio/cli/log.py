@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_connect, add_json, opened, print_result
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.terminal import print_lines, warn
 from apvfio.events import audit_log
 from apvfio.events.event import Event
 from apvfio.events.queue_history import Span, spans
@@ -90,7 +90,7 @@ def _kept(files: Files) -> list[Event]:
     lines = list(audit_log.read(files))
     damaged = lines.count(None)
     if damaged:
-        print(f"apvfio: warning: {_damage(damaged)}", file=sys.stderr)
+        warn(_damage(damaged))
     return [event for event in lines if event]
 
 

@@ -16,8 +16,11 @@ from apvfio._version import __version__
 from apvfio.cli.examples import EXAMPLES
 from apvfio.cli.host_options import default_uri
 from apvfio.cli.standard_streams import LEFT, OutputError
+from apvfio.cli.terminal import wants_color
+from apvfio.cli.verbosity import run
 from apvfio.model.errors import ApvfioError, Exit, UsageError, printable, unexpected
 from apvfio.model.similar import did_you_mean
+from apvfio.view.paint import RED, painted
 
 _MODULES = (
     *(
@@ -106,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         args = build_parser(_command_of(words)).parse_args(words)
         _require_place(args)
         _connect(args)
-        code: int = args.run(args)
+        code = run(args)
         sys.stdout.flush()
         return code
     except ApvfioError as error:
@@ -156,7 +159,8 @@ def _tell(error: ApvfioError, as_json: bool) -> int:
             pass
         else:
             return error.code
-    print(f"apvfio: {error}", file=sys.stderr)
+    head = painted("apvfio:", RED, on=wants_color(sys.stderr))
+    print(f"{head} {error}", file=sys.stderr)
     return error.code
 
 

@@ -11,7 +11,8 @@ from apvfio.cli.confirm import add_yes, confirm
 from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, print_result
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.terminal import print_lines, warn
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.engine.edit_masks import change_masks, plan_masks
 from apvfio.kernel.snapshot import read_host
 from apvfio.model import persistent_masks
@@ -79,6 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_yes(parser)
     add_if_state(parser)
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -147,6 +149,8 @@ def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> Ma
     def announce(change: MaskChange) -> None:
         if not args.json:
             print_lines(_effects(change, dry_run=args.dry_run), sys.stderr)
+            for warning in change.warnings:
+                warn(warning)
         if change.takes_last and not (args.dry_run or agreed):
             raise ApvfioError("no queue would stay with the host.", remedy="Repeat the command with --yes.")
 
@@ -157,7 +161,7 @@ def _change(system: System, mask_edit: MaskEdit, args: argparse.Namespace) -> Ma
     else:
         # No question is asked while the lock is held: a guest's start would wait for the answer.
         agreed = args.yes or _agreed(system, mask_edit, args)
-        with ProgressLine() as progress:
+        with ProgressLine(verbose=args.verbose) as progress:
             change = change_masks(system, mask_edit, announce, progress)
     if args.json:
         return change
@@ -192,7 +196,6 @@ def _effects(change: MaskChange, *, dry_run: bool) -> Iterator[str]:
             yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues, _SHOWN)}"
     if change.steps and not (change.lost or change.returned):
         yield f"apvfio: no queue {'would change' if dry_run else 'changes'} hands"
-    yield from (f"apvfio: warning: {warning}" for warning in change.warnings)
 
 
 def _steps(change: MaskChange) -> Iterator[str]:

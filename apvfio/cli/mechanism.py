@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_json, opened, print_result
 from apvfio.cli.progress import ProgressLine
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.engine.mechanism import preview_switch, switch_mechanism
 from apvfio.engine.state import look
 from apvfio.model.errors import Exit, UsageError
@@ -36,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="show what would be done; change nothing"
     )
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             done = preview_switch(system, args.mechanism)
         elif args.mechanism:
-            with ProgressLine() as progress:
+            with ProgressLine(verbose=args.verbose) as progress:
                 done = switch_mechanism(system, args.mechanism, progress=progress)
         host, ledger, policy = look(system)
     facts = {

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_connect, add_json, print_json, whole_number
 from apvfio.cli.progress import ProgressLine
-from apvfio.cli.terminal import print_lines
+from apvfio.cli.terminal import print_lines, warn
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.migration import by_kernel, source, stages
 from apvfio.migration.address import parse_address
 from apvfio.migration.budget import Budget
@@ -82,6 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     how.add_argument("--back", action="store_true", help="bring back a guest whose migration was interrupted")
     how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     add_connect(parser)
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         TransferProcess() as back,
         Daemon(args.connect, budget) as here,
         Daemon(address.uri, budget) as there,
-        ProgressLine() as progress,
+        ProgressLine(verbose=args.verbose) as progress,
         interruptible(),
     ):
         name, uuid = source.identify(here, there, args.guest)
@@ -180,7 +182,7 @@ def _preview_move(
 
 def _warn(traveller: Traveller, warnings: list[str]) -> None:
     for warning in warnings:
-        print_lines([f"apvfio: warning: guest {printable(traveller.name)}: {warning}"], sys.stderr)
+        warn(f"guest {printable(traveller.name)}: {warning}")
 
 
 def _preview(traveller: Traveller, prospect: Prospect | None, steps: list[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from apvfio.cli.terminal import can_draw, print_lines
 from apvfio.model.errors import printable
+from apvfio.model.progress import FOR_THE_LOCK
 from apvfio.view.columns import cut
 
 _PATIENCE = 1.0
@@ -29,16 +30,20 @@ _LONGEST = 300
 class ProgressLine:
     """Shows what is waited for on standard error, in a ``with``; nothing where that is no terminal.
 
-    Called with a clause it is an `apvfio.model.progress.Progress`.
+    Called with a clause it is an `apvfio.model.progress.Progress`. With ``verbose`` each clause is a line,
+    also where standard error is no terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
         self._what, self._since = "", 0.0
         self._ended = False
         self._changed = threading.Event()
         self._drawing = threading.Lock()
         self._erased = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True) if can_draw(sys.stderr) else None
+        self._thread = (
+            threading.Thread(target=self._run, daemon=True) if can_draw(sys.stderr) and not verbose else None
+        )
 
     def __enter__(self) -> ProgressLine:
         self._erased.set()
@@ -53,6 +58,10 @@ class ProgressLine:
 
     def __call__(self, what: str) -> None:
         """Say, after a while, that ``what`` is waited for; '' ends that."""
+        if self._verbose and what and what != self._what:
+            # Whether one has to wait for the lock is not known before.
+            shown = "taking the lock" if what == FOR_THE_LOCK else printable(what, _LONGEST)
+            print_lines([f"apvfio: {shown}"], sys.stderr)
         drawn = self._drawing.acquire(timeout=_STOPPED)
         if not (what and self._what):
             self._since = time.monotonic()

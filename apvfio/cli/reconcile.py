@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from apvfio.cli.host_options import add_if_state, add_json, opened, print_json, whole_number
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.engine.bus_wait import COMPLETE, wait_for_bus
 from apvfio.engine.postponed import waits
 from apvfio.engine.preview import preview_reconcile
@@ -48,13 +49,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     how.add_argument("-n", "--dry-run", action="store_true", help="show what would be done; change nothing")
     add_if_state(parser)
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile and say what was done."""
-    with opened(args) as place, ProgressLine() as progress:
+    with opened(args) as place, ProgressLine(verbose=args.verbose) as progress:
         if args.wait is not None:
             found = wait_for_bus(place.sysfs, args.wait, progress)
             progress("")

@@ -12,6 +12,7 @@ from apvfio.cli.host_options import add_if_state, add_json, opened
 from apvfio.cli.if_state import on_premise, state_of
 from apvfio.cli.progress import ProgressLine
 from apvfio.cli.reconcile import print_outcome
+from apvfio.cli.verbosity import add_verbosity
 from apvfio.engine.preview import preview_release
 from apvfio.engine.stop import release_guest
 from apvfio.kernel.snapshot import read_host
@@ -36,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_yes(parser)
     add_if_state(parser)
+    add_verbosity(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             if args.force:
                 confirm(args, f"Take the queues of guest {printable(args.guest)} even while it uses them?")
-            with ProgressLine() as progress:
+            with ProgressLine(verbose=args.verbose) as progress:
                 outcome = release_guest(system, uuid, force=args.force, progress=progress)
             host = read_host(system.sysfs)
     print_outcome(outcome, host, as_json=args.json, dry_run=args.dry_run, state=state)

@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "guest", nargs="?", metavar="GUEST", help="show this guest alone: its name, UUID or id"
     )
-    add_color(parser)
+    add_color(parser, "the matrix and problems")
     add_json(parser)
     parser.add_argument(
         "--svg", metavar="FILE", help="draw the matrix into FILE as an SVG picture; - is standard output"
@@ -118,9 +118,8 @@ def _show_guest(args: argparse.Namespace) -> int:
 
     with opened(args) as system:
         found = read_guest(system, args.guest, args.connect)
-    how = look("never")
     words = Words(args.sim or "", args.root, args.connect)
-    print_result(args, one_guest_json(found), one_guest_lines(found, words, how.width if how.folds else None))
+    print_result(args, one_guest_json(found), one_guest_lines(found, words, look(args.color)))
     return Exit.OK
 
 

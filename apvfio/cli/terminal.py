@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from apvfio.view.matrix_text import Look
+from apvfio.view.paint import YELLOW, painted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,25 +20,36 @@ _COLORS = ("auto", "always", "never")
 _DUMB = "dumb"
 
 
-def add_color(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` the option ``--color``."""
+def add_color(parser: argparse.ArgumentParser, what: str) -> None:
+    """Give ``parser`` the option ``--color``; ``what`` gets it."""
     parser.add_argument(
         "--color",
         choices=_COLORS,
         default="auto",
-        help="color the matrix (default: auto, which colors it on a terminal only)",
+        help=f"color {what} (default: auto: on a terminal, unless NO_COLOR is set)",
     )
 
 
 def look(color: str) -> Look:
     """How to draw on standard output; ``color`` is the option's value. NO_COLOR counts where it is auto."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == _DUMB
     return Look(
         width=shutil.get_terminal_size().columns,
         utf8=(sys.stdout.encoding or "ascii").lower().replace("-", "") == "utf8",
-        color=color == "always" or (color == "auto" and not plain and sys.stdout.isatty()),
+        color=wants_color(sys.stdout, color),
         folds=sys.stdout.isatty(),
     )
+
+
+def wants_color(file: TextIO, color: str = "auto") -> bool:
+    """Whether what is printed to ``file`` gets colors; ``color`` is the option's value."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == _DUMB
+    return color == "always" or (color == "auto" and not plain and file.isatty())
+
+
+def warn(warning: str) -> None:
+    """Print a warning on standard error."""
+    head = painted("apvfio: warning:", YELLOW, on=wants_color(sys.stderr))
+    print_lines([f"{head} {warning}"], sys.stderr)
 
 
 def can_draw(file: TextIO) -> bool:

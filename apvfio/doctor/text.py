@@ -9,10 +9,12 @@ from apvfio.doctor.check import OK, PROBLEM, SKIPPED, WARNING
 from apvfio.model.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from apvfio.doctor.check import Check
     from apvfio.doctor.run_checks import Examination
+
+    Paint = Callable[[str, str], str]
 
 _MARKS = {OK: "ok", WARNING: "warning", PROBLEM: "PROBLEM", SKIPPED: "-"}
 _DECISIVE = ("ap-bus", "policy", "ledger", "connection", "guest", "start")
@@ -20,23 +22,27 @@ _DECISIVE = ("ap-bus", "policy", "ledger", "connection", "guest", "start")
 _LONGEST = 1000
 
 
-def lines(found: Examination, guest: str = "") -> Iterator[str]:
-    """All of it."""
+def _plain(text: str, _: str) -> str:
+    return text
+
+
+def lines(found: Examination, guest: str = "", paint: Paint = _plain) -> Iterator[str]:
+    """All of it; ``paint`` gives a text the color of a state."""
     group = ""
     for check in found.checks:
         if check.group != group:
             group = check.group
             yield group
-        yield f"  {_MARKS[check.state]:<8}{check.text}"
+        yield f"  {paint(_MARKS[check.state], check.state)}{' ' * (8 - len(_MARKS[check.state]))}{check.text}"
     for state, title in ((PROBLEM, "problems"), (WARNING, "warnings")):
         checks = [check for check in found.checks if check.state == state]
         if checks:
             yield ""
-            yield f"{title}:"
+            yield paint(f"{title}:", state)
         for number, check in enumerate(checks, 1):
             yield from _remedy(number, check)
     yield ""
-    yield _verdict(found, guest)
+    yield paint(_verdict(found, guest), PROBLEM if found.problems else OK)
 
 
 def _remedy(number: int, check: Check) -> Iterator[str]:

@@ -16,6 +16,7 @@ from apvfio.view.clock import local_of_boot_time
 from apvfio.view.columns import bare_table, fold
 from apvfio.view.events import event_json, event_line
 from apvfio.view.guests_json import guest_json
+from apvfio.view.paint import RED, YELLOW, painted
 from apvfio.view.status_report import queue_json, running_lease_json
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn
     from apvfio.plan.guest_pairs import Pair
     from apvfio.plan.start_plan import Plan
+    from apvfio.view.matrix_text import Look
 
 _LABEL = 17
 _LONGEST = 1000
@@ -69,10 +71,13 @@ def one_guest_json(one: OneGuest) -> dict[str, object]:
     }
 
 
-def one_guest_lines(one: OneGuest, words: Words, width: int | None) -> Iterator[str]:
-    """Return the lines that ``status GUEST`` prints, folded at ``width`` columns if there is a limit."""
+def one_guest_lines(one: OneGuest, words: Words, look: Look) -> Iterator[str]:
+    """Return the lines that ``status GUEST`` prints."""
+    width = look.width if look.folds else None
     for label, text in _facts(one):
-        yield from fold(f"{label:<{_LABEL}}{printable(text, _LONGEST)}", width, _LABEL)
+        color = _color(one, label)
+        for line in fold(f"{label:<{_LABEL}}{printable(text, _LONGEST)}", width, _LABEL):
+            yield painted(line, color, on=look.color and bool(color))
     rows = list(_rows(one))
     if rows:
         yield ""
@@ -87,6 +92,13 @@ def one_guest_lines(one: OneGuest, words: Words, width: int | None) -> Iterator[
         # A name may look like an option.
         name = one.uuid if one.status.name.startswith("-") else one.status.name
         yield f"'{words.apvfio('log', '--guest', name)}' shows all events of this guest"
+
+
+def _color(one: OneGuest, label: str) -> str:
+    """The color of a line: that of a problem, of a warning, or '' for neither."""
+    if (label == "now" and one.status.faults) or (label == "next start" and one.plan_error):
+        return RED
+    return YELLOW if label in ("warning", "libvirt") else ""
 
 
 def _facts(one: OneGuest) -> Iterator[tuple[str, str]]:

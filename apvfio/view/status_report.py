@@ -14,6 +14,7 @@ from apvfio.view.clock import utc_of_boot_time
 from apvfio.view.columns import fold
 from apvfio.view.drain_report import drain_state_json, drains_lines
 from apvfio.view.matrix_text import matrix
+from apvfio.view.paint import RED, YELLOW, painted
 from apvfio.view.picture import Picture, picture
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 1000
+POLICY = "policy"
+"""The name of the fact that the policy cannot be used."""
 
 
 class Report(NamedTuple):
@@ -55,7 +58,7 @@ def status_report(found: Status) -> Report:
             ("kernel", _kernel(host)),
             ("apmask", str(host.apmask or "empty")),
             ("aqmask", str(host.aqmask or "empty")),
-            *([("policy", printable(str(error), _LONGEST))] if error else []),
+            *([(POLICY, printable(str(error), _LONGEST))] if error else []),
             *drains_lines(found.drains),
         ),
         picture=_picture(found),
@@ -112,7 +115,9 @@ def status(shown: Report, look: Look) -> Iterator[str]:
     """Return the lines that ``apvfio status`` prints."""
     width = look.width if look.folds else None
     for name, value in shown.facts:
-        yield from fold(f"{name:<9}  {value}", width, 11)
+        color = RED if name == POLICY else ""
+        for line in fold(f"{name:<9}  {value}", width, 11):
+            yield painted(line, color, on=look.color and bool(color))
     yield ""
     yield from matrix(shown.picture, look)
     yield ""
@@ -121,8 +126,9 @@ def status(shown: Report, look: Look) -> Iterator[str]:
         yield from fold(sentence, width)
     if shown.drift:
         yield ""
-        for line in ("drift:", *(f"  {sentence}" for sentence in shown.drift)):
-            yield from fold(line, width)
+        for sentence in ("drift:", *(f"  {sentence}" for sentence in shown.drift)):
+            for line in fold(sentence, width):
+                yield painted(line, YELLOW, on=look.color)
 
 
 def status_json(found: Status) -> dict[str, object]:

@@ -13,6 +13,7 @@ from apvfio.libvirt.guest_status import guest_statuses
 from apvfio.model.errors import Exit
 from apvfio.sim.kernel import SimKernel
 from apvfio.view.columns import columns
+from apvfio.view.matrix_text import Look
 from criteria import a_criteria
 from hosts import a_matrix, a_request, guest, mdev
 from libvirt_test_driver import URI, Driver, driver
@@ -169,7 +170,8 @@ def test_wide_and_narrow_terminals(libvirtd: Driver, host: SimulatedHost, width:
     libvirtd.define("three", 3, a_matrix("5", "1"), mdev(3))
     guests = [libvirtd.guest(name) for name in libvirtd.names()]
     with host.opened() as system:
-        lines = list(guests_text(*guest_statuses(system, guests), width))
+        look = Look(width=width or 80, folds=width is not None)
+        lines = list(guests_text(*guest_statuses(system, guests), look))
     assert all(columns(line) <= width for line in lines) if width else True
     text = "".join("".join(lines).split())
     assert "thishosthasnoadapter5(0x5);ithas0-1,10" in text

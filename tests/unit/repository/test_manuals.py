@@ -32,11 +32,11 @@ PAGES = sorted(MAN.iterdir())
 LINKS = [path for path in PAGES if path.read_text().startswith(".so ")]
 WHOLE = [path for path in PAGES if path not in LINKS]
 SECTIONS = [
-    *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "IDENTIFIERS", "EXAMPLES", "EXIT STATUS"),
-    *("ENVIRONMENT", "FILES", "SEE ALSO"),
+    *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "OUTPUT", "IDENTIFIERS", "EXAMPLES"),
+    *("EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"),
 ]
 """Of pages about commands, in this order."""
-OPTIONAL = {"COMMANDS", "IDENTIFIERS", "ENVIRONMENT", "FILES"}
+OPTIONAL = {"COMMANDS", "OUTPUT", "IDENTIFIERS", "ENVIRONMENT", "FILES"}
 
 
 def read(name: str) -> str:
