@@ -133,9 +133,11 @@ def preview(
         warnings.append(
             f"it has {traveller.queues} here, and will have what its annotation asks for: {request.matrix}"
         )
-    lost = traveller.queues.control_domains - request.criteria.control_domains if request.criteria else None
-    if lost:
-        warnings.append(f"it controls domains {lost} here, and its annotation does not ask for them")
+    criteria = request.criteria
+    if criteria and not criteria.control_usage:
+        lost = traveller.queues.control_domains - criteria.control_domains
+        if lost:
+            warnings.append(f"it controls domains {lost} here, and its annotation does not ask for them")
     theirs = prospect.plan.get("warnings")
     said = [printable(str(text), _LONGEST) for text in theirs] if isinstance(theirs, list) else []
     return prospect, [*warnings, *(f"at the destination: {text}" for text in said)]

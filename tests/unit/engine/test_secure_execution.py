@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SECURE = b"<launchSecurity type='s390-pv'/></domain>"
 CARDS = {0: "accel", 1: "cca", 2: "ep11", 3: "ep11"}
+KINDS = '<ap:any><ap:cards mode="accel" adapters="1"/><ap:cards mode="{}" adapters="{}"/></ap:any>'
 REMEDY = "Request adapters in mode ep11 (CEX8S or later) or accel."
 
 
@@ -97,6 +98,7 @@ def test_what_makes_a_guest_one(element: bytes, found: bool) -> None:
         (ids("0,1"), "adapter 01, which is in CCA mode"),
         (ids("3"), "adapter 03, which is in EP11 mode and a CEX7"),
         (criteria('mode="cca"'), "queues in CCA mode"),
+        (secure(domain(KINDS.format("cca", 1))), "queues in CCA mode"),
     ],
 )
 def test_what_it_cannot_use_is_refused_by_each_way_to_queues(
@@ -143,6 +145,14 @@ def test_criteria_leave_out_older_cards_and_spread_over_two(machine: Machine) ->
     assert "adapters for Secure Execution: 02 (03 is in EP11 mode and a CEX7" in str(error.value)
     machine.kernel.state.cards[3].hwtype = 14
     assert start_guest(machine, asked).matrix == a_matrix("2-3", "1")
+
+
+def test_kinds_leave_out_older_cards_and_name_their_numbers(machine: Machine) -> None:
+    assert start_guest(machine, request(secure(domain(KINDS.format("ep11", 1))))).matrix == a_matrix(
+        "0,2", "1"
+    )
+    with pytest.raises(HostError, match=r"for 2 ep11 adapters: .* adapters for Secure Execution: 02 \(03 is"):
+        preview_plan(machine, request(secure(domain(KINDS.format("ep11", 2)))))
 
 
 @pytest.mark.parametrize(
