@@ -23,7 +23,7 @@ _BLANKS = " \t\r\n"
 """White space to XML, which is less than to Python."""
 _LISTS = ("adapters", "domains", "control-domains")
 _FREE_BY = ("adapters", "domains")
-_MATRIX, _ANY, _CARDS = own("matrix"), own("any"), own("cards")
+_MATRIX = own("matrix")
 
 
 def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criteria:
@@ -31,20 +31,20 @@ def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criter
 
     ``secure``: it is that of a Secure Execution guest, for which criteria have other defaults.
     """
-    matrix = next(iter(guest.all(_MATRIX)), None)
-    criteria = next(iter(guest.all(_ANY)), None)
-    found: Matrix | Criteria
-    if matrix:
+    found: Matrix | Criteria | None
+    for matrix in guest.all(_MATRIX):
         found = Matrix(*(_ids(matrix, name) for name in _LISTS))
-    elif criteria:
-        # Most guests name their queues.
-        from apvfio.model.criteria_texts import parse_criteria  # noqa: PLC0415
-
-        cards = [one.attributes for one in criteria.all(_CARDS)]
-        found = parse_criteria(criteria.attributes, cards, secure=secure)
+        faults = _faults(guest)
+        break
     else:
-        raise _invalid("the annotation has no <matrix>")
-    for why in _faults(guest):
+        # Most guests name their queues.
+        from apvfio.domain import annotated_criteria  # noqa: PLC0415
+
+        found = annotated_criteria.read_criteria(guest, secure=secure)
+        if found is None:
+            raise _invalid("the annotation has no <matrix>")
+        faults = annotated_criteria.faults(guest)
+    for why in faults:
         raise _invalid(f"the annotation does not fit its schema: {why}")
     return found
 
@@ -76,47 +76,22 @@ def _faults(guest: Element) -> Iterator[str]:
     for name in guest.attributes:
         yield f"Invalid attribute {_shown(name)} for element guest"
     asked, *more = guest.children
-    inner = asked.children
-    if inner and asked.tag == _ANY:
-        yield from _faults_of_cards(asked)
-        inner = [child for child in inner if child.tag != _CARDS]
-    for unexpected in [*([] if _attributes(asked.tag) else [asked]), *inner, *more]:
+    for unexpected in [*([] if asked.tag == _MATRIX else [asked]), *asked.children, *more]:
         yield f"Did not expect element {_shown(unexpected.tag)} there"
-    yield from _faults_of_attributes(asked)
+    for name, value in asked.attributes.items():
+        if not _allowed(name, value):
+            yield f"Invalid attribute {_shown(name)} for element {_shown(asked.tag)}"
 
 
-def _faults_of_cards(asked: Element) -> Iterator[str]:
-    for cards in asked.all(_CARDS):
-        if cards.text.strip(_BLANKS):
-            yield "Did not expect text in element cards content"
-        for unexpected in cards.children:
-            yield f"Did not expect element {_shown(unexpected.tag)} there"
-        yield from _faults_of_attributes(cards)
-
-
-def _faults_of_attributes(element: Element) -> Iterator[str]:
-    for name, value in element.attributes.items():
-        if not _allowed(element.tag, name, value):
-            yield f"Invalid attribute {_shown(name)} for element {_shown(element.tag)}"
-
-
-def _attributes(tag: str) -> tuple[str, ...]:
-    """The attributes of an element that requests queues; none if ``tag`` is another element's."""
-    if tag not in (_ANY, _CARDS):
-        return (*_LISTS, "free-by") if tag == _MATRIX else ()
-    from apvfio.model.criteria_texts import ATTRIBUTES, CARD_ATTRIBUTES  # noqa: PLC0415
-
-    return ATTRIBUTES if tag == _ANY else CARD_ATTRIBUTES
-
-
-def _allowed(tag: str, name: str, value: str) -> bool:
-    if name not in _attributes(tag):
-        return False
+def _allowed(name: str, value: str) -> bool:
     if name == "free-by":
         return value.strip(_BLANKS) in _FREE_BY
     # What has been read knows Python's blanks, and as chzdev one after the dash of a range.
-    ends = value.split("-")[1:] if name in _LISTS else []
-    return value.isascii() and not any(end[:1].strip(_BLANKS) != end[:1] for end in ends)
+    return (
+        name in _LISTS
+        and value.isascii()
+        and not any(end[:1].strip(_BLANKS) != end[:1] for end in value.split("-")[1:])
+    )
 
 
 def _ids(matrix: Element, name: str) -> IdSet:

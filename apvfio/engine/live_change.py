@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from apvfio.engine.carry_out import Outcome, carry_out, carry_out_rest
 from apvfio.engine.deferred import Pace
 from apvfio.engine.kernel_move import require_still
+from apvfio.engine.lost_overrides import explained
 from apvfio.engine.plan_start import plan_with, require_criteria_met, with_offline_queues
 from apvfio.engine.signs_of_life import Evidence
 from apvfio.engine.state import bring_up_to_date, read_ledger, read_state
@@ -96,8 +97,9 @@ def apply_change(
             apply_steps(system.sysfs, reassignment_steps(lease, seen.host))
             verify_device(system.sysfs, lease, there)
         except (ApvfioError, OSError) as error:
+            why = explained(system.sysfs, found.plan, error)
             _give_up(system, ledger, lease._replace(live_change=None))
-            raise readable(error).for_guest(request.guest) from None
+            raise readable(why).for_guest(request.guest) from None
         return found
 
 

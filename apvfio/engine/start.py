@@ -74,9 +74,12 @@ def start_guest(
             bind_queues(system.sysfs, there)
             verify_device(system.sysfs, plan.lease, there)
         except (ApvfioError, OSError) as error:
+            from apvfio.engine.lost_overrides import explained  # noqa: PLC0415  few starts fail
+
+            why = explained(system.sysfs, plan, error)
             record.changes(system, [found, plan.ledger], plan)
             _undo(system, plan, state, error)
-            raise readable(error).for_guest(request.guest) from None
+            raise readable(why).for_guest(request.guest) from None
         ledger = _held(system, plan, expected=expected)
         ledger_file.save(system.files, ledger)
         record.changes(system, [found, plan.ledger, ledger], plan)

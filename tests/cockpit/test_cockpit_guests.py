@@ -88,6 +88,25 @@ def test_a_refusal_names_guest_and_queues(env: LabEnv, open_page: OpenPage) -> N
     assert f"<{PREFIX}:matrix" not in annotation(env, "db2")
 
 
+def test_adapters_of_several_kinds(env: LabEnv, open_page: OpenPage) -> None:
+    env.define("db1", None, None)
+    page = open_page(command=in_lab(env.lab))
+    page.until("#guests", "No guest requests queues.")
+    kinds = "mode=cca,adapters=1; mode=ep11,adapters=1"
+    page.plan("Set a request…", guest="db1", how="any", any="domains=2", cards=kinds, control="usage")
+    page.until("dialog", "4 queues: 01.0001, 01.0002, 0a.0001, 0a.0002")
+    page.until("dialog", "<ap:cards")
+    page.finish("Set")
+    page.until("#guests", "any domains=2; mode=cca,adapters=1; mode=ep11,adapters=1, control domains usage")
+    assert annotation(env, "db1").count(f"<{PREFIX}:cards") == 2
+
+    # The dialog has what the guest requests, and keeps what is not changed.
+    page.plan("Change db1", any="domains=1")
+    page.until("dialog", "2 queues: 01.0001, 0a.0001")
+    page.finish("Set")
+    page.until("#guests", "any domains=1; mode=cca,adapters=1; mode=ep11,adapters=1, control domains usage")
+
+
 @pytest.fixture
 def frozen(env: LabEnv) -> Iterator[LabEnv]:
     """The lab with a guest, and a daemon that does not answer."""

@@ -33,6 +33,7 @@ PAGES = [
             "how-it-works",
             "json",
             "keep-queues",
+            "kubernetes",
             "masks",
             "mdevctl",
             "metrics",
