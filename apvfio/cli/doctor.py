@@ -23,9 +23,7 @@ _COLORS = {PROBLEM: RED, WARNING: YELLOW}
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser(
-        "doctor", help="find out why guests do not get their queues; changes nothing"
-    )
+    parser = commands.add_parser("doctor", help="find out why guests do not get their queues; change nothing")
     add_source(parser)
     add_color(parser, "problems and warnings")
     add_json(parser)

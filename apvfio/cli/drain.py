@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio drain``: take guests off adapters or domains before a planned change, and move them back."""
+"""``apvfio drain``: move guests away from adapters or domains before a planned change, and back after it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 _HELP = """\
 Guests that request queues by criteria get other queues while they run. The other guests
-are listed with the command that stops each. No guest starts with a drained queue, also
-after a boot, until --restore ends the drain.
+are listed, each with the command that stops it. Until --restore ends the drain, no guest
+starts with a drained queue, also after a boot.
 """
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "drain", help="take guests off adapters or domains before a planned change", description=_HELP
+        "drain", help="move guests away from adapters or domains before a planned change", description=_HELP
     )
     area = parser.add_mutually_exclusive_group()
     add_area(area, "queues on")

@@ -46,12 +46,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     what.add_argument(
         "--give-up",
         action="store_true",
-        help="return the queues that are held for the guest, which does not come",
+        help="return the queues that are held for the guest, because it will not arrive",
     )
     what.add_argument(
         "--hold",
         action="store_true",
-        help="also hold masks and overrides still until standard input ends: the kernel migrates the guest",
+        help="also prevent changes of masks and overrides until standard input ends, for a migration by the "
+        "kernel",
     )
     add_json(parser)
     parser.set_defaults(run=run)

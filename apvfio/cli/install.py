@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "install",
         help="install apvfio's hook, units, rules and manuals on this host",
-        description="Shows what it will do, then does it. Nothing is restarted.\n"
+        description="Show each change, then make it. No daemon is restarted.\n"
         "With --root DIR the files are put below DIR, and no command is run.",
     )
     parser.add_argument(

@@ -58,10 +58,14 @@ class _Row(NamedTuple):
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command and its verbs."""
-    keys = commands.add_parser("keys", help="list the master keys of queues, and forget remembered ones")
+    keys = commands.add_parser(
+        "keys", help="list the verification patterns of master keys, and forget remembered ones"
+    )
     verbs = keys.add_subparsers(dest="verb", metavar="VERB", required=True)
-    show = verbs.add_parser("list", help="list the master keys: read from the host's queues, else remembered")
-    forget = verbs.add_parser("forget", help="forget remembered master keys, as after a key ceremony")
+    show = verbs.add_parser(
+        "list", help="list the patterns, read from the host's queues or remembered for the others"
+    )
+    forget = verbs.add_parser("forget", help="forget remembered patterns, as after a key ceremony")
     forget.add_argument("queues", metavar="QUEUE", nargs="*", help="a queue, as 0a.001b")
     forget.add_argument("--adapters", metavar="LIST", help="all queues of these adapters, as 0,0xa")
     forget.add_argument("--domains", metavar="LIST", help="all queues of these domains, as 1-2,4")

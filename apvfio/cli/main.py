@@ -43,7 +43,7 @@ _MODULES = (
 _COMMANDS = {name: name for name in _MODULES} | {"undefine": "define"}
 """The module of each command in `apvfio.cli`."""
 _EXITS = """\
-exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (somebody else's queue), 4 refused by policy,
+exit codes: 0 ok, 1 failure, 2 usage, 3 conflict (the queue has another owner), 4 refused by policy,
 5 the host lacks something, 6 bad request, 130 interrupted
 """
 
@@ -52,7 +52,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     """Build the parser of the whole command line, or that which knows only ``command``, in half the time."""
     parser = Parser(
         prog="apvfio",
-        description="Crypto Express queues for KVM guests on IBM Z: given at start, returned at shutdown.",
+        description="Assign Crypto Express queues to KVM guests on IBM Z, and return them at shutdown.",
         epilog=f"{examples('')}\n{_EXITS}",
     )
     parser.add_argument(
@@ -73,7 +73,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
         "--root",
         metavar="DIR",
         default=os.environ.get("APVFIO_ROOT") or "/",
-        help="find /sys, /etc and /run below DIR, as of a mounted simulated host (environment: APVFIO_ROOT)",
+        help="use /sys, /etc and /run below DIR, such as a mounted simulated host (environment: APVFIO_ROOT)",
     )
     parser.add_argument(
         "-c",

@@ -53,16 +53,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--migrate-uri", metavar="URI", help="have libvirt send the guest's memory to URI")
     parser.add_argument(
-        "--back-uri", metavar="URI", help="have libvirt send the guest's memory to URI if it has to come back"
+        "--back-uri",
+        metavar="URI",
+        help="have libvirt send the guest's memory to URI if the guest has to be migrated back",
     )
     parser.add_argument(
-        "--tls", action="store_true", help="encrypt the guest's memory on the way, with libvirt's TLS"
+        "--tls",
+        action="store_true",
+        help="encrypt the guest's memory during the transfer, with libvirt's TLS",
     )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=whole_number(_SHORTEST_WAIT, _LONGEST_WAIT),
-        help="end within SECONDS, which include the way back of a guest that cannot be moved in time",
+        help="end within SECONDS, even if the migration has to be undone",
     )
     parser.add_argument(
         "--keep-definition",
@@ -76,8 +80,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--by-kernel",
         choices=by_kernel.WAYS,
         default=by_kernel.NEVER,
-        help="experimental: have the kernel migrate the guest's device, so that it keeps its queues on the "
-        "way; auto: if that is possible; only: or refuse (default: never)",
+        help="experimental: have the kernel migrate the guest's device, so that it keeps its queues "
+        "meanwhile; auto: if possible; only: refuse otherwise (default: never)",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--back", action="store_true", help="bring back a guest whose migration was interrupted")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("plan", help="preview the start of a guest; changes nothing")
+    parser = commands.add_parser("plan", help="preview the start of a guest; change nothing")
     add_source(parser)
     parser.add_argument(
         "--all",

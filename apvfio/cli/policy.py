@@ -23,10 +23,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Register the command and its verbs."""
     policy = commands.add_parser("policy", help="show the policy in force, and check its file")
     verbs = policy.add_subparsers(dest="verb", metavar="VERB", required=True)
-    show = verbs.add_parser("show", help="show all settings, those with their default value as well")
+    show = verbs.add_parser("show", help="show all settings, including defaults")
     show.set_defaults(run=_show)
     add_json(show)
-    check = verbs.add_parser("check", help="check the policy's file, and that its reserved queues exist")
+    check = verbs.add_parser("check", help="check the policy's file, and whether its reserved queues exist")
     check.set_defaults(run=_check)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
-    parser = commands.add_parser("release", help="return the queues of a guest that libvirt has forgotten")
+    parser = commands.add_parser("release", help="return the queues of a guest that no longer runs")
     parser.add_argument(
         "guest", metavar="GUEST", help="name or UUID of the guest, as 'apvfio status' shows it"
     )
