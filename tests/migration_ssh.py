@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SSHD = "/usr/sbin/sshd"
 _CONFIG = """\
-ListenAddress 127.0.0.1:{port}
+ListenAddress {address}:{port}
 HostKey {directory}/key
 AuthorizedKeysFile {directory}/key.pub
 PidFile {directory}/pid
@@ -45,11 +45,17 @@ def missing() -> str:
     )
 
 
-class Ssh:
-    """An sshd of its own, on a port of its own."""
+def in_network(pid: int) -> list[str]:
+    """The words before a command that is to run in the network namespace of the process ``pid``."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net", "--"]
 
-    def __init__(self, directory: Path) -> None:
+
+class Ssh:
+    """An sshd of its own, on a port of its own, in the network of the process ``network`` if given."""
+
+    def __init__(self, directory: Path, address: str = "127.0.0.1", network: int | None = None) -> None:
         self._directory = directory
+        self._address, self._network = address, network
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -59,12 +65,15 @@ class Ssh:
         key = self._directory / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
         config = self._directory / "config"
-        config.write_text(_CONFIG.format(port=self._port, directory=self._directory))
+        text = _CONFIG.format(address=self._address, port=self._port, directory=self._directory)
+        config.write_text(text)
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self._sshd = subprocess.Popen([SSHD, "-D", "-f", config], stderr=subprocess.DEVNULL)
+        inside = in_network(self._network) if self._network else []
+        self._sshd = subprocess.Popen([*inside, SSHD, "-D", "-f", config], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
+            # With its state, 0A, as proc(5) has it.
+            if f":{self._port:04X} 00000000:0000 0A " in Path(f"/proc/{self._sshd.pid}/net/tcp").read_text():
                 return self
             time.sleep(0.1)
         raise AssertionError("sshd does not listen")
@@ -80,7 +89,7 @@ class Ssh:
     def uri(self, env: LabEnv) -> str:
         """The libvirtd of ``env``, reached by libvirt's own ssh."""
         options = f"keyfile={self._directory}/key&no_verify=1&no_tty=1&proxy=netcat"
-        return f"qemu+ssh://root@127.0.0.1:{self._port}/system?socket={env.path('/run/libvirt/libvirt-sock')}&{options}"
+        return f"qemu+ssh://root@{self._address}:{self._port}/system?socket={env.path('/run/libvirt/libvirt-sock')}&{options}"
 
     def at(self, env: LabEnv) -> str:
         """The command that is apvfio at ``env``."""
@@ -88,13 +97,13 @@ class Ssh:
         known = (
             "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
         )
-        words = f"ssh -T {known} -i {self._directory}/key -p {self._port} root@127.0.0.1"
+        words = f"ssh -T {known} -i {self._directory}/key -p {self._port} root@{self._address}"
         return f"{words} {shlex.quote(remote)}"
 
     def inventory(self) -> dict[str, str]:
         """The variables by which Ansible connects to it."""
         return {
-            "ansible_host": "127.0.0.1",
+            "ansible_host": self._address,
             "ansible_port": str(self._port),
             "ansible_user": "root",
             "ansible_ssh_private_key_file": f"{self._directory}/key",

@@ -44,7 +44,7 @@ def bounded(call: Callable[[], T], seconds: float | None, *, changing: bool = Fa
             over.wait(_INTERRUPTED)
         raise
     if not in_time:
-        raise TimeoutError(f"no answer within {seconds:g} s")
+        raise TimeoutError(f"no answer within {seconds:.3g} s")
     if failures:
         raise failures[0]
     return results[0]

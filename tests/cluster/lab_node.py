@@ -11,6 +11,7 @@ from apvfio.mdev import programs
 from apvfio.model.mask_grammar import parse_list
 from apvfio.sim.kernel import SimKernel
 from cluster.one_node import CHECKOUT, SCRIPT
+from cluster.watching import have_watched
 from lab.hook import hook_script
 from lab.lab import Lab
 from migration_env import make_migratable
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from cluster.switch import Switch
 
 GUESTS = "/etc/apvfio/guests"
-MARK = "/run/apvfio-node"
-"""Where a node has its name, and the cluster's directory, for who looks from outside."""
-WATCHED = "/var/lib/libvirt/watched"
 _ADAPTERS = {0: "accel", 1: "cca", 10: "ep11"}
 KEY = "a1" * 16 + "00" * 16
 _PATIENCE = 60.0
@@ -91,11 +89,9 @@ class LabNode:
                 raise
 
     def _boot(self, lab: Lab) -> None:
-        watched = Path(f"{lab.work}{WATCHED}")
-        watched.mkdir(parents=True)
-        watched.chmod(0o1777)  # QEMU, which is nobody in particular, makes its monitor there
         self._switch.plug(self.name, lab.network, self.address)
-        self.sh(f"mkdir -p {GUESTS}; hostname {self.name}; echo '{self.name} {self._work.parent}' >{MARK}")
+        have_watched(lab, self.name, self._work.parent)
+        self.sh(f"mkdir -p {GUESTS}; hostname {self.name}")
         for name, text in self.guests.items():
             self.write(f"{GUESTS}/{name}.xml", text)
         make_migratable(lab)

@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import suppress
 
-from cluster.lab_node import MARK, WATCHED
+from cluster.watching import MARK, WATCHED
 
 INTERVAL = 0.07
 _ANSWER = 0.25
@@ -45,11 +45,12 @@ class Monitor:
         self._socket.connect(f"/proc/{pid}/root{WATCHED}/{inner}")
         self._asks({"execute": "qmp_capabilities"})
 
-    def ask(self) -> None:
-        """Have `status` be what QEMU says now."""
+    def ask(self) -> bool:
+        """Have `status` be what QEMU says now; return whether it has said so."""
         answer = self._asks({"execute": "query-status"})
         if answer:
             self.status = answer["status"]
+        return bool(answer)
 
     def close(self) -> None:
         """Forget it."""
@@ -107,13 +108,16 @@ class Watch:
         return seen, [guest for guest, pids in running.items() if len(pids) > 1 and self._do_all_run(pids)]
 
     def _do_all_run(self, pids: list[int]) -> bool:
-        """Whether those asked first still run after those asked last did."""
+        """Whether those asked first still run after those asked last did.
+
+        A QEMU process that is stopped does not answer, and runs no processors.
+        """
         for pid in pids:
             try:
-                self._monitors[pid].ask()
+                answers = self._monitors[pid].ask()
             except (OSError, KeyError):
                 return False
-            if self._monitors[pid].status != _RUNNING:
+            if not answers or self._monitors[pid].status != _RUNNING:
                 return False
         return True
 

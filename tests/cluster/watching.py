@@ -7,15 +7,32 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.namespace import environment
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from lab.lab import Lab
+
+
+MARK = "/run/apvfio-node"
+"""Where a node has its name, and the watcher's directory."""
+WATCHED = "/var/lib/libvirt/watched"
+"""The directory in which QEMU makes a monitor for the watcher."""
+
+
+def have_watched(lab: Lab, name: str, directory: Path) -> None:
+    """Let the watcher with that ``directory`` see the guests of ``lab`` as those of the node ``name``."""
+    watched = Path(f"{lab.work}{WATCHED}")
+    watched.mkdir(parents=True)
+    watched.chmod(0o1777)  # QEMU is nobody in particular
+    done = lab.run(["tee", MARK], stdin=f"{name} {directory}\n")
+    assert done.returncode == 0, done.stderr
 
 
 class Change(NamedTuple):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Migrations in which a process dies, hangs or is interrupted at a random moment, whichever takes part.
+"""Migrations in which a process dies, hangs or is interrupted, or the link is cut, at a random moment.
 
 Each ends with an exit code that says where the guest is, and the same command, or ``--back``, brings it to
-an end within its time.
+an end within its time. Both hosts have a network of their own, and a watcher asks both QEMUs all the time
+whether the guest's processors run.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from apvfio.migration.places import BOTH, EXIT_CODES, HERE_WITHOUT, NOWHERE, THERE, THERE_WITHOUT, UNCLEAR
+from cluster.switch import Switch
+from cluster.watching import Watcher, have_watched
 from daemon_env import REQUESTED
 from hosts import mdev
 from lab.namespace import environment
 from migration_env import NAME, Pair, Standing, tree, uri
-from migration_ssh import Ssh, children, missing, send
+from migration_ssh import Ssh, children, in_network, missing, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,10 +46,12 @@ class Blow(NamedTuple):
 
     victim: str
     number: int
+    """The signal; 0 for the link, which gets none."""
     after: float
 
     def __str__(self) -> str:
-        return f"{signal.Signals(self.number).name} to {self.victim} after {self.after:.2f} s"
+        what = f"{signal.Signals(self.number).name} to" if self.number else "cut of"
+        return f"{what} {self.victim} after {self.after:.2f} s"
 
 
 VICTIMS = {
@@ -60,7 +65,7 @@ VICTIMS = {
     "qemu there": (signal.SIGKILL, signal.SIGSTOP),
     "ssh": (signal.SIGKILL, signal.SIGSTOP),
     "sshd": (signal.SIGKILL, signal.SIGSTOP),
-    "link": (signal.SIGSTOP,),
+    "link": (0,),
 }
 
 
@@ -70,26 +75,54 @@ def blow(seed: int) -> Blow:
     return Blow(victim, choice.choice(VICTIMS[victim]), choice.uniform(0.2, SLOW))
 
 
+ADDRESS = {"here": "10.78.0.1", "there": "10.78.0.2"}
+SWITCH = "10.78.0.254"
+
+
+class Way(NamedTuple):
+    """The way between the two hosts, and who looks at both."""
+
+    switch: Switch
+    ssh: Ssh
+    watcher: Watcher
+
+
 @pytest.fixture(scope="module")
-def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
+def way(two_labs: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     if reason := missing():
         pytest.skip(reason)
-    with Ssh(tmp_path_factory.mktemp("ssh")) as ssh:
-        yield ssh
+    watched = tmp_path_factory.mktemp("watched")
+    with Switch(SWITCH) as switch, Watcher(watched) as watcher:
+        for name, env in (("here", two_labs.here), ("there", two_labs.there)):
+            switch.plug(name, env.lab.network, ADDRESS[name])
+            have_watched(env.lab, name, watched)
+        with Ssh(tmp_path_factory.mktemp("ssh"), ADDRESS["there"], two_labs.there.lab.network) as ssh:
+            yield Way(switch, ssh, watcher)
+    assert watcher.looks().rate > 3, "too few looks to tell"
 
 
 @pytest.fixture
-def pair(two_labs: Pair) -> Iterator[Pair]:
+def pair(two_labs: Pair, way: Way) -> Iterator[Pair]:
+    way.switch.mend("there")
     before = two_labs.standing()
     yield two_labs
+    way.switch.mend("there")
     two_labs.recover()
     assert two_labs.standing() == before
 
 
 def words(pair: Pair, ssh: Ssh, *more: str) -> list[str]:
     return [
+        *in_network(pair.here.lab.network),
         *(sys.executable, "-m", "apvfio", "--root", tree(pair.here), "migrate", "--connect", uri(pair.here)),
-        *("--at", ssh.at(pair.there), "--migrate-uri", pair.way(), "--back-uri", pair.way()),
+        *(
+            "--at",
+            ssh.at(pair.there),
+            "--migrate-uri",
+            f"tcp://{ADDRESS['there']}",
+            "--back-uri",
+            f"tcp://{ADDRESS['here']}",
+        ),
         *("--timeout", str(LIMIT), NAME, ssh.uri(pair.there), *more),
     ]
 
@@ -107,10 +140,10 @@ def begin(argv: list[str]) -> subprocess.Popen[str]:
 
 
 class Strike:
-    """Strikes once, and puts in order what it stopped or killed."""
+    """Strikes once, and puts in order what it stopped, killed or cut."""
 
-    def __init__(self, pair: Pair, ssh: Ssh, process: subprocess.Popen[str]) -> None:
-        self._pair, self._ssh, self._process = pair, ssh, process
+    def __init__(self, pair: Pair, way: Way, process: subprocess.Popen[str]) -> None:
+        self._pair, self._way, self._ssh, self._process = pair, way, way.ssh, process
         self._stopped: list[int] = []
 
     def __call__(self, blow: Blow, choice: random.Random) -> bool:
@@ -120,10 +153,12 @@ class Strike:
                 os.killpg(self._process.pid, blow.number)
                 return True
             return False
+        if blow.victim == "link":
+            self._way.switch.cut("there")
+            return True
         pids = self._victims(blow.victim)
-        if pids and blow.victim != "link":
-            pids = [choice.choice(pids)]
-        for pid in pids:
+        if pids:
+            pid = choice.choice(pids)
             send(pid, blow.number)
             if blow.number == signal.SIGSTOP:
                 self._stopped.append(pid)
@@ -141,12 +176,12 @@ class Strike:
             "qemu there": lambda: there.lab.pids(QEMU),
             "ssh": ssh.clients,
             "sshd": ssh.sessions,
-            "link": lambda: [*ssh.sessions(), *ssh.clients()],
         }
         return found[name]()
 
     def over(self) -> None:
-        """Let what was stopped go on, and start a daemon that was killed."""
+        """Let what was stopped go on, mend the link, and start a daemon that was killed."""
+        self._way.switch.mend("there")
         for pid in self._stopped:
             send(pid, signal.SIGCONT)
         for env in (self._pair.here, self._pair.there):
@@ -173,14 +208,14 @@ MEANS = {
 }
 
 
-def trial(pair: Pair, ssh: Ssh, seed: int) -> str:
+def trial(pair: Pair, way: Way, seed: int) -> str:
     """One migration that is struck, and the command that follows; what came of it, in words."""
-    struck = blow(seed)
+    struck, ssh, since = blow(seed), way.ssh, time.time()
     pair.here.define_xml(NAME, pair.here.xml(NAME, REQUESTED, mdev(1)))
     pair.here.virsh("start", NAME)
     begun = time.monotonic()
     process = begin(words(pair, ssh))
-    strike = Strike(pair, ssh, process)
+    strike = Strike(pair, way, process)
     try:
         time.sleep(struck.after)
         hit = process.poll() is None and strike(struck, random.Random(seed))
@@ -214,6 +249,7 @@ def trial(pair: Pair, ssh: Ssh, seed: int) -> str:
         assert end == (("here", True) if back else ("there", True)), story
     else:
         assert end == MEANS.get(code, ("here", True)), story
+    assert way.watcher.twice(since) == [], story
     return story
 
 
@@ -234,5 +270,5 @@ def settled(pair: Pair) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200))
-def test_struck_at_random(pair: Pair, ssh: Ssh, seed: int) -> None:
-    trial(pair, ssh, seed)
+def test_struck_at_random(pair: Pair, way: Way, seed: int) -> None:
+    trial(pair, way, seed)
