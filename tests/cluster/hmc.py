@@ -45,7 +45,7 @@ class Hmc:
         self.asked: list[str] = []
         """The requests that it was sent, the oldest first."""
         self.answers = True
-        """Whether it answers at all; a dead one takes connections, and says nothing."""
+        """Whether it answers at all. A request that it has not answered is lost."""
         address = listening.getsockname()[0]
         self.certificate = directory / "hmc.crt"
         key = directory / "hmc.key"
@@ -64,7 +64,7 @@ class Hmc:
                 return hmc
 
         Handler.partitions = partitions
-        server = ThreadingHTTPServer(listening.getsockname()[:2], Handler, bind_and_activate=False)
+        server = _Server(listening.getsockname()[:2], Handler, bind_and_activate=False)
         server.socket.close()
         # The handshake is the handler's affair: one client that says nothing holds up no other.
         server.socket = context.wrap_socket(listening, server_side=True, do_handshake_on_connect=False)
@@ -78,10 +78,17 @@ class Hmc:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait_for_answers(self) -> None:
-        """Return when it answers again, or never does."""
+    def is_silent(self) -> bool:
+        """Whether a request gets no answer; returns when the HMC answers others, or ends."""
+        silent = not self.answers
         while not self.answers and not self._silent.wait(0.1):
             pass
+        return silent
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client may end at any moment."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -119,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         *_, name, _, operation = self.path.split("/")
         partition = self.partitions[name]
-        self.hmc.wait_for_answers()  # one that does not answer does nothing, either
+        if self.hmc.is_silent():  # one that does not answer does nothing, either
+            self.close_connection = True
+            return
         if operation == "deactivate":
             partition.cut_power()
         elif operation == "load":
@@ -131,7 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {"name": name, "object-uri": f"/api/logical-partitions/{name}", "status": status}
 
     def _answer(self, code: int, document: object = None) -> None:
-        self.hmc.wait_for_answers()
+        if self.hmc.is_silent():
+            self.close_connection = True
+            return
         body = b"" if document is None else json.dumps(document).encode()
         self.send_response(code)
         self.send_header("content-type", "application/json")

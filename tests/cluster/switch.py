@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_BRIDGE = "ip link add br0 type bridge && ip addr add $1/24 dev br0 && ip link set br0 up"
+# With an address of its own: otherwise it has a port's, and is lost to all when that port goes.
+_BRIDGE = """\
+ip link add br0 address 02:00:00:00:00:01 type bridge
+ip addr add $1/24 dev br0
+ip link set br0 up
+echo up
+exec cat  # ends when we do
+"""
 _CLONE_NEWNET = 0x40000000
 
 
@@ -28,9 +35,8 @@ class Switch:
         self.address = address
 
     def __enter__(self) -> Self:
-        script = f"{_BRIDGE} && echo up && exec cat"  # cat ends when we do
         self._keeper = subprocess.Popen(
-            ["unshare", "--net", "sh", "-euc", script, "sh", self.address],
+            ["unshare", "--net", "sh", "-euc", _BRIDGE, "sh", self.address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={"PATH": programs.PATH},

@@ -13,6 +13,7 @@ from cluster.node import Node, node
 from cluster.one_node import NAME
 from json_schema import require
 from memory_host import Machine
+from pacemaker_env import require_program
 
 _QUIET = 12.0
 """Seconds in which there are two looks or more."""
@@ -55,6 +56,13 @@ def test_the_agent_keeps_it_up_to_date_and_writes_nothing_without_need(node: Nod
     time.sleep(_QUIET)
     assert node.version() == before
     assert "apvfio-db1" in node.state()
+
+
+def test_ocf_tester_finds_no_fault(node: Node) -> None:
+    require_program("ocf-tester")
+    options = ("-o", f"guests={node.guests}", "-o", f"apvfio={node.apvfio}")
+    said = node.run("ocf-tester", "-n", "tested", *options, "/usr/lib/ocf/resource.d/apvfio/Queues")
+    assert "passed all tests" in said
 
 
 def test_a_fault_is_shown_and_takes_nothing_away(node: Node) -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apvfio.cluster import cib
 from apvfio.domain.xml_tree import etree
 from apvfio.mdev import programs
 from apvfio.model.errors import HostError
@@ -62,6 +63,9 @@ _CONFIGURATION = """\
     <nvpair id="queues-interleave" name="interleave" value="true"/>
   </meta_attributes>
   <primitive id="queues" class="ocf" provider="apvfio" type="Queues">
+    <meta_attributes id="queues-failures">
+      <nvpair id="queues-failure-timeout" name="failure-timeout" value="60s"/>
+    </meta_attributes>
     <operations><op id="queues-monitor" name="monitor" interval="10s" timeout="30s"/></operations>
   </primitive>
 </clone>
@@ -146,6 +150,9 @@ class ThreeNodes:
         self.create(_CONFIGURATION.format(hmc=_HMC, partitions=partitions))
         for name in self.guests:
             self.create(self.run("apvfio", "cluster", "guest", f"{GUESTS}/{name}.xml", "--xml"))
+            # The lab's guests have no system that could shut down.
+            words = ["--parameter-value", "true", "--set-parameter", "force_stop"]
+            self.run("crm_resource", "--resource", name, *words)
 
     def mend(self) -> None:
         """Give all nodes power, network and services again, and forget failures."""
@@ -154,6 +161,10 @@ class ThreeNodes:
             node.power_on()
             self.switch.mend(name)
         self.wait(lambda: self.online() == set(NODES), "all nodes")
+        for name, node in self.nodes.items():
+            self.run("crm_standby", "--node", name, "--delete")
+            node.sh("for file in /sys/devices/ap/card*/config; do echo 1 >$file; done")
+        self.run("stonith_admin", "--cleanup", "--history", "*")
         self.run("crm_resource", "--cleanup")
 
     def create(self, xml: str) -> None:
@@ -176,6 +187,12 @@ class ThreeNodes:
         """What crm_mon shows."""
         return self.run("crm_mon", "-1", "-A", "-r", "-f", check=False)
 
+    def attributes(self, node: str) -> dict[str, str]:
+        """The attributes of ``node`` that end when it leaves the cluster."""
+        return dict(
+            cib.published(etree.fromstring(self.run("cibadmin", "--query").encode()), node).attributes
+        )
+
     def online(self) -> set[str]:
         """The nodes that the first one counts among its own."""
         shown = self.run("crm_mon", "-1", "--output-as=xml", check=False)
@@ -196,7 +213,9 @@ class ThreeNodes:
 
     def wait_idle(self, seconds: float = PATIENCE) -> None:
         """Wait until Pacemaker has nothing to do."""
-        self.run("crm_resource", "--wait", f"--timeout={seconds:.0f}")
+        node = self.up[0]
+        done = node.result("crm_resource", "--wait", f"--timeout={seconds:.0f}", timeout=seconds + 20)
+        assert done.returncode == 0, f"{done.stderr}{self.state()}"
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         """Wait until ``condition`` holds."""

@@ -102,6 +102,11 @@ class Watcher:
         ends = [change.t for change in changes[1:]] + [time.time()]
         return max((end - max(one.t, since) for one, end in zip(changes, ends) if not one.node), default=0.0)
 
+    def was_always_there(self, guest: str, since: float) -> bool:
+        """Whether the guest had a QEMU at each moment: so it has been migrated, and not started anew."""
+        lines = [line for line in self._lines() if "guests" in line and line["t"] >= since]
+        return all(guest in line["guests"] for line in lines)
+
     def twice(self, since: float = 0.0) -> list[tuple[float, str]]:
         """When which guest's processors ran on two hosts."""
         found = [(line["t"], line["twice"]) for line in self._lines() if "twice" in line]

@@ -94,7 +94,7 @@ class Lab:
 
     def _end(self) -> None:
         try:
-            if self._namespace.running:
+            if self._namespace.is_up:
                 self.libvirtd.stop()
         finally:
             self._namespace.stop()
@@ -144,6 +144,10 @@ class Lab:
     def kill(self, pid: int, number: int) -> None:
         """Send a signal to the process that is called ``pid`` in the lab."""
         self._namespace.kill(pid, number)
+
+    def running(self, *texts: str) -> list[int]:
+        """The processes in the lab whose command line has one of ``texts``, as this process names them."""
+        return self._namespace.running(*texts)
 
     def pids(self, program: str) -> list[int]:
         """The processes in the lab that run ``program``, as this process names them."""

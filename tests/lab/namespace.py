@@ -180,12 +180,22 @@ class Namespace:
                     found.append(int(name))
         return found
 
+    def running(self, *texts: str) -> list[int]:
+        """The processes inside whose command line has one of ``texts``, by their names outside."""
+        found = []
+        for pid in self.pids():
+            with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read().decode("utf-8", "replace").replace("\0", " ")
+                if any(text in line for text in texts):
+                    found.append(pid)
+        return found
+
     def _is_inside(self, pid: str) -> bool:
         inside = os.stat(f"/proc/{self._pid}/ns/pid_for_children")
         return os.path.samestat(os.stat(f"/proc/{pid}/ns/pid"), inside)
 
     @property
-    def running(self) -> bool:
+    def is_up(self) -> bool:
         """Whether there is an inside."""
         return self._first is not None and self._first.poll() is None
 

@@ -30,7 +30,7 @@ AGENT = CHECKOUT / "pacemaker/ocf/Guest"
 BASE = Path("/usr/lib/ocf/resource.d/heartbeat/VirtualDomain")
 APVFIO = Path(sys.executable).with_name("apvfio")
 pytestmark = pytest.mark.skipif(not BASE.exists(), reason="resource-agents is not installed")
-SUCCESS, CONFIGURED, INSTALLED, NOT_RUNNING = 0, 6, 5, 7
+SUCCESS, GENERIC, CONFIGURED, INSTALLED, NOT_RUNNING = 0, 1, 6, 5, 7
 NAME = "db1"
 
 
@@ -53,7 +53,7 @@ def config(env: LabEnv, requested: Matrix | None) -> str:
     return str(path)
 
 
-def agent(env: LabEnv, action: str, file: str) -> CompletedProcess[str]:
+def agent(env: LabEnv, action: str, file: str, **more: str) -> CompletedProcess[str]:
     """Run the agent as Pacemaker does."""
     given = {
         "config": file,
@@ -62,6 +62,7 @@ def agent(env: LabEnv, action: str, file: str) -> CompletedProcess[str]:
         "force_stop": "true",
         "CRM_meta_timeout": "60000",
         **{f"autoset_utilization_{what}": "false" for what in ("cpu", "hv_memory", "host_memory")},
+        **more,
     }
     words = [f"OCF_RESKEY_{name}={value}" for name, value in given.items()]
     words += ["OCF_ROOT=/usr/lib/ocf", f"OCF_RESOURCE_INSTANCE={NAME}", "OCF_RESOURCE_TYPE=Guest"]
@@ -109,6 +110,19 @@ def test_a_guest_that_is_not_valid_is_told_before_it_starts(env: LabEnv) -> None
     Path(file).write_text(Path(file).read_text().replace('domains="1"', 'domains="1000"'))
     done = agent(env, "validate-all", file)
     assert (done.returncode, "1000" in reason(done)) == (CONFIGURED, True)
+
+
+@pytest.mark.parametrize("timeout", ["1000", "10000", "300000"])
+def test_a_migration_that_fails_is_no_reason_to_ban_the_guest(env: LabEnv, timeout: str) -> None:
+    file = config(env, a_matrix("0", "1"))
+    assert agent(env, "start", file).returncode == SUCCESS
+    known = {"CRM_meta_migrate_target": "nowhere.invalid", "CRM_meta_timeout": timeout}
+    for uri in ("qemu+ssh://root@nowhere.invalid/system", "nonsense:///system"):
+        done = agent(env, "migrate_to", file, remoteuri=uri, **known)
+        assert done.returncode == GENERIC, done.stderr
+        assert ("10 s or more" in reason(done)) == (timeout == "1000"), reason(done)
+        assert "--timeout" not in reason(done)
+    assert agent(env, "monitor", file).returncode == SUCCESS
 
 
 @pytest.mark.skipif(not shutil.which("ocf-tester"), reason="ocf-tester is not installed")

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster of three nodes with three guests as a fixture, mended after each test."""
+"""The cluster of three nodes with three guests, and the seed of what happens to it."""
 
 from __future__ import annotations
 
 import os
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apvfio.model.errors import HostError
-from cluster.held_queues import held_queues
+from cluster.settled import GUESTS
 from cluster.three_nodes import ThreeNodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-GUESTS = {"db1": "mode=ep11,domains=2", "db2": "mode=ep11", "web1": "mode=cca"}
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +48,7 @@ def three(one_cluster: ThreeNodes) -> Iterator[ThreeNodes]:
     assert one_cluster.watcher.twice() == []
 
 
-def settled(cluster: ThreeNodes) -> dict[str, str]:
-    """Where each guest runs when Pacemaker is idle; it holds its queues there, and nowhere else."""
-    cluster.wait_idle()
-    where = cluster.where()
-    for node in cluster.up:
-        held = held_queues(node)
-        here = {guest for guest, name in where.items() if name == node.name}
-        assert set(held) == here, (node.name, held, where)
-        for guest, queues in held.items():
-            assert len(queues) == (2 if guest == "db1" else 1), held
-    return where
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Who is hit, other guests and nodes with another ``APVFIO_SEED``."""
+    return random.Random(f"{os.environ.get('APVFIO_SEED', '1')} {request.node.name}")
