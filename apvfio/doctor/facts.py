@@ -160,7 +160,8 @@ class HookFacts(NamedTuple):
     """The hook's file."""
 
     state: str
-    """``missing``, ``link``, ``irregular``, ``foreign``, ``not executable``, ``changed`` or ``same``."""
+    """``missing``, ``link``, ``irregular``, ``foreign``, ``left over`` from the package apvfio, which was
+    removed, ``not executable``, ``changed`` or ``same``."""
     packaged: bool = False
     """Whether the package apvfio brings it to this host, or has brought it."""
     label: str = ""

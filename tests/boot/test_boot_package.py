@@ -159,6 +159,10 @@ def test_from_installation_to_purge(host: Computer) -> None:
     until(lambda: _pending(host) == "")
     host.did("dpkg", "--remove", "apvfio")
     assert host.run("test", "-x", HOOK).returncode == 0
+    assert (
+        f"{HOOK} is left over from the package apvfio, which is not installed"
+        in host.run(*BY_HAND, "doctor").stdout
+    )
     answer = host.run("virsh", "start", "db1")
     assert (answer.returncode, "mediated device" in answer.stderr) == (1, True)
 

@@ -108,6 +108,13 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
             *again,
             code=Exit.CONFLICT,
         )
+    elif hook.state == "left over":
+        # No command: to purge the package is to remove its configuration, too.
+        yield warning(
+            "hook",
+            f"{_HOOK} is left over from the package apvfio, which is not installed.",
+            "Install the package again; or purge it with its configuration, then run 'apvfio install'.",
+        )
     elif hook.state == "link":
         sentence = f"{_HOOK} is a symbolic link: the daemon may not reach its target."
         yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), *again)

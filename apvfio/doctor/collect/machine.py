@@ -69,7 +69,7 @@ _SECOND = 1.0
 def look_at_machine(system: System, ledger: Ledger | None) -> MachineFacts:
     """What there is on this machine; ``system`` must be it."""
     text = otherwise(partial(_text, f"/{HOOK}"), "")
-    of_package = PACKAGED in text or otherwise(partial(packaged, "/"), False)
+    of_package = otherwise(partial(packaged, "/"), False)
     choices = _choices(text, of_package=of_package)
     found = attempt(lambda: tuple(_installed(choices)))
     daemon = find_daemon(checks.daemon())
@@ -136,6 +136,8 @@ def look_at_hook(text: str, found: Seen[tuple[Found, ...]], *, of_package: bool 
     label = otherwise(lambda: os.getxattr(path, "security.selinux").decode().strip("\0"), "")
     if not state and checks.HOOK_PROGRAM not in text:
         state = "foreign"  # one that is not executable must not be made so
+    elif not state and PACKAGED in text and not of_package:
+        state = "left over"
     elif not state and not mode & stat.S_IXUSR:
         state = "not executable"
     elif not state:

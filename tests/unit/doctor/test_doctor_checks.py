@@ -45,7 +45,7 @@ from apvfio.doctor.text import lines
 from apvfio.install import checks as installation
 from apvfio.install.checks import Finding
 from apvfio.install.file_changes import CHANGED, NEW, SAME, Found
-from apvfio.install.installed_files import HOOK
+from apvfio.install.installed_files import HOOK, PACKAGED
 from apvfio.model.errors import ApvfioError, HostError
 from apvfio.model.ids import NO_IDS, IdSet
 from apvfio.model.matrix import Apqn
@@ -118,6 +118,7 @@ CASES = [
     (on(hook=HookFacts("missing")), "hook", PROBLEM, "apvfio install"),
     (on(hook=HookFacts("changed")), "hook", WARNING, "apvfio install"),
     (on(hook=HookFacts("changed", packaged=True)), "hook", WARNING, ""),
+    (on(hook=HookFacts("left over")), "hook", WARNING, ""),
     (
         on(hook=HookFacts("same", label="etc_t"), enforcing=True),
         "hook-label",
@@ -232,6 +233,17 @@ def test_a_foreign_hook_is_not_made_executable(tmp_path: Any, monkeypatch: pytes
         (tmp_path / "hook").write_text(text)
         monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
         assert look.look_at_hook(text, ()).state == state
+
+
+def test_a_hook_of_a_package_that_is_not_installed_is_left_over(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"#!/bin/sh\n# {PACKAGED}\n# apvfio.libvirt.hook\n"
+    (tmp_path / "hook").write_text(text)
+    (tmp_path / "hook").chmod(0o755)
+    monkeypatch.setattr(look, "HOOK", f"{tmp_path}/hook".lstrip("/"))
+    assert look.look_at_hook(text, ()).state == "left over"
+    assert look.look_at_hook(text, (), of_package=True).state == "changed"
 
 
 REINSTALL = "apt-get install --reinstall apvfio"

@@ -304,9 +304,14 @@ def test_dry_run_and_json(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert shown["commands"] == shown["findings"] == []
     assert shown["package"] == {}
     assert everything(root) == before
+    assert run(root, "install", "--dry-run") == 0
+    foretold = capsys.readouterr().out.splitlines()
+    assert f"would install /{HOOK}" in foretold
     run(root, "install")
+    assert [f"would {line}" for line in capsys.readouterr().out.splitlines()] == foretold
     installed = everything(root)
     assert run(root, "uninstall", "-n") == 0
+    assert f"would remove  /{HOOK}" in capsys.readouterr().out.splitlines()
     assert everything(root) == installed
 
 
