@@ -106,7 +106,7 @@ def describe(found: Plan) -> list[str]:
     secure = " (Secure Execution)" if found.request.secure else ""
     lines = [f"{'guest':<13}{printable(found.request.guest)}{secure}"]
     if found.keeps is not None:
-        has = "has no queues by apvfio" if found.keeps.empty else f"keeps {found.keeps} until it stops"
+        has = "has no queues from apvfio" if found.keeps.empty else f"keeps {found.keeps} until it stops"
         lines.append(
             f"{'now':<13}it runs and {has}; this is the plan of its next start, if nothing else changes"
         )
@@ -190,9 +190,11 @@ def _cost(found: AllGuests) -> Iterator[str]:
     else:
         proven = "no combination of options loses fewer"
         if least < len(lost):
-            proven = f"too many guests to compare all combinations, but none has fewer than {least}"
+            proven = (
+                f"no combination of options loses fewer than {least}; there are too many guests to try all"
+            )
         yield f"the host loses {count_queues(len(lost), 'collateral')}: {some_queues(lost)}; {proven}"
     if found.prefer:
-        yield f'to lose no more in any order of starts: prefer = "{found.prefer}" in the policy'
+        yield f'for this in any order of starts, set prefer = "{found.prefer}" in the policy'
     else:
-        yield "to lose no more in any order of starts: the free-by above in each guest's annotation"
+        yield "for this in any order of starts, set the free-by above in each guest's annotation"

@@ -99,7 +99,8 @@ class GuestStatus(NamedTuple):
         if self.lease is None and self.faults:
             return f"has no queues: {'; '.join(self.faults)}"
         if self.lease is None:
-            return f"has no queues by apvfio{f', but the device {self.device}' if self.device else ''}"
+            device = f", but has the mediated device {self.device}" if self.device else ""
+            return f"has no queues from apvfio{device}"
         if self.faults:
             return f"holds {self.lease.matrix}, but {'; '.join(self.faults)}"
         if self.request is None:
@@ -108,7 +109,7 @@ class GuestStatus(NamedTuple):
         wanted = None if self.request.criteria else self.request.matrix
         if wanted is None or wanted == self.lease.matrix:
             return "has its queues" if wanted else f"has {self.lease.matrix}"
-        return f"has {self.lease.matrix}, and will have the other at its next start"
+        return f"has {self.lease.matrix}; its next start requests other queues"
 
 
 def guest_statuses(

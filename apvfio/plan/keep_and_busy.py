@@ -126,8 +126,8 @@ def _require_open(both: Sequence[Option]) -> None:
     suffix = "" if by_name_only else _RESERVED
     each = "; ".join(f"freeing its {option.name} would take {_reasons(option, suffix)}" for option in both)
     raise PolicyError(
-        f"its queues cannot be freed without queues {'reserved for' if by_name_only else 'needed by'} "
-        f"the host: {each}.",
+        "its queues can be freed only together with queues "
+        f"{'reserved for' if by_name_only else 'needed by'} the host: {each}.",
         queues={queue for option in both for queue in _against(option)},
         remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
     )

@@ -290,7 +290,7 @@ def test_the_rpm_package(host: Computer, rpm_package: Path) -> None:
     host.virsh("start", "db1")
     assert _pending(host) == "0,10"
     answer = host.run("rpm", "--erase", "apvfio")
-    assert (answer.returncode, "guest db1 would not return the queues" in answer.stderr) == (1, True)
+    assert (answer.returncode, "guest db1 holds queues, which nothing returns" in answer.stderr) == (1, True)
     host.virsh("destroy", "db1")
     until(lambda: _pending(host) == "")
     # What %systemd_preun does with Fedora's macros.

@@ -129,8 +129,8 @@ def test_a_guest_that_runs_with_other_queues(
     libvirtd.define("two", 2, a_matrix("1", "1")).create()
     host.run("guest", "list", "-c", URI)
     out = capsys.readouterr().out
-    assert "has adapters 10, domains 4, and will have the other at its next start" in out
-    assert "has no queues by apvfio" in out
+    assert "has adapters 10, domains 4; its next start requests other queues" in out
+    assert "has no queues from apvfio" in out
 
 
 def test_a_host_that_cannot_be_asked(
@@ -256,4 +256,7 @@ def test_a_running_guest_with_a_device_that_nothing_requests(
 ) -> None:
     libvirtd.define("one", 1, None, mdev(1)).create()
     host.start(a_request("0", "1", 2)._replace(mdev=mdev(1)))
-    assert listed(host, capsys)["one"]["now"] == f"has no queues by apvfio, but the device {mdev(1)}"
+    assert (
+        listed(host, capsys)["one"]["now"]
+        == f"has no queues from apvfio, but has the mediated device {mdev(1)}"
+    )

@@ -261,7 +261,11 @@ def test_its_device_is_there_and_holds_something_else(host: Patient) -> None:
     ("policy", "files", "says"),
     [
         ('[reserve]\nadapters = "0"\n', {}, "reserved for the host"),
-        ('[reserve]\nqueues = ["00.0004", "01.0001"]\n', {}, "cannot be freed without queues reserved"),
+        (
+            '[reserve]\nqueues = ["00.0004", "01.0001"]\n',
+            {},
+            "can be freed only together with queues reserved",
+        ),
         ("[keep]\naccel = 4\n", {}, "leaving the host"),
         ("", {"etc/zkey/repository/disk.info": "apqns = 00.0001\n"}, "zkey's key 'disk' needs"),
     ],

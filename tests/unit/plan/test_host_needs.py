@@ -84,7 +84,7 @@ def test_both_ways_closed_is_an_error_that_tells_of_each(machine: Machine, rule:
     use(machine, rule, ROW)
     error = refusal(machine)
     assert (
-        "its queues cannot be freed without queues needed by the host: "
+        "its queues can be freed only together with queues needed by the host: "
         f"freeing its adapters would take {ROW}, {SAYS[rule]}; "
         f"freeing its domains would take {COLUMN}, reserved for the host."
     ) in str(error)
