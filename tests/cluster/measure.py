@@ -150,8 +150,10 @@ def main(argv: list[str] | None = None) -> int:
         twice = cluster.watcher.twice()
     looks = cluster.watcher.looks()
     times = [seconds for one in kills for seconds in one.seconds.values()]
+    first = [min(one.seconds.values()) for one in kills if one.seconds]
     lost = [guest for one in kills for guest in one.lost]
     _say(f"kills: {len(kills)}, guests {len(times)}, not again {len(lost)}{_spread(times)}")
+    _say(f"the first guest of each kill{_spread(first)}")
     each = [one.each for one in evacuations]
     restarted = sum(not one.live for one in evacuations)
     _say(f"evacuations: {len(each)}, not live {restarted}{_spread(each)} a guest")

@@ -87,6 +87,7 @@ def test_a_guest_is_moved_live(three: ThreeNodes, rng: random.Random) -> None:
     with moved(three, guest, target):
         assert settled(three) == {**before, guest: target}
     assert three.watcher.was_always_there(guest, since)
+    assert f"apvfio_migration_{guest}" not in three.attributes(before[guest])
 
 
 def test_a_destination_that_refuses_leads_to_a_running_guest(three: ThreeNodes, rng: random.Random) -> None:
@@ -100,7 +101,9 @@ def test_a_destination_that_refuses_leads_to_a_running_guest(three: ThreeNodes, 
     try:
         with moved(three, guest, target):
             assert settled(three) == {**before, guest: target}
-            assert "Bus 'ap-bus' is full" in shows_failure(three, guest, "migrate_to", before[guest])
+            assert shows_failure(three, guest, "migrate_to", before[guest])
+            assert "Bus 'ap-bus' is full" in three.attributes(before[guest])[f"apvfio_migration_{guest}"]
+            assert f"apvfio_migration_{guest}" in three.state()
     finally:
         node.sh("rm /var/lib/libvirt/full")
 
@@ -152,7 +155,9 @@ class moved:  # noqa: N801
 def shows_failure(three: ThreeNodes, guest: str, action: str, node: str) -> str:
     """What crm_mon says of a failed action; nothing if it shows none."""
     lines = [
-        line for line in three.state().splitlines() if re.search(rf"{guest}[ _]{action}\b.* on {node}", line)
+        line
+        for line in three.state().splitlines()
+        if re.search(rf"{guest}\b.*\b{action}\b.* on {node}", line)
     ]
     return lines[-1] if lines else ""
 
