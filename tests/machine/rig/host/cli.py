@@ -29,7 +29,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kernel", default="7.2", help="7.2 (default), 6.12 or 6.1")
+    parser.add_argument("--kernel", default="7.2", help="7.3, 7.2 (default), 6.12 or 6.1")
     parser.add_argument(
         "--share", type=Path, metavar="DIR", help="is /share and the working directory, writable"
     )
