@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from itertools import combinations
 
 from apvfio.model.criteria import count
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
     from apvfio.plan.selection_candidates import Candidates
 
+_MOST_KEYED = 4
+"""Kinds with keys, beyond which all of them or none must have been read just now."""
 _REMEDY = "Request less in <any>, or see 'apvfio queues' for the host's queues."
 
 
@@ -54,16 +57,23 @@ def choose_queues(
     ``kept`` are queues that the host needs beyond those the policy reserves, ``avoid`` those
     that the guest shall not have, whoever else has them. PolicyError if only queues that must
     stay with the host are in the way. Where the request names a master key, one that was read just now comes
-    before any that is remembered.
+    before any that is remembered, for as many kinds of adapters as possible.
     """
     criteria = request.criteria
-    if criteria and criteria.names_keys:
-        read = {queue: seen for queue, seen in known.keys.items() if seen.fresh}
-        if len(read) < len(known.keys):
+    if criteria and criteria.names_keys and any(not seen.fresh for seen in known.keys.values()):
+        for proven in _proofs(criteria):
             with suppress(HostError, PolicyError):
-                proven = known._replace(keys=read)
-                return _choose(request, host, ledger, policy, known=proven, kept=kept, avoid=avoid)
+                return _choose(
+                    request, host, ledger, policy, known=known, kept=kept, avoid=avoid, proven=proven
+                )
     return _choose(request, host, ledger, policy, known=known, kept=kept, avoid=avoid)
+
+
+def _proofs(criteria: Criteria) -> Iterator[frozenset[int]]:
+    """The kinds whose keys could be required to have been read just now, as many as possible first."""
+    keyed = [kind for kind, cards in enumerate(criteria.cards) if cards.keys]
+    for n in range(len(keyed), 0, -1) if len(keyed) <= _MOST_KEYED else [len(keyed)]:
+        yield from map(frozenset, combinations(keyed, n))
 
 
 def _choose(
@@ -75,12 +85,15 @@ def _choose(
     known: CardFacts,
     kept: frozenset[Apqn],
     avoid: frozenset[Apqn],
+    proven: frozenset[int] = frozenset(),
 ) -> Matrix:
     criteria = request.criteria
     assert criteria
     ledger = ledger.with_ending(request.guest_uuid)
     mechanism = mechanism_of(host, ledger, policy)
-    found = candidates(request, host, ledger, policy, known=known, mechanism=mechanism, kept=kept | avoid)
+    found = candidates(
+        request, host, ledger, policy, known=known, mechanism=mechanism, kept=kept | avoid, proven=proven
+    )
     for cards, queues, reasons in zip(criteria.cards, found.kinds, found.stories):
         if not queues:
             which = f"request for {cards.size}" if len(criteria.cards) > 1 else "whole request"

@@ -52,8 +52,12 @@ def candidates(
     known: CardFacts,
     mechanism: str,
     kept: Collection[Apqn],
+    proven: Collection[int] = (),
 ) -> Candidates:
-    """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them."""
+    """The queues that ``request`` might get; ``kept`` are those the host needs though none reserved them.
+
+    Of the kinds ``proven``, only keys count that were read just now.
+    """
     criteria = request.criteria
     assert criteria
     conditions: list[_Condition] = [
@@ -69,7 +73,17 @@ def candidates(
                 lambda queue: "" if queue.domain in control else "domain not controlled",
             )
         )
-    found = [_of_kind(cards, conditions, known, host, secure=request.secure) for cards in criteria.cards]
+    read = {queue: seen for queue, seen in known.keys.items() if seen.fresh} if proven else {}
+    found = [
+        _of_kind(
+            cards,
+            conditions,
+            known._replace(keys=read) if kind in proven else known,
+            host,
+            secure=request.secure,
+        )
+        for kind, cards in enumerate(criteria.cards)
+    ]
     return Candidates(tuple(queues for queues, _ in found), tuple(story for _, story in found))
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
 from hosts import a_matrix, mdev
 from lab.guest import guest_uuid
 from lab.hook import hook_script
@@ -161,3 +163,20 @@ class TestCommands:
         assert "guest any: " in answer.stderr
         assert "ep11" in answer.stderr
         assert state(env) == before
+
+    def test_adapters_of_several_kinds(self, env: LabEnv) -> None:
+        before = state(env)
+        env.define("kinds", None, mdev(9))
+        kinds = ("--cards", "mode=cca,adapters=1", "--cards", "mode=ep11,adapters=1")
+        words = ("guest", "set", "kinds", "--any", "domains=2", *kinds, "--control-domains", "usage")
+        assert env.apvfio(*words).returncode == 0
+        env.virsh("start", "--paused", "kinds")
+        assert state(env).host.mdevs == {mdev(9): Matrix(IdSet([1, 10]), IdSet([1, 2]), IdSet([1, 2]))}
+        # The annotation of the running guest has its kinds, and keeps what is not named.
+        assert env.apvfio("guest", "set", "kinds", "--any", "domains=1", "--live").returncode == 0
+        assert state(env).host.mdevs == {mdev(9): Matrix(IdSet([1, 10]), IdSet([1]), IdSet([1]))}
+        shown = json.loads(env.apvfio("guest", "show", "kinds", "--live", "--json").stdout)
+        assert shown["criteria"] == {"any": "domains=1", "cards": [word for word in kinds if "=" in word]}
+        env.virsh("destroy", "kinds")
+        assert state(env) == before
+        assert env.apvfio("guest", "set", "kinds", "--cards", "mode=ep11,adapters=2").returncode == 5

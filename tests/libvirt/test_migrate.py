@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apvfio.model.errors import Exit
+from apvfio.model.ids import IdSet
+from apvfio.model.matrix import Matrix
 from apvfio.store.policy_file import POLICY
 from daemon_env import (
     REQUESTED,
@@ -382,6 +384,25 @@ def test_other_queues_than_it_has(pair: Pair) -> None:
     done = pair.migrate()
     assert done.returncode == 0, done.stderr
     assert state(pair.there).host.mdevs[mdev(1)].overlap(a_matrix("10", "1")).empty
+    pair.there.virsh("destroy", "owner")
+
+
+def test_adapters_of_several_kinds(pair: Pair) -> None:
+    """At the destination each kind is served by an adapter of its mode, in a domain that is free for both."""
+    xml = pair.here.xml(NAME, REQUESTED, mdev(1))
+    kinds = '<ap:cards mode="accel" adapters="1"/><ap:cards mode="ep11" adapters="1"/>'
+    requested = f'<ap:any domains="1" control-domains="usage">{kinds}</ap:any>'
+    pair.here.define_xml(NAME, xml.replace('<ap:matrix adapters="0,10" domains="1-2"/>', requested))
+    pair.there.define("owner", a_matrix("10", "1"), mdev(2))
+    pair.there.virsh(*START, "owner")
+    pair.here.virsh(*START, NAME)
+    assert state(pair.here).host.mdevs[mdev(1)] == Matrix(IdSet([0, 10]), IdSet([1]), IdSet([1]))
+    done = pair.migrate()
+    assert done.returncode == 0, done.stderr
+    arrived = state(pair.there).host.mdevs[mdev(1)]
+    assert (arrived.adapters, arrived.control_domains) == (IdSet([0, 10]), arrived.domains)
+    assert arrived.overlap(a_matrix("10", "1")).empty
+    assert "its annotation does not ask for them" not in done.stderr
     pair.there.virsh("destroy", "owner")
 
 

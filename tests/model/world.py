@@ -30,6 +30,7 @@ from apvfio.engine.mechanism import switch_mechanism
 from apvfio.engine.reconcile import reconcile_host
 from apvfio.engine.start import start_guest
 from apvfio.engine.stop import release_guest
+from apvfio.model.criteria import CardCriteria, Criteria
 from apvfio.model.errors import ApvfioError
 from apvfio.model.ledger import CHANGING
 from apvfio.model.mask_grammar import parse_mask_spec
@@ -91,7 +92,12 @@ REQUESTS = (
     ("5", "1"),
     ("3", "4,9"),
 )
-CRITERIA = (a_criteria("cca"), a_criteria("ep11", domains=2), a_criteria("cca", adapters=2))
+CRITERIA = (
+    a_criteria("cca"),
+    a_criteria("ep11", domains=2),
+    a_criteria("cca", adapters=2),
+    Criteria((CardCriteria("cca"), CardCriteria("ep11")), control_usage=True),
+)
 
 
 class World(Lives):

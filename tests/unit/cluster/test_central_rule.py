@@ -67,7 +67,9 @@ def criteria() -> st.SearchStrategy[Criteria]:
         drawn = st.tuples(sizes, sizes, st.sampled_from([0, 0, 7, 9]), keys)
         return drawn.map(lambda parts: a_criteria(mode, *parts))
 
-    return st.sampled_from(["accel", "cca", "ep11"]).flatmap(of_mode)
+    alone = st.sampled_from(["accel", "cca", "ep11"]).flatmap(of_mode)
+    kinds = st.builds(lambda one, other: one._replace(cards=one.cards + other.cards), alone, alone)
+    return st.one_of(alone, alone, kinds)
 
 
 @st.composite

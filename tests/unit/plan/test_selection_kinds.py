@@ -86,6 +86,19 @@ def test_a_key_in_its_register() -> None:
     assert "AES master key 0xb2b2b2b2b2b2b2b2 and APKA master key" in str(caught.value)
 
 
+def test_keys_that_were_read_come_first_for_as_many_kinds_as_possible() -> None:
+    wanted = Criteria((CardCriteria("cca", keys=(AES,)), CardCriteria("ep11", keys=(WK,))))
+    old = {Apqn(0, d): SeenKeys((AES,), SEEN) for d in (1, 2)}
+    old |= {Apqn(2, d): SeenKeys((WK,), SEEN) for d in (1, 2)}
+    assert chosen(wanted, HOST, KNOWN._replace(keys=old)) == a_matrix("0,2", "1")
+    one_read = {**old, Apqn(1, 2): keyed(AES)}
+    assert chosen(wanted, HOST, KNOWN._replace(keys=one_read)) == a_matrix("1-2", "2")
+    other_read = {**old, Apqn(3, 2): keyed(WK)}
+    assert chosen(wanted, HOST, KNOWN._replace(keys=other_read)) == a_matrix("0,3", "2")
+    both_read = {**one_read, Apqn(3, 2): keyed(WK)}
+    assert chosen(wanted, HOST, KNOWN._replace(keys=both_read)) == a_matrix("1,3", "2")
+
+
 def test_two_kinds_of_one_mode_are_different_adapters() -> None:
     keys = {Apqn(0, d): keyed(AES) for d in (1, 2)} | {Apqn(1, d): keyed(AES, APKA) for d in (1, 2)}
     one_each = Criteria((CardCriteria("cca", keys=(AES,)), CardCriteria("cca", keys=(APKA,))))
