@@ -79,10 +79,10 @@ def warn_of_saved(guest: Guest) -> None:
         return
     name = shlex.quote(printable(guest.name))
     warning = RequestError(
-        "its next start restores what 'virsh managedsave' stored, with the annotation and the device of "
-        "then, and not what its definition says.",
+        "its next start restores what 'virsh managedsave' stored, with the annotation and device of "
+        "that time, not its present definition.",
         guest=guest.name,
-        remedy=f"If its memory may be lost, run 'virsh managedsave-remove {name}'.",
+        remedy=f"If the stored memory may be lost, run 'virsh managedsave-remove {name}'.",
     )
     warn(str(warning))
 

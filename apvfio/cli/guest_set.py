@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
     from apvfio.plan.start_plan import Plan
 
-_UNCHECKED = "--unchecked sets it all the same."
+_UNCHECKED = "--unchecked writes the request anyway."
 
 
 class _Task(NamedTuple):

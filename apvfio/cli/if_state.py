@@ -52,7 +52,7 @@ def on_premise(system: System, expected: str | None, look: Callable[[System], st
         if look(system) != expected:
             raise ConflictError(
                 "the host or the guest has changed since the plan was made.",
-                remedy="Nothing was done. Plan again, and see whether that is still what you want.",
+                remedy="Nothing was done. Plan again, and check the new plan.",
             )
 
     require()

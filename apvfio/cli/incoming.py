@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
             _require_hook(system)
             # The other host may have given up, or the connection to it may have broken.
             lease = destination.expect(system, xml, abandoned=partial(has_no_reader, _STANDARD_OUTPUT))
-            waits = f"{lease.matrix} by way of {lease.mdev} wait for guest {printable(lease.guest)}"
+            waits = (
+                f"{lease.matrix} through mediated device {lease.mdev} wait for guest {printable(lease.guest)}"
+            )
             print_result(args, lease_json(lease), [waits])
     return Exit.OK
 

@@ -139,7 +139,7 @@ def _require_fit(findings: list[Finding]) -> None:
     hindering = [finding for finding in findings if finding.hinders]
     if hindering:
         first, *others = hindering
-        more = "".join(f" Besides, {other.sentence} {other.remedy}" for other in others)
+        more = "".join(f" In addition, {other.sentence} {other.remedy}" for other in others)
         raise HostError(first.sentence, remedy=f"{first.remedy}{more}")
 
 
@@ -149,8 +149,8 @@ def _notes(found: list[Found]) -> list[str]:
     daemon = checks.daemon_to_reload()
     if first and daemon and any(f.path == HOOK and f.state == NEW for f in found):
         return [
-            f"libvirt had no hook so far and looks for one when it is told to: systemctl reload {daemon}. "
-            "Guests that run go on."
+            f"libvirt had no hook so far. Let it look for hooks: systemctl reload {daemon}. "
+            "Running guests are not affected."
         ]
     return []
 

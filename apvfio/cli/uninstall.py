@@ -94,7 +94,7 @@ def _leave(
         failed += run_all(work.after)
         manifest.finish(args.root, system.files, rest)
     if (work.found or args.package) and system.files.size(AUDIT_LOG):
-        work.notes.append(f"Who had which queue when stays in /{AUDIT_LOG}, for whoever asks later.")
+        work.notes.append(f"The audit log stays in /{AUDIT_LOG}.")
     return failed
 
 

@@ -65,7 +65,7 @@ def parse_output(text: str, program: str) -> etree._Element:
         return etree.fromstring(text.encode(), parser)
     except etree.XMLSyntaxError as error:
         raise ApvfioError(
-            f"{program} has printed no XML: {printable(str(error))}.", remedy="See what it prints."
+            f"{program} did not print XML: {printable(str(error))}.", remedy="See what it prints."
         ) from None
 
 

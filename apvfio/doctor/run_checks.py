@@ -150,6 +150,6 @@ def _defined(files: Files) -> dict[str, bool]:
 def _failed(what: str, error: Exception) -> Check:
     return warning(
         CHECK_FAILED,
-        f"looking at {what} ended with an unexpected {type(error).__name__}: {printable(str(error), 200)}.",
+        f"the check of {what} ended with an unexpected {type(error).__name__}: {printable(str(error), 200)}.",
         "Please report this.",
     )

@@ -103,8 +103,8 @@ def request_of(files: Files, xml: bytes) -> Request | None:
         return asking._replace(matrix=defined, source=source) if defined else None
     if defined and request.criteria is None and defined != request.matrix:
         raise RequestError(
-            f"its annotation requests {request.matrix}, mdevctl's definition of its device "
-            f"{request.mdev} for {defined}.",
+            f"its annotation requests {request.matrix}, but mdevctl's definition of its device "
+            f"{request.mdev} has {defined}.",
             guest=request.guest,
             remedy="Make them agree: 'apvfio undefine' and 'apvfio define' rewrite the definition.",
         )

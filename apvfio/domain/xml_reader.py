@@ -172,7 +172,7 @@ def _restored(element: Element, characters: dict[int, str]) -> Element:
 def not_well_formed(what: str, why: str) -> RequestError:
     """The error for ``what``, an XML document that a parser refuses, with the parser's reason."""
     return RequestError(
-        f"{what} is not well-formed: {printable(why, 200)}.", remedy="Let 'virt-xml-validate' look at it."
+        f"{what} is not well-formed: {printable(why, 200)}.", remedy="Check it with 'virt-xml-validate'."
     )
 
 
@@ -217,7 +217,7 @@ class _Reader:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         if 0 in xml:
-            raise not_well_formed(self._what, "it has a zero byte, as in UTF-16, and is to be in UTF-8")
+            raise not_well_formed(self._what, "it has a zero byte, as in UTF-16, and must be in UTF-8")
         # Once expat has it, no handler could stop what it declares.
         require_no_type(xml, self._what)
         for begin in range(0, len(xml), _PIECE):

@@ -42,7 +42,7 @@ def store(command: str, files: Files, change: MaskChange) -> None:
     _run([command, "--type", "ap", "--persistent", "--yes", *words])
     if masks_file.load(files) != change.stored:
         raise ApvfioError(
-            f"chzdev reported success, but /{persistent_masks.RULE} does not hold what it was given.",
+            f"chzdev reported success, but /{persistent_masks.RULE} does not have the new masks.",
             remedy=f"See the file, and the output of '{' '.join(['chzdev --type ap -p', *words])}'.",
         )
 

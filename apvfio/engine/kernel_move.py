@@ -44,7 +44,7 @@ def require_still(ledger: Ledger) -> None:
     for lease in ledger.moving():
         assert lease.kernel_move
         raise ConflictError(
-            "masks and overrides are held still while the kernel migrates guest "
+            "masks and overrides cannot be changed while the kernel migrates guest "
             f"{printable(lease.guest)} (process {lease.kernel_move.pid}).",
             remedy="Try again when that migration is over.",
         )

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def waits(system: System, ledger: Ledger) -> list[str]:
     """For which guests that hold queues a reconcile waits, in sentences."""
     found = [
-        f"guest {printable(lease.guest)}: while the kernel migrates it, masks and overrides are held still; "
-        "the end of that migration makes the returns"
+        f"guest {printable(lease.guest)}: while the kernel migrates it, masks and overrides cannot be "
+        f"changed; the returns follow when that migration has ended"
         for lease in ledger.moving()
     ]
     if not system.knows_processes:
@@ -34,7 +34,7 @@ def waits(system: System, ledger: Ledger) -> list[str]:
             who = f"process {holder.process.pid}" if holder.process and holder.process.pid else "a process"
             found.append(
                 f"{guest}: its stop was reported, but {who} still has its mediated device; "
-                "the first call after that has ended returns its queues"
+                "the first call of apvfio after the end of that process returns its queues"
             )
         elif lease.state == HELD and not holder and not should_run(lease, here):
             seconds = lease.since + GRACE - here

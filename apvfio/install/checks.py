@@ -271,7 +271,7 @@ def writable(scripts: list[str]) -> Iterator[Finding]:
         yield Finding(
             False,
             f"libvirt runs hooks as root, and users other than root can write {path}.",
-            "See what is in it, then take that right away.",
+            "Check its content, then remove that permission.",
             "exposed",
             (f"chown root {shlex.quote(path)}", f"chmod go-w {shlex.quote(path)}") if own else (),
         )
@@ -281,7 +281,7 @@ def _kernel() -> Iterator[Finding]:
     if os.path.isdir("/sys/devices/vfio_ap"):
         return
     if lacks_module():
-        yield Finding(False, "this kernel has no module vfio_ap.", "Boot one that has.")
+        yield Finding(False, "this kernel has no module vfio_ap.", "Boot a kernel that has it.")
     elif not os.path.isdir("/sys/bus/ap"):
         yield Finding(False, "this machine has no AP bus.", "Give the LPAR a Crypto Express adapter.")
 
@@ -302,14 +302,14 @@ def _tools() -> Iterator[Finding]:
             yield Finding(
                 False,
                 f"mdevctl does not run: {why}.",
-                "Make the directories that it wants.",
+                "Create the directories that it needs.",
                 "mdevctl",
                 (f"mkdir -p {' '.join(f'/{place}' for place in _SCRIPTS)}",),
             )
     found = programs.version("lszdev", "--version")
     if found and found < _QUICK_S390_TOOLS:
         release = ".".join(map(str, found))
-        sentence = f"chzdev of s390-tools {release} sleeps for seconds when it meets apvfio."
+        sentence = f"chzdev of s390-tools {release} sleeps for seconds when apvfio holds their shared lock."
         yield Finding(False, sentence, "Update s390-tools to 2.33 or newer.", "s390-tools")
 
 
@@ -320,8 +320,8 @@ def _callouts(place: str) -> Iterator[Finding]:
     except OSError:
         return
     if place == CALLOUTS[1] and others:
-        sentence = f"this mdevctl asks one callout alone, and it may be /{place}/{others[0]}."
-        remedy = "Update mdevctl to 1.3 or newer, where apvfio's comes first and ends in ap-check."
+        sentence = f"this mdevctl runs only one callout, which may be /{place}/{others[0]}."
+        remedy = "Update mdevctl to 1.3 or newer: it runs apvfio's callout first, and that one runs ap-check."
         yield Finding(False, sentence, remedy, "callouts")
     elif others and others[0] < CALLOUT:
         sentence = f"mdevctl asks /{place}/{others[0]} before apvfio's callout."

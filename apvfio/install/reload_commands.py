@@ -113,7 +113,7 @@ def _disable(units: Iterable[str], *, running: bool) -> Command:
 _RELOADS = (
     (_UNITS, Command(("systemctl", "daemon-reload"), "systemd reads its units again")),
     ("/rules.d/", Command(("udevadm", "control", "--reload"), "udev reads its rules again")),
-    ("/catalog/", Command(("journalctl", "--update-catalog"), "journalctl -x explains our entries")),
+    ("/catalog/", Command(("journalctl", "--update-catalog"), "journalctl -x explains apvfio's entries")),
 )
 """What has to be run when files come or go whose path has such a part."""
 

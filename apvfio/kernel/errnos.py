@@ -17,7 +17,7 @@ MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
         "Stop the guest or remove the mediated device first.",
     ),
     (_MASK, errno.EINVAL): (
-        "a queue of this host has a driver_override, and while any has one, no mask can be changed",
+        "a queue of this host has a driver_override, and while one has, no mask can be changed",
         "Clear the overrides (see /sys/bus/ap/devices/*/driver_override) or use them throughout.",
     ),
     (("driver_override",), errno.EINVAL): (
@@ -34,7 +34,7 @@ MEANING: dict[tuple[tuple[str, ...], int], tuple[str, str]] = {
     ),
     (_ASSIGN, errno.ENODEV): ("an id is larger than this host allows", "See 'apvfio queues'."),
     (("create",), errno.EEXIST): (
-        "a mediated device with this uuid exists already, or waits for its last user to be gone",
+        "a mediated device with this uuid exists already, or is being removed and still has a user",
         "See who has /dev/vfio open, and try again when that has ended.",
     ),
     (("create",), errno.EUSERS): ("no more mediated devices can be made", "Remove one that nobody needs."),
@@ -75,7 +75,7 @@ def refused(error: OSError, path: str, value: str) -> KernelRefusedError | HostE
     if number == errno.ETIMEDOUT:
         return ConflictError(
             f"writing /sys/{path} has not ended: {error.strerror}.",
-            remedy="The kernel goes on as soon as that is over; 'apvfio reconcile' does the rest then.",
+            remedy="The kernel continues when that process has ended; then run 'apvfio reconcile'.",
         )
     name = path.rpartition("/")[2]
     reason, remedy = next(

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 BY_ID = "it requests its queues by id"
 SECURE = "it is a Secure Execution guest, which would have to bind and associate other queues itself"
-NOT_OURS = "its mediated device was not made by apvfio"
-ARRIVING = "a migration brings it, or may bring it back"
+NOT_OURS = "apvfio did not create its mediated device"
+ARRIVING = "it is being migrated, or may return from a migration"
 NOT_RUNNING = "libvirt knows no such running guest"
 
 
@@ -150,7 +150,7 @@ def drain(system: System, area: Area, running: dict[str, Guest]) -> tuple[DrainP
     left = plan_drain(system, area, running)
     stays = [*left.stays]
     for move in left.moves:
-        why = failed.get(move.lease.uuid, "it came meanwhile")
+        why = failed.get(move.lease.uuid, "it started meanwhile")
         stays.append(_stays(move.lease, area, why, must_stop=True))
     engine.note_stopped(system, area, [one.name for one in stays if one.must_stop])
     return planned._replace(moves=tuple(done), overrides=cleared), left._replace(

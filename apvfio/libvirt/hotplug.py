@@ -51,7 +51,7 @@ def attach(guest: Guest, mdev: str) -> None:
         return
     if now:
         sentence = f"it has the vfio-ap device {now} already, and a guest can have one."
-        remedy = "Plug that one out first: 'apvfio guest clear --live'."
+        remedy = "Unplug that device first: 'apvfio guest clear --live'."
         raise RequestError(sentence, guest=guest.name, remedy=remedy)
     guest.plug(HOSTDEV_XML.format(mdev))
 
@@ -71,6 +71,8 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:
             sentence = f"it did not release its mediated device {mdev} within {patience:g} s."
-            raise ApvfioError(sentence, guest=guest.name, remedy="Look whether it responds, then try again.")
+            raise ApvfioError(
+                sentence, guest=guest.name, remedy="Check whether the guest responds, then try again."
+            )
         time.sleep(_NAP)
     return mdev

@@ -84,7 +84,7 @@ def lease_of(system: System, guest: Guest) -> Lease | None:
         if device not in read_host(system.sysfs).mdevs:
             sentence = f"its mediated device {device} is gone: it has no queues."
             raise ConflictError(sentence, guest=guest.name, remedy="Shut it down and start it again.")
-        sentence = f"its device {device} was not given to it by apvfio, which does not change it."
+        sentence = f"apvfio did not create its device {device}, and does not change it."
         remedy = "Unplug that device first, or change it where it was made."
         raise ConflictError(sentence, guest=guest.name, remedy=remedy)
     return leases[0] if leases else None

@@ -103,8 +103,8 @@ def _free(call: Call, text: bytes, system: System, *, masks_only: bool) -> Itera
     except MasksOnlyError as error:
         yield (
             f"the mediated device {call.uuid}: {error} ap-check knows masks only and will refuse, so nothing "
-            "was freed. Change to the masks with 'apvfio mechanism masks', or let a guest's start make the "
-            "device."
+            "was freed. Switch to masks with 'apvfio mechanism masks', or let a guest's start create "
+            "the device."
         )
         return
     for warning in warnings:

@@ -37,8 +37,8 @@ def _of_device(lease: Lease, host: Host) -> Iterator[WarningText]:
     if there is None:
         queues = some_queues(list(lease.matrix.queues()))
         yield (
-            f"its mediated device {lease.mdev} was removed, and {queues} went with it. "
-            "Shut the guest down and start it to have them again."
+            f"its mediated device {lease.mdev} was removed, and the guest has lost {queues}. "
+            "Shut the guest down and start it to get the queues back."
         )
     elif there != lease.matrix:
         yield (
@@ -56,6 +56,6 @@ def _of_definition(lease: Lease, files: Files) -> Iterator[WarningText]:
         return
     if defined and defined != lease.matrix:
         yield (
-            f"mdevctl's definition of its device {lease.mdev} says {defined}, it has "
-            f"{lease.matrix}. Make them agree before it starts again."
+            f"mdevctl's definition of its device {lease.mdev} has {defined}, but the guest "
+            f"has {lease.matrix}. Make both agree before its next start."
         )

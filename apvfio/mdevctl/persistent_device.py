@@ -66,7 +66,7 @@ def define(system: System, request: Request, *, replace: bool = False, dry_run: 
         system.files.write(AP_MDEVS.definition(request.mdev), wanted.text(), _READABLE)
     if load_definition(system.files, request.mdev) != wanted:
         raise ApvfioError(
-            f"/{AP_MDEVS.definition(request.mdev)} does not hold what was defined.",
+            f"/{AP_MDEVS.definition(request.mdev)} does not have the new definition.",
             remedy="See 'mdevctl list -d'.",
         )
     return True

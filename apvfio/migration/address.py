@@ -47,7 +47,7 @@ def parse_address(uri: str, at: str | None = None) -> Address:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError:
-        raise UsageError(f"the destination {printable(uri)!r} is no URI.", remedy=_EXAMPLE) from None
+        raise UsageError(f"the destination {printable(uri)!r} is not a URI.", remedy=_EXAMPLE) from None
     driver, _, transport = parts.scheme.partition("+")
     if driver != _DRIVER or parts.path != _PATH:
         sentence = f"the destination {printable(uri)!r} is not the system's libvirt daemon for QEMU."
@@ -63,11 +63,12 @@ def _ssh(parts: SplitResult, port: int | None) -> list[str]:
     host, user = parts.hostname or "", parts.username or ""
     if not _HOST.fullmatch(host) or (user and not _USER.fullmatch(user)):
         raise UsageError(
-            f"the destination {printable(parts.netloc)!r} is no host that ssh can be given.", remedy=_EXAMPLE
+            f"the destination {printable(parts.netloc)!r} has a host or user name that ssh does not accept.",
+            remedy=_EXAMPLE,
         )
     options = parse_qs(parts.query)
     if "command" in options:
-        raise UsageError("the destination names an ssh of its own.", remedy=_HOW)
+        raise UsageError("the destination's URI selects another ssh program.", remedy=_HOW)
     words = ["ssh", "-T", "-e", "none", *_BOUNDED]
     for key in options.get("keyfile", [])[:1]:
         words += ["-i", key]
@@ -84,5 +85,5 @@ def _words(at: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"--at {printable(at)!r}: {error}.", remedy=_HOW) from None
     if not words or not words[0] or "\0" in at:
-        raise UsageError(f"--at {printable(at)!r} is no command.", remedy=_HOW)
+        raise UsageError(f"--at {printable(at)!r} is not a command.", remedy=_HOW)
     return words

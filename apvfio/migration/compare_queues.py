@@ -65,17 +65,17 @@ def read_equipment(system: System, host: Host, queues: Iterable[Apqn]) -> dict[A
 def equipment_from(document: object) -> dict[Apqn, Equipment]:
     """What `Equipment.as_json` made, by queue; ValueError if it is anything else."""
     if not isinstance(document, dict):
-        raise ValueError("its queues are no object")
+        raise ValueError("its queues are not an object")
     found = {}
     for name, facts in document.items():
         queue = Apqn.parse(name)
         if queue is None or not isinstance(facts, dict):
-            raise ValueError("one of its queues is none")
+            raise ValueError("one of its queues is not a queue")
         mode, generation, keys, since = (facts.get(key) for key in Equipment._fields)
         known = keys is None or (isinstance(keys, list) and all(type(key) is str for key in keys))
         known = known and (since is None or (type(since) is str and len(since) <= _LONGEST_TIME))
         if type(mode) is not str or type(generation) is not int or not known:
-            raise ValueError("what it says of its queues is not understood")
+            raise ValueError("its list of queues is not understood")
         found[queue] = Equipment(mode, generation, None if keys is None else tuple(keys), since or "")
     return found
 
@@ -128,7 +128,7 @@ def compare(
     there: Mapping[Apqn, Equipment],
     *,
     other_keys: bool = False,
-    remedy: str = "Load the same master keys there, or say --other-keys.",
+    remedy: str = "Load the same master keys there, or add --other-keys.",
 ) -> list[WarningText]:
     """What to warn of, in sentences, when a guest gets the queues ``there`` in place of those ``here``.
 

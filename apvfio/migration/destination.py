@@ -83,7 +83,7 @@ def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) 
         if same and read_host(system.sysfs).mdevs.get(held.mdev) == held.matrix:
             return held
         if here and not same:
-            sentence = f"it runs here and holds {held.matrix} by way of {held.mdev}."
+            sentence = f"it runs here and holds {held.matrix} through mediated device {held.mdev}."
             remedy = "See 'apvfio status'."
             raise ConflictError(sentence, guest=request.guest, queues=held.matrix.queues(), remedy=remedy)
     awaited = held.expected if held else not here
@@ -130,7 +130,7 @@ def _request(system: System, xml: bytes) -> Request:
         xml = minimal_xml(xml, held.mdev) if held else xml
     request = request_of(system.files, xml)
     if request is None:
-        sentence = "its XML has no annotation, nor mdevctl a definition of its device."
+        sentence = "its XML has no annotation, and mdevctl has no definition of its device."
         raise RequestError(sentence, remedy="Add one with 'apvfio guest set' before it is migrated.")
     return request
 

@@ -176,7 +176,7 @@ class OtherHost:
         )
 
     def _strange(self, why: str) -> HostError:
-        sentence = f"what apvfio at the destination answers is not understood: {why}."
+        sentence = f"the answer of apvfio at the destination is not understood: {why}."
         return HostError(sentence, remedy="Have the same version on both hosts.")
 
 

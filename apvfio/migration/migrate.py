@@ -143,7 +143,7 @@ class Mover:
         self._budget.turn_back()
         stranded = StrandedError(error, self._settled(), moved=self._moved)
         if stranded.has_queues is False:
-            stranded.remedy = "Give the command again to go on, or with --back to go back."
+            stranded.remedy = "Repeat the command to continue, or add --back to undo the migration."
         return stranded
 
     def _gone_back(self, error: ApvfioError) -> ApvfioError:
@@ -151,7 +151,7 @@ class Mover:
         try:
             self._go_back(asked=False)
         except ApvfioError as second:
-            return error.adding(f"Going back failed, too: {second.sentence}")
+            return error.adding(f"Undoing the migration failed, too: {second.sentence}")
         if not self.warnings:
             return error.adding("Nothing is held for it at the destination.")
         return error.adding("".join(f"{text[0].upper()}{text[1:]}." for text in self.warnings))
@@ -207,7 +207,9 @@ class Mover:
             except ApvfioError as error:
                 if self._budget.returning and step in _AT_THE_OTHER_HOST:
                     # The guest has what it needs. The destination returns what nobody came for.
-                    later = "'apvfio reconcile' there returns after two minutes what is held for it"
+                    later = (
+                        "after two minutes, 'apvfio reconcile' there returns the queues that are held for it"
+                    )
                     self.warnings.append(f"{error.clause}; {later}")
                 elif isinstance(error, HostError) and self._budget.left() <= 0:
                     raise budget_is_over(self._budget) from None
@@ -380,7 +382,7 @@ _AT_THE_OTHER_HOST = (stages.END_THERE, stages.GIVE_UP)
 """Steps of the way back that need not succeed."""
 _HAS_QUEUES_THERE = frozenset([stages.PLUG, stages.MOVE_BY_KERNEL])
 """Steps after which the guest does not come back: it has what it needs."""
-_LATER = "the destination holds its masks and overrides still until the process there has ended"
+_LATER = "masks and overrides of the destination cannot be changed until the process there has ended"
 _STEPS: dict[str, Callable[[Mover], None]] = {
     stages.EXPECT: Mover._expect,
     stages.EXPECT_SAME: Mover._expect_same,

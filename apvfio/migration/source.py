@@ -111,7 +111,7 @@ def require_two_hosts(ends: Ends) -> None:
     if uuid and uuid == ends.there.guests().host_uuid():
         raise UsageError(
             "the destination is this host.",
-            remedy="Name another one; if it is another one, give each libvirtd a host_uuid of its own.",
+            remedy="Name another host. If this is another host, give each libvirtd a host_uuid of its own.",
         )
 
 
@@ -131,13 +131,14 @@ def preview(
     warnings = compare(mine, prospect.equipment, other_keys=other_keys)
     if request.criteria is None and request.matrix != traveller.queues:
         warnings.append(
-            f"it has {traveller.queues} here, and will have what its annotation asks for: {request.matrix}"
+            f"it has {traveller.queues} here, and will have there what its annotation requests: "
+            f"{request.matrix}"
         )
     criteria = request.criteria
     if criteria and not criteria.control_usage:
         lost = traveller.queues.control_domains - criteria.control_domains
         if lost:
-            warnings.append(f"it controls domains {lost} here, and its annotation does not ask for them")
+            warnings.append(f"it controls domains {lost} here, and its annotation does not request them")
     theirs = prospect.plan.get("warnings")
     said = [printable(str(text), _LONGEST) for text in theirs] if isinstance(theirs, list) else []
     return prospect, [*warnings, *(f"at the destination: {text}" for text in said)]
@@ -155,7 +156,10 @@ def _lease(system: System, guest: Guest) -> Lease | None:
     leases = ledger_file.load(system.files, system.boot_id).of_guest(guest.uuid)
     for lease in leases:
         if lease.state != HELD:
-            raise ConflictError(f"what it holds is {lease.state} just now.", remedy="Try again later.")
+            raise ConflictError(
+                f"another call is changing its queues (lease state: {lease.state}).",
+                remedy="Try again later.",
+            )
     return leases[0] if leases else None
 
 

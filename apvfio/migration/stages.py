@@ -30,8 +30,8 @@ GIVE_UP = "give-up"
 
 WORDS = {
     EXPECT: "destination: free its queues, create its mediated device",
-    EXPECT_SAME: "destination: free the very same queues, create its mediated device; "
-    "both hosts hold masks and overrides still",
+    EXPECT_SAME: "destination: free the same queues, create its mediated device; both hosts refuse "
+    "changes of masks and overrides",
     UNPLUG: "here: unplug its device; its queues stay its own",
     MOVE: "migrate it, running, with its definition",
     MOVE_BY_KERNEL: "migrate it, running, with its device and its definition",

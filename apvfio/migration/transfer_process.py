@@ -72,7 +72,7 @@ class TransferProcess:
         try:
             sentence = json.loads(self._channel.recv(_LARGEST))
         except (OSError, ValueError):
-            sentence = "the process that has libvirt move it was killed."
+            sentence = "the process that migrates it through libvirt was killed."
         return [ApvfioError(sentence)] if sentence else []
 
     def kill(self) -> None:

@@ -50,7 +50,7 @@ def require_option_open(option: Option) -> None:
         raise PolicyError(
             f"freeing its {option.name}, as its annotation says, would take {_reasons(option, _RESERVED)}.",
             queues=_against(option),
-            remedy="Take free-by out of the annotation, or change /etc/apvfio/apvfio.toml.",
+            remedy="Remove free-by from the annotation, or change /etc/apvfio/apvfio.toml.",
         )
 
 

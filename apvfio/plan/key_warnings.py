@@ -29,8 +29,8 @@ def key_warnings(request: Request, ledger: Ledger, keys: Mapping[Apqn, SeenKeys]
     if keyed:
         one = len(keyed) == 1
         yield (
-            f"{some_queues(keyed)} {'carries' if one else 'carry'} master keys, "
-            f"and the guest will be able to use {'it' if one else 'them'} with keys wrapped by those"
+            f"{some_queues(keyed)} {'has' if one else 'have'} master keys: "
+            "the guest will be able to use secure keys that they wrap"
         )
     before: dict[str, list[Apqn]] = {}
     for queue in request.matrix.queues():

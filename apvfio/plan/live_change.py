@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from apvfio.model.request import Request
     from apvfio.plan.options import Option
 
-_NOT_UNDONE = "a mask bit that it clears could not be set again while the guest runs, were the change undone"
+_NOT_UNDONE = (
+    "if the change were undone, a mask bit that it clears could not be set again while the guest runs"
+)
 
 
 class LivePlan(NamedTuple):
@@ -73,7 +75,7 @@ def held_lease(request: Request, ledger: Ledger) -> Lease:
             )
         if not lease.created:
             raise ConflictError(
-                f"its mediated device {lease.mdev} was not made by apvfio, which does not change it.",
+                f"apvfio did not create its mediated device {lease.mdev}, and does not change it.",
                 guest=request.guest,
                 remedy="Change the device where it was made, or stop the guest and remove it.",
             )

@@ -144,7 +144,8 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
     wanted = mechanism_of(host, before.ledger, before.policy)
     if change.active != host.masks and host.mechanism is None and wanted == OVERRIDES:
         yield (
-            "this host is meant to use driver_override, which the kernel refuses until all mask bits are set"
+            "the mechanism of this host is to be overrides, "
+            "which the kernel refuses until all mask bits are set"
         )
     kept = before.ledger.pending - change.ledger.pending - change.active
     for name, ids in kept.named():

@@ -80,8 +80,8 @@ def shared_key_warnings(keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
 def lost_binding(queues: Collection[Apqn]) -> WarningText:
     """Return what to warn of, in a sentence, where a running guest loses ``queues``."""
     return (
-        f"the Secure Execution guest loses what it has bound and associated with {some_queues(queues)}, "
-        "and must do both again when it has queues again"
+        f"the Secure Execution guest loses bind and associate of {some_queues(queues)}, "
+        "and must repeat both when it has queues again"
     )
 
 

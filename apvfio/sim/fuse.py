@@ -83,7 +83,7 @@ def _serve(fuse: Any, face: Face, directory: str) -> None:
         # After a signal libfuse reports an error, too; then an end is an end.
         if not face.used:
             sentence = f"{directory} could not be mounted (libfuse said {error})."
-            raise HostError(sentence, remedy="See to its rights, and to those of /dev/fuse.") from None
+            raise HostError(sentence, remedy="Check its permissions, and those of /dev/fuse.") from None
 
 
 def _session(fuse: Any) -> Any:

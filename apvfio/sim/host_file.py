@@ -167,7 +167,9 @@ class SimFile:
             fd = _replace(self.path, self._fd, text)
         except OSError as error:
             sentence = f"{self.path} cannot be written: {error.strerror}; the last changes are lost."
-            raise HostError(sentence, remedy="See to its directory's rights and space.") from error
+            raise HostError(
+                sentence, remedy="Check the permissions and the free space of its directory."
+            ) from error
         os.close(self._fd)
         self._fd = fd
         self._saved = text
@@ -253,7 +255,9 @@ def _open(path: str) -> int:
             f"there is no simulated host in {path}.", remedy=f"Make one with 'apvfio sim new {path}'."
         ) from None
     except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}.", remedy="See to its rights.") from None
+        raise HostError(
+            f"{path} cannot be read: {error.strerror}.", remedy="Check its permissions."
+        ) from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise RequestError(f"{path} is not a regular file.", remedy="Name the file of a simulated host.")

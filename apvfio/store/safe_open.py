@@ -133,7 +133,7 @@ def require_private(path: str) -> None:
         raise HostError(
             f"{path} cannot be used: others may have put files into it, as it has mode "
             f"{stat.S_IMODE(found.st_mode):04o} and belongs to uid {found.st_uid}.",
-            remedy=f"Look what is in it, then 'chown root {path}' and 'chmod 0700 {path}'.",
+            remedy=f"Check its content, then run 'chown root {path}' and 'chmod 0700 {path}'.",
         )
 
 

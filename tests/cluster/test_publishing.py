@@ -91,5 +91,5 @@ def test_the_doctor_examines_the_cluster(node: Node) -> None:
     checks = {check["id"]: check for check in document["checks"] if check["group"] == "cluster"}
     assert checks["cluster"]["message"] == "this host is a node of a cluster with 1 node"
     assert checks["fencing"]["message"].startswith("fencing is switched off")
-    assert checks["publisher"]["message"].startswith("resource queues is no clone")
+    assert checks["publisher"]["message"].startswith("resource queues is not a clone")
     assert checks["published"]["state"] == "ok"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ONLY, AUTO = ("--by-kernel", "only"), ("--by-kernel", "auto")
 STAYS = "Nothing is held for it at the destination. It runs here with its queues."
-HELD_STILL = f"masks and overrides are held still while the kernel migrates guest {NAME} (process "
+HELD_STILL = f"masks and overrides cannot be changed while the kernel migrates guest {NAME} (process "
 BY_CRITERIA = '<ap:any mode="ep11" adapters="1" domains="1"/>'
 
 
@@ -103,7 +103,7 @@ def test_there_and_back_again(pair: Pair, started: Standing) -> None:
 def test_what_would_be_done(pair: Pair, started: Standing) -> None:
     done = pair.migrate(*ONLY, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "both hosts hold masks and overrides still\n" in done.stdout
+    assert "both hosts refuse changes of masks and overrides\n" in done.stdout
     assert "unplug" not in done.stdout
     assert pair.standing() == started
 

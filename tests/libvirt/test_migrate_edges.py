@@ -61,7 +61,7 @@ def test_the_way_back_needs_this_host_alone(pair: Pair, started: Standing) -> No
     pair.there.crash_daemon()
     done = pair.migrate()
     assert done.returncode == WITHOUT
-    assert "It runs here without its queues. Give the command again to go on, or with --back" in done.stderr
+    assert "It runs here without its queues. Repeat the command to continue, or add --back" in done.stderr
     done = pair.migrate("--back")
     assert (done.returncode, done.stdout) == (0, f"guest {NAME} runs here and has its queues\n"), done.stderr
     pair.there.start_daemon()

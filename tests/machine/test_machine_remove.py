@@ -116,7 +116,7 @@ def test_the_same_device_waits_for_its_last_user(env: MachineEnv) -> None:
     try:
         with pytest.raises(ConflictError):
             release_guest(env.system, uuid, force=True)
-        with pytest.raises(KernelRefusedError, match="waits for its last user"):
+        with pytest.raises(KernelRefusedError, match="still has a user"):
             write(env.system.sysfs, AP_MDEVS.create, mdev(4))
     finally:
         os.kill(qemu, signal.SIGKILL)

@@ -70,7 +70,7 @@ def _fencing(cluster: Configuration) -> Check:
         # Pacemaker may then fence a node at once: that is for the administrator to time.
         on = "set stonith-enabled to true. Nodes that are not online may be fenced then."
         remedy = (
-            f"When that may be, {on}" if cluster.fence_devices else f"Configure a fence device. Then {on}"
+            f"At a suitable time, {on}" if cluster.fence_devices else f"Configure a fence device. Then {on}"
         )
         return warning("fencing", sentence, remedy)
     if not cluster.fence_devices:
@@ -96,7 +96,7 @@ def _publisher(cluster: Configuration, manager: str) -> Check:
         return ok("publisher", f"resource {printable(name)} publishes what each host offers")
     clone = _CLONE.get(manager, "").format(shlex.quote(name))
     if name:
-        sentence = f"resource {printable(name)} is no clone: only one host publishes its queues."
+        sentence = f"resource {printable(name)} is not a clone: only one host publishes its queues."
         return warning("publisher", sentence, "Make it a clone.", *filter(None, [clone]))
     sentence = (
         "no resource ocf:apvfio:Queues is configured: no host publishes its queues, and no guest starts."
@@ -148,7 +148,7 @@ def _differences(
 def _guest(guest: GuestResource, file: GuestFile | None, words: Words) -> Iterator[Check]:
     """What keeps Pacemaker from running one guest as its file asks."""
     show = words.apvfio("cluster", "guest", guest.config)
-    again = "See how it is to be configured, and change the resource."
+    again = "Compare it with the configuration that this command prints, and change it."
     found: list[Check] = []
     if file is None:
         found.append(warning("cluster-guest", "its resource names no file.", "Set the parameter config."))
@@ -164,7 +164,7 @@ def _guest(guest: GuestResource, file: GuestFile | None, words: Words) -> Iterat
             sentence = f"its resource uses other queues (utilization) than {printable(file.path)} requests."
             found.append(warning("cluster-guest", sentence, again, show))
     if not guest.has_rule:
-        sentence = f"no location rule asks for {eligibility_attribute(printable(guest.name))}: Pacemaker may "
+        sentence = f"no location rule tests {eligibility_attribute(printable(guest.name))}: Pacemaker may "
         sentence += "try to start it on a host that has no such queues."
         found.append(warning("cluster-guest", sentence, again, show))
     if not guest.is_retried:
@@ -172,7 +172,7 @@ def _guest(guest: GuestResource, file: GuestFile | None, words: Words) -> Iterat
         option = "--meta --set-parameter failure-timeout --parameter-value 120s"
         command = f"crm_resource --resource {shlex.quote(guest.name)} {option}"
         found.append(warning("cluster-guest", sentence, "Set one.", command))
-    for check in found or [ok("cluster-guest", "its resource is as its file asks")]:
+    for check in found or [ok("cluster-guest", "its resource agrees with its file")]:
         yield check._replace(guest=guest.name)
 
 
@@ -187,7 +187,7 @@ def _ways(found: ClusterFacts) -> Iterator[Check]:
             sentence = (
                 f"no guest can be migrated to node {name}, since ssh does not reach apvfio there: {why}."
             )
-            remedy = "Let root run this without a question. Do the same on the other node."
+            remedy = "Set up ssh so that root can run this without a prompt, in both directions."
             command = f"ssh -o BatchMode=yes {shlex.quote(f'root@{node}')} apvfio --version"
             yield warning("cluster-ssh", sentence, remedy, command)
     if found.answers and not any(found.answers.values()):

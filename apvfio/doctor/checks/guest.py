@@ -48,11 +48,12 @@ def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
             "saved",
             "its next start restores a managed save, whose request differs from its definition's.",
             # No command to paste: what was stored is lost with it.
-            "If its memory may be lost, 'virsh managedsave-remove' has it start from its definition.",
+            "If the stored memory may be lost, run 'virsh managedsave-remove': the guest then starts "
+            "from its definition.",
         )
     if isinstance(request, ApvfioError):
         yield _unclear(guest, request, facts, words)
-        yield skipped("start", "what it requests is not clear")
+        yield skipped("start", "its request cannot be determined")
         return
     yield from _xml(guest, facts, words)
     if request is None:
@@ -108,7 +109,13 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         yield problem("machine", sentence, remedy, edit, code=Exit.REQUEST)
     if outline.disabled:
         sentence = f"its <cpu> disables {', '.join(outline.disabled)}: the guest would find no AP queues."
-        yield problem("cpu", sentence, "Take the feature out, or require it.", edit, code=Exit.REQUEST)
+        yield problem(
+            "cpu",
+            sentence,
+            "Remove the feature's element, or set its policy to require.",
+            edit,
+            code=Exit.REQUEST,
+        )
     if outline.kind == "kvm" and not facts.kernel.kvm:
         yield problem(
             "kvm", "it runs with KVM, and /dev/kvm does not exist.", "Load the driver.", "modprobe kvm"
@@ -137,7 +144,7 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
         sentence = f"its mediated device {guest.attached} is gone, and its definition requests no queues."
         return _unrequested(guest, sentence, words)
     if not device:
-        return ok("start", "it requests no AP queues, and starts without")
+        return ok("start", "it requests no AP queues, and starts without any")
     holder = next((lease for lease in facts.leases if lease.mdev == device), None)
     if holder:
         sentence = f"its mediated device {device} is that of guest {printable(holder.guest)}."
@@ -169,10 +176,10 @@ def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -
         return _in_use(guest, device, words)
     held = some_queues(list(matrix.queues()))
     if not held:
-        sentence = f"its mediated device {device}, which somebody else made, holds no queues ({matrix})."
+        sentence = f"its mediated device {device}, which apvfio did not create, holds no queues ({matrix})."
         remedy = "Assign queues to the device, or annotate the guest."
         return problem("device", sentence, remedy, code=Exit.REQUEST)
-    return ok("start", f"it requests nothing, and has a device that somebody else made, with {held}")
+    return ok("start", f"it requests no queues, and has a device that apvfio did not create, with {held}")
 
 
 def _in_use(guest: GuestFacts, device: str, words: Words) -> Check:
@@ -252,7 +259,7 @@ def _served(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> 
         return found._replace(sentence=f"it runs, and its next start would be refused: {found.sentence}")
     lease = _lease(request, facts)
     if lease is None:
-        return ok("start", "it runs with a device that somebody else made")
+        return ok("start", "it runs with a device that apvfio did not create")
     has = f"it runs and has {count_queues(len(list(lease.matrix.queues())))}: {lease.matrix}"
     other = request.criteria is None and request.matrix != lease.matrix
     after = f"; at its next start it gets {request.matrix}" if other else ""
@@ -271,7 +278,7 @@ def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Wo
         if not unbound:
             return found
         return found._replace(
-            remedy="Have the kernel bind what has no driver; the guest gets it while it runs.",
+            remedy="Let the kernel bind these queues; the running guest then gets them.",
             commands=tuple(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
         )
     if lease and lease.expected and not guest.attached:

@@ -84,7 +84,7 @@ def judge_one(facts: Facts, words: Words) -> Iterator[Check]:
     if not facts.judged:
         sentence = f"libvirt knows no guest {printable(facts.named)}."
         close = did_you_mean(facts.named, [guest.domain.name for guest in facts.known_guests])
-        remedy = f"{close}See which there are."
+        remedy = f"{close}List all guests."
         yield problem("guest", sentence, remedy, words.virsh("list", "", "--all"), code=Exit.REQUEST)
     for guest in facts.judged:
         yield from judge_guest(guest, facts, words)
@@ -134,7 +134,7 @@ def _pair(one: GuestFacts, other: GuestFacts, words: Words, facts: Facts) -> Ite
             "same-queues",
             (one, other),
             f"{some_queues(shared)} {'is' if len(shared) == 1 else 'are'}",
-            "If they are to run together, give one of them other queues.",
+            "To run both at the same time, give one of them other queues.",
             words.about("plan", "", "--all"),
         )._replace(queues=tuple(shared))
 

@@ -42,7 +42,7 @@ def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
         return
     yield from _cards(facts, words)
     if isinstance(ledger, Unseen):
-        yield skipped("foreign-devices", "the ledger, which says what is apvfio's, cannot be read")
+        yield skipped("foreign-devices", "the ledger, which lists apvfio's devices, cannot be read")
         return
     if isinstance(stored, Unseen):
         yield _unreadable(stored, words)
@@ -134,7 +134,7 @@ def _masks(
         if later:
             yield warning(
                 "stored-masks",
-                f"/{RULE} clears {mask_bits(name, later)} at the next boot, and now it is set.",
-                "Store what is meant, or have it set now.",
+                f"/{RULE} clears {mask_bits(name, later)} at the next boot; it is set now.",
+                "If this is not intended, store the bits as set.",
                 words.apvfio("masks", "--persistent", f"{name}={format_list(ALL_IDS - theirs | later)}"),
             )

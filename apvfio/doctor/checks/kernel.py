@@ -35,7 +35,7 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
     kernel = facts.kernel
     if isinstance(kernel.host, Unseen):
         yield _bus(kernel, kernel.host)
-        yield skipped("adapters", "without an AP bus there is nothing to see")
+        yield skipped("adapters", "without an AP bus there is nothing to check")
         return
     host = kernel.host
     yield ok("ap-bus", f"the AP bus works, {_names(host)}")
@@ -57,7 +57,7 @@ def judge_kernel(facts: Facts, words: Words) -> Iterator[Check]:
 def _bus(kernel: KernelFacts, unseen: Unseen) -> Check:
     error = unseen.error
     if kernel.machine not in ("", _IBM_Z):
-        sentence = f"this machine is {printable(kernel.machine)}, and AP queues are there on IBM Z only."
+        sentence = f"this machine is {printable(kernel.machine)}, and only IBM Z has AP queues."
         return problem("ap-bus", sentence, "Use a simulated host, with --sim FILE.")
     commands = () if kernel.bus else ("modprobe ap",)
     return problem("ap-bus", error.sentence, error.remedy, *commands)
@@ -99,7 +99,7 @@ def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         yield warning(
             "drivers",
             f"{some_queues(unbound)} {'has' if len(unbound) == 1 else 'have'} no driver.",
-            "Have the kernel look for one; a guest's start does it for its own queues.",
+            "Let the kernel look for one; a guest's start does this for the guest's queues.",
             *(words.echo(str(queue), f"{BUS}/drivers_probe") for queue in unbound),
             queues=unbound,
         )
@@ -117,7 +117,7 @@ def _vfio_ap(kernel: KernelFacts, host: Host, words: Words) -> Check:
         return problem(
             "vfio-ap",
             f"{sentence}, and modprobe does not load it ({kernel.blocked_by}).",
-            "Load it all the same, and take that line out for the next boot.",
+            "Load it anyway, and remove that line for the next boot.",
             "modprobe --ignore-install vfio_ap",
             words.edit(path),
         )
@@ -135,7 +135,7 @@ def _mechanism(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
         state = problem if _stops_somebody(facts) else warning
         mixed = f"{masks} cleared, driver_override set for {some_queues(kernel.overrides)}"
         sentence = f"both mechanisms are in use, and the kernel refuses mask changes: {mixed}."
-        needed = "Guests or devices need all of these overrides; they end with them."
+        needed = "Guests or mediated devices need these overrides until they stop."
         remedy = "Clear the overrides that no guest and no device needs." if spare else needed
         yield state("mechanism", sentence, remedy, *clearing(spare, host, words), queues=kernel.overrides)
         return
@@ -186,7 +186,7 @@ def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> I
         names = sorted({driver for driver in left.values() if driver not in known})
         named = f" (to unknown {', '.join(map(printable, names))})" if names else ""
         sentence = f"driver_override is set{named} for {some_queues(left)}, which no guest or device has."
-        remedy = "If it is a remainder, clear it; while one is set no tool can change the masks."
+        remedy = "If it is a leftover, clear it; while one is set, no tool can change the masks."
         yield warning("overrides", sentence, remedy, *clearing(left, host, words), queues=left)
 
 

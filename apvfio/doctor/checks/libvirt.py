@@ -21,7 +21,7 @@ _HOOK = f"/{HOOK}"
 _LOOK_AGAIN = "Reload the daemon; running guests are not affected."
 _LABELS = ("virt_hook_t", "virt_hook_unconfined_exec_t", "bin_t")
 """Types that libvirt's daemon may be allowed to run (selinux-policy: virt.te, virt.fc)."""
-STANDS_FOR_ANOTHER = "only the host of this machine has programs that can be asked"
+STANDS_FOR_ANOTHER = "with --sim or --root, there are no programs to ask"
 
 
 def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
@@ -120,7 +120,7 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
         yield warning("hook", sentence, "Put the file itself there.", aside(_HOOK, "/etc/libvirt"), *again)
     elif hook.state == "changed":
         first = [aside(_HOOK, "/etc/libvirt")] if hook.packaged and again else []
-        yield warning("hook", f"{_HOOK} is not the one of this version of apvfio.", how, *first, *again)
+        yield warning("hook", f"{_HOOK} is from another version of apvfio.", how, *first, *again)
     else:
         yield ok("hook", f"{_HOOK} is installed")
 
@@ -154,15 +154,19 @@ def _reload(machine: MachineFacts) -> Iterator[str]:
 def _known(machine: MachineFacts) -> Iterator[Check]:
     daemon = machine.daemon
     if machine.hook.state in ("missing", "not executable", "irregular"):
-        yield skipped("hook-seen", "there is no hook to see")
+        yield skipped("hook-seen", "there is no hook")
     elif daemon is None:
         yield ok("hook-seen", "libvirt's daemon does not run, and will look for hooks when it is started")
     elif machine.hook_seen == UNSEEN:
-        sentence = f"{daemon.name} does not call {_HOOK}, which came after it last looked for hooks."
+        sentence = (
+            f"{daemon.name} does not call {_HOOK}, which was installed after the daemon last looked for "
+            "hooks."
+        )
         yield problem("hook-seen", sentence, _LOOK_AGAIN, *_reload(machine))
     elif machine.hook_seen == UNSURE:
         sentence = (
-            f"{daemon.name} may not call {_HOOK}, whose mode or label changed after it looked for hooks."
+            f"{daemon.name} may not call {_HOOK}, whose mode or label changed after the daemon last "
+            f"looked for hooks."
         )
         yield warning("hook-seen", sentence, _LOOK_AGAIN, *_reload(machine))
     else:

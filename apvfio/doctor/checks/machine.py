@@ -127,7 +127,7 @@ def _unit(unit: UnitFacts, machine: MachineFacts) -> Iterator[Check]:
         yield warning(
             "units",
             f"{unit.name} has failed.",
-            "See why, and start it again.",
+            "Find out why, and start it again.",
             f"journalctl -b -u {unit.name} --no-pager",
             f"systemctl restart {unit.name}",
         )

@@ -82,7 +82,7 @@ def _held(guest: GuestFacts, request: Request, error: ConflictError, facts: Fact
         )
     if kept := strange(request, host):
         return check._replace(
-            remedy="If that override is a remainder, clear it.", commands=tuple(clearing(kept, host, words))
+            remedy="If that override is a leftover, clear it.", commands=tuple(clearing(kept, host, words))
         )
     return check
 
@@ -117,14 +117,14 @@ def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts,
     if (adapters or domains) and not (adapters - partition.adapters) and not (domains - partition.domains):
         return check._replace(
             sentence=f"{error.clause}, though this partition has it: the AP bus has not found it yet.",
-            remedy="Have the bus look again.",
+            remedy="Scan the AP bus.",
             commands=(scan,),
         )
     if domains and not domains - partition.control_domains:
         return check._replace(
             sentence=f"this partition has domains {format_list(domains)} as control domains only, and the "
             "guest requests their queues.",
-            remedy="Assign them to the partition as usage domains (HMC), then have the bus look again.",
+            remedy="Assign them to the partition as usage domains (HMC), then scan the AP bus.",
             commands=(scan,),
         )
     if guest.less and not request.free_by:  # which the command cannot say

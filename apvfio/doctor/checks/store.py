@@ -67,7 +67,7 @@ def _absent_reserved(facts: Facts) -> Iterator[Check]:
         return
     absent = sorted(policy.queues - host.drivers.keys())
     if absent:
-        sentence = f"/{POLICY} reserves {some_queues(absent)}, not on this host."
+        sentence = f"/{POLICY} reserves {some_queues(absent)}, which this host does not have."
         yield warning("policy", sentence, "Check the policy, and whether an adapter is off.", queues=absent)
 
 
@@ -125,8 +125,8 @@ def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
         yield problem("s390-lock", sentence, remedy, f"ps -fp {lock.pid}", code=Exit.CONFLICT)
     elif not lock.pid and _EMPTY_IS_STALE - lock.age > wait:
         left = f"{_EMPTY_IS_STALE - lock.age:.0f}"
-        sentence = f"{what} names no process, and is respected for {left} s more."
-        yield problem("s390-lock", sentence, "Wait for that.", f"sleep {left}", code=Exit.CONFLICT)
+        sentence = f"{what} names no process, and counts as held for {left} s more."
+        yield problem("s390-lock", sentence, "Wait that long.", f"sleep {left}", code=Exit.CONFLICT)
 
 
 def _drift(facts: Facts, words: Words) -> Iterator[Check]:
@@ -137,7 +137,7 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
     found = [sentence for sentence in keeping.differences if sentence not in judged]
     for sentence in found:
-        yield warning("drift", f"{sentence}.", "Have it put in order.", words.apvfio("reconcile"))
+        yield warning("drift", f"{sentence}.", "Reconcile the host.", words.apvfio("reconcile"))
     if not found and not judged:
         yield ok("drift", "the host matches the ledger")
 

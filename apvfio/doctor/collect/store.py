@@ -78,7 +78,7 @@ def _own_lock(path: str) -> str:
             os.close(fd)
         time.sleep(_NAP)
     pid = int(holder[0]) if holder and holder[0].isdigit() else 0
-    return f"process {pid} ({_command(pid) or 'of which no more is known'})" if pid else "an unknown process"
+    return f"process {pid} ({_command(pid) or 'unknown command'})" if pid else "an unknown process"
 
 
 def _s390_lock(path: str) -> S390Lock | None:

@@ -60,9 +60,9 @@ def _quoted(value: str) -> str:
 UP = Family("apvfio_up", "Whether the host and apvfio's files could be read.")
 BUILD = Family("apvfio_build_info", "The version of apvfio.", ("version",))
 MECHANISM = Family("apvfio_mechanism_info", "1 for the mechanism in use, 0 for the other.", ("mechanism",))
-VFIO_AP = Family("apvfio_vfio_ap_loaded", "Whether the module vfio_ap is there.")
+VFIO_AP = Family("apvfio_vfio_ap_loaded", "Whether the module vfio_ap is loaded.")
 QUEUES = Family("apvfio_queues", "The host's queues, by who has them.", ("owner",))
-STATES = Family("apvfio_queue_states", "Queues of which there is more to say.", ("state",))
+STATES = Family("apvfio_queue_states", "Queues in a special state.", ("state",))
 ADAPTERS = Family(
     "apvfio_adapter_queues", "An adapter's queues, by who has them.", ("adapter", "type", "owner")
 )
@@ -79,7 +79,7 @@ UNNEEDED_OVERRIDES = Family(
     "apvfio_unneeded_overrides", "Pending returns of a driver_override that no guest needs."
 )
 DRIFT = Family("apvfio_drift", "Differences between the host and the ledger.")
-EVENTS = Family("apvfio_events_total", "What happened since the audit log began.", ("event",), COUNTER)
+EVENTS = Family("apvfio_events_total", "Events since the audit log began.", ("event",), COUNTER)
 DAMAGED = Family("apvfio_audit_log_damaged_lines", "Lines of the audit log that cannot be understood.")
 
 FAMILIES = (

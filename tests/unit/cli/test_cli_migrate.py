@@ -26,7 +26,7 @@ def run(root: Path, *words: str) -> int:
     [
         (["db1"], "the following arguments are required: DESTINATION"),
         (["db1", "z15"], "is not the system's libvirt daemon"),
-        (["db1", "qemu+ssh://-oProxyCommand=reboot/system"], "no host that ssh can be given"),
+        (["db1", "qemu+ssh://-oProxyCommand=reboot/system"], "that ssh does not accept"),
         (["db1", "qemu+tcp://z15/system"], "does not say how to run apvfio there"),
         (["db1", NOBODY, "--at", "'"], "No closing quotation"),
         (["db1", NOBODY, "--timeout", "0"], "not a whole number from 5 to"),

@@ -250,7 +250,7 @@ class TestSet:
         said = capsys.readouterr()
         assert said.out == ""
         assert said.err.startswith(f"apvfio: guest db1: {says}")
-        assert said.err.endswith("--unchecked sets it all the same.\n")
+        assert said.err.endswith("--unchecked writes the request anyway.\n")
         assert definition(domain) == before
         assert host.run("guest", "set", "db1", *words, "--unchecked", "-c", URI) == Exit.OK
         assert asked(domain)
@@ -664,7 +664,7 @@ class TestLive:
         libvirtd.define("db1", 1, device=mdev(3)).create()
         host.write(f"sys/{AP_MDEVS.create}", mdev(3))
         for gone, why in (
-            (False, f"its device {mdev(3)} was not given to it by apvfio"),
+            (False, f"apvfio did not create its device {mdev(3)}"),
             (True, f"its mediated device {mdev(3)} is gone: it has no queues"),
         ):
             if gone:

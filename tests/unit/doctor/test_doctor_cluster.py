@@ -109,7 +109,7 @@ def test_a_sound_cluster_has_no_fault(file: Path) -> None:
 BREAKS: dict[str, tuple[str, str, Callable[[etree._Element], None]]] = {
     "no location rule": (
         "cluster-guest",
-        "no location rule asks for apvfio-db1",
+        "no location rule tests apvfio-db1",
         lambda cib: remove(cib.find("configuration/constraints/rsc_location")),
     ),
     "no failure-timeout": (

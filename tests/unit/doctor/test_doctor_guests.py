@@ -168,13 +168,13 @@ def test_a_device_that_somebody_else_made(host: Patient) -> None:
     host.make_mdev(mdev(1), a_matrix("1", "1"))
     code, checks = host.examined("db1")
     assert (code, faults(checks)) == (0, [])
-    assert "somebody else made, with 01.0001" in checks[-1]["message"]
+    assert "apvfio did not create, with 01.0001" in checks[-1]["message"]
 
 
 def test_a_guest_without_any_of_it(host: Patient) -> None:
     host.define("db1", device="")
     assert host.examined("db1")[0] == 0
-    assert host.examined("db1")[1][-1]["message"] == "it requests no AP queues, and starts without"
+    assert host.examined("db1")[1][-1]["message"] == "it requests no AP queues, and starts without any"
 
 
 def test_a_guest_that_is_not_there(host: Patient) -> None:

@@ -201,7 +201,7 @@ CHANGES = [apply_mask, start_another, preview_another, claim_another, change_liv
 def test_nothing_changes_meanwhile(held: Pair, side: str, change: Callable[[Machine], None]) -> None:
     host: Host = getattr(held, side)
     before = host.machine.snapshot()
-    says = rf"held still while the kernel migrates guest db1 \(process {host.mover.pid}\)"
+    says = rf"cannot be changed while the kernel migrates guest db1 \(process {host.mover.pid}\)"
     with pytest.raises(ConflictError, match=says) as caught:
         change(host.machine.process())
     assert caught.value.remedy == "Try again when that migration is over."
@@ -232,13 +232,13 @@ def test_a_drain_clears_no_override(pair: Pair, monkeypatch: pytest.MonkeyPatch)
     area = Area(adapters=IdSet([1]))
     drain.begin_drain(host.machine, area)
     before = host.machine.snapshot()
-    with pytest.raises(ConflictError, match="held still"):
+    with pytest.raises(ConflictError, match="cannot be changed while"):
         drain.clear_overrides(host.machine, area)
     assert host.machine.snapshot() == before
     destination.let_go(host.machine, UUID, no_progress)
     assert drain.clear_overrides(host.machine, area)
     host.hold()
-    with pytest.raises(ConflictError, match="held still"):
+    with pytest.raises(ConflictError, match="cannot be changed while"):
         drain.end_drain(host.machine, area)
     assert host.machine.kernel.read(queue) == "\n"
 
@@ -266,7 +266,7 @@ def test_who_stops_meanwhile_is_served_afterwards(pair: Pair) -> None:
     pair.here.holds_for()
     stop_guest(machine, guest(2))
     assert (mdev(2) in machine.host.mdevs, pair.here.masks()) == (False, busy)
-    assert any("masks and overrides are held still" in said for said in waits(machine, machine.ledger))
+    assert any("masks and overrides cannot be changed" in said for said in waits(machine, machine.ledger))
     assert not reconcile_host(machine.process()).steps
     kernel_move.end_move(machine, UUID)
     assert pair.here.masks() != busy

@@ -226,7 +226,9 @@ class TestRefusals:
         for kind, number in (("adapter", "1"), ("domain", "4")):
             machine.kernel.write(f"{AP_MDEVS.device(mdev(1))}/assign_{kind}", number)
         start_guest(machine, a_request("1", "4", 1))
-        assert "was not made by apvfio" in self.refused(machine, "1", "4,27", ConflictError)
+        assert "apvfio did not create its mediated device" in self.refused(
+            machine, "1", "4,27", ConflictError
+        )
 
 
 def test_what_another_took_meanwhile_stays_lost(machine: Machine) -> None:

@@ -45,7 +45,7 @@ def test_a_guest_that_stopped_and_is_not_gone_is_named_with_its_process() -> Non
     assert reconcile_host(machine.process()).steps == []
     assert waits(machine, machine.ledger) == [
         "guest g1: its stop was reported, but process 1001 still has its mediated device; "
-        "the first call after that has ended returns its queues"
+        "the first call of apvfio after the end of that process returns its queues"
     ]
 
 

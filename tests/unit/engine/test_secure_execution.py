@@ -253,8 +253,8 @@ def test_a_live_change_tells_what_is_to_be_bound(machine: Machine) -> None:
     start_guest(machine, request(ids("2")))
     warnings = plan_change(machine, request(ids("0", "1")), UNKNOWN).plan.warnings
     assert warnings[-2:] == (
-        "the Secure Execution guest loses what it has bound and associated with 02.0001, and must do both "
-        "again when it has queues again",
+        "the Secure Execution guest loses bind and associate of 02.0001, and must repeat both when it "
+        "has queues again",
         "the Secure Execution guest must bind 00.0001, and associate those in mode ep11, before it can use "
         "them",
     )
@@ -285,7 +285,7 @@ def test_a_release_tells_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_clear_and_set_tell_what_a_running_guest_loses(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lost = "the Secure Execution guest loses what it has bound and associated with 0a.0001, 0a.0002"
+    lost = "the Secure Execution guest loses bind and associate of 0a.0001, 0a.0002"
     with patient(tmp_path, capsys) as host:
         xml = guest_xml("se1", a_matrix("10", "1-2"), mdev(1)).replace("</domain>", SECURE.decode())
         host.define_xml(xml)

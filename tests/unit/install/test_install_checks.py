@@ -358,7 +358,7 @@ def test_libvirt_must_look_for_its_first_hook(
 ) -> None:
     machine.answers["systemctl"] = (0, "")
     assert installed(machine, fs) == 0
-    assert "systemctl reload virtqemud. Guests that run go on." in capsys.readouterr().out
+    assert "systemctl reload virtqemud. Running guests are not affected." in capsys.readouterr().out
     # It knows of hooks, and reads the directory again whenever it runs them.
     assert installed(machine, fs) == 0
     os.unlink(f"/{HOOK}")

@@ -300,8 +300,8 @@ class TestGuests:
         start_guest(machine, a_request("0", "1-2"))
         remove(machine)
         sentence = (
-            f"apvfio: guest g1: its mediated device {mdev(1)} was removed, and 00.0001, 00.0002 went with "
-            "it. Shut the guest down and start it to have them again.\n"
+            f"apvfio: guest g1: its mediated device {mdev(1)} was removed, and the guest has lost "
+            "00.0001, 00.0002. Shut the guest down and start it to get the queues back.\n"
         )
         assert call(machine, "post", "stop") == 0
         assert said() == sentence
@@ -330,7 +330,7 @@ class TestGuests:
         machine.files.texts[AP_MDEVS.definition(mdev(1))] = device(a_matrix("1", "4")).decode()
         machine.sysfs.written.clear()
         assert notify(machine, action) == 0
-        assert f"mdevctl's definition of its device {mdev(1)} says adapters 1, domains 4" in said()
+        assert f"mdevctl's definition of its device {mdev(1)} has adapters 1, domains 4" in said()
         machine.files.texts[AP_MDEVS.definition(mdev(1))] = "{"
         assert notify(machine, action) == 0
         assert "cannot be used" in said()

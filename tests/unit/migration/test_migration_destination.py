@@ -91,7 +91,7 @@ def test_a_guest_that_runs_here_loses_nothing(machine: Machine) -> None:
     before = machine.snapshot()
     with pytest.raises(ConflictError, match="it runs here"):
         destination.give_up(machine, domain(), no_progress)
-    with pytest.raises(ConflictError, match="holds adapters 0,10, domains 1-2,4 by way of"):
+    with pytest.raises(ConflictError, match="holds adapters 0,10, domains 1-2,4 through mediated device"):
         destination.expect(machine, domain('<ap:matrix adapters="1" domains="1"/>'))
     assert machine.snapshot() == before
 
@@ -162,7 +162,7 @@ class TestCommand:
     ) -> None:
         for words, says in (
             (["--dry-run"], "alternative  domains: "),
-            ([], f"adapters 0,10, domains 1-2,4 by way of {MDEV.lower()} wait for guest db1"),
+            ([], f"adapters 0,10, domains 1-2,4 through mediated device {MDEV.lower()} wait for guest db1"),
             (["--give-up"], "remove"),
             (["--give-up"], "nothing to do"),
         ):

@@ -29,10 +29,10 @@ def machine() -> Machine:
 def test_a_queue_with_master_keys_is_named(machine: Machine) -> None:
     machine.kernel.state.queues[Apqn(10, 1)].mkvps = KEYS
     warnings = preview_plan(machine, a_request("10", "1-2")).warnings
-    assert any(w.startswith("0a.0001 carries master keys, and the guest will") for w in warnings)
+    assert any(w.startswith("0a.0001 has master keys: the guest will") for w in warnings)
     machine.kernel.state.queues[Apqn(10, 2)].mkvps = KEYS
     warnings = preview_plan(machine, a_request("10", "1-2")).warnings
-    assert any(w.startswith("0a.0001, 0a.0002 carry master keys") for w in warnings)
+    assert any(w.startswith("0a.0001, 0a.0002 have master keys") for w in warnings)
 
 
 def test_a_queue_that_another_guest_had_is_named(machine: Machine) -> None:
@@ -100,4 +100,4 @@ def test_remembered_keys_are_shown_with_their_time(machine: Machine) -> None:
     assert found.as_json()["master_keys"] == {
         "0a.0001": {"mkvps": {"wk": "ab" * 32}, "seen": ANY, "source": "remembered"}
     }
-    assert not any("carries master keys" in text for text in found.warnings)
+    assert not any("has master keys" in text for text in found.warnings)

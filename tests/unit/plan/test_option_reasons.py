@@ -95,6 +95,6 @@ def test_the_live_change_that_was_found_without_a_reason() -> None:
     found = live_change.plan_change(system, asked, this_process()).plan
     assert (found.freed_by, len(found.chosen.collateral)) == (BY_ADAPTERS, 6)
     assert found.preference_reason == (
-        "to free its domains would cost the host 0 queues, but a mask bit that it clears could not be set "
-        "again while the guest runs, were the change undone"
+        "to free its domains would cost the host 0 queues, but if the change were undone, a mask bit "
+        "that it clears could not be set again while the guest runs"
     )

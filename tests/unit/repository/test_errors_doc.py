@@ -63,7 +63,7 @@ def test_every_error_says_what_to_do() -> None:
     completed = {
         "it was interrupted.",  # migration says where the guest is,
         "libvirt did not end the migration.",  # and what to do then
-        "the process that has libvirt move it was killed.",
+        "the process that migrates it through libvirt was killed.",
         "<>",
         "queues are moved by driver_override on this host.",  # the callout goes on
         "<>.",  # the doctor's checks have remedies of their own
