@@ -373,7 +373,7 @@ def test_a_guest_is_named_as_everywhere(tmp_path: Path, capsys: pytest.CaptureFi
         assert host.examined("db1") == host.examined(guest_uuid("db1"))
         host.domain("db1").create()
         assert host.examined("db1") == host.examined(str(host.domain("db1").ID()))
-        assert "Did you mean db1? See which there are." in host.text("db11")
+        assert "Did you mean db1? List all guests." in host.text("db11")
 
 
 def test_without_libvirt_a_simulated_host_is_examined_all_the_same(

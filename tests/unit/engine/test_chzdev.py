@@ -111,7 +111,7 @@ def test_chzdev_is_not_run_for_nothing(with_chzdev: Path) -> None:
     [
         ("echo chzdev: conflicts with mdev >&2; exit 9", ConflictError, "exit code 9.*conflicts with mdev"),
         ("exit 15", ApvfioError, "could not store the masks .exit code 15"),
-        ("true", ApvfioError, "chzdev reported success, but /etc/udev/rules.d/41-ap.rules does not hold"),
+        ("true", ApvfioError, "chzdev reported success, but /etc/udev/rules.d/41-ap.rules does not have"),
     ],
 )
 def test_chzdev_is_not_believed(with_chzdev: Path, action: str, kind: type[ApvfioError], says: str) -> None:

@@ -115,7 +115,7 @@ def test_attributes_are_read_and_written_in_one_go(tmp_path: Path) -> None:
             errno.EINVAL,
             "bus/ap/devices/0a.0001/driver_override",
             KernelRefusedError,
-            "masks of this host are in use",
+            "while any is clear, no driver_override",
         ),
         (errno.EADDRNOTAVAIL, "x/ap_config", KernelRefusedError, "belongs to the host's drivers"),
         (errno.EADDRINUSE, "x/assign_domain", KernelRefusedError, "another mediated device"),
