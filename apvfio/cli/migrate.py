@@ -175,11 +175,9 @@ def _preview_move(
     if args.by_kernel != by_kernel.NEVER:
         try:
             return (*by_kernel.preview(ends, traveller, attached=attached), None)
-        except InterruptionError:
-            raise
         except ApvfioError as error:
-            if args.by_kernel == by_kernel.ONLY:
-                raise by_kernel.insisted(error) from None
+            if args.by_kernel == by_kernel.ONLY or isinstance(error, InterruptionError):
+                raise
             why = error.clause
     return (*source.preview(ends.system, traveller, ends.other, other_keys=args.other_keys), why)
 

@@ -15,7 +15,7 @@ from apvfio.kernel.device_migration import migrates_devices, not_migratable
 from apvfio.kernel.snapshot import read_guest_queues, read_host
 from apvfio.libvirt.guests import annotation
 from apvfio.migration.compare_queues import compare, read_equipment
-from apvfio.model.errors import ApvfioError, ConflictError, HostError, RequestError, printable
+from apvfio.model.errors import ConflictError, HostError, RequestError, printable
 from apvfio.model.text import some_queues
 from apvfio.plan.secure_execution import require_migratable
 
@@ -88,12 +88,6 @@ def preview_queues(
         *compare(mine, there, remedy=_SAME_KEYS),
         *(f"at the destination: {text}" for text in said),
     ]
-
-
-def insisted(error: ApvfioError) -> ApvfioError:
-    """The error to tell where the kernel shall do it or nobody."""
-    error.sentence = f"the kernel cannot migrate it: {error.sentence}"
-    return error
 
 
 def _guest_queues(system: System, traveller: Traveller) -> dict[Apqn, Equipment]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a mediated device as the draft of vfio_ap's live migration hands it from host to host.
 
-The kernel's series "s390/vfio-ap: live guest migration" is not merged: this follows its third version, and
-another may differ. When the draft answers ECANCELED is not known, so that answer does not occur here.
+The kernel's patches for that are not merged: this follows them as they were posted in June 2026, and later
+ones may differ. When the draft answers ECANCELED is not known, so that answer does not occur here.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -89,26 +89,54 @@ class Way(NamedTuple):
 
 @pytest.fixture(scope="module")
 def way(two_labs: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    with connected(two_labs, tmp_path_factory) as way:
+        yield way
+
+
+@pytest.fixture(scope="module")
+def draft_way(two_draft_labs: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    """The same between hosts whose kernels have the draft of live migration."""
+    with connected(two_draft_labs, tmp_path_factory) as way:
+        yield way
+
+
+@contextmanager
+def connected(labs: Pair, directories: pytest.TempPathFactory) -> Iterator[Way]:
+    """Two hosts connected, and watched."""
     if reason := missing():
         pytest.skip(reason)
-    watched = tmp_path_factory.mktemp("watched")
+    watched = directories.mktemp("watched")
     with Switch(SWITCH) as switch, Watcher(watched) as watcher:
-        for name, env in (("here", two_labs.here), ("there", two_labs.there)):
+        for name, env in (("here", labs.here), ("there", labs.there)):
             switch.plug(name, env.lab.network, ADDRESS[name])
             have_watched(env.lab, name, watched)
-        with Ssh(tmp_path_factory.mktemp("ssh"), ADDRESS["there"], two_labs.there.lab.network) as ssh:
+        with Ssh(directories.mktemp("ssh"), ADDRESS["there"], labs.there.lab.network) as ssh:
             yield Way(switch, ssh, watcher)
     assert watcher.looks().rate > 3, "too few looks to tell"
 
 
 @pytest.fixture
 def pair(two_labs: Pair, way: Way) -> Iterator[Pair]:
+    with recovered(two_labs, way):
+        yield two_labs
+
+
+@pytest.fixture
+def draft_pair(two_draft_labs: Pair, draft_way: Way) -> Iterator[Pair]:
+    """Hosts whose kernels have the draft of live migration."""
+    with recovered(two_draft_labs, draft_way):
+        yield two_draft_labs
+
+
+@contextmanager
+def recovered(labs: Pair, way: Way) -> Iterator[None]:
+    """Two hosts on which all comes home in the end."""
     way.switch.mend("there")
-    before = two_labs.standing()
-    yield two_labs
+    before = labs.standing()
+    yield
     way.switch.mend("there")
-    two_labs.recover()
-    assert two_labs.standing() == before
+    labs.recover()
+    assert labs.standing() == before
 
 
 def words(pair: Pair, ssh: Ssh, *more: str) -> list[str]:
@@ -208,13 +236,13 @@ MEANS = {
 }
 
 
-def trial(pair: Pair, way: Way, seed: int) -> str:
+def trial(pair: Pair, way: Way, seed: int, *more: str) -> str:
     """One migration that is struck, and the command that follows; what came of it, in words."""
     struck, ssh, since = blow(seed), way.ssh, time.time()
     pair.here.define_xml(NAME, pair.here.xml(NAME, REQUESTED, mdev(1)))
     pair.here.virsh("start", NAME)
     begun = time.monotonic()
-    process = begin(words(pair, ssh))
+    process = begin(words(pair, ssh, *more))
     strike = Strike(pair, way, process)
     try:
         time.sleep(struck.after)
@@ -237,7 +265,7 @@ def trial(pair: Pair, way: Way, seed: int) -> str:
             assert place(seen) == meant, story
     back = ["--back"] if seed % 2 else []
     begun = time.monotonic()
-    again = begin(words(pair, ssh, *back))
+    again = begin(words(pair, ssh, *more, *back))
     _, err = again.communicate(timeout=LIMIT + GRACE)
     code = again.returncode
     story += f"\n   then {' '.join(back) or 'again'}: {told(code, time.monotonic() - begun, err)}"
@@ -272,3 +300,10 @@ def settled(pair: Pair) -> None:
 @pytest.mark.parametrize("seed", range(200))
 def test_struck_at_random(pair: Pair, way: Way, seed: int) -> None:
     trial(pair, way, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_struck_at_random_by_the_kernel(draft_pair: Pair, draft_way: Way, seed: int) -> None:
+    """The kernel takes the device along."""
+    trial(draft_pair, draft_way, seed, "--by-kernel", "only")

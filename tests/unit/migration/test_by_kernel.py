@@ -233,11 +233,6 @@ def test_unplugged_it_may_have_others(hosts: Hosts) -> None:
     assert not set(prospect.equipment) & set(a_matrix("10", "1").queues())
 
 
-def test_who_insists_is_told_why_not() -> None:
-    error = by_kernel.insisted(ConflictError("no.", remedy="Wait."))
-    assert (str(error), error.code) == ("the kernel cannot migrate it: no. Wait.", Exit.CONFLICT)
-
-
 def test_the_program_holds_still_until_it_is_let_go(hosts: Hosts) -> None:
     other = hosts.other
     held = other.hold(by_kernel.letter(TRAVELLER))
