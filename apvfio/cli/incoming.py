@@ -20,7 +20,7 @@ from apvfio.kernel.snapshot import read_host
 from apvfio.libvirt.hook import has_no_reader
 from apvfio.libvirt.live_guest import this_process
 from apvfio.migration import destination
-from apvfio.migration.hold import END_OF_LETTER
+from apvfio.migration.hold import END_OF_LETTER, await_end
 from apvfio.model.errors import Exit, HostError, printable
 from apvfio.store.system import on_this_machine
 from apvfio.view.status_report import lease_json
@@ -101,8 +101,7 @@ def _hold(system: System, xml: bytes, progress: Progress) -> None:
         with suppress(OSError):  # nobody listens any more
             # One line, which the other host reads while this waits.
             print(json.dumps(lease_json(lease)), flush=True)
-        while os.read(_STANDARD_INPUT, _PIECE):
-            pass
+        await_end(_STANDARD_INPUT)
     finally:
         outcome = destination.let_go(system, lease.uuid, progress)
     for left in outcome.ledger.of_guest(lease.uuid):

@@ -2,7 +2,8 @@
 """apvfio at the destination for as long as the kernel migrates a guest to there.
 
 The process there holds the destination's masks and overrides still while it lives. It lives until its
-standard input ends: if the process here dies, or the connection breaks, the destination is let go.
+standard input ends, or has been silent for `SILENCE`: if the process here dies, or the connection breaks, the
+destination is let go. No server of ssh can be relied on to notice a connection that is cut.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 END_OF_LETTER = b"\0"
 """Behind the letter on standard input: no XML has this byte."""
+SILENCE = 60.0
+"""Seconds without a beat, after which the destination takes the connection for cut."""
+_BEAT = 5.0
+_PIECE = 1 << 16
 _LIMIT = 1 << 20
 _LEAVING = 1.0
 
@@ -35,6 +40,7 @@ class Hold:
     ) -> None:
         """``more`` is added to its environment; what it says to standard error goes to ``errors``."""
         self._process = programs.start(words, more=more, errors=errors)
+        self._beaten = time.monotonic()
         self.output = b""
         """All that it has printed so far."""
         assert self._process.stdin
@@ -53,13 +59,21 @@ class Hold:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
                 raise TimeoutError
-            said = os.read(self._process.stdout.fileno(), 1 << 16)
+            said = os.read(self._process.stdout.fileno(), _PIECE)
             if not said:
                 break
             self.output += said
             if found := self._answers():
                 return found[0]
         return None
+
+    def beat(self) -> None:
+        """Say, now and then, that this is still here."""
+        assert self._process.stdin
+        if time.monotonic() >= self._beaten + _BEAT:
+            self._beaten = time.monotonic()
+            with suppress(OSError, ValueError):
+                os.write(self._process.stdin.fileno(), b".")
 
     def end(self, seconds: float) -> int | None:
         """Let the destination go; its exit code, None if it has not ended after ``seconds``."""
@@ -86,3 +100,10 @@ class Hold:
             with suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
         return [answer for answer in found if isinstance(answer, dict)]
+
+
+def await_end(stream: int, silence: float = SILENCE) -> None:
+    """At the destination: wait until the file descriptor ``stream`` ends, or says nothing for so long."""
+    with suppress(OSError):
+        while select.select([stream], [], [], silence)[0] and os.read(stream, _PIECE):
+            pass

@@ -250,7 +250,8 @@ class Mover:
                 self.warnings.append(f"{error.clause}; 'apvfio reconcile' makes the returns that are pending")
 
     def _move_by_kernel(self) -> None:
-        self._move_with(lambda: None)
+        assert self._hold_there
+        self._move_with(self._hold_there.beat)
         self._let_go()
 
     def _move(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from apvfio.migration import hold as hold_module
 from apvfio.migration.budget import Budget
-from apvfio.migration.hold import Hold
+from apvfio.migration.hold import Hold, await_end
 from apvfio.migration.hosts import OtherHost
 from apvfio.model.errors import ConflictError, HostError
 
@@ -45,6 +47,40 @@ def test_it_lives_until_it_is_let_go(tmp_path: Path) -> None:
     assert other.let_go(hold)
     assert mark.read_text() == "<domain/>\0"
     assert hold.end(0) == 0  # twice does no harm
+
+
+def test_a_cut_connection_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says that it is cut; who is still there is heard of now and then."""
+    monkeypatch.setattr(hold_module, "_BEAT", 0.1)
+    mark = tmp_path / "mark"
+    text = (
+        "from apvfio.migration.hold import await_end\nprint('{}', flush=True)\nawait_end(0, 2)\n"
+        f"open({str(mark)!r}, 'w')\n"
+    )
+    _, hold = held(tmp_path, text)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        hold.beat()
+        time.sleep(0.05)
+    assert not mark.exists()
+    deadline = time.monotonic() + 30
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert mark.exists()
+    hold.beat()  # nobody hears it, which is no harm
+    assert hold.end(30) == 0
+
+
+def test_an_end_is_awaited() -> None:
+    told, tell = os.pipe()
+    os.write(tell, b"...")
+    begun = time.monotonic()
+    await_end(told, 0.3)
+    assert 0.3 <= time.monotonic() - begun < 20
+    os.close(tell)
+    await_end(told, 1000)
+    os.close(told)
+    await_end(told, 1000)
 
 
 def test_whether_it_still_waits(tmp_path: Path) -> None:
