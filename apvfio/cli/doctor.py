@@ -15,9 +15,10 @@ from apvfio.doctor.facts import DomainFacts
 from apvfio.domain.xml_reader import read_domain
 from apvfio.libvirt.guests import Guests
 from apvfio.mdev.devices import is_uuid
-from apvfio.model.errors import ApvfioError, UsageError
+from apvfio.model.errors import ApvfioError, UsageError, printable
 from apvfio.view.paint import RED, YELLOW, painted
 
+_LONGEST = 1000
 _COLORS = {PROBLEM: RED, WARNING: YELLOW}
 
 
@@ -48,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
     words = Words(args.sim or "", args.root, args.connect)
     with opened(args) as system:
         found = examine(system, lambda: domains or _from_libvirt(args.connect), words, guest=guest)
-    print_result(args, found.as_json(), lines(found, guest, partial(_painted, look(args.color).color)))
+    text = list(lines(found, guest, partial(_painted, look(args.color).color)))
+    known = all(check.id != "guest" for check in found.problems)
+    if args.guest and found.problems and known:
+        log = words.apvfio("log", f"--guest={guest}")
+        text.append(printable(f"What happened to it before: {log}", _LONGEST))
+    print_result(args, found.as_json(), text)
     return found.code
 
 

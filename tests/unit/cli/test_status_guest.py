@@ -228,6 +228,21 @@ def test_the_list_names_the_log_of_a_guest_that_has_lost_something(
     assert "its mediated device" in lines(host, capsys, "one")["now"]
 
 
+def test_the_doctor_names_the_log_of_a_guest_with_a_problem(
+    host: SimulatedHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, code, hint in (
+        ("two", Exit.CONFLICT, True),
+        ("one", Exit.OK, False),
+        ("x", Exit.REQUEST, False),
+    ):
+        capsys.readouterr()
+        assert host.run("doctor", name, "-c", URI) == code
+        said = capsys.readouterr().out
+        last = f"What happened to it before: apvfio --sim {host.path} log --guest={name}\n"
+        assert said.endswith(last) is hint
+
+
 def test_a_long_table_is_cut(tmp_path: Path, libvirtd: Driver, capsys: pytest.CaptureFixture[str]) -> None:
     host = SimulatedHost(tmp_path, SimKernel.new(adapters=dict.fromkeys(range(8), "cca")))
     libvirtd.define("one", 1, a_matrix("0-7", "1-2,4"), mdev(1))
