@@ -34,7 +34,7 @@ def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str
     would = "would " if dry_run else ""
     yield f"{would}drain {plan.area}" if dry_run else f"drained {plan.area}"
     for move in plan.moves:
-        yield from _moved(move, "would move" if dry_run else "moved")
+        yield from _moved(move, "would move" if dry_run else "moved", dry_run=dry_run)
     if plan.overrides:
         yield (
             f"{would}clear driver_override of {some_queues(plan.overrides)}"
@@ -42,23 +42,24 @@ def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str
             else (f"cleared driver_override of {some_queues(plan.overrides)}")
         )
     if dry_run:
-        yield from left_lines(plan, words)
+        yield from left_lines(plan, words, dry_run=True)
 
 
-def left_lines(plan: DrainPlan, words: Words) -> Iterator[str]:
+def left_lines(plan: DrainPlan, words: Words, *, dry_run: bool = False) -> Iterator[str]:
     """Return the lines about who is left on the area, with the commands that take them off it."""
+    stays = "would stay" if dry_run else "stays"
     if not (plan.stays or plan.devices):
         other = "other " if plan.moves else ""
         yield f"no {other}guest or mediated device has queues of {plan.area}"
         return
     for one in plan.stays:
         why = printable(one.why, _LONGEST)
-        yield f"guest {printable(one.name)} stays on {some_queues(one.queues)}: {why}"
+        yield f"guest {printable(one.name)} {stays} on {some_queues(one.queues)}: {why}"
         yield from (f"    {printable(command, _LONGEST)}" for command in _stopping(one, words))
     for device in plan.devices:
         queues = some_queues(plan.area.queues_of(device.matrix))
         opened = f", open in process {device.process.pid}" if device.process else ""
-        yield f"mediated device {device.mdev} stays on {queues}{opened}"
+        yield f"mediated device {device.mdev} {stays} on {queues}{opened}"
         yield f"    {_removing(device)}"
 
 
@@ -69,9 +70,10 @@ def restore_lines(plans: Sequence[RestorePlan], words: Words, *, dry_run: bool) 
     for plan in plans:
         yield f"{'would end' if dry_run else 'ended'} the drain of {plan.drain.area}"
         for move in plan.moves:
-            yield from _moved(move, "would move back" if dry_run else "moved back")
+            yield from _moved(move, "would move back" if dry_run else "moved back", dry_run=dry_run)
         for one in plan.stays:
-            yield f"guest {printable(one.name)} keeps its present queues: {printable(one.why, _LONGEST)}"
+            keeps = "would keep" if dry_run else "keeps"
+            yield f"guest {printable(one.name)} {keeps} its present queues: {printable(one.why, _LONGEST)}"
         if plan.drain.overrides:
             again = "would set again" if dry_run else "set again"
             yield f"{again}, where the queue is there: driver_override of {some_queues(plan.drain.overrides)}"
@@ -135,10 +137,11 @@ def drain_state_json(drain: Drain) -> dict[str, object]:
     }
 
 
-def _moved(move: Move, how: str) -> Iterator[str]:
-    change = move.change
-    yield f"{how} guest {printable(move.guest.name)}: it gives up {some_queues(change.given_up)}"
-    yield f"    and gets {some_queues(change.gained)}"
+def _moved(move: Move, how: str, *, dry_run: bool) -> Iterator[str]:
+    change, name = move.change, printable(move.guest.name)
+    gives, gets = ("would give up", "get") if dry_run else ("gave up", "got")
+    yield f"{how} guest {name}: it {gives} {some_queues(change.given_up)}"
+    yield f"    and {gets} {some_queues(change.gained)}"
     for warning in change.plan.warnings:
         yield f"    warning: {printable(warning, _LONGEST)}"
 

@@ -37,10 +37,10 @@ EP11 = a_criteria("ep11", adapters=1, domains=2)
 ANY, BY_ID = 1, 2
 DRY = f"""\
 would drain adapter 10 (0a)
-would move guest any: it gives up 0a.0001, 0a.0002
-    and gets 00.0001, 00.0002
+would move guest any: it would give up 0a.0001, 0a.0002
+    and get 00.0001, 00.0002
     warning: the host loses 1 collateral queue: 00.0004
-guest db1 stays on 0a.0004: it requests its queues by id
+guest db1 would stay on 0a.0004: it requests its queues by id
     virsh -c {URI} shutdown db1
 """
 
@@ -117,6 +117,13 @@ def test_a_dry_run_says_who_moves_and_who_must_be_stopped(rig: Rig) -> None:
     assert rig.run("--adapter", "0xa", "-n") == DRY
     assert rig.holds(ANY) == a_matrix("10", "1-2")
     assert rig.host.read(DRAINS) is None
+
+
+def test_a_drain_says_what_it_did(rig: Rig) -> None:
+    said = rig.run("--adapter", "0xa", "--yes", code=Exit.CONFLICT)
+    assert "moved guest any: it gave up 0a.0001, 0a.0002\n    and got 00.0001, 00.0002\n" in said
+    assert "guest db1 stays on 0a.0004: it requests its queues by id\n" in said
+    assert "would" not in said
 
 
 def test_guests_by_criteria_move_and_come_back(rig: Rig) -> None:
