@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from apvfio.cluster import cib
 from apvfio.cluster.configuration import read_configuration
-from apvfio.cluster.guest_files import read_guest_file
+from apvfio.cluster.guest_files import DIRECTORY, read_guest_file
 from apvfio.doctor.facts import ClusterFacts, Unseen, attempt, otherwise
 from apvfio.mdev import programs
 from apvfio.migration.address import parse_address
@@ -31,7 +31,9 @@ def look_at_cluster(files: Files) -> ClusterFacts | None:
         return None
     seen = attempt(lambda: read_configuration(cib.read_cib()))
     if isinstance(seen, Unseen):
-        return ClusterFacts("", seen) if os.path.exists(_COROSYNC) else None
+        # Debian's corosync brings its configuration along: that alone makes no node that runs guests.
+        runs_guests = otherwise(lambda: bool(files.list(DIRECTORY)), False)
+        return ClusterFacts("", seen) if runs_guests and os.path.exists(_COROSYNC) else None
     if not (seen.guests or seen.publisher):
         return None
     node = otherwise(cib.local_node, "")

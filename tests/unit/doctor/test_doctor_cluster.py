@@ -234,3 +234,22 @@ def test_the_cluster_is_read_from_pacemaker(
     if found.answers is not None:
         assert set(found.answers) == set(NODES)
         assert all("resolve hostname" in answer for answer in found.answers.values())
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_cluster_that_does_not_answer_is_reported_where_it_runs_guests(
+    configured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package of corosync that nobody uses is no cluster."""
+    require_program("cibadmin")
+    monkeypatch.setenv("CIB_file", str(tmp_path / "missing.xml"))
+    corosync = tmp_path / "corosync.conf"
+    monkeypatch.setattr("apvfio.doctor.collect.cluster._COROSYNC", str(corosync))
+    if configured:
+        corosync.touch()
+    files = Machine().files
+    assert look_at_cluster(files) is None
+    files.write("etc/apvfio/guests/db1.xml", "<domain/>")
+    found = look_at_cluster(files)
+    assert (found is not None) is configured
+    assert found is None or isinstance(found.configuration, Unseen)
