@@ -118,8 +118,8 @@ def _merged(now: Criteria, text: str, cards: list[str]) -> tuple[str, list[str]]
         wrong = [name for name in given if name in CARD_ATTRIBUTES]
         if wrong:
             raise UsageError(
-                f"the guest requests several kinds of adapters, and {wrong[0]} of --any does not say of "
-                "which.",
+                f"the guest requests several kinds of adapters, but {wrong[0]} of --any does not say for "
+                "which kind.",
                 remedy="Name all kinds with --cards, or replace them with --any and a mode.",
             )
     return ",".join(f"{name}={value}" for name, value in {**kept, **given}.items()), cards

@@ -26,6 +26,8 @@ REGISTERS = {KEYLESS: (), CCA: ("aes", "apka", "asym"), EP11: ("wk",)}
 ANY_REGISTER = ""
 SAME = "same"
 DISTINCT = "distinct"
+GENERATIONS = {SAME: "of one generation", DISTINCT: "of distinct generations"}
+"""What adapters are, in words."""
 USAGE = "usage"
 """The control domains are the domains that the guest gets."""
 CONTROL = "control-domains"
@@ -76,7 +78,7 @@ class CardCriteria(NamedTuple):
         """What else each must be like, in words."""
         words = [f"CEX{self.min_generation} or newer"] if self.min_generation else []
         if self.generations:
-            words.append("of one generation" if self.generations == SAME else "of distinct generations")
+            words.append(GENERATIONS[self.generations])
         return words + [key_words(key) for key in self.keys]
 
     def __str__(self) -> str:
@@ -140,7 +142,7 @@ class Criteria(NamedTuple):
             (cards,) = self.cards
             words = [f"any {count(cards.adapters, 'adapter')} x {domains}", cards.mode, *cards.details]
         else:
-            words = [f"any {' + '.join(map(str, self.cards))} x {domains}"]
+            words = [f"any ({' + '.join(map(str, self.cards))}) x {domains}"]
         if self.control:
             whose = "those it gets" if self.control_usage else self.control_domains
             words.append(f"control domains {whose}")

@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import suppress
 from itertools import combinations
 
-from apvfio.model.criteria import count
+from apvfio.model.criteria import GENERATIONS, count
 from apvfio.model.errors import ApvfioError, HostError, PolicyError
 from apvfio.model.host import OVERRIDES, MaskBits
 from apvfio.model.ids import IdSet
@@ -200,9 +200,12 @@ def _opened(lines: Iterable[Line]) -> list[Line]:
 
 
 def _size(criteria: Criteria) -> str:
-    adapters = count(criteria.adapters, "adapter")
-    if len(criteria.cards) > 1:
-        adapters = f"({' + '.join(cards.size for cards in criteria.cards)})"
+    sizes = [
+        f"{cards.size if len(criteria.cards) > 1 else count(cards.adapters, 'adapter')}"
+        f"{' ' if cards.generations else ''}{GENERATIONS.get(cards.generations, '')}"
+        for cards in criteria.cards
+    ]
+    adapters = sizes[0] if len(sizes) == 1 else f"({' + '.join(sizes)})"
     return f"{adapters} x {count(criteria.domains, 'domain')}"
 
 

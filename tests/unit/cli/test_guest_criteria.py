@@ -95,7 +95,7 @@ def test_several_kinds_of_adapters(
     assert again.criteria == found.criteria
     assert host.run("guest", "show", "db1", "-c", URI) == Exit.OK
     out = capsys.readouterr().out
-    assert "any 1 cca adapter + 1 ep11 adapter (CEX8 or newer) x 1 domain, control domains those it" in out
+    assert "any (1 cca adapter + 1 ep11 adapter (CEX8 or newer)) x 1 domain, control domains those it" in out
     # One kind alone is written without <cards>, and a mode replaces all kinds.
     assert given("--cards", EP11)[0] == {
         "any": "mode=ep11,adapters=1,domains=1,min-generation=8",
@@ -185,5 +185,5 @@ def test_a_property_of_one_kind_among_several(
     assert host.run(*words, "--cards", CCA, "--cards", EP11, "--unchecked") == Exit.OK
     before = request(libvirtd)
     assert host.run(*words, "--any", "adapters=2") == Exit.USAGE
-    assert "adapters of --any does not say of which. Name all kinds with --cards" in capsys.readouterr().err
+    assert "adapters of --any does not say for which kind. Name all kinds" in capsys.readouterr().err
     assert request(libvirtd) == before

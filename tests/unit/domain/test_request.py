@@ -95,8 +95,8 @@ def test_several_kinds_of_adapters() -> None:
     assert request
     assert request.criteria == SEVERAL
     assert str(SEVERAL) == (
-        f"any 2 cca adapters (AES master key 0x{'1' * 16}) + 1 ep11 adapter (CEX8 or newer, "
-        f"of one generation, WK master key 0x{'2' * 64}) x 2 domains, control domains those it gets"
+        f"any (2 cca adapters (AES master key 0x{'1' * 16}) + 1 ep11 adapter (CEX8 or newer, "
+        f"of one generation, WK master key 0x{'2' * 64})) x 2 domains, control domains those it gets"
     )
     alone = parse_domain(domain('<ap:any domains="2"><ap:cards mode="cca" adapters="3"/></ap:any>'))
     assert alone

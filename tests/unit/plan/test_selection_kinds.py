@@ -124,6 +124,12 @@ def test_generations() -> None:
             HostError, match=r"of known generation: 00, 01, 02 \(03 is of unknown generation\)"
         ):
             got(3, generations)
+    few = {0: Card("ep11", 8), 1: Card("ep11", 8), 2: Card("cca", 7)}
+    with pytest.raises(HostError, match="no rectangle of 2 adapters of distinct generations x 1 domain"):
+        chosen(Criteria((CardCriteria("ep11", 2, generations="distinct"),)), HOST, CardFacts(few))
+    kinds = (CardCriteria("ep11", 2, generations="distinct"), CardCriteria("cca"))
+    with pytest.raises(HostError, match=r"\(2 ep11 adapters of distinct generations \+ 1 cca adapter\) x 1"):
+        chosen(Criteria(kinds), HOST, CardFacts(few))
 
 
 def test_control_domains_are_those_it_gets() -> None:
