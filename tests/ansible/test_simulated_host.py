@@ -51,6 +51,20 @@ def test_a_file_is_changed_once(play: Play, guest: Path) -> None:
         assert not play.run("apvfio_guest", *words, **wanted)[HOST]["changed"]
 
 
+def test_adapters_of_several_kinds(play: Play, guest: Path) -> None:
+    wanted = {
+        "xml": str(guest),
+        "criteria": "domains=2",
+        "cards": ["mode=cca,adapters=1", "mode=ep11,adapters=1"],
+        "control_domains": "usage",
+    }
+    done = play.run("apvfio_guest", **wanted)[HOST]
+    assert done["changed"]
+    assert done["plan"]["queues"] == ["01.0001", "01.0002", "0a.0001", "0a.0002"]
+    assert guest.read_text().count("<ap:cards ") == 2
+    assert not play.run("apvfio_guest", **wanted)[HOST]["changed"]
+
+
 def test_what_the_host_lacks_fails_with_the_sentence(play: Play, guest: Path) -> None:
     before = guest.read_text()
     for words in ((), ("--check",)):
