@@ -113,6 +113,11 @@ def _merged(now: Criteria, text: str, cards: list[str]) -> tuple[str, list[str]]
     if cards:
         kept = {name: value for name, value in kept.items() if name not in CARD_ATTRIBUTES}
     given = option_texts(text)
+    # A key in any register and keys by register exclude each other: what is given counts.
+    if "mkvp" in given:
+        kept = {name: value for name, value in kept.items() if not name.startswith("mkvp-")}
+    elif any(name.startswith("mkvp-") for name in given):
+        kept.pop("mkvp", None)
     if len(now.cards) > 1 and not cards:
         cards = [kind.as_option() for kind in now.cards]
         wrong = [name for name in given if name in CARD_ATTRIBUTES]

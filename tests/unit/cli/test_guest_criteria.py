@@ -110,6 +110,22 @@ def test_several_kinds_of_adapters(
     assert given("--any", "mode=accel", "--control-domains=") == (simple, "")
 
 
+def test_a_key_by_register_replaces_one_in_any_register(libvirtd: Driver, host: SimulatedHost) -> None:
+    def keys(*words: str) -> list[str]:
+        assert host.run("guest", "set", "db1", *words, "--unchecked", "-c", URI) == Exit.OK
+        found = request(libvirtd)
+        assert found
+        assert found.criteria
+        return [str(key) for key in found.criteria.cards[0].keys]
+
+    aes, apka = "1" * 16, "2" * 16
+    assert keys("--any", f"mode=cca,mkvp={aes}") == [f" 0x{aes}"]
+    assert keys("--any", f"mkvp-aes={aes}") == [f"aes 0x{aes}"]
+    assert keys("--any", f"mkvp-apka={apka}") == [f"aes 0x{aes}", f"apka 0x{apka}"]
+    assert keys("--any", "domains=2") == [f"aes 0x{aes}", f"apka 0x{apka}"]
+    assert keys("--any", f"mkvp={apka}") == [f" 0x{apka}"]
+
+
 def test_ids_in_place_of_criteria_keep_the_control_domains(libvirtd: Driver, host: SimulatedHost) -> None:
     words = ("--any", "mode=cca", "--control-domains", "usage")
     assert host.run("guest", "set", "db1", *words, "-c", URI) == Exit.OK
