@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crypto Express queues for KVM guests on IBM Z, given at start and returned at shutdown."""
+"""Assign Crypto Express queues to KVM guests on IBM Z, and return them at shutdown."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mediated devices in general, knowing nothing of what they mediate."""
+"""Mediated devices in general, independent of the kind of device."""

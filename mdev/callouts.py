@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mdevctl says to its callouts and notifiers, and what it wants to hear (callouts.rs).
+"""mdevctl's protocol for callouts and notifiers (callouts.rs).
 
-Both are programs, called with the same words and with the device's JSON on standard input; 1.3
-and newer give notifiers none. A callout is asked before (``pre``) and after (``post``) each action
-and for what only it can tell (``get``): one serves a type of device, and its refusal of ``pre`` ends the
-action. All notifiers are run after every action, failed ones too; their results and words are dropped.
+Both are programs, called with the same words and with the device's JSON on standard input; mdevctl 1.3 and
+newer give notifiers no JSON. mdevctl calls a callout before (``pre``) and after (``post``) each action, and
+for information that only the callout has (``get``). One callout serves a type of device, and its refusal of
+``pre`` ends the action. All notifiers run after every action, also after a failed one; their exit codes and
+output are dropped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """mdevctl's definitions of persistent devices: /etc/mdevctl.d/PARENT/UUID, one JSON object each.
 
-A definition is read and written without loss: fields that mdevctl or others may add stay where
-they are, attributes keep their order, which is the order in which mdevctl writes them.
+A definition is read and written without loss: fields of mdevctl or of other programs stay, and attributes
+keep their order, which is the order in which mdevctl writes them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a parent's mediated devices are, below /sys (mdev_core.c, mdev_sysfs.c), and defined, below /."""
+"""The places of a parent's mediated devices below /sys (mdev_core.c, mdev_sysfs.c), and of definitions."""
 
 from __future__ import annotations
 

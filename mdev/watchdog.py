@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes that the kernel may hold up without end, made under a watchdog.
+"""Writes that the kernel may block without limit, made under a watchdog.
 
-Removing a device that somebody has open waits until he closes it, and after a signal that
-wait cannot be interrupted (mdev_core.c:mdev_device_remove_common, vfio_main.c:
-vfio_unregister_group_dev). The write is therefore made by a child. If that does not return in time
-it is left to itself: the removal is under way in the kernel and nothing can take it back.
+The removal of a device that a process has open waits until the process closes it, and after a signal that
+wait cannot be interrupted (mdev_core.c:mdev_device_remove_common, vfio_main.c: vfio_unregister_group_dev). A
+child process therefore makes the write. If the write does not return in time, the child is left alone: the
+removal is under way in the kernel and cannot be undone.
 """
 
 from __future__ import annotations

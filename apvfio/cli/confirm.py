@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking before something dangerous is done."""
+"""Ask for confirmation before a command that can do harm."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio define`` and ``apvfio undefine``: a guest's device as a persistent definition of mdevctl's."""
+"""``apvfio define`` and ``apvfio undefine``: mdevctl's persistent definition of a guest's device."""
 
 from __future__ import annotations
 

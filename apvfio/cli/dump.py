@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio dump``: make a simulated host of this one, to plan on elsewhere."""
+"""``apvfio dump``: copy this host into a simulated host, for planning on another machine."""
 
 from __future__ import annotations
 

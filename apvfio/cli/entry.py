@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process ``apvfio``, from its first instruction to its exit code.
 
-SIGINT ends it at any moment with exit code 130 and without a traceback, also while modules are being loaded;
-a SIGINT that the parent process ignores stays ignored. Nothing runs after the exit code is known: what Python
-does at its end (threads, buffers) can fail or be interrupted, and would print that.
+SIGINT ends it at any moment with exit code 130 and without a traceback, also while modules are loaded. A
+SIGINT that the parent process ignores stays ignored. Python's own cleanup does not run: it can fail or be
+interrupted, and would print a traceback after the exit code is known.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio guest clear``: a guest requests nothing any more, and has nothing any more."""
+"""``apvfio guest clear``: remove a guest's request, and its device or its queues."""
 
 from __future__ import annotations
 

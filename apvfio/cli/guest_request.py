@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request that the options of ``guest set`` make of a guest's present one."""
+"""The new request that the options of ``guest set`` make from a guest's present one."""
 
 from __future__ import annotations
 

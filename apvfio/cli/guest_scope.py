@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For when a change of a guest is: ``--config``, ``--live``, ``--dry-run``."""
+"""The scope of a change of a guest: ``--config``, ``--live``, ``--dry-run``."""
 
 from __future__ import annotations
 

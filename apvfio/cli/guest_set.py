@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio guest set``: a guest's annotation and its device, checked against the host first."""
+"""``apvfio guest set``: write a guest's annotation and device, after a check against the host."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where commands take a guest's XML from: libvirt, or a file."""
+"""The sources from which commands read a guest's XML: libvirt, or a file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands share: the system that they work on, options, and ``--json``."""
+"""What commands share: the system on which they work, options, and ``--json``."""
 
 from __future__ import annotations
 

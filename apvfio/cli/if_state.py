@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan is carried out only on the state that it was made on.
+"""``--if-state``: a command runs only on the state on which its plan was made.
 
-The state is a fingerprint of what the commands that change a host plan with. A dry run prints it; the
-command that is given it refuses to change anything when the state is another one by then.
+The state is a fingerprint of all input from which the commands that change a host plan. A dry run prints it.
+A command with ``--if-state`` refuses to change anything if the state has changed since.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio incoming``: what ``apvfio migrate`` has the destination do for a guest that will come."""
+"""``apvfio incoming``: the part of ``apvfio migrate`` that runs at the destination."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio install``: what other programs run and read, put in place."""
+"""``apvfio install``: install the files that other programs run and read."""
 
 from __future__ import annotations
 

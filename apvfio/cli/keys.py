@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio keys``: the master keys of queues, read now or remembered, and forgetting the remembered ones."""
+"""``apvfio keys``: list the master keys of queues, read now or remembered, and forget remembered ones."""
 
 from __future__ import annotations
 

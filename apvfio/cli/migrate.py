@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio migrate``: a running guest goes to another host, and has its queues there."""
+"""``apvfio migrate``: migrate a running guest to another host, where it gets queues."""
 
 from __future__ import annotations
 

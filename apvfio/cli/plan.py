@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio plan``: what starting a guest would do to this host."""
+"""``apvfio plan``: show what the start of a guest would do to this host."""
 
 from __future__ import annotations
 

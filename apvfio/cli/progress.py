@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line on the terminal for what takes its time, gone when that is over.
+"""One line on the terminal for a long operation, removed when the operation ends.
 
-The kernel resets queues inside the write that moves them, so the one who waits cannot draw:
-another thread does, which touches nothing but the terminal.
+The kernel resets queues inside the write that moves them, and the writing thread waits. Another thread
+therefore draws the line; it touches nothing but the terminal.
 """
 
 from __future__ import annotations

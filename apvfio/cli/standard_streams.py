@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard input, output and error of the process ``apvfio``, whatever they are: full, closed, or nobody's.
+"""Standard input, output and error of the process ``apvfio``, which may be full or closed.
 
 Standard output is written line by line, so that the reader of a pipe sees each line at once. Python would
 report an output that fails only when it ends, with a traceback and exit code 120.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio status``: who has which queue, pending returns, drift; all about one guest, or one adapter."""
+"""``apvfio status``: the owner of each queue, pending returns, drift; one guest; users of an adapter."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the terminal is able to show, and printing no more than that."""
+"""What the terminal can show, and output limited to that."""
 
 from __future__ import annotations
 

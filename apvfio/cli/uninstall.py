@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio uninstall``: what ``apvfio install`` has put in place, removed."""
+"""``apvfio uninstall``: remove what ``apvfio install`` has installed."""
 
 from __future__ import annotations
 

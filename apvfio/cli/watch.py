@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``apvfio status --watch``: the status again whenever it has changed, until somebody has seen enough.
+"""``apvfio status --watch``: show the status again after each change, until Ctrl-C.
 
-In a terminal it is drawn over the last one, in one write and without any mode that the terminal would
-be left in, however this ends. Elsewhere there is a block for each change, or a line of JSON.
+In a terminal a new status is drawn over the last one, in one write and without a terminal mode that would
+have to be reset. In a file or a pipe, each change is a block of text, or a line of JSON.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host and its ledger as they would be if some guests had never held a queue.
 
-A stop is something else: after it, returns may stay pending because another guest's device is in the way.
-Here nothing is left of the guests, so that the result is the same whatever they hold.
+A stop would give another result: after a stop, a return can stay pending because another guest's device needs
+the bit. Here all traces of the guests are removed, so that the result does not depend on what they hold.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a cluster's configuration (CIB) says of guests with AP queues, of the publisher and of fencing."""
+"""What a cluster's configuration (CIB) has about guests with AP queues, the publisher and fencing."""
 
 from __future__ import annotations
 

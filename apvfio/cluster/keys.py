@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The master keys of all queues: read where the host has the queue, remembered where a guest has it.
+"""The master keys of all queues: read from the host's queues, remembered for the guests' queues.
 
-They are read again and again. Only what is new is remembered, and the time once an hour.
+The publisher reads them every few seconds. Therefore only a change is remembered, and the time of reading
+once an hour.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would become of the cluster's guests if a node failed, as Pacemaker's scheduler decides it."""
+"""What would happen to the cluster's guests if a node failed, computed by Pacemaker's scheduler."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In which order Pacemaker best places the guests: those first for which the fewest queues would do.
+"""The order in which Pacemaker places guests best: first the guests with the fewest suitable queues.
 
-The scheduler places one guest after the other and never takes a choice back. A guest that could have any of
-many queues is placed last, as it still finds some; of guests with the same choice, the smaller comes first.
-The priorities depend on what the hosts publish and not on what guests hold. The exponent is the one with
-which the most guests find a place in ``benchmarks/placement``.
+The scheduler places one guest after the other and never revises a choice. A guest for which many queues are
+suitable is placed last, because it still finds some. Of guests with the same choice, the smaller one comes
+first. The priorities depend on what the hosts publish and not on what guests hold. The exponent is the one
+with which the most guests find a place in ``benchmarks/placement``.
 """
 
 from __future__ import annotations

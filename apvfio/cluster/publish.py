@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish in the cluster what this host offers: only what has changed is written.
+"""Publish in the cluster what this host offers; only changes are written.
 
-What is published is compared with the CIB itself, so that nothing has to be remembered: attributes of a
-node end when it leaves the cluster, whoever has published them.
+The offer is compared with the CIB itself, so that nothing has to be remembered. The attributes of a node end
+when it leaves the cluster.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All checks by their groups, in the order in which they are made; docs/doctor.md describes each."""
+"""All checks by group, in the order in which they run; docs/doctor.md describes each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verdict on one thing that was checked, and the commands that solve a problem with it."""
+"""The result of one check, and the commands that solve its problem."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor knows of a host when it judges: frozen facts, each of which may be missing."""
+"""What the doctor knows of a host when it judges: frozen facts, each of which can be missing."""
 
 from __future__ import annotations
 

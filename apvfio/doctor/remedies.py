@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands to paste, as they are to be written for the host that is looked at."""
+"""Commands to paste, written for the host that is examined."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole examination: look, then judge, group by group. It never raises."""
+"""The whole examination: collect facts, then judge them, group by group. It never raises an error."""
 
 from __future__ import annotations
 

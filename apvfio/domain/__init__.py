@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Domain XML read and edited.
+"""Read and edit domain XML.
 
 A guest's request (`request`), its annotation and its device (`xml_editor`).
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Criteria in an annotation, ``<ap:any>``, read as strictly as its schema (schema/guest-1.rng) has them."""
+"""Criteria in an annotation, ``<ap:any>``, read as strictly as the schema (schema/guest-1.rng) demands."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The annotation of a guest, read as strictly as its schema (schema/guest-1.rng) has it.
+"""The annotation of a guest, read as strictly as the schema (schema/guest-1.rng) demands.
 
-The schema says more: which words there may be. Here each fault gets a sentence of its own.
+The schema also limits the words. Here each fault gets a sentence of its own.
 """
 
 from __future__ import annotations

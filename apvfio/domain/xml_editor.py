@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain's XML with another annotation, and with or without the device that carries the queues.
+"""Edit the annotation in a domain's XML, and add or remove its vfio-ap device.
 
-Nothing else in it is touched: what is given back differs from what was given in these two elements
-only, and in whatever else has apvfio's namespace outside the metadata of others, which would refuse a start
-and is removed. Where they were they are replaced, so that the order of all others stays.
+All other elements stay as they are, with one exception: elements and attributes of apvfio's namespace outside
+other programs' metadata would cause a start to be refused, and are removed. A replaced element keeps its
+place, so that the order does not change.
 """
 
 from __future__ import annotations

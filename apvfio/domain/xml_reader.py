@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a domain's XML that say what a guest requests, read by expat.
+"""The parts of a domain's XML that have a guest's request, read by expat.
 
-Each start of a guest pays for this, and an XML library takes longer to load than all the rest does to run.
-Only the requested parts are kept, however large the domain is. It is read as UTF-8, as libvirt writes it;
-whatever it declares, nothing else is opened, and a document type declaration is refused unread.
+Each start of a guest pays for this code, and an XML library takes longer to load than the rest of a start
+takes to run. Only the needed parts are kept, however large the domain is. The XML is read as UTF-8, as
+libvirt writes it, whatever it declares. No other file is opened, and a document type declaration is refused
+unread.
 """
 
 from __future__ import annotations

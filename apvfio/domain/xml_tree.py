@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain's XML as a tree, for what changes it or looks at all of it; a start reads it with `xml_reader`.
+"""A domain's XML as a tree, for commands that edit or search it; a start reads it with `xml_reader`.
 
-lxml's ``etree`` is imported when something of it is first used: each command imports the modules of all
-commands, and most need no XML library. A command that does ends with a sentence where there is none.
+lxml's ``etree`` is imported at its first use: each command imports the modules of all commands, and most need
+no XML library. If lxml is missing, a command that needs it ends with a sentence.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for the AP bus, which may still be finding queues, and drivers for them."""
+"""Wait for the AP bus to find its queues, and drivers for them."""
 
 from __future__ import annotations
 

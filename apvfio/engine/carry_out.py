@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a host what a ledger says: apply the pending steps, in turns between which others get the lock."""
+"""Bring a host to what a ledger says: apply the pending steps in parts, and release the lock between them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real chzdev, where there is one, storing the persistent masks.
+"""Let chzdev store the persistent masks, if it is installed.
 
-It takes the lock of s390-tools itself and must not be run by whoever holds it. Its exit code
-proves little, so what it stored is read back.
+chzdev takes the lock of s390-tools itself, so the caller must not hold it. Its exit code proves little; what
+it stored is read back.
 """
 
 from __future__ import annotations

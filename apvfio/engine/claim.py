@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues freed for mdevctl, which makes the device itself, and returned once it is gone.
+"""Free queues for a mediated device that mdevctl creates, and return them after its removal.
 
-No lease is made: a device that is there keeps its queues from the host anyway, as does every
-device that is not apvfio's. Until it is there, a claim does. The return of what was taken is
-pending from the start, and made when nobody needs the queues any more.
+There is no lease: an existing device keeps its queues from the host by itself, like every device that apvfio
+did not create. Until the device exists, a claim keeps the queues free. The return is pending from the start,
+and made when nobody needs the queues any more.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Defer slow returns from the hook to a systemd unit.
 
-libvirt holds its guest's lock while the hook runs, and returning queues is slow: each is
-reset, one after the other, inside the write of the mask (bus:__ap_revise_reserved,
-vops:vfio_ap_mdev_remove_queue). apvfio-reconcile.path watches `DIRECTORY`, which it makes
-when it starts, and a file in it starts ``apvfio reconcile``. The work itself is in the ledger.
+libvirt holds its guest's lock while the hook runs, and the return of queues is slow: each is reset, one after
+the other, inside the write of the mask (bus:__ap_revise_reserved, vops:vfio_ap_mdev_remove_queue).
+apvfio-reconcile.path makes `DIRECTORY` when it starts, and watches it; a file in it starts ``apvfio
+reconcile``. The work itself is in the ledger.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a host differs from its ledger, and from the masks that its configuration wants."""
+"""The differences between a host and its ledger, and between active and intended masks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A drain: recorded before the first guest is moved, forgotten after the last one is moved back.
+"""A drain: recorded before the first guest is moved, removed after the last one is moved back.
 
-Each function takes the lock for one step of it. Killed between two steps, or within one, the same command
-goes on where it stopped: what is recorded is what is still to be done, and doing it twice is no harm.
+Each function makes one step under the lock. If a drain is killed between two steps or within one, the same
+command continues it: the record says what is still to be done, and a step can be repeated without harm.
 """
 
 from __future__ import annotations

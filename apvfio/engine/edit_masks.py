@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An administrator's change of the masks, done: the active ones in the kernel, the stored ones on disk.
+"""Make an administrator's change of the masks: active masks in the kernel, stored masks on disk.
 
-All is decided before the first write. Unlike chzdev, each write is read back, and a refusal
-by the kernel is an error, after which the masks are as they were.
+All checks precede the first write. Unlike chzdev, apvfio reads each write back. If the kernel refuses a
+write, the masks are restored, and the call ends with an error.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that the kernel migrates with its device: on both hosts masks and overrides are held still for it.
+"""A guest that the kernel migrates with its device: no mask or override changes on both hosts meanwhile.
 
-The draft of the kernel wants no change of a mask or an override on either host while a device's state is on
-its way. The guest's lease names the process that sees to the migration, and masks and overrides are held
-still for as long as that process lives. Guests may stop meanwhile; their queues are returned afterwards.
+The kernel's draft allows no change of a mask or an override on either host while the state of a device is
+transferred. The guest's lease names the process that runs the migration, and apvfio refuses such changes as
+long as that process lives. Guests can stop meanwhile; their queues are returned afterwards.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a lease ends: its guest has stopped, has vanished or has lost its device, or its start has failed."""
+"""When a lease ends: its guest has stopped or disappeared, its device is gone, or its start has failed."""
 
 from __future__ import annotations
 

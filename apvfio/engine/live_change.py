@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that runs gets other queues: adapters and domains are plugged into its device, or that into it.
+"""Give a running guest other queues: plug adapters and domains, or the whole device, in and out.
 
-A change of the device goes in two steps, between which the guest's annotation can be changed: `apply_change`
-gives the device its new matrix and keeps what it gives up, `commit` lets go of that, `roll_back` goes back.
-If the process dies before `commit`, the next call undoes the change, as `apvfio.engine.lease_end` finds it
-in the ledger.
+A change of the device has two steps, between which the guest's annotation can be changed. `apply_change`
+gives the device its new matrix and keeps the queues that the guest gives up; `commit` releases them,
+`roll_back` undoes the change. If the process dies before `commit`, the next call undoes the change, as
+`apvfio.engine.lease_end` finds it in the ledger.
 """
 
 from __future__ import annotations

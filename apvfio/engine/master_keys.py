@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the master keys of queues: read from the host's, remembered of the others.
+"""The master keys of queues: read from the host's queues, remembered for the others.
 
-Whatever reads keys remembers them, and whatever takes queues from the host reads theirs before
+Each function that reads keys remembers them, and each that takes queues from the host reads their keys first
 (`apvfio.engine.plan_start.remember_keys`): afterwards they cannot be read.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a guest's request and the state of the host to the plan of its start; nothing is changed."""
+"""Make the plan of a start from a guest's request and the state of the host; nothing is changed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests for which a reconcile waits: they may be starting, or have stopped and still have their device."""
+"""Guests for which a reconcile waits: they may be starting, or have stopped with their device open."""
 
 from __future__ import annotations
 

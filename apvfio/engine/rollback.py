@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changes of running guests that are not kept, undone: each device gets its matrix again."""
+"""Undo changes of running guests that were not committed: each device gets its former matrix."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a host that a plan is made on: the kernel's, the ledger's and the policy's."""
+"""The state of a host from which a plan is made: the kernel's, the ledger's and the policy's."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verify by reading back that a mediated device gives its guest what it was assigned."""
+"""Verify by reading back that a mediated device gives its guest all assigned queues."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit log: what happened to queues, a line an event, kept beyond boots in /var/lib/apvfio.
+"""The audit log: one line for each event, kept across boots in /var/lib/apvfio.
 
-A line is appended when the ledger has been written, by one write that is not waited for: a stop of the
-machine that loses it ends every guest as well. A process that dies in between leaves an audit log that
-disagrees with the ledger, by the check sum in its last line: whoever comes next writes what is missing,
-marked as found late. Nothing here ever fails a call: a disk that is full leaves a gap, found in the same way.
+A line is appended after the ledger is written, by one write, and no call waits for the disk: a power failure
+that loses the line also ends every guest. If a process dies between the two writes, the checksum in the last
+line disagrees with the ledger. The next call then adds the missing events and marks them as late. The audit
+log never makes a call fail: a full disk leaves a gap, which is closed in the same way.
 
-Nor does the audit log's length cost a call anything: a file begins with all that guests hold, so the
-newest one tells everything, and it is not read if it is larger than apvfio ever makes it.
+Nor does the length of the audit log cost a call anything. Each file begins with the queues that all guests
+hold, so that the newest file is enough. A file that is larger than apvfio makes it is not read.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing that happened, as a value and as a line of the audit log."""
+"""One event, as a value and as a line of the audit log."""
 
 from __future__ import annotations
 

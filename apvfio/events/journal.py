@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events as entries of the journal, by its native protocol: one datagram of fields.
 
-It is not waited for: a journal that is not there, is full or refuses changes nothing (sd_journal_send(3),
-and systemd's JOURNAL_NATIVE_PROTOCOL). Field values that come from others, such as a guest's name, are sent
-with their length, so that no line break in them begins another field.
+No call waits for the journal: if it is missing, is full or refuses an entry, nothing else changes
+(sd_journal_send(3), and systemd's JOURNAL_NATIVE_PROTOCOL). Field values from outside, such as a guest's
+name, are sent with their length, so that no line break in them begins another field.
 """
 
 from __future__ import annotations

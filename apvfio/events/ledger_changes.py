@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened between two states of the ledger.
+"""The events between two states of the ledger.
 
-All that apvfio does is in the ledger first, so nothing that stays is left out here, and nothing that was
-undone is claimed: a start counts once the guest's own hook has claimed its lease.
+Every action of apvfio is in the ledger first. No lasting change is therefore missed, and none that was undone
+is reported: a start counts once the guest's own hook has claimed its lease.
 """
 
 from __future__ import annotations

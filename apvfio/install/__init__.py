@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apvfio made a part of a host, and taken out of it again without a trace."""
+"""Install apvfio on a host, and remove it completely."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be right on this machine for the installation to work, and what had better be."""
+"""Conditions on this machine that an installation requires, and conditions that cause a warning."""
 
 from __future__ import annotations
 

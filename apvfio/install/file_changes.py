@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files put into a host's tree and taken out of it: whole, never through a link, nobody else's."""
+"""Write and remove files in a host's tree: whole files, never through a link, never another program's."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an installation has put where, so that its removal takes that and nothing else."""
+"""The record of installed files, so that a removal takes these files and nothing else."""
 
 from __future__ import annotations
 

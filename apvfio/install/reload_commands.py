@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that make a host's programs notice files of apvfio that come or go."""
+"""The commands that make a host's programs notice installed or removed files."""
 
 from __future__ import annotations
 

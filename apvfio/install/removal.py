@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of guests' queues and the ledger when apvfio leaves a host."""
+"""What happens to guests' queues and the ledger when apvfio is removed from a host."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's /sys, of which somebody hears each write before it is made."""
+"""A host's /sys that reports each write to a callback before the write."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps written to the kernel, each read back: a write that succeeds proves little here."""
+"""Apply steps to the kernel and read each back: a write that succeeds proves little."""
 
 from __future__ import annotations
 

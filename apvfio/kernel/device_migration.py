@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the kernel can take a guest's mediated device to another host: what a draft of vfio_ap offers."""
+"""Whether the kernel can migrate a guest's mediated device: the feature of a draft of vfio_ap."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel means by an errno from /sys (ap_bus.c, ap_queue.c, vfio_ap_ops.c, mdev_sysfs.c)."""
+"""The meaning of each errno from /sys (ap_bus.c, ap_queue.c, vfio_ap_ops.c, mdev_sysfs.c)."""
 
 from __future__ import annotations
 

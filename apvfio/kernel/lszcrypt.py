@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cards and queues as ``lszcrypt -V`` lists them (s390-tools zconf/zcrypt/lszcrypt.c), read from sysfs.
 
-The columns are lszcrypt's, computed as its release 2.41 does: earlier ones add one to QDEPTH, which the
-kernel has added already since some release after 6.1 (card:depth_show). Unlike lszcrypt, a device that goes
-away while one reads only leaves gaps.
+The columns are computed as lszcrypt 2.41 does. Earlier releases add one to QDEPTH, which the kernel adds
+itself since some release after 6.1 (card:depth_show). Unlike in lszcrypt, a device that disappears during the
+reading only leaves gaps.
 """
 
 from __future__ import annotations

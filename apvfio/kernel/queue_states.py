@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the states of cards and queues, for those who look at a host."""
+"""Read the states of cards and queues, for display."""
 
 from __future__ import annotations
 

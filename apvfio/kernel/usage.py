@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host does with its queues at this moment, as far as the policy asks for it.
+"""How the host uses its queues at this moment, as far as the policy needs it.
 
-Every start pays for each read: a card's sums are read before its queues, and nothing is read
-for rules that are off or for queues that the start does not concern.
+Every start pays for each read. A card's sums are therefore read before its queues. Nothing is read for rules
+that are off, or for queues that the start does not affect.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What libvirt runs, the hook.
+"""libvirt's hook, and libvirt's guests for the command line.
 
-And libvirt's guests for the command line: read, compared, given other queues.
+Commands read and compare the guests, and give them other queues.
 """

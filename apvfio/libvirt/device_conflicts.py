@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uuid of a guest's mediated device: no two guests may have the same one.
 
-A clone has its original's: virt-clone copies annotation and device. Started together, the second of
-the two is refused.
+A clone has the device of its original: virt-clone copies annotation and device. If both are started, the
+second start is refused.
 """
 
 from __future__ import annotations

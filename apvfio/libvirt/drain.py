@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests are taken off adapters or domains before a planned change, and moved back after it.
+"""Move guests away from adapters or domains before a planned change, and back after it.
 
-A guest by criteria gets other queues while it runs. One that names its queues keeps them until it is stopped.
+A guest with criteria gets other queues while it runs. A guest that requests ids keeps its queues until it is
+stopped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where each guest stands that requests something, or has something: its lease and its next start."""
+"""The state of each guest that requests or holds queues: its lease and its next start."""
 
 from __future__ import annotations
 

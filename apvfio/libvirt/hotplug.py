@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vfio-ap device of a guest that runs, plugged in and out through libvirt.
+"""Plug the vfio-ap device into a running guest, and unplug it, through libvirt.
 
-libvirt calls no hook for either: whoever plugs a device in has made it before, and whoever plugs
-one out sees to its queues afterwards.
+libvirt calls no hook for either. The caller creates the device before it is plugged in, and returns its
+queues after it is unplugged.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Import the modules of apvfio with less work than Python's own finders: a guest's start imports seventy.
 
-What is loaded is the bytecode that an ordinary import has left in ``__pycache__``, under the same conditions
-(PEP 552): this version of Python has compiled it from the source file as it is now, by size and time. Where
-that is not so, or cannot be told, nothing is found here, and the ordinary import takes place.
+The bytecode that an ordinary import has left in ``__pycache__`` is loaded, under the same conditions (PEP
+552): this version of Python has compiled it, and the source file still has the recorded size and time. If
+this is not so or cannot be determined, this finder finds nothing, and the ordinary import runs.
 
-A package manager may replace the files meanwhile, and modules of two versions may fit together well enough to
-do harm. A process therefore waits for an update that it meets at its beginning, and gets an ImportError where
-a module has been replaced since. A file's ctime tells, which no package manager sets.
+A package manager can replace the files meanwhile, and modules of two versions can fit together well enough to
+do harm. A process that meets an update when it begins therefore waits for its end. If a module is replaced
+later, its import ends with an ImportError. The check uses the ctime of the file, which no package manager can
+set.
 """
 
 from __future__ import annotations

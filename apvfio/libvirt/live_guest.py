@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that runs is given queues, others than it has, or none: its device and its annotation together.
+"""Give a running guest queues, other queues, or none: its device and its annotation change together.
 
 Ledger and host are changed first, then libvirt changes the guest. The ledger has a `LiveChange` from the
-first write to the last. What libvirt refuses is undone. After a crash the next call completes or undoes the
-change (`reconcile_guest`): a guest with its device keeps queues and annotation, one without loses both.
+first write to the last. A change that libvirt refuses is undone. After a crash, the next call completes or
+undoes the change (`reconcile_guest`): a guest with its device keeps queues and annotation, a guest without it
+loses both.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One guest: what it has and requests, its device and queues, its next start, and what happened to it."""
+"""One guest: its request, its device and queues, its next start, and its events."""
 
 from __future__ import annotations
 

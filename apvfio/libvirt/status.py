@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of a host: what the ledger, the kernel and the processes say together, read once.
+"""The status of a host, read once from the ledger, the kernel and the processes.
 
-Every command that describes a host shows this value, so that no two of them disagree.
+Every command that describes a host shows this value, so that no two commands disagree.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who uses the queues of an adapter or a domain, and who will: read before a planned change of either."""
+"""The present and future users of an adapter's or a domain's queues, for a planned change of either."""
 
 from __future__ import annotations
 

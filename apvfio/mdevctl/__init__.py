@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mdevctl runs, callout and notifier; and persistent definitions of guests' devices."""
+"""mdevctl's callout and notifier, and persistent definitions of guests' devices."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mdevctl's callout: before a device is made its queues are freed.
+"""mdevctl's callout: free the queues of a device before mdevctl creates it.
 
-It stands before s390-tools' ap-check and ends in it, by exec: ap-check takes the lock of s390-tools in
-the name of its parent, which must be mdevctl (ap-check.c). Where there is no ap-check it
-makes the comparisons itself. The notifier returns the queues, not ``post``,
-where mdevctl holds that lock.
+The callout runs before s390-tools' ap-check and then replaces itself with ap-check by exec: the lock that
+ap-check takes names its parent, which must be mdevctl (ap-check.c). If ap-check is not installed, the callout
+makes the comparisons itself. The notifier returns the queues: during ``post``, mdevctl still holds that lock.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest must hear of when mdevctl does something to its device or its device's definition."""
+"""Messages for a guest's owner when mdevctl changes the guest's device or its definition."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mdevctl's notifier: whatever was done to an AP device, the host is brought in order again.
+"""mdevctl's notifier: reconcile the host after each action on an AP device.
 
-hooks/mdevctl-notifier passes on only what may concern the ledger. mdevctl drops what its notifiers
-print, so it goes to the system's log as well.
+hooks/mdevctl-notifier calls this only for actions that may concern the ledger. mdevctl drops what its
+notifiers print, so messages go to the system log as well.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest's device made a persistent definition of mdevctl's, and unmade."""
+"""Write and remove mdevctl's persistent definition of a guest's device."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A running guest that has AP queues moves to another host and has queues there (`migrate`)."""
+"""Migrate a running guest with AP queues to another host, where it gets queues (`migrate`)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a guest goes: a URI of libvirt's, and the command that is apvfio there. Pure."""
+"""The destination of a migration: libvirt's URI, and the command that runs apvfio there. Pure."""
 
 from __future__ import annotations
 

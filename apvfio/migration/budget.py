@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time of one migration: one limit for all its steps, of which a part is kept for the way back."""
+"""The time of one migration: one limit for all its steps; a part is reserved for undoing the migration."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the kernel can migrate a guest with its device, so that it keeps its queues on the way.
+"""Whether the kernel can migrate a guest with its device, so that the guest keeps its queues.
 
-A draft of vfio_ap does that (`apvfio.kernel.device_migration`). The guest gets the very same queues at the
-destination, whatever its annotation requests, and the draft compares no master keys: that is done here.
+A draft of vfio_ap does that (`apvfio.kernel.device_migration`). The guest gets the same queues at the
+destination, whatever its annotation requests. The draft compares no master keys; this module does.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the queues at the destination do what those here do: mode, generation and master keys."""
+"""Compare the queues at the destination with those here: mode, generation and master keys."""
 
 from __future__ import annotations
 

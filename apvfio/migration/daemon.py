@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's daemon at one end of a migration: asked again and again, also after its connection has broken."""
+"""libvirt's daemon at one end of a migration; a broken connection is opened again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host that a running guest comes to: its queues are freed and its device made before it comes.
+"""The destination of a running guest: its queues are freed and its device created before it arrives.
 
-libvirt's hook finds them then: the guest arrives without the device, which is plugged in when it runs.
-If it does not arrive, the hook returns all of it; if it never sets out, `give_up` does, or `apvfio
+The guest arrives without the device, which is plugged in when the guest runs. If the guest leaves but does
+not arrive, libvirt's hook returns the queues. If the guest never leaves, `give_up` returns them, or `apvfio
 reconcile` two minutes later.
 """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apvfio at the destination for as long as the kernel migrates a guest to there.
+"""The process of apvfio at the destination that runs while the kernel migrates a guest to it.
 
-The process there holds the destination's masks and overrides still while it lives. It lives until its
-standard input ends, or has been silent for `SILENCE`: if the process here dies, or the connection breaks, the
-destination is let go. No server of ssh can be relied on to notice a connection that is cut.
+While that process lives, apvfio refuses to change the destination's masks and overrides. The process ends when
+its standard input ends or has been silent for `SILENCE`: if the process here dies or the connection breaks,
+changes are allowed again. An ssh server does not reliably notice that a connection is cut.
 """
 
 from __future__ import annotations

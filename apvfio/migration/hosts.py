@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apvfio at the destination of a migration, reached by its command ``incoming``."""
+"""apvfio at the destination of a migration, called through its command ``incoming``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest goes to another host with its queues, or stays here with them.
+"""Migrate a guest to another host with its queues, or leave it here with them.
 
-A step that fails, or an interruption, leads back to the start. If this process dies, the guest runs on
-where it is, perhaps without its device: the same command given again goes on from there, and with
-``--back`` it goes back (`apvfio.migration.stages`).
+If a step fails or is interrupted, the migration is undone. If this process dies, the guest continues to run
+where it is, perhaps without its device. The same command, given again, continues the migration, and with
+``--back`` it undoes the migration (`apvfio.migration.stages`).
 """
 
 from __future__ import annotations

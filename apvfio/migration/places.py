@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a guest is that is being migrated, what it has there, and the exit codes that say so. Pure."""
+"""The place of a guest during and after a migration, its queues there, and the exit codes for both. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Before a guest is migrated: which one it is, what it has, and whether it would have as much there."""
+"""Checks before a migration: the guest, what it has, and whether it would have as much at the destination."""
 
 from __future__ import annotations
 

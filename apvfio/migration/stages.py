@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a migration, and those back, by where the guest is found to be. Pure.
+"""The steps of a migration, and of undoing it, according to where the guest is. Pure.
 
-Nothing is noted down: where the guest runs, whether it has its device and who holds queues for it say
-how far a migration has come, so a later command can finish a half-done migration or go back.
+No state is stored. Where the guest runs, whether it has its device, and which queues are held for it show how
+far a migration has come. A later command can therefore complete or undo it.
 
-The queues here stay the guest's until it runs at the destination, and those there are its own before it
-leaves. So neither the way there nor the way back can fail because another guest took them.
+The guest keeps its queues here until it runs at the destination, and has its queues there before it leaves.
+So no step can fail because another guest took the queues.
 """
 
 from __future__ import annotations

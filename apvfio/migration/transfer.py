@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt moves a running guest from one host to another, until that is over or has to end."""
+"""Let libvirt migrate a running guest, until the migration ends or has to be ended."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of its own in which libvirt moves a guest: when it is killed, libvirt ends the move.
+"""A process in which libvirt migrates a guest; if the process is killed, libvirt ends the migration.
 
-libvirt's call that moves a guest waits without limit for the other host, for its hooks and for its QEMU, and
-nothing within a process can end it. libvirt lets a guest whose migration has lost its client go on where it
-was, or leaves it halted; it never runs on both hosts for that.
+libvirt's call waits without limit for the other host, for its hooks and for its QEMU, and nothing within a
+process can end the call. If a migration has lost its client, libvirt lets the guest continue where it was, or
+leaves it halted. The guest never runs on both hosts because of this.
 """
 
 from __future__ import annotations

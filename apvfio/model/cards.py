@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What choosing queues by their properties needs to know of a host: its cards and their master keys."""
+"""The cards of a host and their master keys, for requests by criteria."""
 
 from __future__ import annotations
 

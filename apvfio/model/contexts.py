@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`suppress`, `nullcontext` and `contextmanager` as `contextlib` has them, for the hook's path.
+"""`suppress`, `nullcontext` and `contextmanager` as in `contextlib`, for the hook's path.
 
-`contextlib` brings collections, functools and eight more modules along: a twentieth of a start.
+`contextlib` also loads collections, functools and eight more modules: a twentieth of a start.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One tree of errors. Each holds its facts in attributes and knows what to do about itself."""
+"""One tree of errors. Each has its facts in attributes, and a remedy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON read and written as `json` does it, by the parts of `json` that are in C.
+"""Read and write JSON as `json` does, with the parts of `json` that are in C.
 
-`json` itself brings `re` and `enum` along: a seventh of a start. It is used where the C parts are missing.
+`json` itself also loads `re` and `enum`: a seventh of a start. It is used if the C parts are missing.
 """
 
 from __future__ import annotations

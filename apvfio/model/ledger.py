@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who holds which queues, and what apvfio has yet to return to the host.
 
-The ledger says what should be. It is written before the first step of a change, so a
-crash anywhere leaves a ledger from which the next call can finish or undo the work.
+The ledger says how the host should be. It is written before the first step of a change. After a crash at any
+point, the next call can therefore finish or undo the work.
 """
 
 from __future__ import annotations

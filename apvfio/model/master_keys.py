@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The master keys of a queue as they were read, by their verification patterns (MKVPs), and when that was.
+"""The master keys of a queue by their verification patterns (MKVPs), with the time when they were read.
 
-The kernel shows them only while the host has the queue. A pattern that is remembered proves nothing: a key
+The kernel shows the patterns only while the host has the queue. A remembered pattern proves nothing: a key
 ceremony may have changed the key since.
 """
 

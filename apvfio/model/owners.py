@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who owns each queue at this moment: the host, a guest, somebody's mediated device, or nobody."""
+"""The present owner of each queue: the host, a guest, a foreign mediated device, or none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the administrator keeps for the host and allows to guests: /etc/apvfio/apvfio.toml.
 
-No annotation can override it: a guest says what it requests, the policy says what it may get.
+No annotation overrides it: a guest requests queues, and the policy decides which ones it can get.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What state cards and queues are in, for those who look at a host."""
+"""The states of cards and queues, for display."""
 
 from __future__ import annotations
 

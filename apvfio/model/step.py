@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step: one write to the kernel, and what it is for."""
+"""A step: one write to the kernel, and its purpose."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues and mask bits named in a sentence."""
+"""Queues and mask bits as words of a sentence."""
 
 from __future__ import annotations
 

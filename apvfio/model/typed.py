@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`NamedTuple` and `Protocol` as `typing` has them, for the hook's path.
+"""`NamedTuple` and `Protocol` as in `typing`, for the hook's path.
 
-`typing` takes longer to load than Python does to start, and compiles a constructor for each such class.
+`typing` takes longer to load than Python takes to start, and compiles a constructor for each such class.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All defined guests planned at once: who can run together, and what all of them cost the host at least."""
+"""Plan all defined guests together: which can run together, and the fewest collateral queues."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What s390-tools' ap-check looks at when mdevctl makes or defines a device, in its words.
+"""What s390-tools' ap-check checks when mdevctl creates or defines a device, with the same sentences.
 
-Its words because people and scripts know them: a queue is ``10.27``, in decimal (ap-check.c).
-One comparison is missing: ap-check demands that the masks have set the queues free already.
+The sentences are the same because people and scripts know them: a queue is ``10.27``, in decimal
+(ap-check.c). One comparison is missing: ap-check demands that the masks have freed the queues already.
 """
 
 from __future__ import annotations

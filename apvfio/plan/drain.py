@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a drain does to the host beside moving guests: overrides that nobody needs are cleared.
+"""What a drain does to the host apart from moving guests: it clears overrides that nobody needs.
 
-A queue that disappears with an override leaves the kernel's count of overrides too high, and then the kernel
+A queue that disappears with an override leaves the kernel's count of overrides too high. The kernel then
 refuses every mask change until the next boot (bus:apmask_store, que:ap_queue_device_release).
 """
 

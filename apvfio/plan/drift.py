@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What in a host differs from what the ledger says should be, in sentences."""
+"""The differences between a host and its ledger, in sentences."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of many guests chosen together: the least total collateral, proven unless there are too many.
+"""Choose the options of many guests together: the least total collateral, proven unless there are too many.
 
-Each guest is freed by its adapters or by its domains; the host loses all its queues in an adapter or a
-domain that is cleared. Bits are shared between guests, so the cheapest option of each alone is not the
-cheapest for all. Kept adapters and kept domains share no queue that a guest requests, and what they have in
-common is what the host keeps: branch and bound over the shorter side of the host, and for large hosts
-annealing, and a bound by eigenvalues.
+Each guest is freed by its adapters or by its domains; the host loses all its queues in each adapter or domain
+that is cleared. Guests share bits, so the cheapest option of each guest alone is not the cheapest for all.
+The adapters and domains that are kept share no queue that a guest requests; the host keeps the queues that
+they have in common. The search is branch and bound over the shorter side of the host; for large hosts,
+simulated annealing and a bound by eigenvalues.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a table can stay at most, if each row that stays takes columns away: a bound for the search.
+"""An upper bound, for the search, of the cells that can be kept if each kept row takes columns away.
 
-It is looked at how many rows stay, not which. So many take away at least so many columns together, as none
-of these can have been counted by more rows than would take it; and no row keeps more than the columns left.
+The bound depends only on how many rows are kept, not on which. A column that is counted often enough must be
+taken by some kept row, so that many kept rows together take at least so many columns away. No row keeps more
+cells than there are columns left.
 """
 
 from __future__ import annotations

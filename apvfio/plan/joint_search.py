@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search for the ways of many guests together: branch and bound, which ends in time.
+"""Search the options of many guests together: branch and bound, which ends after limited time.
 
-Sides are told by what the search does with them: it decides row by row, the shorter side of the host.
-All sets are integers, bit i standing for id i.
+The sides are named by their role: the search decides row by row, and the rows are the shorter side of the
+host. All sets are integers, in which bit i stands for id i.
 """
 
 from __future__ import annotations

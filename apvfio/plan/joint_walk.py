@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many rows without cells in many columns, found by simulated annealing: for tables too large for a proof."""
+"""Find many rows without cells in many columns by simulated annealing: for tables too large for a proof."""
 
 from __future__ import annotations
 

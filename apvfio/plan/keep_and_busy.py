@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the host itself needs of its queues, beside those reserved by name: the policy's [keep] and [busy].
+"""What the host needs of its queues, apart from those reserved by name: the policy's [keep] and [busy].
 
-An option that takes what the host needs is closed, as one that takes a reserved queue; if the
-other option is open, that one is chosen. What is only to be warned of becomes a warning.
+An option that takes a needed queue is closed, like one that takes a reserved queue; if the other option is
+open, it is chosen. If the policy only warns, the loss becomes a warning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What comes to a guest with its queues: master keys, and the traces of those who had them before.
+"""Warnings about what a guest gets with its queues: master keys, and keys that former holders have set.
 
-A queue that changes hands is reset, but its master keys stay. Whoever has the queue can use
-every key that is wrapped with them.
+A queue that gets another owner is reset, but its master keys stay. Its owner can use every secure key that is
+wrapped with them.
 """
 
 from __future__ import annotations

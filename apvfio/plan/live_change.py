@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan to change what a guest has while it runs: hot plug and unplug of adapters and domains.
+"""The plan to change the queues of a running guest: hot plug and unplug of adapters and domains.
 
-The device stays as it is, and so do the queues in both matrices. Until the change is for good the
-queues given up stay the guest's, so that going back never fails for want of them.
+The device stays, and so do the queues in both matrices. Until the commit, the queues that the guest gives up
+remain its own, so that a rollback always has them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a change of the masks does: which queues are freed or returned, by which writes.
 
-chzdev computes the same and looks at less: it knows nothing of leases and of the policy, and
-nothing of the kernel's rule that a mask bit cannot be set while any device holds its id.
+chzdev computes the same but checks less: it knows neither leases nor the policy, nor the kernel's rule that a
+mask bit cannot be set while a device holds its id.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two options to free a rectangle of queues with the masks, and what each costs the host.
+"""The two options to free a rectangle of queues with the masks, and the collateral queues of each.
 
-A queue is the host's iff its adapter's bit in apmask and its domain's bit in aqmask are both
-set. All of a rectangle S x U can be taken only by clearing every adapter of S or every
-domain of U: a mixture that takes it all contains one of the two.
+A queue belongs to the host if and only if its adapter's bit in apmask and its domain's bit in aqmask are set.
+The whole rectangle S x U can be freed only by clearing every adapter of S or every domain of U: any mixture
+that frees all of it contains one of the two.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues moved one by one with ``driver_override`` (kernel 7.x): without collateral queues.
+"""Move single queues with ``driver_override`` (Linux 6.19 and later): without collateral queues.
 
-A write to ``driver_override`` alone moves nothing: the queue is unbound, then probed. The
-override comes first, so that between the two no other tool can bind the queue by the old rule.
+A write to ``driver_override`` alone moves nothing: the queue is unbound, then probed. The override is written
+first, so that no other tool can bind the queue by the old rule in between.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Returns made a few at a time: returning a queue takes the kernel a while, and others wait for the lock."""
+"""Make returns a few at a time: each takes the kernel a while, and others wait for the lock."""
 
 from __future__ import annotations
 

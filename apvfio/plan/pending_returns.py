@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pending returns: what apvfio took from the host and has not returned, and who still holds it."""
+"""Pending returns: what apvfio took from the host and has not returned, and who still needs it."""
 
 from __future__ import annotations
 

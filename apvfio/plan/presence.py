@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host has what a guest requests, or may get it where the policy allows to request more."""
+"""Whether a host has what a guest requests; with over-provisioning, whether it could have it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules for Secure Execution guests: which queues they can use, and which changes they do not survive.
+"""The rules for Secure Execution guests: which queues they can use, and which changes undo their bind.
 
 The guest's kernel uses a queue only if its adapter is an accelerator or in EP11 mode (ap_bus.h:
 ap_q_supported_in_se), and EP11 needs a CEX8S or later. The guest binds each queue to itself, and associates

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which adapters can serve a request for several kinds of adapters: each serves one kind.
 
-The sets of adapters that can be assigned so are the independent sets of a matroid, a gammoid: flows from
-adapters over the kinds, and over the generations of a kind in which no two adapters may share one. So whoever
-takes adapters in the order of their price, leaving out each that cannot be assigned beside those before,
-has the cheapest set.
+The sets of adapters that can be assigned in this way are the independent sets of a matroid, a gammoid: flows
+from adapters over the kinds, and over the generations of a kind in which no two adapters may share one.
+Therefore the greedy choice is the cheapest set: take the adapters in the order of their price, and leave out
+each that cannot be assigned together with those before it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Criteria that depend on the generations of adapters: all of one, or no two of one."""
+"""Criteria about the generations of adapters: all the same, or all distinct."""
 
 from __future__ import annotations
 

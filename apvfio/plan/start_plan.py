@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan for one guest: may it have what it requests, by which option, at what cost."""
+"""The plan for one guest: whether it may have its request, by which option, at what cost."""
 
 from __future__ import annotations
 

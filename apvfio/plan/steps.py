@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps that bring a host from what it is to what the ledger says it should be.
+"""The steps that bring a host to what the ledger says.
 
-Starting and stopping a guest are the same thing: change the ledger, then take the steps
-that are due. Taken twice, the second time there are none.
+Starting and stopping a guest are the same: change the ledger, then take the steps that are due. If they are
+taken twice, there are none the second time.
 """
 
 from __future__ import annotations

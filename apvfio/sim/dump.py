@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated host made of a real one: what `apvfio dump` takes away to plan on.
+"""Make a simulated host from a real one: what `apvfio dump` copies.
 
-What the kernel does not show, such as how many override writes it has counted, is what it
-would be had the host come to its state in the usual way.
+State that the kernel does not show, such as the number of override writes that it has counted, is set as if
+the host had come to its state in the usual way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated host, mounted: unmodified tools work on it as on a machine.
+"""Mount the simulated host: unmodified tools work on it as on a machine.
 
-In the foreground, until somebody unmounts it or stops the process. The host's file stays
-locked meanwhile, and is saved soon after every change.
+It runs in the foreground until somebody unmounts it or stops the process. The host's file stays locked
+meanwhile, and is saved soon after every change.
 """
 
 from __future__ import annotations

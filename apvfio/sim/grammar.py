@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the kernel reads what is written to its files: to the letter, oddities included.
+"""How the kernel parses what is written to its files, oddities included.
 
 Every parser stops at the first NUL, as C strings do, and raises OSError with the kernel's errno.
 """

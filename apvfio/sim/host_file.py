@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated host in one file: its kernel, its files, its boot.
 
-The file is locked while somebody works on the host, and replaced as a whole when something
-has changed, also when the work ended with an error: what was done to the simulated kernel
-has been done.
+The file is locked while a process works on the host, and replaced as a whole after a change, also if the work
+ended with an error: the simulated kernel keeps what was done to it.
 """
 
 from __future__ import annotations

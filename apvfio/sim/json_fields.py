@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dataclasses as JSON and back, by the types of their fields.
+"""Write dataclasses as JSON and read them back, by the types of their fields.
 
-Sets of ids are lists as people write them, queues have the kernel's names. A field that
-has its default is left out, so that a host with hundreds of queues stays readable.
+Sets of ids are lists as people write them; queues have the kernel's names. A field with its default value is
+left out, so that a host with hundreds of queues stays readable.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated kernel: its /sys, and the levers that are elsewhere on a real machine."""
+"""A simulated kernel: its /sys, and controls that are outside /sys on a real machine."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading and unloading of the kernel's modules."""
+"""Load and unload the kernel's modules."""
 
 from __future__ import annotations
 

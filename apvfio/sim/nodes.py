@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a /sys tree is made of. Nodes are made at every look, so they never go stale."""
+"""The nodes of a /sys tree. They are made at each access, so that they are never stale."""
 
 from __future__ import annotations
 

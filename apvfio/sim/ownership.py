@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may have a queue: three questions the kernel asks, with three different answers.
+"""Who may have a queue: three questions of the kernel, with three different answers.
 
-They agree while masks are used as meant. They differ for queues that are unbound, do not
-exist, or have a ``driver_override``.
+The answers agree while masks are used as intended. They differ for queues that are unbound, do not exist, or
+have a ``driver_override``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the kernel versions that can be simulated."""
+"""The differences between the kernel versions that can be simulated."""
 
 from __future__ import annotations
 

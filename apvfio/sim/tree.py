@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/sys as a face over the simulated kernel: paths, kinds, modes, reading and writing.
+"""The simulated kernel as /sys: paths, kinds, modes, reading and writing.
 
-Paths are relative to /sys. Inside the kernel a character is a byte, as in C; texts are decoded
-and encoded here.
+Paths are relative to /sys. Inside the kernel a character is a byte, as in C; texts are decoded and encoded
+here.
 """
 
 from __future__ import annotations

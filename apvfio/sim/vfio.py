@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver vfio_ap: mediated devices, what is assigned to them, and what a guest gets of it.
+"""The driver vfio_ap: mediated devices, what is assigned to them, and what a guest gets.
 
-``guest_matrix`` is no function of ``matrix``: the kernel changes it step by step, and so does
-this. It is computed again only where `VfioAp._filter` is called.
+``guest_matrix`` is not a function of ``matrix``: the kernel changes it step by step, and so does this module.
+It is computed again only where `VfioAp._filter` is called.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a mediated device as the draft of vfio_ap's live migration hands it from host to host.
+"""The state of a mediated device as the draft of vfio_ap's live migration transfers it between hosts.
 
-The kernel's patches for that are not merged: this follows them as they were posted in June 2026, and later
-ones may differ. When the draft answers ECANCELED is not known, so that answer does not occur here.
+The kernel's patches for that are not merged. This module follows them as they were posted in June 2026; later
+ones may differ. It is not known when the draft answers ECANCELED, so that answer does not occur here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cards and queues say of themselves, and switching them on and off.
+"""What cards and queues show of themselves, and switching them on and off.
 
-The simulated adapters are CEX8 that answer no request: unless the state says otherwise, there are
-no keys and no serial numbers to show, as on a machine whose adapters cannot be asked.
+The simulated adapters are CEX8 that answer no request. Unless the state says otherwise, they show no keys and
+no serial numbers, like a machine whose adapters do not answer.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mdevctl's definitions of AP devices, and what they hold."""
+"""mdevctl's definitions of AP devices, and the queues in them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drains as they are kept, in /etc/apvfio/drains.json.
+"""The file of the drains, /etc/apvfio/drains.json.
 
-They are an administrator's decision, as the policy is, and stay until they are restored: a card may be
+A drain is an administrator's decision, like the policy, and stays until it is restored: a card may be
 replaced while the host is off, and guests with autostart must not get its queues at the next boot.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger as it is kept, in /run/apvfio/ledger.json.
+"""The file of the ledger, /run/apvfio/ledger.json.
 
-It lives in /run because masks and mediated devices die with the boot as well.
+It is in /run because masks and mediated devices end with the boot as well.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What queues showed of their master keys when the host had them last, in /run/apvfio/mkvps.
+"""The verification patterns that queues showed while the host had them, in /run/apvfio/mkvps.
 
-One line for each reading: the time, the queue, and the registers that were shown, with semicolons between
-them. A reading is one line more, added by one write and without a lock; the last line of a queue counts.
-`forget` and `tidy` rewrite the file, under the lock. What cannot be understood is left out, and what
-cannot be written is not remembered: nothing here keeps a guest from starting. The ledger, which every start
-reads, has none of it.
+One line for each reading has the time, the queue, and the registers that were shown, with semicolons between
+them. A reading adds one line, by one write and without a lock; the last line of a queue counts. `forget` and
+`tidy` rewrite the file, under the lock. Lines that cannot be understood are left out, and what cannot be
+written is not remembered: this file never keeps a guest from starting. The ledger, which every start reads,
+has none of it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A line more in /run/apvfio/mkvps: what a guest's start does with that file (`apvfio.store.mkvps_file`)."""
+"""Add a line to /run/apvfio/mkvps: all that a start does with that file (`apvfio.store.mkvps_file`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether those for whom queues are kept still run: nobody always says when one ends.
+"""Whether the processes for which queues are kept still run: an end is not always reported.
 
-A daemon that dies together with its guest never calls ``release``. QEMU's command line, as
-libvirt writes it, has the guest's uuid (qemu_command.c:qemuBuildCommandLine, ``-uuid``).
+A daemon that dies together with its guest never calls ``release``. QEMU's command line, as libvirt writes it,
+has the guest's uuid (qemu_command.c:qemuBuildCommandLine, ``-uuid``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and directories that are opened without following links, without waiting, and for their owner alone.
+"""Open files and directories without following links, without waiting, and for their owner alone.
 
-/run/lock is open to everybody, and a directory that should be ours may have been made by somebody else:
-what lies in such a place may be a link to another file, a fifo that nobody writes to, or a device.
-A file is written here whole or not at all, and `file_error` turns what the kernel refused into a sentence.
+/run/lock is open to everybody, and another user may have made a directory in the place of apvfio's. An entry
+there may be a link to another file, a fifo that nobody writes to, or a device. A file is written as a whole
+or not at all, and `file_error` turns the kernel's refusal into a sentence.
 """
 
 from __future__ import annotations

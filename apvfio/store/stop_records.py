@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stops of guests that have been recorded and not yet served.
+"""Records of guests' stops that no call has served yet.
 
-libvirt reports the end of a guest once. hooks/qemu therefore records it, as an empty file that names
-the guest, before it starts an interpreter that may be killed or run out of memory. Every call that has
-the lock serves all recorded stops, and removes a record only after the ledger says that the leases end.
+libvirt reports the end of a guest once. hooks/qemu therefore records it, as an empty file that names the
+guest, before it starts an interpreter that may be killed or run out of memory. Every call that has the lock
+serves all recorded stops, and removes a record only after the ledger says that the leases end.
 
-A record is in /run/apvfio, or, where nothing can be made there, in /var/lib/apvfio with the boot it
-belongs to: ``stopped.SECONDS.UUID`` or ``stopped.SECONDS.UUID.BOOT``, SECONDS since the boot, sleep included.
+A record is in /run/apvfio. If no file can be made there, it is in /var/lib/apvfio with the boot to which it
+belongs: ``stopped.SECONDS.UUID`` or ``stopped.SECONDS.UUID.BOOT``, with SECONDS since the boot, sleep
+included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole machine as apvfio sees it: /sys, the few files it keeps, a lock, and the boot.
+"""A whole machine as apvfio sees it: /sys, apvfio's files, a lock, and the boot.
 
-`RealSystem` is this machine, or a tree that stands for one (``--root``). The simulated one
-is `apvfio.sim.host_file.SimSystem`. Nothing else in apvfio opens a file of the host.
+`RealSystem` is this machine, or a tree in its place (``--root``). The simulated one is
+`apvfio.sim.host_file.SimSystem`. Nothing else in apvfio opens a file of the host.
 """
 
 from __future__ import annotations

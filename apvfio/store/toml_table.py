@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A settings file in TOML read by a table of what may be in it: every mistake is named.
+"""Read a settings file in TOML by a table of its keys; every mistake is named.
 
-The table has the known keys of each section, '' being the top of the file, and for each key
-a reader that turns its value into ours or raises ValueError with the rest of the sentence.
+The table has the known keys of each section, '' for the top of the file. Each key has a reader that turns its
+value into apvfio's, or raises ValueError with the rest of the sentence.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock of ``--json``, ISO 8601 in UTC with the offset, and that of text, in this machine's zone."""
+"""Times for ``--json``, ISO 8601 in UTC with the offset, and for text, in this machine's time zone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables for a terminal: columns, and texts as wide as they are shown."""
+"""Tables for a terminal: columns, and the display width of texts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``apvfio drain`` shows, in words and as the documents of ``--json``."""
+"""The output of ``apvfio drain``, as text and as the documents of ``--json``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An event of the audit log as a line, and as ``--json`` prints it."""
+"""An event of the audit log as a line of text and in ``--json``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``apvfio status GUEST`` shows, in words and as the document of ``--json``."""
+"""The output of ``apvfio status GUEST``, as text and as the document of ``--json``."""
 
 from __future__ import annotations
 

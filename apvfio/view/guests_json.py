@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests and their requests as ``--json`` prints them."""
+"""Guests and their requests in ``--json``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix of a host as an SVG picture, drawn as IBM's manuals draw it: a square for each queue.
+"""The matrix of a host as an SVG picture, drawn as in IBM's manuals: a square for each queue.
 
-It needs nothing from elsewhere: the styles are in it, fonts are whatever there is. A color is
-never alone: each square has its owner's mark. The same report always makes the same text.
+The picture needs no other file: it contains its styles and uses the fonts that are installed. Color alone
+never carries information: each square has its owner's mark. The same report always gives the same text.
 """
 
 from __future__ import annotations

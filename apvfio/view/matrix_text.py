@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The matrix of a host as a picture in a terminal: adapters down, domains across, one mark for each owner.
 
-Ids are written as lszcrypt writes them; those of ten and more, which read otherwise in chzdev's
-lists, have their decimal beside them.
+Ids are written as lszcrypt writes them. Ids of ten and more look different in chzdev's lists, so that their
+decimal form stands beside them.
 """
 
 from __future__ import annotations

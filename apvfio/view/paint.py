@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colors of problems and warnings in a terminal; nothing else has one but the matrix."""
+"""Colors of problems and warnings in a terminal; apart from the matrix, nothing else is colored."""
 
 from __future__ import annotations
 

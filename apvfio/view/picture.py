@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a picture of a host's matrix shows, whoever draws it: its cells, their marks and the legend.
+"""What a picture of a host's matrix shows: its cells, their marks and the legend.
 
 Text and SVG are drawn from it, so that they cannot disagree.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``apvfio status`` shows, in words and as the document that ``--json`` prints."""
+"""The output of ``apvfio status``, as text and as the document of ``--json``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an SVG picture is put together from: a sheet that grows downwards, and its styles."""
+"""The parts of an SVG picture: a sheet that grows downwards, and its styles."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All guests: each shortly, and those that cannot run together."""
+"""All guests: a short result for each, and the pairs that cannot run together."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libvirt's daemon, our hook, and the hooks of others."""
+"""libvirt's daemon, apvfio's hook, and other hooks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tools next door, and the units that work beside the hook."""
+"""Other tools (mdevctl, s390-tools), and apvfio's systemd units."""
 
 from __future__ import annotations
 

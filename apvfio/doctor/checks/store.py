@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apvfio's own: directory, policy, ledger, locks, and what differs from the ledger."""
+"""apvfio's own directory, policy, ledger and locks, and the drift."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster that this host is a node of: its configuration, its guests' files, and the way to its nodes."""
+"""The cluster of this host: its configuration, its guests' files, and ssh to its nodes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of this machine alone: its programs, its daemon, the installation."""
+"""Facts about this machine only: its programs, its daemon, the installation."""
 
 from __future__ import annotations
 

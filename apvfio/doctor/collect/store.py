@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What apvfio keeps, and the two locks; neither is taken for longer than a look."""
+"""apvfio's own files and the two locks; a lock is tested and released at once."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's AP queues in numbers, for Prometheus: drawn from a status."""
+"""Metrics of a host's AP queues for Prometheus, made from a status."""

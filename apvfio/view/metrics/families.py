@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured, explained in docs/metrics.md, and Prometheus' text format for it.
+"""The metrics, explained in docs/metrics.md, in Prometheus' text format.
 
-Names and labels stay what they are. The format is prometheus.io, "Exposition formats", version 0.0.4.
+Names and labels do not change. The format is prometheus.io, "Exposition formats", version 0.0.4.
 """
 
 from __future__ import annotations

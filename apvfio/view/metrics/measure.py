@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host's numbers. A zero is reported, too, so that no alerting rule waits for a series to appear."""
+"""The values of a host's metrics.
+
+A zero is reported, too, so that no alerting rule waits for a series to appear.
+"""
 
 from __future__ import annotations
 
