@@ -60,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drain or restore; the exit code is that of a conflict if somebody is left on the queues."""
+    """Drain or restore; the exit code is that of a conflict if queues of the area are still held."""
     area = Area(everything=True) if args.all else area_of(args)
     with opened(args) as system:
         if args.restore:

@@ -118,7 +118,7 @@ class _Row(NamedTuple):
 
 
 def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], look: Look) -> Iterator[str]:
-    """A table if it fits into the terminal, lines for each guest if not; then who bars whom."""
+    """Return a table if it fits, else lines for each guest; then the pairs that exclude each other."""
     width = look.width if look.folds else None
     rows = [
         _Row(
@@ -144,7 +144,7 @@ def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], look: L
 
 
 def _log_of(guest: str) -> str:
-    """The command that shows what happened to ``guest``."""
+    """Return the command that shows the events of ``guest``."""
     return f"'apvfio log {shlex.quote(printable(f'--guest={guest}'))}'"
 
 

@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show what goes, and take it out."""
+    """Show what is removed, and remove it."""
     require_guest_or_file(args)
     if args.xml:
         return clear_in_file(args)
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _superfluous(args: argparse.Namespace, guest: Guest, guests: Guests) -> set[str]:
-    """The devices to remove from the definition: those that apvfio made for the guest or for its original.
+    """Return the devices to remove: those that apvfio made for the guest or for its original.
 
-    A device with a uuid of somebody's choice was there before, or is meant to stay.
+    A device with a uuid that a person chose was there before, or is meant to stay.
     """
     if args.keep_hostdev:
         return set()

@@ -78,7 +78,7 @@ class _Edit(NamedTuple):
 
 
 def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> int:
-    """Show what the request in the file ``--xml`` becomes, and write it; ``unchecked`` ends some remedies."""
+    """Show and write the change of the request in the file ``--xml``; ``unchecked`` ends some remedies."""
     edit = _edit(args, os.path.realpath(args.xml), asked)
     with opened(args) as system:
         look = partial(_state, edit, unchecked=args.unchecked)
@@ -97,7 +97,7 @@ def set_in_file(args: argparse.Namespace, asked: Requested, unchecked: str) -> i
 
 
 def clear_in_file(args: argparse.Namespace) -> int:
-    """Show what goes of the request in the file ``--xml``, and take it out."""
+    """Show what is removed from the file ``--xml``, and remove it."""
     path = os.path.realpath(args.xml)
     before = _read(path)
     domain, devices = read_domain(before), set[str]()

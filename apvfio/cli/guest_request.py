@@ -28,10 +28,11 @@ class Asked(NamedTuple):
 
 
 def requested(args: argparse.Namespace, xml: bytes) -> Asked | None:
-    """Return the request that the options make of that in the domain ``xml``; None if they leave it as it is.
+    """Return the request that the options make from that in the domain ``xml``; None if unchanged.
 
-    Options that are not given keep what the annotation has: control domains, free-by, and either list of ids.
-    ``--any`` replaces the criteria if it names a mode, and changes the properties that it names if not.
+    Where an option is not given, the annotation's value stays: control domains, free-by, and either list of
+    ids. ``--any`` replaces the criteria if it names a mode, and otherwise changes the properties that it
+    names.
     ``--cards`` replaces the kinds of adapters.
     """
     lists, by_properties = (args.adapters, args.domains), args.any is not None or bool(args.cards)
@@ -87,7 +88,7 @@ def require_annotation(xml: bytes, guest: str) -> None:
 
 
 def _now(args: argparse.Namespace, xml: bytes) -> Asked | None:
-    """Return the present request of what is to change; None without one, or to replace an invalid one."""
+    """Return the present request that is to be changed; None without one, or to replace an invalid one."""
     try:
         asked = asked_in(xml)
     except RequestError:
@@ -108,7 +109,7 @@ def _criteria(args: argparse.Namespace, xml: bytes, now: Matrix | Criteria | Non
 
 
 def _merged(now: Criteria, text: str, cards: list[str]) -> tuple[str, list[str]]:
-    """The values of ``--any`` and ``--cards`` for the present criteria with what these say changed."""
+    """Return the values of ``--any`` and ``--cards`` with those of the present criteria where omitted."""
     kept = option_texts(now.as_option())
     if cards:
         kept = {name: value for name, value in kept.items() if name not in CARD_ATTRIBUTES}

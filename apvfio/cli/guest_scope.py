@@ -88,7 +88,7 @@ def warn_of_saved(guest: Guest) -> None:
 
 
 def warn_of_binding(lease: Lease) -> None:
-    """Say on standard error what a Secure Execution guest loses with all its queues."""
+    """Warn on standard error that a Secure Execution guest loses the binding of all its queues."""
     if lease.secure:
         warning = f"guest {printable(lease.guest)}: {lost_binding(list(lease.matrix.queues()))}"
         warn(f"{warning}.")
@@ -115,9 +115,10 @@ class DefinitionEdit(NamedTuple):
         return difference(self.before, self.after)
 
     def make(self, guest: Guest) -> Callable[[], None]:
-        """Have libvirt make the change; what takes it back is returned.
+        """Let libvirt make the change; return the function that undoes it.
 
-        ApvfioError if the definition is not what it was any more, or libvirt refuses: nothing has changed.
+        ApvfioError if the definition has changed since it was read, or if libvirt refuses: nothing has
+        changed then.
         """
         if guest.xml() != self.before:
             raise ApvfioError(
@@ -134,7 +135,7 @@ class DefinitionEdit(NamedTuple):
 
 
 def edited(edit: DefinitionEdit, guest: str, *, dry_run: bool) -> str:
-    """Return what an edit does to the definition of ``guest``, or in a dry run would do, as a sentence."""
+    """Return, in a sentence, what an edit does to the definition of ``guest``, or would do in a dry run."""
     if not any(edit.lines()):
         return f"the definition of guest {guest} is like this already"
     return f"{'would change' if dry_run else 'changed'} the definition of guest {guest}"

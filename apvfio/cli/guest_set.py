@@ -107,7 +107,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show what would come of it, and do it."""
+    """Show what the command does, and do it."""
     if args.unchecked and args.live:
         raise UsageError("--unchecked and --live exclude each other.", remedy="Choose one of them.")
     for option in ("adapters", "domains", "control_domains"):  # before libvirt is asked anything
@@ -233,7 +233,7 @@ def _plan(system: System, task: _Task, request: Request) -> Plan | LivePlan | No
 
 
 def _edit(task: _Task) -> Callable[[], None]:
-    """Change the definition; what takes that back is returned."""
+    """Change the definition; return the function that undoes the change."""
     assert task.edit
     back = task.edit.make(task.guest)
     try:

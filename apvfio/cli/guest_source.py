@@ -26,7 +26,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def read_domain(args: argparse.Namespace) -> tuple[bytes, str]:
-    """The XML of the one guest that is named, and what to call it; UsageError if it is not one."""
+    """Return the XML of the one named guest, and how to call it; UsageError unless one guest is named."""
     if bool(args.guest) == bool(args.xml) or len(args.xml or []) > 1:
         raise UsageError(
             f"{args.command} takes either a guest's name or --xml FILE.",

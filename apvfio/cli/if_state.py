@@ -65,7 +65,7 @@ def on_premise(system: System, expected: str | None, look: Callable[[System], st
 
 
 class _Premised(RealSystem):
-    """This machine; whoever takes its lock for the first time has found it as required."""
+    """This machine; the first time that its lock is taken, the state is compared with the required one."""
 
     def __init__(self, root: str, require: Callable[[], None]) -> None:
         super().__init__(root)
@@ -83,7 +83,7 @@ class _Premised(RealSystem):
 
 
 def _kept(ledger: Ledger) -> list[object]:
-    """Return what of a ledger matters to a plan: not what is only remembered of queues, by any look."""
+    """Return the parts of a ledger that matter to a plan: not what any command may remember of queues."""
     return [
         *(ledger.boot_id, ledger.mechanism, ledger.pending, sorted(ledger.overrides.items())),
         *(sorted(ledger.offline_queues), sorted(ledger.leases.items()), sorted(ledger.last_given.items())),

@@ -95,7 +95,7 @@ def _letter() -> bytes:
 
 
 def _hold(system: System, xml: bytes, progress: Progress) -> None:
-    """Hold masks and overrides still until the other host lets go, or is gone."""
+    """Refuse changes of masks and overrides until the other host closes the connection."""
     lease = destination.hold(system, xml, this_process(), abandoned=partial(has_no_reader, _STANDARD_OUTPUT))
     try:
         with suppress(OSError):  # nobody listens any more

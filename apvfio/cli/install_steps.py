@@ -46,7 +46,7 @@ class Work(NamedTuple):
         )
 
     def as_json(self, done: bool, failed: list[str]) -> dict[str, object]:
-        """The work as ``--json`` prints it, and what came of it."""
+        """Return the work and its results as ``--json`` prints them."""
         return {
             "files": [
                 {"path": f"/{found.path}", "state": found.state}

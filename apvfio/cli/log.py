@@ -100,7 +100,7 @@ def _damage(lines: int) -> WarningText:
 
 
 def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
-    """Print what comes after ``last``, the last event there was, until interrupted."""
+    """Print the events after ``last``, the last known event, until interrupted."""
     while True:
         sys.stdout.flush()  # whoever reads a pipe must not wait for a full buffer
         time.sleep(_BEAT)

@@ -177,14 +177,14 @@ _FIRST = {"--sim": "FILE", "--root": "DIR"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one of our errors, so that ``--json`` holds for it too."""
+    """A parser whose errors are apvfio's, so that ``--json`` applies to them, too."""
 
     def __init__(self, **words: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **words)
         self.register("action", "parsers", _Commands)
 
     def parse_known_args(self, *args: Any, **words: Any) -> Any:
-        """Refuse what a command does not know with the command's own help, not with that of ``apvfio``."""
+        """Refuse unknown arguments with the help of the command, not with that of ``apvfio``."""
         found, unknown = super().parse_known_args(*args, **words)
         if unknown and " " in self.prog:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -194,7 +194,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}.", remedy=f"{self._suggestion(message)}See '{self.prog} --help'.")
 
     def _suggestion(self, message: str) -> str:
-        """Return what may have been meant by a word that argparse refuses, '' if that is not clear."""
+        """Return the word that was probably meant by one that argparse refuses, '' if that is not clear."""
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         if choice:
             return did_you_mean(choice[1], re.findall(r"[\w-]+", choice[2]))
@@ -216,7 +216,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 class _Commands(_Action):
-    """Commands, or the verbs of one: what the list says of each begins its own help, and examples end it."""
+    """Commands, or the verbs of one: the line in the list begins a verb's own help, examples end it."""
 
     def add_parser(self, name: str, **words: Any) -> argparse.ArgumentParser:
         told = words["help"]

@@ -93,7 +93,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Migrate, go on with what was cut off, or go back."""
+    """Migrate, continue an interrupted migration, or undo one."""
     if args.sim:
         raise UsageError("a simulated host in a file runs no guests.", remedy="Leave out --sim.")
     address = parse_address(args.destination, args.at)
@@ -170,7 +170,7 @@ def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
 def _preview_move(
     args: argparse.Namespace, ends: Ends, traveller: Traveller, *, attached: bool
 ) -> tuple[Prospect, list[str], str | None]:
-    """What the destination would do, what to warn of, and why queues are unplugged, None if they are not."""
+    """Return what the destination would do, the warnings, and why queues are unplugged, if so."""
     why = by_kernel.UNASKED
     if args.by_kernel != by_kernel.NEVER:
         try:

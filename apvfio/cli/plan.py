@@ -89,7 +89,7 @@ def _about_keys(system: System, host: Host, request: Request) -> Iterator[Warnin
 
 
 def _requests(system: System, documents: list[bytes]) -> tuple[list[Request], list[ApvfioError]]:
-    """What all guests request, and what is wrong with the annotations of the others."""
+    """Return the requests of all guests, and the errors in the annotations of the others."""
     requests, errors = [], []
     for xml in documents:
         try:

@@ -28,10 +28,10 @@ _LONGEST = 300
 
 
 class ProgressLine:
-    """Shows what is waited for on standard error, in a ``with``; nothing where that is no terminal.
+    """Shows on standard error, in a ``with``, what the command waits for; shows nothing outside a terminal.
 
     Called with a clause it is an `apvfio.model.progress.Progress`. With ``verbose`` each clause is a line,
-    also where standard error is no terminal.
+    also where standard error is not a terminal.
     """
 
     def __init__(self, *, verbose: bool = False) -> None:
@@ -57,7 +57,7 @@ class ProgressLine:
         self._changed.set()
 
     def __call__(self, what: str) -> None:
-        """Say, after a while, that ``what`` is waited for; '' ends that."""
+        """Show, after a while, that the command waits for ``what``; '' ends that."""
         if self._verbose and what and what != self._what:
             # Whether one has to wait for the lock is not known before.
             shown = "taking the lock" if what == FOR_THE_LOCK else printable(what, _LONGEST)

@@ -24,7 +24,7 @@ LEFT = (BrokenPipeError, ConnectionResetError)
 
 
 class OutputError(ApvfioError):
-    """Standard output cannot be written. The command may have done its work all the same."""
+    """Standard output cannot be written. The command may have done its work nevertheless."""
 
 
 @contextmanager

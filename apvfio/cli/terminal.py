@@ -21,7 +21,7 @@ _DUMB = "dumb"
 
 
 def add_color(parser: argparse.ArgumentParser, what: str) -> None:
-    """Give ``parser`` the option ``--color``; ``what`` gets it."""
+    """Add the option ``--color`` to ``parser``; ``what`` is what it colors."""
     parser.add_argument(
         "--color",
         choices=_COLORS,
@@ -41,7 +41,7 @@ def look(color: str) -> Look:
 
 
 def wants_color(file: TextIO, color: str = "auto") -> bool:
-    """Whether what is printed to ``file`` gets colors; ``color`` is the option's value."""
+    """Return whether output to ``file`` gets colors; ``color`` is the option's value."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == _DUMB
     return color == "always" or (color == "auto" and not plain and file.isatty())
 
@@ -53,12 +53,12 @@ def warn(warning: str) -> None:
 
 
 def can_draw(file: TextIO) -> bool:
-    """Whether ``file`` is a terminal in which one may write over what was written before."""
+    """Return whether ``file`` is a terminal in which earlier output can be overwritten."""
     return file.isatty() and os.environ.get("TERM", _DUMB) != _DUMB
 
 
 def print_lines(lines: Iterable[str], file: TextIO | None = None, end: str = "\n") -> None:
-    """Print text that may hold names from elsewhere; what the terminal cannot show becomes a ``?``."""
+    """Print text that may contain foreign names; characters that the terminal cannot show become ``?``."""
     file = file or sys.stdout
     encoding = file.encoding or "ascii"
     for line in lines:

@@ -67,7 +67,7 @@ def _directories(root: str, known: manifest.Record) -> tuple[str, ...]:
 def _leave(
     system: System, args: argparse.Namespace, known: manifest.Record, work: Work, *, on_host: bool
 ) -> list[str]:
-    """Take apvfio out of the host for good; what failed, in sentences."""
+    """Remove apvfio from the host for good; return what failed, in sentences."""
     if on_host and not args.dry_run:
         # It also ends the leases of guests that run no more.
         _return_all(system, args.force)

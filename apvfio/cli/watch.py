@@ -71,7 +71,7 @@ def watch(args: argparse.Namespace) -> int:
 
 
 class _Watched:
-    """The host that is looked at, and what was found there last."""
+    """The host that is watched, and its last known status."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args

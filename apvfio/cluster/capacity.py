@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class BareState(NamedTuple):
-    """A host as if no guest of the cluster had ever held a queue, and what planning needs beside it."""
+    """A host as if no guest of the cluster had ever held a queue, and what planning needs in addition."""
 
     host: Host
     ledger: Ledger

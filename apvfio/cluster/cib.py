@@ -70,7 +70,7 @@ def parse_output(text: str, program: str) -> etree._Element:
 
 
 def published(cib: etree._Element, node: str) -> Published:
-    """Return what is published of ``node``."""
+    """Return the published attributes of ``node``."""
     found = [one for one in cib.iterfind("configuration/nodes/node") if one.get("uname") == node]
     states = [one for one in cib.iterfind("status/node_state") if one.get("uname") == node]
     return Published(

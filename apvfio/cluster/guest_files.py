@@ -67,7 +67,7 @@ def read_guest_file(files: Files, path: str) -> GuestFile:
 
 
 def digest_of(guests: Sequence[GuestFile]) -> str:
-    """Return what tells two hosts whether their files are the same: twelve hexadecimal digits."""
+    """Return twelve hexadecimal digits by which two hosts can tell whether their files are the same."""
     lines = sorted(f"{guest.name} {guest.digest}\n" for guest in guests)
     return sha256("".join(lines).encode()).hexdigest()[:12]
 

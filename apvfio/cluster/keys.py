@@ -44,7 +44,7 @@ def read_keys(system: System, host: Host) -> CardFacts:
 
 
 def _is_due(text: str, before: Reading | None) -> bool:
-    """Whether ``text``, what a queue shows now, is to be remembered."""
+    """Return whether ``text``, which a queue shows now, has to be remembered."""
     registers = mkvps_note.answered(text)
     if not registers or before is None or before.registers != registers:
         return bool(registers)

@@ -67,7 +67,7 @@ class Offer(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The node attributes, by name; none for a guest whose file makes no sense, which may be passing."""
+        """Return the node attributes, by name; none for a guest whose file is invalid, maybe temporarily."""
         sound = [guest for guest in self.guests if not guest.guest.error]
         return {guest.attribute: str(int(guest.error is None)) for guest in sound}
 
@@ -86,7 +86,7 @@ def eligibility_attribute(guest: str) -> str:
 
 
 def read_offer(system: System, guests: Sequence[GuestFile]) -> Offer:
-    """Return what this host offers, the same whatever the ``guests``, those of the cluster, hold now."""
+    """Return what this host offers, independently of what the cluster's ``guests`` hold now."""
     state = _read_steadily(system)
     return make_offer(system, state, guests, read_keys(system, state.host))
 
@@ -100,7 +100,7 @@ def make_offer(system: System, state: State, guests: Sequence[GuestFile], known:
 
 
 def _uuids(guests: Sequence[GuestFile], ledger: Ledger) -> set[str]:
-    """Return the UUIDs of all ``guests``; of one whose file cannot be read now, that of its leases."""
+    """Return the UUIDs of all ``guests``; for a guest whose file cannot be read now, those of its leases."""
     unread = {guest.name for guest in guests if guest.request is None}
     leased = {lease.uuid for lease in ledger.leases.values() if lease.guest in unread}
     return leased.union(guest.request.guest_uuid for guest in guests if guest.request)

@@ -80,7 +80,7 @@ def placement(document: etree._Element, result: etree._Element) -> Placement:
 
 
 def without_node(document: etree._Element, node: str) -> etree._Element:
-    """Return the CIB as it is when ``node`` has failed and is fenced: of its state nothing is left."""
+    """Return the CIB as it is when ``node`` has failed and is fenced: without any state of the node."""
     after = deepcopy(document)
     for state in after.iterfind("status/node_state"):
         if state.get("uname") == node:

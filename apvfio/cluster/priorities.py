@@ -52,6 +52,6 @@ def _number(text: str | None) -> int:
 
 
 def _utilization(guest: etree._Element) -> dict[str, int]:
-    """Return what the guest consumes of apvfio's attributes, others' left out."""
+    """Return the guest's utilization in apvfio's attributes, without those of other programs."""
     found = ((name, _number(value)) for name, value in pairs([guest], "utilization/nvpair"))
     return {name: number for name, number in found if number and name.startswith(PREFIX)}

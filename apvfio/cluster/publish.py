@@ -51,10 +51,10 @@ class Change(NamedTuple):
 
 
 def changes(offer: Offer, before: Published) -> list[Change]:
-    """Return the writes that make what is published ``offer``.
+    """Return the writes that turn what is published into ``offer``.
 
-    As long as the file of a guest makes no sense, or there is none, nothing is removed: a directory that is
-    not mounted must not take the guests' queues away.
+    Nothing is removed while the file of a guest is invalid or missing: a directory that is not mounted must
+    not take the guests' queues away.
     """
     problem = problem_of(offer)
     sound = bool(offer.guests) and not problem
@@ -82,9 +82,10 @@ def problem_of(offer: Offer) -> str:
 def publish(
     system: System, read_guests: Callable[[], Sequence[GuestFile]], node: str, *, dry_run: bool = False
 ) -> list[Change]:
-    """Publish what this host, ``node`` in the cluster, offers; return what was changed.
+    """Publish what this host, ``node`` in the cluster, offers; return the changes.
 
-    If the host or the guests cannot be read, what is published stays, and the reason becomes an attribute.
+    If the host or the guests cannot be read, the previous offer stays published, and the reason becomes an
+    attribute.
     """
     before = cib.published(cib.read_cib(), node)
     try:

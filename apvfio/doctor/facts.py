@@ -44,7 +44,7 @@ Seen: TypeAlias = "T | Unseen"
 
 
 def known(seen: T | Unseen) -> T | None:
-    """Return what was read, None if it could not be."""
+    """Return the fact, or None if it could not be read."""
     return None if isinstance(seen, Unseen) else seen
 
 
@@ -257,7 +257,7 @@ class DomainFacts(NamedTuple):
 
 
 class XmlFacts(NamedTuple):
-    """What a guest's XML says beside its annotation."""
+    """Facts in a guest's XML other than its annotation."""
 
     uuid: str = ""
     annotated: bool = False

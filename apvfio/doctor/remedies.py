@@ -15,7 +15,10 @@ SYSTEM_URI = "qemu:///system"
 
 
 class Words(NamedTuple):
-    """Where the host is. What is to be written to a simulated host's /sys is for the host it stands for."""
+    """Words that direct a command at the examined host.
+
+    Writes to a simulated host's /sys are meant for the host of which it is a copy.
+    """
 
     sim: str = ""
     root: str = "/"

@@ -76,9 +76,9 @@ class Examination(NamedTuple):
 def examine(
     system: System, domains: Callable[[], list[DomainFacts]], words: Words, *, guest: str = ""
 ) -> Examination:
-    """Look at everything that could stop ``guest``, or any guest if none is named.
+    """Check everything that could stop ``guest``, or any guest if none is named.
 
-    ``domains`` fetches the guests. Whatever fails while one looks is a finding like others.
+    ``domains`` fetches the guests. An unexpected error of a check becomes a result of its own.
     """
     found: list[Check] = []
     facts = _look(system, domains, words, guest, found)
@@ -93,7 +93,7 @@ def examine(
 def _look(
     system: System, domains: Callable[[], list[DomainFacts]], words: Words, named: str, failures: list[Check]
 ) -> Facts:
-    """All facts; what fails unexpectedly is added to ``failures`` and counts as unseen."""
+    """Collect all facts; an unexpected error is added to ``failures``, and the fact counts as unseen."""
 
     def look(what: str, read: Callable[[], T], default: Callable[[Unseen], T]) -> T:
         try:

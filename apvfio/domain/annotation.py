@@ -50,7 +50,7 @@ def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criter
 
 
 def refusal_of(stray: Stray) -> RequestError:
-    """Why a guest with ``stray`` has no valid annotation: what is written there was meant to be one."""
+    """Return the error for a guest with ``stray``, which was meant to be an annotation and is none."""
     name, inside = printable(stray.name), f"in <{printable(stray.inside)}>" if stray.inside else "at the top"
     what = f"the attribute {name}" if stray.attribute else f"the element <{name}>"
     if stray.namespace != NAMESPACE:

@@ -85,9 +85,9 @@ def parse_device(xml: bytes) -> Request | None:
 
 
 def request_of(files: Files, xml: bytes) -> Request | None:
-    """What the domain ``xml`` requests on the host with ``files``; None if it is none of our business.
+    """Return what the domain ``xml`` requests on the host with ``files``; None if it requests no AP queues.
 
-    A definition beside an annotation must say the same: RequestError shows both if it does not.
+    If there is also a definition, it must name the same queues: otherwise RequestError shows both.
     """
     request = parse_domain(xml)
     bare = parse_device(xml) if request is None else None

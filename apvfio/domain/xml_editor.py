@@ -27,10 +27,10 @@ _BEFORE_METADATA = ("name", "uuid", "genid", "title", "description")
 
 
 def own_mdev(guest_uuid: str, number: int = 1) -> str:
-    """The uuid of the device that is made for the guest ``guest_uuid``: the same at any time, on any host.
+    """Return the uuid of the device for the guest ``guest_uuid``: the same at any time, on any host.
 
-    It is made of the guest's (RFC 9562, version 5), in a namespace that is made of the annotation's.
-    ``number`` chooses another one, up to `OWN_MDEVS`, for when somebody else has the first.
+    It is derived from the guest's (RFC 9562, version 5), in a namespace derived from the annotation's.
+    ``number`` chooses another one, up to `OWN_MDEVS`, if another guest has the first.
     """
     import uuid  # noqa: PLC0415  it looks at the machine
 
@@ -108,11 +108,10 @@ def _root_bounds(xml: bytes) -> tuple[int, int]:
 
 
 def minimal_xml(xml: bytes, mdev: str | None = None) -> bytes:
-    """What another host's apvfio needs of the domain ``xml``: name, uuid, annotation and device.
+    """Return what another host's apvfio needs of the domain ``xml``: name, uuid, annotation, device.
 
-    And whether it is a Secure Execution guest. The rest is nobody's business, its memory's size as well as
-    its passwords. With ``mdev`` its device is the one of that uuid, whatever it says. RequestError if it is
-    not well-formed.
+    It also says whether the guest is a Secure Execution guest. Everything else, such as passwords, is left
+    out. With ``mdev`` the device has that uuid. RequestError if ``xml`` is not well-formed.
     """
     domain, made = parse_xml(xml), etree.Element("domain")
     for tag in ("name", "uuid"):
@@ -148,9 +147,9 @@ def _annotate(domain: etree._Element, annotation: str) -> None:
 
 
 def without_request(xml: bytes, mdevs: Collection[str]) -> bytes:
-    """The domain ``xml`` without its annotation, and without the vfio-ap devices whose uuid is in ``mdevs``.
+    """Return the domain ``xml`` without its annotation, and without the vfio-ap devices in ``mdevs``.
 
-    A ``<metadata>`` that holds nothing any more goes, too: libvirt writes none.
+    A ``<metadata>`` that becomes empty is removed, too, as libvirt would do.
     """
     domain = parse_xml(xml)
     _purge(domain)

@@ -128,7 +128,7 @@ def plain(tag: str) -> str:
 
 
 def read_domain(xml: bytes, what: str = "the domain XML") -> DomainXml:
-    """What matters of the domain ``xml``; RequestError, naming ``what``, if it is not well-formed."""
+    """Return the needed parts of the domain ``xml``; RequestError names ``what`` if it is malformed."""
     root, stray = _read(xml, what)
     addresses = root.all("devices", "hostdev", "source", "address")
     return DomainXml(
@@ -273,7 +273,7 @@ class _Reader:
         return None
 
     def _beside(self, tag: str) -> bool:
-        """Whether an element is the root of somebody else's metadata."""
+        """Return whether an element is the root of another program's metadata."""
         inside = len(self._open) == 2 and self._open[1].tag == "metadata" and not self._left_out
         return inside and not is_own(tag.rpartition(_BETWEEN)[0])
 
@@ -308,7 +308,7 @@ def _declared(attributes: dict[str, str], scope: dict[str, str]) -> dict[str, st
 
 
 def _expanded(name: str, scope: dict[str, str], default: str = "") -> str:
-    """A name with its namespace in the place of its prefix; as it is where nobody declared that."""
+    """Return a name with its namespace in place of its prefix; unchanged if the prefix is not declared."""
     prefix, colon, local = name.partition(":")
     if not colon:
         return f"{default}{_BETWEEN}{name}" if default else name

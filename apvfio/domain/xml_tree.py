@@ -40,10 +40,10 @@ HOSTDEV = "./devices/hostdev[@mode='subsystem'][@type='mdev'][@model='vfio-ap']/
 
 
 def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
-    """The root element, with entities and network off; RequestError if it is not well-formed.
+    """Return the root element, with entities and network off; RequestError if it is not well-formed.
 
-    As libvirt's own parser does, it accepts names and namespaces that break the rules of namespaces alone:
-    what others write into their metadata is no fault of the domain.
+    Like libvirt's own parser, it accepts names that only break the rules of namespaces: other programs'
+    metadata is not a fault of the domain.
     """
     require_no_type(xml, what)
     parser = etree.XMLParser(

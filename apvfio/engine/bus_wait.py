@@ -22,10 +22,10 @@ COMPLETE = "(complete)"
 
 
 def wait_for_bus(sysfs: Sysfs, seconds: float, progress: Progress = no_progress) -> str | None:
-    """Wait so long for all queues to be there and bound; what ``bindings`` then reads, None without a bus.
+    """Wait until all queues exist and are bound; return what ``bindings`` then reads, None without a bus.
 
-    It ends with `COMPLETE` unless a queue stays unbound, or the host's driver, a module that may
-    be loaded late in the boot, does not come in time. ``progress`` hears how far it is.
+    It reads `COMPLETE`, unless a queue stays unbound, or the host's driver, a module that may be loaded late
+    in the boot, does not come in time. ``progress`` hears how far it is.
     """
     if not sysfs.exists(f"{BUS}/bindings"):
         return None

@@ -50,10 +50,10 @@ class Outcome(NamedTuple):
 
 
 def carry_out(system: System, host: Host, found: Ledger, ledger: Ledger, pace: Pace) -> Outcome:
-    """Save ``ledger`` in place of ``found``, apply the steps that are pending, and save what is left.
+    """Save ``ledger`` in place of ``found``, apply the pending steps, and save the rest.
 
-    No more is returned than ``pace`` allows in one turn. The time that removing a device takes, the reset of
-    its queues all at once, tells how long the return of each of them will take.
+    One turn returns no more than ``pace`` allows. The removal of a device resets all its queues; its time
+    shows how long the return of each queue will take.
     """
     saved = [found]
     if ledger != found:
@@ -74,7 +74,7 @@ def carry_out(system: System, host: Host, found: Ledger, ledger: Ledger, pace: P
 
 
 def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
-    """Apply the pending steps of ``ledger``; the outcome has the ledger without what is over then."""
+    """Apply the pending steps of ``ledger``; the outcome has the ledger without finished entries."""
     removals = [step for step in pending_steps(ledger, host) if step.op == REMOVE]
     paths = {step.path for step in removals}
     gone = {uuid: matrix for uuid, matrix in host.mdevs.items() if AP_MDEVS.remove(uuid) in paths}
@@ -113,7 +113,7 @@ def _roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[S
 
 
 def carry_out_rest(system: System, outcome: Outcome, pace: Pace) -> Outcome:
-    """Take the turns that are left after the first one, whose lock the caller has let go."""
+    """Take the remaining turns after the first one, whose lock the caller has released."""
     while outcome.unfinished:
         time.sleep(_LET_IN)
         with system.lock():
@@ -129,7 +129,7 @@ def carry_out_rest(system: System, outcome: Outcome, pace: Pace) -> Outcome:
 
 
 def finish_ended(system: System) -> None:
-    """Return what guests hold that have ended, and roll back live changes whose process has ended.
+    """Return the queues of guests that have ended, and roll back live changes whose process has ended.
 
     For calls under the lock that change something else.
     """
@@ -143,7 +143,7 @@ def finish_ended(system: System) -> None:
 
 
 def without_what_is_over(ledger: Ledger, host: Host, taken: list[Step]) -> Ledger:
-    """Return ``ledger`` without what is over when the steps ``taken`` have made ``host`` what it is."""
+    """Return ``ledger`` without the entries that are finished now that ``taken`` have made ``host``."""
     ending = [lease for lease in ledger.leases.values() if lease.state == ENDING]
     over = [lease.mdev for lease in ending if not (lease.created and lease.mdev in host.mdevs)]
     ledger = ledger.without_leases(*over)

@@ -43,12 +43,12 @@ class MasksOnlyError(HostError):
 def make_claim(
     system: System, mdev: str, matrix: Matrix, process: Process, *, masks_only: bool = False
 ) -> tuple[str, ...]:
-    """Free ``matrix`` for the device ``mdev`` that ``process`` will make; what is to be warned of.
+    """Free ``matrix`` for the device ``mdev`` that ``process`` will create; return the warnings.
 
-    A device that is there already gets nothing: mdevctl will refuse to make it again. Planned as a
-    guest's start is, with the same errors, and then nothing has changed. MasksOnlyError where
-    ``masks_only``, and the host is one of overrides. Where the masks leave all of ``matrix`` free, nothing
-    is taken from the host and only what ap-check looks at is looked at: adapters may be absent.
+    An existing device gets nothing: mdevctl will refuse to create it again. The claim is planned like a
+    guest's start, with the same errors, after which nothing has changed. MasksOnlyError if ``masks_only`` is
+    set and the host uses overrides. If the masks leave all of ``matrix`` free, nothing is taken from the
+    host, and only ap-check's checks are made: adapters may be absent.
     """
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)

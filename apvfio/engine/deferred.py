@@ -35,10 +35,10 @@ _ALL = 65536
 
 
 class Pace:
-    """How fast one call returns queues, how long it may take for that, and who hears of waits.
+    """How fast a call returns queues, how long it may take for that, and who hears of waits.
 
-    A queue takes as long to the host as was measured last, and for ever while nothing was. What takes longer
-    than ``budget`` allows is left to the unit; ``progress`` hears what is waited for.
+    The expected time of a return is the last measured one, and unlimited before any measurement. Returns that
+    would exceed ``budget`` are left to the unit; ``progress`` hears what the call waits for.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TimeBudget:
 
 
 def defer_returns(files: Files, who: str) -> bool:
-    """Have the unit do what is pending; return False if it does not watch, or cannot be told."""
+    """Leave the pending returns to the unit; return False if the unit does not watch or cannot be told."""
     if not is_watched(files):
         return False
     try:
@@ -99,10 +99,10 @@ def is_deferred(files: Files) -> bool:
 
 
 def is_watched(files: Files) -> bool:
-    """Return whether the unit takes up what is deferred.
+    """Return whether the unit takes up deferred returns.
 
-    A file says when it was put there, in seconds since the boot: one that has been lying for long
-    shows that the directory has outlived its watcher.
+    The name of a file has its time in seconds since the boot: an old file shows that the directory has
+    outlived its watcher.
     """
     parent, _, directory = DIRECTORY.rpartition("/")
     try:
@@ -113,9 +113,10 @@ def is_watched(files: Files) -> bool:
 
 
 def finish_deferred(files: Files, names: Iterable[str]) -> None:
-    """Forget what has been left to the unit under those ``names``, read under the lock before that was done.
+    """Remove the requests ``names``, which were read under the lock before their returns were made.
 
-    What was deferred meanwhile starts the unit once more. A call that fails leaves all, and is repeated.
+    Returns that were deferred meanwhile start the unit again. A call that fails removes nothing, and is
+    repeated.
     """
     for name in names:
         files.remove(f"{DIRECTORY}/{name}")

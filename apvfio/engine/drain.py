@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 def preview_moves(
     system: System, area: Area, requests: Iterable[Request], changer: Process
 ) -> list[LivePlan | ApvfioError]:
-    """Return what moves the guests with these ``requests`` off ``area``, one after the other, or why not.
+    """Return what would move the guests of these ``requests`` off ``area``, or the errors.
 
-    Nothing is changed; each plan takes those before it as carried out.
+    Nothing is changed; each plan takes the plans before it as carried out.
     """
     seen = read_state(system)
     seen = seen._replace(policy=seen.policy._replace(drained=seen.policy.drained.union(area)))
@@ -52,7 +52,7 @@ def preview_moves(
 
 
 def plan_back(system: System, area: Area, request: Request, wanted: Matrix, changer: Process) -> LivePlan:
-    """Return what gives a running guest ``wanted`` when ``area`` is no longer drained; changes nothing."""
+    """Plan how a running guest gets ``wanted`` when ``area`` is no longer drained; nothing is changed."""
     seen = read_state(system)
     others = [drain for drain in load_drains(system.files) if drain.area != area]
     seen = seen._replace(policy=seen.policy._replace(drained=drained_area(others)))

@@ -49,7 +49,7 @@ def change_masks(
     announce: Callable[[MaskChange], None],
     progress: Progress = no_progress,
 ) -> MaskChange:
-    """Change the masks; ``announce`` hears before what will happen, ``progress`` what is waited for."""
+    """Change the masks; ``announce`` hears the plan first, ``progress`` what the call waits for."""
     command = chzdev.find_chzdev(system)
     progress(FOR_THE_LOCK)
     with system.lock():
@@ -91,7 +91,7 @@ def _plan(system: System, mask_edit: MaskEdit) -> tuple[MasksBefore, MaskChange]
 
 
 def _note(system: System, parts: Iterable[str]) -> None:
-    """Put what was done into the audit log, if anything was."""
+    """Record the change in the audit log, if there was any."""
     if text := "; ".join(parts):
         record.note_masks(system, text)
 

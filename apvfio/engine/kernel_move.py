@@ -76,9 +76,9 @@ def begin_move(system: System, guest_uuid: str, matrix: Matrix, mover: Process) 
 
 
 def end_move(system: System, guest_uuid: str, progress: Progress = no_progress) -> Outcome:
-    """Masks and overrides may change again: make the returns that have waited for it.
+    """Allow changes of masks and overrides again, and make the returns that have waited for that.
 
-    The lease becomes what the guest's device has: it came from the other host with the guest.
+    The lease becomes what the guest's device has, which came from the other host with the guest.
     """
     pace = Pace(progress=progress)
     with system.lock():
@@ -93,10 +93,10 @@ def end_move(system: System, guest_uuid: str, progress: Progress = no_progress) 
 
 
 def arrive(system: System, found: Ledger, request: Request) -> Lease | None:
-    """The lease of a guest that is expected and comes with its device, else None; under the lock.
+    """Return the lease of an expected guest that comes with its device, else None; under the lock.
 
-    It keeps exactly what waits for it, whatever its annotation requests. ConflictError if its device has
-    something else by now.
+    The guest keeps exactly the queues that are held for it, whatever its annotation requests. ConflictError
+    if its device has other queues by now.
     """
     lease = found.leases.get(request.mdev)
     if lease is None or lease.uuid != request.guest_uuid or lease.state != HELD:

@@ -104,22 +104,22 @@ def apply_change(
 
 
 def commit(system: System, done: LivePlan) -> Outcome:
-    """The change is for good: what the guest gave up is returned, as far as nobody else needs it.
+    """Make the change final: return the queues that the guest gave up, unless another device needs them.
 
-    A guest that has ended meanwhile has taken its change with it, which is no error.
+    If the guest has ended meanwhile, its change has ended with it, which is no error.
     """
     return _end(system, done, lambda lease: lease.committed()._replace(live_change=None))
 
 
 def roll_back(system: System, done: LivePlan) -> Outcome:
-    """The change is not wanted: the guest gets back what it had, and what it got is returned."""
+    """Undo the change: the guest gets its former queues back, and those that it got are returned."""
     return _end(system, done, Lease.rolled_back)
 
 
 def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | None:
-    """Record that ``live`` changes the guest of ``lease``, or with None that no live change is under way.
+    """Record that ``live`` changes the guest of ``lease``; None records that no live change is under way.
 
-    Returned is the lease as it is then, None if it has ended or changed meanwhile.
+    Return the lease after that, None if it has ended or changed meanwhile.
     """
     with system.lock():
         found = ledger_file.load(system.files, system.boot_id)
@@ -131,7 +131,7 @@ def note_live(system: System, lease: Lease, live: LiveChange | None) -> Lease | 
 
 
 def release_unplugged(system: System, lease: Lease) -> Outcome:
-    """Return what ``lease`` holds, whose guest runs without its device; nothing if it has ended meanwhile.
+    """Return the queues of ``lease``, whose guest runs without its device; nothing if it has ended.
 
     ConflictError if the device is open or one of its queues in use.
     """
@@ -204,9 +204,9 @@ def _about_binding(found: LivePlan) -> Iterator[WarningText]:
 
 
 def _require_configured(sysfs: Sysfs, adapters: IdSet, guest: str) -> None:
-    """HostError if an adapter is in standby: before 6.12 any change would take it from the guest for good.
+    """HostError if an adapter is in standby: Linux before 6.12 would take it from the guest for good.
 
-    There a queue whose reset found it deconfigured is never passed on (vops:vfio_ap_mdev_filter_matrix).
+    Such a kernel never passes on a queue whose reset found it deconfigured (vops:vfio_ap_mdev_filter_matrix).
     """
     standby = [adapter for adapter in adapters if not is_configured(sysfs, adapter)]
     if standby:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def explained(sysfs: Sysfs, plan: Plan, error: ApvfioError | OSError) -> ApvfioError | OSError:
-    """Return ``error``, or what explains it: before anything is undone."""
+    """Return the error that explains ``error`` if there is one, else ``error``; before anything is undone."""
     refused = isinstance(error, KernelRefusedError) and is_lost(error)
     if plan.mechanism != OVERRIDES or not (refused or type(error) is ApvfioError):
         return error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn, SeenKeys]:
-    """Return what is known of ``queues``; one that was never read, or has no keys to show, lacks.
+    """Return the known keys of ``queues``, without those that were never read or show none.
 
     Each queue that the host has is asked, which takes its card a moment; `SeenKeys.fresh` says that it
     answered.
@@ -42,20 +42,20 @@ def known_keys(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn,
 
 
 def read_shown(system: System, host: Host, queues: Iterable[Apqn]) -> dict[Apqn, str]:
-    """Return what those of ``queues`` that the host has show of their keys, '' for one that has no file."""
+    """Return what the host's queues of ``queues`` show of their keys, '' for one without such a file."""
     mine = [queue for queue in queues if host.drivers.get(queue) == HOST_DRIVER]
     return {queue: shown_mkvps(system.sysfs, queue) for queue in mine}
 
 
 def fresh_keys(shown: Mapping[Apqn, str]) -> dict[Apqn, SeenKeys]:
-    """Return the keys of the queues whose texts, ``shown`` just now, tell them."""
+    """Return the keys in the texts that the queues showed just now."""
     now = mkvps_note.now()
     parsed = {queue: parse_mkvps(text) for queue, text in shown.items()}
     return {queue: SeenKeys(keys, now, fresh=True) for queue, keys in parsed.items() if keys is not None}
 
 
 def remembered_keys(system: System) -> dict[Apqn, SeenKeys]:
-    """Return what is remembered, without asking any card; nothing where that cannot be read."""
+    """Return the remembered keys, without asking any card; nothing if they cannot be read."""
     with suppress(ApvfioError):
         return keys_in(mkvps_file.load(system.files))
     return {}
@@ -81,14 +81,14 @@ def remembered_queues(system: System, meant: Callable[[Apqn], bool]) -> list[Apq
 
 
 def forget_keys(system: System, meant: Callable[[Apqn], bool]) -> list[Apqn]:
-    """Forget what is remembered of the queues that are ``meant``, and return them; ApvfioError."""
+    """Forget the remembered keys of the queues that are ``meant``, and return them; ApvfioError."""
     with system.lock():
         there = mkvps_file.load(system.files)
         return sorted(mkvps_file.forget(system.files, [queue for queue in there if meant(queue)]))
 
 
 def card_facts(system: System, criteria: Criteria, host: Host) -> CardFacts:
-    """Return what ``criteria`` asks about: the cards, and of those that need a certain key their keys."""
+    """Return the cards that ``criteria`` may choose from, with the keys of those that need a certain key."""
     cards = read_adapters(system.sysfs)
     modes = {kind.mode for kind in criteria.cards if kind.keys}
     queues = [

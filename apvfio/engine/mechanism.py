@@ -42,10 +42,10 @@ def preview_switch(system: System, mechanism: str) -> MechanismChange:
 
 
 def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_progress) -> MechanismChange:
-    """Open the host for the ``mechanism``, and keep to it until the next boot.
+    """Switch the host to the ``mechanism``, until the next boot.
 
-    Mask bits that an administrator cleared are set and overrides that he set are cleared: he asked for it.
-    ``progress`` hears what is waited for.
+    Mask bits that an administrator has cleared are set, and overrides that an administrator has set are
+    cleared, as the command demands. ``progress`` hears what the call waits for.
     """
     progress(FOR_THE_LOCK)
     with system.lock():
@@ -68,7 +68,7 @@ def switch_mechanism(system: System, mechanism: str, *, progress: Progress = no_
 
 
 def _steps(mechanism: str, host: Host, ledger: Ledger) -> list[Step]:
-    """The steps to the ``mechanism``; ConflictError while somebody needs queues by the other one."""
+    """Return the steps to the ``mechanism``; ConflictError while queues are needed by the other one."""
     changes = host.mechanism not in (None, mechanism)
     if ledger.claims and changes:
         raise ConflictError(

@@ -61,7 +61,7 @@ def plan_with(
     state: State,
     make: Callable[[Request, tuple[WarningText, ...]], Planned],
 ) -> Planned:
-    """Return what ``make`` plans; an error about a device in the way says whether anybody uses it."""
+    """Return what ``make`` plans; an error about a device in the way says whether a process uses it."""
     try:
         return planned(system, request, state, make)
     except HeldByDeviceError as error:
@@ -153,7 +153,7 @@ def planned(
 
 
 def _warned_of_keys(system: System, host: Host, request: Request) -> tuple[WarningText, ...]:
-    """Return what there is to warn of the master keys that a guest gets which depends on them."""
+    """Return the warnings about master keys for a guest that depends on them."""
     from apvfio.engine.master_keys import known_keys  # noqa: PLC0415
     from apvfio.plan.key_warnings import dependence_warnings  # noqa: PLC0415
 
@@ -181,9 +181,9 @@ def require_criteria_met(system: System, request: Request, matrix: Matrix, state
 def all_named(
     system: System, requests: Iterable[Request], host: Host, ledger: Ledger, policy: Policy
 ) -> tuple[list[Request], list[ApvfioError]]:
-    """Return the requests with queues for their criteria, were all these guests to run, and why some cannot.
+    """Choose queues for the criteria of all these guests as if all were to run; return requests and errors.
 
-    A guest that runs keeps what it has; the others get, one after the other, what is left.
+    A running guest keeps its queues; the others get, one after the other, queues that are left.
     """
     from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415

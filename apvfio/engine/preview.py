@@ -54,9 +54,9 @@ def preview_plan(system: System, request: Request, state: State | None = None) -
 
 
 def preview_release(system: System, guest_uuid: str, *, force: bool = False) -> tuple[Outcome, Host]:
-    """The end of what the guest ``guest_uuid`` holds, and the host then.
+    """Return what the release of guest ``guest_uuid`` would do, and the host after it.
 
-    ConflictError if the guest still has it, unless ``force``.
+    ConflictError if the guest still has its device, unless ``force``.
     """
     evidence = Evidence(system)
     host, found, ledger = read_ledger(system, evidence)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def reconcile_host(system: System, *, hurry: bool = False, progress: Progress = no_progress) -> Outcome:
-    """Bring the host to what the ledger says: finish what a crash left half done, return what is pending.
+    """Bring the host to what the ledger says: finish what a crash interrupted, make pending returns.
 
-    In a ``hurry``, as in a hook, what takes too long or fails is left to the systemd unit. Otherwise what
-    others have left to it is done as well. ``progress`` hears what is waited for.
+    In a ``hurry``, as in a hook, steps that take too long or fail are left to the systemd unit. Otherwise
+    deferred returns are made as well. ``progress`` hears what the call waits for.
     """
     try:
         return _reconcile(system, hurry=hurry, progress=progress)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def roll_back(sysfs: Sysfs, ledger: Ledger, host: Host) -> tuple[Ledger, list[Step]]:
-    """The ledger with the changes undone that are not under way any more, and the steps that did it.
+    """Undo the live changes that are no longer under way; return the ledger and the steps taken.
 
-    What cannot be undone stays as the device has it, and is the guest's. Nothing that happens here
-    keeps others from their queues: what fails for another reason is tried again by the next call.
+    What cannot be undone stays as the device has it, and belongs to the guest. No error here keeps others
+    from their queues: what fails for another reason is tried again by the next call.
     """
     steps, restored = [], []
     for lease in ledger.leases.values():

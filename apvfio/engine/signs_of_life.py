@@ -95,7 +95,7 @@ class Evidence:
 
 
 def busy_queues(sysfs: Sysfs, lease: Lease) -> list[Apqn]:
-    """The queues that the guest of ``lease`` has attached; while it is changed its device tells which."""
+    """Return the queues that the guest of ``lease`` has attached; during a change, as its device has them."""
     queues = set(lease.matrix.queues())
     if lease.state != HELD:
         with suppress(ApvfioError, OSError):  # there is no device any more

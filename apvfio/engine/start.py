@@ -87,7 +87,7 @@ def start_guest(
 
 
 def _plan(system: System, request: Request, state: State) -> Plan:
-    """Return the plan, whose ledger remembers which of the queues to be taken are offline."""
+    """Return the plan; its ledger records which of the queues to be taken are offline."""
     _require_stopped(system, request, state.ledger)
     plan = plan_start(system, request, state)
     # What a request by criteria has chosen is known only now.
@@ -96,9 +96,9 @@ def _plan(system: System, request: Request, state: State) -> Plan:
 
 
 def _require_stopped(system: System, request: Request, ledger: Ledger) -> None:
-    """ConflictError if the guest runs already, by another daemon perhaps, and has or gets something else.
+    """ConflictError if the guest runs already, perhaps by another daemon, with other queues.
 
-    The same once more is no harm: libvirt may have lost what it knew of a start.
+    The same start once more does no harm: libvirt may have lost its record of a start.
     """
     for lease in ledger.of_guest(request.guest_uuid):
         same = lease.mdev == request.mdev and (request.matrix.empty or request.matrix == lease.matrix)
@@ -120,7 +120,7 @@ def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
 
 
 def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError) -> None:
-    """Return what the plan has taken; what fails again is left to the next call, as the ledger says."""
+    """Return what the plan has taken; steps that fail are left to the next call, by the ledger."""
     lease = plan.lease
     ledger = plan.ledger
     if _is_anothers(system, lease, state.host, error):
@@ -141,7 +141,7 @@ def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError
 
 
 def _is_anothers(system: System, lease: Lease, host: Host, error: Exception) -> bool:
-    """Return whether the device could not be made since somebody else has made it after ``host`` was read."""
+    """Return whether another program created the device after ``host`` was read."""
     if not is_made_already(error):
         return False
     try:

@@ -55,10 +55,10 @@ def read_ledger(system: System, evidence: Evidence | None = None) -> tuple[Host,
 
 
 def bring_up_to_date(system: System, ledger: Ledger, host: Host, evidence: Evidence | None = None) -> Ledger:
-    """Return ``ledger``, as it was loaded under the lock, in accordance with ``host`` and its processes.
+    """Bring ``ledger``, loaded under the lock, up to date with ``host`` and its processes.
 
-    A live change whose process has ended is rolled back, a claim ends with the mdevctl that it was made for,
-    and a pending return that somebody else has made is struck out.
+    A live change whose process has ended is rolled back, a claim ends with its mdevctl process, and a pending
+    return that another program has made is removed.
     """
     signs, stopped = evidence or Evidence(system), ended(system)
     changed = [

@@ -69,10 +69,10 @@ def _serve_stop(system: System, guest_uuid: str, *, recorded: bool) -> Outcome:
 def release_guest(
     system: System, guest_uuid: str, *, force: bool = False, progress: Progress = no_progress
 ) -> Outcome:
-    """Return what the guest ``guest_uuid`` holds, and all else that can be returned.
+    """Return the queues of guest ``guest_uuid``, and make all other possible returns.
 
-    Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. Releasing what
-    is not held is no error: there may be pending returns. ``progress`` hears what is waited for.
+    Nothing is taken from a guest that still has its device, unless ``force``: ConflictError. It is no error
+    if the guest holds nothing: there may be pending returns. ``progress`` hears what the call waits for.
     """
     deadline_after = read_times(system.files).release_wait
     pace, evidence = Pace(progress=progress), Evidence(system)

@@ -37,9 +37,9 @@ _LARGEST = 32 << 20
 def append_changes(
     files: Files, ledgers: Sequence[Ledger], now: float, planned: Event | None = None
 ) -> list[Event]:
-    """Append what has changed from each of ``ledgers``, written already, to the next; return those events.
+    """Append the changes from each of ``ledgers``, already written, to the next; return the events.
 
-    ``planned`` has led from the first of them to the second.
+    ``planned`` is the plan that has led from the first ledger to the second.
     """
     before, after = ledgers[0], ledgers[-1]
     changes = [list(events(ledgers[i], ledgers[i + 1], now)) for i in range(len(ledgers) - 1)]
@@ -124,7 +124,7 @@ def damaged(files: Files) -> int:
 
 
 def replayed(log: Iterable[Event | None]) -> dict[str, Holder]:
-    """Who holds what by all that the audit log says."""
+    """Return who holds which queues according to the audit log."""
     held: dict[str, Holder] = {}
     for event in log:
         if event and event.kind in GAINS:
@@ -147,7 +147,7 @@ def _end(files: Files) -> tuple[str | None, Event | None]:
 
 
 def _append(files: Files, found: Iterable[Event], end: str | None) -> None:
-    """Add lines behind ``end``, whose last one may have been broken off; nothing if that is unknown."""
+    """Add lines after ``end``, whose last line may be incomplete; nothing if ``end`` is unknown."""
     if end is None:
         return
     with suppress(ApvfioError):
@@ -156,7 +156,7 @@ def _append(files: Files, found: Iterable[Event], end: str | None) -> None:
 
 
 def _turn_over(files: Files, held: Collection[Holder], now: float, boot: str) -> bool:
-    """Begin a new file, with what was and what guests hold, if the newest is full; return whether it was."""
+    """Begin a new file, with counts and held queues, if the newest is full; return whether it was."""
     with suppress(ApvfioError):
         more = _PER_HOLDER * len(held)
         if files.size(AUDIT_LOG) < FULL + more:

@@ -35,7 +35,7 @@ class Holder(NamedTuple):
 
 
 def holders(ledger: Ledger) -> dict[str, Holder]:
-    """Who holds what, by the device's uuid. A lease that never came to be held has no ``since``."""
+    """Return who holds which queues, by the device's uuid. A lease that was never held has no ``since``."""
     return {lease.mdev: _holder(lease) for lease in ledger.leases.values() if lease.since}
 
 
@@ -46,7 +46,7 @@ def _holder(lease: Lease) -> Holder:
 
 
 def holding(boot: str, held: Iterable[Holder]) -> int:
-    """A check sum of who holds what: two that agree make the same."""
+    """Return a checksum of who holds which queues: equal states have equal checksums."""
     who = sorted(
         (h.mdev, h.uuid, format_list(h.matrix.adapters), format_list(h.matrix.domains)) for h in held
     )

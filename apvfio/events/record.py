@@ -29,9 +29,9 @@ def save(system: System, ledger: Ledger, found: Ledger) -> None:
 
 
 def changes(system: System, ledgers: Sequence[Ledger], plan: Plan | None = None) -> None:
-    """Record what has changed from each of ``ledgers`` to the next, which were written already.
+    """Record what has changed from each of ``ledgers``, already written, to the next.
 
-    With one ledger only what the log lacks of it: a call has died before it could record that. ``plan`` has
+    With one ledger, record only what the log lacks of it: a call has died before it could do so. ``plan`` has
     led from the first ledger to the second.
     """
     planned = _planned(system, plan) if plan else None
@@ -39,7 +39,7 @@ def changes(system: System, ledgers: Sequence[Ledger], plan: Plan | None = None)
 
 
 def _planned(system: System, plan: Plan) -> Event:
-    """How a guest is to get its queues, and what that costs the host."""
+    """Return how a guest is to get its queues, and the collateral queues."""
     lease, other = plan.lease, plan.runner_up
     return Event(
         time.time(),

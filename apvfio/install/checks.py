@@ -118,12 +118,12 @@ def daemon_to_reload() -> str | None:
 
 
 def has_mdevctl() -> bool:
-    """Whether there is somebody to run the notifier."""
+    """Return whether mdevctl is installed, which runs the notifier."""
     return programs.find("mdevctl") is not None
 
 
 def has_cockpit() -> bool:
-    """Whether there is somebody to show the page: Debian's and Fedora's cockpit-bridge has this directory."""
+    """Return whether Cockpit is installed: Debian's and Fedora's cockpit-bridge has this directory."""
     return os.path.isdir("/usr/share/cockpit/base1")
 
 
@@ -213,9 +213,9 @@ def _for_another_interpreter() -> Iterator[str]:
 
 
 def exposed(path: str) -> str | None:
-    """The first of ``path`` and the directories above it that is not root's alone.
+    """Return the first of ``path`` and the directories above it that others than root can change.
 
-    In a directory with the sticky bit, such as /tmp, others cannot replace what is root's.
+    In a directory with the sticky bit, such as /tmp, others cannot replace root's files.
     """
     while path != os.path.dirname(path):
         try:
@@ -230,7 +230,7 @@ def exposed(path: str) -> str | None:
 
 
 def hook_scripts() -> list[str]:
-    """What libvirt runs for each guest, in that order: what is executable, whatever its name.
+    """Return what libvirt runs for each guest, in its order: every executable file, whatever its name.
 
     Source: virhook.c:virHookCall.
     """
@@ -244,7 +244,7 @@ def hook_scripts() -> list[str]:
 
 
 def _other_hooks() -> Iterator[Finding]:
-    """Other files that libvirt would run as well, of ours or not, and what of it others may write."""
+    """Judge other files that libvirt would run, and hooks that users other than root can write."""
     scripts = hook_scripts()
     yield from writable(scripts)
     for path in scripts:

@@ -32,7 +32,7 @@ _SIZE_LIMIT = 1 << 20
 
 
 class Found(NamedTuple):
-    """One file that shall be there, or no longer, and what is in its place."""
+    """One file that must be there, or must not, and what is in its place."""
 
     path: str
     state: str
@@ -46,9 +46,9 @@ class Found(NamedTuple):
 
 
 def look(root: str, items: Iterable[Item], recorded: Mapping[str, tuple[str, ...]]) -> list[Found]:
-    """What is where the ``items`` belong, and what is left of those ``recorded`` before.
+    """Return what is at the places of ``items``, and what is left of the files ``recorded`` before.
 
-    ``recorded`` has the digests of what was put at each path.
+    ``recorded`` has the digest of the file that was installed at each path.
     """
     wanted = {item.path: item for item in items}
     found = []
@@ -62,12 +62,12 @@ def look(root: str, items: Iterable[Item], recorded: Mapping[str, tuple[str, ...
 
 
 def digest(data: bytes) -> str:
-    """What tells one content of a file from another."""
+    """Return a digest of the content of a file."""
     return hashlib.sha256(data).hexdigest()
 
 
 def require_ours(found: Iterable[Found]) -> None:
-    """ConflictError if somebody else's file is where one of ours belongs."""
+    """ConflictError if another program's file is in the place of one of apvfio's."""
     for path, state, item, _ in found:
         if item and state == OF_PACKAGE:
             raise ConflictError(
@@ -117,7 +117,7 @@ def apply(root: str, found: Iterable[Found]) -> None:
 
 
 def clean(root: str, paths: Iterable[str]) -> None:
-    """Remove what an interrupted `apply` has left beside ``paths``, each of which `look` has looked at."""
+    """Remove what an interrupted `apply` has left beside ``paths``, which `look` has examined."""
     for path in paths:
         new = _beside(path)
         with _telling(new, "removed"), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -168,7 +168,7 @@ def _removable(here: tuple[bytes, int] | None, known: tuple[str, ...]) -> str:
 
 
 def _read(root: str, path: str) -> tuple[bytes, int] | None:
-    """Content and mode of what is there, None for nothing; b"" for what cannot be one of our files."""
+    """Return content and mode of a file, None if there is none; b"" for what cannot be apvfio's."""
     target = os.path.join(root, path)
     inside = os.path.join(os.path.realpath(root), "")
     with _telling(path, "read"):

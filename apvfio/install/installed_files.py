@@ -81,7 +81,7 @@ class Item(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What is to be decided about an installation."""
+    """The choices of an installation."""
 
     prefix: str = PREFIXES[0]
     """Where systemd's, udev's and man's files go; packages use /usr."""
@@ -137,7 +137,7 @@ def _guarded(text: str, prefix: str) -> str:
 
 
 def _marked(path: str, text: str, mark: str) -> str:
-    """The text of a file that says whose it is in its second line, or in the first if it is no script."""
+    """Return the text of a file with apvfio's mark in its second line, or in the first if it is no script."""
     first, _, rest = text.partition("\n")
     kind = path.rpartition(".")[2]
     if kind == "json":

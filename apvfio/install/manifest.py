@@ -53,9 +53,10 @@ def load(files: Files) -> Record:
 
 
 def change(root: str, files: Files, record: Record, found: list[Found]) -> Record:
-    """Make the tree what ``found`` says it shall be, and keep the record of it, which is returned.
+    """Change the tree as ``found`` demands, and return the new record.
 
-    The record is written first; `finish` comes last. So the next call finishes an interrupted one.
+    The record is written first, and `finish` comes last. The next call can therefore finish an interrupted
+    one.
     """
     clean(root, [*record.files, *(each.path for each in found)])
     for name in files.list(_OWN):

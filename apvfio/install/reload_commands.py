@@ -45,7 +45,7 @@ def booted() -> bool:
 
 
 def after_install(choices: Choices, paths: Iterable[str]) -> list[Command]:
-    """What makes the files at ``paths`` known on this machine; only what it has."""
+    """Return the commands that make the files at ``paths`` known to this machine's programs."""
     commands = list(_after_install(choices, running=booted()))
     if os.path.isdir(_SELINUX):
         # A new file has the label of the directory where it was written, not of the one where it is.
@@ -124,6 +124,6 @@ def _reloads(paths: Iterable[str]) -> list[Command]:
 
 
 def _possible(commands: Iterable[Command]) -> list[Command]:
-    """Those that have somebody to tell on this machine."""
+    """Return the commands whose programs are on this machine."""
     absent = set() if os.path.exists(_UDEV) else {"udevadm"}
     return [c for c in commands if programs.find(c.words[0]) and c.words[0] not in absent]

@@ -49,9 +49,10 @@ def return_pending(system: System, force: bool, progress: Progress) -> None:
 
 
 def forget(root: str, system: System) -> bool:
-    """Remove the ledger, records of stops and what else is below /run.
+    """Remove the ledger, the stop records and everything else below /run.
 
-    False, and all but the directory of deferred returns stays, while something is held or pending.
+    While queues are held or returns are pending, remove only the directory of deferred returns, and return
+    False.
     """
     # Its being there says that somebody takes up what is handed over.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def apply_steps(sysfs: Sysfs, steps: Iterable[Step]) -> None:
-    """Take the steps one by one; the first that fails is an error, what went before stays done.
+    """Take the steps one by one; the first failure is an error, and the steps before it stay done.
 
-    A step whose aim is reached already is no failure, nor is a bit that cannot go back yet.
+    A step whose result is there already is no failure, nor is a bit that cannot be set again yet.
     """
     for step in steps:
         try:
@@ -43,7 +43,7 @@ def write(sysfs: Sysfs, path: str, value: str) -> None:
 
 
 def scan(sysfs: Sysfs) -> None:
-    """Have the AP bus look for queues. A scan that takes long goes on by itself."""
+    """Start a scan of the AP bus. A scan that takes long continues by itself."""
     path = f"{BUS}/scans"
     try:
         sysfs.write(path, "1")

@@ -17,10 +17,10 @@ _MIGRATABLE = "migratable"
 
 
 def migrates_devices(sysfs: Sysfs) -> bool:
-    """Whether vfio_ap names "migratable" among its features; no version number tells it."""
+    """Return whether vfio_ap has the feature "migratable"; no version number says so."""
     return _MIGRATABLE in read_or(sysfs, _FEATURES, "").split()
 
 
 def not_migratable(where: str, remedy: str) -> HostError:
-    """The error for a host, as ``where`` calls it, whose kernel does not."""
+    """Return the error for a host, named ``where``, without that feature."""
     return HostError(f"{where} has no migratable in /sys/{_FEATURES}.", remedy=remedy)

@@ -58,7 +58,7 @@ HARMLESS = {
 
 
 def unreadable(error: OSError) -> HostError:
-    """The error to raise when what every host with an AP bus has could not be read."""
+    """Return the error for a file that every host with an AP bus has, and that could not be read."""
     return HostError(
         f"the AP bus of this host cannot be read: {error}.",
         remedy="It may have changed while it was read: try again.",

@@ -36,7 +36,7 @@ _BINDING_SHIFT = 14
 
 
 class ApDevice(NamedTuple):
-    """A card or a queue; what the kernel does not tell is None."""
+    """A card or a queue; what the kernel does not show is None."""
 
     id: str
     queue: Apqn | None

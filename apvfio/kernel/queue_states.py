@@ -21,10 +21,10 @@ _FAULTS = {"deconfig": DECONFIGURED, "chkstop": CHECKSTOPPED}
 
 
 def read_states(sysfs: Sysfs, host: Host) -> QueueStates:
-    """What the cards and queues of ``host`` are like now; one that goes away meanwhile tells nothing.
+    """Return the states of the cards and queues of ``host``; one that disappears meanwhile has none.
 
     One attribute is read for each queue that the host or a device has: ``status`` (vops:status_show) or
-    ``online`` (zq:online_show, which is 0 as well where the queue cannot work).
+    ``online`` (zq:online_show, which is also 0 if the queue cannot work).
     """
     cards = {int(card.id, 16): card for card in _cards(sysfs)}
     faults = {adapter: _FAULTS.get(card.status or "", "") for adapter, card in cards.items()}

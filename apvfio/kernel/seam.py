@@ -56,10 +56,10 @@ class Files(Protocol):
         """The file's size in bytes, 0 where there is none."""
 
     def rename(self, path: str, new: str) -> None:
-        """Give the file, if it is there, another name; a file that has it is gone."""
+        """Rename the file if it exists; a file with the new name is replaced."""
 
     def remove(self, path: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it exists."""
 
     def list(self, path: str) -> list[str]:
         """The names in a directory, sorted; empty where there is none."""
@@ -82,7 +82,7 @@ class System(Protocol):
 
     @property
     def knows_processes(self) -> bool:
-        """Whether this host's processes are known: those of a tree that stands for another host are not."""
+        """Return whether this host's processes are known: those of a tree for ``--root`` are not."""
 
     def running_guests(self) -> Mapping[str, Process] | None:
         """The QEMU process of each guest that runs, by the guest's uuid; None where processes are unknown."""

@@ -76,7 +76,7 @@ def _usable(sysfs: Sysfs, host: Host, keep: Keep) -> dict[Apqn, str]:
 
 
 def _working(sysfs: Sysfs, queues: Iterable[Apqn]) -> frozenset[Apqn]:
-    """The queues with requests under way; what goes away while one reads has none."""
+    """Return the queues with requests under way; one that disappears meanwhile has none."""
     cards: dict[int, bool] = {}
     found = set()
     for queue in queues:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process of apvfio at the destination that runs while the kernel migrates a guest to it.
 
-While that process lives, apvfio refuses to change the destination's masks and overrides. The process ends when
-its standard input ends or has been silent for `SILENCE`: if the process here dies or the connection breaks,
-changes are allowed again. An ssh server does not reliably notice that a connection is cut.
+While that process lives, apvfio refuses to change the destination's masks and overrides. The process ends
+when its standard input ends or has been silent for `SILENCE`: if the process here dies or the connection
+breaks, changes are allowed again. An ssh server does not reliably notice that a connection is cut.
 """
 
 from __future__ import annotations

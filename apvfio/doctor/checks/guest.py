@@ -36,7 +36,7 @@ _MACHINE = "s390-ccw"
 
 
 def judge_guest(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
-    """What is wrong with it, in the order in which its start would stumble; in the end what a start does."""
+    """Yield the guest's faults in the order in which its start would meet them; last, what a start does."""
     for check in _judge(guest, facts, words):
         yield check._replace(guest=guest.domain.name)
 
@@ -123,7 +123,7 @@ def _xml(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
 
 
 def _secure(plan: Plan | ApvfioError | None) -> Iterator[Check]:
-    """A Secure Execution guest; that it requests what it cannot use is the refusal of its start."""
+    """Judge a Secure Execution guest; unusable queues are reported as the refusal of its start."""
     if isinstance(plan, Plan):
         for said in shared_key_warnings(plan.keys):
             yield warning("secure-execution", f"{said}.", "")
@@ -156,7 +156,7 @@ def _asks_nothing(guest: GuestFacts, facts: Facts, words: Words) -> Check:
 
 
 def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
-    """A guest that requests nothing and is meant to have queues; which ones, only what it had can tell."""
+    """Judge a guest without a request that had queues before; the remedy requests its last queues again."""
     known = guest.known
     return problem(
         "annotation",
@@ -170,7 +170,7 @@ def _unrequested(guest: GuestFacts, sentence: str, words: Words) -> Check:
 
 
 def _ready_made(guest: GuestFacts, matrix: Matrix, facts: Facts, words: Words) -> Check:
-    """A guest that requests nothing and whose device somebody else has made."""
+    """Judge a guest that requests nothing and whose device apvfio did not create."""
     device = guest.outline.device
     if device in facts.kernel.attached and not guest.domain.active:
         return _in_use(guest, device, words)
@@ -228,7 +228,7 @@ def _start(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> C
 
 
 def _starting(plan: Plan, facts: Facts) -> Check:
-    """What the start will do, and what has to be done before."""
+    """Return what the start will do, and the conditions that are still missing."""
     host = facts.host
     missing = "" if host is None or host.vfio_ap else ", once vfio_ap is loaded"
     if facts.kernel.mixed and plan.chosen.clear:
@@ -253,7 +253,7 @@ def _running(guest: GuestFacts, request: Request, facts: Facts, words: Words) ->
 
 
 def _served(guest: GuestFacts, request: Request, facts: Facts, words: Words) -> Check:
-    """A guest that runs with all that it was given: what it has, and whether it can start again."""
+    """Judge a running guest that has all its queues: what it has, and whether it can start again."""
     if isinstance(guest.plan, ApvfioError):
         found = refusal(guest, request, guest.plan, facts, words)
         return found._replace(sentence=f"it runs, and its next start would be refused: {found.sentence}")

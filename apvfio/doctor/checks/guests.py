@@ -58,7 +58,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
 def _waiting(
     guest: GuestFacts, error: ApvfioError, alone: Plan, facts: Facts, words: Words
 ) -> Iterator[Check]:
-    """A guest that can start as soon as others have stopped, and what else there is to say of it."""
+    """Judge a guest that can start as soon as others have stopped."""
     running = [other for other in facts.known_guests if other.domain.active]
     uuids = {other.outline.uuid for other in running}
     leases = facts.ledger.leases if facts.ledger else {}

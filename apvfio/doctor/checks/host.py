@@ -35,7 +35,7 @@ _CARD_FAULTS = {
 
 
 def judge_host(facts: Facts, words: Words) -> Iterator[Check]:
-    """What is to be seen of it without any guest in mind."""
+    """Judge the host independently of any guest."""
     host, ledger, stored = facts.kernel.host, facts.store.ledger, facts.store.stored
     if isinstance(host, Unseen):
         yield skipped("cards", "there is no AP bus")
@@ -76,7 +76,7 @@ def _unreadable(stored: Unseen, words: Words) -> Check:
 
 
 def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
-    """Mediated devices that are nobody's: not apvfio's, not attached, and not a defined guest's."""
+    """Judge foreign mediated devices: not apvfio's, not attached, and of no defined guest."""
     for uuid, matrix in sorted(host.mdevs.items()):
         ours = uuid in ledger.leases or uuid in ledger.claims
         # One that mdevctl starts with the host is meant to be there.
@@ -117,7 +117,7 @@ def removing(uuid: str, facts: Facts, words: Words) -> str:
 def _masks(
     kernel: KernelFacts, host: Host, ledger: Ledger, stored: StoredMasks | None, words: Words
 ) -> Iterator[Check]:
-    """Bits that are clear for nobody's sake, and stored masks that say otherwise than the active ones."""
+    """Judge bits that are clear for no known reason, and stored masks that differ from the active ones."""
     stored_bits = stored.cleared if stored else MaskBits()
     cleared = ALL_BITS - host.masks
     strange = cleared_by_others(host, ledger, ALL_BITS if kernel.boot_masks else stored_bits)

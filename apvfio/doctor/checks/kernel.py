@@ -196,7 +196,7 @@ def strange(request: Request, host: Host) -> list[Apqn]:
 
 
 def clearing(overrides: Iterable[Apqn], host: Host, words: Words) -> Iterator[str]:
-    """The lines that clear them, and return what is bound to another driver than the host's."""
+    """Return the commands that clear overrides and return queues that have a foreign driver."""
     for queue in sorted(overrides):
         yield words.echo("", f"{BUS}/devices/{queue}/driver_override")
         driver = host.drivers.get(queue, UNBOUND)

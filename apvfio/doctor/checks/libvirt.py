@@ -25,7 +25,7 @@ STANDS_FOR_ANOTHER = "with --sim or --root, there are no programs to ask"
 
 
 def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
-    """The daemon, then what leads from it to the hook."""
+    """Judge the daemon, then everything between the daemon and the hook."""
     machine = facts.machine
     if facts.session:
         sentence = f"{words.connect} is a session daemon, which runs as an ordinary user."

@@ -49,7 +49,7 @@ def judge_tools(facts: Facts, words: Words) -> Iterator[Check]:
 
 
 def judge_units(facts: Facts, words: Words) -> Iterator[Check]:  # noqa: ARG001
-    """What is installed beside the hook, and whether systemd works with it."""
+    """Judge the installed files other than the hook, and the state of the units."""
     machine = facts.machine
     if machine is None:
         yield skipped("units", STANDS_FOR_ANOTHER)

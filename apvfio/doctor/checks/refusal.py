@@ -107,7 +107,7 @@ def own_device(guest: GuestFacts, words: Words) -> str:
 
 
 def _absent(guest: GuestFacts, request: Request, error: HostError, facts: Facts, words: Words) -> Check:
-    """Queues that are not there: why, as far as the partition's own configuration tells."""
+    """Judge requested queues that the host lacks; the partition's configuration tells why."""
     host, partition = facts.host, facts.kernel.partition
     assert host
     check = of_error("absent", error)

@@ -99,7 +99,7 @@ def _ledger(keeping: StoreFacts, words: Words) -> Check:
 
 
 def _processes(text: str) -> Iterator[str]:
-    """How to look at the process that ``text`` names."""
+    """Return the commands that show the process that ``text`` names."""
     words = text.split()
     if words[:1] == ["process"] and words[1].isdigit():
         yield f"ps -fp {words[1]}"
@@ -143,6 +143,6 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
 
 
 def told_with_guests(facts: Facts) -> set[str]:
-    """The uuids of the running guests with whose queues something is wrong, which are judged."""
+    """Return the uuids of running guests whose faults with their queues are reported with the guests."""
     running = [guest.outline.uuid for guest in facts.judged if guest.domain.active]
     return {uuid for uuid in running if facts.store.of_guest.get(uuid)}

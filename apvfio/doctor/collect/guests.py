@@ -57,7 +57,7 @@ def look_at_guests(system: System, domains: list[DomainFacts], scene: State | No
 
 
 def _look_at(system: System, domain: DomainFacts) -> GuestFacts:
-    """What its next start uses, and what it runs with."""
+    """Collect what the guest's next start uses, and what the guest runs with."""
     try:
         root = parse_xml(domain.xml)
     except RequestError as error:
@@ -82,9 +82,9 @@ def _requested(xml: bytes) -> object:
 
 
 def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[str] | None) -> GuestFacts:
-    """A guest of which only a file is known: it runs if its process is there, or has its device open.
+    """Return a guest of which only a file is known: it runs if its process exists or has its device open.
 
-    Where processes are unknown, as on a host that was dumped, it runs if it holds something.
+    Where processes are unknown, as on a host that was dumped, it runs if it holds a lease.
     """
     uuid = guest.outline.uuid
     held = [
@@ -98,7 +98,7 @@ def _presumed(system: System, guest: GuestFacts, scene: State, alive: Container[
 
 
 def _planned(system: System, guest: GuestFacts, scene: State, alone: State | None) -> GuestFacts:
-    """With its next start, or what it once had."""
+    """Add the plan of the guest's next start, or its last queues."""
     uuid, request = guest.outline.uuid, guest.request
     leases = [lease for lease in scene.ledger.active_leases() if lease.uuid == uuid]
     if guest.domain.active:
@@ -117,7 +117,7 @@ def _planned(system: System, guest: GuestFacts, scene: State, alone: State | Non
 
 
 def _without(scene: State, guests: set[str]) -> State:
-    """The scene as it is when these guests, by their uuids, have stopped."""
+    """Return the scene as if these guests, named by uuid, had stopped."""
     ledger = scene.ledger
     gone = {lease.mdev for lease in ledger.leases.values() if lease.uuid in guests and lease.created}
     leases = {mdev: lease for mdev, lease in ledger.leases.items() if lease.uuid not in guests}
@@ -149,7 +149,7 @@ def _unseen(system: System, host: Host, leases: list[Lease]) -> Iterator[Apqn]:
 
 
 def _known(system: System, guest: GuestFacts, leases: list[Lease], ledger: Ledger) -> Matrix | None:
-    """What it holds, or what ledger and audit log say that it had last; None if they know nothing."""
+    """Return the guest's present or last queues from ledger and audit log; None if neither has any."""
     uuid, device = guest.outline.uuid, guest.outline.device or guest.attached
     if leases:
         return leases[0].matrix
