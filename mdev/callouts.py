@@ -68,5 +68,5 @@ def parse_call(words: Sequence[str]) -> Call:
 
 
 def attributes(values: Iterable[tuple[str, str]]) -> str:
-    """The answer to ``get attributes``: what would make a device like the one that is there."""
+    """Return the answer to ``get attributes``: the attributes of the existing device, for another one."""
     return json.dumps([{name: value} for name, value in values])

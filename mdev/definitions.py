@@ -47,7 +47,7 @@ class Definition(NamedTuple):
 
 
 def parse(text: str) -> Definition:
-    """The definition in a file's ``text``; DefinitionError says what is wrong with it."""
+    """Return the definition in a file's ``text``; DefinitionError says what is wrong with it."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -56,9 +56,10 @@ def parse(text: str) -> Definition:
 
 
 def parse_dump(text: str) -> dict[tuple[str, str], Definition]:
-    """The devices, by parent and uuid, in what ``mdevctl list --dumpjson`` prints; DefinitionError.
+    """Return the devices, by parent and uuid, in the output of ``mdevctl list --dumpjson``.
 
-    Only without ``--uuid``: with it, mdevctl leaves out parent and uuid.
+    DefinitionError if it is invalid. Only for output without ``--uuid``: with it, mdevctl leaves out parent
+    and uuid.
     """
     try:
         pairs = [

@@ -36,12 +36,12 @@ class MdevType:
         return f"{self.parent}/{uuid}"
 
     def remove(self, uuid: str) -> str:
-        """The attribute that removes a device; the write blocks while somebody has it open."""
+        """Return the attribute that removes a device; the write blocks while a process has it open."""
         return f"{self.device(uuid)}/remove"
 
     @property
     def definitions(self) -> str:
-        """mdevctl's directory of what is defined for the parent, of this and other types."""
+        """Return mdevctl's directory of the definitions for the parent, of this and other types."""
         return f"etc/mdevctl.d/{self.parent.rpartition('/')[2]}"
 
     def definition(self, uuid: str) -> str:

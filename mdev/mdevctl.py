@@ -36,7 +36,7 @@ class Mdevctl:
         self._run("define", "--parent", parent, "--uuid", uuid, "--jsonfile", _STDIN, _in=definition)
 
     def redefine(self, parent: str, uuid: str, definition: str) -> None:
-        """Make a definition of ``definition`` instead of the one that is there; the device stays as it is.
+        """Replace an existing definition with ``definition``; an existing device stays as it is.
 
         mdevctl keeps no fields that it does not know, and 1.2 may end without any definition.
         """
@@ -47,11 +47,11 @@ class Mdevctl:
             self.define(parent, uuid, definition)
 
     def list(self, *, defined: bool) -> dict[tuple[str, str], Definition]:
-        """The devices that are defined, or those that are there, by parent and uuid.
+        """Return the defined devices, or the existing ones, by parent and uuid.
 
-        What a device that is there holds, only a callout tells. Without one it has no
-        attributes, or with mdevctl 1.2 those of its definition. One file in /etc/mdevctl.d that
-        is no definition keeps mdevctl from listing any.
+        Only a callout tells what an existing device holds. Without a callout the device has no attributes, or
+        with mdevctl 1.2 those of its definition. One invalid file in /etc/mdevctl.d keeps mdevctl from
+        listing any.
         """
         said = self._run("list", "--dumpjson", *(["--defined"] if defined else []))
         try:
@@ -60,7 +60,7 @@ class Mdevctl:
             raise MdevctlError(f"mdevctl list printed unexpected output: {error}") from None
 
     def undefine(self, parent: str, uuid: str) -> None:
-        """Remove the definition of ``uuid``; a device that is there stays."""
+        """Remove the definition of ``uuid``; an existing device stays."""
         self._run("undefine", "--parent", parent, "--uuid", uuid)
 
     def version(self) -> str:
@@ -98,6 +98,6 @@ def _library() -> Any:
 
 
 def _reason(lines: list[str]) -> str:
-    """The line in which mdevctl says it, or the last of what its callouts said."""
+    """Return the line of mdevctl's output that has the reason, or the last line of its callouts."""
     errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     return " ".join((errors or lines[-1:])[0].split())[:300]

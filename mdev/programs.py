@@ -115,7 +115,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def ask(words: Sequence[str]) -> tuple[int, str]:
-    """Run a command; return its exit code and what it printed on both streams, or why it could not be run."""
+    """Run a command; return its exit code and its output on both streams, or why it could not be run."""
     try:
         done = run(words)
     except ProgramError as error:

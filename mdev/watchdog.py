@@ -17,9 +17,9 @@ _RESULT = 4
 
 
 def write_watched(path: str, data: bytes, patience: float) -> None:
-    """Write ``data`` to ``path`` with one write(2); OSError as that raises it.
+    """Write ``data`` to ``path`` with one write(2); OSError if it fails.
 
-    TimeoutError after ``patience`` seconds: the write goes on, and ends when the kernel lets it.
+    TimeoutError after ``patience`` seconds: the write continues, and ends when the kernel lets it.
     """
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -45,10 +45,10 @@ def write_watched(path: str, data: bytes, patience: float) -> None:
 
 
 def holders(device: str, proc: str = "/proc") -> list[tuple[int, str]]:
-    """The processes, pid and name, that have the mediated device open whose sysfs directory is ``device``.
+    """Return the processes, pid and name, that have the mediated device with the directory ``device`` open.
 
-    By its group's node, or by its own (vfio_main.c, group.c). While a removal waits, sysfs has
-    the link to the group still, but no longer the device's own name.
+    They have opened its group's node, or its own (vfio_main.c, group.c). While a removal waits, sysfs still
+    has the link to the group, but no longer the device's own name.
     """
     group = _target(f"{device}/iommu_group")
     nodes = {f"/dev/vfio/devices/{name}" for name in _listed(f"{device}/vfio-dev")}
@@ -67,7 +67,7 @@ def holders(device: str, proc: str = "/proc") -> list[tuple[int, str]]:
 
 
 def _listed(directory: str) -> list[str]:
-    """The names in a directory, none if it is gone or not ours to look at."""
+    """Return the names in a directory, none if it is gone or may not be read."""
     try:
         return os.listdir(directory)
     except OSError:

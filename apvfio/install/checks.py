@@ -95,7 +95,7 @@ def aside(path: str, directory: str) -> str:
 
 
 def not_run(path: str, *, link: bool) -> str:
-    """The command that keeps libvirt from running the script ``path``; what a link names is not touched."""
+    """Return the command that keeps libvirt from running the script ``path``, but not a link's target."""
     return aside(path, "/etc/libvirt") if link else f"chmod a-x {shlex.quote(path)}"
 
 

@@ -32,7 +32,7 @@ class DeviceChoice(NamedTuple):
 
     @property
     def new(self) -> str | None:
-        """The uuid to write into the definition, None if that stays as it is."""
+        """Return the uuid to write into the definition, None if the definition stays as it is."""
         return None if self.uuid == self.before else self.uuid
 
     def words(self, guest: str, *, dry_run: bool) -> str:
@@ -63,7 +63,7 @@ class OtherDevices(NamedTuple):
 
 
 def other_devices(guest: Guest, guests: Iterable[Guest], seen: State | None) -> OtherDevices:
-    """What is known of others' devices; without ``seen`` only what libvirt says."""
+    """Return the known devices of other guests; without ``seen`` only those that libvirt knows."""
     named = {mdev: other.name for other in guests if other.uuid != guest.uuid for mdev in _devices(other)}
     if seen is None:
         return OtherDevices(named, frozenset())
@@ -78,7 +78,7 @@ def sharer(mdev: str, guest_uuid: str, others: OtherDevices) -> str:
 
 
 def made_for(mdev: str, guests: Iterable[Guest]) -> Guest | None:
-    """The guest whose own device has the uuid ``mdev``, None if none of ``guests`` is it."""
+    """Return the guest for which the device ``mdev`` was made, None if it is none of ``guests``."""
     return next((guest for guest in guests if mdev in own_mdevs(guest.uuid)), None)
 
 

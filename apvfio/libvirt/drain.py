@@ -93,7 +93,7 @@ class RestorePlan(NamedTuple):
 
 
 def holders(system: System, area: Area) -> list[Lease]:
-    """Return the leases with queues of ``area``, what those being changed had before included."""
+    """Return the leases with queues of ``area``, also those that a live change is about to give up."""
     leases = load(system.files, system.boot_id).leases.values()
     return [
         lease
@@ -126,10 +126,10 @@ def plan_drain(system: System, area: Area, running: dict[str, Guest]) -> DrainPl
 
 
 def drain(system: System, area: Area, running: dict[str, Guest]) -> tuple[DrainPlan, DrainPlan]:
-    """Drain ``area``: what was done, and what is left.
+    """Drain ``area``; return what was done, and what is left.
 
-    The drain is recorded first, so that no guest starts on its queues. A guest whose change fails keeps what
-    it has and is among those left.
+    The drain is recorded first, so that no guest starts with its queues. A guest whose change fails keeps its
+    queues and is among those left.
     """
     engine.begin_drain(system, area)
     # What guests hold that have ended is not to be moved, and what a crash left half changed is undone.

@@ -279,7 +279,7 @@ class Guest:
 
     @property
     def saved(self) -> bool:
-        """Whether its next start restores what ``virsh managedsave`` stored, with the XML of then."""
+        """Return whether the next start restores a ``virsh managedsave``, with the XML of that time."""
         unless = self._binding.VIR_ERR_NO_SUPPORT
         return bool(self._asked(self._domain.hasManagedSaveImage, unless=unless))
 
@@ -292,9 +292,9 @@ class Guest:
         return self.xml() if text is None else text.encode()
 
     def xml(self, *, live: bool = False, secrets: bool = False) -> bytes:
-        """Its definition, or with ``live`` what it runs with.
+        """Return the guest's definition, or with ``live`` its running configuration.
 
-        Without its passwords unless ``secrets``; ApvfioError if libvirt refuses, or knows it no more.
+        Without passwords unless ``secrets``; ApvfioError if libvirt refuses, or no longer knows the guest.
         """
         flags = 0 if live else self._binding.VIR_DOMAIN_XML_INACTIVE
         flags |= self._binding.VIR_DOMAIN_XML_SECURE if secrets else 0
@@ -311,7 +311,7 @@ class Guest:
         self._changed(lambda: self._domain.attachDeviceFlags(device, flags))
 
     def unplug(self, device: str) -> None:
-        """Ask it to let go of a device while it runs, without waiting for that."""
+        """Ask the guest to release a device while it runs, and do not wait for that."""
         flags = self._binding.VIR_DOMAIN_AFFECT_LIVE
         self._changed(lambda: self._domain.detachDeviceFlags(device, flags))
 
@@ -339,7 +339,7 @@ class Guest:
         self._changed(self._domain.destroy)
 
     def undefine(self) -> None:
-        """Remove its definition, and leave what else libvirt keeps of it; ApvfioError if libvirt refuses."""
+        """Remove the guest's definition only, no other data of libvirt; ApvfioError if libvirt refuses."""
         flags = self._binding.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         self._changed(lambda: self._domain.undefineFlags(flags))
 
@@ -348,7 +348,7 @@ class Guest:
         self._changed(lambda: self._domain.setAutostart(1))
 
     def abort(self) -> None:
-        """End what libvirt is doing with it, such as a migration, without waiting for long."""
+        """End libvirt's present job for the guest, such as a migration, without waiting for long."""
         with suppress(ApvfioError):
             self._changed(self._domain.abortJob, seconds=_ABORT_PATIENCE)
 

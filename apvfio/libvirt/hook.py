@@ -62,7 +62,7 @@ def main(argv: list[str], system: System | None = None, xml: bytes | None = None
 
 
 def prepare(xml: bytes, system: System | None) -> None:
-    """Give the guest what its annotation asks for; a guest without one is none of our business."""
+    """Give the guest the queues that its annotation requests; ignore a guest without an annotation."""
     with _opened(system) as here:
         try:
             _prepare(here, xml)
@@ -99,7 +99,7 @@ def _prepare(here: System, xml: bytes) -> None:
 
 
 def _note_ignored(system: System, xml: bytes) -> None:
-    """Tell the audit log of a guest whose device is not there and that requests no queues."""
+    """Record in the audit log a guest whose device does not exist and that requests no queues."""
     from apvfio.domain.request import parse_device  # noqa: PLC0415
     from apvfio.events.record import note_ignored  # noqa: PLC0415
     from apvfio.model.host import AP_MDEVS  # noqa: PLC0415
@@ -118,9 +118,9 @@ def _expected(system: System, xml: bytes) -> bool:
 
 
 def release(xml: bytes, system: System | None, *, recorded: bool = False) -> None:
-    """Return what the guest holds. Of the XML only the uuid counts: a stop must not depend on the rest.
+    """Return the guest's queues. Only the uuid in the XML counts: a stop must not depend on the rest.
 
-    ``recorded``: as with `apvfio.engine.stop.stop_guest`.
+    ``recorded``: as for `apvfio.engine.stop.stop_guest`.
     """
     from apvfio.engine.stop import stop_guest  # noqa: PLC0415
 
@@ -130,7 +130,7 @@ def release(xml: bytes, system: System | None, *, recorded: bool = False) -> Non
 
 
 def reconnect(xml: bytes, system: System | None) -> None:
-    """The daemon is back and the guest still runs: finish what a crash left undone, touch nothing else."""
+    """Finish what a crash interrupted; the daemon has started again, and the guest still runs."""
     from apvfio.domain.request import request_of  # noqa: PLC0415
     from apvfio.engine.reconcile import reconcile_host  # noqa: PLC0415
 
@@ -208,7 +208,7 @@ def _say(error: ApvfioError) -> None:
 
 
 def run() -> None:
-    """Serve this process' call and end it at once: what Python does at its end takes a tenth of a start."""
+    """Serve this process' call and end it at once: Python's own cleanup takes a tenth of a start."""
     os._exit(main(sys.argv[1:]))
 
 

@@ -42,9 +42,10 @@ def require_replaceable(guest: Guest) -> None:
 
 
 def attach(guest: Guest, mdev: str) -> None:
-    """Plug the mediated device ``mdev``, which is there, into the running ``guest``.
+    """Plug the existing mediated device ``mdev`` into the running ``guest``.
 
-    Done already is no error. ApvfioError, with libvirt's reason, if it is refused: nothing has changed then.
+    It is no error if the guest has it already. If libvirt refuses, ApvfioError has its reason, and nothing
+    has changed.
     """
     now = attached(guest)
     if now == mdev.lower():
@@ -57,10 +58,10 @@ def attach(guest: Guest, mdev: str) -> None:
 
 
 def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
-    """Plug its vfio-ap device out of the running ``guest`` and wait until QEMU has let go of it.
+    """Unplug the vfio-ap device of the running ``guest``, and wait until QEMU has released it.
 
-    Returned is the device's uuid, None if the guest has none. ApvfioError if libvirt refuses, or if it is
-    still there after ``patience`` seconds: it may go later all the same. The mediated device stays.
+    Return the device's uuid, None if the guest has none. ApvfioError if libvirt refuses, or if QEMU has not
+    released the device after ``patience`` seconds; it may still do so later. The mediated device stays.
     """
     mdev = attached(guest)
     if mdev is None:

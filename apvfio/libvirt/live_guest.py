@@ -74,7 +74,7 @@ class _Life(NamedTuple):
 
 
 def lease_of(system: System, guest: Guest) -> Lease | None:
-    """What the running ``guest`` holds, None if nothing; ConflictError if its device is somebody else's."""
+    """Return the lease of the running ``guest``, None without one; ConflictError if its device is foreign."""
     if not guest.active:
         raise RequestError(
             "it does not run.", guest=guest.name, remedy="Omit --live to change its next start."
@@ -110,12 +110,11 @@ def give(
     *,
     wanted: Matrix | None = None,
 ) -> None:
-    """Give the running ``guest`` what ``request`` names, in place of what it has, and ``annotation``.
+    """Give the running ``guest`` the queues of ``request`` instead of its present ones, and ``annotation``.
 
-    With ``wanted``, of all queues that satisfy its criteria it gets these.
-
-    ``edit`` changes its definition as well. When this returns the guest has all that; on ApvfioError, from
-    whichever of the steps, it has what it had, and annotation and definition are as they were.
+    With ``wanted``, of all queues that satisfy its criteria it gets these. ``edit`` changes its definition as
+    well. When this returns, all changes are made. After an ApvfioError from any step, the guest has its
+    former queues, annotation and definition.
     """
     reconcile_here(system, guest)
     life = _Life.of(guest)
@@ -155,10 +154,10 @@ def give(
 
 
 def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
-    """Take its device from the running ``guest``, its annotation, and return what it holds.
+    """Take device and annotation from the running ``guest``, and return its queues.
 
-    Returned is the device's uuid if it had one; ``edit`` and errors are as with `give`. Once the device is
-    out, the queues are returned whatever else fails.
+    Return the device's uuid if it had one; ``edit`` and errors are as with `give`. Once the device is
+    unplugged, the queues are returned, whatever else fails.
     """
     reconcile_here(system, guest)
     life = _Life.of(guest)
@@ -192,9 +191,9 @@ def take(system: System, guest: Guest, edit: Edit | None = None) -> str | None:
 
 
 def unreconciled(system: System) -> list[Lease]:
-    """The leases of running guests that may lack their device, and those whose live change was left.
+    """Return the leases of running guests that may lack their device, and those with an interrupted change.
 
-    The first are those of which no sign shows that the guest has it: libvirt knows better (`has_device`).
+    For the first, no sign shows that the guest has its device: libvirt knows (`has_device`).
     """
     running = system.running_guests() or {}
     leases = load(system.files, system.boot_id).leases.values()
@@ -212,7 +211,7 @@ def unreconciled(system: System) -> list[Lease]:
 
 
 def _arrived(system: System, process: Process) -> bool:
-    """Whether the guest came by a migration, whose last step plugs its device in."""
+    """Return whether the guest came by a migration, whose last step plugs in its device."""
     return on_this_machine(system) and b"-incoming" in command_line(process.pid)
 
 
@@ -224,9 +223,9 @@ def reconcile_here(system: System, guest: Guest) -> None:
 
 
 def reconcile_guest(system: System, lease: Lease, guest: Guest | None) -> str:
-    """Complete or undo what was left of a live change; what was done, in a sentence, '' if nothing was to do.
+    """Complete or undo an interrupted live change; return what was done, in a sentence, or ''.
 
-    ``guest`` is None where libvirt changes nothing: the guest has ended, or the host is not this machine.
+    ``guest`` is None if libvirt has nothing to change: the guest has ended, or the host is not this machine.
     ApvfioError if libvirt does not answer or refuses: the next call tries again.
     """
     name = _name(lease)
@@ -276,7 +275,7 @@ def differences(system: System) -> list[str]:
 
 
 def reconcile_all(system: System) -> tuple[list[str], list[str]]:
-    """Complete or undo interrupted live changes; what was done and what could not be, in sentences."""
+    """Complete or undo interrupted live changes; return, in sentences, what was done and what failed."""
     done, left, leases = [], [], unreconciled(system)
     try:
         with _libvirt_of(system, leases) as guests:
@@ -333,7 +332,7 @@ def _commit(system: System, lease: Lease, changed: LivePlan | None) -> None:
 
 
 def _is_done(system: System, lease: Lease) -> bool:
-    """Whether the guest holds what ``lease`` gives it, and no change of it is under way."""
+    """Return whether the guest holds what ``lease`` gives it, and no live change is under way."""
     found = load(system.files, system.boot_id).leases.get(lease.mdev)
     aim = lease._replace(state=HELD, before=None, live_change=None)
     return found is not None and found._replace(freed_by=aim.freed_by) == aim
@@ -371,7 +370,7 @@ def _ended() -> ApvfioError:
 
 
 def _give_up(system: System, life: _Life, lease: Lease) -> None:
-    """The guest gets nothing, as before; the next call does what fails here."""
+    """Take back what the guest would have got; the next call repeats what fails here."""
     with suppress(ApvfioError):
         if load(system.files, system.boot_id).leases.get(lease.mdev) != lease:
             return  # it ended with its life
@@ -383,7 +382,7 @@ def _give_up(system: System, life: _Life, lease: Lease) -> None:
 
 
 def _change_back(system: System, life: _Life, lease: Lease, changed: LivePlan, *, restored: bool) -> None:
-    """The guest gets back what it had; the next call does what fails here."""
+    """Give the guest its former queues; the next call repeats what fails here."""
     with suppress(ApvfioError):
         if not changed.idle:
             live_change.roll_back(system, changed)

@@ -83,10 +83,10 @@ class Status(NamedTuple):
 
 
 def read_status(system: System, *, states: bool = True) -> Status:
-    """Read it without the lock: looking must not wait for a start, nor make it wait.
+    """Read the status without the lock, so that neither a start nor the reader waits for the other.
 
-    A policy that cannot be used hides nothing: the status says what is wrong with it. Without ``states``
-    those of the cards and queues, each of which costs a read, are left out.
+    With an invalid policy, the status is complete and has the policy's error. Without ``states``, those of
+    the cards and queues are left out, each of which costs a read.
     """
     host, ledger = read_host(system.sysfs), load(system.files, system.boot_id)
     policy, wrong = Policy(), None

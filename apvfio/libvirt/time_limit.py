@@ -19,10 +19,11 @@ _INTERRUPTED = 2.0
 
 
 def bounded(call: Callable[[], T], seconds: float | None, *, changing: bool = False) -> T:
-    """Return what ``call`` returns, or raise what it raises; TimeoutError after ``seconds``, if any.
+    """Return what ``call`` returns, or raise what it raises; TimeoutError after ``seconds``, if given.
 
-    The call runs in a daemon thread. A call that is given up stays there until the process ends, and keeps
-    all that it refers to. ``changing`` tells that it changes something: SIGINT then gives it time to end.
+    The call runs in a daemon thread. A call that is abandoned stays there until the process ends, and keeps
+    everything to which it refers. ``changing`` says that it changes something: SIGINT then gives it time to
+    end.
     """
     over = threading.Event()
     results: list[T] = []

@@ -106,7 +106,7 @@ class Users(NamedTuple):
 
 
 def read_users(system: System, area: Area, connect: str) -> Users:
-    """Read it; a libvirt daemon at ``connect`` that does not answer leaves out only what it knows."""
+    """Read the users; if the libvirt daemon at ``connect`` does not answer, only its answers are missing."""
     found = read_status(system)
     mine = [
         queue for queue, driver in found.host.drivers.items() if driver == HOST_DRIVER and area.holds(queue)

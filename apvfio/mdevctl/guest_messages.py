@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def news(call: Call, host: Host, ledger: Ledger, files: Files) -> list[str]:
-    """How the device of ``call`` and its definition differ from what its guest was given, and what to do."""
+    """Return how the device of ``call`` and its definition differ from the guest's lease, with remedies."""
     lease = ledger.leases.get(call.uuid)
     if lease is None or lease.state != HELD:
         return []

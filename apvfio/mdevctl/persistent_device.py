@@ -32,10 +32,10 @@ def definition_of(matrix: Matrix) -> Definition:
 
 
 def define(system: System, request: Request, *, replace: bool = False, dry_run: bool = False) -> bool:
-    """Define the guest's device, or in a dry run only check that; False if that is so already.
+    """Define the guest's device, or only check that in a dry run; return False if it is defined already.
 
-    One that is defined otherwise is a ConflictError, or with ``replace`` holds what the guest
-    requests from now on; when it starts, and what others keep in it, stays.
+    If it is defined with other queues, ConflictError, or with ``replace`` it gets the guest's requested
+    queues; its start mode and foreign fields stay.
     """
     if request.criteria is not None:
         raise RequestError(
@@ -92,7 +92,7 @@ def _have_defined(system: System, mdev: str, wanted: Definition, there: Definiti
 
 
 def undefine(system: System, mdev: str, *, dry_run: bool = False) -> bool:
-    """Remove the definition of the device; False if there is none. A device that is there stays.
+    """Remove the definition of the device; return False without one. An existing device stays.
 
     In a dry run the definition stays, too.
     """

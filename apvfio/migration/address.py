@@ -36,10 +36,10 @@ class Address(NamedTuple):
 
 
 def parse_address(uri: str, at: str | None = None) -> Address:
-    """The destination ``uri``; apvfio there is ``at``, a command in a shell's notation that no shell sees.
+    """Return the destination ``uri``, and the command that runs apvfio there.
 
-    Without ``at`` it is reached by ssh as libvirt's URI says (host, user, port, ``keyfile``, ``no_tty``).
-    UsageError says what is wrong with either.
+    ``at`` is that command in a shell's notation; no shell runs it. Without ``at``, ssh is called as libvirt's
+    URI says (host, user, port, ``keyfile``, ``no_tty``). UsageError says what is wrong with either.
     """
     try:
         if len(uri) > _LONGEST or not uri.isprintable() or " " in uri:

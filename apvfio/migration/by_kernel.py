@@ -49,9 +49,9 @@ def letter(traveller: Traveller) -> bytes:
 
 
 def preview(ends: Ends, traveller: Traveller, *, attached: bool) -> tuple[Prospect, list[WarningText]]:
-    """What the destination would do for the guest, and what to warn of; errors say why the kernel cannot.
+    """Return what the destination would do, and the warnings; errors say why the kernel cannot migrate.
 
-    ``attached`` tells whether the guest has its device. QEMU is asked last: libvirt marks a guest whose QEMU
+    ``attached`` says whether the guest has its device. QEMU is asked last: libvirt marks a guest whose QEMU
     is asked by others.
     """
     prospect, warnings = preview_queues(ends.system, traveller, ends.other, attached=attached)

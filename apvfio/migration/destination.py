@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Preview(NamedTuple):
-    """What expecting a guest would do, and what the queues are that it would get."""
+    """What the arrival of a guest would do, and the properties of the queues that it would get."""
 
     plan: Plan
     equipment: dict[Apqn, Equipment]
@@ -70,10 +70,10 @@ def preview(system: System, xml: bytes) -> Preview:
 
 
 def expect(system: System, xml: bytes, *, abandoned: Callable[[], bool] = bool) -> Lease:
-    """Free the queues of the guest ``xml`` and create its mediated device; again it does nothing.
+    """Free the queues of the guest ``xml`` and create its mediated device; a second call does nothing.
 
-    ``abandoned`` tells, once the lock is held, whether nobody waits for the answer any more. The errors are
-    those of a start; ConflictError also if the guest runs here and holds other queues.
+    ``abandoned`` says, once the lock is held, whether the caller no longer waits for the answer. The errors
+    are those of a start; ConflictError also if the guest runs here and holds other queues.
     """
     request = _request(system, xml)
     held = _held(system, request.guest_uuid)
@@ -103,12 +103,12 @@ def hold(system: System, xml: bytes, mover: Process, *, abandoned: Callable[[], 
 
 
 def let_go(system: System, guest_uuid: str, progress: Progress = no_progress) -> Outcome:
-    """Masks and overrides may change again; a guest that has come is recorded with what it brought."""
+    """Allow changes of masks and overrides again; record what a guest that has arrived brought along."""
     return end_move(system, guest_uuid, progress)
 
 
 def give_up(system: System, xml: bytes, progress: Progress) -> Outcome:
-    """Return what is held for the guest ``xml``, which does not come; ConflictError if it runs here."""
+    """Return what is held for the guest ``xml``, which will not arrive; ConflictError if it runs here."""
     uuid = guest_uuid(xml)
     if runs(system, uuid):
         held = _held(system, uuid)

@@ -90,7 +90,7 @@ class Hold:
         return self._process.returncode
 
     def last_answer(self) -> dict[str, Any] | None:
-        """The last line that is a JSON object, None if there is none: when it has ended, what it left."""
+        """Return the last line that is a JSON object, None without one; at the end, the result."""
         return next(reversed(self._answers()), None)
 
     def _answers(self) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ class Expectation(NamedTuple):
 
 
 class OtherHost:
-    """apvfio at the destination, run by ``command``; what it says counts as far as it is understood.
+    """apvfio at the destination, run by ``command``; answers that cannot be understood are errors.
 
     A guest is named by its letter (`apvfio.domain.xml_editor.minimal_xml`).
     """
@@ -141,7 +141,7 @@ class OtherHost:
         return bool((held.last_answer() or {}).get("expected"))
 
     def give_up(self, letter: bytes) -> None:
-        """Return what is held for it, if anything is."""
+        """Return the queues that are held for the guest, if any."""
         self._ask(["--give-up"], letter)
 
     def _ask(self, options: list[str], letter: bytes) -> dict[str, Any]:

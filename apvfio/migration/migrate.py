@@ -157,7 +157,7 @@ class Mover:
         return error.adding("".join(f"{text[0].upper()}{text[1:]}." for text in self.warnings))
 
     def _go_back(self, *, asked: bool) -> None:
-        """Plug the device in first, which needs this host alone, then see what the destination has."""
+        """Plug the device in first, which needs only this host, then ask the destination."""
         here = self._settled_here()
         lease_here = bool(self._leases())
         if here.runs and not here.device and lease_here:
@@ -235,7 +235,7 @@ class Mover:
         self._hold_there = self._other.hold(self.letter)
 
     def _let_go(self) -> None:
-        """Masks and overrides may change again on both hosts; what fails is a warning."""
+        """Allow changes of masks and overrides again on both hosts; a failure is a warning."""
         held, self._hold_there = self._hold_there, None
         if held:
             try:
@@ -299,7 +299,7 @@ class Mover:
         self._there.running(self._uuid).destroy()
 
     def _return(self) -> None:
-        """See that the guest has left nothing here, and that it has what it needs there."""
+        """Check that the guest has left nothing here, and that it has its queues there."""
         seen = self._settled()
         if not (seen.there.runs and seen.there.device):
             raise ApvfioError(
@@ -359,7 +359,7 @@ class Mover:
         self._other.give_up(self.letter)
 
     def _note_unplugged(self, *, awaits: bool) -> None:
-        """Keep a reconcile from returning the queues of a guest whose device is unplugged, or no longer."""
+        """Record that the guest's device is unplugged, so that a reconcile keeps its queues; or no longer."""
         with suppress(ApvfioError):  # a lock that is held meanwhile holds up no migration
             await_device(self._system, self._uuid, awaits=awaits)
 

@@ -91,7 +91,7 @@ class StrandedError(ApvfioError):
 
 
 def place_of(seen: GuestPlaces, *, moved: bool) -> Place:
-    """Where the guest is; ``moved`` tells that it may have left, so that a silent destination may have it."""
+    """Return where the guest is; ``moved`` says that a destination without an answer may have it."""
     here, there = seen.here, seen.there
     if here.runs and there.runs:
         return BOTH

@@ -72,10 +72,10 @@ def identify(here: Daemon, there: Daemon, name: str) -> tuple[str, str]:
 
 
 def find(ends: Ends, uuid: str, *, back: bool) -> Traveller:
-    """The guest of that uuid, wherever it runs, or is defined if it runs nowhere.
+    """Return the guest with that uuid, where it runs, or where it is defined if it runs nowhere.
 
-    ConflictError if what it holds here is changing just now, or the
-    destination has another guest of that name. On the way ``back`` the destination need not answer.
+    ConflictError if its lease here is being changed, or the destination has another guest of that name. On
+    the way ``back`` the destination need not answer.
     """
     guest = ends.here.find(uuid)
     if guest and guest.active:
@@ -118,9 +118,9 @@ def require_two_hosts(ends: Ends) -> None:
 def preview(
     system: System, traveller: Traveller, other: OtherHost, *, other_keys: bool
 ) -> tuple[Prospect, list[WarningText]]:
-    """What the destination would do for the guest, and what to warn of; errors say why it cannot go there.
+    """Return what the destination would do for the guest, and the warnings; errors say why it cannot.
 
-    ``other_keys`` allows for other master keys there.
+    ``other_keys`` allows other master keys there.
     """
     request = request_of(system.files, traveller.letter)
     if request is None:

@@ -105,7 +105,7 @@ def stages_back(seen: GuestPlaces, *, asked: bool = True) -> list[str]:
 
 
 def undecided(seen: GuestPlaces) -> ApvfioError:
-    """The error for a guest whose processors stand still wherever it is."""
+    """Return the error for a guest that is halted wherever it is."""
     if seen.here.state == HALTED:
         return ConflictError(
             "a migration that did not end has halted it.",
@@ -132,7 +132,7 @@ def _require_lease(seen: GuestPlaces) -> None:
 
 
 def _made_by_hand() -> ConflictError:
-    """Only a device that apvfio made can be found again by a command that goes on, or goes back."""
+    """Refuse a foreign device: a command that continues or undoes a migration could not find it again."""
     return ConflictError(
         "its mediated device was not created by apvfio.",
         remedy="Unplug that device, then migrate the guest with 'virsh migrate'.",

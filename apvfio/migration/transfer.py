@@ -68,7 +68,7 @@ def transfer(
 
 
 def _ended(process: TransferProcess, abort: Callable[[], None], budget: Budget) -> list[ApvfioError]:
-    """End a move; none if it came to its end all the same."""
+    """End a transfer; return None if it was completed nevertheless."""
     budget.turn_back()
     # A part of the time is for the way back.
     deadline = time.monotonic() + min(_ABORTING, budget.left() / 3)
@@ -94,7 +94,7 @@ class InterruptionError(ApvfioError):
 
 
 def interruptible() -> AbstractContextManager[None]:
-    """The signals that end a program raise `InterruptionError`, once: what follows is the way back."""
+    """The signals that end a program raise `InterruptionError`, once: then the migration is undone."""
 
     def interrupt(_number: int, _frame: object) -> None:
         for number in _SIGNALS:
@@ -105,7 +105,7 @@ def interruptible() -> AbstractContextManager[None]:
 
 
 def uninterrupted() -> AbstractContextManager[None]:
-    """The same signals are ignored: what goes back shall arrive."""
+    """Ignore the same signals, so that undoing the migration is not interrupted."""
     return _handled_by(signal.SIG_IGN)
 
 

@@ -76,7 +76,7 @@ class TransferProcess:
         return [ApvfioError(sentence)] if sentence else []
 
     def kill(self) -> None:
-        """End it at once, with what it does."""
+        """End the process at once, and with it its transfer."""
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

@@ -35,7 +35,7 @@ _EP11_HALF = 32
 
 
 class CardCriteria(NamedTuple):
-    """How many adapters of one kind, and what each must be like."""
+    """The number of adapters of one kind, and their properties."""
 
     mode: str
     adapters: int = 1

@@ -31,7 +31,7 @@ class Exit:
 
 
 class ApvfioError(Exception):
-    """Something a user must hear of: one sentence, the queues it is about, and what to do.
+    """An error for a user: one sentence, the queues that it concerns, and a remedy.
 
     ``kind`` is the stable name of the error in JSON, ``code`` the process' exit code.
     """
@@ -98,7 +98,7 @@ class UsageError(ApvfioError):
 
 
 class ConflictError(ApvfioError):
-    """A queue, or the mediated device, belongs to somebody else."""
+    """A queue, or the mediated device, has another owner."""
 
     code = Exit.CONFLICT
     kind = "conflict"

@@ -21,7 +21,7 @@ _SHOWN = 80
 
 
 class IdSet:
-    """An immutable set of ids 0..255, held as an integer whose bit i stands for id i."""
+    """An immutable set of ids 0..255, stored as an integer: bit i for id i."""
 
     __slots__ = ("bits",)
     bits: int

@@ -35,7 +35,7 @@ class _Reading:
 
 
 def loads(text: str) -> Any:
-    """Return the value that ``text`` stands for; ValueError or RecursionError if it is no JSON."""
+    """Return the value of the JSON ``text``; ValueError or RecursionError if it is no JSON."""
     try:
         scan = fast.make_scanner(_Reading)  # type: ignore[arg-type]
         value, end = scan(text, len(text) - len(text.lstrip(_BLANK)))

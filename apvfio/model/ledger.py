@@ -82,7 +82,7 @@ class Lease(NamedTuple):
         return self._replace(matrix=self.before.matrix, freed_by=self.before.freed_by, before=None)
 
     def settled(self, device: Matrix | None) -> Lease:
-        """The lease after a migration by the kernel; ``device`` is what its mediated device has, if any."""
+        """Return the lease after a migration by the kernel; ``device`` is its device's matrix, if any."""
         matrix = self.matrix if device is None or device.empty else device
         return self._replace(kernel_move=None, matrix=matrix)
 
@@ -94,8 +94,8 @@ class Lease(NamedTuple):
 class Claim(NamedTuple):
     """Queues kept free for a mediated device that mdevctl is about to create.
 
-    Between freeing the queues and making the device nothing on the host shows who wants them.
-    The claim keeps them free for as long as that mdevctl process lives.
+    After the queues are freed and before the device is created, nothing on the host shows who needs them. The
+    claim keeps them free for as long as that mdevctl process lives.
     """
 
     mdev: str
@@ -180,7 +180,7 @@ class Ledger(NamedTuple):
         )
 
     def needed_queues(self) -> set[Apqn]:
-        """The queues whose override claims and the leases not about to end rely on."""
+        """Return the queues whose overrides are needed by claims and by leases that are not ending."""
         by_overrides = [held.matrix for held in self.leases_and_claims() if held.freed_by == BY_OVERRIDES]
         return {queue for matrix in by_overrides for queue in matrix.queues()}
 
@@ -205,17 +205,17 @@ class Ledger(NamedTuple):
         return [lease for lease in self.leases.values() if lease.kernel_move and lease.state != ENDING]
 
     def leases_and_before(self) -> list[Lease]:
-        """The leases not about to end, and as leases of their own what those being changed were before."""
+        """Return the leases that are not ending, and the former states of those that are being changed."""
         live = self.active_leases()
         before = (lease.rolled_back() for lease in live if lease.before)
         return [*live, *before]
 
     def leases_and_claims(self) -> list[Lease | Claim]:
-        """All for whose sake queues are kept from the host."""
+        """Return all leases and claims for which queues are kept from the host."""
         return [*self.leases_and_before(), *self.claims.values()]
 
     def as_committed(self) -> Ledger:
-        """The ledger as if all changes that are under way were for good: what is to be taken, not kept."""
+        """Return the ledger as if all live changes were committed."""
         if not any(lease.before for lease in self.leases.values()):
             return self
         return self._replace(leases={k: v._replace(before=None) for k, v in self.leases.items()})

@@ -44,7 +44,7 @@ class MaskSpec:
 
 
 def parse_list(text: str, what: str = "the list") -> IdSet:
-    """Ids and ranges without signs, as ``0,0xa,3-5``; RequestError, naming ``what``, if it is not that.
+    """Parse ids and ranges without signs, such as ``0,0xa,3-5``; RequestError names ``what``.
 
     Numbers are decimal, hexadecimal with 0x, octal with a leading 0, as everywhere in chzdev.
     """
@@ -57,10 +57,10 @@ def parse_list(text: str, what: str = "the list") -> IdSet:
 
 
 def parse_mask_spec(text: str, what: str = "the mask") -> MaskSpec:
-    """A mask specification in chzdev's grammar; RequestError, naming ``what``, if it is not one.
+    """Parse a mask specification in chzdev's grammar; RequestError names ``what``.
 
-    The first character decides: with a sign the items change the mask, without one they
-    replace it, and all items must be of that kind (s390-tools zdev/src/ap.c).
+    The first character decides: with a sign the items change the mask, without one they replace it, and all
+    items must be of that kind (s390-tools zdev/src/ap.c).
     """
     items = _items(text, what)
     if text[0] not in _SIGNS:

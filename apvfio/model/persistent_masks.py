@@ -47,7 +47,7 @@ class StoredMasks(NamedTuple):
     aqmask: IdSet | None = None
 
     def filled(self, default: MaskBits) -> MaskBits:
-        """The masks, with ``default`` for what is not stored."""
+        """Return the masks, with ``default`` in place of those that are not stored."""
         return MaskBits(*(own if ids is None else ids for ids, own in zip(self, default)))
 
     @property

@@ -51,7 +51,7 @@ def free_by_masks(matrix: Matrix, host: Host) -> str:
 
 
 def require_definable(mdev: str, matrix: Matrix, autostarted: Mapping[str, Matrix]) -> None:
-    """ConflictError if ``mdev``, which starts by itself, wants what another such device does."""
+    """ConflictError if ``mdev``, which starts at boot, needs queues of another such device."""
     for uuid, claimed in sorted(autostarted.items()):
         shared = list(matrix.overlap(claimed).queues()) if uuid != mdev else []
         if shared:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class HeldByDeviceError(ConflictError):
-    """A mediated device that belongs to no lease is in the way; who uses it is not for a plan to know."""
+    """A mediated device without a lease is in the way; a plan does not know who uses it."""
 
     def __init__(self, sentence: str, *, mdev: str, remedy: str, queues: Iterable[Apqn] = ()) -> None:
         super().__init__(sentence, queues=queues, remedy=f"Remove that device, or {remedy}")
@@ -119,7 +119,7 @@ def require_unreserved(queues: Iterable[Apqn], policy: Policy) -> None:
 
 
 def require_no_strange_override(matrix: Matrix, host: Host) -> None:
-    """An override that names another driver than vfio_ap is somebody's decision about that queue."""
+    """HostError for an override with another driver than vfio_ap: somebody has decided that."""
     strange = [q for q in matrix.queues() if host.overrides.get(q, VFIO_DRIVER) != VFIO_DRIVER]
     if strange:
         named = printable(host.overrides[strange[0]])

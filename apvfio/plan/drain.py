@@ -42,7 +42,7 @@ def clear_steps(overrides: Iterable[Apqn], host: Host, ledger: Ledger) -> list[S
 
 
 def set_again_steps(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> list[Step]:
-    """Return the steps that set ``overrides`` again where the queue is there and not in use otherwise."""
+    """Return the steps that set ``overrides`` again for queues that exist and have no other use."""
     held = _held(host, ledger)
     return [
         step

@@ -26,10 +26,10 @@ _UNDER_WAY = {ENDING: "end", CHANGING: "change"}
 def drift(
     host: Host, ledger: Ledger, intended: MaskBits = ALL_BITS, *, deferred: bool = False
 ) -> list[WarningText]:
-    """Every difference, lease by lease, then the masks; empty if ``host`` is what it should be.
+    """Return every difference, lease by lease, then the masks; none if ``host`` agrees with the ledger.
 
-    ``intended`` are the mask bits that the host's configuration clears; bits outside of it are nobody's.
-    ``deferred``: the systemd unit is about to return what can be returned.
+    ``intended`` are the mask bits that the host's configuration clears; other clear bits have no known
+    reason. ``deferred``: the systemd unit is about to make the possible returns.
     """
     found: list[str] = []
     for lease in ledger.leases.values():
@@ -98,7 +98,7 @@ def drift_of_lease(host: Host, lease: Lease) -> Iterator[WarningText]:
 
 
 def _strayed(host: Host, matrix: Matrix) -> dict[str, list[Apqn]]:
-    """Leased queues that vfio_ap does not have, by what has them."""
+    """Return the leased queues that vfio_ap does not have, by their present driver."""
     strayed: dict[str, list[Apqn]] = {}
     for queue in matrix.queues():
         driver = host.drivers.get(queue)

@@ -24,7 +24,7 @@ _HOST = "the host would keep too few queues"
 
 
 class Pair(NamedTuple):
-    """Two guests, and what is between them."""
+    """Two guests that cannot run at the same time, and why."""
 
     first: str
     second: str

@@ -46,10 +46,10 @@ def best_options(
     *,
     facts: Usage = NOTHING_KNOWN,
 ) -> JointPlan | None:
-    """The cheapest ways for ``guests`` on ``host``; None if every choice takes what the host needs.
+    """Return the cheapest options for ``guests``; None if every choice takes what the host needs.
 
-    ``fixed`` holds the way of each guest that has one already (it runs, or its annotation says so).
-    Cost counts queues the host has now and nobody requested, then bits to clear.
+    ``fixed`` has the option of each guest that runs, or whose annotation names one. Cost counts queues that
+    the host has now and nobody requested, then bits to clear.
     """
     wanted = {queue for matrix in guests for queue in matrix.queues()}
     own = [q for q in host.drivers if host.masks_give_host(q)]

@@ -52,7 +52,7 @@ def fewest(count: int, taken: int, crowds: Sequence[int]) -> int:
 
 
 class _Capped:
-    """Numbers whose largest are summed up, each for no more than a cap."""
+    """Numbers of which the largest are added up, each up to a cap."""
 
     def __init__(self, numbers: list[int]) -> None:
         self._numbers = sorted(numbers)

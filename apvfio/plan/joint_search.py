@@ -34,7 +34,7 @@ class GuestIds(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is to be decided."""
+    """The input of the search."""
 
     guests: list[GuestIds]
     by_rows: list[bool | None]

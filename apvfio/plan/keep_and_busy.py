@@ -29,7 +29,7 @@ NOTHING_KNOWN = Usage()
 def with_objections(
     options: Sequence[Option], matrix: Matrix, host: Host, policy: Policy, facts: Usage
 ) -> list[Option]:
-    """The options, each with what speaks against it; those that are open first, then the cheaper.
+    """Return the options with their objections; the open ones first, then the cheaper.
 
     PolicyError, naming the queues and why, if none is open.
     """
@@ -80,7 +80,7 @@ def refused_queues(policy: Policy, facts: Usage) -> set[Apqn]:
 
 
 def keeps_enough(taken: Iterable[Apqn], policy: Policy, facts: Usage) -> bool:
-    """Whether the host keeps what it must when ``taken`` are gone: a default domain, queues of each mode."""
+    """Return whether the host keeps enough without ``taken``: a default domain, and queues of each mode."""
     gone = list(taken)
     if policy.busy.default_domain == REFUSE and facts.default_domain and facts.default_domain <= set(gone):
         return False

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def key_warnings(request: Request, ledger: Ledger, keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
-    """Warnings, in sentences, about what is known of the ``keys`` of the queues requested."""
+    """Return warnings, in sentences, about the known ``keys`` of the requested queues."""
     keyed = [queue for queue, seen in keys.items() if seen.fresh and seen.mkvps]
     if keyed:
         one = len(keyed) == 1

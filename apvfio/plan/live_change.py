@@ -50,7 +50,7 @@ class LivePlan(NamedTuple):
 
     @property
     def idle(self) -> bool:
-        """Whether the guest has what it requests."""
+        """Return whether the guest has what it requests."""
         return self.plan.request.matrix == self.before.matrix
 
     def as_json(self) -> dict[str, object]:
@@ -96,9 +96,10 @@ def make_change(
     changer: Process,
     facts: Usage = NOTHING_KNOWN,
 ) -> LivePlan:
-    """The cheapest change from what the guest has to what ``request`` names; the errors are a start's.
+    """Plan the cheapest change from the guest's queues to ``request``; the errors are a start's.
 
-    The policy counts for what it gets: what it has it keeps, though it be reserved meanwhile.
+    The policy applies to the queues that the guest gets; those that it has it keeps, even if they are
+    reserved by now.
     """
     lease = held_lease(request, ledger)
     try:

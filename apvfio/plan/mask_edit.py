@@ -50,10 +50,10 @@ class MasksBefore(NamedTuple):
 
     @property
     def storable(self) -> MaskBits:
-        """What a persistent change is applied to: what is stored, else what is active, as with chzdev.
+        """Return the masks to which a persistent change is applied: stored, else active, as with chzdev.
 
-        Unlike with chzdev, bits that guests hold for as long as they run count as the host's:
-        stored, they would stay away from it for good.
+        Unlike with chzdev, bits that are clear only because guests run count as set: stored as clear, they
+        would stay away from the host for good.
         """
         return self.stored.filled(self.host.masks | self.ledger.pending)
 
@@ -64,7 +64,7 @@ class MasksBefore(NamedTuple):
 
 
 class MaskChange(NamedTuple):
-    """What a `MaskEdit` comes to; nothing of it has happened yet."""
+    """The result of a `MaskEdit` before anything is done."""
 
     changes: bool
     """Whether there is anything to do."""
@@ -87,7 +87,7 @@ class MaskChange(NamedTuple):
 
 
 def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
-    """What ``mask_edit`` comes to. Whether it may be is asked of `apvfio.plan.mask_edit_checks`."""
+    """Return what ``mask_edit`` would do. `apvfio.plan.mask_edit_checks` decides whether it is allowed."""
     now = before.host.masks
     active, stored, ledger = now, before.stored, before.ledger
     if mask_edit.active:

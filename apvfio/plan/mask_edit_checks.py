@@ -45,7 +45,7 @@ def require_possible(before: MasksBefore, change: MaskChange) -> None:
 
 
 def require_stored(mask_edit: MaskEdit, before: MasksBefore) -> None:
-    """RequestError if a mask is to be removed that is not stored, as with chzdev."""
+    """RequestError if a mask that is to be removed is not stored, as with chzdev."""
     stored = zip(MASK_NAMES, before.stored)
     missing = [name for name, ids in stored if ids is None and name in mask_edit.removed]
     if missing:
@@ -53,7 +53,7 @@ def require_stored(mask_edit: MaskEdit, before: MasksBefore) -> None:
 
 
 class Loss(NamedTuple):
-    """Queues that somebody loses."""
+    """Queues that the host, or the host of the next boot, loses."""
 
     whom: str
     queues: tuple[Apqn, ...]
@@ -62,7 +62,7 @@ class Loss(NamedTuple):
 
 
 def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:
-    """What the host loses now, and what it will not have after a boot."""
+    """Return what the host loses now, and what it will not have after a boot."""
     drivers, policy = before.host.drivers, before.policy
     lost = tuple(queue for queue in change.lost if drivers[queue] == HOST_DRIVER)
     if lost:
@@ -76,7 +76,7 @@ def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:
 
 
 def weighed(loss: Loss, facts: Usage) -> list[WarningText]:
-    """What is to be warned of, in sentences; PolicyError, naming the queues and why, for what is refused."""
+    """Return the warnings, in sentences; PolicyError, naming queues and reasons, for refused losses."""
     found = list(objections(loss.queues, loss.policy, facts))
     why, queues = refusals(found)
     if why:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def mechanism_of(host: Host, ledger: Ledger, policy: Policy) -> str:
-    """`MASKS` or `OVERRIDES`: what is in use, else what was chosen, else what the policy prefers, else masks.
+    """Return the mechanism: that in use, else the chosen one, else the policy's, else masks.
 
-    Masks are what chzdev, ap-check and so mdevctl understand; that is why they come first.
+    Masks are the default because chzdev, ap-check and therefore mdevctl know only masks.
     """
     return host.mechanism or ledger.mechanism or policy.mechanism or MASKS
 

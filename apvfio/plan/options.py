@@ -59,7 +59,7 @@ class Option(NamedTuple):
 def free_options(
     matrix: Matrix, others: list[Matrix], host: Host, pending: MaskBits, policy: Policy
 ) -> list[Option]:
-    """Both options to free ``matrix`` beside what ``others`` hold, the cheaper first."""
+    """Return both options to free ``matrix``, given what ``others`` hold; the cheaper first."""
     others = [held for held in others if host.abilities.strict_return and not held.empty]
     stuck = MaskBits(union(held.adapters for held in others), union(held.domains for held in others))
     options = []

@@ -26,13 +26,13 @@ OVERRIDE_OPTION = Option(name=BY_OVERRIDES, clear=MaskBits(), collateral=(), res
 
 
 def to_override(matrix: Matrix, host: Host) -> dict[Apqn, str]:
-    """The queues of ``matrix`` whose override is to be set, and what it is now."""
+    """Return the queues of ``matrix`` whose override must be set, with its present value."""
     now = {queue: host.overrides.get(queue, "") for queue in matrix.queues()}
     return {queue: override for queue, override in now.items() if override != VFIO_DRIVER}
 
 
 def override_free_steps(ledger: Ledger, host: Host) -> Iterator[Step]:
-    """The steps that bind to vfio_ap what leases need."""
+    """Return the steps that bind the queues of leases to vfio_ap."""
     for queue in sorted(ledger.needed_queues() & host.drivers.keys()):
         if host.overrides.get(queue) != VFIO_DRIVER:
             yield Step(FREE, override_path(queue), VFIO_DRIVER)
@@ -46,7 +46,7 @@ def override_return_steps(ledger: Ledger, host: Host, staying: list[Matrix]) -> 
 
 
 def returnable_overrides(ledger: Ledger, host: Host, staying: list[Matrix]) -> Iterator[tuple[Apqn, str]]:
-    """The pending overrides that can go back now, and what they were."""
+    """Return the pending overrides that can be restored now, with their former values."""
     if not ledger.overrides:
         return
     needed, held = ledger.needed_queues(), covering(staying)
@@ -70,7 +70,7 @@ def overrides_returned_by_others(ledger: Ledger, host: Host) -> set[Apqn]:
 
 
 def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
-    """Whether ``queue``, whose override was ``before``, is as we made it, or half returned."""
+    """Return whether ``queue``, whose override was ``before``, is as apvfio made it, or half returned."""
     now = host.overrides.get(queue, "")
     if queue not in host.drivers or now not in (VFIO_DRIVER, before):
         return False

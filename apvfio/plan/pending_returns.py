@@ -87,7 +87,7 @@ def _of_overrides(host: Host, ledger: Ledger) -> Iterator[PendingReturn]:
 
 
 def _holders(host: Host, ledger: Ledger, freed_by: str, holds: Callable[[Matrix], bool]) -> tuple[Owner, ...]:
-    """Who needs it, or else whose device stands in the way of its return."""
+    """Return who needs the bit or queue, or else whose device prevents its return."""
     needing = [held for held in ledger.leases_and_claims() if held.freed_by == freed_by]
     named = {held.mdev for held in needing if holds(held.matrix)}
     named = named or {uuid for uuid, matrix in host.mdevs.items() if holds(matrix)}

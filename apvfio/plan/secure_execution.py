@@ -41,9 +41,9 @@ def unusable(card: Card) -> str:
 
 
 def require_usable(request: Request, cards: Mapping[int, Card]) -> None:
-    """RequestError if ``request`` is a Secure Execution guest's and names what no such guest can use.
+    """RequestError if ``request`` is a Secure Execution guest's and names queues that it cannot use.
 
-    Of adapters that this host does not have, which ``cards`` lacks, nothing is known.
+    Adapters that this host does not have are not in ``cards``, and are not checked.
     """
     if not request.secure:
         return
@@ -78,7 +78,7 @@ def shared_key_warnings(keys: Mapping[Apqn, SeenKeys]) -> Iterator[WarningText]:
 
 
 def lost_binding(queues: Collection[Apqn]) -> WarningText:
-    """Return what to warn of, in a sentence, where a running guest loses ``queues``."""
+    """Return the warning for a running Secure Execution guest that loses ``queues``."""
     return (
         f"the Secure Execution guest loses bind and associate of {some_queues(queues)}, "
         "and must repeat both when it has queues again"
@@ -86,7 +86,7 @@ def lost_binding(queues: Collection[Apqn]) -> WarningText:
 
 
 def to_bind(queues: Collection[Apqn]) -> WarningText:
-    """Return what to warn of, in a sentence, where a running guest gets ``queues``."""
+    """Return the warning for a running Secure Execution guest that gets ``queues``."""
     return (
         f"the Secure Execution guest must bind {some_queues(queues)}, and associate those in mode ep11, "
         "before it can use them"

@@ -137,7 +137,7 @@ def require_met(
 
 
 def _before(request: Request, host: Host, ledger: Ledger) -> list[Matrix]:
-    """What the guest might get again: what somebody assigned to its device already, what it had last."""
+    """Return what the guest might get again: what its device has been assigned, or its last queues."""
     to_remove = ledger.mdevs_to_remove()
     found = [matrix for uuid, matrix in host.mdevs.items() if uuid == request.mdev and uuid not in to_remove]
     last = ledger.last_given.get(request.guest_uuid)

@@ -106,7 +106,7 @@ def _of_kind(
 
 
 def _cards(wanted: CardCriteria, known: CardFacts, host: Host, *, secure: bool) -> tuple[set[int], list[str]]:
-    """The adapters whose card will do, and what the conditions on cards left."""
+    """Return the adapters whose card meets the criteria, and what each criterion has left."""
     cards = {adapter: card for adapter, card in known.cards.items() if adapter in host.adapters}
     left = {adapter: card for adapter, card in cards.items() if card.mode == wanted.mode}
     others = ", ".join(f"{a:02x} is {cards[a].mode or 'of unknown mode'}" for a in cards)

@@ -59,7 +59,7 @@ class Line(NamedTuple):
 
 
 class Rectangle(NamedTuple):
-    """One choice, and what it costs in the order of weight: ``min`` takes the best."""
+    """One choice, and its cost in the order of weight: ``min`` takes the best."""
 
     against_preference: bool
     collateral: int
@@ -112,7 +112,7 @@ class _Search:
         self._steps = 0
 
     def sets(self) -> float:
-        """How many sets there are to look at, counting by groups; infinite if they are too many to count."""
+        """Return the number of sets to try, counting by groups; infinite if they are too many to count."""
         raise NotImplementedError
 
     def run(self) -> Rectangle | None:

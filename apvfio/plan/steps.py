@@ -30,7 +30,7 @@ _KINDS = ("adapter", "domain", "control_domain")
 
 
 def returned_by_others(ledger: Ledger, host: Host) -> MaskBits:
-    """Pending returns that somebody else has made: bits pending, needed by nobody, and set."""
+    """Return the pending returns that another program has made: bits pending, needed by nobody, and set."""
     return (ledger.pending & host.masks) - ledger.needed_bits()
 
 
@@ -58,7 +58,7 @@ def remaining_matrices(ledger: Ledger, host: Host) -> list[Matrix]:
 
 
 def with_retaken(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger with what leases need and somebody has returned, pending: it will be taken again."""
+    """Return the ledger with set bits that leases need as pending: they will be cleared again."""
     needed = ledger.as_committed().needed_queues() & host.drivers.keys() - ledger.overrides.keys()
     before = {queue: host.overrides.get(queue, "") for queue in needed}
     lost = {queue: override for queue, override in before.items() if override != VFIO_DRIVER}
@@ -88,11 +88,11 @@ def with_relied_on_mask(ledger: Ledger, host: Host) -> Ledger:
 
 
 def _to_clear(ledger: Ledger, host: Host) -> MaskBits:
-    """The bits that what is starting, or being changed, needs clear and that are set.
+    """Return the bits that are set and that starting or changing guests need clear.
 
     Once a device holds its queues, no bit can be set that would give one of them to the host
-    (vops:vfio_ap_mdev_resource_in_use). One set all the same is the administrator's: the other
-    mask keeps the guest's queues, and clearing it would take queues from the host unasked.
+    (vops:vfio_ap_mdev_resource_in_use). If a bit was set nevertheless, the administrator has set it: the
+    other mask keeps the guest's queues, and clearing the bit would take collateral queues.
     """
     aims = ledger.as_committed().leases.items()
     starting = {mdev: lease for mdev, lease in aims if lease.state in (STARTING, CHANGING)}
@@ -107,9 +107,9 @@ def _going(ledger: Ledger, host: Host) -> set[str]:
 
 
 def without_returned(ledger: Ledger, host: Host) -> Ledger:
-    """The ledger without returns that are made, by whomever, or are of queues that are no more.
+    """Return the ledger without returns that are made, by anybody, or whose queues no longer exist.
 
-    Nor has it claims whose device is there and holds all that it was to hold.
+    Claims whose device exists and holds all its queues are removed, too.
     """
     gone = overrides_returned_by_others(ledger, host)
     return ledger.without_overrides(gone)._replace(
@@ -211,7 +211,7 @@ def mask_steps(op: str, bits: MaskBits) -> Iterator[Step]:
 
 
 def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
-    """Queues of running guests that somebody unbound: bound again, they are plugged in again."""
+    """Return queues of running guests that somebody has unbound: bound again, they are plugged in again."""
     if UNBOUND not in host.drivers.values():
         return  # as nearly always, and there may be many leases
     for lease in ledger.active_leases():
@@ -223,17 +223,17 @@ def _rebinds(ledger: Ledger, host: Host) -> Iterator[Step]:
 
 
 def creation_steps(lease: Lease, host: Host) -> Iterator[Step]:
-    """The steps that make the device of a guest that starts; none if it is there already."""
+    """Return the steps that create the device of a starting guest; none if it exists already."""
     if lease.state == STARTING and lease.created and host.mdevs.get(lease.mdev) != lease.matrix:
         yield Step(CREATE, AP_MDEVS.create, lease.mdev)
         yield from _assignments(lease.mdev, lease.matrix, host)
 
 
 def reassignment_steps(lease: Lease, host: Host) -> Iterator[Step]:
-    """The steps that give the device of a guest that runs another matrix; none if it has that already.
+    """Return the steps that give a running guest's device another matrix; none if it has that already.
 
-    They are never `pending_steps`: whoever changes the guest takes them, or what takes a change back. What is
-    given up goes first: so nothing is ever assigned that is in neither of the two matrices.
+    They are never `pending_steps`: the caller that changes the guest takes them, or a rollback does. What is
+    given up is unassigned first, so that nothing is ever assigned that is in neither of the two matrices.
     """
     there = host.mdevs.get(lease.mdev)
     if lease.state != CHANGING or there is None or there == lease.matrix:

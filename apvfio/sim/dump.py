@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def dump(system: System, path: str, *, force: bool = False) -> Host:
-    """Write a simulated host like ``system`` to the file ``path``, and say what it is like."""
+    """Write a simulated host like ``system`` to the file ``path``, and return a description of it."""
     host = read_host(system.sysfs)
     ledger = ledger_file.load(system.files, system.boot_id)
     create_sim(path, simulated(system.sysfs, host), files=_files(system.files), force=force)

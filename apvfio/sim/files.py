@@ -85,7 +85,7 @@ class Directory(Node):
 
 
 class Link(Node):
-    """A symbolic link. Following it is the business of whoever looks from outside."""
+    """A symbolic link. The caller follows it."""
 
     __slots__ = ("target",)
 
@@ -295,7 +295,7 @@ class SimFiles:
             self.remove(path)
 
     def remove(self, path: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it exists."""
         try:
             self._tree.unlink(path)
         except OSError as error:

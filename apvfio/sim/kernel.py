@@ -65,7 +65,7 @@ class SimKernel(Tree):
     # Modules: OSError as modprobe and rmmod would report it.
 
     def load(self, module: str) -> None:
-        """Load a module and what it needs."""
+        """Load a module and the modules that it needs."""
         modules.load(self._rules, module)
 
     def unload(self, module: str) -> None:

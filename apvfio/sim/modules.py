@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(rules: Rules, name: str) -> None:
-    """``modprobe``: with what the module needs, and nothing if it is loaded already."""
+    """Load a module and those that it needs, as ``modprobe`` does; do nothing if it is loaded."""
     if name not in MODULES:
         raise refusal(ENOENT)
     state, bus = rules.state, rules.bus

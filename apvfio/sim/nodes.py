@@ -33,9 +33,9 @@ class SysLink(NamedTuple):
 
 
 class SysDirectory:
-    """Names and what they stand for; a subdirectory is a function that makes it.
+    """Names and their nodes; a subdirectory is a function that makes it.
 
-    Where there may be a thousand entries, ``more`` lists them and ``find`` makes just one.
+    If there may be a thousand entries, ``more`` lists them and ``find`` makes just one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SysDirectory:
         return sorted([*self._entries, *self._more()])
 
     def entry(self, name: str) -> Entry | None:
-        """What ``name`` stands for."""
+        """Return the node of ``name``."""
         return self._entries.get(name) or self._find(name)
 
 

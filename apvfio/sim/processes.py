@@ -47,7 +47,7 @@ class _Saved:
 
 
 class Processes:
-    """The processes of one host, and what they do to the mediated devices of its ``kernel``."""
+    """The processes of one host, and their use of the mediated devices of its ``kernel``."""
 
     def __init__(self, kernel: SimKernel) -> None:
         self._kernel = kernel

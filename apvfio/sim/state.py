@@ -152,7 +152,7 @@ class State:
     """The buses whose ``drivers_autoprobe`` is 0."""
 
     def loaded(self, module: str) -> bool:
-        """Whether the module is there."""
+        """Return whether the module is loaded."""
         return module in self.modules
 
     def queues_of(self, adapter: int) -> list[Apqn]:

@@ -27,7 +27,7 @@ _END = 64 << 10
 
 
 class RealFiles:
-    """Files of the machine whose root directory is ``root``, kept as root's own."""
+    """Files of the machine whose root directory is ``root``, owned by root."""
 
     def __init__(self, root: str = "/") -> None:
         self._root = root

@@ -88,7 +88,7 @@ def own_lock(path: str, patience: Patience | None = None) -> Iterator[None]:
 def s390_lock(path: str, patience: Patience | None = None) -> Iterator[None]:
     """Hold s390-tools' lock at ``path``, exactly by their protocol.
 
-    Its directory is open to everybody: what is no lock there is neither read nor waited for.
+    Its directory is open to everybody: an entry that is not a lock is neither read nor waited for.
     """
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)

@@ -55,7 +55,7 @@ def tidy(files: Files) -> None:
 
 
 def forget(files: Files, queues: Collection[Apqn] | None = None) -> dict[Apqn, Reading]:
-    """Forget what ``queues``, None for all, have shown, and return it; ApvfioError. Under the lock."""
+    """Forget the patterns of ``queues``, None for all; return them. ApvfioError. Under the lock."""
     there = load(files)
     gone = {queue: reading for queue, reading in there.items() if queues is None or queue in queues}
     left = {queue: reading for queue, reading in there.items() if queue not in gone}

@@ -33,9 +33,9 @@ def now() -> str:
 
 
 def add(files: Files, texts: Mapping[Apqn, str]) -> bool:
-    """Remember ``texts``, what the ``mkvps`` of queues shows now, but for those that do not answer.
+    """Remember ``texts``, the present ``mkvps`` of queues, except those that do not answer.
 
-    Returned is whether there was anything.
+    Return whether there was anything to remember.
     """
     found = {queue: registers for queue, text in texts.items() if text and (registers := answered(text))}
     if not found:
@@ -51,5 +51,5 @@ def add(files: Files, texts: Mapping[Apqn, str]) -> bool:
 
 
 def answered(text: str) -> str:
-    """Return the lines of ``text``, the ``mkvps`` of a queue, whose register's state a card has told."""
+    """Return the lines of ``text``, a queue's ``mkvps``, in which the card has answered with a state."""
     return _LINE_FEED.join([line for line in text.splitlines() if line and not line.endswith(_UNANSWERED)])

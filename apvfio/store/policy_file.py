@@ -21,9 +21,9 @@ _TABLES = ("[reserve]", "[keep]", "[busy]", "[time]")
 
 
 def read_policy(files: Files) -> Policy:
-    """The policy in force, with what is drained.
+    """Return the policy in force, with the drained area.
 
-    RequestError names what is wrong with its file, FileError why none can be read; ApvfioError if the drains
+    RequestError names what is wrong with the file, FileError why it cannot be read; ApvfioError if the drains
     cannot be understood.
     """
     policy = parse_policy(files.read(POLICY))
@@ -45,7 +45,7 @@ def read_times(files: Files) -> Times:
 
 
 def _sets_nothing(text: str) -> bool:
-    """Whether the file has comments and the names of tables only; what is not plain is left to the parser."""
+    """Return whether the file has only comments and names of tables; the parser decides unclear cases."""
     lines = text.split("\n")
     said = [line for line in lines if line and not line.startswith("#")]
     plain = all(map(str.isprintable, lines))
@@ -53,7 +53,7 @@ def _sets_nothing(text: str) -> bool:
 
 
 def parse_policy(text: str | None) -> Policy:
-    """The policy in the file's ``text``; None is no file. RequestError names what is wrong."""
+    """Return the policy in the file's ``text``, None for no file. RequestError names what is wrong."""
     if text is None or _sets_nothing(text):
         return Policy()
     # Most hosts have no such file, or that of the package: only those that set something pay for its parser.
@@ -102,7 +102,7 @@ def _ids(value: object) -> IdSet:
 
 
 def sections() -> Sections:
-    """Every key, and what reads its value; examples/apvfio.toml tells an administrator of each."""
+    """Return every key with the reader of its value; examples/apvfio.toml explains each."""
     from apvfio.store.toml_table import TOP, one_of, true_or_false, whole_number  # noqa: PLC0415
 
     def blank_or(*words: str) -> Reader:

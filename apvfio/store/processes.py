@@ -28,7 +28,7 @@ _STARTED = 19
 
 
 def should_run(lease: Lease, now: int) -> bool:
-    """Whether the guest of ``lease`` has had time enough for a QEMU process; ``now`` as `now` tells it.
+    """Return whether the guest of ``lease`` has had enough time to have a QEMU process; ``now`` as in `now`.
 
     A lease can be one second ahead of the clock, after a stop that was recorded in the same second.
     """
@@ -82,9 +82,9 @@ def _user(process: str) -> int:
 
 
 def opener(mdev: str) -> Process | None:
-    """The process that has the mediated device ``mdev`` open, None if there is none.
+    """Return the process that has the mediated device ``mdev`` open, None if there is none.
 
-    `UNKNOWN` if its files are not shown, as those of a zombie whose threads have not ended.
+    `UNKNOWN` if its files cannot be read, as those of a zombie whose threads have not ended.
     """
     device = f"/sys/bus/mdev/devices/{mdev}"
     if not _is_open(device):

@@ -30,7 +30,7 @@ _REMEDIES = {
 def open_ordinary(path: str, flags: int, mode: int = 0o600) -> int:
     """Open the ordinary file ``path``; OSError, whose ``strerror`` is a clause, if it is anything else.
 
-    To be written to it must have one name only: the other one might be a file that is not ours.
+    A file that is opened for writing must have only one name: another name might belong to a foreign file.
     """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     try:
@@ -70,10 +70,10 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def replace_whole(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Put a file with ``data`` and ``mode`` at ``path``, whose directory is made. OSError: nothing changed.
+    """Put a file with ``data`` and ``mode`` at ``path``; make its directory. OSError: nothing changed.
 
-    Once the new file has its name the call has succeeded: whoever was told otherwise would undo the
-    rest. That the directory cannot be synced then is no error; only a power failure could show it.
+    Once the new file has its name, the call has succeeded: after an error, the caller would undo the rest. It
+    is therefore no error if the directory cannot be synced; only a power failure could make that visible.
     """
     make_private(os.path.dirname(path))
     new = f"{path}.{os.getpid()}.new"
@@ -122,7 +122,7 @@ def make_private(path: str) -> None:
 
 
 def require_private(path: str) -> None:
-    """HostError if others than root and us can put files into the directory ``path``, if it is there."""
+    """HostError if users other than root and this one can put files into the directory ``path``."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -77,7 +77,7 @@ def of_guest(system: System, guest_uuid: str) -> list[Stop]:
 
 
 def ended(system: System) -> Callable[[Lease], bool]:
-    """What tells whether a lease belongs to a life that has ended, by a record of this boot."""
+    """Return a function that tells whether a record of this boot ends a lease."""
     latest: dict[str, Stop] = {}
     for stop in recorded(system):
         if not stop.boot:
@@ -102,10 +102,10 @@ def beginning(guest_uuid: str, stops: Iterable[Stop]) -> int:
 
 
 def forget_served(system: System, ledger: Ledger) -> list[Stop]:
-    """Remove the records of lives of which ``ledger`` has no lease; under the lock. Return what is left.
+    """Remove the records without a lease in ``ledger``; under the lock. Return the others.
 
-    A lease that ends keeps its record: as long as somebody has the device open, it may not end after all.
-    A record that cannot be removed harms nobody: it ends no lease that began after it.
+    The record of a lease that is ending stays: while a process has the device open, the lease may not end
+    after all. A record that cannot be removed does no harm: it ends no lease that began after it.
     """
     found = recorded(system)
     leases: dict[str, list[Lease]] = {stop.uuid: [] for stop in found}

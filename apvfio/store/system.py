@@ -30,7 +30,7 @@ _BOOT_ID_LIMIT = 100
 
 
 class RealSystem:
-    """This machine, or the tree at ``root`` that stands for one."""
+    """This machine, or the tree at ``root`` in its place."""
 
     def __init__(self, root: str = "/", waited: float = 0) -> None:
         """``waited``: how many seconds this call's locks have been waited for already, by another process."""
@@ -58,7 +58,7 @@ class RealSystem:
         return on_this_machine(self)
 
     def running_guests(self) -> Mapping[str, Process] | None:
-        """As the processes of this machine tell; a tree that stands for another has none."""
+        """Return the running guests according to this machine's processes; none for a tree."""
         return running_guests() if on_this_machine(self) else None
 
     def opener(self, mdev: str) -> Process | None:

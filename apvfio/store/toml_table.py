@@ -26,7 +26,7 @@ TOP = ""
 
 
 def read_settings(text: str, sections: Sections) -> dict[str, dict[str, Any]]:
-    """What ``text`` sets, section by section, keys with underscores; ValueError says what is wrong."""
+    """Return the settings in ``text`` by section, keys with underscores; ValueError says what is wrong."""
     tomllib = toml_parser()
     try:
         document = tomllib.loads(text)

@@ -20,12 +20,12 @@ def local(seconds: float) -> str:
 
 
 def utc_of_boot_time(seconds: int) -> str | None:
-    """Return `utc` of a time in seconds since the boot, None for 0, which stands for no time."""
+    """Return `utc` of a time in seconds since the boot, None for 0, which means no time."""
     return utc(_boot() + seconds) if seconds else None
 
 
 def local_of_boot_time(seconds: int) -> str:
-    """Return `local` of a time in seconds since the boot, '' for 0, which stands for no time."""
+    """Return `local` of a time in seconds since the boot, '' for 0, which means no time."""
     return local(_boot() + seconds) if seconds else ""
 
 

@@ -30,7 +30,7 @@ class Words(Protocol):
 
 
 def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str]:
-    """Return the lines about what a drain does, or with ``dry_run`` would do, and who must be stopped."""
+    """Return the lines about what a drain does, or would do with ``dry_run``, and which guests must stop."""
     would = "would " if dry_run else ""
     yield f"{would}drain {plan.area}" if dry_run else f"drained {plan.area}"
     for move in plan.moves:
@@ -46,7 +46,7 @@ def drain_lines(plan: DrainPlan, words: Words, *, dry_run: bool) -> Iterator[str
 
 
 def left_lines(plan: DrainPlan, words: Words, *, dry_run: bool = False) -> Iterator[str]:
-    """Return the lines about who is left on the area, with the commands that take them off it."""
+    """Return the lines about remaining users of the area, with the commands that remove them from it."""
     stays = "would stay" if dry_run else "stays"
     if not (plan.stays or plan.devices):
         other = "other " if plan.moves else ""

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def request_json(request: Request | None, guest: str = "") -> dict[str, object]:
     """Return a guest's request as ``--json`` prints it.
 
-    None stands for no request, or one that makes no sense, of ``guest``. Which queues fit criteria is decided
-    at each start.
+    With None, ``guest`` has no request, or an invalid one. The queues for criteria are chosen at each start.
     """
     criteria = request.criteria if request else None
     lists: dict[str, str | None] = dict.fromkeys(Matrix._fields)

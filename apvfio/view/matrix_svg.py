@@ -136,7 +136,7 @@ _TWO_COLUMNS = 6
 
 
 def _notes(drawing: Drawing, shown: Report) -> None:
-    """Put leases, pending returns and drift below what is drawn."""
+    """Put leases, pending returns and drift below the matrix."""
     for heading, sentences, kind in (
         ("Leases", shown.leases, ""),
         ("Pending returns", (shown.pending,), ""),
@@ -175,7 +175,7 @@ def _legend(drawing: Drawing, drawn: Picture) -> None:
 
 
 def _item(drawing: Drawing, x: int, y: int, beside: str, words: str) -> None:
-    """Put a square and, beside it, what it stands for."""
+    """Put a square and, beside it, its meaning."""
     drawing.put(f'<g transform="translate({x} {y})">{beside}')
     drawing.put(f'<text x="{CELL + _SPACE}" y="{CELL // 2 + 5}">{words}</text></g>')
 

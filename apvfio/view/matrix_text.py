@@ -31,7 +31,7 @@ _SHORTEST_NAME = 12
 
 
 class Look(NamedTuple):
-    """How to draw: what the terminal is able to show, and how much of it."""
+    """How to draw: what the terminal can show, and how much of it."""
 
     width: int = 80
     utf8: bool = True

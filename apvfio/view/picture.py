@@ -34,7 +34,7 @@ HUES = 8
 
 
 class Cell(NamedTuple):
-    """One queue: whose it is, and one of `apvfio.model.queue_states.STATES` or ''."""
+    """One queue: its owner, and one of `apvfio.model.queue_states.STATES` or ''."""
 
     owner: Owner
     state: str = ""
@@ -78,7 +78,7 @@ class Picture(NamedTuple):
         return max((len(entry.mark) for entry in self.legend.values()), default=1)
 
     def as_json(self) -> dict[str, object]:
-        """The picture as ``status --json`` prints it, for those who draw it themselves."""
+        """Return the picture as ``status --json`` prints it, for programs that draw it themselves."""
         return {
             "adapters": [
                 {"adapter": f"{adapter:02x}", "type": card or None} for adapter, card in self.types.items()
@@ -96,7 +96,7 @@ class Picture(NamedTuple):
 def picture(
     found: Mapping[Apqn, Owner], reserves: Callable[[Apqn], bool], seen: QueueStates = NO_STATES
 ) -> Picture:
-    """The picture of the queues ``found``. ``reserves`` tells those that the policy reserves."""
+    """Return the picture of the queues ``found``. ``reserves`` says which ones the policy reserves."""
     cells = {
         queue: Cell(RESERVED if owner == HOST and reserves(queue) else owner, seen.states.get(queue, ""))
         for queue, owner in sorted(found.items())

@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
 
 def text(measured: Mapping[Family, Iterable[Sample]]) -> str:
-    """The families as a file for the textfile collector; one without samples has its heading all the same."""
+    """Return the families as a file for the textfile collector; one without samples has its heading, too."""
     return "".join(f"{line}\n" for family, samples in measured.items() for line in _lines(family, samples))
 
 

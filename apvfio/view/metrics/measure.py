@@ -33,7 +33,7 @@ EVENTS = tuple(sorted(event.KINDS.keys() - {event.HELD, event.COUNTED}))
 
 
 def always(*, up: bool) -> Measured:
-    """Return what is known even of a host that cannot be read."""
+    """Return the metrics that are known even of a host that cannot be read."""
     return {families.UP: _one(up), families.BUILD: [Sample((__version__,), 1)]}
 
 
