@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Examine and print; the exit code is that of the first problem."""
-    # Nothing else needs them, and they need a good deal.
+    # Only this command needs these modules, and they load many others.
     from apvfio.doctor.remedies import Words  # noqa: PLC0415
     from apvfio.doctor.run_checks import examine  # noqa: PLC0415
     from apvfio.doctor.text import lines  # noqa: PLC0415
@@ -65,7 +65,7 @@ def _painted(on: bool, text: str, state: str) -> str:
 def _name(uri: str, word: str) -> str:
     """Return the name of the guest that has ``word`` for its UUID or id, otherwise ``word``."""
     if word.isdigit() or is_uuid(word.lower()):
-        # That libvirt does not answer, or knows no such guest, is for the examination to find.
+        # The examination itself reports that libvirt does not answer, or does not know the guest.
         with suppress(ApvfioError), Guests(uri) as guests:
             return guests.find(word).name
     return word

@@ -114,7 +114,7 @@ def _merged(now: Criteria, text: str, cards: list[str]) -> tuple[str, list[str]]
     if cards:
         kept = {name: value for name, value in kept.items() if name not in CARD_ATTRIBUTES}
     given = option_texts(text)
-    # A key in any register and keys by register exclude each other: what is given counts.
+    # A key in any register and keys by register exclude each other: the given option counts.
     if "mkvp" in given:
         kept = {name: value for name, value in kept.items() if not name.startswith("mkvp-")}
     elif any(name.startswith("mkvp-") for name in given):

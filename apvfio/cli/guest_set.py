@@ -164,7 +164,7 @@ def _device(
         return DeviceChoice(now or new_device(guest, others), had)
     if args.new_device:
         return DeviceChoice(new_device(guest, others, but=had), had)
-    # What it runs with is its own: nobody else can have it open.
+    # The running guest has this device open: no other guest can have it.
     other = "" if had == now or (args.live and now) else sharer(had, guest.uuid, others)
     return DeviceChoice(new_device(guest, others), had, other) if other else DeviceChoice(had, had)
 

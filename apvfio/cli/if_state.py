@@ -56,7 +56,7 @@ def on_premise(system: System, expected: str | None, look: Callable[[System], st
             )
 
     require()
-    # A simulated host is locked from the look to the end of the change.
+    # A simulated host is locked from the reading to the end of the change.
     if not isinstance(system, RealSystem):
         return system
     premised = _Premised(system.root, require)
@@ -75,7 +75,7 @@ class _Premised(RealSystem):
     def lock(self) -> Iterator[None]:
         """As `RealSystem.lock`; the error is that of the requirement."""
         with super().lock():
-            # What is done from here on changes the state.
+            # The steps from here on change the state themselves.
             require, self._require = self._require, None
             if require:
                 require()

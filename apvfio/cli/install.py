@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         found = look(args.root, contents(choices), known.files)
         of_package = not args.package and packaged(args.root)
         if of_package:
-            # The one thing that a package leaves to choose.
+            # The callout is the only choice that a package leaves.
             found = [f for f in found if os.path.basename(f.path) == CALLOUT]
             _require_choice(found)
         findings = checks.check(choices) if here else []
@@ -121,7 +121,7 @@ def _plain(path: str) -> bool:
 
 
 def _place_for_callout(known: manifest.Record, *, chosen: bool, here: bool) -> str:
-    # What was once chosen is kept up to date.
+    # An earlier choice is kept, and its files are updated.
     if not chosen and not any(f"{place}/{CALLOUT}" in known.files for place in CALLOUTS):
         return ""
     return checks.place_for_callout() if here else CALLOUTS[0]

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     with opened(args) as system:
         kept, size = _kept(system.files), system.files.size(audit_log.AUDIT_LOG)
     if args.guest is not None:
-        # A name may have been that of several guests.
+        # Several guests may have had the same name.
         args.guest = guest_in_log(args.guest, kept, args.connect) or args.guest
     if args.queue:
         found = [
@@ -107,7 +107,7 @@ def _follow(args: argparse.Namespace, last: list[Event], size: int) -> None:
         with opened(args) as system:
             if (now := system.files.size(audit_log.AUDIT_LOG)) == size:
                 continue
-            # A file that was full is the second now.
+            # A full file has meanwhile become the second one.
             recent = [event for event in audit_log.read(system.files, newest=2) if event]
         fresh, size, last = _behind(last, recent), now, recent[-1:]
         print_lines(event_line(event) for event in fresh if _chosen(args, event, event.time, event.time))
@@ -156,7 +156,7 @@ _DAYS = {"today": 0, "yesterday": 1}
 def parse_time(text: str, now: datetime | None = None) -> float:
     """Seconds since 1970; ArgumentTypeError. Without a zone it is this machine's."""
     now = now or datetime.now().astimezone()
-    # Without a zone: midnight and noon are not of one offset on the day that summer time ends.
+    # Without a zone: on the day that summer time ends, midnight and noon have different offsets.
     midnight = datetime.combine(now.date(), time_of_day())
     try:
         if ago := _AGO.fullmatch(text):
@@ -165,7 +165,7 @@ def parse_time(text: str, now: datetime | None = None) -> float:
             return (midnight - timedelta(days=_DAYS[text])).timestamp()
         if _OF_TODAY.fullmatch(text):
             return datetime.combine(midnight, time_of_day.fromisoformat(text)).timestamp()
-        # Before Python 3.11 it knows no Z.
+        # Before Python 3.11, fromisoformat does not accept Z.
         return datetime.fromisoformat(re.sub("Z$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     except ApvfioError as error:
         return _tell(error, as_json)
     except LEFT:
-        # The reader has left ('apvfio queues | head'): nobody to tell, and nothing more to flush.
+        # The reader has ended ('apvfio queues | head'): there is nobody to tell, and nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILURE
     except KeyboardInterrupt:

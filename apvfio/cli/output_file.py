@@ -23,7 +23,7 @@ def write_text(path: str, text: str, mode: int = 0o600) -> None:
     or a device is left alone: UsageError. A new file has ``mode``: it is for its owner alone.
     """
     if path == STANDARD_OUTPUT:
-        # Characters of its own it has none; those of guests' names are written as they are.
+        # The text itself is ASCII; the characters of guests' names are written as they are.
         with output():
             sys.stdout.buffer.write(text.encode())
             sys.stdout.buffer.flush()

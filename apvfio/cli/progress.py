@@ -59,7 +59,7 @@ class ProgressLine:
     def __call__(self, what: str) -> None:
         """Show, after a while, that the command waits for ``what``; '' ends that."""
         if self._verbose and what and what != self._what:
-            # Whether one has to wait for the lock is not known before.
+            # It is not known in advance whether the call has to wait for the lock.
             shown = "taking the lock" if what == FOR_THE_LOCK else printable(what, _LONGEST)
             print_lines([f"apvfio: {shown}"], sys.stderr)
         drawn = self._drawing.acquire(timeout=_STOPPED)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if args.package or not packaged(args.root):
             failed = _leave(system, args, known, work, on_host=here and (args.package or not work.nothing))
         else:
-            # Nothing but the callout is there beside a package, which goes on without it.
+            # Beside a package only the callout is installed, and the package works without it.
             show(work, args)
             failed = [] if args.dry_run else _remove(system, args, known, work)
             work.notes.append("The package apvfio stays: its package manager removes it.")
@@ -69,7 +69,7 @@ def _leave(
 ) -> list[str]:
     """Remove apvfio from the host for good; return what failed, in sentences."""
     if on_host and not args.dry_run:
-        # It also ends the leases of guests that run no more.
+        # This also ends the leases of guests that no longer run.
         _return_all(system, args.force)
     require_unused(system, args.force)
     show(work, args)
@@ -77,14 +77,14 @@ def _leave(
     if not args.dry_run:
         failed = run_all(work.before)
         if on_host:
-            # What a stop handed over meanwhile, to a unit that is no more.
+            # Returns that a stop has meanwhile deferred to the unit, which no longer exists.
             _return_all(system, args.force)
-        # No guest may start between the last look and the end of the hook.
+        # No guest may start between the last check and the removal of the hook.
         with system.lock() if on_host else nullcontext():
             require_unused(system, args.force)
             rest = manifest.change(args.root, system.files, known, work.found)
         if on_host:
-            # A stop between the last reconciliation and the end of the hook.
+            # A stop between the last reconciliation and the removal of the hook.
             _return_all(system, args.force)
         # The hook of a package is still there: what it writes from now on stays.
         with system.lock() if on_host else nullcontext():

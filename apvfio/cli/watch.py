@@ -52,7 +52,7 @@ def watch(args: argparse.Namespace) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, resized)
     shown_at = 0.0
     if draws:
-        # What was there is left above, where the terminal keeps what has scrolled away.
+        # Earlier text stays above, in the terminal's scrollback.
         print("\n" * shutil.get_terminal_size().lines, end="")
     try:
         while True:
@@ -78,7 +78,7 @@ class _Watched:
         self._glance: object = None
         self._read_at = 0.0
         with opened(args) as system:
-            # What is wrong from the start is the command's error; later it is news like any other.
+            # An error at the beginning is the command's error; a later one is shown like a change.
             self.found: Found = read_status(system)
         self._content: object = None
 
@@ -89,7 +89,7 @@ class _Watched:
         stale = not self._args.sim and time.monotonic() - self._read_at >= _STALE
         if seen == self._glance and not stale:
             return False
-        # It is older than what is read now: what changes meanwhile is seen by the next look.
+        # The fingerprint is older than the status, so that the next check notices a change in between.
         self._glance, self._read_at = seen, time.monotonic()
         try:
             with opened(self._args) as system:
@@ -101,7 +101,7 @@ class _Watched:
 
     def _look(self) -> object:
         if self._args.sim:
-            # To open it is to lock it, and to make others wait.
+            # Opening the file locks it, and makes others wait.
             try:
                 found = os.stat(self._args.sim)
             except OSError as error:

@@ -36,7 +36,7 @@ def without_guests(host: Host, ledger: Ledger, guests: Collection[str]) -> tuple
     held = covering(lease.matrix for lease in theirs)
 
     def driver_of(queue: Apqn, driver: str) -> str:
-        # While a queue changes hands it is unbound for a moment.
+        # While a queue changes its owner, it is unbound for a moment.
         moving = driver == UNBOUND and (returned.touch(queue) or queue in before or held(queue))
         given = masks.give_host(queue) and overrides.get(queue) != VFIO_DRIVER
         return HOST_DRIVER if given and (moving or driver == VFIO_DRIVER) else driver

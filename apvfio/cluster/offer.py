@@ -109,7 +109,7 @@ def _uuids(guests: Sequence[GuestFile], ledger: Ledger) -> set[str]:
 def bare_state(system: System, state: State, known: CardFacts, uuids: Collection[str]) -> BareState:
     """Return the host in ``state`` as if the guests ``uuids`` had never held a queue."""
     host, ledger = without_guests(state.host, state.ledger, uuids)
-    # Requests under way are over in a moment, and only the host's own queues have any.
+    # Requests take only a moment, and only the host's own queues have any.
     policy = state.policy._replace(busy=state.policy.busy._replace(requests=IGNORE))
     usage = usage_of(system, host, [q for q, driver in host.drivers.items() if driver == HOST_DRIVER], policy)
     usable = {queue: mode for queue, mode in usage.usable.items() if queue not in ledger.offline_queues}

@@ -37,7 +37,7 @@ def parse_annotation(guest: Element, *, secure: bool = False) -> Matrix | Criter
         faults = _faults(guest)
         break
     else:
-        # Most guests name their queues.
+        # Most guests request ids.
         from apvfio.domain import annotated_criteria  # noqa: PLC0415
 
         found = annotated_criteria.read_criteria(guest, secure=secure)
@@ -86,7 +86,7 @@ def _faults(guest: Element) -> Iterator[str]:
 def _allowed(name: str, value: str) -> bool:
     if name == "free-by":
         return value.strip(_BLANKS) in _FREE_BY
-    # What has been read knows Python's blanks, and as chzdev one after the dash of a range.
+    # The lists may contain Python's blanks and, as in chzdev, one after the dash of a range.
     return (
         name in _LISTS
         and value.isascii()

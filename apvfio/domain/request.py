@@ -152,7 +152,7 @@ def _mdev_of(domain: DomainXml) -> str:
 def _defined(files: Files, mdev: str) -> Matrix | None:
     if files.read(AP_MDEVS.definition(mdev)) is None:
         return None
-    # Only the start of a guest that has one imports what reads it.
+    # Only the start of a guest with a definition imports the module that reads it.
     from apvfio.store.definitions import load_definition, matrix_of  # noqa: PLC0415
 
     definition = load_definition(files, mdev)

@@ -97,7 +97,7 @@ def _root_bounds(xml: bytes) -> tuple[int, int]:
         nonlocal depth
         depth -= 1
         if not depth:
-            # Of an empty element, expat has the end already.
+            # For an empty element, expat has already reported the end.
             place = parser.CurrentByteIndex
             bounds.append(xml.index(b">", place) + 1 if xml.startswith(b"</", place) else place)
 
@@ -172,7 +172,7 @@ def device_uuids(xml: bytes) -> set[str]:
 
 def difference(before: bytes, after: bytes) -> Iterator[str]:
     """What changes from the domain ``before`` to the domain ``after``, in lines with - and +."""
-    # Written by the same hand: libvirt's quotation marks are others.
+    # apvfio wrote this element itself: libvirt writes other quotation marks.
     old, new = (_text(parse_xml(xml)).decode().splitlines() for xml in (before, after))
     for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
         yield "..." if line.startswith("@@") else line

@@ -219,7 +219,7 @@ class _Reader:
         parser.CharacterDataHandler = self._text
         if 0 in xml:
             raise not_well_formed(self._what, "it has a zero byte, as in UTF-16, and must be in UTF-8")
-        # Once expat has it, no handler could stop what it declares.
+        # Once expat has the text, no handler could stop its declarations.
         require_no_type(xml, self._what)
         for begin in range(0, len(xml), _PIECE):
             parser.Parse(xml[begin : begin + _PIECE], False)

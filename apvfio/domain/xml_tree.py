@@ -64,6 +64,6 @@ def parse_xml(xml: bytes, what: str = "the domain XML") -> etree._Element:
             why = why or f"{entry.message}, line {entry.line}, column {entry.column}"
     if why or root is None:
         raise not_well_formed(what, why or "it is empty")
-    # After an error of namespaces libxml2 2.14 and later say nothing of what follows the root; expat does.
+    # After an error of namespaces, libxml2 2.14 and later do not report text after the root; expat does.
     read_domain(xml, what)
     return root

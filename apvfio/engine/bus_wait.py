@@ -30,8 +30,8 @@ def wait_for_bus(sysfs: Sysfs, seconds: float, progress: Progress = no_progress)
     if not sysfs.exists(f"{BUS}/bindings"):
         return None
     deadline = time.monotonic() + seconds
-    # A write waits for the scan that is under way, or makes one; before the first it does nothing
-    # (bus:ap_bus_force_rescan). A card is told of before its queues are found.
+    # A write waits for the scan that is under way, or starts one; before the first scan it does nothing
+    # (bus:ap_bus_force_rescan). A card is announced before its queues are found.
     scan(sysfs)
     last, since = "", 0.0
     while True:

@@ -95,10 +95,10 @@ def _carry_out(sysfs: Sysfs, host: Host, ledger: Ledger, pace: Pace) -> Outcome:
     _take(sysfs, rest, pace, part_going)
     back, undoing = _roll_back(sysfs, ledger, host)
     taken = [*removals, *rest, *undoing]
-    # What is over shows in the overrides only where some are pending.
+    # Finished returns show in the overrides only if some are pending.
     now_so = read_host(sysfs, overrides=bool(back.overrides)) if taken else host
     after = without_what_is_over(back, now_so, taken)
-    # What a live change had taken can be returned only now that its device no longer has it.
+    # Queues of a live change can be returned only now that the device no longer has them.
     unfinished = (part_going < len(going) or back != ledger) and not deferred
     return Outcome(taken, after, deferred=deferred, unfinished=unfinished)
 

@@ -121,7 +121,7 @@ def planned(
     if criteria is None:
         asks = request.secure and known is None
         return make(request, _warned_of_keys(system, host, request) if asks else ())
-    # Most guests name their queues.
+    # Most guests request ids.
     from apvfio.engine.master_keys import card_facts  # noqa: PLC0415
     from apvfio.plan.selection import choose_queues  # noqa: PLC0415
 

@@ -90,7 +90,7 @@ def _plan(system: System, request: Request, state: State) -> Plan:
     """Return the plan; its ledger records which of the queues to be taken are offline."""
     _require_stopped(system, request, state.ledger)
     plan = plan_start(system, request, state)
-    # What a request by criteria has chosen is known only now.
+    # Only now is it known which queues a request by criteria has chosen.
     _require_stopped(system, plan.request, state.ledger)
     return plan._replace(ledger=with_offline_queues(plan, state.host, system))
 
@@ -111,11 +111,11 @@ def _held(system: System, plan: Plan, *, expected: bool) -> Ledger:
     ledger = plan.ledger
     if any(other.state == ENDING for other in ledger.leases.values()):
         ledger = without_what_is_over(ledger, read_host(system.sysfs), plan.steps)
-    # Before this life begins: what remains are records that cannot be removed.
+    # Before the new lease begins: only records that cannot be removed are left.
     since = stop_records.beginning(plan.lease.uuid, stop_records.forget_served(system, ledger))
     lease = plan.lease._replace(state=HELD, since=since, expected=expected)
     ledger = ledger.with_lease(lease).with_holder(lease)
-    # Only now: a choice that failed to work shall not be made again.
+    # Only now, so that a choice that did not work is not made again.
     return ledger.with_last_given(lease.uuid, lease.matrix) if plan.request.criteria else ledger
 
 
@@ -124,9 +124,9 @@ def _undo(system: System, plan: Plan, state: State, error: ApvfioError | OSError
     lease = plan.lease
     ledger = plan.ledger
     if _is_anothers(system, lease, state.host, error):
-        # The device must not go with the lease.
+        # The device must not be removed together with the lease.
         ledger = ledger.with_lease(lease._replace(created=False))
-    # What failed may be the second start of a guest that runs and has the device: it keeps its lease.
+    # This may be the second start of a guest that runs and has the device: it keeps its lease.
     if lease.created and lease.mdev in state.host.mdevs and Evidence(system).holder(lease):
         earlier = state.ledger.leases.get(lease.mdev)
         kept = earlier if earlier and earlier.state == HELD else lease._replace(state=HELD)

@@ -35,7 +35,7 @@ def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Ou
         if not found.of_guest(guest_uuid):
             stop_records.forget(system, guest_uuid)
             if not stop_records.recorded(system):
-                # Its start was refused, perhaps for want of the lock: that is not waited for again.
+                # Its start was refused, perhaps because the lock was held: do not wait for the lock again.
                 return Outcome([], found)
         return _serve_stop(system, guest_uuid, recorded=recorded)
     except ApvfioError:
@@ -87,7 +87,7 @@ def release_guest(
         first = carry_out(system, host, found, ledger, pace)
     outcome = carry_out_rest(system, first, pace)
     for lease in outcome.ledger.of_guest(guest_uuid):
-        # Its removal was answered as if it had gone by itself.
+        # The kernel answered the removal as if the device had disappeared by itself.
         raise ApvfioError(
             f"its mediated device {lease.mdev} is still there.", guest=lease.guest, remedy="Try again."
         )

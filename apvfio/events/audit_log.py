@@ -49,7 +49,7 @@ def append_changes(
     (end, last), held = _end(files), holders(before)
     if last is None or last.holds != holding(before.boot_id, held.values()):
         with suppress(ApvfioError):
-            # A new file may have been begun and nothing put into it.
+            # A new file may have been created and left empty.
             newest = 0 if files.size(AUDIT_LOG) else 1
             known = replayed(_file(files, newest, OVERFULL + _PER_HOLDER * len(held)))
             found = [*differences(known, held, now, before.boot_id, late=True), *found]
@@ -88,7 +88,7 @@ def _file(files: Files, number: int, largest: int | None = None) -> Iterator[Eve
 
 
 def _parsed(line: str) -> Event | None:
-    # JSON's error for nothing would load all of json, at each start on a new host.
+    # The JSON error for an empty text would load all of json, at each start on a new host.
     if not line:
         return None
     try:
@@ -142,7 +142,7 @@ def _end(files: Files) -> tuple[str | None, Event | None]:
         end = files.end(AUDIT_LOG)
     except ApvfioError:
         return None, None
-    # An empty text is no JSON, and to say so takes the library that a start does without.
+    # An empty text is no JSON; to report that would load json, which a start avoids.
     return end, _parsed(end.rstrip("\n").rpartition("\n")[2]) if end else None
 
 

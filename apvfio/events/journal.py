@@ -93,7 +93,7 @@ def sentence(event: Event) -> str:
     )
     late = ", found out afterwards" if event.late else ""
     warned = "".join(f"; warning: {printable(warning, _LONGEST)}" for warning in event.warnings)
-    # All of it is looked through once more: who has edited the audit log may have done it anywhere.
+    # The whole text is checked again: somebody may have edited any part of the audit log.
     return printable(f"{said}{warned}{late}", _WHOLE)
 
 

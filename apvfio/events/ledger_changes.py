@@ -40,7 +40,7 @@ def holders(ledger: Ledger) -> dict[str, Holder]:
 
 
 def _holder(lease: Lease) -> Holder:
-    # While a change is under way the guest's is what it had: the change may be undone.
+    # During a live change, the guest has its former queues: the change may be undone.
     matrix = lease.before.matrix if lease.before and lease.state == CHANGING else lease.matrix
     return Holder(lease.guest, lease.uuid, lease.mdev, matrix, lease.freed_by)
 

@@ -52,7 +52,7 @@ def spans(log: Iterable[Event], queue: Apqn) -> list[Span]:
         has = event.kind != STOPPED and event.matrix.holds(queue)
         same = index is not None and (found[index].uuid, found[index].boot) == (event.uuid, event.boot)
         if index is not None and not (has and same):
-            # No queue stays with a guest beyond the boot, but nobody is there to note its end.
+            # A boot ends every lease, but no event records that.
             late = event.late or found[index].boot != event.boot
             found[index] = found[index]._replace(end=event.time, ended_before=late)
             del there[event.mdev]

@@ -63,7 +63,7 @@ def change(root: str, files: Files, record: Record, found: list[Found]) -> Recor
         if fnmatch(name, f"{os.path.basename(RECORD)}.*.new"):
             files.remove(f"{_OWN}/{name}")
     kept = {path: (digest(item.text.encode()),) for path, _, item, _ in found if item}
-    # Our own is ours in any case.
+    # The record itself is always apvfio's.
     made = [path for path in missing_directories(root, [*kept, RECORD]) if path != _OWN] if kept else []
     during = Record(
         {path: _union(record.files.get(path, ()), kept.get(path, ())) for path in {**kept, **record.files}},

@@ -86,7 +86,7 @@ def enabled() -> bool:
     """Whether systemd starts our units; True where there is no systemd."""
     if not programs.find("systemctl"):
         return True
-    # Asked for both at once it says yes if one is.
+    # If asked about both at once, systemctl succeeds if one of them is.
     return all(programs.ask(["systemctl", "is-enabled", "-q", unit])[0] == 0 for unit in _ENABLED)
 
 

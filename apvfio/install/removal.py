@@ -54,7 +54,7 @@ def forget(root: str, system: System) -> bool:
     While queues are held or returns are pending, remove only the directory of deferred returns, and return
     False.
     """
-    # Its being there says that somebody takes up what is handed over.
+    # The directory shows that the unit takes up deferred returns.
     shutil.rmtree(os.path.join(root, DIRECTORY), ignore_errors=True)
     ledger = ledger_file.load(system.files, system.boot_id)
     if ledger.leases or ledger.pending or ledger.overrides or ledger.claims:

@@ -143,7 +143,7 @@ def shown_mkvps(sysfs: Sysfs, queue: Apqn) -> str:
 
 def is_set_offline(sysfs: Sysfs, queue: Apqn) -> bool:
     """Whether the administrator has set ``queue`` offline: one that is deconfigured reads so, too."""
-    # Nearly all are online: one read for each of them.
+    # Nearly all queues are online, so that one read for each is enough.
     if is_online(sysfs, queue):
         return False
     working = [read_or(sysfs, f"{BUS}/devices/{queue}/{name}", "") for name in ("config", "chkstop")]

@@ -32,7 +32,7 @@ class RealSysfs:
         return f"{self._sys}/{path}"
 
     def read(self, path: str) -> str:
-        # Not blocking, and not without end: a tree that stands for a host may hold a fifo, or a device.
+        # Without blocking, and with a limit: a tree for --root may contain a fifo, or a device.
         fd = os.open(self._path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             data = b""
@@ -47,7 +47,7 @@ class RealSysfs:
     def write(self, path: str, text: str) -> None:
         data = text.encode()
         if len(data) >= _PAGE:
-            # The kernel would cut it and take the rest for a second store.
+            # The kernel would split the text and treat the rest as a second write.
             raise OSError(EINVAL, "longer than a page", path)
         if path.endswith("/remove"):
             self._remove(path, data)

@@ -132,7 +132,7 @@ def drain(system: System, area: Area, running: dict[str, Guest]) -> tuple[DrainP
     queues and is among those left.
     """
     engine.begin_drain(system, area)
-    # What guests hold that have ended is not to be moved, and what a crash left half changed is undone.
+    # Guests that have ended are not moved, and interrupted live changes are undone first.
     reconcile_host(system)
     planned = plan_drain(system, area, running)
     engine.note_stopped(system, area, [one.name for one in planned.stays if one.must_stop])

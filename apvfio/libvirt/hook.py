@@ -201,7 +201,7 @@ def _uuid_in(xml: bytes) -> str:
 
 
 def _say(error: ApvfioError) -> None:
-    # Who does not listen must not turn a release into a failure.
+    # A reader that does not listen must not make a release fail.
     with suppress(OSError):
         if sys.stderr:
             print(f"apvfio: {error}", file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def detach(guest: Guest, *, patience: float = PATIENCE) -> str | None:
         return None
     deadline = time.monotonic() + patience
     guest.unplug(HOSTDEV_XML.format(mdev))
-    # Only QEMU's message that the unplugging has ended takes the device out of the guest's XML.
+    # The device leaves the guest's XML only after QEMU has reported the end of the unplugging.
     while guest.active and attached(guest) == mdev:
         if time.monotonic() > deadline:
             sentence = f"it did not release its mediated device {mdev} within {patience:g} s."

@@ -325,7 +325,7 @@ def _commit(system: System, lease: Lease, changed: LivePlan | None) -> None:
         elif not changed.idle:
             live_change.commit(system, changed)
     except ApvfioError as error:
-        # If it is final all the same, the next call returns what the guest gave up.
+        # If the change is final nevertheless, the next call returns the queues that the guest gave up.
         failure = error
     if not _is_done(system, lease):
         raise failure

@@ -124,7 +124,7 @@ def read_users(system: System, area: Area, connect: str) -> Users:
         libvirt_error=error,
         devices=foreign_devices(system, found.host, found.ledger, area),
         definitions=tuple(device for device in defined_devices(system.files) if area.meets(device.matrix)),
-        # Shown whether or not the policy minds.
+        # Shown independently of the policy's rules.
         usage=usage_of(system, found.host, mine, Policy()),
     )
 

@@ -53,7 +53,7 @@ def main(argv: list[str], system: System | None = None, text: bytes | None = Non
     except CallError as error:
         return _refuse(str(error))
     if text is None:
-        # A pipe in any case, an empty one for get; mdevctl 1.2 passes over a callout that closes it too soon.
+        # Standard input is always a pipe, empty for get; mdevctl 1.2 skips a callout that closes it too soon.
         text = sys.stdin.buffer.read(_LIMIT)
     masks_only = os.access(AP_CHECK, os.X_OK)
     try:
@@ -62,7 +62,7 @@ def main(argv: list[str], system: System | None = None, text: bytes | None = Non
         code = _refuse(f"the mediated device {call.uuid}: {error}")
     except Exception as error:  # a traceback must not be what mdevctl's user reads
         code = _refuse(str(unexpected(error)))
-    # After the action ap-check gives up its lock, whatever happened here.
+    # After the action, ap-check releases its lock, whatever happened here.
     if masks_only and (code == SERVED or call.event == POST):
         _become_ap_check(argv, text)
     return code
@@ -171,7 +171,7 @@ def this_machine() -> System:
     """Return this machine, with the time that any start has."""
     from apvfio.store.system import RealSystem  # noqa: PLC0415
 
-    # One mdevctl starts many devices (start-parent-mdevs): how old it is says nothing about this start.
+    # One mdevctl process starts many devices (start-parent-mdevs): its age says nothing about this start.
     return RealSystem()
 
 

@@ -58,7 +58,7 @@ def this_machine() -> System:
     from apvfio.store.processes import age, parent  # noqa: PLC0415
     from apvfio.store.system import RealSystem  # noqa: PLC0415
 
-    # Callout and notifier are one call of mdevctl's, and wait no longer together than one of them may.
+    # Callout and notifier belong to one call of mdevctl, and share the limit of one of them.
     mdevctl = parent()
     return RealSystem(waited=age(mdevctl) if mdevctl else 0)
 

@@ -78,7 +78,7 @@ def _have_defined(system: System, mdev: str, wanted: Definition, there: Definiti
     was = system.files.read(file)
 
     def call(command: Mdevctl) -> None:
-        # What mdevctl cannot list, libvirt does not see: better to hear of that before.
+        # libvirt does not see what mdevctl cannot list: report that first.
         command.list(defined=True)
         change = command.redefine if there else command.define
         change(PARENT, mdev, wanted.text())

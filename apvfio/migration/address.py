@@ -19,7 +19,7 @@ _BOUNDED = [
 """ssh ends some 20 seconds after the other host, or the way to it, has become silent."""
 _DRIVER = "qemu"
 _PATH = "/system"
-# Never first a hyphen: ssh would take it for an option. The percent sign is of an IPv6 address' zone.
+# No leading hyphen, which ssh would take for an option. The percent sign begins an IPv6 zone.
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]*")
 _EXAMPLE = "Write qemu+ssh://root@host/system."

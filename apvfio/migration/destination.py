@@ -125,7 +125,7 @@ def runs(system: System, uuid: str) -> bool:
 
 def _request(system: System, xml: bytes) -> Request:
     if parse_device(xml) is None:
-        # It is here already, and its device waits for it.
+        # The guest is here already, and its device waits for it.
         held = _held(system, guest_uuid(xml))
         xml = minimal_xml(xml, held.mdev) if held else xml
     request = request_of(system.files, xml)

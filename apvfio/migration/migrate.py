@@ -118,7 +118,7 @@ class Mover:
             self._budget.turn_back()
             with uninterrupted():
                 self._let_go()
-                # One that was there already when this began shall come back only if somebody asks for it.
+                # A guest that was there before this command began comes back only on request.
                 if not _HAS_QUEUES_THERE.intersection(self.done) and not seen.there.runs:
                     error = self._gone_back(error)
                 raise self.stranded(error) from None
@@ -206,7 +206,7 @@ class Mover:
                 _STEPS[step](self)
             except ApvfioError as error:
                 if self._budget.returning and step in _AT_THE_OTHER_HOST:
-                    # The guest has what it needs. The destination returns what nobody came for.
+                    # The guest has its queues. The destination returns those that are not used.
                     later = (
                         "after two minutes, 'apvfio reconcile' there returns the queues that are held for it"
                     )
@@ -268,7 +268,7 @@ class Mover:
         except ApvfioError:
             if self._settled_here().runs or not self._settled().there.runs:
                 raise
-            # It has arrived, and only the news has not.
+            # The guest has arrived; only libvirt's report of that is missing.
 
     def _order(self, guest: Guest, target: Daemon, *, undefine: bool) -> Order:
         back, persistent = target is self._here, guest.persistent
@@ -314,7 +314,7 @@ class Mover:
         # libvirt's hook has done it, unless something held it up.
         if self._leases():
             release_guest(self._system, self._uuid, progress=self._progress)
-        # What the kernel has brought need not be what the letter says.
+        # The kernel may have brought other queues than the letter names.
         if stages.MOVE in self.done:
             self._waited_for = self._other.expect(self.letter).waits
         if self._waited_for:

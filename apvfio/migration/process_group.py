@@ -33,7 +33,7 @@ def another_process_group() -> Iterator[None]:
     if os.getpid() == os.getsid(0):
         yield
         return
-    # A group lasts as long as it has a member. This process may be the only one of its own.
+    # A group exists as long as it has a member. This process may be the only member of its group.
     with _sleeper(None) as _, _sleeper(os.setpgrp) as other:
         terminal = _terminal()
         try:
@@ -74,7 +74,7 @@ def _enter(group: int, instead_of: int, terminal: int | None) -> None:
     os.setpgid(0, group)
     if terminal is None:
         return
-    # Whoever belongs to no foreground group is stopped for changing it, unless SIGTTOU is blocked.
+    # A process outside the foreground group is stopped when it changes that group, unless SIGTTOU is blocked.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         if os.tcgetpgrp(terminal) == instead_of:

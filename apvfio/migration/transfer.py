@@ -70,7 +70,7 @@ def transfer(
 def _ended(process: TransferProcess, abort: Callable[[], None], budget: Budget) -> list[ApvfioError]:
     """End a transfer; return None if it was completed nevertheless."""
     budget.turn_back()
-    # A part of the time is for the way back.
+    # A part of the time is reserved for undoing the migration.
     deadline = time.monotonic() + min(_ABORTING, budget.left() / 3)
     while time.monotonic() < deadline:
         abort()

@@ -74,7 +74,7 @@ class ApvfioError(Exception):
 
     def __str__(self) -> str:
         who = f"guest {printable(self.guest)}: " if self.guest else ""
-        # Both may quote what somebody else wrote: a path, a list of ids, an option.
+        # Both may quote foreign text: a path, a list of ids, an option.
         what_to_do = f" {printable(self.remedy, _LONGEST)}" if self.remedy else ""
         return f"{who}{printable(self.sentence, _LONGEST)}{what_to_do}"
 

@@ -98,7 +98,7 @@ def plan_all_guests(
 ) -> AllGuests:
     """Plan all ``requests`` at once, as if none of them ran yet but those that do keep their way."""
     mechanism = mechanism_of(host, ledger, policy)
-    # What apvfio has taken from the host for guests that run counts as the host's again.
+    # Queues that apvfio has taken from the host for running guests count as the host's.
     base = host._replace(
         apmask=host.apmask | ledger.pending.apmask, aqmask=host.aqmask | ledger.pending.aqmask, mdevs={}
     )

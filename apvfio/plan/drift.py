@@ -92,7 +92,7 @@ def drift_of_lease(host: Host, lease: Lease) -> Iterator[WarningText]:
         if lease.freed_by == BY_ADAPTERS
         else ("aqmask", lease.matrix.domains, host.aqmask)
     )
-    # A bit that somebody set is nothing to the guest as long as the other mask keeps its queues.
+    # A bit that somebody has set does not affect the guest while the other mask keeps its queues.
     if keeps & now and any(map(host.masks_give_host, lease.matrix.queues())):
         yield f"{mask_bits(mask, keeps & now)} must be clear for it and is set"
 

@@ -61,7 +61,7 @@ class Search:
         self._start_cleared = union_of(guest.rows for guest, by_rows in pairs if by_rows)
         self._start_columns = union_of(guest.columns for guest, by_rows in pairs if by_rows is False)
         open_ones = [guest for guest, by_rows in pairs if by_rows is None]
-        # Nothing is left to decide about a row that is cleared in any case.
+        # A row that is cleared in any case leaves nothing to decide.
         self._sends = {
             row: union_of(guest.columns for guest in open_ones if guest.rows >> row & 1)
             for row in IdSet.from_bits(union_of(guest.rows for guest in open_ones) & ~self._start_cleared)

@@ -28,7 +28,7 @@ def rows_by_chance(taken_by: list[list[int]], always: int, width: int, known: in
     for _ in range(steps):
         heat *= cooling
         row = int(chance() * len(taken_by))
-        # Kept, it is the only one that takes these columns; else it would be the first.
+        # If the row is kept, no other row takes these columns; if not, it would be the first to do so.
         edge = 1 if kept[row] else 0
         change = sum(times[column] == edge for column in taken_by[row])
         step = -1 if kept[row] else 1

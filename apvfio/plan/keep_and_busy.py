@@ -139,7 +139,7 @@ def _too_few(taken: Sequence[Apqn], policy: Policy, facts: Usage) -> Iterator[Ob
         there = [queue for queue, its in facts.usable.items() if its == mode]
         lost = [queue for queue in there if queue in gone]
         left = len(there) - len(lost)
-        # A host that has too few already is not made worse by a guest that takes none of them.
+        # If the host has too few already, a guest that takes none of them makes no difference.
         if lost and left < least:
             rest = f"{count_queues(left)} of mode {mode} where {least} must stay"
             yield Objection(True, f"{some_queues(lost)}, leaving the host {rest}", tuple(lost))

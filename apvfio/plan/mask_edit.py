@@ -117,7 +117,7 @@ def plan_edit(mask_edit: MaskEdit, before: MasksBefore) -> MaskChange:
         to_remove=tuple(name for name, ids, was in differing if ids is None and was is not None),
         lost=tuple(q for q in queues if now.give_host(q) and not active.give_host(q)),
         returned=tuple(q for q in queues if active.give_host(q) and not now.give_host(q)),
-        # Bits are cleared first: then no queue passes through the host's hands that is not to stay there.
+        # Bits are cleared first, so that no queue comes to the host that does not stay there.
         steps=(*mask_steps(FREE, now - active), *mask_steps(RETURN, active - now)),
         ledger=ledger,
         warnings=(),

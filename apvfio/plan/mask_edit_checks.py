@@ -36,7 +36,7 @@ def require_possible(before: MasksBefore, change: MaskChange) -> None:
             _require_unheld(uuid, before, change)
         _require_unreserved(before.host.masks, change.active, before, "the host")
     if change.stored != before.stored:
-        # What is stored no longer is full at the next boot.
+        # A mask that is no longer stored has all bits set at the next boot.
         left = zip(MASK_NAMES, change.stored)
         boot = StoredMasks(*(ALL_IDS if name in change.to_remove else ids for name, ids in left))
         after = before._replace(stored=boot)
@@ -116,7 +116,7 @@ def _require_unheld(uuid: str, before: MasksBefore, change: MaskChange) -> None:
     now = before.host.masks
     rows, columns = (change.active - now) & MaskBits(held.adapters, held.domains)
     if not before.host.abilities.strict_return:
-        # As the steps go: apmask beside an aqmask that has its bits cleared, then aqmask beside all of that.
+        # In the order of the steps: apmask after the bits of aqmask are cleared, then aqmask after all that.
         rows = rows if held.domains & now.aqmask & change.active.aqmask else NO_IDS
         columns = columns if held.adapters & change.active.apmask else NO_IDS
     owner = mdev_owner(uuid, before.ledger)

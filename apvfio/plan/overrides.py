@@ -76,7 +76,7 @@ def _is_ours(queue: Apqn, before: str, host: Host) -> bool:
         return False
     if now == VFIO_DRIVER:
         return True
-    # Without an override the masks say whose it is, and somebody has cleared a bit of them meanwhile.
+    # Without an override the masks decide the owner, and somebody has cleared a bit meanwhile.
     if not before and not host.masks_give_host(queue):
         return False
     # An override that names no driver at all parks its queue unbound.

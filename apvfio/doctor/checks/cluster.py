@@ -67,7 +67,7 @@ def _fencing(cluster: Configuration) -> Check:
             "fencing is switched off: when a node is lost, its guests may still run there while Pacemaker "
             "starts them on another host."
         )
-        # Pacemaker may then fence a node at once: that is for the administrator to time.
+        # Pacemaker may then fence a node at once, so the administrator has to choose the time.
         on = "set stonith-enabled to true. Nodes that are not online may be fenced then."
         remedy = (
             f"At a suitable time, {on}" if cluster.fence_devices else f"Configure a fence device. Then {on}"

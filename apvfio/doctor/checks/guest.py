@@ -47,7 +47,7 @@ def _judge(guest: GuestFacts, facts: Facts, words: Words) -> Iterator[Check]:
         yield warning(
             "saved",
             "its next start restores a managed save, whose request differs from its definition's.",
-            # No command to paste: what was stored is lost with it.
+            # No command to paste, because it would discard the stored memory.
             "If the stored memory may be lost, run 'virsh managedsave-remove': the guest then starts "
             "from its definition.",
         )
@@ -288,7 +288,7 @@ def _without_queues(guest: GuestFacts, request: Request, facts: Facts, words: Wo
         )
     if device:
         return None
-    # No command: whether a device can be plugged into it, only its QEMU knows.
+    # No command: only the guest's QEMU knows whether a device can be plugged in.
     return warning("start", _WITHOUT_DEVICE, _HOW_TO_GET_THEM)
 
 

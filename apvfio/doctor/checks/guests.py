@@ -46,7 +46,7 @@ def judge_guests(facts: Facts, words: Words) -> Iterator[Check]:
     if not concerned:
         yield ok("guest", "no guest requests AP queues")
     for guest in concerned:
-        # A cold standby of a running guest is meant to wait: it is judged as if that had stopped.
+        # A cold standby is meant to wait: it is judged as if the running guest had stopped.
         if isinstance(guest.plan, ApvfioError) and isinstance(guest.alone, Plan):
             yield from _waiting(guest, guest.plan, guest.alone, facts, words)
             continue
@@ -97,7 +97,7 @@ def pairs(guests: list[GuestFacts], words: Words, facts: Facts) -> Iterator[Chec
     for one, other in combinations(guests, 2):
         first, second = (other, one) if other.domain.name == name else (one, other)
         if name in ("", first.domain.name):
-            # The check of the guest that waits has reported it already.
+            # The check of the waiting guest has reported the pair already.
             waits = _stands_by(first, second, facts), _stands_by(second, first, facts)
             for check in _pair(first, second, words, facts):
                 reported = any(waits) if check.id == "same-queues" else name and waits[0]

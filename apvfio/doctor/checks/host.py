@@ -79,7 +79,7 @@ def _foreign(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator
     """Judge foreign mediated devices: not apvfio's, not attached, and of no defined guest."""
     for uuid, matrix in sorted(host.mdevs.items()):
         ours = uuid in ledger.leases or uuid in ledger.claims
-        # One that mdevctl starts with the host is meant to be there.
+        # A device that mdevctl starts at boot is there on purpose.
         if ours or facts.defined.get(uuid) or in_somebodys_use(uuid, facts):
             continue
         yield warning(

@@ -88,7 +88,7 @@ def _drivers(facts: Facts, host: Host, words: Words) -> Iterator[Check]:
     if not kernel.autoprobe:
         sentence = f"/sys/{BUS}/drivers_autoprobe is 0: queues that appear get no driver."
         yield warning("drivers", sentence, "Switch it on again.", words.echo("1", f"{BUS}/drivers_autoprobe"))
-    # Other checks report those with an override, and those that a running guest lacks.
+    # Other checks report queues with an override, and queues that a running guest lacks.
     lacking = {queue for guest in facts.judged for queue in guest.unseen}
     elsewhere = lacking | kernel.overrides.keys()
     unbound = [q for q, driver in host.drivers.items() if driver == UNBOUND and q not in elsewhere]
@@ -175,7 +175,7 @@ def _unused(overrides: Mapping[Apqn, str], host: Host, ledger: Ledger) -> dict[A
 
 def _left_overrides(facts: Facts, host: Host, ledger: Ledger, words: Words) -> Iterator[Check]:
     """Overrides that serve nobody: neither a guest nor a device, and not set to keep a queue for the host."""
-    # The checks of the guests report those that keep one from its queues.
+    # The checks of the guests report overrides that keep a guest from its queues.
     refused = (guest.request for guest in facts.judged if isinstance(guest.plan, ConflictError))
     requests = [request for request in refused if isinstance(request, Request)]
     elsewhere = {queue for request in requests for queue in strange(request, host)}

@@ -48,7 +48,7 @@ def judge_libvirt(facts: Facts, words: Words) -> Iterator[Check]:
     others = list(_others(machine))
     shown = {check.commands for check in others}
     yield from others
-    # They hinder an installation, and guests start all the same.
+    # These findings prevent an installation, but no start of a guest.
     more = (check for check in of_findings(machine, ("other-hooks",), {}) if check.commands not in shown)
     yield from (check._replace(state=WARNING) for check in more)
     yield from _known(machine)
@@ -59,7 +59,7 @@ def of_findings(machine: MachineFacts, names: Iterable[str], well: dict[str, str
     for name in names:
         found = [finding for finding in machine.findings if finding.id == name]
         for one in found:
-            # Beside the package that command is refused.
+            # With the package installed, that command is refused.
             again = machine.hook.packaged and any(c.startswith("apvfio install") for c in one.commands)
             commands = tuple(put_back(machine)) if again else one.commands
             yield Check(name, PROBLEM if one.hinders else WARNING, one.sentence, one.remedy, commands)
@@ -87,7 +87,7 @@ def _hook(machine: MachineFacts) -> Iterator[Check]:
     again = list(put_back(machine))
     how = "Reinstall the package." if hook.packaged else "Install it again."
     if hook.packaged:
-        # What is missing comes back; dpkg keeps what somebody has changed.
+        # The command restores missing files; dpkg keeps changed ones.
         again += _reload(machine)
     if hook.state == "missing":
         yield problem("hook", f"libvirt's hook {_HOOK} is not installed.", how, *again)

@@ -100,9 +100,9 @@ def _files(machine: MachineFacts) -> Iterator[Check]:
         if paths:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             remedy = "Reinstall the package." if machine.hook.packaged else "Install again."
-            # Not beside it: mdevctl runs whatever is in the directory of its scripts.
+            # Not in the same directory: mdevctl runs every file in it.
             again = list(put_back(machine))
-            # A package manager keeps what somebody has changed below /etc.
+            # A package manager keeps changed files below /etc.
             kept = [p for p in paths if state == FOREIGN or (state == CHANGED and _is_kept(p, machine))]
             first = [aside(path, os.path.dirname(os.path.dirname(path))) for path in kept]
             commands = [*first, *again] if again or state == FOREIGN else []

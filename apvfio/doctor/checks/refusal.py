@@ -101,7 +101,7 @@ def _awaiting(holders: list[Lease], facts: Facts) -> str:
 def own_device(guest: GuestFacts, words: Words) -> str:
     """The command that gives the guest another mediated device."""
     name = guest.domain.name
-    # That command wants to know which queues the device is for.
+    # The command requires the queues for which the device is meant.
     annotated = guest.outline.annotated and not isinstance(guest.request, ApvfioError)
     return words.about("guest set", name, "--new-device") if annotated else words.virsh("edit", name)
 

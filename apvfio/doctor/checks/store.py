@@ -89,7 +89,7 @@ def _ledger(keeping: StoreFacts, words: Words) -> Check:
         if ledger.hidden:
             return skipped("ledger", ROOT_ONLY)
         path = words.path(LEDGER)
-        # One of a newer apvfio is left to that.
+        # A ledger of a newer apvfio is not damaged.
         newer = isinstance(ledger.error, NewerLedgerError)
         commands = () if newer else (f"mv -T --backup=numbered {path} {path}.damaged",)
         return of_error("ledger", ledger.error, *commands)
@@ -108,7 +108,7 @@ def _processes(text: str) -> Iterator[str]:
 def _s390_lock(keeping: StoreFacts, words: Words) -> Iterator[Check]:
     lock, path = keeping.s390_lock, words.path(S390_LOCK)
     what = f"the lock of s390-tools, /{S390_LOCK},"
-    # For so long a start waits for it.
+    # A start waits that long for the lock.
     wait = (known(keeping.policy) or Policy()).times.lock_wait
     if isinstance(lock, Unseen):
         yield of_error("s390-lock", lock.error, f"mv -T --backup=numbered {path} {path}.not-a-lock")
@@ -133,7 +133,7 @@ def _drift(facts: Facts, words: Words) -> Iterator[Check]:
     keeping = facts.store
     if facts.host is None or facts.ledger is None:
         return
-    # The checks of the guests report what concerns one that is judged.
+    # The checks of the guests report the differences of judged guests.
     judged = {sentence for guest in told_with_guests(facts) for sentence in keeping.of_guest[guest]}
     found = [sentence for sentence in keeping.differences if sentence not in judged]
     for sentence in found:

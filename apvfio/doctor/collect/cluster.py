@@ -31,7 +31,7 @@ def look_at_cluster(files: Files) -> ClusterFacts | None:
         return None
     seen = attempt(lambda: read_configuration(cib.read_cib()))
     if isinstance(seen, Unseen):
-        # Debian's corosync brings its configuration along: that alone makes no node that runs guests.
+        # Debian's corosync installs a configuration, which does not mean that the host is a node with guests.
         runs_guests = otherwise(lambda: bool(files.list(DIRECTORY)), False)
         return ClusterFacts("", seen) if runs_guests and os.path.exists(_COROSYNC) else None
     if not (seen.guests or seen.publisher):

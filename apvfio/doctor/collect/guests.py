@@ -208,7 +208,7 @@ def _outline(root: etree._Element) -> XmlFacts:
 def _line(annotation: etree._Element) -> int:
     """The line of the domain XML where the annotation breaks its schema, or else where it begins."""
     first = int(annotation.sourceline or 0)
-    # As it is read in earnest: without what comes after it.
+    # As a start reads it: without the text after it.
     copy = etree.fromstring(etree.tostring(annotation, encoding="utf-8", with_tail=False))
     schema = etree.RelaxNG(file=SCHEMA)
     return first if schema.validate(copy) else first + schema.error_log[0].line - 1

@@ -32,7 +32,7 @@ def look_at_guest_shutdown(root: str = "/") -> GuestShutdown | None:
     # The script names the file of its distribution.
     named = [path for path in _CONFIGURATIONS if path.partition("/")[2] in text]
     configuration = named[0] if named else _CONFIGURATIONS[0]
-    # The script sets its default first, and has more to do with the variable further down.
+    # The script sets its default first, and uses the variable again further down.
     given = _settings(_text(root, configuration))[-1:] or _settings(text)[:1] or [SUSPEND]
     return GuestShutdown(given[0], f"/{configuration}")
 

@@ -99,7 +99,7 @@ def _choices(hook: str, *, of_package: bool) -> Choices:
         prefix=next((p for p in PREFIXES if os.path.exists(f"{p}/{unit}")), PREFIXES[0]),
         python=python[1] if python else sys.executable,
         notifier=checks.has_mdevctl(),
-        # Packages have the page in one of its own.
+        # The page is in a separate package.
         cockpit=checks.has_cockpit() and not of_package,
         callouts=next((place for place in CALLOUTS if os.path.exists(f"/{place}/{CALLOUT}")), ""),
         packaged=of_package,
@@ -110,7 +110,7 @@ def _choices(hook: str, *, of_package: bool) -> Choices:
 def _installed(choices: Choices) -> Iterator[Found]:
     for found in look("/", contents(choices), {}):
         text = otherwise(partial(_text, f"/{found.path}"), "")
-        # Put there by hand a file has all but the mark, and a package is beside what was installed by hand.
+        # A file that was copied by hand lacks only the mark; a package can be installed beside such files.
         same = found.item and _unmarked(text) == _unmarked(found.item.text)
         packed = choices.packaged and any(os.path.exists(f"/{found.path}{end}") for end in _PACKED)
         state = SAME if same or packed else CHANGED if found.state == EDITED else found.state
@@ -191,7 +191,7 @@ def _pid(name: str) -> int:
     for pattern in _PIDFILES:
         with suppress(OSError, ValueError), open(pattern.format(name), encoding="ascii") as file:
             pid = int(file.read(20))
-            # A file that was left behind names some other process.
+            # A leftover pid file names another process.
             with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
                 if comm.read().strip() == name[:15]:
                     return pid

@@ -69,7 +69,7 @@ def _own_lock(path: str) -> str:
         except OSError:
             return ""
         try:
-            # Shared, and for this instant only: who waits for it looks again in a moment.
+            # A shared lock for an instant only: a process that waits for the lock tries again soon.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return ""
         except BlockingIOError:
