@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["node"]
 _KEY = "a1b2" * 8
-_ASKED = f'<ap:any mode="ep11" adapters="2" mkvp="0x{_KEY}"/>'
+_ASKED = {
+    "one kind": f'<ap:any mode="ep11" adapters="2" mkvp="0x{_KEY}"/>',
+    "several": '<ap:any domains="2"><ap:cards mode="accel" adapters="2"/>'
+    f'<ap:cards mode="ep11" adapters="1" min-generation="7" mkvp-wk="0x{_KEY}"/></ap:any>',
+}
 
 
 def facts(cib: etree._Element) -> dict[str, object]:
@@ -43,11 +47,11 @@ def facts(cib: etree._Element) -> dict[str, object]:
 _EXPRESSION = ("attribute", "operation", "value")
 
 
-@pytest.fixture
-def guest(node: Node) -> Iterator[str]:
+@pytest.fixture(params=_ASKED)
+def guest(node: Node, request: pytest.FixtureRequest) -> Iterator[str]:
     """The file of a guest that the cluster does not have yet."""
     file = node.guests / "db1.xml"
-    file.write_bytes(domain(_ASKED))
+    file.write_bytes(domain(_ASKED[request.param]))
     yield str(file)
     node.run("cibadmin", "--delete", "--xpath", "//rsc_location[@rsc='db1']", check=False)
     node.run("cibadmin", "--delete", "--xpath", "//primitive[@id='db1']", check=False)
