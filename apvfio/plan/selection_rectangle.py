@@ -280,7 +280,10 @@ class _ByDomains(_Search):
     ) -> None:
         super().__init__(domains, adapters, kinds, width, prefer)
         self._generations = {line.id: line.generation for line in adapters}
-        self._alike = len(kinds) == 1 and not kinds[0].distinct
+        fit = {line.id: [kind for kind, usable in enumerate(line.usable) if usable] for line in adapters}
+        self._apart = all(len(its) == 1 for its in fit.values()) and not any(one.distinct for one in kinds)
+        self._kind_of = {adapter: its[0] for adapter, its in fit.items()}
+        """Where no adapter can serve two kinds, the only one of each."""
 
     def sets(self) -> float:
         counts = [1] + [0] * self._width
@@ -312,12 +315,24 @@ class _ByDomains(_Search):
                 yield from self._sets(depth + 1, taken + group[:n], narrowed if n else common)
 
     def _taken(self, ordered: Sequence[int], common: tuple[int, ...]) -> list[int] | None:
-        if self._alike:
-            found = list(ordered[: self._height])
+        if self._apart:
+            found = self._first_of_each(ordered)
         else:
             fit = {a: [k for k, bits in enumerate(common) if bits >> a & 1] for a in ordered}
             found = cheapest_adapters(self._kinds, ordered, fit, self._generations)
         return found if len(found) == self._height else None
+
+    def _first_of_each(self, ordered: Sequence[int]) -> list[int]:
+        missing = [kind.adapters for kind in self._kinds]
+        found = []
+        for adapter in ordered:
+            kind = self._kind_of[adapter]
+            if missing[kind]:
+                missing[kind] -= 1
+                found.append(adapter)
+                if len(found) == self._height:
+                    break
+        return found
 
     def _ids(self, lines: list[Line], places: list[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return tuple(sorted(places)), tuple(sorted(line.id for line in lines))
