@@ -52,7 +52,7 @@ ansible_facts:
   type: dict
   contains:
     apvfio:
-      description: What apvfio knows of the host.
+      description: The queues of the host and its offer.
       returned: success
       type: dict
       contains:
@@ -73,7 +73,7 @@ ansible_facts:
           elements: dict
         locations:
           description:
-            - Their rules as C(ha_cluster_constraints_location). Empty without O(guests).
+            - The location rules of the guests as C(ha_cluster_constraints_location). Empty without O(guests).
           returned: success
           type: list
           elements: dict

@@ -39,13 +39,13 @@ options:
   cards:
     description:
       - Properties of each kind of adapters if the guest needs several kinds, such as V(mode=cca,adapters=2).
-      - All kinds share the domains, of which O(criteria) then has the number, such as V(domains=1).
+      - All kinds share the domains. O(criteria) then has only the number of domains, such as V(domains=1).
     type: list
     elements: str
   control_domains:
     description:
       - Control domains of the guest, such as V(1-2,4). An empty text removes them.
-      - V(usage) are the domains that the guest gets.
+      - V(usage) means the domains that the guest gets.
     type: str
   free_by:
     description: Free the queues by adapters or by domains. V(none) leaves the choice to apvfio.
@@ -53,11 +53,11 @@ options:
     choices: [adapters, domains, none]
   hostdev:
     description:
-      - What becomes of the mediated device in the definition.
+      - What to do with the mediated device in the definition.
       - V(auto) adds it with O(state=present) if it is missing.
       - V(auto) removes it with O(state=absent) if apvfio added it.
       - V(keep) leaves it as it is.
-      - V(new) replaces it, which a clone needs. Each run replaces it again. Only with O(state=present).
+      - V(new) replaces it at each run, which a clone needs once. Only with O(state=present).
       - V(remove) removes it in any case. Only with O(state=absent).
     type: str
     choices: [auto, keep, new, remove]
@@ -73,7 +73,7 @@ options:
   unchecked:
     description:
       - Write the request even if the host cannot satisfy it now.
-      - Guests that take turns with the same queues need it.
+      - Guests that use the same queues at different times need it.
         Without it the task fails while another guest has the queues.
     type: bool
     default: false
