@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -327,6 +328,14 @@ ANY = '<ap:any mode="cca" {}/>'
 def test_what_was_decided(annotation: str, valid: bool) -> None:
     xml = domain(annotation)
     assert (by_schema(xml), by_reader(xml)[0]) == (valid, valid)
+
+
+def test_the_other_annotation_of_the_example() -> None:
+    text = (Path(__file__).parents[3] / "examples/guest.xml").read_text()
+    (shown,) = re.findall(r"<ap:any .*?</ap:any>", text, re.DOTALL)
+    found = asked_in(domain(shown))
+    assert isinstance(found, Criteria)
+    assert str(found) == "any (2 cca adapters + 1 ep11 adapter) x 1 domain, control domains those it gets"
 
 
 def test_the_difference_that_is_meant() -> None:
