@@ -112,7 +112,7 @@ class TestCommands:
         checks = json.loads(env.apvfio("doctor", "saved", "--json").stdout)["checks"]
         [check] = [check for check in checks if check["id"] == "saved"]
         assert (check["state"], check["commands"]) == ("warning", [])
-        assert "'virsh managedsave-remove' has it start from its definition" in check["remedy"]
+        assert "run 'virsh managedsave-remove': the guest then starts from its definition" in check["remedy"]
         env.virsh("start", "--paused", "saved")
         assert state(env).host.mdevs == {mdev(9): was}
         env.virsh("destroy", "saved")
@@ -142,7 +142,7 @@ class TestCommands:
         assert "warning: guest kept: its annotation requests adapters 1, domains 4" in done.stderr
         answer = env.virsh("start", "kept", check=False)
         assert "its annotation requests adapters 1, domains 4" in answer.stderr
-        assert "for adapters 0, domains 1-2" in answer.stderr
+        assert "has adapters 0, domains 1-2" in answer.stderr
         assert env.apvfio("undefine", "kept").returncode == 0
         assert env.lab.run(["mdevctl", "list", "--defined"]).stdout.strip() == ""
         env.virsh("start", "--paused", "kept")
