@@ -25,7 +25,7 @@ def confirm(args: argparse.Namespace, question: str) -> None:
     if not (sys.stdin and sys.stdin.isatty()):
         raise UsageError(
             f"{args.command} asks for confirmation, but standard input is not a terminal.",
-            remedy="Add --yes, after a look at what --dry-run prints.",
+            remedy="Check the output of --dry-run, then add --yes.",
         )
     print(f"{question} [y/N] ", end="", file=console(args), flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -101,7 +101,7 @@ def _require_bound(system: System, matrix: Matrix) -> None:
     strayed = [queue for queue in there if read_driver(system.sysfs, queue) != VFIO_DRIVER]
     if strayed:
         raise ApvfioError(
-            f"{some_queues(strayed)} did not go to vfio_ap.",
+            f"the driver vfio_ap did not get {some_queues(strayed)}.",
             queues=strayed,
             remedy="See 'apvfio queues' for their state.",
         )

@@ -47,7 +47,7 @@ def start_guest(
     """
     with system.lock():
         if abandoned():
-            raise ApvfioError("nothing waits for its start any more.", guest=request.guest)
+            raise ApvfioError("the program that requested its start has ended.", guest=request.guest)
         found = ledger_file.load(system.files, system.boot_id)
         held = found.leases.get(request.mdev)
         if held and held.kernel_move and not (expected or live):

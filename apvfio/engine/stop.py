@@ -89,6 +89,6 @@ def release_guest(
     for lease in outcome.ledger.of_guest(guest_uuid):
         # The kernel answered the removal as if the device had disappeared by itself.
         raise ApvfioError(
-            f"its mediated device {lease.mdev} is still there.", guest=lease.guest, remedy="Try again."
+            f"its mediated device {lease.mdev} still exists.", guest=lease.guest, remedy="Try again."
         )
     return outcome

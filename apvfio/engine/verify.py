@@ -37,6 +37,6 @@ def readable(error: ApvfioError | OSError) -> ApvfioError:
     if isinstance(error, ApvfioError):
         return error
     return ApvfioError(
-        f"reading back what was done failed: {error}.",
+        f"the change could not be read back: {error}.",
         remedy="An adapter may have disappeared: see 'apvfio queues', then try again.",
     )

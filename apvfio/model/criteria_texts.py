@@ -130,7 +130,8 @@ def _parse(
         beside = [name for name in ATTRIBUTES if name in texts and name not in SHARED_ATTRIBUTES]
         if beside:
             raise RequestError(
-                f"{words.any.format(beside[0])} cannot stand beside {words.cards_name}, which describes each "
+                f"{words.any.format(beside[0])} cannot be combined with {words.cards_name}, which "
+                f"describes each "
                 "kind of adapters.",
                 remedy=words.cards_example,
             )

@@ -143,10 +143,7 @@ def _warnings(mask_edit: MaskEdit, before: MasksBefore, change: MaskChange) -> I
         yield "vfio_ap is not loaded: the freed queues will have no driver until 'modprobe vfio_ap'"
     wanted = mechanism_of(host, before.ledger, before.policy)
     if change.active != host.masks and host.mechanism is None and wanted == OVERRIDES:
-        yield (
-            "the mechanism of this host is to be overrides, "
-            "which the kernel refuses until all mask bits are set"
-        )
+        yield ("overrides are the chosen mechanism, and the kernel refuses them until all mask bits are set")
     kept = before.ledger.pending - change.ledger.pending - change.active
     for name, ids in kept.named():
         yield f"{mask_bits(name, ids)} will stay clear when its guests stop, because this command clears it"

@@ -133,7 +133,7 @@ def _require_none(bits: MaskBits, held: Matrix, holder: str, remedy: str) -> Non
     if named:
         queues = list(filter(bits.touch, held.queues()))
         raise ConflictError(
-            f"{' and '.join(named)} cannot go to the host: {holder} holds {some_queues(queues)}.",
+            f"{' and '.join(named)} cannot return to the host: {holder} holds {some_queues(queues)}.",
             queues=queues,
             remedy=remedy,
         )

@@ -51,8 +51,8 @@ def require_there(request: Request, host: Host, *, over_provisioning: bool) -> N
     holes = absent_queues(present, host)
     if holes:
         raise HostError(
-            f"this host has no queue {some_queues(holes)}, and without it the guest would get nothing of "
-            "its adapter.",
+            f"this host has no queue {some_queues(holes)}, and without it the guest would get no queue "
+            f"of its adapter.",
             queues=holes,
             remedy="See 'apvfio queues'.",
         )

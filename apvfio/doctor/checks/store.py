@@ -58,7 +58,7 @@ def _policy(keeping: StoreFacts, words: Words) -> Check:
             path = words.path(DRAINS)
             return of_error("drains", policy.error, f"mv -T --backup=numbered {path} {path}.damaged")
         return of_error("policy", policy.error, words.edit(POLICY))
-    return ok("policy", f"the policy /{POLICY} is valid, or there is none")
+    return ok("policy", f"the policy /{POLICY} is valid, or does not exist")
 
 
 def _absent_reserved(facts: Facts) -> Iterator[Check]:

@@ -174,7 +174,11 @@ def test_nothing_to_show(libvirtd: Driver, host: SimulatedHost, capsys: pytest.C
         (["--any", "mode=ep11", "--domains", "1"], Exit.USAGE, "either --adapters and --domains"),
         (["--any", "mode=none"], Exit.REQUEST, "mode of --any is 'none'"),
         (["--cards", CCA, "--domains", "1"], Exit.USAGE, "either --adapters and --domains"),
-        (["--cards", CCA, "--any", "mode=cca"], Exit.REQUEST, "mode of --any cannot stand beside --cards"),
+        (
+            ["--cards", CCA, "--any", "mode=cca"],
+            Exit.REQUEST,
+            "mode of --any cannot be combined with --cards",
+        ),
         (["--cards", CCA, "--cards", "mode=ep11"], Exit.REQUEST, "adapters of --cards is missing"),
         (["--cards", "mode=cca,domains=1"], Exit.REQUEST, "--cards has 'domains=1', and knows only mode"),
         (["--cards", "mode=cca,adapters=1,mkvp-wk=1"], Exit.REQUEST, "names the register wk"),

@@ -120,9 +120,12 @@ CARDS = '<ap:any domains="1"><ap:cards mode="cca" adapters="2"/>{}</ap:any>'
         ),
         (
             CARDS.replace("domains", 'mode="cca" domains').format(""),
-            "mode of <any> cannot stand beside <cards>",
+            "mode of <any> cannot be combined with <cards>",
         ),
-        (CARDS.replace("domains", "adapters").format(""), "adapters of <any> cannot stand beside <cards>"),
+        (
+            CARDS.replace("domains", "adapters").format(""),
+            "adapters of <any> cannot be combined with <cards>",
+        ),
         (CARDS.format('<ap:cards mode="cca" adapters="255"/>'), "<cards> requests 257 adapters in all"),
         (
             CARDS.format('<ap:cards mode="cca" adapters="1" mkvp-wk="1"/>'),

@@ -44,7 +44,7 @@ def test_a_bit_that_only_7_2_refuses(
     assert host.run("masks", "-a", "apmask=+0") == code
     if code:
         assert capsys.readouterr().err == (
-            f"apvfio: apmask 0 (00) cannot go to the host: the mediated device {mdev(3)} holds 00.0001. "
+            f"apvfio: apmask 0 (00) cannot return to the host: the mediated device {mdev(3)} holds 00.0001. "
             "Stop the guest or remove the mediated device first.\n"
         )
     assert (masks(host)[0][2] == "7") == bool(code)
@@ -86,7 +86,7 @@ def test_one_dimension_of_a_device_holds_nothing(host: SimulatedHost) -> None:
 def test_a_lease_keeps_its_bits(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.start(a_request("0,10", "1,2,4"))
     assert host.run("masks", "-a", "apmask=+10,+0") == 3
-    assert "apmask 0,10 (00, 0a) cannot go to the host: guest g1 holds 00.0001" in capsys.readouterr().err
+    assert "apmask 0,10 (00, 0a) cannot return to the host: guest g1 holds 00.0001" in capsys.readouterr().err
     # A lease whose device somebody has removed is over, and its bits are the host's again.
     host.write(f"sys/devices/vfio_ap/matrix/{mdev(1)}/remove", "1")
     assert host.run("masks", "-a", "apmask=+10") == 0
@@ -100,7 +100,7 @@ def test_a_lease_freed_by_domains_keeps_those(
 ) -> None:
     host.start(a_request("0,1,10", "1"))
     assert host.run("masks", "-a", "aqmask=0-255") == 3
-    assert "aqmask 1 (0001) cannot go to the host: guest g1 holds" in capsys.readouterr().err
+    assert "aqmask 1 (0001) cannot return to the host: guest g1 holds" in capsys.readouterr().err
 
 
 def test_a_guest_is_named_beside_its_device(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def call(machine: Machine, operation: str) -> int:
 def test_a_start_that_nobody_waits_for_has_nothing() -> None:
     machine = Machine()
     before = machine.snapshot()
-    with pytest.raises(ApvfioError, match="guest g1: nothing waits for its start any more"):
+    with pytest.raises(ApvfioError, match="guest g1: the program that requested its start has ended"):
         start_guest(machine, a_request("0", "1"), abandoned=yes)
     assert machine.snapshot() == before
     assert machine.sysfs.written == []

@@ -59,7 +59,7 @@ def test_no_entry_is_there_twice() -> None:
 
 def test_every_error_says_what_to_do() -> None:
     """But for those that quote somebody else, and those that nobody is there to read."""
-    others = {"libvirt refused: <>.", "nothing waits for its start any more."}
+    others = {"libvirt refused: <>.", "the program that requested its start has ended."}
     completed = {
         "it was interrupted.",  # migration says where the guest is,
         "libvirt did not end the migration.",  # and what to do then
