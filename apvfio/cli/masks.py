@@ -195,7 +195,8 @@ def _effects(change: MaskChange, *, dry_run: bool) -> Iterator[str]:
         if queues:
             yield f"apvfio: the host {verb} {count_queues(len(queues))}: {some_queues(queues, _SHOWN)}"
     if change.steps and not (change.lost or change.returned):
-        yield f"apvfio: no queue {'would change' if dry_run else 'changes'} hands"
+        neither = "would neither lose nor get" if dry_run else "neither loses nor gets"
+        yield f"apvfio: the host {neither} a queue"
 
 
 def _steps(change: MaskChange) -> Iterator[str]:

@@ -185,7 +185,7 @@ def test_collateral_is_told_before(host: SimulatedHost, capsys: pytest.CaptureFi
         "apvfio: the host loses 4 queues: 00.0001, 00.0002, 00.0004, 00.001b",
         "apvfio: the host loses 2 queues: 01.001b, 0a.001b",
         "apvfio: the host gets 3 queues: 00.0001, 00.0002, 00.0004",
-        "apvfio: no queue changes hands",
+        "apvfio: the host neither loses nor gets a queue",
     ]
 
 

@@ -147,7 +147,7 @@ def test_a_host_that_is_to_use_overrides_is_warned_of(
 ) -> None:
     host.write(POLICY, 'mechanism = "overrides"\n')
     assert host.run("masks", "-a", "apmask=-20") == 0
-    assert "which the kernel refuses until all mask bits are set" in capsys.readouterr().err
+    assert "the kernel refuses them until all mask bits are set" in capsys.readouterr().err
     # It is shut now: no news.
     assert host.run("masks", "-a", "apmask=-21") == 0
     assert "shut" not in capsys.readouterr().err
