@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from apvfio.cli.host_options import add_connect, add_json, print_json, whole_number
@@ -138,8 +137,7 @@ def _run(args: argparse.Namespace, ends: Ends, mover: Mover, uuid: str) -> int:
         steps = stages.stages_ahead(seen, by_kernel=True)
     if not args.json:
         if why_unplugged and args.by_kernel != by_kernel.NEVER:
-            said = f"queues are unplugged for the move: {why_unplugged}"
-            print_lines([f"apvfio: guest {printable(traveller.name)}: {said}"], sys.stderr)
+            _warn(traveller, [f"queues are unplugged for the move: {why_unplugged}"])
         _warn(traveller, warnings)
     if not args.dry_run:
         (mover.go_back if args.back else mover.go)()
