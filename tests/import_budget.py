@@ -18,7 +18,8 @@ SLOW = {
 }  # fmt: skip
 """Each of these takes milliseconds to load, itself or with what it brings along."""
 OTHERS = {
-    "apvfio.model.cards", "apvfio.model.criteria", "apvfio.engine.rollback",
+    "apvfio.model.cards", "apvfio.model.criteria", "apvfio.model.criteria_texts", "apvfio.engine.rollback",
+    "apvfio.domain.annotated_criteria", "apvfio.engine.lost_overrides",
     "apvfio.store.definitions", "apvfio.events.queue_history", "apvfio.libvirt.guests",
     "apvfio.kernel.lszcrypt", "apvfio.engine.master_keys", "apvfio.store.mkvps_file",
     "apvfio.model.master_keys", "apvfio.plan.secure_execution",
