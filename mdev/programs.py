@@ -28,7 +28,7 @@ class ProgramError(Exception):
     def __init__(self, why: str, code: int) -> None:
         super().__init__(why)
         self.code = code
-        """What a shell or timeout(1) would exit with."""
+        """The exit codes of a shell and of timeout(1)."""
 
 
 def find(name: str) -> str | None:

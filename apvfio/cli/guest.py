@@ -102,7 +102,7 @@ def _list(args: argparse.Namespace) -> int:
 _HEADINGS = ("GUEST", "STATE", "REQUEST", "NOW")
 _GAP = 2
 _NARROWEST = 12
-"""Columns below which what a guest requests is not squeezed: each guest gets lines of its own then."""
+"""The least width of the column with the requests; below it, each guest gets lines of its own."""
 _LONGEST_NAME = 30
 
 
@@ -114,7 +114,7 @@ class _Row(NamedTuple):
     asks: str
     now: str
     color: str
-    """Of what there is to say of it now: that of a problem, of a warning, or ''."""
+    """The color of the guest's state: that of a problem, of a warning, or ''."""
 
 
 def guests_text(standings: Sequence[GuestStatus], pairs: Sequence[Pair], look: Look) -> Iterator[str]:

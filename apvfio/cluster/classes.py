@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PREFIX = "ap-"
 """What the name of each utilization attribute of apvfio's begins with."""
 _OLDEST = 4
-"""The oldest generation that vfio_ap serves: whoever requests a CEX4 or newer requests any card."""
+"""The oldest generation that vfio_ap supports: a request for CEX4 or newer is a request for any card."""
 _KEY_DIGITS = 16
 """Digits of a master key's pattern in the name of a class: the shortest pattern has as many."""
 
@@ -51,7 +51,7 @@ class QueueClass(NamedTuple):
     """The master keys that each queue has."""
     adapters: int = 1
     domains: int = 1
-    """The size of what is counted: a queue, or a row of several adapters or of several domains."""
+    """The size of one unit: a queue, or a row of several adapters or of several domains."""
 
     @property
     def attribute(self) -> str:

@@ -32,11 +32,11 @@ class Check(NamedTuple):
     state: str
     sentence: str
     remedy: str = ""
-    """What to do, in a sentence."""
+    """The remedy, in a sentence."""
     commands: tuple[str, ...] = ()
     """The same as lines for a shell."""
     code: int = Exit.HOST
-    """What the program ends with if this is the first problem."""
+    """The exit code if this is the first problem."""
     guest: str = ""
     """The guest it is about: untrusted text."""
     queues: tuple[Apqn, ...] = ()

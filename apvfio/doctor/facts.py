@@ -90,7 +90,7 @@ class KernelFacts(NamedTuple):
     has_host_driver: bool
     autoprobe: bool
     boot_masks: bool
-    """Whether masks were set as parameters of the boot: what they clear is meant to be."""
+    """Whether masks were set as boot parameters: the bits that they clear are clear on purpose."""
     module: str
     """What keeps vfio_ap from being loaded: `BLACKLISTED`, `NO_MODULE`, or '' as far as one can tell."""
     blocked_by: str
@@ -102,7 +102,7 @@ class KernelFacts(NamedTuple):
     attached: frozenset[str]
     """The mediated devices that a guest has attached, or a process has open."""
     bus: bool = True
-    """Whether the AP bus is there, even if what it says cannot be read."""
+    """Whether the AP bus exists, even if its attributes cannot be read."""
     guest_matrix: bool = True
     """Whether mediated devices have the file ``guest_matrix``; True also if nothing tells."""
 
@@ -138,7 +138,7 @@ class StoreFacts(NamedTuple):
     ledger: Seen[Ledger]
     stored: Seen[StoredMasks]
     lock_holder: str
-    """Who has held apvfio's own lock for some time, '' for nobody."""
+    """The process that has held apvfio's own lock for some time, '' for none."""
     s390_lock: Seen[S390Lock | None]
     """None if nobody holds it."""
     differences: tuple[str, ...]
@@ -262,7 +262,7 @@ class XmlFacts(NamedTuple):
     uuid: str = ""
     annotated: bool = False
     line: int = 0
-    """Where the annotation, or what is wrong in it, stands."""
+    """The line of the annotation, or of the fault in it."""
     device: str = ""
     """The uuid of its vfio-ap device as it is written, '' if it has none."""
     kind: str = ""
@@ -300,7 +300,7 @@ class GuestFacts(NamedTuple):
     unseen: tuple[Apqn, ...] = ()
     """Queues of its lease that are on the host and do not reach it, though it runs."""
     known: Matrix | None = None
-    """What a guest that says nothing of its queues was last given, as ledger and audit log know."""
+    """The last queues of a guest without a request, from ledger and audit log."""
 
 
 class ClusterFacts(NamedTuple):
@@ -332,7 +332,7 @@ class Facts(NamedTuple):
     rights: bool
     """Whether one looks as root."""
     mdevctl: bool
-    """Whether mdevctl is installed on the host; False where nobody can tell."""
+    """Whether mdevctl is installed on the host; False if that cannot be determined."""
     named: str = ""
     """The guest that was asked about, '' if all are."""
     cluster: ClusterFacts | None = None

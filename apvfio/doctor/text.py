@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MARKS = {OK: "ok", WARNING: "warning", PROBLEM: "PROBLEM", SKIPPED: "-"}
 _DECISIVE = ("ap-bus", "policy", "ledger", "connection", "guest", "start")
-"""Checks without which nobody can say that guests start."""
+"""Checks that are necessary to say that guests start."""
 _LONGEST = 1000
 
 

@@ -30,7 +30,7 @@ SECURE_EXECUTION = "s390-pv"
 """The type of ``<launchSecurity>`` that a Secure Execution guest has (libvirt: formatdomain)."""
 _VFIO_AP = {"mode": "subsystem", "type": "mdev", "model": "vfio-ap"}
 _PIECE = 1 << 20
-"""Bytes that expat gets at once: what a handler refuses it reads to the end of the piece."""
+"""Bytes that expat gets at once: after a handler has refused the XML, expat reads to the end of them."""
 _IDEOGRAPHS = range(0x4E00, 0x9FA6)
 _INVALID_TOKEN = 4
 """XML_ERROR_INVALID_TOKEN in expat.h."""

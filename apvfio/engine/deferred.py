@@ -26,7 +26,7 @@ DIRECTORY = "run/apvfio/deferred"
 QUICKEST = 0.03
 """Seconds that a queue takes to the host at best: vfio_ap looks every 20 ms whether its reset is over."""
 _UNHEARD = 600
-"""Seconds after which nobody seems to take up what is deferred: the path unit was stopped."""
+"""Seconds after which deferred returns count as not taken up: the path unit was stopped."""
 _TURN = 2.0
 """Seconds to hold the lock for while there is much to return: a starting guest waits for it."""
 _FIRST = 8

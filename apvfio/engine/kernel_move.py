@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from apvfio.plan.start_plan import Plan
 
 _ALLOWED = (REMOVE, CREATE, ASSIGN)
-"""What a start may do meanwhile: its device alone."""
+"""What a start may do meanwhile: create its device."""
 
 
 def require_still(ledger: Ledger) -> None:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def changed_lease(
     system: System, lease: Lease, host: Host, signs: Evidence, stopped: Callable[[Lease], bool]
 ) -> Lease | None:
-    """Return what has become of ``lease``, None if nothing has.
+    """Return ``lease`` with its new state, None if nothing has changed.
 
-    It ends if its guest has stopped, by record or because no process of it is left; if somebody has removed
-    its device, since the guest has lost the queues and a new device would not bring them back; and if it is
-    still starting, since the call that started it has died and libvirt has counted that as a failed start.
-    No lease ends while something shows that its guest has the device.
+    A lease ends in three cases. Its guest has stopped: a record says so, or no process of the guest is left.
+    Its device was removed: the guest has lost the queues, and a new device would not bring them back. It is
+    still starting: the call that started it has died, and libvirt has counted that as a failed start. No
+    lease ends while a sign shows that its guest has the device.
     """
     if lease.kernel_move and not system.lives(lease.kernel_move):
         settled = lease.settled(host.mdevs.get(lease.mdev))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from apvfio.model.text import WarningText
 
 _TURNS = 3
-"""The device gets back what it had; what it no longer has is returned; what that leaves to do."""
+"""The device gets its former matrix, and the other queues are returned; the steps that are left."""
 
 
 def plan_change(
@@ -71,12 +71,12 @@ def apply_change(
     *,
     wanted: Matrix | None = None,
 ) -> LivePlan:
-    """Give the running guest's device the queues that ``request`` names; on any error all goes back.
+    """Give the running guest's device the queues of ``request``; after any error, all is undone.
 
-    The errors are those of a start; ConflictError if the guest has no lease that can be changed. It is
-    for good with `commit` only; ``changer`` is the process that will say so. ``annotation`` is what the
-    guest's annotation must be if it is undone, None if that does not change. With ``wanted``, of all queues
-    that satisfy the request's criteria these are given; HostError if they do not satisfy them.
+    The errors are those of a start; ConflictError if the guest has no lease that can be changed. Only
+    `commit` makes the change final; ``changer`` is the process that will call it. ``annotation`` is the
+    guest's annotation in case of a rollback, None if it does not change. With ``wanted``, of all queues that
+    satisfy the request's criteria the guest gets these; HostError if they do not satisfy them.
     """
     with system.lock():
         saved = ledger_file.load(system.files, system.boot_id)

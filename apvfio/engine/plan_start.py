@@ -106,13 +106,13 @@ def planned(
     *,
     known: CardFacts | None = None,
 ) -> Planned:
-    """Return what ``make`` plans for ``request``, for whose criteria queues are chosen first.
+    """Return what ``make`` plans for ``request``; for criteria, queues are chosen first.
 
-    ``make`` is also given what there is to warn of the queues' master keys. With ``known``, cards and keys
-    that were read before, no card is asked, and there is no such warning.
+    ``make`` also gets the warnings about the queues' master keys. With ``known``, cards and keys that were
+    read before, no card is asked, and there are no such warnings.
 
-    Some rules of the policy are about what the host is left with, and only a plan can tell.
-    Queues that turn out to be needed by the host are left out, and the choice is made again.
+    Some rules of the policy concern the queues that are left to the host, and only a plan shows these. If the
+    host turns out to need a chosen queue, the queue is left out, and the choice is repeated.
     """
     host, ledger, policy = state
     criteria = request.criteria

@@ -41,8 +41,8 @@ def start_guest(
 ) -> Lease:
     """Give a starting guest its queues; return its lease.
 
-    A request that cannot be met leaves the host untouched; if a step fails, all that was done is undone.
-    ``abandoned`` tells, once the lock is held, whether nobody waits for the guest any more: ApvfioError.
+    A request that cannot be met leaves the host untouched; if a step fails, the steps before it are undone.
+    ``abandoned`` is called once the lock is held: if the caller has ended meanwhile, ApvfioError.
     ``expected``: a migration will bring the guest. ``live``: the guest runs, and its device is plugged in.
     """
     with system.lock():

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def stop_guest(system: System, guest_uuid: str, *, recorded: bool = False) -> Outcome:
-    """Return what a guest holds that has stopped; nothing shall be lost, whatever happens to this call.
+    """Return the queues of a guest that has stopped; whatever happens to this call, none is lost.
 
-    The stop is recorded first, unless the caller says that it was ``recorded``: a record that is gone by now
-    was served by another call, and the guest may run again. After an error, the same as those of
-    `release_guest`, the record is left and served by the next call of any kind. What the policy's
-    release-budget does not allow for is left to the systemd unit, if that watches.
+    The stop is recorded first, unless the caller has ``recorded`` it: if that record is gone, another call
+    has served it, and the guest may run again. After an error, one of those of `release_guest`, the record
+    stays, and the next call of any kind serves it. Returns that exceed the policy's release-budget are left
+    to the systemd unit, if it watches.
     """
     recorded = recorded or stop_records.record(system, guest_uuid)
     try:

@@ -114,7 +114,7 @@ class Event(NamedTuple):
     counts: Mapping[str, int] = {}
     """For `COUNTED`: the kinds and how many of each."""
     holds: int = 0
-    """A check sum of who holds what after it, as `apvfio.events.ledger_changes.holding` makes it."""
+    """A checksum of who holds which queues after the event (`apvfio.events.ledger_changes.holding`)."""
 
 
 def to_line(event: Event) -> str:

@@ -51,9 +51,9 @@ PREFIXES = ("/usr/local", "/usr")
 """Below which systemd, udev, man and bash look: systemd.unit(5), udev(7), tmpfiles.d(5), manpath(5)."""
 
 MARK = "Installed by 'apvfio install'; 'apvfio uninstall' removes it."
-"""What every installed file says of itself. A file without it is somebody else's."""
+"""The mark of every installed file. A file without it is another program's."""
 PACKAGED = "Part of the package apvfio."
-"""What it says of itself in a package: the package manager alone may replace it."""
+"""The mark of a packaged file: only the package manager may replace it."""
 
 _COMMENTS = {
     "css": "/* {} */",
@@ -63,7 +63,7 @@ _COMMENTS = {
     "7": '.\\" {}',
     "8": '.\\" {}',
 }
-"""How a kind of file says what is not for who reads it; others do it with #."""
+"""The comment syntax of a kind of file; that of others is #."""
 
 _SCRIPT = 0o755
 _TEXT = 0o644
@@ -92,7 +92,7 @@ class Choices(NamedTuple):
     cockpit: bool = True
     """Whether there is a cockpit to show the page."""
     callouts: str = ""
-    """The one of `CALLOUTS` where mdevctl shall find what frees queues for it, '' for none."""
+    """The one of `CALLOUTS` where mdevctl finds apvfio's callout, '' for none."""
     packaged: bool = False
     """Whether the files are part of a package."""
     packages: str = ""

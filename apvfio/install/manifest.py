@@ -26,7 +26,7 @@ class Record(NamedTuple):
     """Paths below the root, without a leading slash."""
 
     files: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-    """Each file with the digests of what may have been put there: two while it is being replaced."""
+    """Each file with the digests of its possible contents: two while it is being replaced."""
     directories: tuple[str, ...] = ()
     """Those that were not there before, parents first."""
     unfinished: bool = False

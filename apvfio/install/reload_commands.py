@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SELINUX = "/sys/fs/selinux"
 _UDEV = "/run/udev/control"
-"""Where udev listens; in a container nobody does."""
+"""udev's socket; in a container nothing listens there."""
 
 
 class Command(NamedTuple):
@@ -115,7 +115,7 @@ _RELOADS = (
     ("/rules.d/", Command(("udevadm", "control", "--reload"), "udev reads its rules again")),
     ("/catalog/", Command(("journalctl", "--update-catalog"), "journalctl -x explains apvfio's entries")),
 )
-"""What has to be run when files come or go whose path has such a part."""
+"""The commands to run when a file whose path has such a part is installed or removed."""
 
 
 def _reloads(paths: Iterable[str]) -> list[Command]:

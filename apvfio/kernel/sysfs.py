@@ -15,7 +15,7 @@ from apvfio.model.errors import printable
 _PAGE = 4096
 _READ_LIMIT = 1 << 20
 _CHUNK = 1 << 13
-"""More than an attribute has: what is asked for is allocated."""
+"""More bytes than an attribute has; the requested number is allocated."""
 REMOVE_PATIENCE = 10.0
 """Seconds for a device to go: the resets of its queues, begun together, take one or two."""
 SCAN_PATIENCE = 10.0

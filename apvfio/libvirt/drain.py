@@ -61,7 +61,7 @@ class Stays(NamedTuple):
     why: str
     """A clause."""
     must_stop: bool
-    """Whether stopping it is what takes it off the queues."""
+    """Whether the guest must be stopped to remove it from the queues."""
 
 
 class DrainPlan(NamedTuple):

@@ -35,7 +35,7 @@ class KnownGuest(NamedTuple):
     uuid: str
     active: bool
     request: Request | ApvfioError | None
-    """What its next start requests, None for nothing; or what is wrong with it."""
+    """The request of its next start, None without one; or the error in it."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
     saved: bool = False
@@ -54,14 +54,14 @@ class GuestStatus(NamedTuple):
     """Untrusted text."""
     state: str
     request: Request | None
-    """What its next start requests; None if that is nothing, or makes no sense."""
+    """The request of its next start; None if there is none, or an invalid one."""
     lease: Lease | None
     error: ApvfioError | None
-    """Why it could not start, though it does not run; or what is wrong with its annotation."""
+    """Why it cannot start, if it does not run; or the error in its annotation."""
     known: bool
     """Whether this host could be asked."""
     faults: tuple[str, ...] = ()
-    """What keeps it, while it runs, from queues that it holds or had, in clauses."""
+    """What keeps the running guest from queues that it holds or had, in clauses."""
     device: str | None = None
     """The vfio-ap device that it has while it runs."""
 

@@ -203,7 +203,7 @@ class State(NamedTuple):
     active: bool
     """Whether it has a QEMU process."""
     halted: bool
-    """Whether a migration has stopped its processors, and perhaps left it like that; nobody paused it."""
+    """Whether a migration, and not a user, has halted the guest, perhaps for good."""
 
 
 class Guest:

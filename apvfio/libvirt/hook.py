@@ -30,11 +30,12 @@ RECORDED = "recorded"
 
 
 def main(argv: list[str], system: System | None = None, xml: bytes | None = None) -> int:
-    """Serve one call: ``argv`` as libvirt gives it, guest name, operation, sub-operation, extra.
+    """Serve one call; ``argv`` as libvirt gives it: guest name, operation, sub-operation, extra.
 
-    ``xml`` is the domain's XML, standard input if not given. hooks/qemu adds to the arguments of ``release``
-    the guest's uuid, which needs no more, and `RECORDED` if it has recorded the stop. The exit code is
-    0 for all but a refused ``prepare``, whose reason, one line, goes to standard error, thus to virsh's user.
+    ``xml`` is the domain's XML, standard input if not given. For ``release``, which needs only the guest's
+    uuid, hooks/qemu adds the uuid to the arguments, and `RECORDED` if it has recorded the stop. The exit code
+    is 0 except for a refused ``prepare``: its reason, one line, goes to standard error, and so to virsh's
+    user.
     """
     operation = argv[1] if len(argv) > 1 else ""
     serve = _OPERATIONS.get(operation)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from apvfio.libvirt.guests import Guest
 
 PATIENCE = 30.0
-"""Seconds that QEMU has to let go of a device. libvirt itself waits for five and then calls it done."""
+"""Seconds that QEMU has to release a device. libvirt itself waits for five and then reports success."""
 _NAP = 0.1
 
 

@@ -35,7 +35,7 @@ _Spec = type(__spec__)
 _SETTLING = 2.0
 """Seconds after which an update that has replaced this module has replaced the others, too."""
 _LATELY = 1.0
-"""Seconds: what was replaced so shortly before is part of an update that may not have reached all files."""
+"""Seconds: a file that was replaced more recently may belong to an update that is not complete."""
 
 
 def install() -> None:

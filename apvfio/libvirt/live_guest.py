@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from apvfio.plan.start_plan import Plan
 
     Edit = Callable[[], Callable[[], None]]
-    """Changes the guest's definition; what takes that back is returned."""
+    """Changes the guest's definition; returns the function that undoes the change."""
 
 
 class _Life(NamedTuple):

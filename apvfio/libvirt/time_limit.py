@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _INTERRUPTED = 2.0
-"""Seconds that a change has to end after SIGINT, so that whoever undoes it does not race with it."""
+"""Seconds that a change has to end after SIGINT, so that its undoing does not race with it."""
 
 
 def bounded(call: Callable[[], T], seconds: float | None, *, changing: bool = False) -> T:

@@ -62,7 +62,7 @@ class Users(NamedTuple):
     devices: tuple[ForeignDevice, ...]
     definitions: tuple[DefinedDevice, ...]
     usage: Usage
-    """What the host itself does with them."""
+    """The host's own use of the queues."""
 
     @property
     def owners(self) -> dict[Apqn, Owner]:

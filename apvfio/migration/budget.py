@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHARE = 3
-"""What part of the limit is kept for the way back: a third,"""
+"""The part of the limit that is reserved for undoing the migration: a third,"""
 _RESERVE = 20.0
 """but no more than these seconds."""
 _LAST = 10
-"""What part of the limit is kept for the last questions, to which a host may not answer: a tenth,"""
+"""The part of the limit that is reserved for the last questions, which a host may not answer: a tenth,"""
 _AT_MOST = 3.0
 """but no more than these seconds."""
 _BACK = 60.0

@@ -35,7 +35,7 @@ NEVER, AUTO, ONLY = "never", "auto", "only"
 WAYS = (NEVER, AUTO, ONLY)
 """Whether the kernel is to migrate the guest's device: not at all, where it can, or in no other way."""
 UNASKED = "--by-kernel was not given"
-"""Why a guest's device is unplugged where nobody wants anything else, in a clause."""
+"""Why a guest's device is unplugged if the option was not given, in a clause."""
 _LONGEST = 300
 _SAME_KEYS = (
     "Load the same master keys there, or unplug the queues for the move: --by-kernel auto --other-keys."

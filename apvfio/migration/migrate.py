@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _BEAT = 0.2
 _CLEANUP = 10.0
-"""Seconds that libvirt has to end what came to nothing,"""
+"""Seconds that libvirt has to end a failed migration,"""
 _RESTART = 3.0
 """and to be there again."""
 
@@ -97,7 +97,7 @@ class Mover:
         self.done: list[str] = []
         """The steps taken so far, of `apvfio.migration.stages`."""
         self.warnings: list[str] = []
-        """What came to nothing without harm to the guest, in clauses."""
+        """Failures without harm to the guest, in clauses."""
 
     def see(self) -> GuestPlaces:
         """Where the guest is now."""

@@ -11,7 +11,7 @@ ABSENT = "absent"
 RUNS = "runs"
 """Also if an administrator has paused it."""
 HALTED = "halted"
-"""A migration has stopped its processors: it is not known by this host alone whether it goes on elsewhere."""
+"""A migration has halted the guest: this host alone does not know whether it runs elsewhere."""
 UNKNOWN = "unknown"
 """libvirt does not answer."""
 

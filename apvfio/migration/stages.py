@@ -49,11 +49,11 @@ WORDS = {
 
 
 def stages_ahead(seen: GuestPlaces, *, by_kernel: bool = False) -> list[str]:
-    """The steps until the guest has its queues at the destination, none if it has.
+    """Return the steps until the guest has its queues at the destination, none if it has them.
 
-    With ``by_kernel`` the kernel takes the device of a guest that has it here along.
-    ConflictError if it is on both hosts, RequestError if it runs nowhere or has no queues, HostError if one
-    of the hosts does not answer.
+    With ``by_kernel``, the kernel migrates the device of a guest that has it here. ConflictError if the guest
+    is on both hosts, RequestError if it runs nowhere or has no queues, HostError if one of the hosts does not
+    answer.
     """
     here, there = seen.here, seen.there
     _require_answers(seen)
@@ -74,11 +74,11 @@ def stages_ahead(seen: GuestPlaces, *, by_kernel: bool = False) -> list[str]:
 
 
 def stages_back(seen: GuestPlaces, *, asked: bool = True) -> list[str]:
-    """The steps until the guest has its queues here, and nothing is held for it at the destination.
+    """Return the steps until the guest has its queues here, and none are held at the destination.
 
-    Where the guest runs here the destination need not answer. ``asked`` tells that the administrator wants
-    the guest here: then one that a migration has halted here, and that runs nowhere else, goes on here.
-    The errors are those of `stages_ahead`; ConflictError also if it has arrived with its queues.
+    If the guest runs here, the destination need not answer. ``asked`` says that the administrator wants the
+    guest here: then a guest that a migration has halted here, and that runs nowhere else, is resumed here.
+    The errors are those of `stages_ahead`; ConflictError also if the guest has arrived with its queues.
     """
     here, there = seen.here, seen.there
     end = [END_THERE] if there.state == HALTED else []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CCA = "cca"
 EP11 = "ep11"
 MODES = ("accel", CCA, EP11)
-"""What a Crypto Express adapter can be set up as."""
+"""The modes of a Crypto Express adapter."""
 KEYLESS = "accel"
 REGISTERS = {KEYLESS: (), CCA: ("aes", "apka", "asym"), EP11: ("wk",)}
 """For each mode the registers with the current master keys (cex:cca_mkvps_show, ep11_mkvps_show)."""

@@ -39,7 +39,7 @@ _MKVPS = ("mkvp", *(f"mkvp-{register}" for mode in MODES for register in REGISTE
 CARD_ATTRIBUTES = ("mode", "adapters", "min-generation", "generations", *_MKVPS)
 """Those of ``<cards>``, and the keys of ``--cards``."""
 SHARED_ATTRIBUTES = ("domains", CONTROL)
-"""Those of ``<any>`` that may stand beside ``<cards>``."""
+"""The attributes of ``<any>`` that can be combined with ``<cards>``."""
 ATTRIBUTES = (*CARD_ATTRIBUTES[:2], "domains", *CARD_ATTRIBUTES[2:], CONTROL)
 """Those of ``<any>``."""
 

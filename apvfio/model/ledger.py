@@ -66,7 +66,7 @@ class Lease(NamedTuple):
     since: int = 0
     """When the guest got its queues, in seconds since the boot."""
     before: LeaseBefore | None = None
-    """What it goes back to if the change that is under way is not kept."""
+    """The state to which the lease returns if the present live change is rolled back."""
     expected: bool = False
     """Whether a migration brings the guest, or may bring it back: its device waits for it here."""
     live_change: LiveChange | None = None
@@ -115,17 +115,17 @@ class Ledger(NamedTuple):
     pending: MaskBits = MaskBits()
     """The mask bits that apvfio cleared and the host shall have back."""
     overrides: Mapping[Apqn, str] = {}
-    """The queues whose ``driver_override`` apvfio set, and what it was before."""
+    """The queues whose ``driver_override`` apvfio has set, with the former value."""
     offline_queues: frozenset[Apqn] = frozenset()
     """The queues that were offline when they were taken: a driver that gets a queue puts it online."""
     mechanism: str = ""
     """The mechanism chosen for this boot with ``apvfio mechanism``, '' if none was."""
     last_given: Mapping[str, Matrix] = {}
-    """What a guest, by its uuid, that asks by criteria was last given in this boot: it gets it again."""
+    """The last queues in this boot of each guest with criteria, by its uuid: it gets them again."""
     last_holder: Mapping[Apqn, str] = {}
     """The guest, by its name, that had each queue last in this boot."""
     claims: Mapping[str, Claim] = {}
-    """What is kept free for devices that mdevctl is about to make, by their uuids."""
+    """The claims for devices that mdevctl is about to create, by uuid."""
     cleared_by_admin: MaskBits = MaskBits()
     """The mask bits that an administrator cleared with ``apvfio masks`` in this boot."""
     cleared_by_others: MaskBits = MaskBits()

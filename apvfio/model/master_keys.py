@@ -34,7 +34,7 @@ class SeenKeys(NamedTuple):
     seen: str
     """When they were read, as every ``--json`` writes times."""
     fresh: bool = False
-    """Whether they were read just now, and so are what the queue has."""
+    """Whether they were read just now, and are therefore certain."""
 
     @property
     def mkvps(self) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ class Times(NamedTuple):
     """How long apvfio waits for others, in seconds."""
 
     release_wait: float = 3
-    """For the last guest to let go of a device when that is removed: its queues are being reset."""
+    """For QEMU to release a device that is to be removed, while its queues are reset."""
     lock_wait: float = 60
     """For the locks, all those of one call together: for another apvfio, and for tools of s390-tools,
     which were seen to hold theirs for 14 s while the kernel reset queues slowly."""
     release_budget: float = 0
-    """For a hook to return queues once the device is removed; what would take longer is left to the unit."""
+    """For a hook to return queues after the device is removed; longer returns are left to the unit."""
 
 
 class Policy(NamedTuple):

@@ -24,7 +24,7 @@ class Request(NamedTuple):
     free_by: str = ""
     """``adapters`` or ``domains`` where the guest names the option to free its queues by, else ''."""
     criteria: Criteria | None = None
-    """What the queues must be like, if the guest does not name them."""
+    """The properties of the queues, if the guest does not request ids."""
     source: str = "its annotation"
     """Where it was read, for messages."""
     secure: bool = False

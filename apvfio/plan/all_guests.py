@@ -42,7 +42,7 @@ class AllGuests(NamedTuple):
     """Why the others cannot start, whoever else runs."""
     conflicts: tuple[Conflict, ...]
     joint_plan: JointPlan | None
-    """None if no choice of ways leaves the host what the policy reserves for it."""
+    """None if no combination of options leaves the host its reserved queues."""
     warnings: tuple[str, ...]
     """What to warn of when all of them run, in sentences."""
 

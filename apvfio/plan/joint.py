@@ -33,7 +33,7 @@ class JointPlan(NamedTuple):
     adapters: IdSet
     domains: IdSet
     collateral: tuple[Apqn, ...]
-    """Queues the host loses beside those that guests requested."""
+    """The collateral queues."""
     least: int
     """No choice loses fewer queues unasked; the same as these are, unless the search had to end before."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 IMPOSSIBLE = 1 << 60
 QUEUE = 1 << 10
-"""What one lost queue weighs against one cleared bit: there are 512 bits at most."""
+"""The weight of one lost queue in cleared bits: there are 512 bits at most."""
 EFFORT = 1_000_000
 """Rows looked at, over all partial choices, once there is an answer: a second or so."""
 WALKS = 3

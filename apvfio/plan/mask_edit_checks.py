@@ -58,7 +58,7 @@ class Loss(NamedTuple):
     whom: str
     queues: tuple[Apqn, ...]
     policy: Policy
-    """What of the policy has a say in it."""
+    """The rules of the policy that apply."""
 
 
 def losses(before: MasksBefore, change: MaskChange) -> Iterator[Loss]:

@@ -43,7 +43,7 @@ class Option(NamedTuple):
     leans_on: int
     """How many of the pending returns must wait for this guest's sake."""
     objections: tuple[Objection, ...] = ()
-    """What the host's own needs have against it."""
+    """The objections to it from the host's own needs."""
 
     @property
     def closed(self) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apvfio.model.matrix import Apqn, Matrix
 
 OVERRIDE_OPTION = Option(name=BY_OVERRIDES, clear=MaskBits(), collateral=(), reserved=(), stuck=0, leans_on=0)
-"""The only option with overrides, which costs nobody anything."""
+"""The only option with overrides, which has no collateral queues."""
 
 
 def to_override(matrix: Matrix, host: Host) -> dict[Apqn, str]:

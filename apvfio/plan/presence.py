@@ -27,13 +27,13 @@ def absent_control_domains(matrix: Matrix, host: Host) -> IdSet:
 
 
 def require_there(request: Request, host: Host, *, over_provisioning: bool) -> None:
-    """HostError unless ``host`` has all adapters and domains, or could have them with ``over_provisioning``.
+    """HostError unless ``host`` has all adapters and domains, or may lack them (``over_provisioning``).
 
-    Control domains as well: the kernel accepts them all, and gives the guest those that the host controls
-    (vops:vfio_ap_mdev_filter_cdoms).
+    The same holds for control domains: the kernel accepts them all, and gives the guest those that the host
+    controls (vops:vfio_ap_mdev_filter_cdoms).
 
-    A queue that is missing among adapters and domains that are there is refused in any case:
-    the kernel would give the guest nothing of its adapter (vops:vfio_ap_mdev_filter_matrix).
+    A single missing queue of existing adapters and domains is refused in any case: the kernel would give the
+    guest no queue of its adapter (vops:vfio_ap_mdev_filter_matrix).
     """
     matrix, source = request.matrix, request.source
     if over_provisioning:

@@ -52,12 +52,12 @@ def choose_queues(
     kept: frozenset[Apqn] = frozenset(),
     avoid: frozenset[Apqn] = frozenset(),
 ) -> Matrix:
-    """The matrix for the request's criteria; HostError says what ruled out which queues.
+    """Return the matrix for the request's criteria; HostError says what ruled out which queues.
 
-    ``kept`` are queues that the host needs beyond those the policy reserves, ``avoid`` those
-    that the guest shall not have, whoever else has them. PolicyError if only queues that must
-    stay with the host are in the way. Where the request names a master key, one that was read just now comes
-    before any that is remembered, for as many kinds of adapters as possible.
+    ``kept`` are queues that the host needs beyond those that the policy reserves, ``avoid`` those that the
+    guest must not have, whoever has them. PolicyError if only queues that must stay with the host are in the
+    way. If the request names a master key, queues whose key was read just now come before queues with a
+    remembered key, for as many kinds of adapters as possible.
     """
     criteria = request.criteria
     if criteria and criteria.names_keys and any(not seen.fresh for seen in known.keys.values()):

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     keeps: Matrix | None = None
     """What the guest has until it stops if it runs: then the plan is that of its next start."""
     keys: Mapping[Apqn, SeenKeys] = {}
-    """What is known of the master keys that the guest would find, in a preview."""
+    """The known master keys of the queues, in a preview."""
 
     @property
     def lease(self) -> Lease:
@@ -131,11 +131,11 @@ def make_plan(
     *,
     defer: bool = False,
 ) -> Plan:
-    """The cheapest plan that ``host`` and ``policy`` allow, or an error that names guest and queues.
+    """Return the cheapest plan that ``host`` and ``policy`` allow; an error names guest and queues.
 
-    With ``defer`` it leaves returns that the kernel would make slowly, by resets, to the systemd unit.
+    With ``defer``, returns that would take the kernel long, because of resets, are left to the systemd unit.
 
-    A guest that starts is not running: what it still holds of an earlier life comes to its end.
+    A guest that starts is not running: a lease that it still has from an earlier run ends.
     """
     ledger = ledger.with_ending(request.guest_uuid)
     try:

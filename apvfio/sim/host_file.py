@@ -45,7 +45,7 @@ _SKELETON: dict[str, Entry] = {
     "run/apvfio/": {"mode": "0700"},
     "run/lock/": "",
 }
-"""What every simulated host has from the start."""
+"""The files of every new simulated host."""
 
 
 class SimSystem:

@@ -14,7 +14,7 @@ from apvfio.sim import json_fields
 from apvfio.sim.profile import profile_named
 
 MODES = ("accel", "cca", "ep11")
-"""What a Crypto Express adapter can be set up as."""
+"""The modes of a Crypto Express adapter."""
 MODULES: dict[str, tuple[str, ...]] = {
     "ap": (),
     "zcrypt": ("ap",),
@@ -23,7 +23,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "mdev": (),
     "vfio_ap": ("ap", "vfio", "mdev"),
 }
-"""Every module there is, and what it needs."""
+"""Every module, and the modules that it needs."""
 _NOTHING = Matrix()
 
 

@@ -56,9 +56,9 @@ class VfioAp:
     def remove(self, uuid: str, text: str) -> None:
         """Remove the device, unless ``text`` is 0 (msys:remove_store).
 
-        One that is open makes the write wait. Since 6.12 QEMU is asked to let go, does, and goes
-        on without it (vops:vfio_ap_mdev_request). Before, the write waits for the guest's end, and
-        always does for a process that is not QEMU; as nothing can wait here, it is EBUSY.
+        If the device is open, the write waits. Since 6.12 QEMU is asked to release it, does so, and continues
+        without it (vops:vfio_ap_mdev_request). Before 6.12, and always for a process that is not QEMU, the
+        write waits until the process ends; as nothing can wait here, it is EBUSY.
         """
         try:
             wanted = kstrtoul(text)

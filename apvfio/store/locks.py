@@ -41,7 +41,7 @@ class Patience:
 
     def __init__(self, seconds: float = WAIT, waited: float = 0) -> None:
         self.seconds = seconds
-        """What it waits in all, for messages."""
+        """The total wait, for messages."""
         self._left = max(0.0, seconds - waited)
 
     @contextmanager

@@ -17,7 +17,7 @@ from apvfio.model.errors import FileError, HostError
 
 _OTHERS_MAY_WRITE = 0o022
 _CHUNK = 1 << 16
-"""Bytes to ask for at once: what is asked for is allocated."""
+"""Bytes to request at once; the requested number is allocated."""
 _REMEDIES = {
     EIO: "See the kernel's log for errors of that medium: 'dmesg'.",
     ELOOP: "Remove the link.",
