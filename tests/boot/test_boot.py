@@ -251,7 +251,7 @@ class TestBoot:
         for name in GUESTS:
             host.virsh("destroy", name)
         assert status(host)["pending"]["apmask"] == "0,2,10"
-        assert f"Who had which queue when stays in {AUDIT_LOG}" in host.apvfio("uninstall")
+        assert f"The audit log stays in {AUDIT_LOG}" in host.apvfio("uninstall")
         gone = there - installation(host)
         assert "/etc/libvirt/hooks/qemu.d" in gone
         assert "/run/apvfio" in gone
