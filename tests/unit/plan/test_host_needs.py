@@ -340,7 +340,7 @@ def test_an_id_that_no_host_of_this_kind_can_have() -> None:
 def test_a_queue_missing_in_the_midst_of_others_would_cost_the_guest_its_adapter() -> None:
     host = a_host()
     del host.drivers[Apqn(1, 2)]
-    with pytest.raises(HostError, match=r"no queue 01\.0002, and without it the guest would get nothing"):
+    with pytest.raises(HostError, match=r"no queue 01\.0002, and without it the guest would get no queue"):
         make_plan(a_request("0-1", "2"), host, NO_LEASES, Policy(over_provisioning=True))
     assert make_plan(a_request("0-1", "4,9"), host, NO_LEASES, Policy(over_provisioning=True)).warnings
 
