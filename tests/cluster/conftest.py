@@ -40,12 +40,16 @@ def one_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes
 
 @pytest.fixture
 def three(one_cluster: ThreeNodes) -> Iterator[ThreeNodes]:
-    """The cluster with all nodes online and all guests running; no guest may run on two hosts."""
+    """The cluster with all nodes online and all guests running.
+
+    No guest may run on two hosts, and no queue have two owners, whatever the test does.
+    """
     one_cluster.mend()
     one_cluster.wait_for(GUESTS)
     one_cluster.wait_idle()
     yield one_cluster
     assert one_cluster.watcher.twice() == []
+    assert one_cluster.watcher.shared() == []
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,10 +17,13 @@ from cluster.settled import GUESTS, settled
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Iterator
 
+    from cluster.lab_node import LabNode
     from cluster.three_nodes import ThreeNodes
 
 pytestmark = pytest.mark.slow
+SSHD = "/usr/sbin/sshd -D -e"
 QEMU = "qemu-system-s390x"
 
 
@@ -90,22 +93,36 @@ def test_a_guest_is_moved_live(three: ThreeNodes, rng: random.Random) -> None:
     assert f"apvfio_migration_{guest}" not in three.attributes(before[guest])
 
 
-def test_a_destination_that_refuses_leads_to_a_running_guest(three: ThreeNodes, rng: random.Random) -> None:
+@pytest.mark.parametrize("lacks", ["device", "ssh"])
+def test_a_destination_that_refuses_leads_to_a_running_guest(
+    three: ThreeNodes, rng: random.Random, lacks: str
+) -> None:
     before = settled(three)
     guest = rng.choice([*GUESTS])
     target = rng.choice(sorted({*three.nodes} - {before[guest]}))
-    node = three.nodes[target]
-    node.sh(
-        "touch /var/lib/libvirt/full"
-    )  # no device can be plugged in there, but a guest can start with one
-    try:
-        with moved(three, guest, target):
-            assert settled(three) == {**before, guest: target}
-            assert shows_failure(three, guest, "migrate_to", before[guest])
-            assert "Bus 'ap-bus' is full" in three.attributes(before[guest])[f"apvfio_migration_{guest}"]
-            assert f"apvfio_migration_{guest}" in three.state()
-    finally:
-        node.sh("rm /var/lib/libvirt/full")
+    with _refusing(three.nodes[target], lacks) as sentence, moved(three, guest, target):
+        assert settled(three) == {**before, guest: target}
+        assert shows_failure(three, guest, "migrate_to", before[guest])
+        assert sentence in three.attributes(before[guest])[f"apvfio_migration_{guest}"]
+        assert f"apvfio_migration_{guest}" in three.state()
+
+
+@contextmanager
+def _refusing(node: LabNode, lacks: str) -> Iterator[str]:
+    """A node to which no guest can be migrated, though one can start there; what the sentence says of it."""
+    if lacks == "device":
+        node.sh("touch /var/lib/libvirt/full")
+        try:
+            yield "Bus 'ap-bus' is full"
+        finally:
+            node.sh("rm /var/lib/libvirt/full")
+    else:
+        for pid in node.lab.running(SSHD):
+            os.kill(pid, signal.SIGKILL)
+        try:
+            yield "ssh"
+        finally:
+            node.sh(f"{SSHD} </dev/null >/dev/null 2>&1 &")
 
 
 @pytest.mark.parametrize("hangs", ["apvfio", "destination"])

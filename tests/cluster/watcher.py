@@ -5,8 +5,9 @@
 
 It finds the QEMU processes of the cluster's nodes in /proc and asks each, by a monitor of its own, whether
 the guest's processors run. A QEMU that is paused, or that waits for a migration, runs none. A guest that two
-hosts seem to run is asked once more, because two answers are never given at once. Each change, and each
-guest on two hosts, is a line of JSON. The last line says how often it looked.
+hosts seem to run is asked once more, because two answers are never given at once. Once a second it reads
+which queue of a node is whose; a queue that seems to have two owners is read once more. Each change, each
+guest on two hosts, and each queue with two owners is a line of JSON. The last line says how often it looked.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
+from typing import Any
 
+from cluster.queue_owners import queue_owners
 from cluster.watching import MARK, WATCHED
 
 INTERVAL = 0.07
@@ -39,35 +43,50 @@ class Monitor:
         with open(f"/proc/{pid}/status", encoding="utf-8") as file:
             inner = next(line.split()[-1] for line in file if line.startswith("NSpid:"))
         self.status = ""
+        self._path = f"/proc/{pid}/root{WATCHED}/{inner}"
+        self._socket: socket.socket | None = None
         self._held = b""
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(_ANSWER)
-        self._socket.connect(f"/proc/{pid}/root{WATCHED}/{inner}")
-        self._asks({"execute": "qmp_capabilities"})
+        self._asked = 0
 
     def ask(self) -> bool:
-        """Have `status` be what QEMU says now; return whether it has said so."""
-        answer = self._asks({"execute": "query-status"})
+        """Have `status` be what QEMU says now; return whether it has said so.
+
+        One that does not answer keeps its status; one that cannot be reached, yet or any longer, has none.
+        """
+        try:
+            answer = self._ask("query-status")
+        except OSError:
+            self.close()
+            self.status = ""
+            return False
         if answer:
-            self.status = answer["status"]
+            self.status = str(answer["status"])
         return bool(answer)
 
     def close(self) -> None:
-        """Forget it."""
-        self._socket.close()
+        """Forget what was asked."""
+        if self._socket:
+            self._socket.close()
+        self._socket, self._held = None, b""
 
-    def _asks(self, command: dict[str, str]) -> dict[str, str]:
-        self._socket.sendall(json.dumps(command).encode() + b"\n")
+    def _ask(self, command: str) -> dict[str, object]:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(_ANSWER)
+            self._socket.connect(self._path)
+            self._ask("qmp_capabilities")
+        self._asked += 1
+        self._socket.sendall(json.dumps({"execute": command, "id": self._asked}).encode() + b"\n")
         with suppress(TimeoutError):
             while True:
-                line = self._line()
-                if "return" in line:
+                line = self._line(self._socket)
+                if line.get("id") == self._asked:
                     return dict(line["return"])
         return {}
 
-    def _line(self) -> dict[str, dict[str, str]]:
+    def _line(self, monitor: socket.socket) -> dict[str, Any]:
         while b"\n" not in self._held:
-            more = self._socket.recv(65536)
+            more = monitor.recv(65536)
             if not more:
                 raise ConnectionError
             self._held += more
@@ -94,11 +113,8 @@ class Watch:
     def look(self) -> tuple[dict[str, dict[str, str]], list[str]]:
         """By guest and node what its QEMU says; and the guests whose processors run on two nodes."""
         self._find()
-        for pid, monitor in [*self._monitors.items()]:
-            try:
-                monitor.ask()
-            except OSError:
-                self._forget(pid)
+        for monitor in self._monitors.values():
+            monitor.ask()
         seen: dict[str, dict[str, str]] = {}
         running: dict[str, list[int]] = {}
         for pid, monitor in self._monitors.items():
@@ -107,19 +123,17 @@ class Watch:
                 running.setdefault(monitor.guest, []).append(pid)
         return seen, [guest for guest, pids in running.items() if len(pids) > 1 and self._do_all_run(pids)]
 
+    def nodes(self) -> dict[str, str]:
+        """By the name of each node that has a QEMU its root directory."""
+        return {monitor.node: f"/proc/{pid}/root" for pid, monitor in [*self._monitors.items()]}
+
     def _do_all_run(self, pids: list[int]) -> bool:
         """Whether those asked first still run after those asked last did.
 
         A QEMU process that is stopped does not answer, and runs no processors.
         """
-        for pid in pids:
-            try:
-                answers = self._monitors[pid].ask()
-            except (OSError, KeyError):
-                return False
-            if not answers or self._monitors[pid].status != _RUNNING:
-                return False
-        return True
+        monitors = [self._monitors[pid] for pid in pids]
+        return all(monitor.ask() and monitor.status == _RUNNING for monitor in monitors)
 
     def _find(self) -> None:
         now = time.monotonic()
@@ -147,11 +161,42 @@ class Watch:
             monitor.close()
 
 
+class Queues(threading.Thread):
+    """Looks at the queues, beside the other looks."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(daemon=True)
+        self._watch = watch
+        self.looks = 0
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        before: dict[str, dict[str, list[str]]] = {}
+        while True:
+            for node, root in self._watch.nodes().items():
+                with suppress(OSError):
+                    owners = queue_owners(root)
+                    self.looks += 1
+                    if owners != before.get(node):
+                        before[node] = owners
+                        _say({"t": time.time(), "node": node, "queues": owners})
+                    if doubtful := _shared(owners):
+                        for queue in doubtful & _shared(queue_owners(root)):
+                            _say({"t": time.time(), "node": node, "shared": queue, "owners": owners[queue]})
+            time.sleep(1)
+
+
+def _shared(owners: dict[str, list[str]]) -> set[str]:
+    return {queue for queue, found in owners.items() if len(found) > 1}
+
+
 def main(argv: list[str]) -> int:
     """Watch until SIGTERM."""
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     watch = Watch(argv[1])
+    queues = Queues(watch)
+    queues.start()
     begin, looks, longest, before = time.time(), 0, 0.0, None
     last = begin
     while not ended:
@@ -165,7 +210,15 @@ def main(argv: list[str]) -> int:
         for guest in twice:
             _say({"t": now, "twice": guest})
         time.sleep(max(0.0, INTERVAL - (time.time() - now)))
-    _say({"t": time.time(), "looks": looks, "seconds": time.time() - begin, "longest": longest})
+    _say(
+        {
+            "t": time.time(),
+            "looks": looks,
+            "seconds": time.time() - begin,
+            "longest": longest,
+            "queue_looks": queues.looks,
+        }
+    )
     return 0
 
 

@@ -49,6 +49,8 @@ class Looks(NamedTuple):
     seconds: float
     longest: float
     """The longest time between two looks."""
+    queues: int
+    """How often the queues of a node were read."""
 
     @property
     def rate(self) -> float:
@@ -112,10 +114,14 @@ class Watcher:
         found = [(line["t"], line["twice"]) for line in self._lines() if "twice" in line]
         return [(t, guest) for t, guest in found if t >= since]
 
+    def shared(self) -> list[tuple[float, str, str]]:
+        """When which queue of which node had two owners."""
+        return [(line["t"], line["node"], line["shared"]) for line in self._lines() if "shared" in line]
+
     def looks(self) -> Looks:
         """How often it has looked; to be asked after its end."""
         last = self._lines()[-1]
-        return Looks(last["looks"], last["seconds"], last["longest"])
+        return Looks(last["looks"], last["seconds"], last["longest"], last["queue_looks"])
 
     def _lines(self) -> list[dict[str, Any]]:
         text = self._log.read_text()
