@@ -17,7 +17,7 @@ RULES = ("requests", "zkey", "zcrypt-nodes")
 SAYS = {
     "requests": "with requests under way",
     "zkey": "which zkey's key 'volume1' needs",
-    "zcrypt-nodes": "lent to the zcrypt node 'pod1'",
+    "zcrypt-nodes": "accessible through the zcrypt node 'pod1'",
 }
 
 

@@ -59,11 +59,9 @@ class Kind(NamedTuple):
 KINDS = {
     COUNTED: Kind("until here: {counts}"),
     HELD: Kind("{guest} still has {queues}", "6058d3438c6748598f312fa8e922966e", gains=True),
-    PLANNED: Kind("{guest} is to get {queues}{by}{why}", "1cc6f53545d14bd69e6ec04fbe230e69"),
+    PLANNED: Kind("{guest}: start planned with {queues}{by}{why}", "1cc6f53545d14bd69e6ec04fbe230e69"),
     STARTED: Kind("{guest} has {queues}{by}", "09ba222812584ee887c5f8c750137b78", gains=True),
-    CHANGED: Kind(
-        "{guest}, which runs, now has {queues}{by}", "0969b4ce024741788ad53c25c200f495", gains=True
-    ),
+    CHANGED: Kind("running {guest} now has {queues}{by}", "0969b4ce024741788ad53c25c200f495", gains=True),
     STOPPED: Kind("{guest} no longer has {queues}", "d0ba0418969b48c2864206dde97ed75e"),
     REFUSED: Kind("{guest} was not started: {text}", "06e8c546e8a244668e96445548b37e47", WARNING),
     IGNORED: Kind(
@@ -83,7 +81,7 @@ KINDS = {
     MECHANISM: Kind(
         "mechanism: {text}",
         "13407eead52741db8b173a2b487191e6",
-        without_text="the mechanism is the policy's again",
+        without_text="the mechanism is that of the policy again",
     ),
 }
 GAINS = frozenset(name for name, kind in KINDS.items() if kind.gains)

@@ -91,7 +91,7 @@ def sentence(event: Event) -> str:
         why=f" ({text})" if text else "",
         counts=", ".join(f"{n} {printable(name)}" for name, n in sorted(event.counts.items())),
     )
-    late = ", found out afterwards" if event.late else ""
+    late = ", recorded late" if event.late else ""
     warned = "".join(f"; warning: {printable(warning, _LONGEST)}" for warning in event.warnings)
     # The whole text is checked again: somebody may have edited any part of the audit log.
     return printable(f"{said}{warned}{late}", _WHOLE)
@@ -100,4 +100,4 @@ def sentence(event: Event) -> str:
 def _by(option: str) -> str:
     if not option:
         return ""
-    return ", by driver_override" if option == BY_OVERRIDES else f", freed by its {option}"
+    return ", by driver_override" if option == BY_OVERRIDES else f", freed by {option}"

@@ -50,7 +50,7 @@ def _planned(system: System, plan: Plan) -> Event:
         mdev=lease.mdev,
         matrix=lease.matrix,
         freed_by=lease.freed_by,
-        text=f"freeing its {other.name} would cost {count_queues(len(other.collateral))}" if other else "",
+        text=f"by {other.name}: {count_queues(len(other.collateral), 'collateral')}" if other else "",
         collateral=tuple(map(str, plan.chosen.collateral)),
         warnings=plan.warnings,
     )

@@ -48,7 +48,8 @@ def require_option_open(option: Option) -> None:
     """PolicyError if ``option``, on which the guest's annotation insists, is closed."""
     if option.closed:
         raise PolicyError(
-            f"freeing its {option.name}, as its annotation says, would take {_reasons(option, _RESERVED)}.",
+            f"freeing by {option.name}, as its annotation requests, would take "
+            f"{_reasons(option, _RESERVED)}.",
             queues=_against(option),
             remedy="Remove free-by from the annotation, or change /etc/apvfio/apvfio.toml.",
         )
@@ -64,7 +65,7 @@ def preference_reason(options: Sequence[Option], preference: str) -> str:
         return ""
     other = fewer[0]
     reason = f"it would take {_reasons(other, _RESERVED)}" if other.closed else preference
-    return f"to free its {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
+    return f"freeing by {other.name} would cost the host {count_queues(len(other.collateral))}, but {reason}"
 
 
 def warnings(option: Option) -> list[WarningText]:
@@ -104,10 +105,10 @@ def objections(queues: Iterable[Apqn], policy: Policy, facts: Usage) -> Iterator
     for key, needed in _by(facts.keys, taken):
         found.append((busy.zkey, needed, f"which zkey's key {printable(key)!r} needs"))
     for node, lent in _by(facts.nodes, taken):
-        found.append((busy.zcrypt_nodes, lent, f"lent to the zcrypt node {printable(node)!r}"))
+        found.append((busy.zcrypt_nodes, lent, f"accessible through the zcrypt node {printable(node)!r}"))
     default = sorted(facts.default_domain)
     if default and facts.default_domain <= set(taken):
-        why = f"all that is left of its default domain {default[0].domain} (0x{default[0].domain:x})"
+        why = f"the last in its default domain {default[0].domain} (0x{default[0].domain:x})"
         found.append((busy.default_domain, default, why))
     for severity, these, why in found:
         if severity != IGNORE:
@@ -124,12 +125,12 @@ def _require_open(both: Sequence[Option]) -> None:
         return
     by_name_only = not any(refusals(option.objections)[0] for option in both)
     suffix = "" if by_name_only else _RESERVED
-    each = "; ".join(f"freeing its {option.name} would take {_reasons(option, suffix)}" for option in both)
+    each = "; ".join(f"freeing by {option.name} would take {_reasons(option, suffix)}" for option in both)
     raise PolicyError(
         "its queues can be freed only together with queues "
         f"{'reserved for' if by_name_only else 'needed by'} the host: {each}.",
         queues={queue for option in both for queue in _against(option)},
-        remedy="Ask for whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
+        remedy="Request whole adapters or whole domains, or change /etc/apvfio/apvfio.toml.",
     )
 
 

@@ -323,5 +323,5 @@ def _what(plan: Plan) -> str:
     elif plan.chosen.name == "overrides":
         how = "freed one by one with driver_override"
     else:
-        how = f"freed by its {plan.chosen.name}"
+        how = f"freed by {plan.chosen.name}"
     return f"a start gives it {queues}, {how}{cost}{warnings}"

@@ -148,7 +148,7 @@ def test_each_line_is_seen_at_once(host: SimulatedHost) -> None:
         assert process.stdout
         try:
             host.start(a_request("0", "1"))
-            assert "guest g1 is to get" in process.stdout.readline()
+            assert "guest g1: start planned with" in process.stdout.readline()
             assert "guest g1 has" in process.stdout.readline()
         finally:
             process.kill()

@@ -52,7 +52,7 @@ def test_a_guests_life() -> None:
     planned, started = events(machine)
     assert started.matrix == planned.matrix == a_matrix("0,10", "1-2")
     assert planned.collateral == ("01.0001", "01.0002")
-    assert "its domains" in sentence(planned)
+    assert "freed by domains" in sentence(planned)
     release_guest(machine, guest(1))
     assert kinds(machine) == ["planned", "started", "stopped"]
     assert agrees(machine)

@@ -81,7 +81,7 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
 
 def test_an_entry(listening: Journal) -> None:
     assert listening.entry(A_START) == [
-        ("MESSAGE", b"guest db1 has 2 queues: adapters 0,10, domains 1, freed by its domains"),
+        ("MESSAGE", b"guest db1 has 2 queues: adapters 0,10, domains 1, freed by domains"),
         ("MESSAGE_ID", b"09ba222812584ee887c5f8c750137b78"),
         ("PRIORITY", b"6"),
         ("SYSLOG_IDENTIFIER", b"apvfio"),

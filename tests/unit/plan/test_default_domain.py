@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from apvfio.plan.start_plan import Plan
 
 KERNELS = tuple(PROFILES)
-LAST = "the host loses 00.0001, 01.0001, 0a.0001, all that is left of its default domain 1 (0x1)"
+LAST = "the host loses 00.0001, 01.0001, 0a.0001, the last in its default domain 1 (0x1)"
 FORBIDDEN = '[busy]\ndefault-domain = "refuse"\n'
 WHOLE_DOMAIN = a_request("0-1,10", "1")
 
@@ -55,7 +55,7 @@ def test_a_guest_that_takes_the_whole_domain(machine: Machine) -> None:
     assert LAST not in plan(machine, WHOLE_DOMAIN).warnings
     machine.files.texts[POLICY] = FORBIDDEN
     before = machine.snapshot()
-    with pytest.raises(PolicyError, match="all that is left of its default domain 1") as caught:
+    with pytest.raises(PolicyError, match="the last in its default domain 1") as caught:
         start_guest(machine, WHOLE_DOMAIN)
     assert [str(queue) for queue in caught.value.queues] == ["00.0001", "01.0001", "0a.0001"]
     assert machine.snapshot() == before
@@ -81,7 +81,7 @@ def test_what_stays_or_is_gone_already_is_not_warned_of(machine: Machine) -> Non
 
 def test_the_last_queue_of_it(machine: Machine) -> None:
     machine.kernel.write("bus/ap/apmask", "-0,-10")
-    assert "the host loses 01.0001, all that is left of its default domain 1 (0x1)" in (
+    assert "the host loses 01.0001, the last in its default domain 1 (0x1)" in (
         plan(machine, a_request("0-1", "1")).warnings
     )
 
@@ -134,7 +134,7 @@ def test_a_mask_change(machine: Machine) -> None:
     requested = MaskEdit(None, parse_mask_spec("-1"), persistent=False)
     assert LAST in plan_masks(machine, requested).warnings
     machine.files.texts[POLICY] = FORBIDDEN
-    with pytest.raises(PolicyError, match=r"would lose .*, all that is left"):
+    with pytest.raises(PolicyError, match=r"would lose .*, the last in"):
         change_masks(machine, requested, lambda _: None)
     stored = MaskEdit(None, parse_mask_spec("-1"), active=False)
     # The next boot chooses another default domain (bus:ap_select_domain).

@@ -85,8 +85,8 @@ def test_both_ways_closed_is_an_error_that_tells_of_each(machine: Machine, rule:
     error = refusal(machine)
     assert (
         "its queues can be freed only together with queues needed by the host: "
-        f"freeing its adapters would take {ROW}, {SAYS[rule]}; "
-        f"freeing its domains would take {COLUMN}, reserved for the host."
+        f"freeing by adapters would take {ROW}, {SAYS[rule]}; "
+        f"freeing by domains would take {COLUMN}, reserved for the host."
     ) in str(error)
     assert named(error) == [COLUMN, ROW]
 
@@ -155,7 +155,7 @@ def test_the_annotation_cannot_open_a_closed_way(machine: Machine) -> None:
     policy(machine, '[busy]\nrequests = "refuse"\n')
     use(machine, "requests", ROW)
     error = refusal(machine, requested)
-    assert f"freeing its adapters, as its annotation says, would take {ROW}, with requests" in str(error)
+    assert f"freeing by adapters, as its annotation requests, would take {ROW}, with requests" in str(error)
     policy(machine, 'prefer = "adapters"\n[busy]\nrequests = "refuse"\n')
     assert plan(machine, requested).freed_by == BY_DOMAINS
 
@@ -262,11 +262,10 @@ def test_either_way_leaves_too_few(machine: Machine) -> None:
     policy(machine, "[keep]\naccel = 1\ncca = 2\n")
     text = str(refusal(machine))
     assert (
-        "freeing its adapters would take 00.0001, 00.0002, 00.0004, 00.001b, leaving the host 0 queues"
-        in text
+        "freeing by adapters would take 00.0001, 00.0002, 00.0004, 00.001b, leaving the host 0 queues" in text
     )
     assert (
-        "freeing its domains would take 01.0001, 01.0002, 01.0004, leaving the host 1 queue of mode cca"
+        "freeing by domains would take 01.0001, 01.0002, 01.0004, leaving the host 1 queue of mode cca"
         in text
     )
 

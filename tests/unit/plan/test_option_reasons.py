@@ -27,7 +27,7 @@ from hosts import NO_LEASES, a_host, a_request
 if TYPE_CHECKING:
     from apvfio.plan.start_plan import Plan
 
-LOSES_TWO = "to free its domains would cost the host 2 queues, but "
+LOSES_TWO = "freeing by domains would cost the host 2 queues, but "
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_the_live_change_that_was_found_without_a_reason() -> None:
     found = live_change.plan_change(system, asked, this_process()).plan
     assert (found.freed_by, len(found.chosen.collateral)) == (BY_ADAPTERS, 6)
     assert found.preference_reason == (
-        "to free its domains would cost the host 0 queues, but if the change were undone, a mask bit "
+        "freeing by domains would cost the host 0 queues, but if the change were undone, a mask bit "
         "that it clears could not be set again while the guest runs"
     )

@@ -152,7 +152,7 @@ def test_json_is_what_the_contract_says() -> None:
             NO_LEASES,
             Policy(frozenset([Apqn(0, 27), Apqn(10, 1)])),
             PolicyError,
-            "freeing its domains would take 0a.0001; freeing its adapters would take 00.001b",
+            "freeing by domains would take 0a.0001; freeing by adapters would take 00.001b",
         ),
     ],
 )
@@ -188,7 +188,7 @@ def test_the_annotation_and_before_it_the_policy_choose_the_way() -> None:
     )
     kept = Policy(frozenset([Apqn(1, 4)]))
     with pytest.raises(
-        PolicyError, match=r"freeing its domains, as its annotation says, would take 01\.0004"
+        PolicyError, match=r"freeing by domains, as its annotation requests, would take 01\.0004"
     ):
         make_plan(requested, a_host(), NO_LEASES, kept)
     assert make_plan(requested, a_host(), NO_LEASES, kept._replace(prefer=BY_DOMAINS)).freed_by == BY_ADAPTERS
