@@ -16,7 +16,16 @@ CATALOGUE = {
     "units": ("files", "units", "deferred-returns", "libvirt-guests"),
     "host": ("cards", "foreign-devices", "masks", "stored-masks"),
     "cluster": (
-        *("cluster", "fencing", "placement", "publisher", "published", "cluster-guest", "cluster-ssh"),
+        *(
+            "cluster",
+            "fencing",
+            "placement",
+            "publisher",
+            "published",
+            "cluster-guest",
+            "cluster-ssh",
+            "cluster-clock",
+        ),
     ),
     "guests": (
         *("guest", "saved", "annotation", "device", "definition", "machine", "cpu", "kvm"),

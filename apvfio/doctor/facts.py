@@ -303,6 +303,15 @@ class GuestFacts(NamedTuple):
     """The last queues of a guest without a request, from ledger and audit log."""
 
 
+class NodeAnswer(NamedTuple):
+    """What another node answers by ssh."""
+
+    problem: str = ""
+    """Why apvfio there cannot be run, as a clause; '' if it can."""
+    clock: float = 0.0
+    """How many seconds its clock is ahead of this host's, as far as the answer's delay lets one tell."""
+
+
 class ClusterFacts(NamedTuple):
     """The Pacemaker cluster of which the host is a node."""
 
@@ -311,8 +320,8 @@ class ClusterFacts(NamedTuple):
     configuration: Seen[Configuration]
     files: tuple[GuestFile, ...] = ()
     """The files that the guests' resources name, as they are on this host."""
-    answers: Mapping[str, str] | None = None
-    """By node why it cannot be reached by ssh, '' if it can; None if only root can tell."""
+    answers: Mapping[str, NodeAnswer] | None = None
+    """By node; None if only root can ask."""
     manager: str = ""
     """``pcs`` or ``crm``, whichever is installed; '' for neither."""
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from apvfio.doctor.facts import ClusterFacts, Facts
     from apvfio.doctor.remedies import Words
 
+_APART = 5.0
+"""Seconds by which the clocks of two nodes may differ."""
 _COUNTING = ("utilization", "balanced", "minimal")
 """The values of placement-strategy with which Pacemaker counts what nodes have and guests use."""
 _PUBLISHER = "ocf:apvfio:Queues op monitor interval=10s timeout=30s"
@@ -181,16 +183,24 @@ def _ways(found: ClusterFacts) -> Iterator[Check]:
     if found.answers is None:
         yield skipped("cluster-ssh", ROOT_ONLY)
         return
-    for node, why in found.answers.items():
-        if why:
-            name = printable(node)
+    for node, answer in found.answers.items():
+        name = printable(node)
+        if answer.problem:
             sentence = (
-                f"no guest can be migrated to node {name}, since ssh does not reach apvfio there: {why}."
+                f"no guest can be migrated to node {name}, since ssh does not reach apvfio there: "
+                f"{answer.problem}."
             )
             remedy = "Set up ssh so that root can run this without a prompt, in both directions."
             command = f"ssh -o BatchMode=yes {shlex.quote(f'root@{node}')} apvfio --version"
             yield warning("cluster-ssh", sentence, remedy, command)
-    if found.answers and not any(found.answers.values()):
+        elif abs(answer.clock) > _APART:
+            which = "ahead of" if answer.clock > 0 else "behind"
+            sentence = f"the clock of node {name} is {abs(answer.clock):.0f} s {which} this host's: "
+            sentence += (
+                "the times in both hosts' logs cannot be compared, and failed starts expire at a wrong time."
+            )
+            yield warning("cluster-clock", sentence, "Run an NTP client, such as chrony, on all nodes.")
+    if found.answers and not any(answer.problem for answer in found.answers.values()):
         yield ok("cluster-ssh", "all other nodes that are online can be reached by ssh")
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from apvfio.cluster import cib
 from apvfio.cluster.configuration import read_configuration
 from apvfio.cluster.guest_files import DIRECTORY, read_guest_file
-from apvfio.doctor.facts import ClusterFacts, Unseen, attempt, otherwise
+from apvfio.doctor.facts import ClusterFacts, NodeAnswer, Unseen, attempt, otherwise
 from apvfio.mdev import programs
 from apvfio.migration.address import parse_address
 from apvfio.migration.hosts import ssh_environment
@@ -45,14 +46,35 @@ def look_at_cluster(files: Files) -> ClusterFacts | None:
     return ClusterFacts(node, seen, guests, answers, manager)
 
 
-def _ask(node: str) -> str:
-    """Return '' if apvfio on ``node`` can be run by ssh, as `apvfio migrate` does it, or else why not."""
+def _ask(node: str) -> NodeAnswer:
+    """Run apvfio on ``node`` by ssh, as `apvfio migrate` does it, and read the clock there."""
     try:
-        command = parse_address(f"qemu+ssh://root@{node}/system?no_tty=1").command
-        done = programs.run([*command, "--version"], timeout=_PATIENCE, more=ssh_environment())
+        *ssh, apvfio = parse_address(f"qemu+ssh://root@{node}/system?no_tty=1").command
+        _run([*ssh, apvfio, "--version"])
+        begun = time.time()
+        there = float(_run([*ssh, "date", "+%s"]))
+        return NodeAnswer(clock=clock_ahead(there, begun, time.time()))
     except ApvfioError as error:
-        return error.clause
+        return NodeAnswer(error.clause)
     except programs.ProgramError as error:
-        return str(error)
-    said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())
-    return printable(said, _SAID) or f"exit code {done.returncode}" if done.returncode else ""
+        return NodeAnswer(str(error))
+    except ValueError:
+        return NodeAnswer()  # something else than a number: its clock is not known
+
+
+def _run(words: list[str]) -> str:
+    """Return what a command prints; ProgramError says why it failed."""
+    done = programs.run(words, timeout=_PATIENCE, more=ssh_environment())
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).decode("utf-8", "replace").split())
+        why = printable(said.rstrip("."), _SAID) or f"exit code {done.returncode}"
+        raise programs.ProgramError(why, done.returncode)
+    return done.stdout.decode("utf-8", "replace")
+
+
+def clock_ahead(there: float, begun: float, ended: float) -> float:
+    """How many seconds a clock that shows ``there`` is ahead; 0 if it can be the same.
+
+    It was read between ``begun`` and ``ended``, and shows whole seconds.
+    """
+    return min(there + 1 - begun, 0.0) if there < begun else max(there - ended, 0.0)

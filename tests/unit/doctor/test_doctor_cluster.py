@@ -16,8 +16,8 @@ from apvfio.cluster.publish import FILES, PROBLEM, VERSION
 from apvfio.cluster.resource import Resource
 from apvfio.doctor.check import OK
 from apvfio.doctor.checks.cluster import judge_cluster
-from apvfio.doctor.collect.cluster import look_at_cluster
-from apvfio.doctor.facts import ClusterFacts, Facts, KernelFacts, StoreFacts, Unseen
+from apvfio.doctor.collect.cluster import clock_ahead, look_at_cluster
+from apvfio.doctor.facts import ClusterFacts, Facts, KernelFacts, NodeAnswer, StoreFacts, Unseen
 from apvfio.doctor.remedies import Words
 from apvfio.domain.xml_tree import etree
 from apvfio.mdev import programs
@@ -83,10 +83,12 @@ def judged(found: ClusterFacts) -> list[Check]:
     return list(judge_cluster(facts, Words()))
 
 
-REACHED = {"n2": ""}
+REACHED = {"n2": NodeAnswer()}
 
 
-def faults(document: etree._Element, file: Path, answers: Mapping[str, str] | None = REACHED) -> list[Check]:
+def faults(
+    document: etree._Element, file: Path, answers: Mapping[str, NodeAnswer] | None = REACHED
+) -> list[Check]:
     files = (read_guest_file(Machine().files, str(file)),)
     facts = ClusterFacts("n1", read_configuration(document), files, answers, "pcs")
     return [check for check in judged(facts) if check.state != OK]
@@ -187,12 +189,29 @@ def test_a_file_that_makes_no_sense(file: Path) -> None:
 
 def test_a_node_that_ssh_does_not_reach(file: Path) -> None:
     why = "Host key verification failed."
-    (found,) = faults(cluster(file, _FENCING, _CLONE), file, answers={"n2": why})
+    (found,) = faults(cluster(file, _FENCING, _CLONE), file, answers={"n2": NodeAnswer(why)})
     assert (found.id, found.state) == ("cluster-ssh", "warning")
     assert "no guest can be migrated to node n2" in found.sentence
     assert why.rstrip(".") in found.sentence
     (found,) = faults(cluster(file, _FENCING, _CLONE), file, answers=None)
     assert found.state == "skipped"
+
+
+def test_a_node_with_another_time(file: Path) -> None:
+    document = cluster(file, _FENCING, _CLONE)
+    for clock, words in ((65.0, "is 65 s ahead of"), (-65.0, "is 65 s behind")):
+        (found,) = faults(document, file, answers={"n2": NodeAnswer(clock=clock)})
+        assert (found.id, found.state) == ("cluster-clock", "warning")
+        assert f"the clock of node n2 {words} this host's" in found.sentence
+    assert faults(document, file, answers={"n2": NodeAnswer(clock=2.0)}) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "begun", "ended", "ahead"),
+    [(100, 100.9, 101.2, 0), (101, 100.9, 101.2, 0), (160, 100, 101, 59), (40, 100, 101, -59)],
+)
+def test_a_delay_is_no_difference(there: float, begun: float, ended: float, ahead: float) -> None:
+    assert clock_ahead(there, begun, ended) == ahead
 
 
 def test_the_commands_mend_a_real_configuration(
@@ -233,7 +252,7 @@ def test_the_cluster_is_read_from_pacemaker(
     assert [one.path for one in found.files] == [str(file)]
     if found.answers is not None:
         assert set(found.answers) == set(NODES)
-        assert all("resolve hostname" in answer for answer in found.answers.values())
+        assert all("resolve hostname" in answer.problem for answer in found.answers.values())
 
 
 @pytest.mark.parametrize("configured", [True, False])
