@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -182,3 +184,11 @@ def shows_failure(three: ThreeNodes, guest: str, action: str, node: str) -> str:
 def _set_timeout(three: ThreeNodes, guest: str, timeout: str) -> None:
     xml = f'<op id="{guest}-migrate_to" timeout="{timeout}"/>'
     three.run("cibadmin", "--modify", "--scope", "resources", "--xml-text", xml)
+
+
+def test_the_doctor_of_a_node_finds_no_fault(three: ThreeNodes) -> None:
+    settled(three)
+    done = three.nodes["n1"].result(sys.executable, "-m", "apvfio", "doctor", "--json")
+    checks = [check for check in json.loads(done.stdout)["checks"] if check["group"] == "cluster"]
+    assert {check["state"] for check in checks} == {"ok"}, checks
+    assert {"fencing", "published", "cluster-guest", "cluster-ssh"} <= {check["id"] for check in checks}
