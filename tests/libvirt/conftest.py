@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab_env import MakeLab
+    from migration_env import Standing
 
 HERE = os.path.dirname(__file__)
 
@@ -72,6 +73,15 @@ def two_draft_labs() -> Iterator[Pair]:
         pair = Pair(here, there)
         yield pair
         pair.end()
+
+
+@pytest.fixture
+def started(pair: Pair) -> Standing:
+    """The guest runs here, with its queues."""
+    pair.start()
+    found = pair.standing()
+    assert (found.runs_here, found.device_here, found.runs_there) == (True, True, False)
+    return found
 
 
 RECORDING_HOOK = """\

@@ -49,15 +49,6 @@ def pair(two_labs: Pair) -> Iterator[Pair]:
     assert two_labs.standing() == before
 
 
-@pytest.fixture
-def started(pair: Pair) -> Standing:
-    """The guest runs here, with its queues."""
-    pair.start()
-    found = pair.standing()
-    assert (found.runs_here, found.device_here, found.runs_there) == (True, True, False)
-    return found
-
-
 def arrived(pair: Pair, started: Standing) -> None:
     """See that the guest is there, with its queues, and nothing of it is here."""
     found = pair.standing()
