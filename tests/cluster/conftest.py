@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.model.errors import HostError
 from cluster.settled import GUESTS
 from cluster.three_nodes import ThreeNodes
+from where_possible import where_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,18 +24,9 @@ def one_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes
     # QEMU, which is nobody in particular, reads below.
     for directory in (work, *work.parents[:2]):
         directory.chmod(0o755)
-    made = ThreeNodes(work, GUESTS)
-    try:
-        made.__enter__()
-    except HostError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-    try:
+    with where_possible(ThreeNodes(work, GUESTS)) as made:
         made.configure()
         yield made
-    finally:
-        made.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apvfio.model.errors import HostError
 from apvfio.sim.kernel import SimKernel
 from apvfio.sim.profile import DRAFT_MIGRATION
 from lab.hook import hook_script
 from lab.lab import Lab
 from migration_env import Pair
+from where_possible import where_possible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,17 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @contextmanager
 def made_lab(hook: str | None, kernel: SimKernel | None = None) -> Iterator[Lab]:
     """A lab; where there can be none the test is skipped, but in CI it fails."""
-    lab = Lab(hook, kernel=kernel)
-    try:
-        lab.__enter__()
-    except HostError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-    try:
+    with where_possible(Lab(hook, kernel=kernel)) as lab:
         yield lab
-    finally:
-        lab.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
